@@ -1,0 +1,41 @@
+# Each target is one command a newcomer can read. Everything lives in .venv; nothing is installed elsewhere.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+
+.PHONY: install demo test lint requirements clean
+
+install: $(VENV)/.dev                       ## everything a contributor needs, from the pinned requirements
+
+demo: $(VENV)/.train                        ## a CSV to a served model on 127.0.0.1:8000
+	$(BIN)/tamis fetch sms-spam -o data/sms-spam.csv
+	$(BIN)/tamis train data/sms-spam.csv -o models/spam
+	$(BIN)/tamis serve models/spam
+
+test: install                               ## the whole suite that needs no server of another project
+	$(BIN)/pytest --cov --cov-report=term-missing:skip-covered
+
+lint: install                               ## style, types, and the direction of imports
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports --no-cache
+
+requirements:                               ## pin again after a change of pyproject.toml (needs uv)
+	scripts/pin.sh
+
+clean:                                      ## remove what the other targets made, but no data and no models
+	rm -rf $(VENV) dist build .coverage .coverage.* .hypothesis .mypy_cache .pytest_cache .ruff_cache
+
+$(VENV)/bin/python:
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/.train: requirements/train.txt pyproject.toml | $(VENV)/bin/python
+	$(BIN)/pip install --quiet --require-hashes -r requirements/train.txt
+	$(BIN)/pip install --quiet --no-deps --editable .
+	touch $@
+
+$(VENV)/.dev: requirements/dev.txt pyproject.toml | $(VENV)/bin/python
+	$(BIN)/pip install --quiet --require-hashes -r requirements/dev.txt
+	$(BIN)/pip install --quiet --no-deps --no-build-isolation --editable .
+	touch $@ $(VENV)/.train

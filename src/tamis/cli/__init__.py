@@ -1,0 +1,93 @@
+"""The command line: parse, build the parts, call.
+
+Progress goes to standard error, results to standard output. Exit codes: 0 done, 1 the work failed
+(one line), 2 wrong use. Each command lives in a module of its own that is imported only when it is
+called, so `tamis --help` stays light.
+"""
+
+from __future__ import annotations
+
+import importlib
+import sys
+
+import click
+
+from tamis import __version__
+from tamis.errors import TamisError
+
+COMMANDS = {
+    "fetch": "Fetch a public data set.",
+    "audit": "Say what is wrong with a labelled CSV, and repair it.",
+    "prepare": "Split a labelled CSV into parts for training and testing.",
+    "train": "Train a model and save it as the next version.",
+    "evaluate": "Measure a model on labelled texts.",
+    "predict": "Classify texts.",
+    "serve": "Answer over HTTP.",
+    "models": "List, show, promote or remove model versions.",
+}
+
+
+class _LazyGroup(click.Group):
+    """A group that imports a command's module when the command is called, not when help is shown."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in COMMANDS:
+            return None
+        command = importlib.import_module(f"tamis.cli.{cmd_name}").command
+        assert isinstance(command, click.Command)
+        return command
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        if args and args[0] not in COMMANDS:
+            import difflib
+
+            nearest = difflib.get_close_matches(args[0], COMMANDS, 1)
+            hint = f" Did you mean {nearest[0]!r}?" if nearest else ""
+            raise click.UsageError(f"No such command {args[0]!r}.{hint}", ctx)
+        return super().resolve_command(ctx, args)
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl(list(COMMANDS.items()))
+
+
+@click.command(
+    cls=_LazyGroup,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110},
+    epilog="Example: tamis fetch sms-spam && tamis train data/sms-spam.csv -o models/spam && tamis serve models/spam",
+)
+@click.version_option(__version__, prog_name="tamis")
+def cli() -> None:
+    """A labelled CSV goes in, a production text-classification API comes out."""
+
+
+def main() -> None:
+    """Run the command line and turn what went wrong on purpose into one line and an exit code."""
+    try:
+        cli.main(standalone_mode=False)
+    except click.exceptions.Exit as done:
+        sys.exit(done.exit_code)
+    except click.UsageError as wrong_use:
+        wrong_use.show()
+        sys.exit(2)
+    except (click.Abort, KeyboardInterrupt):
+        sys.exit(_failed("stopped; nothing was left half-written"))
+    except click.ClickException as failed:
+        sys.exit(_failed(failed.format_message()))
+    except TamisError as failed:
+        sys.exit(_failed(str(failed)))
+    except BrokenPipeError:
+        sys.stderr.close()  # whoever read our output has left: not worth a word
+        sys.exit(1)
+    except OSError as failed:
+        sys.exit(_failed(f"{failed.filename or 'input or output'}: {failed.strerror or failed}"))
+
+
+def _failed(message: str) -> int:
+    click.echo(f"tamis: {message}", err=True)
+    return 1

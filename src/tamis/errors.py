@@ -1,0 +1,66 @@
+"""Every error that Tamis raises on purpose.
+
+    TamisError
+    ├── DataError             a file or a row of the user's data cannot be used
+    ├── FetchError            a public data set could not be fetched from any source
+    ├── TrainingError         the data is readable but a model cannot be made of it
+    ├── ArtifactError         a model folder is missing, broken or busy
+    ├── InputError            a text to be classified cannot be accepted
+    ├── SettingsError         an environment variable or a `.env` line is wrong
+    └── MissingExtraError     the command needs a part of Tamis that is not installed
+
+The message is one line, says what is wrong and where, and what to do next. It knows nothing of
+HTTP or exit codes: `tamis.service` and `tamis.cli` translate.
+"""
+
+from __future__ import annotations
+
+
+class TamisError(Exception):
+    """The base of all errors that a caller of Tamis may want to catch."""
+
+
+class DataError(TamisError):
+    """A data file that cannot be used, with the place: file, row and column as far as known."""
+
+    def __init__(
+        self, problem: str, *, file: object = None, row: int | None = None, column: str | None = None
+    ):
+        self.problem, self.file, self.row, self.column = problem, file, row, column
+        place = [
+            str(file) if file is not None else "",
+            f"row {row}" if row is not None else "",
+            f"column {column!r}" if column is not None else "",
+        ]
+        super().__init__(": ".join(filter(None, [", ".join(filter(None, place)), problem])))
+
+
+class FetchError(TamisError):
+    """No source of a public data set could be reached, or none had the known contents."""
+
+
+class TrainingError(TamisError):
+    """A model cannot be trained from this data with these settings."""
+
+
+class ArtifactError(TamisError):
+    """A model folder that is missing, broken, of another format, or in use by another process."""
+
+
+class InputError(TamisError):
+    """A text that cannot be classified; `field` names where it stands in the caller's input."""
+
+    def __init__(self, code: str, message: str, *, field: str):
+        self.code, self.field = code, field
+        super().__init__(message)
+
+
+class SettingsError(TamisError):
+    """A setting with a wrong or missing value; the message names its environment variable."""
+
+
+class MissingExtraError(TamisError):
+    """A command that needs an optional part, such as `tamis[train]`."""
+
+    def __init__(self, what: str, extra: str):
+        super().__init__(f"{what} needs an optional part of Tamis: pip install 'tamis[{extra}]'")

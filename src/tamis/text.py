@@ -1,0 +1,36 @@
+"""The one canonical form of a text, used in training and in serving alike.
+
+Knows characters; does not know words, features or models.
+"""
+
+from __future__ import annotations
+
+import unicodedata
+
+CANONICAL_FORM = "nfkc-1"
+"""Names the rules below; an artifact records it, so that a changed rule cannot meet an old model."""
+
+_INVISIBLE = dict.fromkeys(
+    code
+    for first, last in [
+        (0x00AD, 0x00AD),  # soft hyphen
+        (0x034F, 0x034F),  # combining grapheme joiner
+        (0x061C, 0x061C),  # Arabic letter mark
+        (0x180E, 0x180E),  # Mongolian vowel separator
+        (0x200B, 0x200F),  # zero-width space, joiners and direction marks
+        (0x202A, 0x202E),  # direction embeddings
+        (0x2060, 0x206F),  # word joiner, invisible operators, direction isolates
+        (0xFEFF, 0xFEFF),  # byte-order mark
+    ]
+    for code in range(first, last + 1)
+)
+
+
+def canonical(text: str) -> str:
+    """Return `text` in Unicode form NFKC, without invisible characters, its runs of blanks as one space.
+
+    Two texts with the same canonical form get the same answer. Capitals are kept: they tell.
+    """
+    if not text.isascii():
+        text = unicodedata.normalize("NFKC", text.translate(_INVISIBLE))
+    return " ".join(text.split())
