@@ -6,6 +6,7 @@
     ├── TrainingError         the data is readable but a model cannot be made of it
     ├── ArtifactError         a model folder is missing, broken or busy
     ├── InputError            a text to be classified cannot be accepted
+    ├── StoreError            the call log or the prediction cache cannot be used now
     ├── SettingsError         an environment variable or a `.env` line is wrong
     └── MissingExtraError     the command needs a part of Tamis that is not installed
 
@@ -53,6 +54,10 @@ class InputError(TamisError):
     def __init__(self, code: str, message: str, *, field: str):
         self.code, self.field = code, field
         super().__init__(message)
+
+
+class StoreError(TamisError):
+    """A store that cannot be reached, read, written or understood; the message names the store."""
 
 
 class SettingsError(TamisError):

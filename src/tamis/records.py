@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 Progress = Callable[[int, int], None]
 """Called as `progress(done, total)` from time to time by anything that may take over two seconds."""
@@ -79,3 +80,20 @@ class Prediction:
     label: str
     score: float
     decision: str
+
+
+class CallRecord(NamedTuple):
+    """One text of one call, as the log keeps it.
+
+    A named tuple and not a dataclass, because one is made for every text served and a store binds
+    it to its statement as it is. `id` is a time id of 16 bytes (`tamis.storage.keys`): it sorts by
+    the time of the call. `model` is the identity of the model that answered.
+    """
+
+    id: bytes
+    caller: str
+    text: str
+    label: str
+    score: float
+    model: str
+    from_cache: bool
