@@ -1,0 +1,150 @@
+"""Which example goes to which part: at random as scikit-learn does it, or with groups kept whole.
+
+Knows numbers of groups and labels; does not know texts or files.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Hashable, Iterable, Sequence
+
+import numpy as np
+import numpy.typing as npt
+
+from tamis.errors import DataError
+
+Indices = npt.NDArray[np.intp]
+Amounts = npt.NDArray[np.float64]
+
+
+def random_split(n: int, *, test_size: float, seed: int) -> tuple[Indices, Indices]:
+    """Return the indices of the training and of the test part, in random order.
+
+    They are the rows, in the order, that scikit-learn's `train_test_split(range(n),
+    test_size=test_size, random_state=seed)` gives.
+    """
+    n_test = math.ceil(n * test_size)
+    if not 0 < n_test < n:
+        raise DataError(f"{n} rows cannot be split with a test part of {test_size:g}: a part would be empty")
+    order = np.random.RandomState(seed).permutation(n)  # the legacy generator, for the same rows
+    return order[n_test:], order[:n_test]
+
+
+def grouped_parts(
+    groups: Sequence[Hashable], labels: Sequence[str], shares: Sequence[float], seed: int
+) -> Indices:
+    """Return [n] the part of each example: groups whole, classes spread evenly, sizes close to `shares`.
+
+    groups: [n] what each example belongs to
+    labels: [n] label of each example
+    shares: [parts] wanted shares, which sum to 1
+
+    A class with at least as many groups as there are parts is in every part, unless its groups hold
+    another class that would then be missing. A class with a single group is in the first part, which
+    should be the one for training. Raises DataError where a part would be empty.
+    """
+    group_of = _numbered(groups)
+    parts = _Parts(group_of, _numbered(labels), np.asarray(shares, np.float64), np.random.default_rng(seed))
+    parts.place_single_groups()
+    parts.place_larger_groups()
+    parts.place_lone_examples()
+    parts.fill_missing_classes()
+    part_of = parts.part_of_group[group_of]
+    if np.unique(part_of).size < len(shares):
+        raise DataError(
+            f"{parts.sizes.size} groups of texts are too few for {len(shares)} parts: add examples, "
+            "ask for fewer parts, or split at random"
+        )
+    return part_of
+
+
+def missing_classes(parts: Indices, labels: Sequence[str]) -> list[tuple[int, str]]:
+    """Return (part, class) wherever a part has no example of a class."""
+    present = set(zip(parts.tolist(), labels, strict=True))
+    every = ((part, label) for part in range(int(parts.max()) + 1) for label in sorted(set(labels)))
+    return [missing for missing in every if missing not in present]
+
+
+class _Parts:
+    """Groups on their way into parts; [parts, classes] tables say what each part has and wants."""
+
+    def __init__(self, group_of: Indices, class_of: Indices, shares: Amounts, rng: np.random.Generator):
+        self.rng = rng
+        self.sizes = np.bincount(group_of)
+        n_groups, n_classes = self.sizes.size, int(class_of.max(initial=-1)) + 1
+        pairs, self.counts = np.unique(group_of * n_classes + class_of, return_counts=True)
+        self.classes = pairs % max(1, n_classes)  # [pairs of group and class], beside their counts
+        self.ends = np.searchsorted(pairs, (np.arange(n_groups) + 1) * n_classes)
+        self.groups_of_class = np.bincount(self.classes, minlength=n_classes)
+        self.wanted = shares[:, None] * np.bincount(class_of, minlength=n_classes)
+        self.had = np.zeros_like(self.wanted)
+        self.groups_had = np.zeros(self.wanted.shape, np.intp)
+        self.part_of_group = np.full(n_groups, -1)
+
+    def place_single_groups(self) -> None:
+        """Put the group of every class that has no other into the first part."""
+        for label in np.flatnonzero(self.groups_of_class == 1):
+            group = int(np.searchsorted(self.ends, np.flatnonzero(self.classes == label)[0], side="right"))
+            if self.part_of_group[group] < 0:
+                self._put(group, 0)
+
+    def place_larger_groups(self) -> None:
+        """Put groups of two and more, the largest first, where the classes deviate least (chi-square)."""
+        waiting = self.rng.permutation(np.flatnonzero((self.part_of_group < 0) & (self.sizes > 1)))
+        for group in waiting[np.argsort(-self.sizes[waiting], kind="stable")].tolist():
+            pairs = self._pairs(group)
+            label, count = self.classes[pairs], self.counts[pairs]
+            added = count * (2 * self.had[:, label] + count) / self.wanted[:, label]
+            self._put(group, int(added.sum(axis=1).argmin()))
+
+    def place_lone_examples(self) -> None:
+        """Deal the groups of one example out, class by class, to fill what each part still wants."""
+        waiting = np.flatnonzero((self.part_of_group < 0) & (self.sizes == 1))
+        label_of = self.classes[self.ends[waiting] - 1]
+        owed = np.zeros(len(self.wanted))  # what rounding took from a part, given back with the next class
+        for label in np.unique(label_of).tolist():
+            groups = self.rng.permutation(waiting[label_of == label])
+            room = np.maximum(self.wanted[:, label] - self.had[:, label], 0)
+            quota = groups.size * room / room.sum() + owed
+            dealt = _whole(quota, groups.size)
+            owed = quota - dealt
+            self.part_of_group[groups] = np.repeat(np.arange(dealt.size), dealt)
+            self.had[:, label] += dealt
+            self.groups_had[:, label] += dealt
+
+    def fill_missing_classes(self) -> None:
+        """Move the smallest group that can be spared into each part that lacks one of its classes."""
+        enough = self.groups_of_class >= len(self.wanted)
+        for part, label in np.argwhere((self.had == 0) & enough).tolist():
+            holders = np.searchsorted(self.ends, np.flatnonzero(self.classes == label), side="right")
+            for group in holders[np.argsort(self.sizes[holders], kind="stable")].tolist():
+                if (self.groups_had[self.part_of_group[group], self.classes[self._pairs(group)]] > 1).all():
+                    self._take(group)
+                    self._put(group, part)
+                    break
+
+    def _put(self, group: int, part: int, sign: int = 1) -> None:
+        pairs = self._pairs(group)
+        self.had[part, self.classes[pairs]] += sign * self.counts[pairs]
+        self.groups_had[part, self.classes[pairs]] += sign
+        self.part_of_group[group] = part
+
+    def _take(self, group: int) -> None:
+        self._put(group, int(self.part_of_group[group]), sign=-1)
+
+    def _pairs(self, group: int) -> slice:
+        return slice(int(self.ends[group - 1]) if group else 0, int(self.ends[group]))
+
+
+def _numbered(values: Iterable[Hashable]) -> Indices:
+    """Return the number of each value, counted from 0 in order of first appearance."""
+    numbers: dict[Hashable, int] = {}
+    return np.fromiter((numbers.setdefault(value, len(numbers)) for value in values), np.intp)
+
+
+def _whole(quota: Amounts, total: int) -> Indices:
+    """Round `quota`, which sums to `total`, to whole numbers that do so too: largest remainders first."""
+    dealt = np.maximum(np.floor(quota), 0).astype(np.intp)
+    by_remainder = np.argsort(dealt - quota, kind="stable")
+    dealt[by_remainder[: total - dealt.sum()]] += 1
+    return dealt

@@ -1,0 +1,109 @@
+from __future__ import annotations
+
+import csv
+from itertools import combinations
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tamis.data.near_duplicates import near_duplicate_groups, twin_form, twin_share
+
+WORDS = ["win", "a", "free", "phone", "now", "call", "before", "noon", "ok", "😀"]
+PHRASES = st.lists(st.sampled_from(WORDS), max_size=12).map(" ".join)
+ANY_TEXT = st.text(st.characters(), max_size=12)  # lone surrogates too
+LETTERS = st.text("ab", max_size=30)  # small alphabet: sets of a few 5-grams, many pairs near the threshold
+
+
+def five_grams(form: str) -> frozenset[str]:
+    return frozenset(form[i : i + 5] for i in range(max(1, len(form) - 4)))
+
+
+def brute_force(texts: list[str], threshold: float) -> list[int]:
+    """Compare all pairs, join until nothing changes, number by first appearance."""
+    sets = [five_grams(twin_form(text)) for text in texts]
+    group = list(range(len(texts)))
+    for a, b in combinations(range(len(texts)), 2):
+        if len(sets[a] & sets[b]) / len(sets[a] | sets[b]) >= threshold:
+            group = [group[a] if g == group[b] else g for g in group]
+    seen: dict[int, int] = {}
+    return [seen.setdefault(g, len(seen)) for g in group]
+
+
+@settings(max_examples=150, deadline=None)
+@given(st.lists(PHRASES | ANY_TEXT | LETTERS, max_size=25), st.sampled_from([0.3, 0.5, 0.8, 0.9, 1.0]))
+def test_groups_are_those_of_comparing_all_pairs(texts, threshold):
+    assert near_duplicate_groups(texts, threshold=threshold).tolist() == brute_force(texts, threshold)
+
+
+@settings(max_examples=50, deadline=None)
+@given(st.lists(PHRASES | LETTERS, max_size=20), st.randoms())
+def test_groups_are_the_same_when_the_texts_are_shuffled(texts, random):
+    order = list(range(len(texts)))
+    random.shuffle(order)
+    groups, shuffled = near_duplicate_groups(texts), near_duplicate_groups([texts[i] for i in order])
+    together = {(i, j) for i in order for j in order if groups[i] == groups[j]}
+    assert together == {(order[i], order[j]) for i in order for j in order if shuffled[i] == shuffled[j]}
+
+
+@settings(max_examples=50, deadline=None)
+@given(st.lists(PHRASES | LETTERS, max_size=20), st.integers(1, 40))
+def test_groups_are_the_same_when_the_work_is_cut_into_small_chunks(texts, chunk):
+    assert near_duplicate_groups(texts, chunk=chunk).tolist() == near_duplicate_groups(texts).tolist()
+
+
+def test_groups_are_none_when_there_are_no_texts():
+    assert near_duplicate_groups([]).tolist() == []
+
+
+def test_a_family_of_one_template_is_one_group_when_it_is_larger_than_the_comparisons_allow():
+    middles = [f"{a}{b}{c}" for a in "abcdefghijklmnop" for b in "qrstuvwxyz" for c in "abcdefghijklmnop"]
+    texts = [f"Your parcel is waiting at the depot since Monday, ask for {m} at the door" for m in middles]
+    assert near_duplicate_groups(texts).max() == 0
+
+
+def test_progress_ends_complete_when_a_search_is_done():
+    calls: list[tuple[int, int]] = []
+    texts = ["one text about a cat", "one text about a cat and a dog", "another"]
+    near_duplicate_groups(texts, progress=lambda done, total: calls.append((done, total)))
+    assert calls[-1][0] == calls[-1][1] > 0
+
+
+@pytest.mark.parametrize(
+    ("text", "form"),
+    [
+        ("WIN £1,000 now!!", "win00now"),
+        ("call 0800-555 1234", "call000"),
+        ("Café  olé", "cafeole"),
+        ("déjà", "deja"),
+        ("Привет, мир", "приветмир"),
+        ("u\u200b_r  :)", "ur"),
+        (":)", ":)"),
+        ("  ", ""),
+    ],
+)
+def test_form_keeps_only_what_twins_have_in_common_when_a_text_is_compared(text, form):
+    assert twin_form(text) == form
+
+
+def test_twin_share_counts_test_texts_known_from_training_when_parts_are_given():
+    groups, labels = np.array([0, 0, 1, 2, 2, 3]), ["spam", "spam", "ham", "ham", "ham", "spam"]
+    share = twin_share(groups, labels, train=np.array([0, 2, 3]), test=np.array([1, 4, 5]))
+    assert share.overall == pytest.approx(2 / 3)
+    assert share.by_label == {"ham": 1.0, "spam": 0.5}
+
+
+def test_twin_share_is_zero_when_there_is_no_test_part():
+    share = twin_share(np.array([0]), ["ham"], train=np.array([0]), test=np.zeros(0, int))
+    assert (share.overall, share.by_label) == (0.0, {})
+
+
+def test_groups_of_the_mixed_file_are_those_measured_before_when_the_shared_data_is_there(shared_data):
+    with open(shared_data / "spam-dataset.csv", encoding="utf-8", newline="") as file:
+        texts = [row["text"] for row in csv.DictReader(file)]
+    groups = near_duplicate_groups(texts)
+    assert groups.max() + 1 == 6624
+    without_letters = {text for text in map(twin_form, texts) if not any(map(str.isalnum, text))}
+    forms = set(map(twin_form, texts)) - without_letters
+    assert len(forms) + 1 == 6755, "the measured figure counts all texts without letters as one"
