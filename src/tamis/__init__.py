@@ -1,3 +1,29 @@
-"""A labelled CSV goes in, a production text-classification API comes out."""
+"""A labelled CSV goes in, a production text-classification API comes out.
+
+>>> from tamis import Classifier
+>>> Classifier.load("models/spam").predict("WIN a FREE phone")
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+from tamis.errors import TamisError
+from tamis.records import Example, Prediction
+
+if TYPE_CHECKING:
+    from tamis.inference.classifier import Classifier
+    from tamis.training.train import train
 
 __version__ = "0.1.0"
+__all__ = ["Classifier", "Example", "Prediction", "TamisError", "__version__", "train"]
+
+_LAZY = {"Classifier": "tamis.inference.classifier", "train": "tamis.training.train"}
+
+
+def __getattr__(name: str) -> Any:
+    """Import the two names that need numpy or scikit-learn when they are first used."""
+    if name not in _LAZY:
+        raise AttributeError(f"module 'tamis' has no attribute {name!r}")
+    return getattr(importlib.import_module(_LAZY[name]), name)

@@ -1,1 +1,17 @@
-"""artifact."""
+"""A trained model as a folder that needs nothing else to predict: `NAME/VERSION/`."""
+
+from tamis.artifact.load import Artifact, list_versions, open_artifact, remove_version, set_alias
+from tamis.artifact.manifest import DataFacts, Manifest, OperatingPoint
+from tamis.artifact.save import reserve_version
+
+__all__ = [
+    "Artifact",
+    "DataFacts",
+    "Manifest",
+    "OperatingPoint",
+    "list_versions",
+    "open_artifact",
+    "remove_version",
+    "reserve_version",
+    "set_alias",
+]

@@ -59,7 +59,7 @@ class _LazyGroup(click.Group):
 @click.command(
     cls=_LazyGroup,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110},
-    epilog="Example: tamis fetch sms-spam && tamis train data/sms-spam.csv -o models/spam && tamis serve models/spam",
+    epilog="Example: tamis fetch sms-spam && tamis train data/sms-spam.csv -o models/spam",
 )
 @click.version_option(__version__, prog_name="tamis")
 def cli() -> None:

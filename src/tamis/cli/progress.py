@@ -12,7 +12,8 @@ from tamis.records import Progress
 def progress_bar(title: str) -> Iterator[Progress]:
     """Show a bar titled `title` and give the callback that moves it; a pipe sees nothing."""
     from rich.console import Console
-    from rich.progress import BarColumn, Progress as Bars, TaskProgressColumn, TextColumn, TimeRemainingColumn
+    from rich.progress import BarColumn, TaskProgressColumn, TextColumn, TimeRemainingColumn
+    from rich.progress import Progress as Bars
 
     columns = [TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), TimeRemainingColumn()]
     console = Console(stderr=True)

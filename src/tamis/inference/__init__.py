@@ -1,1 +1,1 @@
-"""inference."""
+"""Texts in, predictions out, with numpy and without any training library."""

@@ -1,1 +1,62 @@
-"""models."""
+"""Trainable classifiers: they learn from texts and export what a scorer needs.
+
+`TRAINABLE` is the registry, a plain dictionary from the name on the command line to where the class
+is found, so that naming a model imports nothing of it.
+"""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+import inspect
+from collections.abc import Mapping
+from typing import Any, get_type_hints
+
+import msgspec
+
+from tamis.errors import TrainingError
+from tamis.models.base import TrainableClassifier
+
+TRAINABLE = {"linear": "tamis.models.linear.classifier:LinearClassifier"}
+
+
+def make_classifier(kind: str, overrides: Mapping[str, str], *, seed: int) -> TrainableClassifier:
+    """Make an untrained classifier of the kind in `TRAINABLE`, some of its hyper-parameters set by name.
+
+    Raises TrainingError for an unknown kind or name, with the nearest known one, and for a value of
+    the wrong type.
+    """
+    if kind not in TRAINABLE:
+        raise TrainingError(f"no model is called {kind!r}{_nearest(kind, TRAINABLE)}")
+    module, _, name = TRAINABLE[kind].partition(":")
+    factory = getattr(importlib.import_module(module), name)
+    values = {key: _convert(factory, key, value) for key, value in overrides.items()}
+    try:
+        made = factory(**{"seed": seed, **values})
+    except ValueError as wrong:
+        raise TrainingError(f"--set: {wrong}") from None
+    assert isinstance(made, TrainableClassifier)
+    return made
+
+
+def hyper_parameters(kind: str) -> dict[str, Any]:
+    """Return the names of a model's hyper-parameters with their defaults."""
+    module, _, name = TRAINABLE[kind].partition(":")
+    parameters = inspect.signature(getattr(importlib.import_module(module), name)).parameters
+    return {key: parameter.default for key, parameter in parameters.items()}
+
+
+def _convert(factory: type[TrainableClassifier], key: str, value: str) -> Any:
+    types = get_type_hints(factory.__init__)
+    types.pop("return", None)
+    if key not in types:
+        raise TrainingError(f"--set {key}: no such setting{_nearest(key, types)}")
+    try:
+        return msgspec.convert(value, types[key], strict=False)
+    except msgspec.ValidationError as wrong:
+        raise TrainingError(f"--set {key}={value}: {wrong}") from None
+
+
+def _nearest(name: str, known: Mapping[str, Any]) -> str:
+    near = difflib.get_close_matches(name, known, 1)
+    return f"; did you mean {near[0]!r}?" if near else f"; there are {', '.join(known)}"

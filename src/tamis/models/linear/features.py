@@ -18,6 +18,8 @@ from tamis.ngrams import Hashes, JoinedTexts, Positions, Spans
 
 _WORD, _WORD_PAIR, _NGRAM, _SHAPE, _SHAPE_PAIR, _LENGTH, _CAPITALS, _DIGITS = range(1, 9)
 _LONGEST_RUN = 4
+_LONGEST_NGRAM = 12
+_FEWEST_BITS, _MOST_BITS = 8, 24  # 2**24 numbers take 64 MB to look up
 _SIZE_STEPS = np.array([0, *sorted({round(2 ** (step / 2)) for step in range(64)})])
 _SHAPE_OF_CLASS = np.array([ord(c) for c in " xXdu\0"], np.uint32)
 
@@ -31,6 +33,14 @@ class FeatureSettings:
     word_pairs: bool = True
     shapes: bool = True
     bits: int = 20
+
+    def __post_init__(self) -> None:
+        if not 2 <= self.ngram_min <= self.ngram_max <= _LONGEST_NGRAM:
+            raise ValueError(
+                f"n-grams must be 2 to {_LONGEST_NGRAM} long: {self.ngram_min} to {self.ngram_max}"
+            )
+        if not _FEWEST_BITS <= self.bits <= _MOST_BITS:
+            raise ValueError(f"bits must be {_FEWEST_BITS} to {_MOST_BITS}: {self.bits}")
 
 
 @dataclass(frozen=True)
@@ -58,7 +68,9 @@ def count_features(texts: Sequence[str], settings: FeatureSettings) -> FeatureCo
     hashes = np.concatenate([hashed for _, hashed in parts])
     keys = (owners.astype(np.uint64) << np.uint64(settings.bits)) | (hashes >> np.uint64(64 - settings.bits))
     keys.sort()
-    first = np.flatnonzero(np.concatenate([[True], keys[1:] != keys[:-1]])) if keys.size else np.zeros(0, np.intp)
+    first = (
+        np.flatnonzero(np.concatenate([[True], keys[1:] != keys[:-1]])) if keys.size else np.zeros(0, np.intp)
+    )
     distinct = keys[first]
     return FeatureCounts(
         texts=(distinct >> np.uint64(settings.bits)).astype(np.intp),

@@ -1,0 +1,168 @@
+"""Opens a model folder: checksums first, then parsing. Nothing in it is ever executed.
+
+A reference is `models/spam` (the newest version), `models/spam@3`, `models/spam@champion` (an
+alias), or the folder of a version itself. Knows files; does not know what the weights mean.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+
+import msgspec
+
+from tamis.artifact.layout import ALIASES_FILE, versions_in
+from tamis.artifact.manifest import MANIFEST_FILE, FileFacts, Manifest, identity_of, parse_manifest
+from tamis.errors import ArtifactError
+
+_MAX_MANIFEST_BYTES = 16 * 1024 * 1024
+_MAX_FILE_BYTES = 4 * 1024**3
+_PLAIN_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}")
+_ALIAS = re.compile(r"[A-Za-z][A-Za-z0-9_-]{0,63}")
+
+
+@dataclass(frozen=True)
+class Artifact:
+    """A verified model folder. `identity` is the digest of its manifest."""
+
+    path: Path
+    manifest: Manifest
+    identity: str
+
+    @property
+    def name(self) -> str:
+        """The model's name: that of the folder around the version."""
+        return self.path.parent.name
+
+    @property
+    def version(self) -> str:
+        """The version, as the folder is called."""
+        return self.path.name
+
+    def read(self, name: str) -> bytes:
+        """Return the bytes of one file, verified again: what is parsed is what was checked."""
+        if name not in self.manifest.files:
+            raise ArtifactError(f"{self.path}: {MANIFEST_FILE} lists no {name}, which serving needs")
+        return _read_verified(self.path, name, self.manifest.files[name])
+
+
+def open_artifact(reference: str | os.PathLike[str]) -> Artifact:
+    """Find, verify and open a model; raises ArtifactError that says what is wrong with which file."""
+    path = _resolve(os.fspath(reference))
+    try:
+        data = _regular_file_bytes(path / MANIFEST_FILE, _MAX_MANIFEST_BYTES)
+        manifest = parse_manifest(data)
+    except ArtifactError as wrong:
+        raise ArtifactError(f"{path}: {wrong}") from None
+    for name, facts in manifest.files.items():
+        _read_verified(path, name, facts)
+    return Artifact(path, manifest, identity_of(data))
+
+
+def list_versions(model_folder: Path) -> dict[int, list[str]]:
+    """Return the versions of a model, ascending, each with its aliases."""
+    aliases = _aliases(model_folder)
+    return {
+        version: sorted(alias for alias, target in aliases.items() if target == version)
+        for version in versions_in(model_folder)
+    }
+
+
+def set_alias(reference: str, alias: str) -> Path:
+    """Point `alias` (such as `champion`) at the version that `reference` names; return its folder."""
+    if not _ALIAS.fullmatch(alias):
+        raise ArtifactError(f"{alias!r} cannot be an alias: use a letter, then letters, digits, - and _")
+    path = open_artifact(reference).path
+    aliases = _aliases(path.parent) | {alias: int(path.name)}
+    _write_aliases(path.parent, aliases)
+    return path
+
+
+def remove_version(reference: str) -> Path:
+    """Delete the version that `reference` names, unless an alias points at it; return the folder it was."""
+    path = _resolve(reference)
+    pointing = list_versions(path.parent).get(int(path.name) if path.name.isdigit() else -1)
+    if pointing is None:
+        raise ArtifactError(f"{path} is no version of a model")
+    if pointing:
+        raise ArtifactError(f"{path} is {pointing[0]!r}; promote another version to {pointing[0]!r} first")
+    shutil.rmtree(path)
+    return path
+
+
+def _resolve(reference: str) -> Path:
+    """Return the folder of the version that `reference` names."""
+    base, _, selector = reference.partition("@") if not Path(reference).exists() else (reference, "", "")
+    folder = Path(base)
+    if (folder / MANIFEST_FILE).exists() and not selector:
+        return folder.resolve()
+    if not folder.is_dir():
+        raise ArtifactError(
+            f"{reference}: there is no such model; train one with `tamis train DATA.csv -o {base}`"
+        )
+    versions = versions_in(folder)
+    if not versions:
+        raise ArtifactError(f"{folder}: no version of a model is in this folder")
+    version = _select(folder, selector) if selector else versions[-1]
+    if version not in versions:
+        raise ArtifactError(f"{folder} has no version {selector}; there are {', '.join(map(str, versions))}")
+    return folder.resolve() / str(version)
+
+
+def _select(folder: Path, selector: str) -> int | None:
+    if selector.isascii() and selector.isdigit():
+        return int(selector)
+    return _aliases(folder).get(selector)
+
+
+def _aliases(folder: Path) -> dict[str, int]:
+    path = folder / ALIASES_FILE
+    if not path.exists():
+        return {}
+    try:
+        return msgspec.json.decode(path.read_bytes(), type=dict[str, int])
+    except msgspec.MsgspecError as wrong:
+        raise ArtifactError(f"{path} cannot be read ({wrong})") from None
+
+
+def _write_aliases(folder: Path, aliases: dict[str, int]) -> None:
+    temporary = folder / f".{ALIASES_FILE}.{os.getpid()}"
+    temporary.write_bytes(msgspec.json.format(msgspec.json.encode(aliases, order="sorted"), indent=2) + b"\n")
+    os.replace(temporary, folder / ALIASES_FILE)
+
+
+def _read_verified(folder: Path, name: str, facts: FileFacts) -> bytes:
+    if not _PLAIN_NAME.fullmatch(name):
+        raise ArtifactError(f"{folder}: {MANIFEST_FILE} lists a file name that is not plain")
+    if not 0 <= facts.size_bytes <= _MAX_FILE_BYTES:
+        raise ArtifactError(
+            f"{folder}: {MANIFEST_FILE} gives {name} an impossible size of {facts.size_bytes} bytes"
+        )
+    try:
+        data = _regular_file_bytes(folder / name, facts.size_bytes)
+    except ArtifactError as wrong:
+        raise ArtifactError(f"{folder}: {wrong}") from None
+    if len(data) != facts.size_bytes:
+        raise ArtifactError(f"{folder}: {name} is cut short: {len(data):,} of {facts.size_bytes:,} bytes")
+    if hashlib.sha256(data).hexdigest() != facts.sha256:
+        raise ArtifactError(
+            f"{folder}: {name} was changed after training (its SHA-256 is not the manifest's)"
+        )
+    return data
+
+
+def _regular_file_bytes(path: Path, max_bytes: int) -> bytes:
+    """Read a file that is neither a link nor a device, and no longer than allowed."""
+    if path.is_symlink():
+        raise ArtifactError(f"{path.name} is a symbolic link; a model folder holds plain files only")
+    if not path.is_file():
+        raise ArtifactError(f"{path.name} is missing")
+    with path.open("rb") as file:
+        data = file.read(max_bytes + 1)
+    if len(data) > max_bytes:
+        raise ArtifactError(f"{path.name} is longer than the {max_bytes:,} bytes it should have")
+    return data

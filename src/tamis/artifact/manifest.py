@@ -1,0 +1,108 @@
+"""What a model folder says about itself.
+
+Nothing in a manifest depends on the clock or on where it was written: the same input and settings
+give the same bytes, and their digest is the model's identity. Knows no model.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from typing import Any
+
+import msgspec
+
+from tamis.errors import ArtifactError
+from tamis.text import CANONICAL_FORM
+
+FORMAT_VERSION = 1
+MANIFEST_FILE = "manifest.json"
+_MAX_LABELS = 10_000
+
+
+class FileFacts(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Size and digest of one file of the folder."""
+
+    sha256: str
+    size_bytes: int
+
+
+class DataFacts(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What the model was trained on: the file's digest, the split, the rows of each part."""
+
+    sha256: str
+    split: str
+    test_size: float
+    seed: int
+    columns: dict[str, str | None]
+    train_rows: int
+    test_rows: int
+    train_classes: dict[str, int]
+
+
+class OperatingPoint(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The probability of `positive` from which on a binary model decides for it, and how that was chosen."""
+
+    positive: str
+    threshold: float
+    max_false_positive_rate: float
+    expected_recall: float
+    expected_false_positive_rate: float
+    chosen_on: str
+
+
+class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """The whole of `manifest.json`; `model` holds what the scorer of this kind needs to know."""
+
+    format_version: int = FORMAT_VERSION
+    kind: str
+    labels: tuple[str, ...]
+    text_form: str = CANONICAL_FORM
+    model: dict[str, Any]
+    training: dict[str, Any]
+    calibration: dict[str, Any]
+    operating_point: OperatingPoint | None = None
+    data: DataFacts
+    metrics: dict[str, Any]
+    libraries: dict[str, str]
+    files: dict[str, FileFacts] = {}
+
+    def to_bytes(self) -> bytes:
+        """Return the JSON text, keys in the order of their definition, two blanks of indentation."""
+        return msgspec.json.format(msgspec.json.encode(self), indent=2) + b"\n"
+
+
+def identity_of(manifest_bytes: bytes) -> str:
+    """Return the model's identity: the SHA-256 of its manifest, which holds those of all other files."""
+    return hashlib.sha256(manifest_bytes).hexdigest()
+
+
+def parse_manifest(data: bytes) -> Manifest:
+    """Read a manifest; raises ArtifactError that says what is wrong with it."""
+    try:
+        version = msgspec.json.decode(data, type=dict[str, Any]).get("format_version")
+        if version != FORMAT_VERSION:
+            raise ArtifactError(
+                f"format version {version!r}; this version of Tamis reads format {FORMAT_VERSION}: "
+                "install the version that wrote it, or train again"
+            )
+        manifest = msgspec.json.decode(data, type=Manifest)
+    except msgspec.MsgspecError as wrong:
+        raise ArtifactError(f"{MANIFEST_FILE} cannot be read ({wrong})") from None
+    _check(manifest)
+    return manifest
+
+
+def _check(manifest: Manifest) -> None:
+    labels = manifest.labels
+    if not 2 <= len(labels) <= _MAX_LABELS or len(set(labels)) != len(labels):
+        raise ArtifactError(f"{MANIFEST_FILE} must name at least two different labels")
+    if manifest.text_form != CANONICAL_FORM:
+        raise ArtifactError(
+            f"the model expects texts in the form {manifest.text_form!r}, this version of Tamis makes "
+            f"{CANONICAL_FORM!r}: train again"
+        )
+    point = manifest.operating_point
+    if point is not None and (len(labels) != 2 or point.positive not in labels):
+        raise ArtifactError(f"{MANIFEST_FILE}: the operating point does not fit the labels")
+    if point is not None and not 0 <= point.threshold <= 1:
+        raise ArtifactError(f"{MANIFEST_FILE}: the operating point's threshold is no probability")

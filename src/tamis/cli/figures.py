@@ -1,0 +1,96 @@
+"""Figures for people, as tables, and for scripts, as JSON: both on standard output."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+import msgspec
+from rich import box
+from rich.console import Console
+from rich.table import Table
+
+from tamis.training.evaluate import Estimate, Evaluation
+
+_CONFUSION_LABELS_SHOWN = 12
+
+
+def print_json(value: Any) -> None:
+    """Print any frozen record as indented JSON."""
+    click.echo(msgspec.json.format(msgspec.json.encode(value), indent=2).decode())
+
+
+def show_evaluation(evaluation: Evaluation, title: str) -> None:
+    """Print an evaluation as tables: overall figures, operating point, classes, confusion, sources."""
+    console = Console(highlight=False)
+    console.print(f"[bold]{title}[/bold]", soft_wrap=True)
+    console.print(_overall(evaluation))
+    console.print(_classes(evaluation))
+    if len(evaluation.labels) <= _CONFUSION_LABELS_SHOWN:
+        console.print(_confusion(evaluation))
+    if evaluation.sources:
+        console.print(_sources(evaluation))
+
+
+def _table(title: str, *columns: str) -> Table:
+    table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, title_style="bold")
+    for number, column in enumerate(columns):
+        table.add_column(column, justify="left" if number == 0 else "right")
+    return table
+
+
+def _overall(evaluation: Evaluation) -> Table:
+    table = _table(f"{evaluation.rows:,} rows", "figure", "value", "95 % interval")
+    for name, estimate in {
+        "accuracy": evaluation.accuracy,
+        "Matthews correlation": evaluation.matthews,
+        "macro F1": evaluation.macro_f1,
+        "ROC AUC": evaluation.roc_auc,
+        "average precision": evaluation.average_precision,
+        "calibration error": evaluation.calibration_error,
+        "log loss": evaluation.log_loss,
+    }.items():
+        table.add_row(name, *_cells(estimate))
+    point = evaluation.operating_point
+    if point is not None:
+        table.add_section()
+        table.add_row(f"at the operating point ({point.positive} from {point.threshold:.3f})", "", "")
+        table.add_row("  recall", *_cells(point.recall))
+        table.add_row("  precision", *_cells(point.precision))
+        table.add_row(
+            f"  false-positive rate (cap {point.max_false_positive_rate:.1%})",
+            *_cells(point.false_positive_rate),
+        )
+        table.add_row("  recall if the cap were met on these rows", f"{point.recall_at_cap:.4f}", "")
+    return table
+
+
+def _classes(evaluation: Evaluation) -> Table:
+    table = _table("By label", "label", "rows", "precision", "recall", "F1", "F1 interval")
+    for label, figures in evaluation.classes.items():
+        table.add_row(
+            label,
+            f"{figures.support:,}",
+            f"{figures.precision.value:.4f}",
+            f"{figures.recall.value:.4f}",
+            *_cells(figures.f1),
+        )
+    return table
+
+
+def _confusion(evaluation: Evaluation) -> Table:
+    table = _table("Confusion", "true label", *(f"as {label}" for label in evaluation.labels))
+    for label, row in zip(evaluation.labels, evaluation.confusion, strict=True):
+        table.add_row(label, *(f"{count:,}" for count in row))
+    return table
+
+
+def _sources(evaluation: Evaluation) -> Table:
+    table = _table("By source", "source", "rows", "accuracy", "95 % interval", "Matthews")
+    for source, part in evaluation.sources.items():
+        table.add_row(source, f"{part.rows:,}", *_cells(part.accuracy), f"{part.matthews.value:.4f}")
+    return table
+
+
+def _cells(estimate: Estimate) -> tuple[str, str]:
+    return f"{estimate.value:.4f}", f"{estimate.low:.4f} – {estimate.high:.4f}"

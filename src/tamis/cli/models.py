@@ -1,0 +1,75 @@
+"""`tamis models`: the versions of a model and what points at them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+
+@click.group(
+    epilog="Example: tamis models promote models/spam@3 champion && tamis serve models/spam@champion"
+)
+def command() -> None:
+    """List, show, promote or remove model versions."""
+
+
+@command.command("list", epilog="Example: tamis models list models/spam")
+@click.argument("model", metavar="MODEL")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+def list_(model: str, *, as_json: bool) -> None:
+    """List the versions of MODEL with their aliases and accuracy."""
+    import msgspec
+
+    from tamis.artifact import list_versions, open_artifact
+
+    rows = []
+    for version, aliases in list_versions(Path(model)).items():
+        manifest = open_artifact(f"{model}@{version}").manifest
+        accuracy = manifest.metrics.get("accuracy", {}).get("value")
+        rows.append({"version": version, "aliases": aliases, "kind": manifest.kind, "accuracy": accuracy})
+    if not rows:
+        raise click.ClickException(f"{model}: no version of a model is in this folder")
+    if as_json:
+        click.echo(msgspec.json.encode(rows).decode())
+        return
+    for row in rows:
+        accuracy = f"accuracy {row['accuracy']:.4f}" if row["accuracy"] is not None else "not measured"
+        click.echo(f"{row['version']}\t{row['kind']}\t{accuracy}\t{' '.join(row['aliases'])}".rstrip())
+
+
+@command.command("show", epilog="Example: tamis models show models/spam@champion")
+@click.argument("model", metavar="MODEL[@VERSION]")
+def show(model: str) -> None:
+    """Print the manifest of a version as JSON, with its identity."""
+    import msgspec
+
+    from tamis.artifact import open_artifact
+
+    artifact = open_artifact(model)
+    about = {"name": artifact.name, "version": artifact.version, "identity": artifact.identity}
+    shown = {**about, **msgspec.to_builtins(artifact.manifest)}
+    click.echo(msgspec.json.format(msgspec.json.encode(shown), indent=2).decode())
+
+
+@command.command("promote", epilog="Example: tamis models promote models/spam@3 champion")
+@click.argument("model", metavar="MODEL[@VERSION]")
+@click.argument("alias")
+def promote(model: str, alias: str) -> None:
+    """Let ALIAS point at a version."""
+    from tamis.artifact import set_alias
+
+    path = set_alias(model, alias)
+    click.echo(f"{path.parent.name}@{alias} is version {path.name}")
+
+
+@command.command("remove", epilog="Example: tamis models remove models/spam@1")
+@click.argument("model", metavar="MODEL@VERSION")
+def remove(model: str) -> None:
+    """Delete a version; one that an alias points at is kept."""
+    from tamis.artifact import remove_version
+
+    if "@" not in model:
+        raise click.UsageError("name the version to remove: MODEL@VERSION")
+    path = remove_version(model)
+    click.echo(f"removed {path.parent.name}@{path.name}")

@@ -1,0 +1,119 @@
+"""Texts in, predictions out.
+
+Knows a model's labels and operating point; does not know where texts come from.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+from typing import Self
+
+import numpy as np
+
+from tamis.artifact import Artifact, Manifest, open_artifact
+from tamis.errors import ArtifactError
+from tamis.inference.scorers import SCORERS, MockScorer, Scorer, Scores
+from tamis.records import Prediction, Progress, no_progress
+from tamis.text import canonical
+
+_BATCH_TEXTS = 1024
+"""Larger lists are scored in parts: the arrays for a batch hold some hundred numbers a text."""
+
+
+class Classifier:
+    """A model ready to classify.
+
+    >>> classifier = Classifier.load("models/spam")
+    >>> classifier.predict("WIN a FREE phone").label
+    'spam'
+
+    Safe to call from several threads. A text's answer does not depend on the texts beside it.
+    """
+
+    def __init__(
+        self,
+        scorer: Scorer,
+        labels: Sequence[str],
+        *,
+        name: str,
+        version: str,
+        identity: str,
+        manifest: Manifest | None = None,
+    ):
+        self.labels = tuple(labels)
+        self.name = name
+        self.version = version
+        self.identity = identity
+        self.manifest = manifest
+        self._scorer = scorer
+        point = manifest.operating_point if manifest else None
+        self._positive = self.labels.index(point.positive) if point else None
+        self._threshold = point.threshold if point else 1.0
+
+    @classmethod
+    def load(cls, reference: str | os.PathLike[str]) -> Self:
+        """Load `models/spam` (newest version), `models/spam@3` or `models/spam@champion`.
+
+        Raises ArtifactError where the folder is missing, broken or of another format.
+        """
+        return cls.from_artifact(open_artifact(reference))
+
+    @classmethod
+    def from_artifact(cls, artifact: Artifact) -> Self:
+        """Make a classifier of a verified artifact."""
+        manifest = artifact.manifest
+        if manifest.kind not in SCORERS:
+            raise ArtifactError(f"{artifact.path}: no scorer for models of kind {manifest.kind!r}")
+        try:
+            scorer = SCORERS[manifest.kind](artifact)
+        except ArtifactError as wrong:
+            prefix = "" if str(wrong).startswith(str(artifact.path)) else f"{artifact.path}: "
+            raise ArtifactError(f"{prefix}{wrong}") from None
+        return cls(
+            scorer,
+            manifest.labels,
+            name=artifact.name,
+            version=artifact.version,
+            identity=artifact.identity,
+            manifest=manifest,
+        )
+
+    @classmethod
+    def mock(cls, labels: Sequence[str] = ("ham", "spam")) -> Self:
+        """Make a classifier whose answers look like answers and mean nothing, without any model."""
+        return cls(MockScorer(len(labels)), labels, name="mock", version="0", identity="mock")
+
+    def predict(self, text: str) -> Prediction:
+        """Classify one text."""
+        return self.predict_many([text])[0]
+
+    def predict_many(self, texts: Sequence[str]) -> list[Prediction]:
+        """Classify texts; the answers are in the same order."""
+        return [prediction for scores in self._batches(texts) for prediction in self._predictions(scores)]
+
+    def probabilities(self, texts: Sequence[str], *, progress: Progress = no_progress) -> Scores:
+        """Return [texts, classes] probabilities, columns in the order of `labels`."""
+        parts, done = [np.zeros((0, len(self.labels)))], 0
+        for scores in self._batches(texts):
+            parts.append(scores)
+            done += len(scores)
+            progress(done, len(texts))
+        return np.concatenate(parts)
+
+    def _batches(self, texts: Sequence[str]) -> Iterator[Scores]:
+        for start in range(0, len(texts), _BATCH_TEXTS):
+            yield self._scorer.score([canonical(text) for text in texts[start : start + _BATCH_TEXTS]])
+
+    def _predictions(self, scores: Scores) -> list[Prediction]:
+        labels = self.labels
+        return [
+            Prediction(dict(zip(labels, row, strict=True)), labels[top], row[top], self._decision(row, top))
+            for row, top in zip(scores.tolist(), scores.argmax(axis=1).tolist(), strict=True)
+        ]
+
+    def _decision(self, row: list[float], top: int) -> str:
+        if self._positive is None:
+            return self.labels[top]
+        chosen = self._positive if row[self._positive] >= self._threshold else 1 - self._positive
+        return self.labels[chosen]

@@ -1,0 +1,69 @@
+"""The seam of everything that can be trained.
+
+A classifier gives *logits*, not probabilities: `Calibration` turns them into probabilities once it
+has been fitted on texts that the model had not seen, and `export` folds it into what is saved.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar, Self
+
+import numpy as np
+import numpy.typing as npt
+
+from tamis.records import Progress, no_progress
+
+Logits = npt.NDArray[np.float64]
+"""[texts, classes] unbounded scores; a column a class, in the order of `classes_`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Calibration:
+    """Probabilities are softmax(scale · logits + bias); with two classes this is Platt's scaling."""
+
+    scale: float
+    bias: tuple[float, ...]
+
+    def __call__(self, logits: Logits) -> npt.NDArray[np.float64]:
+        """Return [texts, classes] probabilities."""
+        return softmax(self.scale * logits + np.asarray(self.bias))
+
+
+def softmax(logits: Logits) -> npt.NDArray[np.float64]:
+    """Return [texts, classes] probabilities that sum to 1 in every row."""
+    exponentials = np.exp(logits - logits.max(axis=1, keepdims=True))
+    result: npt.NDArray[np.float64] = exponentials / exponentials.sum(axis=1, keepdims=True)
+    return result
+
+
+class TrainableClassifier(ABC):
+    """A model that learns from texts. `__init__` only stores hyper-parameters.
+
+    Learned attributes end in an underscore and exist after `fit`. Texts are canonical
+    (`tamis.text.canonical`), in training and afterwards.
+    """
+
+    kind: ClassVar[str]
+    """Names the scorer that serves what `export` writes."""
+
+    classes_: tuple[str, ...]
+
+    @abstractmethod
+    def fit(self, texts: Sequence[str], labels: Sequence[str], *, progress: Progress = no_progress) -> Self:
+        """Learn from `texts` and `labels` of equal length with at least two classes.
+
+        Raises TrainingError where nothing can be learned. The same input and settings give the
+        same model, bit for bit, whatever the number of threads.
+        """
+
+    @abstractmethod
+    def logits(self, texts: Sequence[str]) -> Logits:
+        """Return [texts, classes] logits; a text's own do not depend on the others."""
+
+    @abstractmethod
+    def export(self, folder: Path, calibration: Calibration) -> Mapping[str, Any]:
+        """Write what the scorer needs into `folder`; return what the manifest must say about it."""

@@ -1,0 +1,139 @@
+"""The learned numbers of a linear model, and the arithmetic that turns texts into logits.
+
+Training and serving both compute with this class, in numpy alone, so their answers are the same.
+Knows no labels' names: a class is a column.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import safetensors
+import safetensors.numpy
+
+from tamis.errors import ArtifactError
+from tamis.models.linear.features import FeatureCounts, FeatureSettings, count_features
+
+Floats = npt.NDArray[np.float64]
+
+_LARGEST_COUNT = 1024
+_SUBLINEAR = np.concatenate([[0.0], 1 + np.log(np.arange(1, _LARGEST_COUNT + 1))])
+_TENSORS = {"features": np.uint32, "idf": np.float32, "weights": np.float32, "intercept": np.float64}
+
+
+@dataclass(frozen=True)
+class LinearWeights:
+    """A learned vocabulary of hashed features with a weight for each feature and class.
+
+    features:  [features] numbers of the known features, ascending
+    idf:       [features] inverse document frequencies
+    weights:   [features, columns] one column a class, or a single one for two classes
+    intercept: [columns]
+    """
+
+    settings: FeatureSettings
+    features: npt.NDArray[np.uint32]
+    idf: npt.NDArray[np.float32]
+    weights: npt.NDArray[np.float32]
+    intercept: Floats
+
+    @property
+    def n_classes(self) -> int:
+        """The number of classes."""
+        return max(2, self.intercept.size)
+
+    def logits(self, texts: Sequence[str]) -> Floats:
+        """Return [texts, classes] logits of canonical texts, each computed from its own features alone."""
+        counts = count_features(texts, self.settings)
+        known = self._known_rows[counts.features]
+        values = term_values(counts, self._padded_idf[known])
+        columns = [
+            np.bincount(counts.texts, values * column[known], minlength=counts.n_texts)
+            for column in self._padded_weights
+        ]
+        margins = np.stack(columns, axis=1) + self.intercept
+        if margins.shape[1] > 1:
+            return margins
+        return np.concatenate([margins * -0.5, margins * 0.5], axis=1)
+
+    def scaled(self, scale: float, bias: Floats) -> LinearWeights:
+        """Return weights with the logits `scale · logits + bias`, up to a shift common to all classes."""
+        shift = bias if self.intercept.size > 1 else bias[1:] - bias[:-1]
+        return LinearWeights(
+            self.settings,
+            self.features,
+            self.idf,
+            (self.weights * scale).astype(np.float32),
+            self.intercept * scale + shift,
+        )
+
+    def to_bytes(self) -> bytes:
+        """Return the tensors in safetensors format; the settings are kept elsewhere."""
+        return safetensors.numpy.save({name: np.ascontiguousarray(getattr(self, name)) for name in _TENSORS})
+
+    @classmethod
+    def from_bytes(cls, data: bytes, settings: FeatureSettings, *, n_classes: int) -> LinearWeights:
+        """Read what `to_bytes` wrote; raises ArtifactError for tensors that cannot be such a model."""
+        try:
+            tensors = safetensors.numpy.load(data)
+        except (safetensors.SafetensorError, ValueError, KeyError, TypeError) as broken:
+            raise ArtifactError(f"weights.safetensors is not in safetensors format ({broken})") from None
+        weights = cls(settings, **_checked(tensors, settings, n_classes))
+        if weights.features.size and (
+            (np.diff(weights.features.astype(np.int64)) <= 0).any() or weights.features[-1] >> settings.bits
+        ):
+            raise ArtifactError("weights.safetensors: feature numbers are not ascending or out of range")
+        return weights
+
+    @cached_property
+    def _known_rows(self) -> npt.NDArray[np.int32]:
+        """[2**bits] row of each feature in the padded arrays; row 0 stands for every unknown one."""
+        rows = np.zeros(1 << self.settings.bits, np.int32)
+        rows[self.features] = np.arange(1, self.features.size + 1, dtype=np.int32)
+        return rows
+
+    @cached_property
+    def _padded_idf(self) -> npt.NDArray[np.float32]:
+        return np.concatenate([np.zeros(1, np.float32), self.idf])
+
+    @cached_property
+    def _padded_weights(self) -> list[npt.NDArray[np.float32]]:
+        return [np.concatenate([np.zeros(1, np.float32), column]) for column in self.weights.T]
+
+
+def term_values(counts: FeatureCounts, idf: npt.NDArray[np.float32]) -> Floats:
+    """Return [entries] TF-IDF values, a text's scaled to length 1; `idf` [entries] of 0 drops an entry."""
+    values = _SUBLINEAR[np.minimum(counts.counts, _LARGEST_COUNT)] * idf
+    squares = np.bincount(counts.texts, values * values, minlength=counts.n_texts)
+    norms = np.sqrt(np.where(squares > 0, squares, 1))
+    result: Floats = values / norms[counts.texts]
+    return result
+
+
+def _checked(
+    tensors: dict[str, npt.NDArray[Any]], settings: FeatureSettings, n_classes: int
+) -> dict[str, npt.NDArray[Any]]:
+    columns = 1 if n_classes == 2 else n_classes
+    size = tensors["features"].size if "features" in tensors else 0
+    shapes = {"features": (size,), "idf": (size,), "weights": (size, columns), "intercept": (columns,)}
+    if tensors.keys() != shapes.keys():
+        raise ArtifactError(
+            f"weights.safetensors must hold {', '.join(shapes)}; it holds {', '.join(tensors)}"
+        )
+    for name, shape in shapes.items():
+        tensor = tensors[name]
+        if tensor.dtype != _TENSORS[name] or tensor.shape != shape:
+            raise ArtifactError(
+                f"weights.safetensors: {name} is {tensor.dtype}{list(tensor.shape)}, "
+                f"but {n_classes} labels need {np.dtype(_TENSORS[name])}{list(shape)}"
+            )
+        if not np.isfinite(tensor).all():
+            raise ArtifactError(f"weights.safetensors: {name} has values that are not finite numbers")
+    if size > 1 << settings.bits:
+        raise ArtifactError(f"weights.safetensors: {size:,} features do not fit into {settings.bits} bits")
+    return tensors

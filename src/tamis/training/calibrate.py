@@ -1,0 +1,78 @@
+"""Logits to honest probabilities, and the probability from which on to decide.
+
+Both are chosen on out-of-fold answers, never on the test part. Knows arrays only.
+
+Source: J. Platt, "Probabilistic outputs for support vector machines", 1999, with his smoothed
+targets; for more than two classes one scale and a bias a class (a restricted vector scaling).
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+
+import numpy as np
+import numpy.typing as npt
+from scipy.optimize import minimize
+
+from tamis.artifact import OperatingPoint
+from tamis.models.base import Calibration, Logits, softmax
+
+Probabilities = npt.NDArray[np.float64]
+
+
+def fit_calibration(logits: Logits, labels: Sequence[str]) -> Calibration:
+    """Fit scale and biases to [texts, classes] logits by maximum likelihood; classes are sorted."""
+    classes = sorted(set(labels))
+    targets = _smoothed_targets(np.searchsorted(classes, labels), len(classes))
+
+    def loss_and_gradient(parameters: npt.NDArray[np.float64]) -> tuple[float, npt.NDArray[np.float64]]:
+        probabilities = softmax(parameters[0] * logits + parameters[1:])
+        errors = (probabilities - targets) / len(targets)
+        loss = -(targets * np.log(np.maximum(probabilities, 1e-300))).sum() / len(targets)
+        return float(loss), np.concatenate([[(errors * logits).sum()], errors.sum(axis=0)])
+
+    start = np.concatenate([[1.0], np.zeros(len(classes))])
+    bounds = [(1e-6, 1e6), *[(-50.0, 50.0)] * len(classes)]
+    found = minimize(loss_and_gradient, start, jac=True, method="L-BFGS-B", bounds=bounds).x
+    return Calibration(float(found[0]), tuple((found[1:] - found[1:].mean()).tolist()))
+
+
+def default_positive(labels: Sequence[str]) -> str:
+    """Return the rarer of two labels, of equally rare ones the last: what a filter is there to find."""
+    counts = Counter(labels)
+    return max(counts, key=lambda label: (-counts[label], label))
+
+
+def choose_operating_point(
+    probabilities: Probabilities, labels: Sequence[str], *, positive: str, max_false_positive_rate: float
+) -> OperatingPoint:
+    """Return the point of most recall among those whose false-positive rate stays under the cap.
+
+    `probabilities` are [texts, 2], out of fold. The threshold lies half-way between the scores on
+    either side of it.
+    """
+    classes = sorted(set(labels))
+    scores = probabilities[:, classes.index(positive)]
+    is_positive = np.asarray(labels) == positive
+    negatives = np.sort(scores[~is_positive])[::-1]
+    highest_refused = negatives[int(max_false_positive_rate * negatives.size)]
+    above = scores[scores > highest_refused]
+    threshold = float((highest_refused + above.min()) / 2) if above.size else 1.0
+    return OperatingPoint(
+        positive=positive,
+        threshold=threshold,
+        max_false_positive_rate=max_false_positive_rate,
+        expected_recall=float((scores[is_positive] >= threshold).mean()),
+        expected_false_positive_rate=float((negatives >= threshold).mean()),
+        chosen_on="out-of-fold answers of the training part",
+    )
+
+
+def _smoothed_targets(indices: npt.NDArray[np.intp], n_classes: int) -> Probabilities:
+    """Return Platt's targets: a little less than 1 for the label, so that separable data stay finite."""
+    counts = np.bincount(indices, minlength=n_classes)
+    certain = (counts + 1) / (counts + n_classes)
+    targets = np.repeat(((1 - certain) / (n_classes - 1))[indices][:, None], n_classes, axis=1)
+    targets[np.arange(indices.size), indices] = certain[indices]
+    return targets

@@ -1,0 +1,81 @@
+"""Answers about texts that the model has not seen, for every text of the training part.
+
+Calibration, the operating point and the search for wrong labels all rest on these. Groups are never
+torn apart, or a near twin in another fold would flatter the answer.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+import numpy.typing as npt
+
+from tamis.data.split import grouped_parts
+from tamis.errors import TrainingError
+from tamis.models import make_classifier
+from tamis.models.base import Logits, TrainableClassifier
+from tamis.records import Progress, no_progress
+from tamis.text import canonical
+from tamis.training.calibrate import fit_calibration
+
+MakeClassifier = Callable[[], TrainableClassifier]
+
+
+def out_of_fold_logits(  # noqa: PLR0913 - three columns of the data, three settings
+    make: MakeClassifier,
+    texts: Sequence[str],
+    labels: Sequence[str],
+    groups: Sequence[str],
+    *,
+    folds: int,
+    seed: int,
+    progress: Progress = no_progress,
+) -> Logits:
+    """Return [texts, classes] logits, each by a model trained on the folds that its text is not in.
+
+    Texts are canonical. Raises TrainingError where a class has too few groups for cross-validation.
+    """
+    classes = sorted(set(labels))
+    fold_of = grouped_parts(groups, labels, shares=[1 / folds] * folds, seed=seed)
+    logits = np.zeros((len(texts), len(classes)))
+    for fold in range(folds):
+        progress(fold, folds)
+        inside, outside = _where(fold_of == fold), _where(fold_of != fold)
+        model = make().fit([texts[i] for i in outside], [labels[i] for i in outside])
+        if list(model.classes_) != classes:
+            missing = sorted(set(classes) - set(model.classes_))
+            raise TrainingError(
+                f"label {missing[0]!r} has too few different texts to cross-validate: add more or merge it"
+            )
+        logits[inside] = model.logits([texts[i] for i in inside])
+    progress(folds, folds)
+    return logits
+
+
+def out_of_fold(
+    texts: Sequence[str],
+    labels: Sequence[str],
+    groups: Sequence[str],
+    *,
+    folds: int = 5,
+    seed: int = 42,
+    progress: Progress = no_progress,
+) -> tuple[npt.NDArray[np.float64], tuple[str, ...]]:
+    """Return [texts, classes] calibrated probabilities of the linear model, and the classes in order."""
+    canonical_texts = [canonical(text) for text in texts]
+    logits = out_of_fold_logits(
+        lambda: make_classifier("linear", {}, seed=seed),
+        canonical_texts,
+        labels,
+        groups,
+        folds=folds,
+        seed=seed,
+        progress=progress,
+    )
+    return fit_calibration(logits, labels)(logits), tuple(sorted(set(labels)))
+
+
+def _where(mask: npt.NDArray[np.bool_]) -> list[int]:
+    places: list[int] = np.flatnonzero(mask).tolist()
+    return places
