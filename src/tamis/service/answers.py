@@ -1,0 +1,76 @@
+"""What goes back over HTTP: a status, headers and bytes.
+
+Knows the status of every error code. Knows no route, and never sees a caller's text outside a body.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import msgspec
+from starlette.types import Receive, Scope, Send
+
+from tamis.errors import InputError
+from tamis.service.schemas import ErrorBody, ErrorDetail
+
+STATUS_BY_CODE = {
+    "not_json": 400,
+    "duplicate_field": 400,
+    "broken_query": 400,
+    "incomplete_body": 400,
+    "not_found": 404,
+    "method_not_allowed": 405,
+    "body_too_large": 413,
+    "wrong_content_type": 415,
+    "compressed_body": 415,
+    "missing_field": 422,
+    "unknown_field": 422,
+    "wrong_type": 422,
+    "no_texts": 422,
+    "too_many_texts": 422,
+    "text_too_long": 422,
+    "internal_error": 500,
+}
+
+Headers = list[tuple[bytes, bytes]]
+
+_JSON_HEADERS = [
+    (b"content-type", b"application/json"),
+    (b"cache-control", b"no-store"),  # an answer may hold its caller's text, and every call is to reach us
+    (b"x-content-type-options", b"nosniff"),
+]
+_encode = msgspec.json.Encoder().encode
+
+
+class Answer:
+    """A whole response, sent in one piece; it is an ASGI application of its own."""
+
+    __slots__ = ("body", "headers", "status")
+
+    def __init__(self, status: int, headers: Headers, body: bytes):
+        self.status = status
+        self.headers = headers
+        self.body = body
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Send the response; to a HEAD request, without its body."""
+        headers = [*self.headers, (b"content-length", b"%d" % len(self.body))]
+        await send({"type": "http.response.start", "status": self.status, "headers": headers})
+        await send({"type": "http.response.body", "body": b"" if scope["method"] == "HEAD" else self.body})
+
+
+def json_answer(body: object, *, status: int = 200, headers: Iterable[tuple[bytes, bytes]] = ()) -> Answer:
+    """Answer with `body` as JSON."""
+    return Answer(status, [*_JSON_HEADERS, *headers], _encode(body))
+
+
+def error_answer(code: str, message: str, headers: Iterable[tuple[bytes, bytes]] = ()) -> Answer:
+    """Answer with an error; its code decides the status."""
+    body = ErrorBody(ErrorDetail(code, message))
+    return json_answer(body, status=STATUS_BY_CODE[code], headers=headers)
+
+
+def refusal(refused: InputError) -> Answer:
+    """Answer that the caller's input cannot be accepted, and close where it was not read to its end."""
+    headers = [(b"connection", b"close")] if refused.code == "body_too_large" else []
+    return error_answer(refused.code, str(refused), headers)

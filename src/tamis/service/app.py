@@ -1,0 +1,46 @@
+"""The application, assembled from explicit parts. Nothing is made at import and nothing is global."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+
+from starlette.types import ASGIApp, Receive, Scope
+
+from tamis.clock import Clock, SystemClock
+from tamis.inference.classifier import Classifier
+from tamis.service.answers import json_answer
+from tamis.service.classify import Classification
+from tamis.service.docs import docs_handlers
+from tamis.service.openapi import openapi_document
+from tamis.service.requests import Limits, RequestReader
+from tamis.service.routes import InfoRoutes, PredictionRoutes, info_handlers, prediction_handlers
+from tamis.service.routing import Application, Handler
+from tamis.settings import Settings
+
+
+def create_app(settings: Settings, classifier: Classifier, *, clock: Clock | None = None) -> ASGIApp:
+    """Return the ASGI application that serves `classifier`."""
+    limits = Limits(settings.max_body_bytes, settings.max_text_chars, settings.max_texts)
+    predictions = PredictionRoutes(
+        Classification(classifier), RequestReader(limits), model_version=classifier.version
+    )
+    started_at = datetime.fromtimestamp((clock or SystemClock()).utc_ns() / 1e9, UTC)
+    info = InfoRoutes(classifier, api_name=settings.api_name, started_at=started_at)
+    document = openapi_document(classifier, api_name=settings.api_name, limits=limits)
+    return Application(
+        {
+            **prediction_handlers(predictions),
+            **info_handlers(info),
+            "/openapi.json": {"GET": _always(document)},
+            **{path: {"GET": handler} for path, handler in docs_handlers().items()},
+        }
+    )
+
+
+def _always(body: object) -> Handler:
+    answer = json_answer(body)
+
+    async def handle(scope: Scope, receive: Receive) -> ASGIApp:
+        return answer
+
+    return handle

@@ -1,0 +1,170 @@
+"""The OpenAPI 3.1 document: made from the schemas, the limits and the model that is served.
+
+Knows what every route takes and gives; a test holds it and the routes together.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import msgspec
+from msgspec import UNSET
+
+from tamis import __version__
+from tamis.inference.classifier import Classifier
+from tamis.service import schemas
+from tamis.service.answers import STATUS_BY_CODE
+from tamis.service.classify import Classified
+from tamis.service.requests import Limits
+from tamis.service.routes import model_info, prediction_body
+
+Json = dict[str, Any]
+
+_EXAMPLE_TEXTS = ["WIN a FREE phone now, text CLAIM to 80080", "Are we still on for lunch tomorrow?"]
+_BODIES = (
+    schemas.SingleQuery,
+    schemas.ManyQuery,
+    schemas.PredictionBody,
+    schemas.ServiceInfo,
+    schemas.ModelInfo,
+    schemas.Health,
+    schemas.ErrorBody,
+)
+_ERRORS = {
+    400: "The body or the query cannot be read.",
+    413: "The body is too large.",
+    415: "The body is not declared as plain JSON.",
+    422: "A field is missing, unknown, of the wrong type or too long.",
+    500: "The service failed; the details are in its log.",
+}
+_TAGS = [
+    {"name": "classification", "description": "Classify texts."},
+    {"name": "info", "description": "What is served, and to whom."},
+    {"name": "health", "description": "For load balancers and orchestrators."},
+]
+
+
+def openapi_document(classifier: Classifier, *, api_name: str, limits: Limits) -> Json:
+    """Return the document; its examples are the model's own answers."""
+    return {
+        "openapi": "3.1.0",
+        "info": {
+            "title": api_name,
+            "version": __version__,
+            "description": f"Classifies texts as {_listed(classifier.labels)}.",
+        },
+        "tags": _TAGS,
+        "paths": {**_prediction_paths(classifier, limits), **_info_paths(classifier)},
+        "components": {"schemas": _components(classifier.labels, limits)},
+    }
+
+
+def _listed(labels: Sequence[str]) -> str:
+    shown = [*labels[:10], *([f"{len(labels) - 10} more labels"] if len(labels) > 10 else [])]
+    return f"{', '.join(shown[:-1])} or {shown[-1]}"
+
+
+def _components(labels: Sequence[str], limits: Limits) -> Json:
+    """Return the schemas of all bodies, with the model's labels and this service's limits put in."""
+    _, components = msgspec.json.schema_components(_BODIES, ref_template="#/components/schemas/{name}")
+    prediction, single, many = (components[name] for name in ("PredictionBody", "SingleQuery", "ManyQuery"))
+    prediction["properties"]["prediction"] |= {
+        "properties": {label: {"type": "number", "minimum": 0, "maximum": 1} for label in labels},
+        "required": list(labels),
+        "additionalProperties": False,
+    }
+    label = {"type": "string", "enum": list(labels)}
+    prediction["properties"]["decision"] |= label
+    components["Top"]["properties"]["label"] |= label
+    components["ErrorDetail"]["properties"]["code"]["enum"] = list(STATUS_BY_CODE)
+    components["Health"]["properties"]["status"]["enum"] = ["live", "ready"]
+    single["properties"]["text"]["maxLength"] = limits.max_text_chars
+    many["properties"]["texts"]["maxItems"] = limits.max_texts
+    many["properties"]["texts"]["items"]["maxLength"] = limits.max_text_chars
+    return components
+
+
+def _prediction_paths(classifier: Classifier, limits: Limits) -> Json:
+    single, many = schemas.SingleQuery(_EXAMPLE_TEXTS[0], echo_input=True), schemas.ManyQuery(_EXAMPLE_TEXTS)
+    answers = [
+        prediction_body(text, Classified(prediction, from_cache=False), model_version=classifier.version)
+        for text, prediction in zip(_EXAMPLE_TEXTS, classifier.predict_many(_EXAMPLE_TEXTS), strict=True)
+    ]
+    one_answer, many_answers = _ref("PredictionBody"), {"type": "array", "items": _ref("PredictionBody")}
+    errors_of_a_body = (400, 413, 415, 422)
+    return {
+        "/prediction": {
+            "post": {
+                **_head("classification", "classify_text", "Classify one text"),
+                "requestBody": _content(_ref("SingleQuery"), single) | {"required": True},
+                "responses": _responses(one_answer, answers[0], errors_of_a_body),
+            },
+            "get": {
+                **_head("classification", "classify_text_of_query", "Classify one text given in the address"),
+                "parameters": _parameters(limits),
+                "responses": _responses(one_answer, answers[0], (400, 422)),
+            },
+        },
+        "/predictions": {
+            "post": {
+                **_head("classification", "classify_texts", "Classify many texts"),
+                "requestBody": _content(_ref("ManyQuery"), many) | {"required": True},
+                "responses": _responses(many_answers, answers, errors_of_a_body),
+            }
+        },
+    }
+
+
+def _info_paths(classifier: Classifier) -> Json:
+    loaded = f"model {classifier.name}@{classifier.version} is loaded"
+    described = [
+        ("/", "info", "service_info", "What answers here, and who asks", "ServiceInfo", UNSET),
+        ("/model", "info", "model_info", "What is served", "ModelInfo", model_info(classifier)),
+        ("/health/live", "health", "live", "Whether the process answers", "Health", UNSET),
+        (
+            "/health/ready",
+            "health",
+            "ready",
+            "Whether it can classify",
+            "Health",
+            schemas.Health("ready", loaded),
+        ),
+    ]
+    return {
+        path: {"get": {**_head(tag, operation, summary), "responses": _responses(_ref(schema), example, ())}}
+        for path, tag, operation, summary, schema, example in described
+    }
+
+
+def _parameters(limits: Limits) -> list[Json]:
+    schema = msgspec.json.schema(schemas.SingleQuery)["$defs"]["SingleQuery"]
+    schema["properties"]["text"]["maxLength"] = limits.max_text_chars
+    return [
+        {"name": name, "in": "query", "required": name in schema["required"], "schema": properties}
+        | ({"example": _EXAMPLE_TEXTS[0]} if name == "text" else {})
+        for name, properties in schema["properties"].items()
+    ]
+
+
+def _head(tag: str, operation: str, summary: str) -> Json:
+    return {"tags": [tag], "operationId": operation, "summary": summary}
+
+
+def _responses(schema: Json, example: object, errors: Sequence[int]) -> Json:
+    failures = {
+        str(status): {"description": _ERRORS[status], **_content(_ref("ErrorBody"))}
+        for status in (*errors, 500)
+    }
+    return {"200": {"description": "Done.", **_content(schema, example)}, **failures}
+
+
+def _content(schema: Json, example: object = UNSET) -> Json:
+    media: Json = {"schema": schema}
+    if example is not UNSET:
+        media["example"] = msgspec.to_builtins(example)
+    return {"content": {"application/json": media}}
+
+
+def _ref(name: str) -> Json:
+    return {"$ref": f"#/components/schemas/{name}"}

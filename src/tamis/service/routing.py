@@ -1,0 +1,69 @@
+"""From a path and a method to a handler, and from anything a handler raises to an answer.
+
+One dictionary look-up a request. Knows ASGI; knows no path, no body and no model.
+"""
+
+from __future__ import annotations
+
+import logging
+import traceback
+from collections.abc import Awaitable, Callable, Mapping
+
+from starlette.routing import Router
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from tamis.errors import InputError
+from tamis.service.answers import Answer, error_answer, refusal
+
+Handler = Callable[[Scope, Receive], Awaitable[ASGIApp]]
+"""Reads one request and returns its response, itself a small ASGI application, unsent."""
+
+_log = logging.getLogger(__name__)
+
+
+class Application:
+    """The ASGI application: `routes` maps each exact path to its handlers by method."""
+
+    def __init__(self, routes: Mapping[str, Mapping[str, Handler]]):
+        self._routes = {path: _with_head(handlers) for path, handlers in routes.items()}
+        self._not_found = error_answer("not_found", "there is nothing at this path; see /docs")
+        self._other_protocols = Router()  # answers the lifespan messages and closes a websocket
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one ASGI connection."""
+        if scope["type"] != "http":
+            await self._other_protocols(scope, receive, send)
+            return
+        response = await self._respond(scope, receive)
+        await response(scope, receive, send)
+
+    async def _respond(self, scope: Scope, receive: Receive) -> ASGIApp:
+        handlers = self._routes.get(scope["path"])
+        if handlers is None:
+            return self._not_found
+        handler = handlers.get(scope["method"])
+        if handler is None:
+            return _method_not_allowed(handlers)
+        try:
+            return await handler(scope, receive)
+        except InputError as refused:
+            return refusal(refused)
+        except Exception as unexpected:  # noqa: BLE001 - the outermost place: whatever it is, the caller gets an answer
+            _log_without_text(unexpected, scope)
+            return error_answer("internal_error", "the service failed on this request; it has been logged")
+
+
+def _with_head(handlers: Mapping[str, Handler]) -> dict[str, Handler]:
+    return {**handlers, **({"HEAD": handlers["GET"]} if "GET" in handlers else {})}
+
+
+def _method_not_allowed(handlers: Mapping[str, Handler]) -> Answer:
+    allowed = ", ".join(sorted(handlers))
+    message = f"this path answers to {allowed} only"
+    return error_answer("method_not_allowed", message, [(b"allow", allowed.encode())])
+
+
+def _log_without_text(unexpected: Exception, scope: Scope) -> None:
+    """Log the kind of the error and the lines it passed; its message might hold the caller's text."""
+    frames = "".join(traceback.format_tb(unexpected.__traceback__))
+    _log.error("%s at %s %s\n%s", type(unexpected).__name__, scope["method"], scope["path"], frames)

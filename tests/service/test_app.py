@@ -1,0 +1,155 @@
+"""The bodies of every route, as the contract gives them."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Callable
+from datetime import datetime, timedelta
+
+import httpx
+import pytest
+from starlette.types import ASGIApp, Message
+
+from fakes import ManualClock, keyword_classifier
+from tamis.inference.classifier import Classifier
+from tamis.service.app import create_app
+from tamis.settings import Settings
+
+Ask = Callable[..., httpx.Response]
+
+WIN = {"ham": 0.25, "spam": 0.75}
+
+
+def test_prediction_gives_the_contracts_body_when_posted(ask: Ask) -> None:
+    response = ask("POST", "/prediction", json={"text": "win cash"})
+    assert response.status_code == 200
+    assert response.headers["content-type"] == "application/json"
+    assert response.json() == {
+        "input": None,
+        "prediction": WIN,
+        "top": {"label": "spam", "value": 0.75},
+        "from_cache": False,
+        "decision": "spam",
+        "model_version": "3",
+    }
+
+
+def test_prediction_is_the_same_when_got_by_query(ask: Ask) -> None:
+    posted = ask("POST", "/prediction", json={"text": "win cash", "echo_input": True, "skip_cache": True})
+    got = ask("GET", "/prediction?text=win+cash&echo_input=true&skip_cache=1")
+    assert got.content == posted.content
+    assert got.json()["input"] == "win cash"
+
+
+def test_predictions_keep_the_order_and_echo_when_not_told_otherwise(ask: Ask) -> None:
+    body = ask("POST", "/predictions", json={"texts": ["hello", "win cash", "hello"]}).json()
+    assert [entry["input"] for entry in body] == ["hello", "win cash", "hello"]
+    assert body[1]["prediction"] == WIN
+    assert body[0] == body[2]
+
+
+def test_predictions_hold_no_input_when_the_caller_asks_for_none(ask: Ask) -> None:
+    body = ask("POST", "/predictions", json={"texts": ["a", "b"], "echo_input": False}).json()
+    assert [entry["input"] for entry in body] == [None, None]
+
+
+def test_a_text_gets_the_same_answer_alone_and_in_a_list(ask: Ask) -> None:
+    alone = ask("POST", "/prediction", json={"text": "free", "echo_input": True}).json()
+    assert ask("POST", "/predictions", json={"texts": ["x y", "free"]}).json()[1] == alone
+
+
+@pytest.mark.parametrize("text", ["", "   ", "\x00", "é👍🏽\u202e", "x" * 100])
+def test_any_text_within_the_limit_is_answered_when_posted_or_got(ask: Ask, text: str) -> None:
+    for response in [
+        ask("POST", "/prediction", json={"text": text, "echo_input": True}),
+        ask("GET", "/prediction", params={"text": text, "echo_input": "true"}),
+    ]:
+        assert response.status_code == 200
+        assert response.json()["input"] == text
+
+
+def test_service_info_names_the_caller_the_model_and_the_start() -> None:
+    clock = ManualClock(utc_ns=1_795_300_713_209_512_000)
+    app = create_app(Settings(api_name="Sieve"), keyword_classifier(), clock=clock)
+    info = _get(app, "/").json()
+    started_at = info.pop("started_at")
+    assert info == {
+        "api_name": "Sieve",
+        "caller_id": "192.0.2.7",
+        "model_name": "keywords",
+        "model_version": "3",
+        "docs": "/docs",
+        "page": None,
+    }
+    assert started_at.endswith("Z")
+    assert datetime.fromisoformat(started_at).utcoffset() == timedelta(0)
+    assert datetime.fromisoformat(started_at).timestamp() == 1_795_300_713.209512
+
+
+def test_service_info_has_no_caller_when_the_socket_has_no_address() -> None:
+    app = create_app(Settings(), keyword_classifier())
+    assert _get(app, "/", client=None).json()["caller_id"] is None
+
+
+def test_model_says_what_is_served(ask: Ask) -> None:
+    assert ask("GET", "/model").json() == {
+        "name": "keywords",
+        "version": "3",
+        "digest": "f" * 64,
+        "kind": "mock",
+        "labels": ["ham", "spam"],
+        "operating_point": None,
+        "metrics": {},
+        "training": {},
+    }
+
+
+def test_health_says_why(ask: Ask) -> None:
+    assert ask("GET", "/health/live").json() == {"status": "live", "reason": "the event loop answers"}
+    ready = {"status": "ready", "reason": "model keywords@3 is loaded"}
+    assert ask("GET", "/health/ready").json() == ready
+
+
+def test_answers_may_not_be_stored_by_anyone_between(ask: Ask) -> None:
+    assert ask("GET", "/prediction?text=x").headers["cache-control"] == "no-store"
+
+
+def test_any_labels_are_served_when_they_are_more_than_two() -> None:
+    labels = [f"label {number}" for number in range(40)]
+    app = create_app(Settings(), Classifier.mock(labels))
+    body = _get(app, "/prediction?text=x").json()
+    assert list(body["prediction"]) == labels
+    assert body["top"]["value"] == max(body["prediction"].values())
+
+
+def test_lifespan_starts_and_stops(app: ASGIApp) -> None:
+    assert asyncio.run(_lifespan(app)) == ["lifespan.startup.complete", "lifespan.shutdown.complete"]
+
+
+def _get(app: ASGIApp, url: str, client: tuple[str, int] | None = ("192.0.2.7", 1)) -> httpx.Response:
+    async def send() -> httpx.Response:
+        transport = httpx.ASGITransport(app, client=client)  # type: ignore[arg-type]  # None: a Unix socket
+        async with httpx.AsyncClient(transport=transport, base_url="http://tamis.test") as http:
+            return await http.get(url)
+
+    return asyncio.run(send())
+
+
+async def _lifespan(app: ASGIApp) -> list[str]:
+    said: list[str] = []
+    coming = [{"type": "lifespan.startup"}, {"type": "lifespan.shutdown"}]
+
+    async def receive() -> Message:
+        return coming.pop(0)
+
+    async def send(message: Message) -> None:
+        said.append(message["type"])
+
+    await app({"type": "lifespan", "asgi": {"version": "3.0"}, "state": {}}, receive, send)
+    return said
+
+
+def test_bodies_are_compact_json(ask: Ask) -> None:
+    content = ask("GET", "/prediction?text=x").content
+    assert content == json.dumps(json.loads(content), separators=(",", ":")).encode()

@@ -1,0 +1,83 @@
+"""The document is valid, matches the routes, and every route keeps what it promises."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import httpx
+import jsonschema_rs
+import pytest
+import schemathesis
+from hypothesis import HealthCheck, settings
+
+from fakes import keyword_classifier
+from tamis.inference.classifier import Classifier
+from tamis.service.app import create_app
+from tamis.service.openapi import openapi_document
+from tamis.service.requests import Limits
+from tamis.settings import Settings
+
+Ask = Callable[..., httpx.Response]
+
+_LIMITS = Limits(max_body_bytes=1_000, max_text_chars=77, max_texts=3)
+
+
+@pytest.fixture(scope="module")
+def document() -> dict[str, Any]:
+    return openapi_document(keyword_classifier(), api_name="Sieve", limits=_LIMITS)
+
+
+def test_document_is_what_the_service_gives(ask: Ask) -> None:
+    served = ask("GET", "/openapi.json").json()
+    assert served["openapi"] == "3.1.0"
+    assert served["info"]["title"] == "Tamis"
+
+
+def test_every_schema_is_valid_json_schema(document: dict[str, Any]) -> None:
+    for schema in document["components"]["schemas"].values():
+        jsonschema_rs.meta.validate(schema)
+
+
+def test_every_route_is_documented_and_answers(ask: Ask, document: dict[str, Any]) -> None:
+    """`405` tells the methods of a path: the document must name the same ones."""
+    for path, operations in document["paths"].items():
+        allowed = set(ask("BREW", path).headers["allow"].split(", ")) - {"HEAD"}
+        assert {method.upper() for method in operations} == allowed
+
+
+def test_labels_and_limits_are_in_the_document(document: dict[str, Any]) -> None:
+    schemas = document["components"]["schemas"]
+    scores = schemas["PredictionBody"]["properties"]["prediction"]
+    assert list(scores["properties"]) == scores["required"] == ["ham", "spam"]
+    assert scores["additionalProperties"] is False
+    assert schemas["Top"]["properties"]["label"]["enum"] == ["ham", "spam"]
+    assert schemas["PredictionBody"]["properties"]["decision"]["enum"] == ["ham", "spam"]
+    assert schemas["SingleQuery"]["properties"]["text"]["maxLength"] == 77
+    assert schemas["ManyQuery"]["properties"]["texts"]["maxItems"] == 3
+    assert schemas["ManyQuery"]["properties"]["texts"]["items"]["maxLength"] == 77
+
+
+def test_examples_are_the_services_own_answers(ask: Ask) -> None:
+    document = ask("GET", "/openapi.json").json()
+    for path in ["/prediction", "/predictions"]:
+        operation = document["paths"][path]["post"]
+        request = operation["requestBody"]["content"]["application/json"]["example"]
+        answer = operation["responses"]["200"]["content"]["application/json"]["example"]
+        assert ask("POST", path, json=request).json() == answer
+
+
+def test_the_title_lists_few_labels_and_counts_many() -> None:
+    many = openapi_document(Classifier.mock([f"l{n}" for n in range(30)]), api_name="x", limits=_LIMITS)
+    assert many["info"]["description"].endswith("l9 or 20 more labels.")
+
+
+# Limits that generated texts come near to; no limit on the body, which the document cannot express.
+_LIMITED = Settings(max_body_bytes=1 << 30, max_text_chars=50, max_texts=5)
+schema = schemathesis.openapi.from_asgi("/openapi.json", create_app(_LIMITED, keyword_classifier()))
+
+
+@schema.parametrize()
+@settings(max_examples=200, deadline=None, suppress_health_check=list(HealthCheck))
+def test_every_route_keeps_its_promises_for_generated_requests(case: schemathesis.Case) -> None:
+    case.call_and_validate()
