@@ -1,1 +1,1 @@
-"""data."""
+"""The first step: a labelled CSV read, audited, repaired, split; public data sets fetched."""

