@@ -104,5 +104,5 @@ def _check(manifest: Manifest) -> None:
     point = manifest.operating_point
     if point is not None and (len(labels) != 2 or point.positive not in labels):
         raise ArtifactError(f"{MANIFEST_FILE}: the operating point does not fit the labels")
-    if point is not None and not 0 <= point.threshold <= 1:
+    if point is not None and not 0 <= point.threshold < 1.01:  # just above 1 where nothing is to be flagged
         raise ArtifactError(f"{MANIFEST_FILE}: the operating point's threshold is no probability")

@@ -50,7 +50,7 @@ def choose_operating_point(
     """Return the point of most recall among those whose false-positive rate stays under the cap.
 
     `probabilities` are [texts, 2], out of fold. The threshold lies half-way between the scores on
-    either side of it.
+    either side of it; where no score is high enough it lies just above the highest.
     """
     classes = sorted(set(labels))
     scores = probabilities[:, classes.index(positive)]
@@ -58,7 +58,8 @@ def choose_operating_point(
     negatives = np.sort(scores[~is_positive])[::-1]
     highest_refused = negatives[int(max_false_positive_rate * negatives.size)]
     above = scores[scores > highest_refused]
-    threshold = float((highest_refused + above.min()) / 2) if above.size else 1.0
+    just_above = np.nextafter(highest_refused, 2)
+    threshold = float(max((highest_refused + above.min()) / 2, just_above) if above.size else just_above)
     return OperatingPoint(
         positive=positive,
         threshold=threshold,

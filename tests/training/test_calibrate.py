@@ -1,0 +1,84 @@
+"""Calibration and the choice of the operating point."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tamis.models.base import softmax
+from tamis.training import metrics
+from tamis.training.calibrate import choose_operating_point, default_positive, fit_calibration
+
+
+def rows(n: int, n_classes: int, *, scale: float, seed: int = 1) -> tuple[np.ndarray, list[str]]:
+    """Return logits that are `scale` times too large for the labels drawn from them."""
+    rng = np.random.default_rng(seed)
+    honest = rng.normal(0, 1.5, (n, n_classes))
+    chances = softmax(honest)
+    drawn = (rng.random((n, 1)) > chances.cumsum(axis=1)).sum(axis=1)
+    return honest * scale, [f"class {k}" for k in drawn]
+
+
+@pytest.mark.parametrize("n_classes", [2, 4])
+@pytest.mark.parametrize("scale", [0.3, 5.0])
+def test_calibration_undoes_a_wrong_scale(n_classes: int, scale: float):
+    logits, labels = rows(6000, n_classes, scale=scale)
+    calibration = fit_calibration(logits, labels)
+    assert calibration.scale == pytest.approx(1 / scale, rel=0.1)
+    assert _error(calibration(logits), labels) < 0.02 < _error(softmax(logits), labels)
+
+
+def test_calibration_undoes_a_shift():
+    logits, labels = rows(4000, 3, scale=1.0)
+    shifted = fit_calibration(logits + [2.0, 0.0, -1.0], labels)
+    assert np.allclose(shifted.bias, np.array([-2.0, 0.0, 1.0]) - np.mean([-2, 0, 1]), atol=0.2)
+
+
+def test_calibration_stays_finite_when_classes_are_separable():
+    logits = np.array([[3.0, -3.0]] * 20 + [[-3.0, 3.0]] * 20)
+    probabilities = fit_calibration(logits, ["a"] * 20 + ["b"] * 20)(logits)
+    assert 0.9 < probabilities[0, 0] < 0.999
+
+
+def test_calibration_keeps_the_order_of_scores():
+    logits, labels = rows(500, 2, scale=2.0)
+    before, after = softmax(logits)[:, 1], fit_calibration(logits, labels)(logits)[:, 1]
+    assert np.array_equal(np.argsort(before), np.argsort(after))
+
+
+@given(st.integers(20, 300), st.floats(0, 0.3), st.integers(0, 2**32))
+@settings(max_examples=100, deadline=None)
+def test_the_operating_point_keeps_the_cap_and_has_the_most_recall(n: int, cap: float, seed: int):
+    rng = np.random.default_rng(seed)
+    labels = np.array(["ham", "spam"])[np.r_[0, 1, rng.integers(0, 2, n)]]
+    spam = rng.integers(0, 30, n + 2) / 30
+    point = choose_operating_point(
+        np.stack([1 - spam, spam], axis=1), labels.tolist(), positive="spam", max_false_positive_rate=cap
+    )
+    ham = spam[labels == "ham"]
+    assert (ham >= point.threshold).mean() == point.expected_false_positive_rate <= cap
+    lower = [value for value in np.unique(spam) if value < point.threshold]
+    if lower:
+        assert (ham >= lower[-1]).mean() > cap, "a lower threshold would have broken the cap"
+
+
+def test_nothing_is_flagged_when_the_highest_score_is_a_negative():
+    point = choose_operating_point(
+        np.array([[0.1, 0.9], [0.5, 0.5]]), ["ham", "spam"], positive="spam", max_false_positive_rate=0.0
+    )
+    assert (point.expected_recall, point.expected_false_positive_rate) == (0.0, 0.0)
+
+
+@pytest.mark.parametrize(
+    ("labels", "positive"), [(["ham", "ham", "spam"], "spam"), (["no", "yes"], "yes"), (["b", "a", "b"], "a")]
+)
+def test_the_rarer_label_is_the_positive_one(labels: list[str], positive: str):
+    assert default_positive(labels) == positive
+
+
+def _error(probabilities: np.ndarray, labels: list[str]) -> float:
+    correct = probabilities.argmax(axis=1) == np.array([int(label[-1]) for label in labels])
+    ones = np.ones((1, len(labels)))
+    return float(metrics.calibration_error(ones, correct, probabilities.max(axis=1))[0])
