@@ -1,0 +1,93 @@
+"""`tamis audit`."""
+
+from __future__ import annotations
+
+from importlib.util import find_spec
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from tamis.cli.options import column_options
+from tamis.errors import DataError, TrainingError
+
+if TYPE_CHECKING:
+    from tamis.data.audit import AuditReport, Confidence
+    from tamis.data.reader import ReadResult
+    from tamis.records import Progress
+
+
+@click.command(epilog="Example: tamis audit data/sms-spam.csv --fix data/fixed.csv")
+@click.argument("data", metavar="DATA.csv")
+@click.option("--json", "as_json", is_flag=True, help="Print everything that was found as JSON.")
+@click.option("--fix", metavar="FIXED.csv", help="Write the repaired file, and say what was changed.")
+@column_options
+def command(data: str, as_json: bool, fix: str | None, **options: Any) -> None:
+    """Say what is wrong with the labelled texts in DATA.csv; the file itself is not changed.
+
+    Looks for rows swallowed by an unescaped quote, duplicates and near duplicates, texts with two
+    labels, labels that a model doubts, features that give the label away, and differences between
+    sources.
+    """
+    from tamis.cli.options import columns
+    from tamis.cli.progress import progress_bar
+    from tamis.data.reader import read_dataset
+
+    with progress_bar(f"reading {data}") as progress:
+        reading = read_dataset(data, columns(options), progress=progress)
+    report, skipped = _audit(reading)
+    if as_json:
+        _print_json(report, skipped)
+    else:
+        from tamis.cli.audit_page import show_audit
+
+        show_audit(report, f"Audit of {data}", skipped=skipped)
+    if fix is not None:
+        _fix(reading, fix)
+
+
+def _audit(reading: ReadResult) -> tuple[AuditReport, str | None]:
+    """Return the report, and why labels were not checked with a model if they were not."""
+    from tamis.cli.progress import progress_bar
+    from tamis.data.audit import audit
+
+    if find_spec("sklearn") is None:
+        skipped = "that needs scikit-learn: pip install 'tamis[train]'"
+    else:
+        try:
+            with progress_bar("training models that each leave a fifth of the rows out") as progress:
+                return audit(reading, confidence=_confidence(progress)), None
+        except (TrainingError, DataError) as impossible:
+            skipped = str(impossible)
+    with progress_bar("looking for near duplicates") as progress:
+        return audit(reading, progress=progress), skipped
+
+
+def _confidence(progress: Progress) -> Confidence:
+    from tamis.training.crossval import out_of_fold
+
+    return lambda texts, labels, groups: out_of_fold(texts, labels, groups, progress=progress)[0]
+
+
+def _print_json(report: AuditReport, skipped: str | None) -> None:
+    import msgspec
+
+    from tamis.cli.figures import print_json
+    from tamis.data.findings import findings
+
+    found = {"findings": findings(report), "labels_not_checked": skipped}
+    print_json(found | msgspec.to_builtins(report))
+
+
+def _fix(reading: ReadResult, path: str) -> None:
+    from tamis.data.clean import clean
+    from tamis.data.writer import write_dataset
+
+    cleaned = clean(reading.dataset)
+    write_dataset(cleaned.dataset, path)
+    recovered = sum(field.recovered for field in reading.swallowed)
+    click.echo(
+        f"{path}: {len(cleaned.dataset):,} rows written; {recovered:,} swallowed rows recovered, "
+        f"{cleaned.duplicates:,} exact duplicates and {cleaned.empty:,} empty texts dropped. "
+        "Texts with several labels are as they were.",
+        err=True,
+    )

@@ -1,0 +1,250 @@
+"""What is the matter with a labelled data set, as figures and places.
+
+Knows examples and how they were read; does not know models. Whoever has a model brings the
+function that says what it thinks of texts it has not seen. `tamis.data.findings` says in words what
+the figures mean.
+"""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from tamis.data.near_duplicates import Indices, TwinShare, near_duplicate_groups, twin_share
+from tamis.data.reader import ReadResult
+from tamis.data.shortcuts import Shortcut, find_shortcuts
+from tamis.data.split import random_split
+from tamis.data.suspects import find_suspects
+from tamis.data.swallowed import SwallowedField
+from tamis.records import Dataset, Progress, no_progress
+from tamis.text import canonical
+
+Confidence = Callable[[Sequence[str], Sequence[str], Sequence[str]], npt.NDArray[np.float64]]
+"""Takes texts, labels and groups; gives [n, classes] probabilities by models that did not see the text.
+
+Classes are in the order of `Dataset.classes`.
+"""
+
+_WORKSHOP_TEST_SIZE = 0.33
+_WORKSHOP_SEED = 42
+_LONG_FACTOR = 3
+_SHOWN = 20
+
+
+@dataclass(frozen=True, slots=True)
+class ClassFacts:
+    """A label, how many rows have it, and what share of all rows that is."""
+
+    label: str
+    rows: int
+    share: float
+
+
+@dataclass(frozen=True, slots=True)
+class SourceFacts:
+    """A source, its rows, the share of each label among them, and the median length of its texts."""
+
+    source: str
+    rows: int
+    label_shares: Mapping[str, float]
+    median_characters: float
+
+
+@dataclass(frozen=True, slots=True)
+class Duplicates:
+    """Texts that occur more than once.
+
+    exact:        rows that repeat the very text of an earlier row
+    groups:       groups of near duplicates, texts without a twin counted as groups of one
+    rows_in_families: rows in groups of two and more
+    families:     the largest groups
+    """
+
+    exact: int
+    groups: int
+    rows_in_families: int
+    families: tuple[Family, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Family:
+    """A group of near duplicates: its rows by label, and the text of its first row."""
+
+    rows: int
+    labels: Mapping[str, int]
+    first_row: int
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Contradiction:
+    """One text under several labels: the file's rows of each."""
+
+    text: str
+    rows: Mapping[str, tuple[int, ...]]
+
+
+@dataclass(frozen=True, slots=True)
+class LongText:
+    """A text far longer than the others of its file."""
+
+    row: int
+    characters: int
+
+
+@dataclass(frozen=True, slots=True)
+class DoubtfulLabel:
+    """A row that probably has a wrong label, and the label that the model gives with `probability`."""
+
+    row: int
+    label: str
+    suggested: str
+    probability: float
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class AuditReport:
+    """Everything that the audit found.
+
+    imbalance:       rows of the largest class for one of the smallest
+    long_limit:      characters above which a text counts as far too long
+    known_test:      share of the test part of a random 67/33 split with a twin in the training part
+    doubtful_labels: None where no model was asked; the most doubtful 20 of `doubtful_count`
+    """
+
+    rows_as_read: int
+    rows: int
+    classes: tuple[ClassFacts, ...]
+    imbalance: float
+    notes: tuple[str, ...]
+    swallowed: tuple[SwallowedField, ...]
+    empty_rows: tuple[int, ...]
+    constant: tuple[str, ...]
+    long_limit: float
+    long_texts: tuple[LongText, ...]
+    duplicates: Duplicates
+    contradictions: tuple[Contradiction, ...]
+    shortcuts: tuple[Shortcut, ...]
+    sources: tuple[SourceFacts, ...]
+    known_test: TwinShare | None
+    doubtful_labels: tuple[DoubtfulLabel, ...] | None
+    doubtful_count: int
+
+
+def audit(
+    reading: ReadResult, *, confidence: Confidence | None = None, progress: Progress = no_progress
+) -> AuditReport:
+    """Look at everything that commonly goes wrong with labelled texts; nothing is changed."""
+    data = reading.dataset
+    groups = near_duplicate_groups(data.texts, progress=progress)
+    classes = _classes(data.labels)
+    lengths = np.fromiter(map(len, data.texts), np.intp, len(data))
+    long_limit = float(_LONG_FACTOR * np.percentile(lengths, 99))
+    doubtful = _doubtful_labels(data, groups, confidence) if confidence is not None else None
+    return AuditReport(
+        rows_as_read=reading.rows_as_read,
+        rows=len(data),
+        classes=classes,
+        imbalance=classes[0].rows / classes[-1].rows,
+        notes=reading.notes,
+        swallowed=reading.swallowed,
+        empty_rows=tuple(row for row, text in zip(data.rows, data.texts, strict=True) if not canonical(text)),
+        constant=tuple(_constant(data)),
+        long_limit=long_limit,
+        long_texts=tuple(
+            LongText(data.rows[i], int(lengths[i])) for i in np.flatnonzero(lengths > long_limit).tolist()
+        ),
+        duplicates=_duplicates(data, groups),
+        contradictions=_contradictions(data),
+        shortcuts=find_shortcuts(data.texts, data.labels),
+        sources=_sources(data, lengths),
+        known_test=_known_test(data, groups),
+        doubtful_labels=None if doubtful is None else doubtful[:_SHOWN],
+        doubtful_count=len(doubtful or ()),
+    )
+
+
+def _classes(labels: Sequence[str]) -> tuple[ClassFacts, ...]:
+    """Return the classes, the largest first."""
+    counts = sorted(Counter(labels).items(), key=lambda item: (-item[1], item[0]))
+    return tuple(ClassFacts(label, rows, rows / len(labels)) for label, rows in counts)
+
+
+def _constant(data: Dataset) -> Iterable[str]:
+    """Say of what there is only one kind."""
+    if len(data.classes) == 1:
+        yield f"every row has the label {data.classes[0]!r}"
+    texts: dict[str, set[str]] = defaultdict(set)
+    for text, label in zip(data.texts, data.labels, strict=True):
+        texts[label].add(canonical(text))
+    for label, rows in sorted(Counter(data.labels).items()):
+        if rows > 1 and len(texts[label]) == 1:
+            yield f"all {rows} texts of {label!r} are the same"
+    for name, column in (("source", data.sources), ("group", data.groups)):
+        if column is not None and len(set(column)) == 1:
+            yield f"every row has the {name} {column[0]!r}"
+
+
+def _duplicates(data: Dataset, groups: Indices) -> Duplicates:
+    sizes = np.bincount(groups)
+    largest = np.argsort(-sizes, kind="stable")[:_SHOWN]
+    return Duplicates(
+        exact=len(data) - len(set(data.texts)),
+        groups=sizes.size,
+        rows_in_families=int(sizes[sizes > 1].sum()),
+        families=tuple(
+            _family(data, np.flatnonzero(groups == group)) for group in largest if sizes[group] > 1
+        ),
+    )
+
+
+def _family(data: Dataset, members: Indices) -> Family:
+    labels = Counter(data.labels[i] for i in members)
+    first = members[0]
+    return Family(members.size, dict(sorted(labels.items())), data.rows[first], data.texts[first])
+
+
+def _contradictions(data: Dataset) -> tuple[Contradiction, ...]:
+    rows: dict[str, dict[str, list[int]]] = defaultdict(lambda: defaultdict(list))
+    for text, label, row in zip(map(canonical, data.texts), data.labels, data.rows, strict=True):
+        rows[text][label].append(row)
+    return tuple(
+        Contradiction(text, {label: tuple(places) for label, places in sorted(by_label.items())})
+        for text, by_label in rows.items()
+        if len(by_label) > 1
+    )
+
+
+def _sources(data: Dataset, lengths: Indices) -> tuple[SourceFacts, ...]:
+    if data.sources is None:
+        return ()
+    facts = []
+    members: dict[str, list[int]] = defaultdict(list)
+    for i, source in enumerate(data.sources):
+        members[source].append(i)
+    for source, rows in sorted(members.items()):
+        labels = Counter(data.labels[i] for i in rows)
+        shares = {label: count / len(rows) for label, count in sorted(labels.items())}
+        facts.append(SourceFacts(source, len(rows), shares, float(np.median(lengths[rows]))))
+    return tuple(facts)
+
+
+def _known_test(data: Dataset, groups: Indices) -> TwinShare | None:
+    if len(data) < 2:
+        return None
+    train, test = random_split(len(data), test_size=_WORKSHOP_TEST_SIZE, seed=_WORKSHOP_SEED)
+    return twin_share(groups, data.labels, train=train, test=test)
+
+
+def _doubtful_labels(data: Dataset, groups: Indices, confidence: Confidence) -> tuple[DoubtfulLabel, ...]:
+    whole = data.groups if data.groups is not None else [str(group) for group in groups.tolist()]
+    probabilities = confidence(data.texts, data.labels, whole)
+    return tuple(
+        DoubtfulLabel(data.rows[s.index], s.label, s.suggested, s.probability, data.texts[s.index])
+        for s in find_suspects(data.labels, probabilities, data.classes)
+    )

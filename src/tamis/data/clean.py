@@ -1,0 +1,41 @@
+"""Takes out of a data set what is certainly of no use; what is only doubtful stays.
+
+Knows examples; does not know files.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from tamis.records import Dataset
+from tamis.text import canonical
+
+
+@dataclass(frozen=True, slots=True)
+class Cleaned:
+    """What is left, and how many rows went and why."""
+
+    dataset: Dataset
+    empty: int
+    duplicates: int
+
+
+def drop_empty(dataset: Dataset) -> Dataset:
+    """Return the examples whose text has a visible character."""
+    return dataset.select([i for i, text in enumerate(dataset.texts) if canonical(text)])
+
+
+def clean(dataset: Dataset) -> Cleaned:
+    """Drop empty texts, and rows whose text and label are exactly those of an earlier row.
+
+    The same text under another label stays: which of the two is right is not for a program to say.
+    """
+    filled = drop_empty(dataset)
+    first: dict[tuple[str, str], int] = {}
+    for i, example in enumerate(zip(filled.texts, filled.labels, strict=True)):
+        first.setdefault(example, i)
+    return Cleaned(
+        dataset=filled.select(list(first.values())),
+        empty=len(dataset) - len(filled),
+        duplicates=len(filled) - len(first),
+    )
