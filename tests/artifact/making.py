@@ -5,11 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 
 import msgspec
-from tests.samples import messages
 
 from tamis.artifact import DataFacts, Manifest, OperatingPoint, reserve_version
 from tamis.models.base import Calibration
 from tamis.models.linear.classifier import LinearClassifier
+from tests.samples import messages
 
 BITS = 12
 

@@ -11,11 +11,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.artifact.making import save_model
 
 from tamis.artifact import list_versions, open_artifact, remove_version, set_alias
 from tamis.errors import ArtifactError
 from tamis.inference.classifier import Classifier
+from tests.artifact.making import save_model
 
 
 def edit_manifest(version: Path, change: Callable[[dict[str, Any]], object]) -> None:

@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tests.artifact.making import save_model
 
 from tamis import Classifier
+from tests.artifact.making import save_model
 
 SPAM, HAM = "WIN a camera now! Text YES to 0123456789", "are you coming to the library on friday?"
 

@@ -13,7 +13,6 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.feature_extraction.text import TfidfVectorizer
-from tests.samples import messages
 
 from tamis.errors import ArtifactError, TrainingError
 from tamis.models import hyper_parameters, make_classifier
@@ -21,6 +20,7 @@ from tamis.models.base import Calibration, softmax
 from tamis.models.linear.classifier import LinearClassifier
 from tamis.models.linear.features import FeatureSettings, count_features
 from tamis.models.linear.weights import LinearWeights
+from tests.samples import messages
 
 TEXTS = st.lists(st.text(max_size=60), max_size=8)
 

@@ -1,0 +1,125 @@
+"""The package as it is installed: light to import, typed, and able to predict with nothing but its base."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import tomllib
+import venv
+import zipfile
+from pathlib import Path
+
+import pytest
+
+import tamis
+from tests.artifact.making import save_model
+
+ROOT = Path(__file__).parents[1]
+HEAVY = {"numpy", "scipy", "sklearn", "pandas", "matplotlib", "keras", "jax", "onnxruntime"} | {
+    "apsw",
+    "msgspec",
+    "rich",
+    "safetensors",
+    "starlette",
+    "uvicorn",
+}
+TRAINING_ONLY = {"scipy", "sklearn", "pandas", "matplotlib", "keras", "jax"}
+
+
+def test_the_public_names_are_these():
+    assert sorted(tamis.__all__) == [
+        "Classifier",
+        "Example",
+        "Prediction",
+        "TamisError",
+        "__version__",
+        "train",
+    ]
+    assert all(getattr(tamis, name) is not None for name in tamis.__all__)
+
+
+def test_an_unknown_name_is_an_attribute_error():
+    with pytest.raises(AttributeError, match="'nothing'"):
+        tamis.nothing  # noqa: B018 - the access is the test
+
+
+def test_the_version_is_the_projects():
+    assert tamis.__version__ == tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"]
+
+
+@pytest.mark.parametrize("arguments", [[], ["--help"], ["--version"]])
+def test_the_command_line_loads_nothing_heavy_when_it_only_shows_help(arguments: list[str]):
+    program = f"""
+import sys
+sys.argv = ["tamis", *{arguments!r}]
+import tamis.cli
+try:
+    if {arguments!r}: tamis.cli.main()
+except SystemExit as done:
+    assert not done.code
+print(sorted({HEAVY!r} & sys.modules.keys()), file=sys.stderr)
+"""
+    run = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert run.stderr == "[]\n"
+
+
+def test_serving_loads_no_training_library(tmp_path: Path):
+    folder = save_model(tmp_path / "spam").parent
+    program = f"""
+import sys
+from tamis import Classifier
+import tamis.service.app, tamis.storage
+Classifier.load({str(folder)!r}).predict("hello")
+print(sorted({TRAINING_ONLY!r} & sys.modules.keys()))
+"""
+    run = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert run.stdout == "[]\n"
+
+
+def test_requirements_name_no_index():
+    for path in (ROOT / "requirements").glob("*.txt"):
+        assert "://" not in path.read_text()
+        assert "--hash=sha256:" in path.read_text()
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("wheel")
+    build = ["pip", "wheel", "--quiet", "--no-deps", "--no-build-isolation", "--wheel-dir", folder, ROOT]
+    subprocess.run([sys.executable, "-m", *build], check=True)
+    (built,) = folder.glob("*.whl")
+    return built
+
+
+def test_the_wheel_holds_the_package_and_its_type_marker(wheel: Path):
+    names = zipfile.ZipFile(wheel).namelist()
+    assert "tamis/py.typed" in names
+    modules = {str(path.relative_to(ROOT / "src")) for path in (ROOT / "src/tamis").rglob("*.py")}
+    assert modules <= set(names)
+
+
+def test_the_wheel_alone_predicts_in_an_empty_environment(wheel: Path, tmp_path: Path):
+    folder = save_model(tmp_path / "models" / "spam").parent
+    venv.create(tmp_path / "empty", with_pip=True)
+    python = tmp_path / "empty/bin/python"
+    pip = [python, "-m", "pip", "--quiet", "install"]
+    pinned = subprocess.run(
+        [*pip, "--require-hashes", "-r", ROOT / "requirements/serve.txt"], capture_output=True, text=True
+    )
+    if "No matching distribution" in pinned.stderr or "ConnectionError" in pinned.stderr:
+        pytest.skip("no package index can be reached")
+    assert pinned.returncode == 0, pinned.stderr
+    subprocess.run([*pip, "--no-deps", wheel], check=True)
+    told = [tmp_path / "empty/bin/tamis", "predict", folder, "WIN a camera now", "--json"]
+    answer = json.loads(subprocess.run(told, capture_output=True, check=True, cwd=tmp_path).stdout)
+    assert answer["top"]["label"] == "spam"
+    listed = json.loads(
+        subprocess.run([python, "-m", "pip", "list", "--format=json"], capture_output=True).stdout
+    )
+    assert not {"keras", "scikit-learn", "scipy", "pandas", "matplotlib"} & {item["name"] for item in listed}
+    refused = subprocess.run(
+        [tmp_path / "empty/bin/tamis", "train", "x.csv", "-o", "m"], capture_output=True, text=True
+    )
+    assert (refused.returncode, refused.stderr.count("\n")) == (1, 1)
+    assert "pip install 'tamis[train]'" in refused.stderr
