@@ -133,4 +133,4 @@ def _read_dotenv(path: Path | None) -> dict[str, str]:
     for line in lines:
         if line.error:  # the line may hold a secret: only its place is told
             raise SettingsError(f"{path}, line {line.original.line}: not NAME=value")
-    return {line.key: line.value for line in lines if line.key is not None and line.value is not None}
+    return {line.key: line.value or "" for line in lines if line.key is not None}

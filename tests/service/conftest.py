@@ -10,9 +10,9 @@ import httpx
 import pytest
 from starlette.types import ASGIApp
 
-from fakes import keyword_classifier
 from tamis.service.app import create_app
 from tamis.settings import Settings
+from tests.fakes import keyword_classifier
 
 SMALL = Settings(max_body_bytes=2_000, max_text_chars=100, max_texts=5)
 """Limits that a test can reach."""

@@ -11,10 +11,10 @@ import httpx
 import pytest
 from starlette.types import ASGIApp, Message
 
-from fakes import ManualClock, keyword_classifier
 from tamis.inference.classifier import Classifier
 from tamis.service.app import create_app
 from tamis.settings import Settings
+from tests.fakes import ManualClock, keyword_classifier
 
 Ask = Callable[..., httpx.Response]
 

@@ -11,12 +11,12 @@ import pytest
 import schemathesis
 from hypothesis import HealthCheck, settings
 
-from fakes import keyword_classifier
 from tamis.inference.classifier import Classifier
 from tamis.service.app import create_app
 from tamis.service.openapi import openapi_document
 from tamis.service.requests import Limits
 from tamis.settings import Settings
+from tests.fakes import keyword_classifier
 
 Ask = Callable[..., httpx.Response]
 

@@ -1,0 +1,138 @@
+"""`tamis serve`: a model over HTTP until it is told to stop."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import TYPE_CHECKING, Any
+
+import click
+
+if TYPE_CHECKING:
+    import socket
+
+    import uvicorn
+
+    from tamis.inference.classifier import Classifier
+    from tamis.settings import Settings
+
+_DRAIN_SECONDS = 10
+"""How long requests that are being answered may take after the signal to stop."""
+
+
+@click.command(epilog="Example: tamis serve models/spam@champion --port 8080")
+@click.argument("model", required=False)
+@click.option("--host", help="Address to listen on.  [env: TAMIS_HOST; default: 127.0.0.1]")
+@click.option(
+    "--port",
+    type=click.IntRange(0, 65_535),
+    help="Port; 0 takes a free one.  [env: TAMIS_PORT; default: 8000]",
+)
+@click.option("--mock", is_flag=True, help="Serve made-up answers without a model.  [env: MOCK_MODEL_CLASS]")
+def command(model: str | None, host: str | None, port: int | None, mock: bool) -> None:
+    """Answer over HTTP with MODEL: NAME, NAME@VERSION or NAME@ALIAS.
+
+    Without MODEL, the environment decides: MODEL_DIRECTORY and MODEL_VERSION, or models/spam.
+    What can be set, by an environment variable or in a file .env: see .env.sample.
+    """
+    import logging
+
+    logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    settings = _settings(model, host=host, port=port, mock=mock)
+    classifier = _classifier(settings)
+    server = _server(settings, classifier)
+    listener = _listen(settings.host, settings.port)
+    _stop_on_signals(server)
+    _show_start(classifier, listener)
+    server.run(sockets=[listener])
+
+
+def _settings(model: str | None, *, host: str | None, port: int | None, mock: bool) -> Settings:
+    """Read the settings; the options that were given override them."""
+    import os
+    from pathlib import Path
+
+    from tamis.settings import Settings
+
+    given: dict[str, Any] = {"host": host, "port": port, "mock_model_class": mock or None}
+    if model is not None:
+        given |= {"model_directory": model, "model_version": ""}
+    settings = Settings.from_environment(os.environ, Path(".env"))
+    return dataclasses.replace(
+        settings, **{name: value for name, value in given.items() if value is not None}
+    )
+
+
+def _classifier(settings: Settings) -> Classifier:
+    import logging
+
+    from tamis.inference.classifier import Classifier
+
+    if not settings.mock_model_class:
+        return Classifier.load(settings.model_reference)
+    logging.getLogger(__name__).warning("MOCK MODEL: every answer is made up; for trying things out only")
+    return Classifier.mock()
+
+
+def _listen(host: str, port: int) -> socket.socket:
+    """Take the address before anything is announced, so that one that is taken is one clear line."""
+    import socket
+
+    from tamis.errors import SettingsError
+
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    try:
+        return socket.create_server((host, port), family=family, backlog=2048)
+    except (OSError, UnicodeError) as failed:
+        why = failed.strerror if isinstance(failed, OSError) else "not the name of a host"
+        raise SettingsError(
+            f"cannot listen on {host} port {port}: {why}; choose another with --host and --port "
+            "(TAMIS_HOST, TAMIS_PORT)"
+        ) from None
+
+
+def _show_start(classifier: Classifier, listener: socket.socket) -> None:
+    from rich.console import Console
+    from rich.text import Text
+
+    host, port = listener.getsockname()[:2]
+    address = f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+    labels = classifier.labels
+    shown = ", ".join(labels) if len(labels) <= 8 else f"{len(labels)} labels"
+    console = Console(stderr=True, highlight=False)
+    for name, value in [
+        ("Model", f"{classifier.name}@{classifier.version} ({shown})"),
+        ("Address", address),
+        ("Docs", f"{address}/docs"),
+        ("Stop", "Ctrl+C"),
+    ]:
+        console.print(Text.assemble((f"{name:<9}", "bold"), value), soft_wrap=True)
+
+
+def _server(settings: Settings, classifier: Classifier) -> uvicorn.Server:
+    import uvicorn
+
+    from tamis.service.app import create_app
+
+    return uvicorn.Server(
+        uvicorn.Config(
+            create_app(settings, classifier),
+            log_config=None,
+            log_level="warning",
+            access_log=False,
+            proxy_headers=False,
+            server_header=False,
+            ws="none",
+            timeout_graceful_shutdown=_DRAIN_SECONDS,
+        )
+    )
+
+
+def _stop_on_signals(server: uvicorn.Server) -> None:
+    """End with exit code 0: uvicorn, once stopped, raises the signal again for its earlier handler."""
+    import signal
+
+    def stop(*_: object) -> None:
+        server.should_exit = True
+
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, stop)

@@ -1,0 +1,176 @@
+"""Where settings come from, what is refused, and that code, sample and documentation agree."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from pathlib import Path
+
+import pytest
+
+from tamis.errors import SettingsError
+from tamis.settings import Settings, variables
+
+ROOT = Path(__file__).parents[1]
+FIELDS = dataclasses.fields(Settings)
+
+
+def _dotenv(tmp_path: Path, text: str) -> Path:
+    path = tmp_path / ".env"
+    path.write_bytes(text.encode())
+    return path
+
+
+def test_defaults_hold_when_nothing_is_set() -> None:
+    assert Settings.from_environment({}) == Settings()
+
+
+def test_environment_wins_over_dotenv_and_dotenv_over_defaults(tmp_path: Path) -> None:
+    dotenv = _dotenv(tmp_path, "TAMIS_PORT=1\nTAMIS_HOST=::1\n")
+    settings = Settings.from_environment({"TAMIS_PORT": "2"}, dotenv)
+    assert (settings.port, settings.host, settings.max_texts) == (2, "::1", 1_000)
+
+
+def test_environment_wins_over_dotenv_when_it_uses_the_other_name(tmp_path: Path) -> None:
+    dotenv = _dotenv(tmp_path, "TAMIS_API_NAME=from file\n")
+    assert Settings.from_environment({"API_NAME": "from environment"}, dotenv).api_name == "from environment"
+
+
+def test_prefixed_name_wins_when_both_are_set() -> None:
+    assert Settings.from_environment({"API_NAME": "old", "TAMIS_API_NAME": "new"}).api_name == "new"
+
+
+def test_a_missing_dotenv_is_no_error(tmp_path: Path) -> None:
+    assert Settings.from_environment({}, tmp_path / ".env") == Settings()
+
+
+def test_the_workshops_dotenv_works_as_it_is(tmp_path: Path) -> None:
+    dotenv = _dotenv(
+        tmp_path,
+        """
+        # as participants have it
+        API_NAME="Spam Classifier"
+        MODEL_VERSION="v1"
+        MODEL_DIRECTORY="training/trained_model_v1"
+        MOCK_MODEL_CLASS="1"
+        ASTRA_DB_KEYSPACE="spamclassifier"
+        ASTRA_DB_SECURE_BUNDLE_PATH="bundle.zip"
+        ASTRA_DB_BUNDLE_PATH="bundle.zip"
+        ASTRA_DB_APPLICATION_TOKEN="AstraCS:hunter2"
+        ASTRA_DB_CLIENT_ID="id"
+        ASTRA_DB_CLIENT_SECRET="hunter2"
+        CQLENG_ALLOW_SCHEMA_MANAGEMENT="1"
+        """,
+    )
+    settings = Settings.from_environment({}, dotenv)
+    assert settings.api_name == "Spam Classifier"
+    assert settings.model_reference == "training/trained_model_v1@1"
+    assert settings.mock_model_class
+    assert "hunter2" not in repr(settings)
+
+
+@pytest.mark.parametrize(
+    ("version", "reference"),
+    [
+        ("", "m/spam"),
+        ("2", "m/spam@2"),
+        ("v2", "m/spam@2"),
+        ("V10", "m/spam@10"),
+        ("champion", "m/spam@champion"),
+    ],
+)
+def test_model_reference_joins_directory_and_version(version: str, reference: str) -> None:
+    environ = {"MODEL_DIRECTORY": "m/spam", "MODEL_VERSION": version}
+    assert Settings.from_environment(environ).model_reference == reference
+
+
+def test_model_reference_is_refused_when_two_versions_are_named() -> None:
+    settings = Settings(model_directory="m/spam@2", model_version="v1")
+    with pytest.raises(SettingsError, match="TAMIS_MODEL_VERSION is 'v1', but TAMIS_MODEL_DIRECTORY"):
+        _ = settings.model_reference
+    assert Settings(model_directory="a@b/spam", model_version="1").model_reference == "a@b/spam@1"
+
+
+@pytest.mark.parametrize("word", ["1", "true", "True", "yes", "on", " y "])
+def test_mock_is_on_when_the_word_says_so(word: str) -> None:
+    assert Settings.from_environment({"MOCK_MODEL_CLASS": word}).mock_model_class
+
+
+@pytest.mark.parametrize("word", ["", "0", "false", "False", "no", "off"])
+def test_mock_is_off_when_the_word_says_so(word: str) -> None:
+    assert not Settings.from_environment({"MOCK_MODEL_CLASS": word}).mock_model_class
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "message"),
+    [
+        ("TAMIS_PORT", "http", "TAMIS_PORT must be a whole number from 0 to 65535, not 'http'"),
+        ("TAMIS_PORT", "65536", "from 0 to 65535"),
+        ("TAMIS_PORT", "-1", "from 0 to 65535"),
+        ("TAMIS_PORT", "٣", "from 0 to 65535"),
+        ("TAMIS_MAX_TEXTS", "0", "TAMIS_MAX_TEXTS must be a whole number from 1"),
+        ("TAMIS_MAX_BODY_BYTES", "1" * 5_000, "TAMIS_MAX_BODY_BYTES must be a whole number"),
+        ("MOCK_MODEL_CLASS", "perhaps", "MOCK_MODEL_CLASS must be true or false, not 'perhaps'"),
+        ("API_NAME", "caf\udce9", "API_NAME is not UTF-8"),
+    ],
+)
+def test_a_wrong_value_is_one_line_that_names_the_variable(name: str, value: str, message: str) -> None:
+    with pytest.raises(SettingsError) as refused:
+        Settings.from_environment({name: value})
+    assert message in str(refused.value)
+    assert "\n" not in str(refused.value)
+
+
+def test_a_wrong_value_names_the_file_when_it_comes_from_one(tmp_path: Path) -> None:
+    dotenv = _dotenv(tmp_path, "TAMIS_PORT=x\n")
+    with pytest.raises(SettingsError, match=rf"TAMIS_PORT \(in {re.escape(str(dotenv))}\) must be"):
+        Settings.from_environment({}, dotenv)
+
+
+def test_a_line_that_cannot_be_read_is_told_by_number_and_not_by_content(tmp_path: Path) -> None:
+    dotenv = _dotenv(tmp_path, "TAMIS_PORT=1\nASTRA TOKEN hunter2\n")
+    with pytest.raises(SettingsError, match="line 2: not NAME=value") as refused:
+        Settings.from_environment({}, dotenv)
+    assert "hunter2" not in str(refused.value)
+
+
+def test_a_dotenv_in_another_encoding_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / ".env"
+    path.write_bytes(b"API_NAME=caf\xe9\n")
+    with pytest.raises(SettingsError, match="not UTF-8"):
+        Settings.from_environment({}, path)
+
+
+@pytest.mark.parametrize(
+    "text", ["\ufeffTAMIS_PORT=7\n", "TAMIS_PORT=7\r\n", "export TAMIS_PORT='7' # seven"]
+)
+def test_a_dotenv_is_read_as_editors_and_shells_write_it(tmp_path: Path, text: str) -> None:
+    assert Settings.from_environment({}, _dotenv(tmp_path, text)).port == 7
+
+
+def test_sample_shows_every_setting_with_default_and_meaning() -> None:
+    sample = (ROOT / ".env.sample").read_text("utf-8")
+    assert re.findall(r"^# (.+)\n#(\w+)=(.*)$", sample, re.MULTILINE) == [
+        (_meaning(field), variables(field)[0], _shown(field.default)) for field in FIELDS
+    ]
+
+
+def test_documentation_shows_every_setting_with_default_and_meaning() -> None:
+    page = (ROOT / "docs" / "serving.md").read_text("utf-8")
+    rows = re.findall(r"^\| `(TAMIS_\w+)` \| (?:`(.*)`)? *\| (.+) \|$", page, re.MULTILINE)
+    assert rows == [(variables(field)[0], _shown(field.default), _meaning(field)) for field in FIELDS]
+
+
+def test_the_sample_is_a_valid_dotenv_that_changes_nothing_when_uncommented(tmp_path: Path) -> None:
+    sample = (ROOT / ".env.sample").read_text("utf-8")
+    dotenv = _dotenv(tmp_path, re.sub(r"^#(TAMIS_)", r"\1", sample, flags=re.MULTILINE))
+    assert Settings.from_environment({}, dotenv) == Settings()
+
+
+def _meaning(field: dataclasses.Field[object]) -> str:
+    older = variables(field)[1:]
+    return field.metadata["meaning"] + (f" (or {older[0]})" if older else "")
+
+
+def _shown(default: object) -> str:
+    return str(default).lower() if isinstance(default, bool) else str(default)
