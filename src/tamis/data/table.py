@@ -130,9 +130,7 @@ def _records(lines: _Lines, columns: Sequence[str], delimiter: str) -> Iterator[
 def _irregularity(cells: list[str], columns: Sequence[str], *, cut_off: bool) -> tuple[str, str] | None:
     """Return the column and what is wrong there, or None for a row as it should be."""
     if cut_off:  # the csv module met the end of the file while it was looking for the closing quote
-        return columns[
-            min(len(cells), len(columns)) - 1
-        ], "a quote opens here and is never closed; double or remove it"
+        return columns[min(len(cells), len(columns)) - 1], "a quote opens here and is never closed; double it"
     if len(cells) < len(columns):
         return columns[len(cells)], f"this cell is missing: the row has {len(cells)} of {len(columns)}"
     if len(cells) > len(columns):
