@@ -1,0 +1,42 @@
+"""Where calls are logged and answers are remembered: in memory, in SQLite, later in Cassandra.
+
+Knows records, errors and the clock; knows neither models nor HTTP. `docs/storage.md` says why it
+is built as it is.
+"""
+
+from tamis.storage.base import (
+    Answers,
+    CallQuery,
+    Health,
+    HourCount,
+    Page,
+    Scores,
+    Store,
+    StoreOptions,
+    pages,
+)
+from tamis.storage.keys import CacheKeys, TimeIds, called_at
+from tamis.storage.resilient import Counters, ResilientStore
+from tamis.storage.spool import FileSpool, MemorySpool, Spool
+from tamis.storage.urls import make_store
+
+__all__ = [
+    "Answers",
+    "CacheKeys",
+    "CallQuery",
+    "Counters",
+    "Health",
+    "FileSpool",
+    "HourCount",
+    "MemorySpool",
+    "Page",
+    "ResilientStore",
+    "Scores",
+    "Spool",
+    "Store",
+    "StoreOptions",
+    "TimeIds",
+    "called_at",
+    "make_store",
+    "pages",
+]

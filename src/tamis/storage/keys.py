@@ -1,0 +1,150 @@
+"""Cache keys, time ids and page cursors. Knows bytes and the clock; knows no database.
+
+A time id is a version-1 UUID whose bytes stand in the order of time: eight bytes of 100-nanosecond
+ticks since 15 October 1582, big end first, then eight of clock sequence and node. Sorted as bytes,
+ids are sorted by time, in every store.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import os
+import zlib
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from hashlib import blake2b
+from uuid import UUID
+
+from tamis.clock import Clock
+from tamis.errors import InputError
+
+ID_BYTES = 16
+KEY_BYTES = 32
+TICKS_PER_HOUR = 3_600 * 10_000_000
+
+_UNIX_EPOCH_TICKS = 0x01B21DD213814000  # 1970-01-01 counted from 1582-10-15, RFC 9562
+_MOST_TICKS = (1 << 60) - 1
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_CURSOR_FORMAT = b"\x01"
+
+
+class CacheKeys:
+    """Makes the cache keys of one model with one set of options."""
+
+    def __init__(self, secret: bytes, *, model: str, options: str = ""):
+        """Take the store's secret, the model's identity and the options that change its answer."""
+        self._prefix = blake2b(key=secret, digest_size=KEY_BYTES, person=b"tamis-cache-1")
+        for part in (model.encode(), options.encode()):
+            # the length in front keeps ("ab", "c") and ("a", "bc") apart
+            self._prefix.update(len(part).to_bytes(8, "big") + part)
+
+    def key(self, canonical_text: str) -> bytes:
+        """Return the key of 32 bytes; the text cannot be read back from it."""
+        digest = self._prefix.copy()
+        digest.update(canonical_text.encode())
+        return digest.digest()
+
+
+class TimeIds:
+    """Makes time ids that strictly increase, even when the clock steps back or the process forks.
+
+    The node is random and names no machine. Belongs to one thread.
+    """
+
+    def __init__(self, clock: Clock, random_bytes: Callable[[int], bytes] = os.urandom):
+        self._clock, self._random_bytes = clock, random_bytes
+        self._last_ticks = 0
+        self._tail = b""
+        self._process = -1
+
+    def next(self) -> bytes:
+        """Return an id for a call that arrives now."""
+        if self._process != os.getpid():  # a forked child must not go on with its parent's node
+            self._process, self._tail = os.getpid(), _random_tail(self._random_bytes)
+        self._last_ticks = max(self._last_ticks + 1, self._now_ticks())
+        return self._last_ticks.to_bytes(8, "big") + self._tail
+
+    def this_hour(self) -> datetime:
+        """Return the start of the UTC hour in which the next id falls, also after a step back."""
+        return _datetime(max(self._last_ticks, self._now_ticks()) // TICKS_PER_HOUR * TICKS_PER_HOUR)
+
+    def _now_ticks(self) -> int:
+        return self._clock.utc_ns() // 100 + _UNIX_EPOCH_TICKS
+
+
+def called_at(time_id: bytes) -> datetime:
+    """Return the moment of an id in UTC, to the microsecond."""
+    return _datetime(ticks_of(time_id))
+
+
+def ticks_of(time_id: bytes) -> int:
+    """Return the 100-nanosecond ticks of an id; whole hours are multiples of `TICKS_PER_HOUR`."""
+    return int.from_bytes(time_id[:8], "big")
+
+
+def first_id(ticks: int) -> bytes:
+    """Return the lowest bytes that an id of these ticks, or later, could have."""
+    return min(max(ticks, 0), _MOST_TICKS + 1).to_bytes(8, "big") + bytes(8)
+
+
+def first_id_at(moment: datetime) -> bytes:
+    """Return the lowest bytes that an id of `moment`, or later, could have."""
+    return first_id((moment - _EPOCH) // timedelta(microseconds=1) * 10 + _UNIX_EPOCH_TICKS)
+
+
+def hour_of(time_id: bytes) -> datetime:
+    """Return the start of the UTC hour of an id."""
+    return _datetime(ticks_of(time_id) // TICKS_PER_HOUR * TICKS_PER_HOUR)
+
+
+def as_uuid(time_id: bytes) -> UUID:
+    """Return an id as the version-1 UUID that it is, for a database that knows the type."""
+    ticks = ticks_of(time_id)
+    head = (ticks & 0xFFFFFFFF) << 32 | (ticks >> 32 & 0xFFFF) << 16 | 0x1000 | ticks >> 48
+    return UUID(bytes=head.to_bytes(8, "big") + time_id[8:])
+
+
+def from_uuid(uuid: UUID) -> bytes:
+    """Return the time id of a version-1 UUID that `as_uuid` made."""
+    return uuid.time.to_bytes(8, "big") + uuid.bytes[8:]
+
+
+def encode_cursor(time_id: bytes) -> str:
+    """Return the opaque cursor that leads behind `time_id`; it means the same after a restart."""
+    body = _CURSOR_FORMAT + time_id
+    return base64.urlsafe_b64encode(body + zlib.crc32(body).to_bytes(4, "big")).decode()
+
+
+def decode_cursor(cursor: str) -> bytes:
+    """Return the id behind which a page starts; a cursor is a place, it opens nobody else's rows."""
+    try:
+        raw = base64.b64decode(cursor.encode("ascii"), altchars=b"-_", validate=True)
+    except (binascii.Error, UnicodeEncodeError):
+        raw = b""
+    body, check = raw[:-4], raw[-4:]
+    if (
+        len(body) != 1 + ID_BYTES
+        or body[:1] != _CURSOR_FORMAT
+        or zlib.crc32(body).to_bytes(4, "big") != check
+    ):
+        message = "cursor must be one that an earlier page gave; leave it out to start again"
+        raise InputError("bad_cursor", message, field="cursor")
+    return body[1:]
+
+
+def _datetime(ticks: int) -> datetime:
+    return _EPOCH + timedelta(microseconds=(ticks - _UNIX_EPOCH_TICKS) // 10)
+
+
+def _random_tail(random_bytes: Callable[[int], bytes]) -> bytes:
+    """Return clock sequence and node: 54 random bits in bytes whose top bit is clear.
+
+    Cassandra compares these bytes as signed numbers and everything else as unsigned; without top
+    bits there is one order everywhere. The first byte's is the UUID's variant, the same in all ids;
+    the multicast bit says that the node is no network card's address.
+    """
+    tail = bytearray(byte & 0x7F for byte in random_bytes(8))
+    tail[0] = 0x80 | tail[0] & 0x3F
+    tail[2] |= 0x01
+    return bytes(tail)

@@ -1,0 +1,147 @@
+"""Connections to one SQLite file, and the threads that own them. Knows SQLite; knows no table."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeVar
+
+import apsw
+
+from tamis.errors import StoreError
+
+Result = TypeVar("Result")
+
+_POLL_SECONDS = 0.001
+
+
+@dataclass(frozen=True, slots=True)
+class File:
+    """A database file on disk and how connections to it behave."""
+
+    path: Path
+    full_durability: bool
+
+    def connect(self, *, lock_seconds: float) -> apsw.Connection:
+        """Open a connection that waits up to `lock_seconds` for another's lock; 0 does not wait."""
+        with translated(self.path):
+            connection = apsw.Connection(str(self.path))
+            _wait_for_locks(connection, lock_seconds)
+            connection.execute("PRAGMA journal_mode = WAL")
+            connection.execute(f"PRAGMA synchronous = {'FULL' if self.full_durability else 'NORMAL'}")
+            connection.wal_autocheckpoint(0)  # the upkeep thread's work, never a writer's
+            return connection
+
+    def create_if_missing(self) -> None:
+        """Make an empty file that only its owner may read: it will hold people's texts."""
+        try:
+            os.close(os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
+        except OSError as failed:
+            raise StoreError(f"{self.path}: cannot be opened for writing ({failed.strerror})") from None
+
+    def identity(self) -> tuple[int, int]:
+        """Return what changes when the file is removed or replaced behind our back."""
+        try:
+            found = os.stat(self.path)
+        except OSError as failed:
+            raise StoreError(f"{self.path}: the file is gone ({failed.strerror})") from None
+        return found.st_dev, found.st_ino
+
+
+class Worker:
+    """One thread with one connection of its own, made when it is first needed."""
+
+    def __init__(self, name: str, connect: Callable[[], apsw.Connection]):
+        self._executor = ThreadPoolExecutor(1, thread_name_prefix=f"tamis-{name}")
+        self._connect = connect
+        self._connection: apsw.Connection | None = None
+
+    async def run(self, work: Callable[[apsw.Connection], Result]) -> Result:
+        """Return `work(connection)`, done in the thread; raise `StoreError` for SQLite's errors."""
+        return await asyncio.get_running_loop().run_in_executor(self._executor, self._work, work)
+
+    async def close(self) -> None:
+        """Finish what was asked for, close the connection and end the thread."""
+        await asyncio.get_running_loop().run_in_executor(self._executor, self._close)
+        self._executor.shutdown()
+
+    def _work(self, work: Callable[[apsw.Connection], Result]) -> Result:
+        if self._connection is None:
+            self._connection = self._connect()
+        with translated(self._connection.filename):
+            return work(self._connection)
+
+    def _close(self) -> None:
+        if self._connection is not None:
+            close_quietly(self._connection)
+            self._connection = None
+
+
+@contextmanager
+def transaction(connection: apsw.Connection) -> Iterator[None]:
+    """Write what the block writes, all or nothing.
+
+    `IMMEDIATE`, because SQLite's waiting for locks does not help a reader that wants to write.
+    """
+    connection.execute("BEGIN IMMEDIATE")
+    try:
+        yield
+        connection.execute("COMMIT")
+    finally:
+        if connection.in_transaction:  # some errors have already rolled it back
+            connection.execute("ROLLBACK")
+
+
+@contextmanager
+def translated(path: object) -> Iterator[None]:
+    """Turn SQLite's errors into one line that says which file and what to do."""
+    try:
+        yield
+    except apsw.Error as error:
+        raise StoreError(f"{path}: {_advice(error)}") from error
+
+
+def close_quietly(connection: apsw.Connection) -> None:
+    """Close; a broken file cannot be closed better than this."""
+    try:
+        connection.close()
+    except apsw.Error:
+        connection.close(True)
+
+
+def _wait_for_locks(connection: apsw.Connection, lock_seconds: float) -> None:
+    """Ask again every millisecond: SQLite's own waiting grows to 100 ms and starves late comers."""
+    most_polls = round(lock_seconds / _POLL_SECONDS)
+
+    def again(polls: int) -> bool:
+        if polls >= most_polls:
+            return False
+        time.sleep(_POLL_SECONDS)
+        return True
+
+    connection.set_busy_handler(again)
+
+
+def _advice(error: apsw.Error) -> str:
+    for kind, advice in _ADVICE.items():
+        if isinstance(error, kind):
+            return advice
+    return f"SQLite failed: {error}"
+
+
+_ADVICE: dict[type[apsw.Error], str] = {
+    apsw.BusyError: "locked by another process; end it, or wait",
+    apsw.LockedError: "locked by another process; end it, or wait",
+    apsw.FullError: "the disk is full; make room",
+    apsw.ReadOnlyError: "may only be read; give this user the right to write",
+    apsw.CantOpenError: "cannot be opened; does its folder exist, and may this user write there?",
+    apsw.CorruptError: "damaged; move it away and a new one will be made, or restore a copy",
+    apsw.NotADBError: "not an SQLite file; move it away and a new one will be made, or restore a copy",
+    apsw.IOError: "the disk failed; look at the system's log",
+}

@@ -1,0 +1,31 @@
+"""From a store URL to a store that is not yet open. Knows the schemes and nothing of tables."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from urllib.parse import unquote
+
+from tamis.clock import Clock
+from tamis.errors import MissingExtraError, StoreError
+from tamis.storage.base import Store, StoreOptions
+from tamis.storage.memory import MemoryStore
+from tamis.storage.sqlite import SqliteStore
+
+
+def make_store(url: str, clock: Clock, options: StoreOptions | None = None) -> Store:
+    """Return the store that `url` names; `await store.open()` is the caller's next step.
+
+    `memory:`, or `sqlite:///` and a path: three slashes before a relative one, four before an
+    absolute one, as SQLAlchemy has it.
+    """
+    scheme, _, rest = url.partition(":")
+    if scheme == "memory" and not rest:
+        return MemoryStore(clock, options)
+    if scheme == "sqlite" and rest.startswith("///") and len(rest) > len("///"):
+        return SqliteStore(Path(unquote(rest.removeprefix("///"))), clock, options)
+    if scheme in ("cassandra", "astra"):
+        raise MissingExtraError(f"a store at {scheme}:", "cassandra")
+    # the URL itself is not repeated: it may hold a password
+    raise StoreError(
+        f"a store URL that begins with {scheme[:20]!r} is unknown: use sqlite:///path/file.db or memory:"
+    )
