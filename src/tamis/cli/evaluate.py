@@ -52,7 +52,8 @@ def _rows(data: str, manifest: Manifest, options: dict[str, Any]) -> tuple[str, 
 
     from tamis.cli.options import columns
     from tamis.data.reader import read_dataset
-    from tamis.training.prepare import PrepareSettings, prepare, read_prepared
+    from tamis.training.prepare import PrepareSettings, prepare_file
+    from tamis.training.prepared_folder import read_prepared
 
     path = Path(data)
     if path.is_dir():
@@ -61,4 +62,4 @@ def _rows(data: str, manifest: Manifest, options: dict[str, Any]) -> tuple[str, 
     if result.sha256 != manifest.data.sha256:
         return "all rows", result.dataset
     click.echo("this is the file that the model was trained on: measuring on its test part only", err=True)
-    return "the test part", prepare(path, PrepareSettings.from_manifest(manifest.data)).test
+    return "the test part", prepare_file(path, PrepareSettings.from_manifest(manifest.data)).test

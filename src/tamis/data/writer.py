@@ -43,13 +43,18 @@ def atomic_text_file(path: str | os.PathLike[str]) -> Iterator[TextIO]:
     _sync_folder(target.parent)
 
 
-def write_dataset(dataset: Dataset, path: str | os.PathLike[str]) -> None:
-    """Write `dataset` as a CSV with the columns label, text and, where it has them, source and group."""
+def write_dataset(dataset: Dataset, path: str | os.PathLike[str], *, rows: bool = False) -> None:
+    """Write `dataset` as a CSV with the columns label, text and, where it has them, source and group.
+
+    With `rows`, a last column row holds the number of the row that each example came from.
+    """
     columns = {"label": dataset.labels, "text": dataset.texts}
     if dataset.sources is not None:
         columns["source"] = dataset.sources
     if dataset.groups is not None:
         columns["group"] = dataset.groups
+    if rows:
+        columns["row"] = [str(row) for row in dataset.rows]
     with atomic_text_file(path) as file:
         plain = csv.writer(file, lineterminator="\n")
         # The csv module of Python 3.11 leaves a lone "\r" unquoted, which then reads as a line end.

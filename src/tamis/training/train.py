@@ -25,7 +25,8 @@ from tamis.text import canonical
 from tamis.training.calibrate import choose_operating_point, default_positive, fit_calibration
 from tamis.training.crossval import out_of_fold_logits
 from tamis.training.evaluate import Evaluation, evaluate
-from tamis.training.prepare import Prepared, PrepareSettings, prepare_file, read_prepared
+from tamis.training.prepare import Prepared, PrepareSettings, prepare_file
+from tamis.training.prepared_folder import read_prepared
 
 _LIBRARIES = ("numpy", "scipy", "scikit-learn")
 

@@ -1,0 +1,53 @@
+"""`tamis prepare`."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+
+from tamis.cli.options import column_options, split_options
+
+
+@click.command(epilog="Example: tamis prepare data/sms-spam.csv -o prepared/ -v")
+@click.argument("data", metavar="DATA.csv")
+@click.option("-o", "--output", required=True, metavar="FOLDER", help="Where the parts go.")
+@click.option("-v", "--verbose", is_flag=True, help="Walk through the steps with texts from the file.")
+@split_options
+@column_options
+def command(data: str, output: str, verbose: bool, **options: Any) -> None:
+    """Divide DATA.csv into a part for training and a part for testing, and write both to FOLDER.
+
+    The folder gets train.csv and test.csv, the audit of the file, and prepared.json, which binds them
+    by digest. `tamis train` and `tamis evaluate` take it in place of a CSV. An earlier preparation in
+    the folder is replaced; anything else there is left alone, and refused.
+    """
+    from pathlib import Path
+
+    from tamis.cli.options import prepare_settings
+    from tamis.cli.progress import progress_bar
+    from tamis.data.audit import audit
+    from tamis.training.prepare import prepare_dataset, read_for
+    from tamis.training.prepared_folder import check_replaceable, write_prepared
+
+    folder = Path(output)
+    check_replaceable(folder)
+    settings = prepare_settings(options)
+    reading = read_for(data, settings)
+    with progress_bar("looking for near duplicates") as progress:
+        prepared = prepare_dataset(reading, settings, progress=progress)
+    with progress_bar("auditing") as progress:
+        report = audit(reading, progress=progress)
+    if verbose:
+        from tamis.cli.prepare_lesson import show_lesson
+
+        show_lesson(reading, prepared)
+    description = write_prepared(prepared, report, folder)
+    for name, part in description.parts.items():
+        classes = ", ".join(f"{count:,} {label}" for label, count in part.classes.items())
+        click.echo(f"{folder / name}.csv: {part.rows:,} rows ({classes})")
+    if prepared.absent_from_test:
+        absent = ", ".join(map(repr, prepared.absent_from_test))
+        click.echo(
+            f"the test part has no text of {absent}: all of them are near duplicates of each other", err=True
+        )

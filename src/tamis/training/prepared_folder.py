@@ -1,0 +1,152 @@
+"""The folder of `tamis prepare`: two CSV files, an audit, and a description that binds them by digest.
+
+The same file and settings give the same bytes: nothing in the folder tells when or where it was
+made. Knows files; does not know how the parts were chosen.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+import shutil
+from collections import Counter
+from pathlib import Path
+
+import msgspec
+
+from tamis import __version__
+from tamis.data.audit import AuditReport
+from tamis.data.encoding import FileFacts, examine
+from tamis.data.table import open_table
+from tamis.data.writer import write_dataset
+from tamis.errors import DataError
+from tamis.records import Dataset, no_progress
+from tamis.training.prepare import Prepared, PrepareSettings
+
+FORMAT = 1
+DESCRIPTION = "prepared.json"
+AUDIT = "audit.json"
+
+_REQUIRED = ("label", "text", "group", "row")
+_AGAIN = "make the folder again with tamis prepare"
+
+
+class PartFacts(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """One part: its file's digest, its rows, and the rows of each class."""
+
+    sha256: str
+    rows: int
+    classes: dict[str, int]
+
+
+class Description(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """The whole of `prepared.json`."""
+
+    format: int = FORMAT
+    tamis: str = __version__
+    data_sha256: str
+    settings: PrepareSettings
+    absent_from_test: tuple[str, ...]
+    parts: dict[str, PartFacts]
+
+
+class _FormatOnly(msgspec.Struct):
+    format: int
+
+
+def check_replaceable(folder: Path) -> None:
+    """Raise DataError unless `folder` is new, empty, or holds nothing but what `tamis prepare` wrote."""
+    if not folder.exists():
+        return
+    if not folder.is_dir():
+        raise DataError("is a file; name a folder to write to", file=folder)
+    names = {path.name for path in folder.iterdir()}
+    foreign = sorted(names - {DESCRIPTION, AUDIT, "train.csv", "test.csv"})
+    if foreign or (names and DESCRIPTION not in names):
+        what = f"holds {(foreign or sorted(names))[0]!r}, which tamis prepare did not write"
+        raise DataError(f"{what}; name another folder", file=folder)
+
+
+def write_prepared(prepared: Prepared, report: AuditReport, folder: Path) -> Description:
+    """Write the parts and `report` to `folder`, whole or not at all, in place of an earlier preparation."""
+    check_replaceable(folder)
+    target = folder.resolve()
+    target.parent.mkdir(parents=True, exist_ok=True)
+    unfinished = target.with_name(f".{target.name}.{secrets.token_hex(6)}.tmp")
+    try:
+        unfinished.mkdir()
+        description = _write_files(prepared, report, unfinished)
+        _put_in_place(unfinished, target)
+    finally:
+        shutil.rmtree(unfinished, ignore_errors=True)
+    return description
+
+
+def read_prepared(folder: str | os.PathLike[str]) -> Prepared:
+    """Read what `write_prepared` wrote; raise DataError where a file is missing or was changed."""
+    description = _read_description(Path(folder) / DESCRIPTION)
+    train, test = (_read_part(Path(folder), name, description) for name in ("train", "test"))
+    return Prepared(train, test, description.settings, description.data_sha256)
+
+
+def _write_files(prepared: Prepared, report: AuditReport, folder: Path) -> Description:
+    parts = {}
+    for name, part in (("train", prepared.train), ("test", prepared.test)):
+        file = folder / f"{name}.csv"
+        write_dataset(part, file, rows=True)
+        parts[name] = PartFacts(examine(file).sha256, len(part), dict(sorted(Counter(part.labels).items())))
+    description = Description(
+        data_sha256=prepared.data_sha256,
+        settings=prepared.settings,
+        absent_from_test=prepared.absent_from_test,
+        parts=parts,
+    )
+    for file_name, contents in ((AUDIT, report), (DESCRIPTION, description)):
+        formatted = msgspec.json.format(msgspec.json.encode(contents), indent=2)
+        (folder / file_name).write_bytes(formatted + b"\n")
+    return description
+
+
+def _put_in_place(unfinished: Path, target: Path) -> None:
+    """Rename `unfinished` to `target`; an earlier preparation goes only after the new one is there."""
+    if not target.exists():
+        unfinished.rename(target)
+        return
+    earlier = unfinished.with_suffix(".old")
+    target.rename(earlier)
+    unfinished.rename(target)
+    shutil.rmtree(earlier)
+
+
+def _read_description(file: Path) -> Description:
+    if not file.is_file():
+        raise DataError(f"is missing: {file.parent} was not made by tamis prepare", file=file)
+    contents = file.read_bytes()
+    try:
+        found = msgspec.json.decode(contents, type=_FormatOnly).format
+        if found != FORMAT:
+            raise DataError(f"has format {found}, this version of Tamis reads {FORMAT}; {_AGAIN}", file=file)
+        return msgspec.json.decode(contents, type=Description)
+    except (msgspec.DecodeError, UnicodeDecodeError) as broken:
+        raise DataError(f"cannot be read ({broken}); {_AGAIN}", file=file) from None
+
+
+def _read_part(folder: Path, name: str, description: Description) -> Dataset:
+    file = folder / f"{name}.csv"
+    facts = examine(file)
+    if name not in description.parts or facts.sha256 != description.parts[name].sha256:
+        raise DataError(f"was changed since it was made; {_AGAIN}", file=file)
+    return _read_rows(facts)
+
+
+def _read_rows(facts: FileFacts) -> Dataset:
+    with open_table(facts, dict.fromkeys(_REQUIRED, "column"), progress=no_progress) as table:
+        cells = [record.cells for record in table.records]
+    column = {name: [row[place] for row in cells] for place, name in enumerate(table.columns)}
+    return Dataset(
+        texts=column["text"],
+        labels=column["label"],
+        rows=[int(row) for row in column["row"]],
+        sources=column.get("source"),
+        groups=column["group"],
+    )
