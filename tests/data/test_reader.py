@@ -89,6 +89,17 @@ def test_utf8_is_kept_when_a_character_lies_across_two_reads(file: Path) -> None
     assert result.dataset.texts == [text]
 
 
+def test_note_names_the_byte_when_it_breaks_a_character_across_two_reads(file: Path) -> None:
+    before = b"label,text\nham," + b"x" * ((1 << 20) - 16)
+    result = read(file, before + b"\xc3(\n")
+    assert result.notes == (f"read as cp1252: byte {(1 << 20) - 1} is not UTF-8",)
+
+
+def test_equal_labels_are_one_string_when_read(file: Path) -> None:
+    labels = read(file, "label,text\nham,a\nspam,b\nham,c\n").dataset.labels
+    assert labels[0] is labels[2], "millions of rows would otherwise hold millions of copies"
+
+
 @pytest.mark.parametrize("delimiter", [",", "\t", ";"])
 def test_delimiter_is_found_when_header_uses_it(file: Path, delimiter: str) -> None:
     result = read(file, f'label{delimiter}text\nham{delimiter}"a, b; c\td"\n')

@@ -91,14 +91,25 @@ def test_reason_is_one_line_when_the_archive_is_wrong(body: bytes, expected: str
         assert reason(url) == expected
 
 
+def test_download_is_given_up_when_it_is_far_too_large() -> None:
+    with serving(b" " * (33 << 20)) as url:
+        assert reason(url) == "more than 32 MB came; this is not the archive"
+
+
+def test_member_is_not_unpacked_when_it_is_far_too_large() -> None:
+    with serving(zipped(b" " * (65 << 20))) as url:
+        assert reason(url) == "Collection is far too large"
+
+
 def test_reason_is_one_line_when_the_download_breaks_off() -> None:
     with serving(zipped(LINES)[:50], promised=5000) as url:
         assert reason(url) == "the archive is broken: File is not a zip file"
 
 
-def test_reason_is_one_line_when_a_member_was_damaged() -> None:
+@pytest.mark.parametrize("at", [40, 45], ids=["no such compression", "wrong checksum"])
+def test_reason_is_one_line_when_a_member_was_damaged(at: int) -> None:
     body = bytearray(zipped("ham\tHello\n" * 100))
-    body[45] ^= 0xFF
+    body[at] ^= 0xFF
     with serving(bytes(body)) as url:
         assert reason(url).startswith("the archive is broken: ")
 

@@ -41,6 +41,10 @@ def test_rows_are_split_when_lines_are_as_in_the_file() -> None:
     assert held(cells) == [["ham", "Hello there"], ["spam", "WIN now"], ["ham", "ok"]]
 
 
+def test_line_end_before_the_closing_quote_is_dropped_when_rows_are_as_in_the_file() -> None:
+    assert held(as_csv_reads('ham,"Hello\nspam,WIN\n"\n')) == [["ham", "Hello"], ["spam", "WIN"]]
+
+
 def test_first_text_may_hold_the_delimiter_when_nothing_follows_it() -> None:
     cells = as_csv_reads('ham,"Hello, there\nham,ok"\n')
     assert held(cells) == [["ham", "Hello, there"], ["ham", "ok"]]
@@ -75,6 +79,7 @@ def test_cells_with_delimiters_and_quotes_survive_when_rows_are_put_together_aga
         "a poem,\nof two, lines",
         "Shopping:\nhamburgers,4\nspammy\tx",
         "one\nspamham,more",
+        "Long\n1, 2, 3\n4, 5, 6\nbut then\nmostly\nwords\n",
     ],
 )
 def test_text_stays_when_its_lines_are_no_rows(text: str) -> None:
