@@ -6,14 +6,17 @@ import asyncio
 import json
 from collections.abc import Callable
 from datetime import datetime, timedelta
+from pathlib import Path
 
 import httpx
 import pytest
 from starlette.types import ASGIApp, Message
 
+from tamis.artifact import OperatingPoint
 from tamis.inference.classifier import Classifier
 from tamis.service.app import create_app
 from tamis.settings import Settings
+from tests.artifact.making import save_model
 from tests.fakes import ManualClock, keyword_classifier
 
 Ask = Callable[..., httpx.Response]
@@ -103,6 +106,24 @@ def test_model_says_what_is_served(ask: Ask) -> None:
         "metrics": {},
         "training": {},
     }
+
+
+def test_model_gives_the_manifest_without_what_concerns_its_files_when_it_has_one(tmp_path: Path) -> None:
+    classifier = Classifier.load(save_model(tmp_path / "spam", training={"C": 4.0}).parent)
+    info = _get(create_app(Settings(), classifier), "/model").json()
+    assert (info["name"], info["version"], info["digest"]) == ("spam", "1", classifier.identity)
+    assert (info["kind"], info["labels"], info["training"]) == ("linear", ["ham", "spam"], {"C": 4.0})
+    assert info["metrics"] == {"accuracy": {"value": 0.99}}
+    assert info["operating_point"]["threshold"] == 0.9
+    assert str(tmp_path) not in str(info)
+
+
+def test_decision_differs_from_top_when_the_operating_point_is_not_reached(tmp_path: Path) -> None:
+    cautious = OperatingPoint("spam", 0.999_999, 0.005, 0.9, 0.0, "out-of-fold answers")
+    save_model(tmp_path / "spam", operating_point=cautious)
+    app = create_app(Settings(), Classifier.load(tmp_path / "spam"))
+    answer = _get(app, "/prediction?text=WIN+a+FREE+voucher+now!").json()
+    assert (answer["top"]["label"], answer["decision"]) == ("spam", "ham")
 
 
 def test_health_says_why(ask: Ask) -> None:

@@ -34,6 +34,12 @@ def test_document_is_what_the_service_gives(ask: Ask) -> None:
     assert served["info"]["title"] == "Tamis"
 
 
+def test_document_is_valid_openapi(document: dict[str, Any]) -> None:
+    schemathesis.openapi.from_dict(document).validate()
+    with pytest.raises(jsonschema_rs.ValidationError):
+        schemathesis.openapi.from_dict(document | {"paths": []}).validate()
+
+
 def test_every_schema_is_valid_json_schema(document: dict[str, Any]) -> None:
     for schema in document["components"]["schemas"].values():
         jsonschema_rs.meta.validate(schema)
