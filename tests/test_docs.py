@@ -1,0 +1,110 @@
+"""Every command in the documentation is run, page by page, each page in an empty folder.
+
+A command is a line that starts with `$ ` in a ```console block. `tamis serve` runs on until the
+page ends, on a free port in place of 8000. The data set that `tamis fetch` would bring is replaced
+by messages of our own under the same name; the fetching itself is tested in tests/data.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.samples import messages, write_csv
+
+ROOT = Path(__file__).parents[1]
+PAGES = sorted([ROOT / "README.md", *(ROOT / "docs").glob("*.md")])
+_BLOCK = re.compile(r"^```console\n(.*?)^```", re.MULTILINE | re.DOTALL)
+_NEEDS_MORE_THAN_A_TEST_MAY = re.compile(
+    r"^(git|make|pip|cd|sudo|tamis fetch|python3? -m venv|source|\. )\b?"
+)
+
+
+def commands_of(page: Path) -> list[str]:
+    """Return the page's commands in order, those continued with a backslash in one."""
+    blocks = _BLOCK.findall(page.read_text())
+    lines = [line for block in blocks for line in block.replace("\\\n", " ").splitlines()]
+    return [line.removeprefix("$ ") for line in lines if line.startswith("$ ")]
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    (tmp_path / "data").mkdir()
+    write_csv(messages(400), tmp_path / "data" / "sms-spam.csv")
+    return tmp_path
+
+
+@pytest.fixture
+def free_port() -> int:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port: int = free.getsockname()[1]
+        return port
+
+
+@pytest.fixture
+def servers() -> Iterator[list[subprocess.Popen[str]]]:
+    started: list[subprocess.Popen[str]] = []
+    yield started
+    for server in started:
+        server.terminate()
+        with server:
+            pass
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
+def test_the_commands_of_a_page_work(
+    page: Path, folder: Path, free_port: int, servers: list[subprocess.Popen[str]]
+):
+    environment = {
+        **os.environ,
+        "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
+        "TAMIS_PORT": str(free_port),
+        "COLUMNS": "120",
+    }
+    if page.stem in {"README", "serving", "artifact"}:
+        subprocess.run(
+            ["tamis", "train", "data/sms-spam.csv", "-o", "models/spam"],
+            cwd=folder,
+            env=environment,
+            check=True,
+            capture_output=True,
+        )
+    for command in commands_of(page):
+        if _NEEDS_MORE_THAN_A_TEST_MAY.match(command):
+            continue
+        local = command.replace("8000", str(free_port))
+        if command.startswith("tamis serve"):
+            servers.append(_serve(local, folder, environment))
+            continue
+        run = subprocess.run(
+            ["bash", "-c", local], cwd=folder, env=environment, capture_output=True, text=True
+        )
+        assert run.returncode == 0, f"$ {command}\n{run.stderr}"
+        assert "Traceback" not in run.stderr
+
+
+def test_the_pages_have_commands():
+    told = {page.stem: len(commands_of(page)) for page in PAGES}
+    assert all(told[name] >= 3 for name in ("data", "training", "artifact", "serving", "README")), told
+
+
+def _serve(command: str, folder: Path, environment: dict[str, str]) -> subprocess.Popen[str]:
+    """Start a server and wait for the line that says where it listens."""
+    server = subprocess.Popen(
+        ["bash", "-c", f"exec {command}"], cwd=folder, env=environment, stderr=subprocess.PIPE, text=True
+    )
+    assert server.stderr is not None
+    said = []
+    for line in server.stderr:
+        said.append(line)
+        if "Stop" in line:
+            return server
+    raise AssertionError(f"$ {command}\n{''.join(said)}")
