@@ -55,7 +55,7 @@ def _reading(reading: ReadResult, prepared: Prepared) -> list[str]:
 
 
 def _telling_text(data: Dataset) -> int:
-    """Choose a text of middling length that its canonical form changes, of the rarest class if there is one."""
+    """Choose a text of the rarest class and of middling length, if possible one that is not canonical yet."""
     rarest = min(Counter(data.labels).items(), key=lambda item: (item[1], item[0]))[0]
     length_first = sorted(range(len(data)), key=lambda i: abs(len(data.texts[i]) - 70))
     changed = [i for i in length_first if canonical(data.texts[i]) != data.texts[i]]
@@ -77,8 +77,8 @@ def _one_text(index: int, data: Dataset) -> Iterator[list[str]]:
     settings = FeatureSettings()
     features = count_features([text], settings).features.tolist()
     yield [
-        f"Turn it into features: words, pairs of words, pieces of {settings.ngram_min} to {settings.ngram_max} "
-        "characters, shapes, sizes",
+        "Turn it into features: words, pairs of words, pieces of "
+        f"{settings.ngram_min} to {settings.ngram_max} characters, shapes, sizes",
         f"each is hashed to a number below {1 << settings.bits:,}; no vocabulary is kept",
         f"{len(features)} features: {_first(features, _FEATURES_SHOWN)}",
     ]
@@ -142,17 +142,13 @@ def _telling_family(placed: list[_Placed], sizes: Counter[str]) -> list[_Placed]
 def _dividing(placed: list[_Placed], sizes: Counter[str], settings: PrepareSettings) -> list[str]:
     told = [f"Divide: {1 - settings.test_size:.0%} to learn from, {settings.test_size:.0%} to test on"]
     if settings.split == "random":
-        told.append(
-            f"the rows are shuffled (seed {settings.seed}); the first {settings.test_size:.0%} are the test part"
-        )
+        told.append(f"the rows are shuffled (seed {settings.seed}); the first of them are the test part")
         told.append("near duplicates may stand on both sides, so the test part flatters")
     else:
         told.append(
-            "a group of several rows goes, the largest first, where the labels are most short of rows"
+            "a group of several rows stays whole; the largest goes first, where its labels are lacking"
         )
-        told.append(
-            f"a row by itself is dealt out by a shuffle (seed {settings.seed}) of the rows of its label"
-        )
+        told.append(f"rows by themselves are shuffled (seed {settings.seed}) and dealt out, label by label")
     for part in ("training", "test"):
         some = [one for one in placed if one.part == part]
         grouped = [one for one in some if sizes[one.group] > 1][:1]

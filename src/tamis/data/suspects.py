@@ -41,7 +41,8 @@ def find_suspects(
     Doubtful: the given label has less than half its class's average self-confidence, and another
     label reaches its own class's average.
     """
-    given = np.searchsorted(np.array(classes), np.array(labels))
+    place = {label: i for i, label in enumerate(classes)}
+    given = np.fromiter((place[label] for label in labels), np.intp, len(labels))
     of_given = np.take_along_axis(probabilities, given[:, None], axis=1)[:, 0]
     rows_of_class = np.bincount(given, minlength=len(classes))
     confidence = np.bincount(given, of_given, minlength=len(classes)) / np.maximum(rows_of_class, 1)
