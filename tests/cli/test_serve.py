@@ -152,5 +152,5 @@ def test_model_on_the_command_line_replaces_directory_and_version(tmp_path: Path
 
 def test_serve_names_the_variable_of_each_option_in_its_help(tmp_path: Path) -> None:
     text = _run(tmp_path, "--help").stdout
-    for name in ("TAMIS_HOST", "TAMIS_PORT", "MOCK_MODEL_CLASS", "MODEL_DIRECTORY", "MODEL_VERSION"):
-        assert name in text
+    for name in ("HOST", "PORT", "MOCK_MODEL_CLASS", "MODEL_DIRECTORY", "MODEL_VERSION"):
+        assert f"TAMIS_{name}" in text

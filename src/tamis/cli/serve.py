@@ -7,13 +7,14 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from tamis.settings import Settings
+
 if TYPE_CHECKING:
     import socket
 
     import uvicorn
 
     from tamis.inference.classifier import Classifier
-    from tamis.settings import Settings
 
 _DRAIN_SECONDS = 10
 """How long requests that are being answered may take after the signal to stop."""
@@ -21,17 +22,19 @@ _DRAIN_SECONDS = 10
 
 @click.command(epilog="Example: tamis serve models/spam@champion --port 8080")
 @click.argument("model", required=False)
-@click.option("--host", help="Address to listen on.  [env: TAMIS_HOST; default: 127.0.0.1]")
+@click.option("--host", help=f"Address to listen on.  [env: TAMIS_HOST; default: {Settings.host}]")
 @click.option(
     "--port",
     type=click.IntRange(0, 65_535),
-    help="Port; 0 takes a free one.  [env: TAMIS_PORT; default: 8000]",
+    help=f"Port to listen on; 0 takes a free one.  [env: TAMIS_PORT; default: {Settings.port}]",
 )
-@click.option("--mock", is_flag=True, help="Serve made-up answers without a model.  [env: MOCK_MODEL_CLASS]")
+@click.option(
+    "--mock", is_flag=True, help="Serve made-up answers without a model.  [env: TAMIS_MOCK_MODEL_CLASS]"
+)
 def command(model: str | None, host: str | None, port: int | None, mock: bool) -> None:
     """Answer over HTTP with MODEL: NAME, NAME@VERSION or NAME@ALIAS.
 
-    Without MODEL, the environment decides: MODEL_DIRECTORY and MODEL_VERSION, or models/spam.
+    Without MODEL the environment decides: TAMIS_MODEL_DIRECTORY and TAMIS_MODEL_VERSION.
     What can be set, by an environment variable or in a file .env: see .env.sample.
     """
     import logging
@@ -50,8 +53,6 @@ def _settings(model: str | None, *, host: str | None, port: int | None, mock: bo
     """Read the settings; the options that were given override them."""
     import os
     from pathlib import Path
-
-    from tamis.settings import Settings
 
     given: dict[str, Any] = {"host": host, "port": port, "mock_model_class": mock or None}
     if model is not None:
