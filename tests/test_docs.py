@@ -1,7 +1,7 @@
 """Every command in the documentation is run, page by page, each page in an empty folder.
 
-A command is a line that starts with `$ ` in a ```console block. `tamis serve` runs on until the
-page ends, on a free port in place of 8000. The data set that `tamis fetch` would bring is replaced
+A command is a line that starts with `$ ` in a ```console block. A server runs on until the next one
+or the end of the page, on a free port in place of 8000. The data set that `tamis fetch` would bring is replaced
 by messages of our own under the same name; the fetching itself is tested in tests/data.
 """
 
@@ -22,9 +22,8 @@ from tests.samples import messages, write_csv
 ROOT = Path(__file__).parents[1]
 PAGES = sorted([ROOT / "README.md", *(ROOT / "docs").glob("*.md")])
 _BLOCK = re.compile(r"^```console\n(.*?)^```", re.MULTILINE | re.DOTALL)
-_NEEDS_MORE_THAN_A_TEST_MAY = re.compile(
-    r"^(git|make|pip|cd|sudo|tamis fetch|python3? -m venv|source|\. )\b?"
-)
+_NOT_HERE = ("git ", "make ", "pip ", "cd ", "sudo ", "tamis fetch")
+_SERVERS = ("tamis serve", "uvicorn ")
 
 
 def commands_of(page: Path) -> list[str]:
@@ -38,6 +37,7 @@ def commands_of(page: Path) -> list[str]:
 def folder(tmp_path: Path) -> Path:
     (tmp_path / "data").mkdir()
     write_csv(messages(400), tmp_path / "data" / "sms-spam.csv")
+    (tmp_path / "examples").symlink_to(ROOT / "examples")
     return tmp_path
 
 
@@ -53,10 +53,7 @@ def free_port() -> int:
 def servers() -> Iterator[list[subprocess.Popen[str]]]:
     started: list[subprocess.Popen[str]] = []
     yield started
-    for server in started:
-        server.terminate()
-        with server:
-            pass
+    _stop(started)
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
@@ -67,6 +64,7 @@ def test_the_commands_of_a_page_work(
         **os.environ,
         "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
         "TAMIS_PORT": str(free_port),
+        "UVICORN_PORT": str(free_port),
         "COLUMNS": "120",
     }
     if page.stem in {"README", "serving", "artifact"}:
@@ -78,10 +76,11 @@ def test_the_commands_of_a_page_work(
             capture_output=True,
         )
     for command in commands_of(page):
-        if _NEEDS_MORE_THAN_A_TEST_MAY.match(command):
+        if command.startswith(_NOT_HERE):
             continue
         local = command.replace("8000", str(free_port))
-        if command.startswith("tamis serve"):
+        if command.startswith(_SERVERS):
+            _stop(servers)
             servers.append(_serve(local, folder, environment))
             continue
         run = subprocess.run(
@@ -96,6 +95,12 @@ def test_the_pages_have_commands():
     assert all(told[name] >= 3 for name in ("data", "training", "artifact", "serving", "README")), told
 
 
+def _stop(servers: list[subprocess.Popen[str]]) -> None:
+    while servers:
+        with servers.pop() as server:
+            server.terminate()
+
+
 def _serve(command: str, folder: Path, environment: dict[str, str]) -> subprocess.Popen[str]:
     """Start a server and wait for the line that says where it listens."""
     server = subprocess.Popen(
@@ -105,6 +110,6 @@ def _serve(command: str, folder: Path, environment: dict[str, str]) -> subproces
     said = []
     for line in server.stderr:
         said.append(line)
-        if "Stop" in line:
+        if "Stop" in line or "Uvicorn running" in line:
             return server
     raise AssertionError(f"$ {command}\n{''.join(said)}")
