@@ -85,9 +85,13 @@ def _fix(reading: ReadResult, path: str) -> None:
     cleaned = clean(reading.dataset)
     write_dataset(cleaned.dataset, path)
     recovered = sum(field.recovered for field in reading.swallowed)
-    click.echo(
-        f"{path}: {len(cleaned.dataset):,} rows written; {recovered:,} swallowed rows recovered, "
-        f"{cleaned.duplicates:,} exact duplicates and {cleaned.empty:,} empty texts dropped. "
-        "Texts with several labels are as they were.",
-        err=True,
-    )
+    changes = [
+        _count(recovered, "swallowed row") + " recovered",
+        _count(cleaned.duplicates, "exact duplicate") + " dropped",
+        _count(cleaned.empty, "empty text") + " dropped",
+    ]
+    click.echo(f"{path}: {len(cleaned.dataset):,} rows written; {', '.join(changes)}", err=True)
+
+
+def _count(n: int, thing: str) -> str:
+    return f"{n:,} {thing}{'' if n == 1 else 's'}"

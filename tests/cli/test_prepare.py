@@ -1,0 +1,64 @@
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tamis.training.prepared_folder import read_prepared
+from tests.samples import messages, write_csv
+
+
+def tamis(*arguments: str, folder: Path) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "tamis", *arguments]
+    return subprocess.run(command, cwd=folder, capture_output=True, text=True, encoding="utf-8", check=False)
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    write_csv(messages(150), tmp_path / "mail.csv")
+    return tmp_path
+
+
+def test_parts_are_written_and_counted_when_a_file_is_prepared(folder: Path) -> None:
+    run = tamis("prepare", "mail.csv", "-o", "prepared/", "--test-size", ".2", "--seed", "7", folder=folder)
+    assert (run.returncode, run.stderr) == (0, "")
+    prepared = read_prepared(folder / "prepared")
+    assert (prepared.settings.test_size, prepared.settings.seed) == (0.2, 7)
+    train, test = run.stdout.splitlines()
+    assert train.startswith(f"prepared/train.csv: {len(prepared.train)} rows (")
+    assert test.startswith(f"prepared/test.csv: {len(prepared.test)} rows (")
+    assert len(prepared.train) + len(prepared.test) == 150
+
+
+@pytest.mark.parametrize("split", ["grouped", "random"])
+def test_every_step_is_told_with_texts_of_the_file_when_asked_to_be_verbose(folder: Path, split: str) -> None:
+    run = tamis("prepare", "mail.csv", "-o", "p", "--split", split, "-v", folder=folder)
+    assert run.returncode == 0, run.stderr
+    steps = [line for line in run.stdout.splitlines() if line[:1].isdigit()]
+    assert [line[:2] for line in steps] == ["1.", "2.", "3.", "4.", "5.", "6.", "7."]
+    assert "becomes:" in run.stdout
+    assert "features:" in run.stdout
+    assert ("by the shuffle" in run.stdout) == (split == "random")
+
+
+def test_a_folder_is_refused_before_any_work_when_it_holds_something_else(folder: Path) -> None:
+    (folder / "mine").mkdir()
+    (folder / "mine" / "letter.txt").write_text("dear")
+    run = tamis("prepare", "no-such-file.csv", "-o", "mine", folder=folder)
+    assert run.returncode == 1
+    assert (
+        run.stderr
+        == "tamis: mine: holds 'letter.txt', which tamis prepare did not write; name another folder\n"
+    )
+
+
+def test_absent_class_is_told_when_its_texts_are_all_near_duplicates(folder: Path) -> None:
+    with (folder / "mail.csv").open("a") as file:
+        file.write("".join(f"rare,always the same words {n},sms\n" for n in range(3)))
+    run = tamis("prepare", "mail.csv", "-o", "p", folder=folder)
+    assert run.returncode == 0
+    assert (
+        run.stderr == "the test part has no text of 'rare': all of them are near duplicates of each other\n"
+    )
