@@ -233,19 +233,33 @@ class ResilientStore(Store):
             if self._fault is not None:
                 await self._inner.open()
                 await self._inner.check()
-                await self._send_some()  # shows that calls can be written, before more are let through
+            all_sent = await self._send_some()
+            if self._fault is not None:  # only now, when calls can be written, are more let through
                 self._fault = None
                 _logger.info("the store works again; %d calls still wait", len(self._spool))
-            while len(self._spool) > 0:
-                await self._send_some()
+            while all_sent and len(self._spool) > 0:
+                all_sent = await self._send_some()
         except StoreError as failed:
             self._failed(failed)
             return False
-        self._is_healthy.set()
-        return True
+        if all_sent:
+            self._is_healthy.set()
+        return all_sent
 
-    async def _send_some(self) -> None:
-        calls = await self._spool.oldest(_DRAIN_ROWS)
+    async def _send_some(self) -> bool:
+        """Send the calls that have waited longest; return whether the spool allowed it."""
+        if len(self._spool) == 0:
+            return True
+        try:
+            calls = await self._spool.oldest(_DRAIN_ROWS)
+        except StoreError as failed:
+            _logger.error("the spool cannot be read: %s", failed)
+            return False
         await self._inner.append(calls)
-        await self._spool.remove(calls)
+        try:
+            await self._spool.remove(calls)
+        except StoreError as failed:  # they will be sent once more, which is harmless
+            _logger.error("the spool cannot be emptied: %s", failed)
+            return False
         self._written += len(calls)
+        return True

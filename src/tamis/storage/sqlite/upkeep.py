@@ -81,8 +81,8 @@ class Upkeep:
 
     async def _in_background(self) -> None:
         try:
-            if self._answers >= _SWEEP_ANSWERS:
-                self._answers = 0
+            while self._answers >= _SWEEP_ANSWERS:  # more may have come than one sweep takes away
+                self._answers -= _SWEEP_ANSWERS
                 await self._sweep()
             self._checkpointed_pages = self._wal_pages
             await self._worker.run(self._checkpoint)

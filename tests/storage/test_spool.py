@@ -1,0 +1,109 @@
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+
+import pytest
+from fakes import ManualClock
+from store_samples import HOSTILE_TEXTS, call, calls, run
+
+from tamis.errors import StoreError
+from tamis.storage import FileSpool, MemorySpool, TimeIds
+
+
+@pytest.fixture(params=["memory", "file"])
+def make(request, tmp_path):
+    def make_one(max_rows=1_000):
+        if request.param == "memory":
+            return MemorySpool(max_rows=max_rows)
+        return FileSpool(tmp_path / "spool.db", max_rows=max_rows)
+
+    return make_one
+
+
+def with_spool(spool, body):
+    async def test():
+        await spool.open()
+        try:
+            await body(TimeIds(ManualClock()))
+        finally:
+            await spool.close()
+
+    run(test)
+
+
+def test_what_goes_in_comes_out_in_order_until_removed(make):
+    spool = make()
+
+    async def body(ids):
+        first, second = [call(ids, text) for text in HOSTILE_TEXTS], calls(ids, 5)
+        assert await spool.put(first) == len(first)
+        assert await spool.put(second) == 5
+        assert await spool.oldest(len(first)) == first
+        await spool.remove(first)
+        assert (await spool.oldest(100), len(spool)) == (second, 5)
+
+    with_spool(spool, body)
+
+
+def test_a_full_spool_takes_what_fits_even_from_many_at_once(make):
+    spool = make(max_rows=10)
+
+    async def body(ids):
+        taken = await asyncio.gather(*(spool.put(calls(ids, 4)) for _ in range(5)))
+        assert (sum(taken), len(spool)) == (10, 10)
+        await spool.remove(await spool.oldest(3))
+        assert await spool.put(calls(ids, 4)) == 3
+
+    with_spool(spool, body)
+
+
+def test_a_call_put_twice_is_there_once(make):
+    spool = make()
+
+    async def body(ids):
+        one = call(ids)
+        assert (await spool.put([one]), await spool.put([one]), len(spool)) == (1, 0, 1)
+        await spool.remove([one])
+        await spool.remove([one])
+        assert len(spool) == 0
+
+    with_spool(spool, body)
+
+
+def test_memory_is_bounded_by_bytes():
+    spool = MemorySpool(max_bytes=100)
+
+    async def body(ids):
+        assert await spool.put([call(ids, "é" * 20), call(ids, "é" * 20), call(ids, "é" * 20)]) == 2
+        await spool.remove(await spool.oldest(1))
+        assert await spool.put([call(ids, "é" * 30)]) == 1
+
+    with_spool(spool, body)
+
+
+def test_a_file_keeps_its_calls_for_the_next_process(tmp_path: Path):
+    spool = FileSpool(tmp_path / "spool.db")
+
+    async def body(ids):
+        await spool.put(calls(ids, 7))
+        await spool.open()
+        assert len(spool) == 7
+
+    with_spool(spool, body)
+
+
+def test_a_file_belongs_to_one_process(tmp_path: Path):
+    async def body(ids):
+        with pytest.raises(StoreError, match="locked by another process"):
+            await FileSpool(tmp_path / "spool.db").open()
+
+    with_spool(FileSpool(tmp_path / "spool.db"), body)
+
+
+def test_a_closed_file_says_so(tmp_path: Path):
+    async def test():
+        with pytest.raises(StoreError, match="not open"):
+            await FileSpool(tmp_path / "spool.db").oldest(1)
+
+    run(test)

@@ -1,0 +1,278 @@
+"""What only the SQLite store promises: its file, its locks, its upkeep."""
+
+from __future__ import annotations
+
+import asyncio
+import stat
+
+import apsw
+import pytest
+from fakes import ManualClock
+from store_samples import SCORES, call, calls, database, everything, key, run
+
+from tamis.clock import SystemClock
+from tamis.errors import StoreError
+from tamis.storage import CallQuery, StoreOptions, TimeIds
+from tamis.storage.sqlite import SqliteStore
+from tamis.storage.sqlite.schema import APPLICATION_ID, SCHEMA_VERSION
+
+
+@pytest.fixture
+def path(tmp_path):
+    return database(tmp_path)
+
+
+def with_store(path, body, options=None, clock=None):
+    async def test():
+        store = SqliteStore(path, clock or SystemClock(), options)
+        await store.open()
+        try:
+            await body(store, TimeIds(SystemClock()))
+        finally:
+            await store.close()
+
+    run(test)
+
+
+def rows_in(path, table="calls"):
+    connection = apsw.Connection(str(path))
+    assert connection.pragma("integrity_check") == "ok"
+    count = connection.execute(f"SELECT count(*) FROM {table}").get
+    connection.close()
+    return count
+
+
+def test_the_file_is_its_owners_alone(path):
+    async def body(store, ids):
+        await store.append(calls(ids, 1))
+        for file in path.parent.iterdir():
+            assert stat.S_IMODE(file.stat().st_mode) == 0o600, file
+
+    with_store(path, body)
+
+
+def test_the_cache_holds_no_text(path):
+    async def body(store, ids):
+        await store.append([], {key(1): SCORES})
+
+    with_store(path, body)
+    assert apsw.Connection(str(path)).execute("SELECT key, scores FROM cache").get == (
+        key(1),
+        '{"ham":0.30000000000000004,"spam":0.7}',
+    )
+
+
+def test_what_arrives_together_shares_a_transaction(path):
+    async def body(store, ids):
+        watcher = apsw.Connection(str(path))
+        before = watcher.pragma("data_version")
+        versions = set()
+
+        async def append():
+            await store.append([call(ids)])
+            versions.add(watcher.pragma("data_version"))
+
+        await asyncio.gather(*(append() for _ in range(50)))
+        assert len(versions) == 1
+        assert versions != {before}
+        watcher.close()
+
+    with_store(path, body)
+
+
+def test_a_lock_held_by_another_keeps_the_loop_free_and_the_rows_wait(path):
+    async def body(store, ids):
+        other = apsw.Connection(str(path))
+        other.execute("BEGIN IMMEDIATE")
+        waiting = [asyncio.create_task(store.append([one])) for one in calls(ids, 3)]
+        for _ in range(100):  # the loop turns while the rows wait
+            await asyncio.sleep(0)
+        late = asyncio.create_task(store.append([call(ids, "late")]))
+        assert not any(task.done() for task in waiting)
+        assert await store.get_many([key(1)]) == [None]
+        assert await everything(store) == []
+        other.execute("COMMIT")
+        await asyncio.gather(*waiting, late)
+        assert len(await everything(store)) == 4
+        other.close()
+
+    with_store(path, body, StoreOptions(lock_seconds=20))
+
+
+def test_a_lock_that_does_not_open_fails_all_who_wait_for_it(path):
+    async def body(store, ids):
+        other = apsw.Connection(str(path))
+        other.execute("BEGIN IMMEDIATE")
+        waiting = [asyncio.create_task(store.append([one])) for one in calls(ids, 2)]
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+        waiting.append(asyncio.create_task(store.append([call(ids)])))
+        for outcome in await asyncio.gather(*waiting, return_exceptions=True):
+            assert isinstance(outcome, StoreError)
+            assert "locked by another process" in str(outcome)
+        other.execute("ROLLBACK")
+        await store.append([call(ids)])
+        assert len(await everything(store)) == 1
+        other.close()
+
+    with_store(path, body, StoreOptions(lock_seconds=0.05))
+
+
+class StallingClock(ManualClock):
+    """A clock on which everything takes a second."""
+
+    def monotonic(self):
+        self._monotonic += 1.0
+        return super().monotonic()
+
+
+def test_commits_leave_the_loop_when_the_disk_stalls(path):
+    async def body(store, ids):
+        await store.append([call(ids)])
+        task = asyncio.create_task(store.append([call(ids)]))
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+        assert not task.done(), "handed to the writer's thread"
+        await task
+        assert len(await everything(store)) == 2
+
+    with_store(path, body, clock=StallingClock())
+
+
+def test_the_cache_stays_within_its_bound(path):
+    async def body(store, ids):
+        for start in range(0, 3_000, 100):
+            await store.append([], {key(i): SCORES for i in range(start, start + 100)})
+        await store.tidy()
+        await store.tidy()
+        await store.tidy()
+        assert await store.get_many([key(0), key(2_999)]) == [None, SCORES]
+
+    with_store(path, body, StoreOptions(cache_rows=500))
+    assert rows_in(path, "cache") == 500
+
+
+def test_the_cache_is_swept_by_itself(path):
+    async def body(store, ids):
+        for i in range(20_000 // 100):
+            await store.append([], {key(i * 100 + j): SCORES for j in range(100)})
+
+    with_store(path, body, StoreOptions(cache_rows=500))
+    assert rows_in(path, "cache") < 10_000
+
+
+def test_expired_answers_are_swept_and_the_others_stay(path):
+    clock = ManualClock()
+
+    async def body(store, ids):
+        await store.append([], {key(i): SCORES for i in range(1_500)})
+        clock.advance(80)
+        await store.append([], {key(5_000): SCORES})
+        clock.advance(30)
+        await store.tidy()
+        assert await store.get_many([key(5_000)]) == [SCORES]
+
+    with_store(path, body, StoreOptions(cache_seconds=100), clock)
+    assert rows_in(path, "cache") == 1
+
+
+def test_the_wal_is_written_back_while_the_store_is_used(path):
+    async def body(store, ids):
+        for _ in range(60):
+            await store.append([call(ids, "x" * 20_000) for _ in range(10)])
+        wal = path.with_name(path.name + "-wal")
+        await store.tidy()
+        before = wal.stat().st_size
+        for _ in range(20):
+            await store.append(calls(ids, 10))
+        assert wal.stat().st_size == before, "after a checkpoint the WAL begins anew"
+
+    with_store(path, body)
+
+
+def test_a_deleted_callers_text_is_in_no_file(path):
+    async def body(store, ids):
+        await store.append([call(ids, "a most personal text")])
+        await store.append([call(ids, "kept", caller="bob")])
+        assert b"most personal" in b"".join(file.read_bytes() for file in path.parent.iterdir())
+        await store.delete_caller("10.0.0.1")
+        assert b"most personal" not in b"".join(file.read_bytes() for file in path.parent.iterdir())
+
+    with_store(path, body)
+
+
+def test_a_page_that_is_not_read_on_holds_no_transaction(path):
+    async def body(store, ids):
+        await store.append(calls(ids, 100))
+        await store.calls(CallQuery(), limit=10)
+        other = apsw.Connection(str(path))
+        await store.append(calls(ids, 1))
+        busy, *_ = other.execute("PRAGMA wal_checkpoint(TRUNCATE)").get
+        assert busy == 0
+        other.close()
+
+    with_store(path, body)
+
+
+def test_full_durability_waits_for_the_disk(path):
+    assert_synchronous = {}
+
+    async def body(store, ids):
+        assert_synchronous["full"] = await store._opened().writer.run(lambda c: c.pragma("synchronous"))
+
+    with_store(path, body, StoreOptions(full_durability=True))
+    assert assert_synchronous == {"full": 2}
+
+
+@pytest.mark.parametrize(
+    ("spoil", "message"),
+    [
+        (
+            f"PRAGMA user_version = {SCHEMA_VERSION + 1}; PRAGMA application_id = {APPLICATION_ID}",
+            "newer Tamis",
+        ),
+        ("CREATE TABLE theirs (a)", "another program"),
+        ("PRAGMA application_id = 77", "another program"),
+    ],
+)
+def test_a_file_that_is_not_ours_is_refused_and_left_alone(path, spoil, message):
+    connection = apsw.Connection(str(path))
+    connection.execute(spoil)
+    connection.close()
+    before = path.read_bytes()
+
+    async def test():
+        with pytest.raises(StoreError, match=message):
+            await SqliteStore(path, SystemClock()).open()
+
+    run(test)
+    # the journal mode in the header is all that may differ
+    assert [a for a, b in zip(path.read_bytes()[100:], before[100:], strict=True) if a != b] == []
+
+
+def test_a_folder_that_is_missing_is_named(tmp_path):
+    async def test():
+        with pytest.raises(StoreError, match="nowhere.*cannot be opened"):
+            await SqliteStore(tmp_path / "nowhere" / "tamis.db", SystemClock()).open()
+
+    run(test)
+
+
+def test_migrate_makes_the_tables_and_again_does_nothing(path):
+    async def test():
+        for _ in range(2):
+            await SqliteStore(path, SystemClock()).migrate()
+
+    run(test)
+    assert apsw.Connection(str(path)).pragma("user_version") == SCHEMA_VERSION
+
+
+def test_several_openers_of_a_new_file_agree_on_its_tables_and_secret(path):
+    async def test():
+        stores = [SqliteStore(path, SystemClock()) for _ in range(8)]
+        await asyncio.gather(*(store.open() for store in stores))
+        assert len({store.secret for store in stores}) == 1
+        for store in stores:
+            await store.close()
+
+    run(test)
