@@ -210,13 +210,20 @@ def _family(data: Dataset, members: Indices) -> Family:
 
 
 def _contradictions(data: Dataset) -> tuple[Contradiction, ...]:
+    texts = [canonical(text) for text in data.texts]
+    label_of: dict[str, str] = {}
+    disputed = {
+        text
+        for text, label in zip(texts, data.labels, strict=True)
+        if label_of.setdefault(text, label) != label
+    }
     rows: dict[str, dict[str, list[int]]] = defaultdict(lambda: defaultdict(list))
-    for text, label, row in zip(map(canonical, data.texts), data.labels, data.rows, strict=True):
-        rows[text][label].append(row)
+    for text, label, row in zip(texts, data.labels, data.rows, strict=True):
+        if text in disputed:
+            rows[text][label].append(row)
     return tuple(
         Contradiction(text, {label: tuple(places) for label, places in sorted(by_label.items())})
         for text, by_label in rows.items()
-        if len(by_label) > 1
     )
 
 
