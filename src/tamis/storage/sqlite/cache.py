@@ -25,6 +25,14 @@ ON CONFLICT (key) DO UPDATE SET scores = excluded.scores, expires_at = excluded.
 WHERE cache.expires_at <= ?4
 """
 
+# numbers have gaps where expired rows were deleted, so this bounds the rows from above
+_BEYOND_THE_BOUND = """
+SELECT number FROM cache WHERE number <= (SELECT max(number) FROM cache) - :most ORDER BY number LIMIT :few
+"""
+_EXPIRED = """
+SELECT number FROM cache WHERE number > :after AND (:last IS NULL OR number <= :last) AND expires_at <= :now
+"""
+
 
 def look_up(connection: apsw.Connection, keys: Sequence[bytes], now_seconds: int) -> list[Scores | None]:
     """Return the answers under `keys` that have not expired."""
@@ -50,20 +58,16 @@ def remember(
 def sweep(connection: apsw.Connection, *, position: int, now_seconds: int, most_rows: int) -> int:
     """Delete a few of the oldest rows beyond `most_rows`, and the expired among those behind `position`.
 
-    Return the position for the next sweep, 0 when this one came to the end.
+    Takes the write lock only when there is something to delete. Return the position for the next
+    sweep, 0 when this one came to the end.
     """
-    with transaction(connection):
-        connection.execute(
-            "DELETE FROM cache WHERE number <= (SELECT max(number) FROM cache) - ?1 "
-            "AND number IN (SELECT number FROM cache ORDER BY number LIMIT ?2)",
-            (most_rows, ROWS_OF_A_SWEEP),
-        )
-        last: int | None = connection.execute(
-            "SELECT number FROM cache WHERE number > ? ORDER BY number LIMIT 1 OFFSET ?",
-            (position, ROWS_OF_A_SWEEP - 1),
-        ).get
-        connection.execute(
-            "DELETE FROM cache WHERE number > ?1 AND (?2 IS NULL OR number <= ?2) AND expires_at <= ?3",
-            (position, last, now_seconds),
-        )
+    last: int | None = connection.execute(
+        "SELECT number FROM cache WHERE number > ? ORDER BY number LIMIT 1 OFFSET ?",
+        (position, ROWS_OF_A_SWEEP - 1),
+    ).get
+    values = {"after": position, "last": last, "now": now_seconds, "most": most_rows, "few": ROWS_OF_A_SWEEP}
+    for doomed in (_BEYOND_THE_BOUND, _EXPIRED):
+        if connection.execute(f"SELECT EXISTS ({doomed})", values).get:
+            with transaction(connection):
+                connection.execute(f"DELETE FROM cache WHERE number IN ({doomed})", values)
     return last or 0
