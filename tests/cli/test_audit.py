@@ -36,6 +36,7 @@ def folder(tmp_path: Path) -> Path:
         "ham,the very same text twice,sms",
         "ham,the very same text twice,sms",
         "spam,the very same text twice,sms",
+        "ham,WIN a camera now! Text CASH to 81234,sms",
         "ham,a bell \a and \x1b[31mred\x1b[0m letters,sms",
     ]
     with file.open("a", encoding="utf-8") as stream:
@@ -48,24 +49,25 @@ def test_page_says_the_gravest_first_and_fits_a_hundred_columns_when_piped(folde
     assert (run.returncode, run.stderr) == (0, "")
     lines = run.stdout.splitlines()
     assert lines[0] == "Audit of mail.csv"
-    assert "207 rows (206 before repair)" in lines[1]
+    assert "208 rows (207 before repair)" in lines[1]
     found = [line.split()[0] for line in lines if line.startswith(("problem ", "warning ", "note "))]
     assert found == sorted(found, key=["problem", "warning", "note"].index)
     assert found.count("problem") == 2
     assert max(map(len, lines)) <= 100
     assert "ham: 203, 204; spam: 205" in run.stdout
+    assert "Labels to look at again" in run.stdout
     assert "\x1b" not in run.stdout
 
 
 def test_json_has_findings_and_figures_when_asked_for(folder: Path) -> None:
     run = tamis("audit", "mail.csv", "--json", folder=folder)
     report = json.loads(run.stdout)
-    assert report["rows"] == 207
+    assert report["rows"] == 208
     assert report["empty_rows"] == [202]
     assert report["swallowed"] == [{"row": 201, "recovered": 1}]
     assert report["findings"][0]["severity"] == "problem"
     assert report["labels_not_checked"] is None
-    assert report["doubtful_labels"] is not None
+    assert (206, "ham", "spam") in [(d["row"], d["label"], d["suggested"]) for d in report["doubtful_labels"]]
 
 
 def test_fixed_file_has_no_duplicates_and_every_row_when_it_is_written(folder: Path) -> None:
@@ -102,3 +104,9 @@ def test_failure_is_one_line_when_the_file_is_not_there(folder: Path) -> None:
     assert (run.returncode, run.stdout) == (1, "")
     assert run.stderr.startswith("tamis: none.csv: ")
     assert run.stderr.count("\n") == 1
+
+
+def test_audit_refuses_to_write_over_the_file_it_reads(folder: Path) -> None:
+    run = tamis("audit", "mail.csv", "--fix", "./mail.csv", folder=folder)
+    assert run.returncode == 2
+    assert "never changed" in run.stderr

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import csv
 from itertools import combinations
+from string import ascii_lowercase
 
 import numpy as np
 import pytest
@@ -13,7 +14,8 @@ from tamis.data.near_duplicates import near_duplicate_groups, twin_form, twin_sh
 WORDS = ["win", "a", "free", "phone", "now", "call", "before", "noon", "ok", "😀"]
 PHRASES = st.lists(st.sampled_from(WORDS), max_size=12).map(" ".join)
 ANY_TEXT = st.text(st.characters(), max_size=12)  # lone surrogates too
-LETTERS = st.text("ab", max_size=30)  # small alphabet: sets of a few 5-grams, many pairs near the threshold
+# Slices of one text share whole runs of 5-grams, so their similarities fall on, above and below a threshold.
+SLICES = st.tuples(st.integers(0, 25), st.integers(1, 25)).map(lambda cut: ascii_lowercase[cut[0] : sum(cut)])
 
 
 def five_grams(form: str) -> frozenset[str]:
@@ -31,14 +33,14 @@ def brute_force(texts: list[str], threshold: float) -> list[int]:
     return [seen.setdefault(g, len(seen)) for g in group]
 
 
-@settings(max_examples=150, deadline=None)
-@given(st.lists(PHRASES | ANY_TEXT | LETTERS, max_size=25), st.sampled_from([0.3, 0.5, 0.8, 0.9, 1.0]))
+@settings(max_examples=300, deadline=None)
+@given(st.lists(PHRASES | ANY_TEXT | SLICES, max_size=12), st.sampled_from([0.3, 0.5, 0.8, 0.9, 1.0]))
 def test_groups_are_those_of_comparing_all_pairs(texts, threshold):
     assert near_duplicate_groups(texts, threshold=threshold).tolist() == brute_force(texts, threshold)
 
 
 @settings(max_examples=50, deadline=None)
-@given(st.lists(PHRASES | LETTERS, max_size=20), st.randoms())
+@given(st.lists(PHRASES | SLICES, max_size=20), st.randoms())
 def test_groups_are_the_same_when_the_texts_are_shuffled(texts, random):
     order = list(range(len(texts)))
     random.shuffle(order)
@@ -48,9 +50,26 @@ def test_groups_are_the_same_when_the_texts_are_shuffled(texts, random):
 
 
 @settings(max_examples=50, deadline=None)
-@given(st.lists(PHRASES | LETTERS, max_size=20), st.integers(1, 40))
+@given(st.lists(PHRASES | SLICES, max_size=20), st.integers(1, 40))
 def test_groups_are_the_same_when_the_work_is_cut_into_small_chunks(texts, chunk):
     assert near_duplicate_groups(texts, chunk=chunk).tolist() == near_duplicate_groups(texts).tolist()
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "threshold", "groups"),
+    [
+        ("abcdefghi", "abcdefgh", 0.8, 1),  # 4 of 5
+        ("abcdefgh", "abcdefg", 0.8, 2),  # 3 of 4
+        ("abcdefghijklm", "bcdefghijklmn", 0.8, 1),  # 8 of 10, one lost at either end
+        ("abcdefghijkl", "bcdefghijklm", 0.8, 2),  # 7 of 9
+        ("abcde", "abcdef", 0.5, 1),
+        ("abcde", "abcdef", 0.51, 2),
+        ("abcd", "abcd", 1.0, 1),
+        ("abcd", "abc", 0.1, 2),  # shorter than a 5-gram: only the whole text counts
+    ],
+)
+def test_texts_are_twins_from_the_threshold_on(one, other, threshold, groups):
+    assert near_duplicate_groups([one, other, "something else"], threshold=threshold).max() == groups
 
 
 def test_groups_are_none_when_there_are_no_texts():

@@ -36,7 +36,7 @@ def test_random_split_says_what_is_wrong_when_a_part_would_be_empty(n, test_size
         random_split(n, test_size=test_size, seed=42)
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=300, deadline=None)
 @given(
     st.lists(st.tuples(st.integers(0, 30), st.sampled_from("abc")), min_size=1, max_size=120),
     st.sampled_from([TWO_PARTS, FIVE_FOLDS, [0.1, 0.9]]),

@@ -28,10 +28,14 @@ def command(data: str, as_json: bool, fix: str | None, **options: Any) -> None:
     labels, labels that a model doubts, features that give the label away, and differences between
     sources.
     """
+    from pathlib import Path
+
     from tamis.cli.options import columns
     from tamis.cli.progress import progress_bar
     from tamis.data.reader import read_dataset
 
+    if fix is not None and Path(fix).resolve() == Path(data).resolve():
+        raise click.BadParameter("the file itself is never changed; name another", param_hint="--fix")
     with progress_bar(f"reading {data}") as progress:
         reading = read_dataset(data, columns(options), progress=progress)
     report, skipped = _audit(reading)

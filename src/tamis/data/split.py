@@ -105,9 +105,9 @@ class _Parts:
         for label in np.unique(label_of).tolist():
             groups = self.rng.permutation(waiting[label_of == label])
             room = np.maximum(self.wanted[:, label] - self.had[:, label], 0)
-            quota = groups.size * room / room.sum() + owed
-            dealt = _whole(quota, groups.size)
-            owed = quota - dealt
+            quota = _scaled(room if room.any() else self.wanted[:, label], groups.size)
+            dealt = _whole(_scaled(np.maximum(quota + owed, 0), groups.size))
+            owed += quota - dealt
             self.part_of_group[groups] = np.repeat(np.arange(dealt.size), dealt)
             self.had[:, label] += dealt
             self.groups_had[:, label] += dealt
@@ -142,9 +142,14 @@ def _numbered(values: Iterable[Hashable]) -> Indices:
     return np.fromiter((numbers.setdefault(value, len(numbers)) for value in values), np.intp)
 
 
-def _whole(quota: Amounts, total: int) -> Indices:
-    """Round `quota`, which sums to `total`, to whole numbers that do so too: largest remainders first."""
-    dealt = np.maximum(np.floor(quota), 0).astype(np.intp)
-    by_remainder = np.argsort(dealt - quota, kind="stable")
-    dealt[by_remainder[: total - dealt.sum()]] += 1
+def _scaled(amounts: Amounts, total: int) -> Amounts:
+    scaled: Amounts = amounts * (total / amounts.sum())
+    return scaled
+
+
+def _whole(quota: Amounts) -> Indices:
+    """Round `quota` to whole numbers with the same sum, which is whole: largest remainders first."""
+    dealt = np.floor(quota).astype(np.intp)
+    missing = round(quota.sum()) - dealt.sum()
+    dealt[np.argsort(dealt - quota, kind="stable")[:missing]] += 1
     return dealt
