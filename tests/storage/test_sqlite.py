@@ -118,27 +118,6 @@ def test_a_lock_that_does_not_open_fails_all_who_wait_for_it(path):
     with_store(path, body, StoreOptions(lock_seconds=0.05))
 
 
-class StallingClock(ManualClock):
-    """A clock on which everything takes a second."""
-
-    def monotonic(self):
-        self._monotonic += 1.0
-        return super().monotonic()
-
-
-def test_commits_leave_the_loop_when_the_disk_stalls(path):
-    async def body(store, ids):
-        await store.append([call(ids)])
-        task = asyncio.create_task(store.append([call(ids)]))
-        await asyncio.sleep(0)
-        await asyncio.sleep(0)
-        assert not task.done(), "handed to the writer's thread"
-        await task
-        assert len(await everything(store)) == 2
-
-    with_store(path, body, clock=StallingClock())
-
-
 def test_the_cache_stays_within_its_bound(path):
     async def body(store, ids):
         for start in range(0, 3_000, 100):
@@ -210,6 +189,18 @@ def test_a_page_that_is_not_read_on_holds_no_transaction(path):
         busy, *_ = other.execute("PRAGMA wal_checkpoint(TRUNCATE)").get
         assert busy == 0
         other.close()
+
+    with_store(path, body)
+
+
+def test_a_reader_between_two_steps_is_told_when_the_store_is_closed(path):
+    async def body(store, ids):
+        await store.append(calls(ids, 30_000))
+        search = asyncio.create_task(store.calls(CallQuery(contains="nowhere")))
+        await asyncio.sleep(0)
+        await store.close()
+        with pytest.raises(StoreError, match="closed meanwhile"):
+            await search
 
     with_store(path, body)
 

@@ -61,13 +61,17 @@ class Worker:
         self._executor = ThreadPoolExecutor(1, thread_name_prefix=f"tamis-{name}")
         self._connect = connect
         self._connection: apsw.Connection | None = None
+        self._is_closed = False
 
     async def run(self, work: Callable[[apsw.Connection], Result]) -> Result:
         """Return `work(connection)`, done in the thread; raise `StoreError` for SQLite's errors."""
+        if self._is_closed:  # the store was closed, or opened afresh, between two steps of a reader
+            raise StoreError("the store was closed meanwhile; ask again")
         return await asyncio.get_running_loop().run_in_executor(self._executor, self._work, work)
 
     async def close(self) -> None:
         """Finish what was asked for, close the connection and end the thread."""
+        self._is_closed = True
         await asyncio.get_running_loop().run_in_executor(self._executor, self._close)
         self._executor.shutdown()
 

@@ -1,0 +1,138 @@
+"""Where a commit runs and whom it tells, shown with a write function that only takes notes."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+
+import apsw
+import pytest
+from fakes import ManualClock
+from store_samples import call, calls, run
+
+from tamis.errors import StoreError
+from tamis.storage import TimeIds
+from tamis.storage.base import NO_ANSWERS
+from tamis.storage.sqlite.commit import SLOW_COMMIT_SECONDS, GroupCommit
+from tamis.storage.sqlite.connection import Worker
+
+
+class Notes:
+    """Notes the thread and the rows of every write; takes `seconds`, or fails."""
+
+    def __init__(self, clock):
+        self.clock = clock
+        self.threads, self.rows = [], []
+        self.seconds = 0.0
+        self.failure = None
+
+    def write(self, connection, calls, answers):
+        self.threads.append("loop" if threading.current_thread() is threading.main_thread() else "writer")
+        self.rows.append(len(calls))
+        self.clock.advance(self.seconds)
+        if self.failure is not None:
+            raise self.failure
+
+
+def with_commit(body, *, only_threaded=False):
+    async def test():
+        clock = ManualClock()
+        notes = Notes(clock)
+        connection, writer = apsw.Connection(":memory:"), Worker("test", lambda: apsw.Connection(":memory:"))
+        commit = GroupCommit(connection, writer, notes.write, clock=clock, only_threaded=only_threaded)
+        try:
+            await body(commit, notes, clock, TimeIds(clock))
+        finally:
+            await commit.finish()
+            await writer.close()
+
+    run(test)
+
+
+def test_rows_of_one_turn_share_a_write_on_the_loop():
+    async def body(commit, notes, clock, ids):
+        waiters = [commit.submit([one], NO_ANSWERS) for one in calls(ids, 5)]
+        await asyncio.gather(*waiters)
+        assert (notes.threads, notes.rows) == (["loop"], [5])
+
+    with_commit(body)
+
+
+def test_full_durability_never_writes_on_the_loop():
+    async def body(commit, notes, clock, ids):
+        await commit.submit([call(ids)], NO_ANSWERS)
+        assert notes.threads == ["writer"]
+
+    with_commit(body, only_threaded=True)
+
+
+def test_a_large_batch_is_left_to_the_writer():
+    async def body(commit, notes, clock, ids):
+        await commit.submit([call(ids)] * 2_001, NO_ANSWERS)
+        assert notes.threads == ["writer"]
+
+    with_commit(body)
+
+
+def test_after_a_slow_commit_the_writer_takes_over_for_ten_seconds():
+    async def body(commit, notes, clock, ids):
+        notes.seconds = SLOW_COMMIT_SECONDS * 1.1
+        await commit.submit([call(ids)], NO_ANSWERS)
+        notes.seconds = 0.0
+        await commit.submit([call(ids)], NO_ANSWERS)
+        clock.advance(10)
+        await commit.submit([call(ids)], NO_ANSWERS)
+        assert notes.threads == ["loop", "writer", "loop"]
+
+    with_commit(body)
+
+
+def test_what_arrives_during_a_write_by_the_writer_forms_the_next_batch():
+    async def body(commit, notes, clock, ids):
+        waiters = [commit.submit([call(ids)], NO_ANSWERS)]
+        await asyncio.sleep(0)
+        waiters += [commit.submit([one], NO_ANSWERS) for one in calls(ids, 3)]
+        await asyncio.gather(*waiters)
+        assert notes.rows == [1, 3]
+
+    with_commit(body, only_threaded=True)
+
+
+@pytest.mark.parametrize("only_threaded", [False, True])
+def test_a_failure_is_told_to_everybody_and_the_next_batch_goes_on(only_threaded):
+    async def body(commit, notes, clock, ids):
+        notes.failure = apsw.FullError("full")
+        waiters = [commit.submit([one], NO_ANSWERS) for one in calls(ids, 3)]
+        waiters[0].cancel()
+        outcomes = await asyncio.gather(*waiters, return_exceptions=True)
+        assert [type(outcome) for outcome in outcomes] == [asyncio.CancelledError, StoreError, StoreError]
+        assert "disk is full" in str(outcomes[1])
+        notes.failure = None
+        await commit.submit([call(ids)], NO_ANSWERS)
+
+    with_commit(body, only_threaded=only_threaded)
+
+
+def test_nobody_waits_for_ever_when_a_write_fails_in_an_unforeseen_way():
+    async def body(commit, notes, clock, ids):
+        seen = []
+        asyncio.get_running_loop().set_exception_handler(
+            lambda loop, context: seen.append(context["exception"])
+        )
+        notes.failure = ZeroDivisionError("a fault of ours")
+        with pytest.raises(StoreError, match="fault of Tamis"):
+            await commit.submit([call(ids)], NO_ANSWERS)
+        assert seen == [notes.failure], "the loop hears of it too"
+        notes.failure = None
+
+    with_commit(body)
+
+
+def test_finish_commits_what_is_waiting():
+    async def body(commit, notes, clock, ids):
+        waiter = commit.submit([call(ids)], NO_ANSWERS)
+        await commit.finish()
+        assert waiter.done()
+        assert notes.rows == [1]
+
+    with_commit(body)
