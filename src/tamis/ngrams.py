@@ -23,12 +23,15 @@ Hashes = npt.NDArray[np.uint64]
 Positions = npt.NDArray[np.intp]
 
 SPACE, LOWER, UPPER, DIGIT, LETTER, SYMBOL = range(6)
+N_CLASSES = 6
 """Classes of a character; LETTER is a letter or mark without case, SYMBOL all that is no part of a word."""
 
 _UTF32 = "utf-32-le" if sys.byteorder == "little" else "utf-32-be"
 _BMP_SIZE = 0x10000
 _BASE = 0x9E3779B97F4A7C15
 _BASE_INVERSE = pow(_BASE, -1, 2**64)
+_PAIR = np.uint64(0xD6E8FEB86659FD93)
+_FAMILY = 0xA0761D6478BD642F  # no small multiple of _BASE: that would change a character, not the family
 
 
 @dataclass(frozen=True)
@@ -78,13 +81,13 @@ def word_spans(joined: JoinedTexts) -> Spans:
     """Return runs of letters, digits and underscores, and every other symbol by itself."""
     visible = joined.classes != SPACE
     in_word = visible & (joined.classes != SYMBOL)
-    inside = in_word[1:] & in_word[:-1]  # [i]: characters i and i + 1 are of the same word
-    return _spans_between(visible, inside)
+    return _cut(visible, in_word[1:] & in_word[:-1])
 
 
-def token_spans(visible: npt.NDArray[np.bool_]) -> Spans:
-    """Return the runs of True: the tokens that spaces divide."""
-    return _spans_between(visible, visible[1:] & visible[:-1])
+def token_spans(codes: Codes) -> Spans:
+    """Return what the spaces in `codes` divide; the first and the last character are spaces."""
+    visible = codes != ord(" ")
+    return _cut(visible, visible[1:] & visible[:-1])
 
 
 def ngram_spans(joined: JoinedTexts, n: int) -> Spans:
@@ -99,36 +102,41 @@ def word_ngram_spans(joined: JoinedTexts, n_min: int, n_max: int) -> Spans:
     These are scikit-learn's `char_wb` n-grams for n_min ≥ 2.
     """
     spaces = np.flatnonzero(joined.classes == SPACE)
-    # Characters from i to the next space after it: an n-gram may hold a space only as first or last.
-    room = np.zeros(joined.codes.size, np.intp)
-    room[spaces[:-1]] = np.diff(spaces)
-    room[spaces[:-1][np.diff(spaces) == 1]] = 0  # two spaces in a row stand between two texts
-    gaps = np.diff(spaces) - 1
-    inside = np.flatnonzero(joined.classes != SPACE)
-    room[inside] = np.repeat(spaces[1:], gaps) - inside
-    starts = [np.flatnonzero(room >= n - 1) for n in range(n_min, n_max + 1)]
-    sizes = np.repeat(np.arange(n_min, n_max + 1), [s.size for s in starts])
-    joined_starts = np.concatenate(starts)
-    return Spans(joined_starts, joined_starts + sizes)
+    gaps = np.diff(spaces)
+    # Steps from each character to the next space: an n-gram may hold spaces only as first and last.
+    # Two spaces in a row stand between two texts, and begin nothing.
+    steps = np.repeat(spaces[1:] - (gaps == 1), gaps) - np.arange(gaps.sum())
+    lengths = np.arange(n_min, n_max + 1)
+    which, starts = np.nonzero(steps >= lengths[:, None] - 1)
+    return Spans(starts, starts + lengths[which])
 
 
 def span_hashes(codes: Codes, spans: Spans, *, family: int) -> Hashes:
     """Return [spans] hashes of the characters in each span; `family` keeps kinds of features apart."""
+    return mix(polynomials(codes, spans) + family_offset(family))
+
+
+def polynomials(codes: Codes, spans: Spans) -> Hashes:
+    """Return [spans] the polynomial of the characters in each span, which `mix` has yet to spread."""
     powers, inverses = _powers(codes.size)
     sums = np.zeros(codes.size + 1, np.uint64)
     np.cumsum(codes * powers, out=sums[1:])
-    return mix((sums[spans.ends] - sums[spans.starts]) * inverses[spans.starts], family=family)
+    return (sums[spans.ends] - sums[spans.starts]) * inverses[spans.starts]
 
 
-def pair_hashes(first: Hashes, second: Hashes, *, family: int) -> Hashes:
-    """Return hashes of ordered pairs, such as two words that follow each other."""
-    return mix(first * np.uint64(_BASE) + second, family=family)
+def pairs(first: Hashes, second: Hashes) -> Hashes:
+    """Return polynomials of ordered pairs, such as two words that follow each other."""
+    return first * _PAIR + second
 
 
-def mix(hashes: Hashes, *, family: int) -> Hashes:
+def family_offset(family: int) -> np.uint64:
+    """Return what to add to a polynomial before `mix`, so that equal texts of two families differ."""
+    return np.uint64(family * _FAMILY % 2**64)
+
+
+def mix(polynomials: Hashes) -> Hashes:
     """Spread every bit over all 64 (the finaliser of SplitMix64)."""
-    mixed = hashes + np.uint64(family * _BASE % 2**64)
-    mixed ^= mixed >> np.uint64(30)
+    mixed = polynomials ^ (polynomials >> np.uint64(30))
     mixed *= np.uint64(0xBF58476D1CE4E5B9)
     mixed ^= mixed >> np.uint64(27)
     mixed *= np.uint64(0x94D049BB133111EB)
@@ -136,12 +144,13 @@ def mix(hashes: Hashes, *, family: int) -> Hashes:
     return mixed
 
 
-def _spans_between(visible: npt.NDArray[np.bool_], inside: npt.NDArray[np.bool_]) -> Spans:
-    """Cut visible characters wherever two neighbours are not `inside` the same span."""
-    starts, ends = visible.copy(), visible.copy()
-    starts[1:] &= ~inside
-    ends[:-1] &= ~inside
-    return Spans(np.flatnonzero(starts), np.flatnonzero(ends) + 1)
+def _cut(visible: npt.NDArray[np.bool_], inside: npt.NDArray[np.bool_]) -> Spans:
+    """Return runs of visible characters, cut where characters i and i + 1 are not `inside` one span.
+
+    The first and the last character are spaces, so every span begins behind and ends before one.
+    """
+    starts = np.flatnonzero(visible[1:] > inside)
+    return Spans(starts + 1, np.flatnonzero(visible[:-1] > inside) + 1)
 
 
 def _powers(size: int) -> tuple[Hashes, Hashes]:

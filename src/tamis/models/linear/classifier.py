@@ -19,7 +19,7 @@ from tamis.errors import TrainingError
 from tamis.models.base import Calibration, Logits, TrainableClassifier
 from tamis.models.linear.features import FeatureCounts, FeatureSettings, count_features
 from tamis.models.linear.weights import LinearWeights, term_values
-from tamis.records import Progress, no_progress
+from tamis.records import Notice, Progress, no_notice, no_progress
 
 _CHUNK_TEXTS = 2048
 _MOST_ITERATIONS = 10_000
@@ -34,6 +34,7 @@ class LinearClassifier(TrainableClassifier):
     """
 
     kind: ClassVar[str] = "linear"
+    libraries: ClassVar[tuple[str, ...]] = ("numpy", "scipy", "scikit-learn")
 
     weights_: LinearWeights
 
@@ -56,7 +57,14 @@ class LinearClassifier(TrainableClassifier):
         self.class_weight = class_weight
         self.seed = seed
 
-    def fit(self, texts: Sequence[str], labels: Sequence[str], *, progress: Progress = no_progress) -> Self:
+    def fit(
+        self,
+        texts: Sequence[str],
+        labels: Sequence[str],
+        *,
+        progress: Progress = no_progress,
+        notice: Notice = no_notice,
+    ) -> Self:
         """Learn; see `TrainableClassifier.fit`. The progress is that of the features, most of the time."""
         self.classes_ = tuple(sorted(set(labels)))
         if len(self.classes_) < 2:

@@ -7,7 +7,7 @@ a number below 2**bits. Knows no weights and no labels.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -22,6 +22,10 @@ _LONGEST_NGRAM = 12
 _FEWEST_BITS, _MOST_BITS = 8, 24  # 2**24 numbers take 64 MB to look up
 _SIZE_STEPS = np.array([0, *sorted({round(2 ** (step / 2)) for step in range(64)})])
 _SHAPE_OF_CLASS = np.array([ord(c) for c in " xXdu\0"], np.uint32)
+_OFFSETS = [ngrams.family_offset(family) for family in range(9)]
+_SIZE_OFFSETS = np.array([_OFFSETS[family] for family in (_LENGTH, _CAPITALS, _DIGITS)])
+_KEPT_AT_FIRST = np.ones(_LONGEST_RUN, np.bool_)
+_FIRST = np.ones(1, np.bool_)
 
 
 @dataclass(frozen=True)
@@ -61,16 +65,15 @@ class FeatureCounts:
 def count_features(texts: Sequence[str], settings: FeatureSettings) -> FeatureCounts:
     """Return the hashed features of canonical `texts`."""
     joined = ngrams.join_texts(texts)
-    parts = [*_words(joined, pairs=settings.word_pairs), _character_ngrams(joined, settings)]
+    parts = [*_words(joined, settings)]
     if settings.shapes:
-        parts += [*_shapes(joined), *_sizes(joined)]
+        parts += [*_shapes(joined), _sizes(joined)]
     owners = np.concatenate([owner for owner, _ in parts])
-    hashes = np.concatenate([hashed for _, hashed in parts])
-    keys = (owners.astype(np.uint64) << np.uint64(settings.bits)) | (hashes >> np.uint64(64 - settings.bits))
+    hashes = ngrams.mix(np.concatenate([hashed for _, hashed in parts]))
+    keys = owners.astype(np.uint64) << np.uint64(settings.bits)
+    keys |= hashes >> np.uint64(64 - settings.bits)
     keys.sort()
-    first = (
-        np.flatnonzero(np.concatenate([[True], keys[1:] != keys[:-1]])) if keys.size else np.zeros(0, np.intp)
-    )
+    first = np.flatnonzero(np.concatenate([_FIRST[: keys.size], keys[1:] != keys[:-1]]))
     distinct = keys[first]
     return FeatureCounts(
         texts=(distinct >> np.uint64(settings.bits)).astype(np.intp),
@@ -81,52 +84,50 @@ def count_features(texts: Sequence[str], settings: FeatureSettings) -> FeatureCo
 
 
 _Part = tuple[Positions, Hashes]
+"""[features] the text that each belongs to, and its polynomial, not yet mixed."""
 
 
-def _words(joined: JoinedTexts, *, pairs: bool) -> list[_Part]:
-    spans = ngrams.word_spans(joined)
-    return _with_pairs(joined.lower, joined.owners, spans, (_WORD, _WORD_PAIR), pairs=pairs)
+def _words(joined: JoinedTexts, settings: FeatureSettings) -> Iterator[_Part]:
+    """Words, pairs of words, and the n-grams within words, in lower case."""
+    words = ngrams.word_spans(joined)
+    inside = ngrams.word_ngram_spans(joined, settings.ngram_min, settings.ngram_max)
+    both = Spans(np.concatenate([words.starts, inside.starts]), np.concatenate([words.ends, inside.ends]))
+    polynomials = ngrams.polynomials(joined.lower, both)
+    owners, n_words = joined.owners[both.starts], words.starts.size
+    if settings.word_pairs:
+        yield _pairs(owners[:n_words], polynomials[:n_words], _WORD_PAIR)
+    polynomials[:n_words] += _OFFSETS[_WORD]
+    polynomials[n_words:] += _OFFSETS[_NGRAM]
+    yield owners, polynomials
 
 
-def _character_ngrams(joined: JoinedTexts, settings: FeatureSettings) -> _Part:
-    spans = ngrams.word_ngram_spans(joined, settings.ngram_min, settings.ngram_max)
-    return joined.owners[spans.starts], ngrams.span_hashes(joined.lower, spans, family=_NGRAM)
-
-
-def _shapes(joined: JoinedTexts) -> list[_Part]:
+def _shapes(joined: JoinedTexts) -> Iterator[_Part]:
     """Shapes of blank-separated tokens: X, x, d, u for classes, symbols as they are, runs cut at four."""
-    symbols = np.where(joined.classes == ngrams.SYMBOL, joined.codes, _SHAPE_OF_CLASS[joined.classes])
-    changes = np.concatenate([[True], symbols[1:] != symbols[:-1]])[: symbols.size]
-    places = np.arange(symbols.size)
-    kept = places - np.maximum.accumulate(np.where(changes, places, 0)) < _LONGEST_RUN
-    shapes, owners = symbols[kept], joined.owners[kept]
-    spans = ngrams.token_spans(shapes != ord(" "))
-    return _with_pairs(shapes, owners, spans, (_SHAPE, _SHAPE_PAIR), pairs=True)
+    shapes, owners = _SHAPE_OF_CLASS[joined.classes], joined.owners
+    shapes = np.where(shapes, shapes, joined.codes)
+    same = shapes[1:] == shapes[:-1]
+    beyond = same[3:] & same[2:-1] & same[1:-2] & same[:-3]  # like the four characters before it
+    if beyond.any():
+        kept = np.concatenate([_KEPT_AT_FIRST, ~beyond])
+        shapes, owners = shapes[kept], owners[kept]
+    spans = ngrams.token_spans(shapes)
+    owners, polynomials = owners[spans.starts], ngrams.polynomials(shapes, spans)
+    yield _pairs(owners, polynomials, _SHAPE_PAIR)
+    yield owners, polynomials + _OFFSETS[_SHAPE]
 
 
-def _with_pairs(
-    codes: npt.NDArray[np.uint32], owners: Positions, spans: Spans, families: tuple[int, int], *, pairs: bool
-) -> list[_Part]:
-    owner = owners[spans.starts]
-    single = ngrams.span_hashes(codes, spans, family=families[0])
-    if not pairs:
-        return [(owner, single)]
-    neighbours = owner[1:] == owner[:-1]
-    paired = ngrams.pair_hashes(single[:-1], single[1:], family=families[1])
-    return [(owner, single), (owner[1:][neighbours], paired[neighbours])]
+def _pairs(owners: Positions, polynomials: Hashes, family: int) -> _Part:
+    neighbours = np.flatnonzero(owners[1:] == owners[:-1])
+    paired = ngrams.pairs(polynomials[neighbours], polynomials[neighbours + 1])
+    return owners[neighbours], paired + _OFFSETS[family]
 
 
-def _sizes(joined: JoinedTexts) -> list[_Part]:
+def _sizes(joined: JoinedTexts) -> _Part:
     """Length, capitals and digits of each text, in steps of half a power of two."""
-    every = np.arange(joined.n_texts)
-    masks = {
-        _LENGTH: joined.classes >= 0,
-        _CAPITALS: joined.classes == ngrams.UPPER,
-        _DIGITS: joined.classes == ngrams.DIGIT,
-    }
-    parts = []
-    for family, mask in masks.items():
-        sizes = np.bincount(joined.owners[mask], minlength=joined.n_texts)
-        steps = np.searchsorted(_SIZE_STEPS, sizes, side="right").astype(np.uint64)
-        parts.append((every, ngrams.mix(steps, family=family)))
-    return parts
+    cells = joined.owners * ngrams.N_CLASSES + joined.classes
+    counted = np.bincount(cells, minlength=joined.n_texts * ngrams.N_CLASSES)
+    by_class = counted.reshape(joined.n_texts, ngrams.N_CLASSES)
+    sizes = np.stack([by_class.sum(axis=1), by_class[:, ngrams.UPPER], by_class[:, ngrams.DIGIT]], axis=1)
+    steps = np.searchsorted(_SIZE_STEPS, sizes.ravel(), side="right").astype(np.uint64)
+    owners = np.repeat(np.arange(joined.n_texts), len(_SIZE_OFFSETS))
+    return owners, steps + np.tile(_SIZE_OFFSETS, joined.n_texts)
