@@ -18,7 +18,7 @@ from sklearn.svm import LinearSVC
 from tamis.errors import TrainingError
 from tamis.models.base import Calibration, Logits, TrainableClassifier
 from tamis.models.linear.features import FeatureCounts, FeatureSettings, count_features
-from tamis.models.linear.weights import LinearWeights, term_values
+from tamis.models.linear.weights import LinearWeights, lengths, raw_values
 from tamis.records import Notice, Progress, no_notice, no_progress
 
 _CHUNK_TEXTS = 2048
@@ -130,6 +130,7 @@ def _matrix(
     """Return [texts, features] TF-IDF values, each computed as the scorer computes it."""
     places = np.minimum(np.searchsorted(features, counts.features), features.size - 1)
     known = features[places] == counts.features
-    values = term_values(counts, np.where(known, idf[places], np.float32(0)))
+    values = raw_values(counts, np.where(known, idf[places], np.float32(0)))
+    values /= lengths(counts, values)[counts.texts]
     rows = (values[known], (counts.texts[known], places[known]))
     return csr_matrix(rows, shape=(counts.n_texts, features.size))

@@ -23,6 +23,7 @@ Floats = npt.NDArray[np.float64]
 
 _LARGEST_COUNT = 1024
 _SUBLINEAR = np.concatenate([[0.0], 1 + np.log(np.arange(1, _LARGEST_COUNT + 1))])
+_TWO_SIDES = np.array([-0.5, 0.5])
 _TENSORS = {"features": np.uint32, "idf": np.float32, "weights": np.float32, "intercept": np.float64}
 
 
@@ -51,15 +52,16 @@ class LinearWeights:
         """Return [texts, classes] logits of canonical texts, each computed from its own features alone."""
         counts = count_features(texts, self.settings)
         known = self._known_rows[counts.features]
-        values = term_values(counts, self._padded_idf[known])
-        columns = [
-            np.bincount(counts.texts, values * column[known], minlength=counts.n_texts)
-            for column in self._padded_weights
-        ]
-        margins = np.stack(columns, axis=1) + self.intercept
+        values = raw_values(counts, self._padded_idf[known])
+        norms = lengths(counts, values)
+        margins = np.empty((counts.n_texts, self.intercept.size))
+        for place, column in enumerate(self._padded_weights):
+            sums = np.bincount(counts.texts, values * column[known], minlength=counts.n_texts)
+            margins[:, place] = sums / norms + self.intercept[place]
         if margins.shape[1] > 1:
             return margins
-        return np.concatenate([margins * -0.5, margins * 0.5], axis=1)
+        sides: Floats = margins * _TWO_SIDES
+        return sides
 
     def scaled(self, scale: float, bias: Floats) -> LinearWeights:
         """Return weights with the logits `scale · logits + bias`, up to a shift common to all classes."""
@@ -106,12 +108,17 @@ class LinearWeights:
         return [np.concatenate([np.zeros(1, np.float32), column]) for column in self.weights.T]
 
 
-def term_values(counts: FeatureCounts, idf: npt.NDArray[np.float32]) -> Floats:
-    """Return [entries] TF-IDF values, a text's scaled to length 1; `idf` [entries] of 0 drops an entry."""
-    values = _SUBLINEAR[np.minimum(counts.counts, _LARGEST_COUNT)] * idf
+def raw_values(counts: FeatureCounts, idf: npt.NDArray[np.float32]) -> Floats:
+    """Return [entries] TF-IDF values before a text's are scaled; `idf` [entries] of 0 drops an entry."""
+    values: Floats = _SUBLINEAR[np.minimum(counts.counts, _LARGEST_COUNT)] * idf
+    return values
+
+
+def lengths(counts: FeatureCounts, values: Floats) -> Floats:
+    """Return [texts] the Euclidean length of each text's values, 1 where it has none."""
     squares = np.bincount(counts.texts, values * values, minlength=counts.n_texts)
-    norms = np.sqrt(np.where(squares > 0, squares, 1))
-    result: Floats = values / norms[counts.texts]
+    squares[squares == 0] = 1
+    result: Floats = np.sqrt(squares)
     return result
 
 
