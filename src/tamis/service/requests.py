@@ -166,7 +166,8 @@ def _lower_first(sentence: str) -> str:
     return sentence[:1].lower() + sentence[1:]
 
 
-def _parse_query(query_string: bytes) -> SingleQuery:
+def query_values(query_string: bytes, known: frozenset[str]) -> dict[str, str]:
+    """Return the parameters of a query by name; refuse one that is not in `known` or stands twice."""
     try:
         pairs = parse_qsl(
             query_string.decode(), keep_blank_values=True, errors="strict", max_num_fields=_MAX_QUERY_FIELDS
@@ -175,10 +176,14 @@ def _parse_query(query_string: bytes) -> SingleQuery:
         message = "the query is not UTF-8 or has too many parameters"
         raise InputError("broken_query", message, field="query") from None
     for name, _ in pairs:
-        if name not in _QUERY_FIELDS:
+        if name not in known:
             raise _wrong_field(name, known=False)
     _refuse_duplicates(pairs)
-    values = dict(pairs)
+    return dict(pairs)
+
+
+def _parse_query(query_string: bytes) -> SingleQuery:
+    values = query_values(query_string, _QUERY_FIELDS)
     if "text" not in values:
         raise _wrong_field("text", known=True)
     return SingleQuery(values["text"], _boolean(values, "echo_input"), _boolean(values, "skip_cache"))
