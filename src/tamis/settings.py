@@ -10,6 +10,7 @@ import dataclasses
 import io
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from ipaddress import ip_network
 from pathlib import Path
 from typing import Any, Self
 
@@ -43,6 +44,21 @@ def _number(first: int, last: int) -> Callable[[str], int]:
     return parse
 
 
+def _proxies(value: str) -> str:
+    """Check a list of addresses and networks; one that holds everybody would believe every caller."""
+    for entry in filter(None, (entry.strip() for entry in value.split(","))):
+        try:
+            is_proxy = entry == "unix" or ip_network(entry).prefixlen > 0
+        except ValueError:
+            is_proxy = False
+        if not is_proxy:
+            raise ValueError(
+                "must list your own proxies, such as 127.0.0.1,10.0.0.0/8,unix (with * every caller could "
+                "claim any address)"
+            )
+    return value
+
+
 def _setting(
     default: Any, meaning: str, parse: Callable[[str], Any] = _text, *, workshop: bool = False
 ) -> Any:
@@ -73,6 +89,11 @@ class Settings:
     max_body_bytes: int = _setting(1_048_576, "largest request body", _number(1, 1 << 30))
     max_text_chars: int = _setting(10_000, "longest text to classify, in characters", _number(1, 1 << 30))
     max_texts: int = _setting(1_000, "most texts in one request", _number(1, 1_000_000))
+    trusted_proxies: str = _setting(
+        "",
+        "addresses and networks of proxies whose X-Forwarded-For is believed; unix for a Unix socket",
+        _proxies,
+    )
 
     @property
     def model_reference(self) -> str:

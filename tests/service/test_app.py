@@ -90,9 +90,9 @@ def test_service_info_names_the_caller_the_model_and_the_start() -> None:
     assert datetime.fromisoformat(started_at).timestamp() == 1_795_300_713.209512
 
 
-def test_service_info_has_no_caller_when_the_socket_has_no_address() -> None:
+def test_service_info_names_the_socket_when_the_peer_has_no_address() -> None:
     app = create_app(Settings(), keyword_classifier())
-    assert _get(app, "/", client=None).json()["caller_id"] is None
+    assert _get(app, "/", client=None).json()["caller_id"] == "unix:"
 
 
 def test_model_says_what_is_served(ask: Ask) -> None:

@@ -9,9 +9,11 @@ from starlette.types import ASGIApp, Receive, Scope
 from tamis.clock import Clock, SystemClock
 from tamis.inference.classifier import Classifier
 from tamis.service.answers import json_answer
+from tamis.service.callers import CallersByAddress
 from tamis.service.classify import Classification
 from tamis.service.docs import docs_handlers
 from tamis.service.openapi import openapi_document
+from tamis.service.proxies import TrustedProxies
 from tamis.service.requests import Limits, RequestReader
 from tamis.service.routes import InfoRoutes, PredictionRoutes, info_handlers, prediction_handlers
 from tamis.service.routing import Application, Handler
@@ -33,7 +35,8 @@ def create_app(settings: Settings, classifier: Classifier, *, clock: Clock | Non
             **info_handlers(info),
             "/openapi.json": {"GET": _always(document)},
             **{path: {"GET": handler} for path, handler in docs_handlers().items()},
-        }
+        },
+        CallersByAddress(TrustedProxies(settings.trusted_proxies)),
     )
 
 

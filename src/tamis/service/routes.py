@@ -9,6 +9,7 @@ from starlette.types import ASGIApp, Receive, Scope
 
 from tamis.inference.classifier import Classifier
 from tamis.service.answers import json_answer
+from tamis.service.callers import CALLER
 from tamis.service.classify import Classification, Classified
 from tamis.service.requests import RequestReader
 from tamis.service.routing import Handler
@@ -58,7 +59,7 @@ class InfoRoutes:
         """Answer `GET /`."""
         info = ServiceInfo(
             api_name=self._api_name,
-            caller_id=scope["client"][0] if scope.get("client") else None,
+            caller_id=scope[CALLER].name,
             model_name=self._classifier.name,
             model_version=self._classifier.version,
             started_at=self._started_at,

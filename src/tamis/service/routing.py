@@ -14,6 +14,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from tamis.errors import InputError
 from tamis.service.answers import Answer, error_answer, refusal
+from tamis.service.callers import CALLER, Callers
 
 Handler = Callable[[Scope, Receive], Awaitable[ASGIApp]]
 """Reads one request and returns its response, itself a small ASGI application, unsent."""
@@ -22,9 +23,13 @@ _log = logging.getLogger(__name__)
 
 
 class Application:
-    """The ASGI application: `routes` maps each exact path to its handlers by method."""
+    """The ASGI application: `routes` maps each exact path to its handlers by method.
 
-    def __init__(self, routes: Mapping[str, Mapping[str, Handler]]):
+    A handler finds who is calling in `scope[CALLER]`.
+    """
+
+    def __init__(self, routes: Mapping[str, Mapping[str, Handler]], callers: Callers):
+        self._callers = callers
         self._routes = {path: _with_head(handlers) for path, handlers in routes.items()}
         self._not_found = error_answer("not_found", "there is nothing at this path; see /docs")
         self._other_protocols = Router()  # answers the lifespan messages and closes a websocket
@@ -45,6 +50,7 @@ class Application:
         if handler is None:
             return _method_not_allowed(handlers)
         try:
+            scope[CALLER] = self._callers.identify(scope)
             return await handler(scope, receive)
         except InputError as refused:
             return refusal(refused)

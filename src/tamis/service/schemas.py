@@ -56,7 +56,9 @@ class ServiceInfo(Struct, frozen=True):
     """What answers here, and who asks."""
 
     api_name: str
-    caller_id: Annotated[str | None, Meta(description="The caller's address as the service sees it.")]
+    caller_id: Annotated[
+        str, Meta(description="Who you are to the service: your key's name, or your address.")
+    ]
     model_name: str
     model_version: str
     started_at: Annotated[datetime, Meta(description="When the service started, in UTC.")]
