@@ -9,7 +9,7 @@ from fakes import ManualClock
 from store_samples import SCORES, call, calls, everything, key, run
 
 from tamis.errors import StoreError
-from tamis.storage import Counters, FileSpool, MemorySpool, ResilientStore, Store, TimeIds
+from tamis.storage import Counters, FileSpool, MemorySpool, ResilientStore, Spool, Store, TimeIds
 from tamis.storage.base import NO_ANSWERS, PAGE_ROWS
 from tamis.storage.memory import MemoryStore
 
@@ -75,6 +75,38 @@ class FailingStore(Store):
 
     async def delete_caller(self, caller):
         return await self._store.delete_caller(caller)
+
+
+class FailingSpool(Spool):
+    """A spool in memory, one of whose operations fails when told to."""
+
+    def __init__(self):
+        self._spool = MemorySpool()
+        self.broken = ""
+
+    def _check(self, operation):
+        if self.broken == operation:
+            raise StoreError("the spool's disk fails")
+
+    async def open(self):
+        await self._spool.open()
+
+    async def close(self):
+        await self._spool.close()
+
+    def __len__(self):
+        return len(self._spool)
+
+    async def put(self, calls):
+        return await self._spool.put(calls)
+
+    async def oldest(self, limit):
+        self._check("oldest")
+        return await self._spool.oldest(limit)
+
+    async def remove(self, calls):
+        self._check("remove")
+        await self._spool.remove(calls)
 
 
 def with_store(body, *, spool=None, opens=True, **options):
@@ -260,6 +292,32 @@ def test_a_spool_that_fails_too_drops_the_calls_and_says_so(tmp_path):
         await store.append(calls(TimeIds(clock), 4))
         assert store.counters == Counters(accepted=4, dropped=4)
         await come_back(store, inner, clock)
+
+    with_store(body, spool=spool)
+
+
+@pytest.mark.parametrize("broken", ["oldest", "remove"])
+def test_a_spool_that_fails_while_sending_stops_no_new_call_and_doubles_none(broken):
+    spool = FailingSpool()
+
+    async def body(store, inner, clock):
+        ids = TimeIds(clock)
+        inner.is_away = True
+        waiting = calls(ids, 3)
+        await store.append(waiting)
+        await clock.sleeper()
+        spool.broken, inner.is_away = broken, False
+        clock.advance(1.0)
+        await clock.sleeper()
+        one = call(ids)
+        await store.append([one])
+        assert store.counters == Counters(accepted=4, written=1, spooled=3)
+        assert (store.is_degraded, store.fault) == (True, None)
+        spool.broken = ""
+        clock.advance(1.0)
+        await store.wait_healthy()
+        assert store.counters == Counters(accepted=4, written=4)
+        assert await everything(store) == [*waiting, one]
 
     with_store(body, spool=spool)
 

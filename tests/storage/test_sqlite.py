@@ -14,6 +14,7 @@ from tamis.clock import SystemClock
 from tamis.errors import StoreError
 from tamis.storage import CallQuery, StoreOptions, TimeIds
 from tamis.storage.sqlite import SqliteStore
+from tamis.storage.sqlite.connection import Worker
 from tamis.storage.sqlite.schema import APPLICATION_ID, SCHEMA_VERSION
 
 
@@ -193,16 +194,15 @@ def test_a_page_that_is_not_read_on_holds_no_transaction(path):
     with_store(path, body)
 
 
-def test_a_reader_between_two_steps_is_told_when_the_store_is_closed(path):
-    async def body(store, ids):
-        await store.append(calls(ids, 30_000))
-        search = asyncio.create_task(store.calls(CallQuery(contains="nowhere")))
-        await asyncio.sleep(0)
-        await store.close()
+def test_a_thread_that_was_closed_between_two_steps_of_a_reader_says_so(path):
+    async def test():
+        worker = Worker("test", lambda: apsw.Connection(":memory:"))
+        assert await worker.run(lambda connection: connection.execute("SELECT 1").get) == 1
+        await worker.close()
         with pytest.raises(StoreError, match="closed meanwhile"):
-            await search
+            await worker.run(lambda connection: connection.execute("SELECT 1").get)
 
-    with_store(path, body)
+    run(test)
 
 
 def test_full_durability_waits_for_the_disk(path):

@@ -56,11 +56,11 @@ CREATE TABLE cache (
 
 def version_of(connection: apsw.Connection) -> int:
     """Return how many migrations the file has seen; refuse a file that is not ours or too new."""
-    application, version = connection.execute(
-        "SELECT a.application_id, v.user_version FROM pragma_application_id AS a, pragma_user_version AS v"
-    ).get
-    empty = connection.execute("SELECT count(*) FROM sqlite_schema").get == 0
-    if application != APPLICATION_ID and not (empty and application == version == 0):
+    with connection:  # one look at the file: another process may be making the tables now
+        application = connection.pragma("application_id")
+        version = connection.pragma("user_version")
+        is_empty = connection.execute("SELECT count(*) FROM sqlite_schema").get == 0
+    if application != APPLICATION_ID and not (is_empty and application == version == 0):
         raise StoreError(f"{connection.filename}: an SQLite file of another program; name another path")
     if version > SCHEMA_VERSION:
         raise StoreError(
