@@ -6,7 +6,6 @@ Knows what every route takes and gives; a test holds it and the routes together.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import msgspec
 from msgspec import UNSET
@@ -16,10 +15,9 @@ from tamis.inference.classifier import Classifier
 from tamis.service import schemas
 from tamis.service.answers import STATUS_BY_CODE
 from tamis.service.classify import Classified
+from tamis.service.openapi_parts import Json, content, head, ref, responses
 from tamis.service.requests import Limits
 from tamis.service.routes import model_info, prediction_body
-
-Json = dict[str, Any]
 
 _EXAMPLE_TEXTS = ["WIN a FREE phone now, text CLAIM to 80080", "Are we still on for lunch tomorrow?"]
 _BODIES = (
@@ -31,13 +29,6 @@ _BODIES = (
     schemas.Health,
     schemas.ErrorBody,
 )
-_ERRORS = {
-    400: "The body or the query cannot be read.",
-    413: "The body is too large.",
-    415: "The body is not declared as plain JSON.",
-    422: "A field is missing, unknown, of the wrong type or too long.",
-    500: "The service failed; the details are in its log.",
-}
 _TAGS = [
     {"name": "classification", "description": "Classify texts."},
     {"name": "info", "description": "What is served, and to whom."},
@@ -91,26 +82,26 @@ def _prediction_paths(classifier: Classifier, limits: Limits) -> Json:
         prediction_body(text, Classified(prediction, from_cache=False), model_version=classifier.version)
         for text, prediction in zip(_EXAMPLE_TEXTS, classifier.predict_many(_EXAMPLE_TEXTS), strict=True)
     ]
-    one_answer, many_answers = _ref("PredictionBody"), {"type": "array", "items": _ref("PredictionBody")}
+    one_answer, many_answers = ref("PredictionBody"), {"type": "array", "items": ref("PredictionBody")}
     errors_of_a_body = (400, 413, 415, 422)
     return {
         "/prediction": {
             "post": {
-                **_head("classification", "classify_text", "Classify one text"),
-                "requestBody": _content(_ref("SingleQuery"), single) | {"required": True},
-                "responses": _responses(one_answer, answers[0], errors_of_a_body),
+                **head("classification", "classify_text", "Classify one text"),
+                "requestBody": content(ref("SingleQuery"), single) | {"required": True},
+                "responses": responses(one_answer, answers[0], errors_of_a_body),
             },
             "get": {
-                **_head("classification", "classify_text_of_query", "Classify one text given in the address"),
+                **head("classification", "classify_text_of_query", "Classify one text given in the address"),
                 "parameters": _parameters(limits),
-                "responses": _responses(one_answer, answers[0], (400, 422)),
+                "responses": responses(one_answer, answers[0], (400, 422)),
             },
         },
         "/predictions": {
             "post": {
-                **_head("classification", "classify_texts", "Classify many texts"),
-                "requestBody": _content(_ref("ManyQuery"), many) | {"required": True},
-                "responses": _responses(many_answers, answers, errors_of_a_body),
+                **head("classification", "classify_texts", "Classify many texts"),
+                "requestBody": content(ref("ManyQuery"), many) | {"required": True},
+                "responses": responses(many_answers, answers, errors_of_a_body),
             }
         },
     }
@@ -132,7 +123,7 @@ def _info_paths(classifier: Classifier) -> Json:
         ),
     ]
     return {
-        path: {"get": {**_head(tag, operation, summary), "responses": _responses(_ref(schema), example, ())}}
+        path: {"get": {**head(tag, operation, summary), "responses": responses(ref(schema), example, ())}}
         for path, tag, operation, summary, schema, example in described
     }
 
@@ -145,26 +136,3 @@ def _parameters(limits: Limits) -> list[Json]:
         | ({"example": _EXAMPLE_TEXTS[0]} if name == "text" else {})
         for name, properties in schema["properties"].items()
     ]
-
-
-def _head(tag: str, operation: str, summary: str) -> Json:
-    return {"tags": [tag], "operationId": operation, "summary": summary}
-
-
-def _responses(schema: Json, example: object, errors: Sequence[int]) -> Json:
-    failures = {
-        str(status): {"description": _ERRORS[status], **_content(_ref("ErrorBody"))}
-        for status in (*errors, 500)
-    }
-    return {"200": {"description": "Done.", **_content(schema, example)}, **failures}
-
-
-def _content(schema: Json, example: object = UNSET) -> Json:
-    media: Json = {"schema": schema}
-    if example is not UNSET:
-        media["example"] = msgspec.to_builtins(example)
-    return {"content": {"application/json": media}}
-
-
-def _ref(name: str) -> Json:
-    return {"$ref": f"#/components/schemas/{name}"}
