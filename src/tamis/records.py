@@ -14,6 +14,14 @@ def no_progress(done: int, total: int) -> None:
     """Show nothing: the progress of callers who do not ask for any."""
 
 
+Notice = Callable[[str], None]
+"""Called with one line for whoever watches, such as the loss and the accuracy so far."""
+
+
+def no_notice(text: str) -> None:
+    """Show nothing."""
+
+
 @dataclass(frozen=True, slots=True)
 class Example:
     """One labelled text; `source` says where it was collected, `group` what it must stay together with."""

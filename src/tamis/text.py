@@ -6,6 +6,7 @@ Knows characters; does not know words, features or models.
 from __future__ import annotations
 
 import unicodedata
+from collections.abc import Callable, Mapping
 
 CANONICAL_FORM = "nfkc-1"
 """Names the rules below; an artifact records it, so that a changed rule cannot meet an old model."""
@@ -34,3 +35,10 @@ def canonical(text: str) -> str:
     if not text.isascii():
         text = unicodedata.normalize("NFKC", text.translate(_INVISIBLE))
     return " ".join(text.split())
+
+
+AS_IT_IS = "as-it-is"
+"""Names the form of models that were trained elsewhere, on texts as they came."""
+
+TEXT_FORMS: Mapping[str, Callable[[str], str]] = {CANONICAL_FORM: canonical, AS_IT_IS: str}
+"""What brings a text into the form that a model expects, by the name in its artifact."""

@@ -12,7 +12,7 @@ from typing import Any
 import msgspec
 
 from tamis.errors import ArtifactError
-from tamis.text import CANONICAL_FORM
+from tamis.text import CANONICAL_FORM, TEXT_FORMS
 
 FORMAT_VERSION = 1
 MANIFEST_FILE = "manifest.json"
@@ -96,7 +96,7 @@ def _check(manifest: Manifest) -> None:
     labels = manifest.labels
     if not 2 <= len(labels) <= _MAX_LABELS or len(set(labels)) != len(labels):
         raise ArtifactError(f"{MANIFEST_FILE} must name at least two different labels")
-    if manifest.text_form != CANONICAL_FORM:
+    if manifest.text_form not in TEXT_FORMS:
         raise ArtifactError(
             f"the model expects texts in the form {manifest.text_form!r}, this version of Tamis makes "
             f"{CANONICAL_FORM!r}: train again"

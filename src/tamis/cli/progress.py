@@ -4,23 +4,42 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import TYPE_CHECKING
 
-from tamis.records import Progress
+if TYPE_CHECKING:
+    from rich.progress import Progress as Bars
+    from rich.progress import TaskID
+
+
+class ProgressBar:
+    """Moves when it is called as `bar(done, total)`; `notice` writes beside its title."""
+
+    def __init__(self, bars: Bars, title: str):
+        self._bars = bars
+        self._title = title
+        self._task: TaskID = bars.add_task(title, total=None)
+
+    def __call__(self, done: int, total: int) -> None:
+        """Show that `done` of `total` parts are done."""
+        self._bars.update(self._task, completed=done, total=total)
+
+    def notice(self, text: str) -> None:
+        """Show one line, such as the loss and the accuracy so far."""
+        self._bars.update(self._task, description=f"{self._title}: {text}")
 
 
 @contextmanager
-def progress_bar(title: str) -> Iterator[Progress]:
-    """Show a bar titled `title` and give the callback that moves it; a pipe sees nothing."""
+def progress_bar(title: str) -> Iterator[ProgressBar]:
+    """Show a bar titled `title` and give what moves it; a pipe sees nothing."""
     from rich.console import Console
-    from rich.progress import BarColumn, TaskProgressColumn, TextColumn, TimeRemainingColumn
-    from rich.progress import Progress as Bars
+    from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 
-    columns = [TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), TimeRemainingColumn()]
+    columns = [
+        TextColumn("{task.description}", markup=False),
+        BarColumn(),
+        TaskProgressColumn(),
+        TimeRemainingColumn(),
+    ]
     console = Console(stderr=True)
-    with Bars(*columns, console=console, transient=True, disable=not console.is_terminal) as bars:
-        task = bars.add_task(title, total=None)
-
-        def move(done: int, total: int) -> None:
-            bars.update(task, completed=done, total=total)
-
-        yield move
+    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bars:
+        yield ProgressBar(bars, title)

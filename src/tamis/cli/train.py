@@ -27,7 +27,10 @@ def _settings(
 @click.option(
     "-o", "--output", required=True, metavar="FOLDER", help="The model's folder; it gets its next version."
 )
-@click.option("--model", default="linear", show_default=True, metavar="NAME", help="What to train: linear.")
+@click.option(
+    "--model", default="linear", show_default=True, metavar="NAME", help="What to train: linear or lstm."
+)
+@click.option("--preset", metavar="NAME", help="Named hyper-parameters of the model: workshop for lstm.")
 @click.option(
     "--set", "overrides", multiple=True, callback=_settings, metavar="NAME=VALUE", help="A hyper-parameter."
 )
@@ -50,6 +53,7 @@ def command(
 ) -> None:
     """Train a model on DATA.csv, or on a folder made by `tamis prepare`, and save it as the next version."""
     try:
+        from tamis.models import preset
         from tamis.training.train import TrainSettings, train
     except ModuleNotFoundError as missing:
         from tamis.cli.options import missing_extra
@@ -59,9 +63,10 @@ def command(
     from tamis.cli.options import prepare_settings
     from tamis.cli.progress import progress_bar
 
+    named = preset(model, options["preset"]) if options["preset"] else {}
     settings = TrainSettings(
         model=model,
-        overrides=overrides,
+        overrides={**named, **overrides},
         positive=positive,
         max_false_positive_rate=options["max_fpr"],
         seed=options["seed"],
@@ -73,7 +78,10 @@ def command(
             settings=settings,
             prepare=prepare_settings(options),
             progress=progress,
+            notice=progress.notice,
         )
+    if trained.interrupted:
+        click.echo("stopped early: the best epoch so far is kept", err=True)
     where = str(trained.path) if trained.path else "nothing was saved (--dry)"
     if options["as_json"]:
         print_json({"path": str(trained.path) if trained.path else None, "evaluation": trained.evaluation})

@@ -6,7 +6,7 @@ Knows a model's labels and operating point; does not know where texts come from.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Self
 
 import numpy as np
@@ -15,7 +15,7 @@ from tamis.artifact import Artifact, Manifest, open_artifact
 from tamis.errors import ArtifactError
 from tamis.inference.scorers import SCORERS, MockScorer, Scorer, Scores
 from tamis.records import Prediction, Progress, no_progress
-from tamis.text import canonical
+from tamis.text import TEXT_FORMS, canonical
 
 _BATCH_TEXTS = 1024
 """Larger lists are scored in parts: the arrays for a batch hold some hundred numbers a text."""
@@ -42,10 +42,12 @@ class Classifier:
         manifest: Manifest | None = None,
     ):
         self.labels = tuple(labels)
+        self._label_set = frozenset(labels)
         self.name = name
         self.version = version
         self.identity = identity
         self.manifest = manifest
+        self._form = TEXT_FORMS[manifest.text_form] if manifest else canonical
         self._scorer = scorer
         point = manifest.operating_point if manifest else None
         self._positive = self.labels.index(point.positive) if point else None
@@ -84,18 +86,37 @@ class Classifier:
         """Make a classifier whose answers look like answers and mean nothing, without any model."""
         return cls(MockScorer(len(labels)), labels, name="mock", version="0", identity="mock")
 
+    def form(self, text: str) -> str:
+        """Return a text in the form the model reads it in; texts of one form get one answer."""
+        return self._form(text)
+
     def predict(self, text: str) -> Prediction:
         """Classify one text."""
         return self.predict_many([text])[0]
 
     def predict_many(self, texts: Sequence[str]) -> list[Prediction]:
         """Classify texts; the answers are in the same order."""
+        return self.predict_canonical([canonical(text) for text in texts])
+
+    def predict_canonical(self, texts: Sequence[str]) -> list[Prediction]:
+        """Classify texts that are in canonical form already."""
         return [prediction for scores in self._batches(texts) for prediction in self._predictions(scores)]
+
+    def restored(self, scores: Mapping[str, float]) -> Prediction | None:
+        """Return the prediction that had these scores; None where they are not of this model's labels."""
+        if scores.keys() != self._label_set:
+            return None
+        return self._prediction([scores[label] for label in self.labels])
+
+    @property
+    def is_heavy(self) -> bool:
+        """Whether classifying belongs in a thread of its own."""
+        return self._scorer.is_heavy
 
     def probabilities(self, texts: Sequence[str], *, progress: Progress = no_progress) -> Scores:
         """Return [texts, classes] probabilities, columns in the order of `labels`."""
         parts, done = [np.zeros((0, len(self.labels)))], 0
-        for scores in self._batches(texts):
+        for scores in self._batches([canonical(text) for text in texts]):
             parts.append(scores)
             done += len(scores)
             progress(done, len(texts))
@@ -103,17 +124,18 @@ class Classifier:
 
     def _batches(self, texts: Sequence[str]) -> Iterator[Scores]:
         for start in range(0, len(texts), _BATCH_TEXTS):
-            yield self._scorer.score([canonical(text) for text in texts[start : start + _BATCH_TEXTS]])
+            yield self._scorer.score([self.form(text) for text in texts[start : start + _BATCH_TEXTS]])
 
     def _predictions(self, scores: Scores) -> list[Prediction]:
-        labels = self.labels
-        return [
-            Prediction(dict(zip(labels, row, strict=True)), labels[top], row[top], self._decision(row, top))
-            for row, top in zip(scores.tolist(), scores.argmax(axis=1).tolist(), strict=True)
-        ]
+        if not np.isfinite(scores).all():
+            raise ValueError("the model gave scores that are not finite numbers")
+        return [self._prediction(row) for row in scores.tolist()]
 
-    def _decision(self, row: list[float], top: int) -> str:
-        if self._positive is None:
-            return self.labels[top]
-        chosen = self._positive if row[self._positive] >= self._threshold else 1 - self._positive
-        return self.labels[chosen]
+    def _prediction(self, row: list[float]) -> Prediction:
+        score = max(row)
+        top = row.index(score)
+        decided = top
+        if self._positive is not None:
+            decided = self._positive if row[self._positive] >= self._threshold else 1 - self._positive
+        labels = self.labels
+        return Prediction(dict(zip(labels, row, strict=True)), labels[top], score, labels[decided])

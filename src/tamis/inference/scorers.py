@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
-from typing import Self
+from typing import ClassVar, Self
 
 import msgspec
 import numpy as np
@@ -25,6 +25,9 @@ Scores = npt.NDArray[np.float64]
 
 class Scorer(ABC):
     """Turns canonical texts into probabilities; safe to call from several threads."""
+
+    is_heavy: ClassVar[bool] = False
+    """Whether a single text takes so long that an event loop should leave it to another thread."""
 
     @abstractmethod
     def score(self, texts: Sequence[str]) -> Scores:
@@ -69,4 +72,14 @@ class MockScorer(Scorer):
         return softmax(np.reshape(logits, (len(texts), self._n_classes)))
 
 
-SCORERS: dict[str, Callable[[Artifact], Scorer]] = {"linear": LinearScorer.load}
+def _load_onnx(artifact: Artifact) -> Scorer:
+    from tamis.inference.onnx import OnnxScorer
+
+    return OnnxScorer.load(artifact)
+
+
+SCORERS: dict[str, Callable[[Artifact], Scorer]] = {
+    "linear": LinearScorer.load,
+    "lstm": _load_onnx,
+    "keras": _load_onnx,
+}

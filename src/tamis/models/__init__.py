@@ -17,7 +17,40 @@ import msgspec
 from tamis.errors import TrainingError
 from tamis.models.base import TrainableClassifier
 
-TRAINABLE = {"linear": "tamis.models.linear.classifier:LinearClassifier"}
+TRAINABLE = {
+    "linear": "tamis.models.linear.classifier:LinearClassifier",
+    "lstm": "tamis.models.lstm.classifier:LstmClassifier",
+}
+
+PRESETS: dict[str, dict[str, dict[str, str]]] = {
+    "linear": {},
+    "lstm": {
+        "workshop": {
+            "words": "280",
+            "max_tokens": "300",
+            "embedding": "128",
+            "spatial_dropout": "0.4",
+            "units": "196",
+            "dropout": "0.3",
+            "recurrent_dropout": "0.3",
+            "batch": "32",
+            "epochs": "3",
+            "validation": "0",
+            "class_weight": "none",
+        },
+    },
+}
+"""Hyper-parameters by name, as on the command line, for each model; the default preset is none of these."""
+
+
+def preset(kind: str, name: str) -> Mapping[str, str]:
+    """Return the hyper-parameters of a preset; raises TrainingError for an unknown one."""
+    if kind not in TRAINABLE:
+        raise TrainingError(f"no model is called {kind!r}{_nearest(kind, TRAINABLE)}")
+    presets = PRESETS[kind]
+    if name not in presets:
+        raise TrainingError(f"{kind} has no preset {name!r}{_nearest(name, presets)}")
+    return presets[name]
 
 
 def make_classifier(kind: str, overrides: Mapping[str, str], *, seed: int) -> TrainableClassifier:
@@ -59,4 +92,6 @@ def _convert(factory: type[TrainableClassifier], key: str, value: str) -> Any:
 
 def _nearest(name: str, known: Mapping[str, Any]) -> str:
     near = difflib.get_close_matches(name, known, 1)
-    return f"; did you mean {near[0]!r}?" if near else f"; there are {', '.join(known)}"
+    if near:
+        return f"; did you mean {near[0]!r}?"
+    return f"; there are {', '.join(known)}" if known else ""

@@ -15,7 +15,7 @@ from typing import Any, ClassVar, Self
 import numpy as np
 import numpy.typing as npt
 
-from tamis.records import Progress, no_progress
+from tamis.records import Notice, Progress, no_notice, no_progress
 
 Logits = npt.NDArray[np.float64]
 """[texts, classes] unbounded scores; a column a class, in the order of `classes_`."""
@@ -50,10 +50,25 @@ class TrainableClassifier(ABC):
     kind: ClassVar[str]
     """Names the scorer that serves what `export` writes."""
 
+    libraries: ClassVar[tuple[str, ...]]
+    """Distributions whose versions decide what is learned; the manifest records them."""
+
+    slow: ClassVar[bool] = False
+    """Whether fitting takes so long that one held-out part stands for a whole cross-validation."""
+
     classes_: tuple[str, ...]
+    interrupted_: bool = False
+    """Whether the user stopped learning early; what was learned until then is kept."""
 
     @abstractmethod
-    def fit(self, texts: Sequence[str], labels: Sequence[str], *, progress: Progress = no_progress) -> Self:
+    def fit(
+        self,
+        texts: Sequence[str],
+        labels: Sequence[str],
+        *,
+        progress: Progress = no_progress,
+        notice: Notice = no_notice,
+    ) -> Self:
         """Learn from `texts` and `labels` of equal length with at least two classes.
 
         Raises TrainingError where nothing can be learned. The same input and settings give the

@@ -45,12 +45,18 @@ def default_positive(labels: Sequence[str]) -> str:
 
 
 def choose_operating_point(
-    probabilities: Probabilities, labels: Sequence[str], *, positive: str, max_false_positive_rate: float
+    probabilities: Probabilities,
+    labels: Sequence[str],
+    *,
+    positive: str,
+    max_false_positive_rate: float,
+    chosen_on: str = "out-of-fold answers of the training part",
 ) -> OperatingPoint:
     """Return the point of most recall among those whose false-positive rate stays under the cap.
 
-    `probabilities` are [texts, 2], out of fold. The threshold lies half-way between the scores on
-    either side of it; where no score is high enough it lies just above the highest.
+    `probabilities` are [texts, 2] of texts that the model had not seen: `chosen_on` says which. The
+    threshold lies half-way between the scores on either side of it; where no score is high enough
+    it lies just above the highest.
     """
     classes = sorted(set(labels))
     scores = probabilities[:, classes.index(positive)]
@@ -66,7 +72,7 @@ def choose_operating_point(
         max_false_positive_rate=max_false_positive_rate,
         expected_recall=float((scores[is_positive] >= threshold).mean()),
         expected_false_positive_rate=float((negatives >= threshold).mean()),
-        chosen_on="out-of-fold answers of the training part",
+        chosen_on=chosen_on,
     )
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import platform
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field
 from importlib.metadata import version
@@ -20,15 +20,13 @@ from tamis.artifact import DataFacts, Manifest, OperatingPoint, reserve_version
 from tamis.errors import TrainingError
 from tamis.models import make_classifier
 from tamis.models.base import Calibration, Logits, TrainableClassifier
-from tamis.records import Dataset, Progress, no_progress
+from tamis.records import Dataset, Notice, Progress, no_notice, no_progress
 from tamis.text import canonical
 from tamis.training.calibrate import choose_operating_point, default_positive, fit_calibration
-from tamis.training.crossval import out_of_fold_logits
+from tamis.training.crossval import held_out_logits, out_of_fold_logits
 from tamis.training.evaluate import Evaluation, evaluate
 from tamis.training.prepare import Prepared, PrepareSettings, prepare_file
 from tamis.training.prepared_folder import read_prepared
-
-_LIBRARIES = ("numpy", "scipy", "scikit-learn")
 
 
 @dataclass(frozen=True)
@@ -39,7 +37,7 @@ class TrainSettings:
     overrides:                hyper-parameters by name, as text
     positive:                 the label whose false positives are capped; by default the rarer one
     max_false_positive_rate:  the cap, for two classes
-    folds:                    parts of the cross-validation that calibrates
+    folds:                    parts of the cross-validation that calibrates; of slow models only one is tried
     """
 
     model: str = "linear"
@@ -52,11 +50,15 @@ class TrainSettings:
 
 @dataclass(frozen=True)
 class Trained:
-    """What training made: where it was saved (None for a dry run), its manifest and its figures."""
+    """What training made: where it was saved (None for a dry run), its manifest and its figures.
+
+    `interrupted` says that the user stopped it early and kept what had been learned until then.
+    """
 
     path: Path | None
     manifest: Manifest
     evaluation: Evaluation
+    interrupted: bool = False
 
 
 def train(
@@ -66,6 +68,7 @@ def train(
     settings: TrainSettings | None = None,
     prepare: PrepareSettings | None = None,
     progress: Progress = no_progress,
+    notice: Notice = no_notice,
 ) -> Trained:
     """Train on a CSV file or a prepared folder and write the next version of the model folder `output`.
 
@@ -74,14 +77,14 @@ def train(
     settings = settings or TrainSettings()
     with reserve_version(Path(output)) if output is not None else nullcontext() as reservation:
         prepared = _prepared(Path(data), prepare or PrepareSettings())
-        learned = _learn(prepared.train, settings, progress)
+        learned = _learn(prepared.train, settings, progress, notice)
         evaluation = _measure(learned, prepared.test)
         manifest = _describe(learned, prepared, settings, evaluation)
         if reservation is None:
-            return Trained(None, manifest, evaluation)
+            return Trained(None, manifest, evaluation, learned.model.interrupted_)
         exported = learned.model.export(reservation.folder, learned.calibration)
         manifest = msgspec.structs.replace(manifest, model=dict(exported))
-        return Trained(reservation.commit(manifest), manifest, evaluation)
+        return Trained(reservation.commit(manifest), manifest, evaluation, learned.model.interrupted_)
 
 
 @dataclass(frozen=True)
@@ -95,23 +98,67 @@ def _prepared(data: Path, prepare: PrepareSettings) -> Prepared:
     return read_prepared(data) if data.is_dir() else prepare_file(data, prepare)
 
 
-def _learn(data: Dataset, settings: TrainSettings, progress: Progress) -> _Learned:
-    """Cross-validate to calibrate and to choose the operating point, then learn from the whole part."""
+def _learn(data: Dataset, settings: TrainSettings, progress: Progress, notice: Notice) -> _Learned:
+    """Find out how the model does on texts it has not seen, to calibrate; then learn from the whole part."""
     texts, labels = [canonical(text) for text in data.texts], list(data.labels)
     _check_classes(data.classes, settings)
+    groups = data.groups if data.groups is not None else [str(row) for row in range(len(data))]
+    learn = _learn_slowly if _untrained(settings).slow else _learn_quickly
+    return learn(texts, labels, groups, settings, progress, notice)
+
+
+def _learn_quickly(
+    texts: list[str],
+    labels: list[str],
+    groups: Sequence[str],
+    settings: TrainSettings,
+    progress: Progress,
+    notice: Notice,
+) -> _Learned:
+    """Cross-validate over every fold."""
     logits = out_of_fold_logits(
         lambda: _untrained(settings),
         texts,
         labels,
-        data.groups if data.groups is not None else [str(row) for row in range(len(data))],
+        groups,
         folds=settings.folds,
         seed=settings.seed,
         progress=lambda done, folds: progress(done, folds + 1),
     )
     calibration = fit_calibration(logits, labels)
-    point = _operating_point(calibration, logits, labels, settings) if len(data.classes) == 2 else None
-    model = _untrained(settings).fit(texts, labels)
+    point = _operating_point(calibration, logits, labels, settings, "out-of-fold answers")
+    model = _untrained(settings).fit(texts, labels, notice=notice)
     progress(settings.folds + 1, settings.folds + 1)
+    return _Learned(model, calibration, point)
+
+
+def _learn_slowly(
+    texts: list[str],
+    labels: list[str],
+    groups: Sequence[str],
+    settings: TrainSettings,
+    progress: Progress,
+    notice: Notice,
+) -> _Learned:
+    """Calibrate on one held-out fold; a model that the user stops there is the one that is kept."""
+    held = held_out_logits(
+        lambda: _untrained(settings),
+        texts,
+        labels,
+        groups,
+        folds=settings.folds,
+        seed=settings.seed,
+        progress=lambda done, total: progress(done, 2 * total),
+        notice=lambda text: notice(f"to calibrate, {text}"),
+    )
+    held_labels = [labels[row] for row in held.rows]
+    calibration = fit_calibration(held.logits, held_labels)
+    point = _operating_point(
+        calibration, held.logits, held_labels, settings, "answers about one held-out fold"
+    )
+    model = held.interrupted or _untrained(settings).fit(
+        texts, labels, progress=lambda done, total: progress(total + done, 2 * total), notice=notice
+    )
     return _Learned(model, calibration, point)
 
 
@@ -127,13 +174,16 @@ def _check_classes(classes: tuple[str, ...], settings: TrainSettings) -> None:
 
 
 def _operating_point(
-    calibration: Calibration, logits: Logits, labels: list[str], settings: TrainSettings
-) -> OperatingPoint:
+    calibration: Calibration, logits: Logits, labels: list[str], settings: TrainSettings, chosen_on: str
+) -> OperatingPoint | None:
+    if logits.shape[1] != 2:
+        return None
     return choose_operating_point(
         calibration(logits),
         labels,
         positive=settings.positive or default_positive(labels),
         max_false_positive_rate=settings.max_false_positive_rate,
+        chosen_on=f"{chosen_on} of the training part",
     )
 
 
@@ -170,5 +220,8 @@ def _describe(
             train_classes=dict(sorted(Counter(prepared.train.labels).items())),
         ),
         metrics=msgspec.to_builtins(evaluation),
-        libraries={"python": platform.python_version(), **{name: version(name) for name in _LIBRARIES}},
+        libraries={
+            "python": platform.python_version(),
+            **{name: version(name) for name in learned.model.libraries},
+        },
     )

@@ -1,0 +1,117 @@
+"""Serves a network from its ONNX graph: tokenise, put texts of like length together, run.
+
+Knows tokens and ONNX Runtime; does not know Keras or how the network was trained.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Self
+
+import msgspec
+import numpy as np
+
+from tamis.artifact import Artifact
+from tamis.errors import ArtifactError, MissingExtraError
+from tamis.inference.scorers import Scorer, Scores
+from tamis.models.lstm.padding import batches_of_like_length, lengths_of, pad
+from tamis.models.lstm.tokenizer import Sequences, Tokenizer
+
+_BATCH_TEXTS = 64
+"""More texts at once are not faster on one thread, and lengths differ more within a batch."""
+
+
+class NetworkInput(msgspec.Struct, frozen=True):
+    """How the graph wants its texts; see `tamis.models.onnx_graph.build.describe_input`."""
+
+    max_tokens: int
+    own_steps: bool
+    margin: int | None = None
+
+
+class OnnxScorer(Scorer):
+    """Answers with a network in ONNX Runtime. Its sessions may run in several threads at once."""
+
+    def __init__(self, session: Any, tokenizer: Tokenizer, expected: NetworkInput, *, n_classes: int):
+        self._session = session
+        self._tokenizer = tokenizer
+        self._expected = expected
+        self._n_classes = n_classes
+
+    @classmethod
+    def load(cls, artifact: Artifact, *, threads: int = 1) -> Self:
+        """Read the graph and the vocabulary; raises ArtifactError where they do not fit the manifest.
+
+        `threads` work on one call; the default leaves the other cores to other calls.
+        """
+        try:
+            expected = msgspec.convert(artifact.manifest.model, NetworkInput)
+        except msgspec.ValidationError as wrong:
+            raise ArtifactError(f"manifest.json does not describe the network's input ({wrong})") from None
+        try:
+            tokenizer = Tokenizer.from_json(artifact.read("tokenizer.json"))
+        except ArtifactError as wrong:
+            raise ArtifactError(f"tokenizer.json: {wrong}") from None
+        session = _session(artifact.read("model.onnx"), threads)
+        scorer = cls(session, tokenizer, expected, n_classes=len(artifact.manifest.labels))
+        scorer._try_out()
+        return scorer
+
+    def score(self, texts: Sequence[str]) -> Scores:
+        """Return [texts, classes] probabilities."""
+        sequences = self._tokenizer.sequences(texts, max_tokens=self._expected.max_tokens)
+        scores = np.zeros((len(texts), self._n_classes))
+        for places in batches_of_like_length(lengths_of(sequences), most=_BATCH_TEXTS):
+            scores[places] = self._run([sequences[place] for place in places])
+        scores /= scores.sum(axis=1, keepdims=True)  # single precision leaves them off by 1e-7
+        return scores
+
+    def _run(self, sequences: Sequences) -> Scores:
+        lengths, expected = lengths_of(sequences), self._expected
+        longest = max(1, int(lengths.max()))
+        if expected.own_steps:
+            feeds = {"tokens": pad(sequences, width=longest), "lengths": lengths}
+        else:
+            all_steps = expected.max_tokens
+            width = all_steps if expected.margin is None else min(longest + expected.margin, all_steps)
+            feeds = {"tokens": pad(sequences, width=width, left=True)}
+        (probabilities,) = self._session.run(["probabilities"], feeds)
+        return np.asarray(probabilities, np.float64)
+
+    def _try_out(self) -> None:
+        """Run once with every number that a text can have at the ends: what does not fit fails here."""
+        tokens = np.array([1, max(1, self._tokenizer.largest_number)], np.int32)
+        errors = _runtime_errors()
+        try:
+            answer = self._run([tokens[:0], tokens[: self._expected.max_tokens]])
+        except errors as wrong:
+            raise ArtifactError(f"model.onnx does not run ({_first_line(wrong)})") from None
+        if answer.shape != (2, self._n_classes) or not np.isfinite(answer).all():
+            raise ArtifactError(f"model.onnx gives no probabilities for {self._n_classes} labels")
+
+
+def _session(model: bytes, threads: int) -> Any:
+    try:
+        import onnxruntime
+    except ModuleNotFoundError:
+        raise MissingExtraError("serving this model", "onnx") from None
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.inter_op_num_threads = 1
+    options.log_severity_level = 4  # what is wrong is raised, not printed
+    try:
+        return onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+    except _runtime_errors() as wrong:
+        raise ArtifactError(f"model.onnx cannot be read ({_first_line(wrong)})") from None
+
+
+def _runtime_errors() -> tuple[type[Exception], ...]:
+    """Return what ONNX Runtime raises; its errors have no common base of their own."""
+    from onnxruntime.capi import onnxruntime_pybind11_state as raised
+
+    own = (raised.Fail, raised.InvalidArgument, raised.InvalidGraph, raised.InvalidProtobuf)
+    return (*own, raised.NotImplemented, raised.RuntimeException, ValueError, RuntimeError)
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).partition("\n")[0][:200]

@@ -1,0 +1,160 @@
+"""Texts to numbered words, by the rules of Keras's classic `Tokenizer`, and its JSON form.
+
+The same code in training and in serving. Knows words; does not know labels, padding or networks.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, Self
+
+import numpy as np
+import numpy.typing as npt
+
+from tamis.errors import ArtifactError
+
+FILTERS = '!"#$%&()*+,-./:;<=>?@[\\]^_`{|}~\t\n'
+
+Sequences = list[npt.NDArray[np.int32]]
+"""[texts] of [words]: the numbers of each text's known words, in order; 0 is never one of them."""
+
+
+@dataclass(frozen=True)
+class Tokenizer:
+    """A vocabulary: the most frequent words, numbered from 1 by how often they are used.
+
+    num_words:    only numbers below this are given out; None gives them all
+    word_counts:  how often each word was seen, in the order of first appearance
+    word_docs:    in how many texts each word was seen
+    oov_token:    the word that stands for every unknown one; None drops unknown words
+    """
+
+    num_words: int | None
+    word_index: Mapping[str, int]
+    word_counts: Mapping[str, int]
+    word_docs: Mapping[str, int]
+    document_count: int
+    filters: str = FILTERS
+    lower: bool = True
+    split: str = " "
+    oov_token: str | None = None
+
+    @classmethod
+    def fit(cls, texts: Sequence[str], *, num_words: int) -> Self:
+        """Number the words of `texts`, equally frequent ones by first appearance.
+
+        Words that get no number below `num_words` are forgotten: they cannot change an answer, and
+        rare words are often names and telephone numbers.
+        """
+        splitter = cls(num_words, {}, {}, {}, len(texts))
+        counts: Counter[str] = Counter()
+        documents: Counter[str] = Counter()
+        for text in texts:
+            words = splitter.words(text)
+            counts.update(words)
+            documents.update(set(words))
+        kept = [word for word, _ in counts.most_common(num_words - 1)]
+        index = {word: number for number, word in enumerate(kept, 1)}
+        return cls(
+            num_words,
+            index,
+            {word: count for word, count in counts.items() if word in index},
+            {word: documents[word] for word in counts if word in index},
+            len(texts),
+        )
+
+    def words(self, text: str) -> list[str]:
+        """Return the words of a text, known or not."""
+        text = text.lower() if self.lower else text
+        return [word for word in text.translate(self._separators).split(self.split) if word]
+
+    def sequences(self, texts: Iterable[str], *, max_tokens: int) -> Sequences:
+        """Return the numbers of each text's words, the last `max_tokens` where there are more."""
+        known, unknown = self._known, self._unknown
+        found = ([known.get(word, unknown) for word in self.words(text)] for text in texts)
+        return [np.array([n for n in numbers if n][-max_tokens:], np.int32) for numbers in found]
+
+    @property
+    def largest_number(self) -> int:
+        """The largest number that a text can have."""
+        return max(self._known.values(), default=0)
+
+    def to_json(self) -> bytes:
+        """Return Keras's own JSON form, which its `tokenizer_from_json` reads."""
+        index = self.word_index
+        maps = {
+            "word_counts": self.word_counts,
+            "word_docs": self.word_docs,
+            "index_docs": {index[word]: count for word, count in self.word_docs.items() if word in index},
+            "word_index": index,
+            "index_word": {number: word for word, number in index.items()},
+        }
+        config = {
+            "num_words": self.num_words,
+            "filters": self.filters,
+            "lower": self.lower,
+            "split": self.split,
+            "char_level": False,
+            "oov_token": self.oov_token,
+            "document_count": self.document_count,
+            **{name: json.dumps(values) for name, values in maps.items()},
+        }
+        return json.dumps({"class_name": "Tokenizer", "config": config}).encode()
+
+    @classmethod
+    def from_json(cls, data: bytes) -> Self:
+        """Read Keras's JSON form; raises ArtifactError for what cannot be such a tokenizer."""
+        try:
+            config = json.loads(data)["config"]
+            if config.get("char_level"):
+                raise ArtifactError("the tokenizer splits into characters, which is not supported")
+            return cls(
+                num_words=_number_or_none(config["num_words"]),
+                word_index=_counts(config["word_index"]),
+                word_counts=_counts(config.get("word_counts", {})),
+                word_docs=_counts(config.get("word_docs", {})),
+                document_count=int(config.get("document_count", 0)),
+                filters=_text(config["filters"]),
+                lower=bool(config["lower"]),
+                split=_text(config["split"]) or " ",
+                oov_token=None if config.get("oov_token") is None else _text(config["oov_token"]),
+            )
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as wrong:
+            raise ArtifactError(f"this is no tokenizer that Keras wrote ({wrong!r})") from None
+
+    @cached_property
+    def _separators(self) -> dict[int, str]:
+        return {ord(character): self.split for character in self.filters}
+
+    @cached_property
+    def _known(self) -> dict[str, int]:
+        most = self.num_words if self.num_words else max(self.word_index.values(), default=0) + 1
+        return {word: number for word, number in self.word_index.items() if number < most}
+
+    @cached_property
+    def _unknown(self) -> int:
+        return self._known.get(self.oov_token, 0) if self.oov_token is not None else 0
+
+
+def _counts(value: Any) -> dict[str, int]:
+    """Return a mapping from words to numbers, which Keras writes as JSON within JSON."""
+    values = json.loads(value) if isinstance(value, str) else value
+    if any(type(count) is not int or count < 1 for count in values.values()):
+        raise ValueError("a word without a number")
+    return dict(values)
+
+
+def _number_or_none(value: Any) -> int | None:
+    if value is not None and (type(value) is not int or value < 1):
+        raise ValueError(f"num_words is {value!r}")
+    return value
+
+
+def _text(value: Any) -> str:
+    if not isinstance(value, str):
+        raise TypeError(f"{value!r} is no text")
+    return value

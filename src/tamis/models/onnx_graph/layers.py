@@ -1,0 +1,152 @@
+"""The layers a network may have, as frozen records of arrays in Keras's own layout.
+
+Knows shapes; does not know files, Keras or ONNX.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import numpy.typing as npt
+
+Floats = npt.NDArray[np.float32]
+Activation = Literal["linear", "relu", "sigmoid", "softmax", "tanh"]
+Edges = Literal["valid", "same", "causal"]
+
+
+@dataclass(frozen=True)
+class Embedding:
+    """weights [words, size]; with `masked`, the zeros around a text are no steps of it."""
+
+    weights: Floats
+    masked: bool
+
+
+@dataclass(frozen=True)
+class Lstm:
+    """kernel [inputs, 4 units], recurrent [units, 4 units], bias [4 units]; gates in the order i, f, c, o."""
+
+    kernel: Floats
+    recurrent: Floats
+    bias: Floats
+    sequences: bool = False
+
+    @property
+    def units(self) -> int:
+        """The size of its state."""
+        return int(self.recurrent.shape[0])
+
+
+@dataclass(frozen=True)
+class Gru:
+    """kernel [inputs, 3 units], recurrent [units, 3 units]; gates in the order z, r, h.
+
+    bias is [2, 3 units], one for the input and one for the state: Keras's `reset_after`, where the
+    reset gate works on the product of state and weights. Without it the second row is zero.
+    """
+
+    kernel: Floats
+    recurrent: Floats
+    bias: Floats
+    reset_after: bool = True
+    sequences: bool = False
+
+    @property
+    def units(self) -> int:
+        """The size of its state."""
+        return int(self.recurrent.shape[0])
+
+
+@dataclass(frozen=True)
+class Conv1D:
+    """kernel [window, inputs, filters], bias [filters]."""
+
+    kernel: Floats
+    bias: Floats
+    stride: int = 1
+    dilation: int = 1
+    edges: Edges = "valid"
+    activation: Activation = "linear"
+
+
+@dataclass(frozen=True)
+class Pool:
+    """The largest value, or the average, of each window of steps."""
+
+    kind: Literal["max", "average"]
+    size: int
+    stride: int
+    edges: Edges = "valid"
+
+
+@dataclass(frozen=True)
+class GlobalPool:
+    """The largest value, or the average, of all steps."""
+
+    kind: Literal["max", "average"]
+
+
+@dataclass(frozen=True)
+class Flatten:
+    """All steps beside one another."""
+
+
+@dataclass(frozen=True)
+class Dense:
+    """kernel [inputs, units], bias [units]."""
+
+    kernel: Floats
+    bias: Floats
+    activation: Activation = "linear"
+
+
+Recurrent = Lstm | Gru
+Layer = Embedding | Lstm | Gru | Conv1D | Pool | GlobalPool | Flatten | Dense
+
+
+@dataclass(frozen=True)
+class Network:
+    """An embedding, then layers over steps, then dense ones; texts are `max_tokens` steps at most."""
+
+    embedding: Embedding
+    layers: tuple[Layer, ...]
+    max_tokens: int
+
+    @property
+    def recurrent(self) -> tuple[Recurrent, ...]:
+        """The leading layers that go from step to step."""
+        leading = []
+        for layer in self.layers:
+            if not isinstance(layer, Lstm | Gru):
+                break
+            leading.append(layer)
+        return tuple(leading)
+
+    @property
+    def runs_own_steps(self) -> bool:
+        """Whether only the text's own steps are run: the state before them is known for any padding."""
+        recurrent = self.recurrent
+        return bool(recurrent) and not recurrent[-1].sequences
+
+    @property
+    def margin(self) -> int | None:
+        """How many zeros before a text are enough where all of them would say the same; None: all count.
+
+        The largest value over steps does not change when steps that see zeros alone are left out, as
+        long as one of each kind stays: at the left edge, between zeros, and beside the text.
+        """
+        *windows, last = self.layers[: self._first_dense] or (None,)
+        if not isinstance(last, GlobalPool) or last.kind != "max":
+            return None
+        reach = 0
+        for layer in windows:
+            if not isinstance(layer, Conv1D) or layer.stride != 1:
+                return None
+            reach += (layer.kernel.shape[0] - 1) * layer.dilation
+        return 2 * reach + 1
+
+    @property
+    def _first_dense(self) -> int:
+        return next((i for i, layer in enumerate(self.layers) if isinstance(layer, Dense)), len(self.layers))
