@@ -33,7 +33,7 @@ class File:
         with translated(self.path):
             connection = apsw.Connection(str(self.path))
             _wait_for_locks(connection, lock_seconds)
-            connection.execute("PRAGMA journal_mode = WAL")
+            _enter_wal(connection, lock_seconds)
             connection.execute(f"PRAGMA synchronous = {'FULL' if self.full_durability else 'NORMAL'}")
             connection.wal_autocheckpoint(0)  # the upkeep thread's work, never a writer's
             return connection
@@ -121,7 +121,7 @@ def close_quietly(connection: apsw.Connection) -> None:
 
 def _wait_for_locks(connection: apsw.Connection, lock_seconds: float) -> None:
     """Ask again every millisecond: SQLite's own waiting grows to 100 ms and starves late comers."""
-    most_polls = round(lock_seconds / _POLL_SECONDS)
+    most_polls = _polls(lock_seconds)
 
     def again(polls: int) -> bool:
         if polls >= most_polls:
@@ -130,6 +130,22 @@ def _wait_for_locks(connection: apsw.Connection, lock_seconds: float) -> None:
         return True
 
     connection.set_busy_handler(again)
+
+
+def _enter_wal(connection: apsw.Connection, lock_seconds: float) -> None:
+    """Switch a new file to WAL; SQLite does not wait by itself when another process does it now."""
+    for _ in range(_polls(lock_seconds)):
+        try:
+            connection.execute("PRAGMA journal_mode = WAL")
+        except apsw.BusyError:
+            time.sleep(_POLL_SECONDS)
+        else:
+            return
+    connection.execute("PRAGMA journal_mode = WAL")
+
+
+def _polls(lock_seconds: float) -> int:
+    return round(lock_seconds / _POLL_SECONDS)
 
 
 def _advice(error: apsw.Error) -> str:
