@@ -10,7 +10,7 @@ from collections.abc import Iterable
 import msgspec
 from starlette.types import Receive, Scope, Send
 
-from tamis.errors import InputError
+from tamis.errors import InputError, OverloadedError
 from tamis.service.schemas import ErrorBody, ErrorDetail
 
 STATUS_BY_CODE = {
@@ -18,6 +18,7 @@ STATUS_BY_CODE = {
     "duplicate_field": 400,
     "broken_query": 400,
     "incomplete_body": 400,
+    "not_admin": 403,
     "not_found": 404,
     "method_not_allowed": 405,
     "body_too_large": 413,
@@ -29,7 +30,10 @@ STATUS_BY_CODE = {
     "no_texts": 422,
     "too_many_texts": 422,
     "text_too_long": 422,
+    "bad_cursor": 422,
     "internal_error": 500,
+    "overloaded": 503,
+    "store_unavailable": 503,
 }
 
 Headers = list[tuple[bytes, bytes]]
@@ -68,6 +72,11 @@ def error_answer(code: str, message: str, headers: Iterable[tuple[bytes, bytes]]
     """Answer with an error; its code decides the status."""
     body = ErrorBody(ErrorDetail(code, message))
     return json_answer(body, status=STATUS_BY_CODE[code], headers=headers)
+
+
+def overloaded(refused: OverloadedError) -> Answer:
+    """Answer that the service has too much to do, and when to come back."""
+    return error_answer("overloaded", str(refused), [(b"retry-after", b"%d" % refused.retry_after_seconds)])
 
 
 def refusal(refused: InputError) -> Answer:

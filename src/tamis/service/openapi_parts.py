@@ -12,10 +12,12 @@ Json = dict[str, Any]
 
 ERRORS = {
     400: "The body or the query cannot be read.",
+    403: "The key lacks the scope for this.",
     413: "The body is too large.",
     415: "The body is not declared as plain JSON.",
     422: "A field is missing, unknown, of the wrong type or too long.",
     500: "The service failed; the details are in its log.",
+    503: "The service cannot do this now; the header `retry-after` says when to try again.",
 }
 
 

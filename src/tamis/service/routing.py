@@ -10,10 +10,10 @@ import traceback
 from collections.abc import Awaitable, Callable, Mapping
 
 from starlette.routing import Router
-from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.types import ASGIApp, Lifespan, Receive, Scope, Send
 
-from tamis.errors import InputError
-from tamis.service.answers import Answer, error_answer, refusal
+from tamis.errors import InputError, OverloadedError, StoreError
+from tamis.service.answers import Answer, error_answer, overloaded, refusal
 from tamis.service.callers import CALLER, Callers
 
 Handler = Callable[[Scope, Receive], Awaitable[ASGIApp]]
@@ -32,7 +32,10 @@ class Application:
         self._callers = callers
         self._routes = {path: _with_head(handlers) for path, handlers in routes.items()}
         self._not_found = error_answer("not_found", "there is nothing at this path; see /docs")
-        self._other_protocols = Router()  # answers the lifespan messages and closes a websocket
+        self._store_unavailable = error_answer(
+            "store_unavailable", "the call log cannot be read now; try again", [(b"retry-after", b"1")]
+        )
+        self._other_protocols = Router(lifespan=lifespan)  # answers the lifespan messages and closes a websocket
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one ASGI connection."""
@@ -54,6 +57,11 @@ class Application:
             return await handler(scope, receive)
         except InputError as refused:
             return refusal(refused)
+        except OverloadedError as refused:
+            return overloaded(refused)
+        except StoreError as failed:  # its words name the store's place: for our log, not for the caller
+            _log.warning("store unavailable for %s: %s", scope["path"], failed)
+            return self._store_unavailable
         except Exception as unexpected:  # noqa: BLE001 - the outermost place: whatever it is, the caller gets an answer
             _log_without_text(unexpected, scope)
             return error_answer("internal_error", "the service failed on this request; it has been logged")
