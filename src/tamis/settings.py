@@ -8,11 +8,14 @@ from __future__ import annotations
 
 import dataclasses
 import io
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from ipaddress import ip_network
+from math import inf, nan
 from pathlib import Path
 from typing import Any, Self
+from urllib.parse import quote
 
 from dotenv.parser import parse_stream
 
@@ -44,6 +47,15 @@ def _number(first: int, last: int) -> Callable[[str], int]:
     return parse
 
 
+def _seconds(first: float, last: float) -> Callable[[str], float]:
+    def parse(value: str) -> float:
+        if not (re.fullmatch(r"[0-9]{1,9}(\.[0-9]{1,9})?", value) and first <= float(value) <= last):
+            raise ValueError(f"must be a number of seconds from {first:g} to {last:g}")
+        return float(value)
+
+    return parse
+
+
 def _proxies(value: str) -> str:
     """Check a list of addresses and networks; one that holds everybody would believe every caller."""
     for entry in filter(None, (entry.strip() for entry in value.split(","))):
@@ -57,6 +69,16 @@ def _proxies(value: str) -> str:
                 "claim any address)"
             )
     return value
+
+
+def _seconds(value: str) -> float:
+    try:
+        seconds = float(value)
+    except ValueError:
+        seconds = nan
+    if not 0 <= seconds < inf:
+        raise ValueError("must be a number of seconds, 0 or more")
+    return seconds
 
 
 def _setting(
@@ -86,6 +108,22 @@ class Settings:
     )
     host: str = _setting("127.0.0.1", "address to listen on; 0.0.0.0 is every network of this machine")
     port: int = _setting(8000, "port to listen on; 0 takes a free one", _number(0, 65_535))
+    store: str = _setting(
+        "", "store URL, such as sqlite:///tamis.db or memory:; empty is a file tamis.db beside the model"
+    )
+    store_full_durability: bool = _setting(
+        False, "wait for the disk at every commit: survives loss of power, not only of the process", _switch
+    )
+    cache_seconds: int = _setting(
+        30 * 86_400, "how long an answer is remembered", _number(1, 10 * 365 * 86_400)
+    )
+    cache_rows: int = _setting(1_000_000, "most answers remembered in the store", _number(1, 1 << 40))
+    cache_memory_rows: int = _setting(
+        10_000, "most answers kept in a process's memory; 0 is none", _number(0, 1 << 30)
+    )
+    max_queue_seconds: float = _setting(
+        0.5, "longest a text may wait for the model; later ones are refused with 503", _seconds
+    )
     max_body_bytes: int = _setting(1_048_576, "largest request body", _number(1, 1 << 30))
     max_text_chars: int = _setting(10_000, "longest text to classify, in characters", _number(1, 1 << 30))
     max_texts: int = _setting(1_000, "most texts in one request", _number(1, 1_000_000))
@@ -93,6 +131,39 @@ class Settings:
         "",
         "addresses and networks of proxies whose X-Forwarded-For is believed; unix for a Unix socket",
         _proxies,
+    )
+    workers: int = _setting(
+        1, "processes that answer; two or more are watched, and replaced, by a small parent", _number(1, 256)
+    )
+    worker_timeout_seconds: float = _setting(
+        1.0, "one of several workers that is silent for longer is replaced", _seconds(0.2, 3_600)
+    )
+    drain_seconds: float = _setting(
+        1.0, "how long clients are sent elsewhere before the service stops listening", _seconds(0, 3_600)
+    )
+    stop_seconds: float = _setting(
+        10.0, "how long requests that are being answered may then take to finish", _seconds(0.1, 3_600)
+    )
+    max_connections: int = _setting(
+        1_000, "most open connections of one worker; beyond it they are refused with 503", _number(1, 1 << 20)
+    )
+    max_header_bytes: int = _setting(
+        16_384, "largest request line and headers together", _number(256, 1 << 20)
+    )
+    header_seconds: float = _setting(
+        10.0, "how long a client may take to send the headers, all in all", _seconds(0.1, 3_600)
+    )
+    body_seconds: float = _setting(
+        30.0, "how long a client may take to send the body, all in all", _seconds(0.1, 3_600)
+    )
+    keep_alive_seconds: float = _setting(
+        75.0, "how long a connection may idle between two requests", _seconds(0.1, 3_600)
+    )
+    slow_read_seconds: float = _setting(
+        10.0, "a client that reads too slowly for this long is cut off", _seconds(0.1, 3_600)
+    )
+    min_read_bytes_per_second: int = _setting(
+        1_000, "a client that leaves its answers waiting reads too slowly below this", _number(0, 1 << 30)
     )
 
     @property
@@ -106,6 +177,13 @@ class Settings:
                 f"({self.model_directory!r}) names a version already: set only one of them"
             )
         return f"{self.model_directory}@{_version(self.model_version)}"
+
+    @property
+    def store_url(self) -> str:
+        """The store to use; one of made-up answers is not kept unless it is named."""
+        if self.store or self.mock_model_class:
+            return self.store or "memory:"
+        return f"sqlite:///{quote(str(Path(self.model_directory).parent / 'tamis.db'))}"
 
     @classmethod
     def from_environment(cls, environ: Mapping[str, str], dotenv_path: Path | None = None) -> Self:
