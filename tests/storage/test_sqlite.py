@@ -170,6 +170,16 @@ def test_the_wal_is_written_back_while_the_store_is_used(path):
     with_store(path, body)
 
 
+def test_a_wal_beyond_its_bound_is_emptied(path):
+    async def body(store, ids):
+        await store.append([call(ids, "x" * 2**20) for _ in range(70)])
+        await store.tidy()
+        assert path.with_name(path.name + "-wal").stat().st_size == 0
+        assert len(await everything(store, limit=10)) == 70
+
+    with_store(path, body)
+
+
 def test_a_deleted_callers_text_is_in_no_file(path):
     async def body(store, ids):
         await store.append([call(ids, "a most personal text")])
