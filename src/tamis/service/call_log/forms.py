@@ -1,0 +1,156 @@
+"""How logged calls are written out, page after page, as one document.
+
+Knows records and the forms JSON, CSV and NDJSON; knows neither HTTP nor a store.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Any, final
+
+import msgspec
+
+from tamis.records import CallRecord
+from tamis.service.call_log.schemas import LoggedCall, RecentCall
+from tamis.storage import called_at
+from tamis.storage.keys import as_uuid
+
+_encode = msgspec.json.Encoder().encode
+_encode_lines = msgspec.json.Encoder().encode_lines
+
+_FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r", "\n", "＝", "＋", "－", "＠", "'")
+
+
+class Form(ABC):
+    """Writes the calls of one document: `head`, then `rows` for each page, then `tail`."""
+
+    media_type: str
+    is_whole: bool
+    """Whether the document goes on to the last call, having no place for a cursor."""
+    head: bytes = b""
+
+    @abstractmethod
+    def rows(self, calls: Sequence[CallRecord]) -> bytes:
+        """Return the next page's part."""
+
+    def tail(self, cursor: str | None) -> bytes:
+        """Return the end; `cursor` leads to the calls behind it."""
+        return b""
+
+
+class _JsonForm(Form):
+    """A JSON array that is written in parts; each object belongs to one document."""
+
+    media_type = "application/json"
+
+    def __init__(self) -> None:
+        self._count = 0
+
+    @abstractmethod
+    def _item(self, call: CallRecord, index: int) -> Any: ...
+
+    def rows(self, calls: Sequence[CallRecord]) -> bytes:
+        items = _encode([self._item(call, index) for index, call in enumerate(calls, self._count)])[1:-1]
+        comma = b"," if self._count and calls else b""
+        self._count += len(calls)
+        return comma + items
+
+
+@final
+class RecentJson(_JsonForm):
+    """The list of `GET /recent_log`."""
+
+    is_whole = True
+    head = b"["
+
+    def _item(self, call: CallRecord, index: int) -> RecentCall:
+        return RecentCall(index, call.text, timestamp(called_at(call.id)))
+
+    def tail(self, cursor: str | None) -> bytes:
+        """Close the list."""
+        return b"]"
+
+
+@final
+class CallsJson(_JsonForm):
+    """A `LogPage`."""
+
+    is_whole = False
+    head = b'{"calls":['
+
+    def _item(self, call: CallRecord, index: int) -> LoggedCall:
+        return logged_call(call)
+
+    def tail(self, cursor: str | None) -> bytes:
+        """Close the list and say where the next one begins."""
+        return b'],"next_cursor":' + _encode(cursor) + b"}"
+
+
+@final
+class CallsNdjson(Form):
+    """One `LoggedCall` a line; texts stand in it as they were sent."""
+
+    media_type = "application/x-ndjson"
+    is_whole = True
+
+    def rows(self, calls: Sequence[CallRecord]) -> bytes:
+        """Return a line for each call."""
+        return _encode_lines(map(logged_call, calls))
+
+
+@final
+class CallsCsv(Form):
+    """A CSV file with a header that is safe to open in a spreadsheet.
+
+    A caller chooses the texts, an operator opens the file: a cell that a spreadsheet could take for
+    a formula gets an apostrophe in front. So does one that begins with an apostrophe; who takes one
+    away from every cell that has one gets the exact text back.
+    """
+
+    media_type = "text/csv; charset=utf-8; header=present"
+    is_whole = True
+    head = ",".join(LoggedCall.__struct_fields__).encode() + b"\r\n"
+
+    def rows(self, calls: Sequence[CallRecord]) -> bytes:
+        """Return a line for each call."""
+        lines = io.StringIO(newline="")
+        csv.writer(lines).writerows(_cells(logged_call(call)) for call in calls)
+        return lines.getvalue().encode()
+
+
+def logged_call(call: CallRecord) -> LoggedCall:
+    """Return what is shown of a logged call."""
+    return LoggedCall(
+        str(as_uuid(call.id)),
+        timestamp(called_at(call.id)),
+        call.caller,
+        call.text,
+        call.label,
+        call.score,
+        call.model,
+        call.from_cache,
+    )
+
+
+def timestamp(moment: datetime) -> str:
+    """Return a UTC moment in RFC 3339, always with its microseconds."""
+    return moment.replace(tzinfo=None).isoformat(timespec="microseconds") + "Z"
+
+
+def _cells(call: LoggedCall) -> list[object]:
+    return [
+        _harmless(value) if isinstance(value, str) else _plain(value)
+        for value in msgspec.structs.astuple(call)
+    ]
+
+
+def _harmless(text: str) -> str:
+    return f"'{text}" if text.startswith(_FORMULA_STARTS) else text
+
+
+def _plain(value: object) -> object:
+    return str(value).lower() if isinstance(value, bool) else value

@@ -1,0 +1,90 @@
+"""Logged calls on their way to a reader, fetched a page at a time.
+
+`send` returns when the connection can take more: a slow reader keeps one page in memory, and
+nothing of the store, between two pages. Knows a store and a form; knows no route.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from typing import Self
+
+from starlette.types import Receive, Scope, Send
+
+from tamis.service.answers import Headers
+from tamis.service.call_log.forms import Form
+from tamis.storage import CallQuery, Page, Store
+
+PAGE_ROWS = 100
+"""Few, because every slow reader keeps a page."""
+
+
+class CallStream:
+    """The response that gives the calls of `query`, at most `limit` of them, as `form`.
+
+    A form that is whole goes on to the end. Another ends with a cursor where a search found less
+    than it was asked for, so that nobody waits long for nothing.
+    """
+
+    def __init__(self, store: Store, query: CallQuery, form: Form, *, limit: int | None = None):
+        self._store, self._query, self._form = store, query, form
+        self._left = limit
+        self._first: Page | None = None
+
+    async def started(self, cursor: str | None = None) -> Self:
+        """Fetch the first page, so that a store that fails is told by a status."""
+        self._first = await self._page(cursor)
+        return self
+
+    async def chunks(self) -> AsyncIterator[bytes]:
+        """Yield the document in parts; an empty one says that the search goes on."""
+        page, self._first = self._first, None
+        assert page is not None, "await started() comes first"
+        yield self._form.head + self._form.rows(page.calls)
+        while page.cursor is not None and self._left != 0 and (self._form.is_whole or page.calls):
+            page = await self._page(page.cursor)
+            yield self._form.rows(page.calls)
+        yield self._form.tail(page.cursor)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Send until all is sent or the reader has left.
+
+        When the store fails in the middle the error is passed on: the server then breaks the connection
+        before its proper end, which no client takes for a whole answer.
+        """
+        await send({"type": "http.response.start", "status": 200, "headers": self._headers()})
+        if scope["method"] == "HEAD":
+            await send({"type": "http.response.body"})
+            return
+        leaving = asyncio.create_task(_disconnect(receive))
+        try:
+            async for chunk in self.chunks():
+                if leaving.done():
+                    return
+                if chunk:
+                    await send({"type": "http.response.body", "body": chunk, "more_body": True})
+            await send({"type": "http.response.body"})
+        finally:
+            leaving.cancel()
+
+    async def _page(self, cursor: str | None) -> Page:
+        rows = PAGE_ROWS if self._left is None else min(PAGE_ROWS, self._left)
+        page = await self._store.calls(self._query, after=cursor, limit=rows)
+        if self._left is not None:
+            self._left -= len(page.calls)
+        return page
+
+    def _headers(self) -> Headers:
+        return [
+            (b"content-type", self._form.media_type.encode()),
+            (b"cache-control", b"no-store"),
+            (b"x-content-type-options", b"nosniff"),
+            (b"x-accel-buffering", b"no"),  # nginx: pass it on as it comes
+        ]
+
+
+async def _disconnect(receive: Receive) -> None:
+    """Return when the reader has left."""
+    while (await receive())["type"] != "http.disconnect":
+        pass

@@ -1,0 +1,40 @@
+"""Old calls are deleted while the service runs. Knows a store and the clock; knows no request."""
+
+from __future__ import annotations
+
+import logging
+from datetime import UTC, datetime, timedelta
+
+from tamis.clock import Clock
+from tamis.errors import StoreError
+from tamis.storage import Store
+from tamis.storage.expiry import SteadySeconds
+
+STEP_SECONDS = 600.0
+"""Each step deletes what grew too old since the last one: little at a time, however long calls are kept."""
+
+_logger = logging.getLogger(__name__)
+
+
+class Retention:
+    """Deletes calls older than `days`, a little every ten minutes; several workers may do so at once."""
+
+    def __init__(self, store: Store, clock: Clock, *, days: int):
+        self._store, self._clock, self._days = store, clock, days
+        self._steady = SteadySeconds(clock)  # a wall clock that is set forward deletes nothing early
+
+    async def run(self) -> None:
+        """Go on until cancelled."""
+        while True:
+            await self._step()
+            await self._clock.sleep(STEP_SECONDS)
+
+    async def _step(self) -> None:
+        now = datetime.fromtimestamp(self._steady.now(), UTC)
+        try:
+            deleted = await self._store.delete_before(now - timedelta(days=self._days))
+        except StoreError as failed:  # the next step tries again
+            _logger.warning("old calls could not be deleted: %s", failed)
+            return
+        if deleted:
+            _logger.info("%d calls older than %d days deleted", deleted, self._days)

@@ -1,0 +1,66 @@
+"""The call log's routes in an application of their own, over a store that a test fills."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import httpx
+from starlette.types import ASGIApp, Scope
+
+from tamis.records import CallRecord
+from tamis.service.call_log.routes import LogRoutes, log_handlers
+from tamis.service.callers import Caller, Callers
+from tamis.service.routing import Application
+from tamis.storage import Store, StoreOptions, TimeIds, make_store
+from tests.fakes import ManualClock
+
+NOON = 1_795_262_400_000_000_000
+"""2026-11-21, 12:00 UTC, in nanoseconds since 1970."""
+MODEL = "3f2a" * 16
+
+
+class CallersByHeader(Callers):
+    """Believes whatever the header `x-caller` says; the caller called root is an administrator."""
+
+    def identify(self, scope: Scope) -> Caller:
+        name = dict(scope["headers"]).get(b"x-caller", b"alice").decode()
+        return Caller(name, limited_as=name, is_admin=name == "root")
+
+
+class Log:
+    """A store, its clock, and the routes on both."""
+
+    def __init__(self, store: Store, clock: ManualClock):
+        self.store, self.clock = store, clock
+        self.ids = TimeIds(clock)
+        self.app: ASGIApp = Application(log_handlers(LogRoutes(store, self.ids.this_hour)), CallersByHeader())
+
+    async def call(self, text: str, caller: str = "alice", **changes: Any) -> CallRecord:
+        """Log a call at this moment of the clock."""
+        record = CallRecord(self.ids.next(), caller, text, "ham", 0.75, MODEL, False)._replace(**changes)
+        await self.store.append([record])
+        return record
+
+    async def get(self, url: str, caller: str = "alice", **parts: Any) -> httpx.Response:
+        headers = {"x-caller": caller, **parts.pop("headers", {})}
+        transport = httpx.ASGITransport(self.app)
+        async with httpx.AsyncClient(transport=transport, base_url="http://tamis.test") as http:
+            return await http.get(url, headers=headers, **parts)
+
+
+def with_log(url: str, test: Callable[[Log], Awaitable[None]]) -> None:
+    """Run a test with an open store at `url`; one that hangs fails."""
+
+    async def run() -> None:
+        clock = ManualClock(NOON)
+        store = make_store(url, clock, StoreOptions())
+        await store.open()
+        try:
+            async with asyncio.timeout(50):
+                await test(Log(store, clock))
+        finally:
+            await store.close()
+
+    asyncio.run(run())
