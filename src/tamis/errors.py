@@ -6,6 +6,7 @@
     ├── TrainingError         the data is readable but a model cannot be made of it
     ├── ArtifactError         a model folder is missing, broken or busy
     ├── InputError            a text to be classified cannot be accepted
+    ├── OverloadedError       more texts wait for the model than it can classify in time
     ├── StoreError            the call log or the prediction cache cannot be used now
     ├── SettingsError         an environment variable or a `.env` line is wrong
     └── MissingExtraError     the command needs a part of Tamis that is not installed
@@ -54,6 +55,14 @@ class InputError(TamisError):
     def __init__(self, code: str, message: str, *, field: str):
         self.code, self.field = code, field
         super().__init__(message)
+
+
+class OverloadedError(TamisError):
+    """A text that would wait too long for the model; worth another try after `retry_after_seconds`."""
+
+    def __init__(self, retry_after_seconds: int):
+        self.retry_after_seconds = retry_after_seconds
+        super().__init__(f"too many texts are waiting; try again in {retry_after_seconds} s")
 
 
 class StoreError(TamisError):

@@ -12,7 +12,6 @@ import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from ipaddress import ip_network
-from math import inf, nan
 from pathlib import Path
 from typing import Any, Self
 from urllib.parse import quote
@@ -71,16 +70,6 @@ def _proxies(value: str) -> str:
     return value
 
 
-def _seconds(value: str) -> float:
-    try:
-        seconds = float(value)
-    except ValueError:
-        seconds = nan
-    if not 0 <= seconds < inf:
-        raise ValueError("must be a number of seconds, 0 or more")
-    return seconds
-
-
 def _setting(
     default: Any, meaning: str, parse: Callable[[str], Any] = _text, *, workshop: bool = False
 ) -> Any:
@@ -122,7 +111,7 @@ class Settings:
         10_000, "most answers kept in a process's memory; 0 is none", _number(0, 1 << 30)
     )
     max_queue_seconds: float = _setting(
-        0.5, "longest a text may wait for the model; later ones are refused with 503", _seconds
+        0.5, "longest a text may wait for the model; later ones are refused with 503", _seconds(0, 3_600)
     )
     max_body_bytes: int = _setting(1_048_576, "largest request body", _number(1, 1 << 30))
     max_text_chars: int = _setting(10_000, "longest text to classify, in characters", _number(1, 1 << 30))
@@ -131,6 +120,19 @@ class Settings:
         "",
         "addresses and networks of proxies whose X-Forwarded-For is believed; unix for a Unix socket",
         _proxies,
+    )
+    require_keys: bool = _setting(
+        False, "ask every caller for an API key; keys are made by tamis keys create", _switch
+    )
+    keys_file: str = _setting("", "file of the API keys; empty is a file keys.json beside the model")
+    rate_per_minute: int = _setting(
+        0, "texts that one caller may send a minute in the long run; 0 is no limit", _number(0, 1_000_000_000)
+    )
+    rate_burst: int = _setting(
+        1_000, "texts that one caller may send at once after a pause", _number(1, 1_000_000)
+    )
+    rate_file: str = _setting(
+        "", "file in which workers count callers' texts; empty is a file rates.tamis beside the model"
     )
     workers: int = _setting(
         1, "processes that answer; two or more are watched, and replaced, by a small parent", _number(1, 256)
@@ -183,7 +185,20 @@ class Settings:
         """The store to use; one of made-up answers is not kept unless it is named."""
         if self.store or self.mock_model_class:
             return self.store or "memory:"
-        return f"sqlite:///{quote(str(Path(self.model_directory).parent / 'tamis.db'))}"
+        return f"sqlite:///{quote(str(self._beside_model('tamis.db')))}"
+
+    @property
+    def keys_path(self) -> Path:
+        """The file of the API keys."""
+        return Path(self.keys_file) if self.keys_file else self._beside_model("keys.json")
+
+    @property
+    def rate_path(self) -> Path:
+        """The file in which workers count callers' texts."""
+        return Path(self.rate_file) if self.rate_file else self._beside_model("rates.tamis")
+
+    def _beside_model(self, name: str) -> Path:
+        return Path(self.model_directory).parent / name
 
     @classmethod
     def from_environment(cls, environ: Mapping[str, str], dotenv_path: Path | None = None) -> Self:

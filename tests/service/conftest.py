@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import httpx
 import pytest
 from starlette.types import ASGIApp
 
-from tamis.service.app import create_app
 from tamis.settings import Settings
-from tests.fakes import keyword_classifier
+from tests.serving import PEER, make_app, started
 
 SMALL = Settings(max_body_bytes=2_000, max_text_chars=100, max_texts=5)
 """Limits that a test can reach."""
@@ -20,16 +19,20 @@ SMALL = Settings(max_body_bytes=2_000, max_text_chars=100, max_texts=5)
 
 @pytest.fixture(scope="session")
 def app() -> ASGIApp:
-    return create_app(SMALL, keyword_classifier())
+    return make_app(SMALL)
 
 
 @pytest.fixture(scope="session")
-def ask(app: ASGIApp) -> Callable[..., httpx.Response]:
+def ask(app: ASGIApp) -> Iterator[Callable[..., httpx.Response]]:
     """Send one request, as `httpx.request` does, and return the whole response."""
 
     async def send(method: str, url: str, **parts: Any) -> httpx.Response:
-        transport = httpx.ASGITransport(app, client=("192.0.2.7", 5000))
+        transport = httpx.ASGITransport(app, client=PEER)
         async with httpx.AsyncClient(transport=transport, base_url="http://tamis.test") as client:
             return await client.request(method, url, **parts)
 
-    return lambda method, url, **parts: asyncio.run(send(method, url, **parts))
+    with asyncio.Runner() as runner:
+        lifespan = started(app)
+        runner.run(lifespan.__aenter__())
+        yield lambda method, url, **parts: runner.run(send(method, url, **parts))
+        runner.run(lifespan.__aexit__(None, None, None))

@@ -10,14 +10,14 @@ from pathlib import Path
 
 import httpx
 import pytest
-from starlette.types import ASGIApp, Message
+from starlette.types import ASGIApp
 
 from tamis.artifact import OperatingPoint
 from tamis.inference.classifier import Classifier
-from tamis.service.app import create_app
 from tamis.settings import Settings
 from tests.artifact.making import save_model
-from tests.fakes import ManualClock, keyword_classifier
+from tests.fakes import ManualClock
+from tests.serving import PEER, client_of, make_app
 
 Ask = Callable[..., httpx.Response]
 
@@ -46,7 +46,9 @@ def test_prediction_is_the_same_when_got_by_query(ask: Ask) -> None:
 
 
 def test_predictions_keep_the_order_and_echo_when_not_told_otherwise(ask: Ask) -> None:
-    body = ask("POST", "/predictions", json={"texts": ["hello", "win cash", "hello"]}).json()
+    body = ask(
+        "POST", "/predictions", json={"texts": ["hello", "win cash", "hello"], "skip_cache": True}
+    ).json()
     assert [entry["input"] for entry in body] == ["hello", "win cash", "hello"]
     assert body[1]["prediction"] == WIN
     assert body[0] == body[2]
@@ -58,8 +60,9 @@ def test_predictions_hold_no_input_when_the_caller_asks_for_none(ask: Ask) -> No
 
 
 def test_a_text_gets_the_same_answer_alone_and_in_a_list(ask: Ask) -> None:
-    alone = ask("POST", "/prediction", json={"text": "free", "echo_input": True}).json()
-    assert ask("POST", "/predictions", json={"texts": ["x y", "free"]}).json()[1] == alone
+    alone = ask("POST", "/prediction", json={"text": "free", "echo_input": True, "skip_cache": True}).json()
+    listed = ask("POST", "/predictions", json={"texts": ["x y", "free"], "skip_cache": True}).json()
+    assert listed[1] == alone
 
 
 @pytest.mark.parametrize("text", ["", "   ", "\x00", "é👍🏽\u202e", "x" * 100])
@@ -74,7 +77,7 @@ def test_any_text_within_the_limit_is_answered_when_posted_or_got(ask: Ask, text
 
 def test_service_info_names_the_caller_the_model_and_the_start() -> None:
     clock = ManualClock(utc_ns=1_795_300_713_209_512_000)
-    app = create_app(Settings(api_name="Sieve"), keyword_classifier(), clock=clock)
+    app = make_app(Settings(api_name="Sieve"), clock=clock)
     info = _get(app, "/").json()
     started_at = info.pop("started_at")
     assert info == {
@@ -91,8 +94,8 @@ def test_service_info_names_the_caller_the_model_and_the_start() -> None:
 
 
 def test_service_info_names_the_socket_when_the_peer_has_no_address() -> None:
-    app = create_app(Settings(), keyword_classifier())
-    assert _get(app, "/", client=None).json()["caller_id"] == "unix:"
+    app = make_app()
+    assert _get(app, "/", peer=None).json()["caller_id"] == "unix:"
 
 
 def test_model_says_what_is_served(ask: Ask) -> None:
@@ -110,7 +113,7 @@ def test_model_says_what_is_served(ask: Ask) -> None:
 
 def test_model_gives_the_manifest_without_what_concerns_its_files_when_it_has_one(tmp_path: Path) -> None:
     classifier = Classifier.load(save_model(tmp_path / "spam", training={"C": 4.0}).parent)
-    info = _get(create_app(Settings(), classifier), "/model").json()
+    info = _get(make_app(None, classifier), "/model").json()
     assert (info["name"], info["version"], info["digest"]) == ("spam", "1", classifier.identity)
     assert (info["kind"], info["labels"], info["training"]) == ("linear", ["ham", "spam"], {"C": 4.0})
     assert info["metrics"] == {"accuracy": {"value": 0.99}}
@@ -121,7 +124,7 @@ def test_model_gives_the_manifest_without_what_concerns_its_files_when_it_has_on
 def test_decision_differs_from_top_when_the_operating_point_is_not_reached(tmp_path: Path) -> None:
     cautious = OperatingPoint("spam", 0.999_999, 0.005, 0.9, 0.0, "out-of-fold answers")
     save_model(tmp_path / "spam", operating_point=cautious)
-    app = create_app(Settings(), Classifier.load(tmp_path / "spam"))
+    app = make_app(None, Classifier.load(tmp_path / "spam"))
     answer = _get(app, "/prediction?text=WIN+a+FREE+voucher+now!").json()
     assert (answer["top"]["label"], answer["decision"]) == ("spam", "ham")
 
@@ -138,37 +141,18 @@ def test_answers_may_not_be_stored_by_anyone_between(ask: Ask) -> None:
 
 def test_any_labels_are_served_when_they_are_more_than_two() -> None:
     labels = [f"label {number}" for number in range(40)]
-    app = create_app(Settings(), Classifier.mock(labels))
+    app = make_app(None, Classifier.mock(labels))
     body = _get(app, "/prediction?text=x").json()
     assert list(body["prediction"]) == labels
     assert body["top"]["value"] == max(body["prediction"].values())
 
 
-def test_lifespan_starts_and_stops(app: ASGIApp) -> None:
-    assert asyncio.run(_lifespan(app)) == ["lifespan.startup.complete", "lifespan.shutdown.complete"]
-
-
-def _get(app: ASGIApp, url: str, client: tuple[str, int] | None = ("192.0.2.7", 1)) -> httpx.Response:
+def _get(app: ASGIApp, url: str, peer: tuple[str, int] | None = PEER) -> httpx.Response:
     async def send() -> httpx.Response:
-        transport = httpx.ASGITransport(app, client=client)  # type: ignore[arg-type]  # None: a Unix socket
-        async with httpx.AsyncClient(transport=transport, base_url="http://tamis.test") as http:
-            return await http.get(url)
+        async with client_of(app, peer=peer) as client:
+            return await client.get(url)
 
     return asyncio.run(send())
-
-
-async def _lifespan(app: ASGIApp) -> list[str]:
-    said: list[str] = []
-    coming = [{"type": "lifespan.startup"}, {"type": "lifespan.shutdown"}]
-
-    async def receive() -> Message:
-        return coming.pop(0)
-
-    async def send(message: Message) -> None:
-        said.append(message["type"])
-
-    await app({"type": "lifespan", "asgi": {"version": "3.0"}, "state": {}}, receive, send)
-    return said
 
 
 def test_bodies_are_compact_json(ask: Ask) -> None:

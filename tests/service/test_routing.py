@@ -13,8 +13,7 @@ from starlette.types import ASGIApp, Message
 
 from tamis.inference.classifier import Classifier
 from tamis.inference.scorers import Scorer, Scores
-from tamis.service.app import create_app
-from tamis.settings import Settings
+from tests.serving import client_of, make_app
 
 Ask = Callable[..., httpx.Response]
 
@@ -65,7 +64,7 @@ class _FailsOnSecrets(Scorer):
 def test_a_defect_is_answered_and_logged_without_the_text(caplog: pytest.LogCaptureFixture) -> None:
     broken = Classifier(_FailsOnSecrets(), ("ham", "spam"), name="broken", version="1", identity="0")
     with caplog.at_level(logging.ERROR):
-        response = asyncio.run(_post(create_app(Settings(), broken), "hunter2"))
+        response = asyncio.run(_post(make_app(None, broken), "hunter2"))
     assert response.status_code == 500
     assert response.json()["error"]["code"] == "internal_error"
     assert "hunter2" not in response.text and "ValueError" not in response.text
@@ -89,5 +88,5 @@ def test_a_websocket_is_closed_politely(app: ASGIApp) -> None:
 
 
 async def _post(app: ASGIApp, text: str) -> httpx.Response:
-    async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://tamis.test") as client:
+    async with client_of(app) as client:
         return await client.post("/prediction", json={"text": text})

@@ -29,9 +29,14 @@ _DRAIN_SECONDS = 10
     help=f"Port to listen on; 0 takes a free one.  [env: TAMIS_PORT; default: {Settings.port}]",
 )
 @click.option(
+    "--store",
+    help="Where calls are logged and answers remembered, such as sqlite:///tamis.db or memory:.  "
+    "[env: TAMIS_STORE; default: a file tamis.db beside the model]",
+)
+@click.option(
     "--mock", is_flag=True, help="Serve made-up answers without a model.  [env: TAMIS_MOCK_MODEL_CLASS]"
 )
-def command(model: str | None, host: str | None, port: int | None, mock: bool) -> None:
+def command(model: str | None, host: str | None, port: int | None, store: str | None, mock: bool) -> None:
     """Answer over HTTP with MODEL: NAME, NAME@VERSION or NAME@ALIAS.
 
     Without MODEL the environment decides: TAMIS_MODEL_DIRECTORY and TAMIS_MODEL_VERSION.
@@ -40,21 +45,21 @@ def command(model: str | None, host: str | None, port: int | None, mock: bool) -
     import logging
 
     logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
-    settings = _settings(model, host=host, port=port, mock=mock)
+    settings = _settings(model, host=host, port=port, store=store, mock_model_class=mock or None)
     classifier = _classifier(settings)
+    _prepare_store(settings)
     server = _server(settings, classifier)
     listener = _listen(settings.host, settings.port)
     _stop_on_signals(server)
-    _show_start(classifier, listener)
+    _show_start(settings, classifier, listener)
     server.run(sockets=[listener])
 
 
-def _settings(model: str | None, *, host: str | None, port: int | None, mock: bool) -> Settings:
+def _settings(model: str | None, **given: Any) -> Settings:
     """Read the settings; the options that were given override them."""
     import os
     from pathlib import Path
 
-    given: dict[str, Any] = {"host": host, "port": port, "mock_model_class": mock or None}
     if model is not None:
         given |= {"model_directory": model, "model_version": ""}
     settings = Settings.from_environment(os.environ, Path(".env"))
@@ -74,6 +79,16 @@ def _classifier(settings: Settings) -> Classifier:
     return Classifier.mock()
 
 
+def _prepare_store(settings: Settings) -> None:
+    """Make the store's tables, or fail with one clear line; later faults stop no prediction."""
+    import asyncio
+
+    from tamis.clock import SystemClock
+    from tamis.service.assembly import plain_store
+
+    asyncio.run(plain_store(settings, SystemClock()).migrate())
+
+
 def _listen(host: str, port: int) -> socket.socket:
     """Take the address before anything is announced, so that one that is taken is one clear line."""
     import socket
@@ -91,7 +106,7 @@ def _listen(host: str, port: int) -> socket.socket:
         ) from None
 
 
-def _show_start(classifier: Classifier, listener: socket.socket) -> None:
+def _show_start(settings: Settings, classifier: Classifier, listener: socket.socket) -> None:
     from rich.console import Console
     from rich.text import Text
 
@@ -102,6 +117,7 @@ def _show_start(classifier: Classifier, listener: socket.socket) -> None:
     console = Console(stderr=True, highlight=False)
     for name, value in [
         ("Model", f"{classifier.name}@{classifier.version} ({shown})"),
+        ("Store", settings.store_url),
         ("Address", address),
         ("Docs", f"{address}/docs"),
         ("Stop", "Ctrl+C"),
@@ -112,11 +128,14 @@ def _show_start(classifier: Classifier, listener: socket.socket) -> None:
 def _server(settings: Settings, classifier: Classifier) -> uvicorn.Server:
     import uvicorn
 
+    from tamis.clock import SystemClock
     from tamis.service.app import create_app
+    from tamis.service.assembly import resilient_store
 
+    clock = SystemClock()
     return uvicorn.Server(
         uvicorn.Config(
-            create_app(settings, classifier),
+            create_app(settings, classifier, store=resilient_store(settings, clock), clock=clock),
             log_config=None,
             log_level="warning",
             access_log=False,

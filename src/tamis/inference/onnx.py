@@ -6,7 +6,7 @@ Knows tokens and ONNX Runtime; does not know Keras or how the network was traine
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 import msgspec
 import numpy as np
@@ -31,6 +31,8 @@ class NetworkInput(msgspec.Struct, frozen=True):
 
 class OnnxScorer(Scorer):
     """Answers with a network in ONNX Runtime. Its sessions may run in several threads at once."""
+
+    is_heavy: ClassVar[bool] = True
 
     def __init__(self, session: Any, tokenizer: Tokenizer, expected: NetworkInput, *, n_classes: int):
         self._session = session

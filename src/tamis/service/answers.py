@@ -14,13 +14,19 @@ from tamis.errors import InputError, OverloadedError
 from tamis.service.schemas import ErrorBody, ErrorDetail
 
 STATUS_BY_CODE = {
+    "not_http": 400,
     "not_json": 400,
     "duplicate_field": 400,
     "broken_query": 400,
     "incomplete_body": 400,
+    "missing_key": 401,
+    "wrong_key": 401,
+    "expired_key": 401,
+    "missing_scope": 403,
     "not_admin": 403,
     "not_found": 404,
     "method_not_allowed": 405,
+    "too_slow": 408,
     "body_too_large": 413,
     "wrong_content_type": 415,
     "compressed_body": 415,
@@ -31,9 +37,13 @@ STATUS_BY_CODE = {
     "too_many_texts": 422,
     "text_too_long": 422,
     "bad_cursor": 422,
+    "headers_too_large": 431,
+    "rate_limited": 429,
     "internal_error": 500,
     "overloaded": 503,
+    "too_many_connections": 503,
     "store_unavailable": 503,
+    "keys_unavailable": 503,
 }
 
 Headers = list[tuple[bytes, bytes]]
@@ -44,6 +54,14 @@ _JSON_HEADERS = [
     (b"x-content-type-options", b"nosniff"),
 ]
 _encode = msgspec.json.Encoder().encode
+
+
+class Refused(InputError):
+    """A request that is not let in; `headers` tell the client's software what to do."""
+
+    def __init__(self, code: str, message: str, *, field: str, headers: Headers | None = None):
+        self.headers = headers or []
+        super().__init__(code, message, field=field)
 
 
 class Answer:
@@ -81,5 +99,7 @@ def overloaded(refused: OverloadedError) -> Answer:
 
 def refusal(refused: InputError) -> Answer:
     """Answer that the caller's input cannot be accepted, and close where it was not read to its end."""
-    headers = [(b"connection", b"close")] if refused.code == "body_too_large" else []
+    headers = refused.headers if isinstance(refused, Refused) else []
+    if refused.code == "body_too_large":
+        headers = [(b"connection", b"close")]
     return error_answer(refused.code, str(refused), headers)

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 
-from starlette.types import ASGIApp, Receive, Scope
+from starlette.routing import Router
+from starlette.types import ASGIApp, Lifespan, Receive, Scope
 
 from tamis.clock import Clock, SystemClock
+from tamis.inference.batcher import Batcher
 from tamis.inference.classifier import Classifier
+from tamis.service.answer_cache import AnswerCache
 from tamis.service.answers import json_answer
 from tamis.service.callers import CallersByAddress
 from tamis.service.classify import Classification
@@ -18,16 +23,21 @@ from tamis.service.requests import Limits, RequestReader
 from tamis.service.routes import InfoRoutes, PredictionRoutes, info_handlers, prediction_handlers
 from tamis.service.routing import Application, Handler
 from tamis.settings import Settings
+from tamis.storage import ResilientStore
 
 
-def create_app(settings: Settings, classifier: Classifier, *, clock: Clock | None = None) -> ASGIApp:
-    """Return the ASGI application that serves `classifier`."""
+def create_app(
+    settings: Settings, classifier: Classifier, *, store: ResilientStore, clock: Clock | None = None
+) -> ASGIApp:
+    """Return the ASGI application that serves `classifier`; its lifespan opens and closes `store`."""
+    clock = clock or SystemClock()
     limits = Limits(settings.max_body_bytes, settings.max_text_chars, settings.max_texts)
-    predictions = PredictionRoutes(
-        Classification(classifier), RequestReader(limits), model_version=classifier.version
-    )
-    started_at = datetime.fromtimestamp((clock or SystemClock()).utc_ns() / 1e9, UTC)
-    info = InfoRoutes(classifier, api_name=settings.api_name, started_at=started_at)
+    batcher = Batcher(classifier, clock, max_queue_seconds=settings.max_queue_seconds)
+    cache = AnswerCache(classifier, store, clock, memory_rows=settings.cache_memory_rows)
+    classification = Classification(classifier, store, clock, batcher=batcher, cache=cache)
+    predictions = PredictionRoutes(classification, RequestReader(limits), model_version=classifier.version)
+    started_at = datetime.fromtimestamp(clock.utc_ns() / 1e9, UTC)
+    info = InfoRoutes(classifier, store, api_name=settings.api_name, started_at=started_at)
     document = openapi_document(classifier, api_name=settings.api_name, limits=limits)
     return Application(
         {
@@ -37,7 +47,20 @@ def create_app(settings: Settings, classifier: Classifier, *, clock: Clock | Non
             **{path: {"GET": handler} for path, handler in docs_handlers().items()},
         },
         CallersByAddress(TrustedProxies(settings.trusted_proxies)),
+        _lifespan(store, classification, batcher),
     )
+
+
+def _lifespan(store: ResilientStore, classification: Classification, batcher: Batcher) -> Lifespan[Router]:
+    @asynccontextmanager
+    async def lifespan(_: Router) -> AsyncIterator[None]:
+        await store.open()
+        yield
+        await classification.finish()
+        await batcher.close()
+        await store.close()
+
+    return lifespan
 
 
 def _always(body: object) -> Handler:

@@ -69,7 +69,7 @@ def _components(labels: Sequence[str], limits: Limits) -> Json:
     prediction["properties"]["decision"] |= label
     components["Top"]["properties"]["label"] |= label
     components["ErrorDetail"]["properties"]["code"]["enum"] = list(STATUS_BY_CODE)
-    components["Health"]["properties"]["status"]["enum"] = ["live", "ready"]
+    components["Health"]["properties"]["status"]["enum"] = ["live", "ready", "degraded"]
     single["properties"]["text"]["maxLength"] = limits.max_text_chars
     many["properties"]["texts"]["maxItems"] = limits.max_texts
     many["properties"]["texts"]["items"]["maxLength"] = limits.max_text_chars
@@ -83,7 +83,7 @@ def _prediction_paths(classifier: Classifier, limits: Limits) -> Json:
         for text, prediction in zip(_EXAMPLE_TEXTS, classifier.predict_many(_EXAMPLE_TEXTS), strict=True)
     ]
     one_answer, many_answers = ref("PredictionBody"), {"type": "array", "items": ref("PredictionBody")}
-    errors_of_a_body = (400, 413, 415, 422)
+    errors_of_a_body = (400, 413, 415, 422, 503)
     return {
         "/prediction": {
             "post": {
@@ -94,7 +94,7 @@ def _prediction_paths(classifier: Classifier, limits: Limits) -> Json:
             "get": {
                 **head("classification", "classify_text_of_query", "Classify one text given in the address"),
                 "parameters": _parameters(limits),
-                "responses": responses(one_answer, answers[0], (400, 422)),
+                "responses": responses(one_answer, answers[0], (400, 422, 503)),
             },
         },
         "/predictions": {

@@ -14,6 +14,7 @@ from tamis.service.classify import Classification, Classified
 from tamis.service.requests import RequestReader
 from tamis.service.routing import Handler
 from tamis.service.schemas import Health, ModelInfo, PredictionBody, ServiceInfo, SingleQuery, Top
+from tamis.storage import ResilientStore
 
 
 class PredictionRoutes:
@@ -26,21 +27,25 @@ class PredictionRoutes:
 
     async def post_one(self, scope: Scope, receive: Receive) -> ASGIApp:
         """Answer `POST /prediction`."""
-        return await self._one(await self._reader.single(scope, receive))
+        return await self._one(scope, await self._reader.single(scope, receive))
 
     async def get_one(self, scope: Scope, receive: Receive) -> ASGIApp:
         """Answer `GET /prediction`."""
-        return await self._one(self._reader.from_query_string(scope))
+        return await self._one(scope, self._reader.from_query_string(scope))
 
     async def post_many(self, scope: Scope, receive: Receive) -> ASGIApp:
         """Answer `POST /predictions`."""
         query = await self._reader.many(scope, receive)
-        classified = await self._classification.classify(query.texts)
+        classified = await self._classification.classify(
+            query.texts, caller=scope[CALLER].name, skip_cache=query.skip_cache
+        )
         inputs = query.texts if query.echo_input else [None] * len(query.texts)
         return json_answer([self._body(*pair) for pair in zip(inputs, classified, strict=True)])
 
-    async def _one(self, query: SingleQuery) -> ASGIApp:
-        [classified] = await self._classification.classify([query.text])
+    async def _one(self, scope: Scope, query: SingleQuery) -> ASGIApp:
+        [classified] = await self._classification.classify(
+            [query.text], caller=scope[CALLER].name, skip_cache=query.skip_cache
+        )
         return json_answer(self._body(query.text if query.echo_input else None, classified))
 
     def _body(self, text: str | None, classified: Classified) -> PredictionBody:
@@ -50,8 +55,9 @@ class PredictionRoutes:
 class InfoRoutes:
     """The routes that describe the service and its model."""
 
-    def __init__(self, classifier: Classifier, *, api_name: str, started_at: datetime):
+    def __init__(self, classifier: Classifier, store: ResilientStore, *, api_name: str, started_at: datetime):
         self._classifier = classifier
+        self._store = store
         self._api_name = api_name
         self._started_at = started_at
 
@@ -77,10 +83,13 @@ class InfoRoutes:
         return json_answer(Health("live", "the event loop answers"))
 
     async def ready(self, scope: Scope, receive: Receive) -> ASGIApp:
-        """Answer `GET /health/ready`."""
-        return json_answer(
-            Health("ready", f"model {self._classifier.name}@{self._classifier.version} is loaded")
-        )
+        """Answer `GET /health/ready`: without its store the service goes on, so that is 200 too."""
+        loaded = f"model {self._classifier.name}@{self._classifier.version} is loaded"
+        if self._store.is_degraded:
+            why = "the store fails" if self._store.fault else "the store works again"
+            waiting = self._store.counters.spooled
+            return json_answer(Health("degraded", f"{loaded}; {why}, {waiting} calls wait for it"))
+        return json_answer(Health("ready", loaded))
 
 
 def prediction_body(text: str | None, classified: Classified, *, model_version: str) -> PredictionBody:

@@ -25,17 +25,23 @@ _log = logging.getLogger(__name__)
 class Application:
     """The ASGI application: `routes` maps each exact path to its handlers by method.
 
-    A handler finds who is calling in `scope[CALLER]`.
+    A handler finds who is calling in `scope[CALLER]`. `lifespan` is entered before the first
+    request and left after the last.
     """
 
-    def __init__(self, routes: Mapping[str, Mapping[str, Handler]], callers: Callers):
+    def __init__(
+        self,
+        routes: Mapping[str, Mapping[str, Handler]],
+        callers: Callers,
+        lifespan: Lifespan[Router] | None = None,
+    ):
         self._callers = callers
         self._routes = {path: _with_head(handlers) for path, handlers in routes.items()}
         self._not_found = error_answer("not_found", "there is nothing at this path; see /docs")
         self._store_unavailable = error_answer(
             "store_unavailable", "the call log cannot be read now; try again", [(b"retry-after", b"1")]
         )
-        self._other_protocols = Router(lifespan=lifespan)  # answers the lifespan messages and closes a websocket
+        self._other_protocols = Router(lifespan=lifespan)  # answers its messages, and closes a websocket
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one ASGI connection."""

@@ -1,0 +1,178 @@
+"""Brings texts from many callers to the model in batches.
+
+What arrives within one turn of the event loop forms a batch, and so does what arrives while the
+model is busy: a lone text leaves at once and there is no waiting time to choose. Knows texts and
+futures; knows no cache, no store and no HTTP.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from math import ceil
+from typing import final
+
+from tamis.clock import Clock
+from tamis.errors import OverloadedError
+from tamis.inference.classifier import Classifier
+from tamis.records import Prediction
+
+BATCH_TEXTS = 64
+BATCH_CHARS = 32_000
+"""The loop is kept for a few milliseconds at most, whatever a list brings."""
+
+_MEMORY_OF_SPEED = 0.9
+"""Weight that the measured speed keeps with every batch: the last ten count."""
+
+Outcome = Prediction | Exception
+"""What became of one text."""
+
+
+@dataclass(slots=True, eq=False)
+class _Job:
+    """Texts that came together, and the future of whoever waits for them."""
+
+    texts: Sequence[str]
+    future: asyncio.Future[list[Outcome]]
+    outcomes: list[Outcome]
+    taken: int = 0
+
+    def take(self, room_texts: int, room_chars: int) -> Sequence[str]:
+        """Return the next texts that there is room for, at least one."""
+        start, stop, chars = self.taken, self.taken, 0
+        end = min(len(self.texts), start + room_texts)
+        while stop < end and (stop == start or chars < room_chars):
+            chars += len(self.texts[stop])
+            stop += 1
+        self.taken = stop
+        return self.texts[start:stop]
+
+    def add(self, outcomes: Sequence[Outcome]) -> None:
+        """Keep what became of the texts that were taken; tell who waits, if they still do."""
+        self.outcomes += outcomes
+        if len(self.outcomes) == len(self.texts) and not self.future.done():
+            self.future.set_result(self.outcomes)
+
+
+@final
+class Batcher:
+    """Classifies texts in batches: a light model on the loop's thread, a heavy one beside it.
+
+    A text that the model fails on fails alone. What cannot be begun within `max_queue_seconds`, as
+    far as the speed of the last batches tells, is refused at once.
+    """
+
+    def __init__(self, classifier: Classifier, clock: Clock, *, max_queue_seconds: float):
+        self._classifier, self._clock, self._max_queue_seconds = classifier, clock, max_queue_seconds
+        self._jobs: deque[_Job] = deque()
+        self._waiting_texts = 0
+        self._is_running = False
+        self._batch_began, self._batch_texts = 0.0, 0
+        self._measured_texts = self._measured_seconds = 0.0
+        self._executor: ThreadPoolExecutor | None = None
+
+    @property
+    def waiting_texts(self) -> int:
+        """The number of texts that have not been answered, those at the model included."""
+        return self._waiting_texts
+
+    @property
+    def waiting_seconds(self) -> float:
+        """The time after which a text that arrives now would be begun."""
+        if not self._waiting_texts or not self._measured_texts:
+            return 0.0
+        return self._waiting_texts * self._measured_seconds / self._measured_texts
+
+    def submit(self, texts: Sequence[str]) -> asyncio.Future[list[Outcome]]:
+        """Return the future outcomes of canonical `texts`; raise OverloadedError if they came too late.
+
+        A caller that leaves cancels the future and disturbs nobody.
+        """
+        seconds = self.waiting_seconds
+        if seconds > self._max_queue_seconds:
+            raise OverloadedError(ceil(seconds))
+        loop = asyncio.get_running_loop()
+        job = _Job(texts, loop.create_future(), [])
+        if not texts:
+            job.future.set_result(job.outcomes)
+            return job.future
+        self._jobs.append(job)
+        self._waiting_texts += len(texts)
+        if not self._is_running:
+            self._is_running = True
+            loop.call_soon(self._next)
+        return job.future
+
+    async def close(self) -> None:
+        """End the thread, if there is one; its last batch is waited for."""
+        executor, self._executor = self._executor, None
+        if executor is not None:
+            await asyncio.to_thread(executor.shutdown)
+
+    def _next(self) -> None:
+        """Begin the next batch. From one beginning to the next is what a batch takes under load."""
+        now = self._clock.monotonic()
+        if self._batch_texts:
+            self._measured_texts = self._measured_texts * _MEMORY_OF_SPEED + self._batch_texts
+            self._measured_seconds = self._measured_seconds * _MEMORY_OF_SPEED + now - self._batch_began
+        batch = self._take_batch()
+        self._batch_began, self._batch_texts = now, sum(len(texts) for _, texts in batch)
+        if not batch:
+            self._is_running = False
+            return
+        texts = [text for _, texts in batch for text in texts]
+        if self._classifier.is_heavy:
+            self._score_in_thread(batch, texts)
+        else:
+            self._settle(batch, _outcomes(self._classifier, texts))
+            asyncio.get_running_loop().call_soon(self._next)
+
+    def _take_batch(self) -> list[tuple[_Job, Sequence[str]]]:
+        """Take from each job in turn; a long list goes on behind those who came meanwhile."""
+        batch: list[tuple[_Job, Sequence[str]]] = []
+        room_texts, room_chars = BATCH_TEXTS, BATCH_CHARS
+        while self._jobs and room_texts > 0 and room_chars > 0:
+            job = self._jobs.popleft()
+            if job.future.done():
+                self._waiting_texts -= len(job.texts) - job.taken
+                continue
+            texts = job.take(room_texts, room_chars)
+            batch.append((job, texts))
+            room_texts -= len(texts)
+            room_chars -= sum(map(len, texts))
+            if job.taken < len(job.texts):
+                self._jobs.append(job)
+                break
+        return batch
+
+    def _score_in_thread(self, batch: list[tuple[_Job, Sequence[str]]], texts: Sequence[str]) -> None:
+        if self._executor is None:
+            self._executor = ThreadPoolExecutor(1, thread_name_prefix="tamis-model")
+        loop = asyncio.get_running_loop()
+        scored = loop.run_in_executor(self._executor, _outcomes, self._classifier, texts)
+
+        def done(scored: asyncio.Future[list[Outcome]]) -> None:
+            self._settle(batch, scored.result())
+            self._next()
+
+        scored.add_done_callback(done)
+
+    def _settle(self, batch: list[tuple[_Job, Sequence[str]]], outcomes: list[Outcome]) -> None:
+        self._waiting_texts -= len(outcomes)
+        start = 0
+        for job, texts in batch:
+            job.add(outcomes[start : start + len(texts)])
+            start += len(texts)
+
+
+def _outcomes(classifier: Classifier, texts: Sequence[str]) -> list[Outcome]:
+    """Classify; where the batch fails, each text by itself, so that only the guilty one fails."""
+    try:
+        return [*classifier.predict_canonical(texts)]
+    except Exception as failed:  # noqa: BLE001 - the batch worker: the error goes to whoever sent the text
+        if len(texts) == 1:
+            return [failed]
+    return [outcome for text in texts for outcome in _outcomes(classifier, [text])]

@@ -1,0 +1,69 @@
+"""Answers that are known already: the last ones in memory, the others in the store.
+
+Knows keys, scores and the store; does not know how a new answer is found.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Sequence
+from typing import final
+
+from tamis.clock import Clock
+from tamis.inference.classifier import Classifier
+from tamis.records import Prediction
+from tamis.storage import CacheKeys, Store
+
+_MEMORY_SECONDS = 60.0
+"""What expires in the store, or is deleted there, is gone from memory this much later at most."""
+
+
+@final
+class AnswerCache:
+    """The answers of one model; another model's have other keys and are never found."""
+
+    def __init__(self, classifier: Classifier, store: Store, clock: Clock, *, memory_rows: int):
+        self._classifier, self._store, self._clock = classifier, store, clock
+        self._memory_rows = memory_rows
+        self._memory: OrderedDict[bytes, tuple[Prediction, float]] = OrderedDict()
+        self._secret = b""
+        self._keys: CacheKeys | None = None
+
+    def keys(self, canonical_texts: Sequence[str]) -> list[bytes]:
+        """Return the key of each text."""
+        make_key = self._current_keys().key
+        return [make_key(text) for text in canonical_texts]
+
+    async def look_up(self, keys: Sequence[bytes]) -> dict[bytes, Prediction]:
+        """Return what is known under `keys`, digit for digit as it was first answered."""
+        now = self._clock.monotonic()
+        known: dict[bytes, Prediction] = {}
+        unknown: list[bytes] = []
+        for key in keys:
+            kept = self._memory.get(key)
+            if kept is None or kept[1] <= now:
+                unknown.append(key)
+            else:
+                known[key] = kept[0]
+                self._memory.move_to_end(key)
+        if unknown:
+            for key, scores in zip(unknown, await self._store.get_many(unknown), strict=True):
+                prediction = None if scores is None else self._classifier.restored(scores)
+                if prediction is not None:
+                    known[key] = prediction
+                    self.remember(key, prediction)
+        return known
+
+    def remember(self, key: bytes, prediction: Prediction) -> None:
+        """Keep an answer in memory; the one that was not asked for longest makes room."""
+        self._memory[key] = (prediction, self._clock.monotonic() + _MEMORY_SECONDS)
+        self._memory.move_to_end(key)
+        if len(self._memory) > self._memory_rows:
+            self._memory.popitem(last=False)
+
+    def _current_keys(self) -> CacheKeys:
+        """Follow the store: its secret is only known once it has been reached, and a new file has another."""
+        secret = self._store.secret
+        if self._keys is None or secret != self._secret:
+            self._secret, self._keys = secret, CacheKeys(secret, model=self._classifier.identity)
+        return self._keys
