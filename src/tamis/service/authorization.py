@@ -1,0 +1,165 @@
+"""Callers by API key: which key a request carries, whether it holds, and what it opens.
+
+Knows hashes, scopes and paths. No message, log line or repr holds a key or a part of one.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable
+from datetime import UTC, datetime, timedelta
+from typing import NamedTuple, NoReturn
+
+from starlette.types import Scope
+
+from tamis.clock import Clock
+from tamis.errors import SettingsError
+from tamis.service.answers import Refused
+from tamis.service.api_keys import SCOPES, KeyRecord, hash_of, is_well_formed
+from tamis.service.callers import Caller, Callers
+from tamis.service.key_file import KeyFile
+
+SCOPES_BY_PATH = {
+    "/prediction": frozenset({"predict", "admin"}),
+    "/predictions": frozenset({"predict", "admin"}),
+    "/recent_log": frozenset({"predict", "log", "admin"}),
+    "/log": frozenset({"predict", "log", "admin"}),
+    "/log/summary": frozenset({"predict", "log", "admin"}),
+    "/metrics": frozenset({"metrics", "admin"}),
+}
+"""Which scopes open a path; a path that stands nowhere needs a key, whatever its scope."""
+
+_ANY_SCOPE = frozenset(SCOPES)
+_SERVICE_INFO = "/"
+"""Open, but a key that is sent along is checked: the place to try a key."""
+_OPEN_PATHS = frozenset({"/docs", "/redoc", "/openapi.json", "/ui"})
+_OPEN_PREFIXES = ("/health/", "/docs/", "/redoc/", "/ui/")
+
+_LOOK_SECONDS = 0.5
+"""How old the knowledge of the file may be: a key that is revoked is refused within a second."""
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_CHALLENGE = b'Bearer realm="tamis"'
+
+_log = logging.getLogger(__name__)
+
+
+class KnownKey(NamedTuple):
+    """A key that is in the file: whose it is, what it opens, until when."""
+
+    caller: Caller
+    scopes: frozenset[str]
+    expires_ns: float
+
+
+class WatchedKeys:
+    """The keys in the file, read again soon after it has changed.
+
+    Between two looks, at most `_LOOK_SECONDS` apart and only when somebody calls, it costs a request
+    no system call. A file that is gone or damaged opens nothing: who cannot know which keys were
+    revoked must not let any pass.
+    """
+
+    def __init__(self, file: KeyFile, clock: Clock):
+        self._file, self._clock = file, clock
+        self._stamp = file.stamp()  # before reading: a change in between is seen at the next look
+        self._keys: dict[str, KnownKey] | None = _known(file.read())
+        self._next_look = clock.monotonic() + _LOOK_SECONDS
+
+    def find(self, key: str) -> KnownKey | None:
+        """Return what is known of a key, None for one that was never made or is revoked."""
+        if self._clock.monotonic() >= self._next_look:
+            self._look()
+        if self._keys is None:
+            raise Refused("keys_unavailable", "keys cannot be checked now; try again later", field="key")
+        return self._keys.get(hash_of(key))
+
+    def is_expired(self, known: KnownKey) -> bool:
+        """Return whether a key's time is over."""
+        return self._clock.utc_ns() >= known.expires_ns
+
+    def _look(self) -> None:
+        self._next_look = self._clock.monotonic() + _LOOK_SECONDS
+        stamp = self._file.stamp()
+        if stamp == self._stamp:
+            return
+        self._stamp = stamp
+        try:
+            self._keys = _known(self._file.read())
+        except SettingsError as unusable:
+            self._keys = None
+            _log.error("%s; every key is refused until then", unusable)
+
+
+class CallersByKey(Callers):
+    """Callers known by their keys; where no key is needed, those without one by their address."""
+
+    def __init__(self, keys: WatchedKeys, others: Callers):
+        self._keys, self._others = keys, others
+
+    def identify(self, scope: Scope) -> Caller:
+        """Return the owner of the key, or refuse with 401 (no key, or one that does not hold) or 403."""
+        path = scope["path"]
+        needed = SCOPES_BY_PATH.get(path, _ANY_SCOPE)
+        if needed is _ANY_SCOPE and (path in _OPEN_PATHS or path.startswith(_OPEN_PREFIXES)):
+            return self._others.identify(scope)
+        key = _sent_key(scope["headers"])
+        if key is None:
+            if path == _SERVICE_INFO:
+                return self._others.identify(scope)
+            raise Refused(
+                "missing_key",
+                "send a key in the header `authorization: Bearer ...` or `x-api-key`",
+                field="authorization",
+                headers=[(b"www-authenticate", _CHALLENGE)],
+            )
+        return self._checked(key, needed)
+
+    def _checked(self, key: str, needed: frozenset[str]) -> Caller:
+        if not is_well_formed(key):
+            _refuse("wrong_key", "the key is mistyped or cut off: its checksum is wrong")
+        known = self._keys.find(key)
+        if known is None:
+            _refuse("wrong_key", "the key is not known here")
+        if self._keys.is_expired(known):
+            _refuse("expired_key", "the key has expired")
+        if known.scopes.isdisjoint(needed):
+            scopes = " ".join(sorted(needed - {"admin"}))
+            challenge = b'%s, error="insufficient_scope", scope="%s"' % (_CHALLENGE, scopes.encode())
+            raise Refused(
+                "missing_scope",
+                f"the key lacks a scope that opens this path: {scopes.replace(' ', ' or ')}",
+                field="authorization",
+                headers=[(b"www-authenticate", challenge)],
+            )
+        return known.caller
+
+
+def _refuse(code: str, message: str) -> NoReturn:
+    challenge = (b"www-authenticate", _CHALLENGE + b', error="invalid_token"')
+    raise Refused(code, message, field="authorization", headers=[challenge])
+
+
+def _sent_key(headers: Iterable[tuple[bytes, bytes]]) -> str | None:
+    """Return the key of the first header that may carry one; a password for a proxy is none of ours."""
+    for name, value in headers:
+        if name == b"authorization" and value[:7].lower() == b"bearer ":
+            return value[7:].strip().decode("latin-1")
+        if name == b"x-api-key":
+            return value.strip().decode("latin-1")
+    return None
+
+
+def _known(records: Iterable[KeyRecord]) -> dict[str, KnownKey]:
+    return {
+        record.sha256: KnownKey(
+            Caller(record.name, limited_as=record.name, is_admin="admin" in record.scopes),
+            frozenset(record.scopes),
+            _nanoseconds(record.expires_at) if record.expires_at else float("inf"),
+        )
+        for record in records
+    }
+
+
+def _nanoseconds(moment: datetime) -> int:
+    return (moment - _EPOCH) // timedelta(microseconds=1) * 1_000
