@@ -23,6 +23,7 @@ COMMANDS = {
     "evaluate": "Measure a model on labelled texts.",
     "predict": "Classify texts.",
     "serve": "Answer over HTTP.",
+    "import-keras": "Bring over a model of three old Keras files.",
     "models": "List, show, promote or remove model versions.",
 }
 
@@ -36,7 +37,7 @@ class _LazyGroup(click.Group):
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         if cmd_name not in COMMANDS:
             return None
-        command = importlib.import_module(f"tamis.cli.{cmd_name}").command
+        command = importlib.import_module(f"tamis.cli.{cmd_name.replace('-', '_')}").command
         assert isinstance(command, click.Command)
         return command
 

@@ -1,0 +1,64 @@
+"""Runs `hdf5` in a process with limits, and takes in what it copied.
+
+Knows processes; does not know HDF5 or layers.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import safetensors.numpy
+
+from tamis.artifact.keras_import.hdf5 import REFUSED
+from tamis.errors import ArtifactError, MissingExtraError
+
+_TIMEOUT_SECONDS = 120
+
+Weights = Mapping[str, Mapping[str, npt.NDArray[np.float32]]]
+"""The arrays of each layer by the last part of their names, such as `kernel`."""
+
+
+def extract(file: Path) -> tuple[Any, Weights]:
+    """Return the configuration and the weights in a Keras HDF5 file; raises ArtifactError."""
+    with tempfile.TemporaryDirectory() as folder:
+        _run(file, folder)
+        config = json.loads((Path(folder) / "config.json").read_text(encoding="utf-8"))
+        arrays = safetensors.numpy.load((Path(folder) / "weights.safetensors").read_bytes())
+    weights: dict[str, dict[str, npt.NDArray[np.float32]]] = {}
+    for name, array in arrays.items():
+        layer, _, path = name.partition("\n")
+        weights.setdefault(layer, {})[path.rpartition("/")[2].removesuffix(":0")] = array
+    return config, weights
+
+
+def _run(file: Path, folder: str) -> None:
+    # One BLAS thread: each reserves memory that would count against the limit. "::" loads no plugins.
+    quiet = {"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1", "HDF5_PLUGIN_PRELOAD": "::"}
+    program = [sys.executable, "-m", "tamis.artifact.keras_import.hdf5", str(file), folder]
+    try:
+        done = subprocess.run(
+            program,
+            env={**os.environ, **quiet},
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=_TIMEOUT_SECONDS,
+            check=False,
+        )
+    except subprocess.TimeoutExpired:
+        raise ArtifactError(f"{file}: reading it took over {_TIMEOUT_SECONDS} seconds") from None
+    if done.returncode == REFUSED:
+        raise ArtifactError(f"{file}: {done.stderr.strip()}")
+    if "No module named 'h5py'" in done.stderr:
+        raise MissingExtraError("reading a Keras model", "lstm")
+    if done.returncode:
+        raise ArtifactError(f"{file}: the process that read it ended with {done.returncode}")

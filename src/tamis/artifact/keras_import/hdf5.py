@@ -1,0 +1,154 @@
+"""Copies the weights and the configuration out of a Keras HDF5 file; run as a process of its own.
+
+    python -m tamis.artifact.keras_import.hdf5 MODEL.h5 FOLDER
+
+It writes `config.json` and `weights.safetensors` into FOLDER. What is wrong with the file goes to
+standard error as one line, with exit code 3. The file is read through h5py as plain arrays only:
+links of any kind but hard ones, data kept in other files, virtual data sets, unusual filters and
+absurd shapes are refused. Knows HDF5; does not know what a layer means.
+"""
+
+from __future__ import annotations
+
+import json
+import resource
+import sys
+from pathlib import Path
+from typing import Any
+
+REFUSED = 3
+MEMORY_BYTES = 4 * 1024**3
+CPU_SECONDS = 60
+
+_LARGEST_ARRAY_BYTES = 1024**3
+_LARGEST_CONFIG_CHARACTERS = 16 * 1024**2
+_MOST_LAYERS = 100
+_MOST_WEIGHTS = 16
+_LONGEST_NAME = 500
+
+
+class Refused(Exception):
+    """The file holds something that this reader does not follow or copy."""
+
+
+def main() -> None:
+    """Copy from the first argument to the folder in the second, within limits."""
+    resource.setrlimit(resource.RLIMIT_AS, (MEMORY_BYTES, MEMORY_BYTES))
+    resource.setrlimit(resource.RLIMIT_CPU, (CPU_SECONDS, CPU_SECONDS))
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    try:
+        copy(Path(sys.argv[1]), Path(sys.argv[2]))
+    except Refused as refused:
+        sys.exit(_refuse(str(refused)))
+    except MemoryError:
+        sys.exit(_refuse("it needs more memory than a model should"))
+    except (OSError, KeyError, ValueError, RuntimeError, TypeError) as broken:
+        sys.exit(_refuse(f"it is no HDF5 file that Keras wrote ({str(broken)[:200]})"))
+
+
+def copy(file: Path, folder: Path) -> None:
+    """Copy configuration and weights of `file`; raises Refused, and h5py's errors for broken files."""
+    import h5py
+    import safetensors.numpy
+
+    with h5py.File(file, "r") as opened:
+        config = _model_config(opened)
+        layers = _member(opened, "model_weights")
+        if not isinstance(layers, h5py.Group):
+            raise Refused("'model_weights' is no group")
+        weights = {
+            f"{name}\n{weight}": array
+            for name in _names(layers, "layer_names", most=_MOST_LAYERS)
+            for weight, array in _weights_of(layers, name)
+        }
+    (folder / "config.json").write_text(config, encoding="utf-8")
+    (folder / "weights.safetensors").write_bytes(safetensors.numpy.save(weights))
+
+
+def _model_config(opened: Any) -> str:
+    if "model_config" not in opened.attrs:
+        raise Refused("it holds weights without the network's configuration; save the whole model")
+    value = opened.attrs["model_config"]
+    text = value.decode("utf-8") if isinstance(value, bytes) else str(value)
+    if len(text) > _LARGEST_CONFIG_CHARACTERS:
+        raise Refused("its configuration is absurdly long")
+    json.loads(text)
+    return text
+
+
+def _weights_of(layers: Any, layer: str) -> list[tuple[str, Any]]:
+    group = _member(layers, layer)
+    if not hasattr(group, "keys"):
+        raise Refused(f"layer {layer!r} is no group")
+    return [
+        (weight, _array(group, layer, weight)) for weight in _names(group, "weight_names", most=_MOST_WEIGHTS)
+    ]
+
+
+def _array(group: Any, layer: str, path: str) -> Any:
+    import h5py
+    import numpy as np
+
+    found = group
+    for part in path.split("/"):
+        found = _member(found, part)
+    place = f"{layer}: {path}"
+    if not isinstance(found, h5py.Dataset):
+        raise Refused(f"{place} is no array")
+    if found.is_virtual:
+        raise Refused(f"{place} is a virtual data set, which reads other files")
+    if found.external:
+        raise Refused(f"{place} keeps its numbers in another file")
+    if found.dtype.kind != "f":
+        raise Refused(f"{place} holds {found.dtype}, not floating-point numbers")
+    if found.shape is None or not 1 <= len(found.shape) <= 3 or 0 in found.shape:
+        raise Refused(f"{place} has a shape that no layer has: {found.shape}")
+    if found.size * 4 > _LARGEST_ARRAY_BYTES:
+        raise Refused(f"{place} has an absurd shape: {found.shape}")
+    if any(not _is_plain_filter(found, index) for index in range(found.id.get_create_plist().get_nfilters())):
+        raise Refused(f"{place} is packed by a filter other than gzip")
+    array = np.ascontiguousarray(found[()], np.float32)
+    if not np.isfinite(array).all():
+        raise Refused(f"{place} holds values that are not finite numbers")
+    return array
+
+
+def _is_plain_filter(dataset: Any, index: int) -> bool:
+    """Say whether a filter is gzip, shuffle or checksum: those of the HDF5 library itself."""
+    code: int = dataset.id.get_create_plist().get_filter(index)[0]
+    return code in (1, 2, 3)
+
+
+def _member(group: Any, name: str) -> Any:
+    """Return what a hard link of `group` leads to; other links may lead out of the file."""
+    import h5py
+
+    if not name or name == "." or "/" in name or not isinstance(group, h5py.Group):
+        raise Refused(f"{name[:_LONGEST_NAME]!r} is no plain name in a group")
+    link = group.get(name, getlink=True)
+    if link is None:
+        raise Refused(f"{name[:_LONGEST_NAME]!r} is missing")
+    if not isinstance(link, h5py.HardLink):
+        raise Refused(f"{name[:_LONGEST_NAME]!r} is an {type(link).__name__}; only plain members are read")
+    return group[name]
+
+
+def _names(group: Any, attribute: str, *, most: int) -> list[str]:
+    if attribute not in group.attrs:
+        raise Refused(f"{attribute!r} is missing")
+    values = group.attrs[attribute]
+    if len(values) > most:
+        raise Refused(f"{attribute!r} lists {len(values)} names")
+    names = [value.decode("utf-8") if isinstance(value, bytes) else str(value) for value in values]
+    if any(len(name) > _LONGEST_NAME or "\n" in name for name in names):
+        raise Refused(f"{attribute!r} has a name that is none")
+    return names
+
+
+def _refuse(message: str) -> int:
+    print(" ".join(message.split()), file=sys.stderr)  # noqa: T201 - the parent reads it
+    return REFUSED
+
+
+if __name__ == "__main__":
+    main()
