@@ -12,13 +12,14 @@ from starlette.types import ASGIApp, Lifespan, Receive, Scope
 from tamis.clock import Clock, SystemClock
 from tamis.inference.batcher import Batcher
 from tamis.inference.classifier import Classifier
+from tamis.service.admission import callers, rate_limiter
 from tamis.service.answer_cache import AnswerCache
 from tamis.service.answers import json_answer
-from tamis.service.callers import CallersByAddress
 from tamis.service.classify import Classification
 from tamis.service.docs import docs_handlers
 from tamis.service.openapi import openapi_document
-from tamis.service.proxies import TrustedProxies
+from tamis.service.openapi_access import add_keys, add_limits
+from tamis.service.rate_limit import RateLimiter
 from tamis.service.requests import Limits, RequestReader
 from tamis.service.routes import InfoRoutes, PredictionRoutes, info_handlers, prediction_handlers
 from tamis.service.routing import Application, Handler
@@ -35,10 +36,17 @@ def create_app(
     batcher = Batcher(classifier, clock, max_queue_seconds=settings.max_queue_seconds)
     cache = AnswerCache(classifier, store, clock, memory_rows=settings.cache_memory_rows)
     classification = Classification(classifier, store, clock, batcher=batcher, cache=cache)
-    predictions = PredictionRoutes(classification, RequestReader(limits), model_version=classifier.version)
+    limiter = rate_limiter(settings, clock)
+    predictions = PredictionRoutes(
+        classification, RequestReader(limits), limiter=limiter, model_version=classifier.version
+    )
     started_at = datetime.fromtimestamp(clock.utc_ns() / 1e9, UTC)
     info = InfoRoutes(classifier, store, api_name=settings.api_name, started_at=started_at)
     document = openapi_document(classifier, api_name=settings.api_name, limits=limits)
+    if settings.require_keys:
+        add_keys(document)
+    if limiter is not None:
+        add_limits(document)
     return Application(
         {
             **prediction_handlers(predictions),
@@ -46,12 +54,14 @@ def create_app(
             "/openapi.json": {"GET": _always(document)},
             **{path: {"GET": handler} for path, handler in docs_handlers().items()},
         },
-        CallersByAddress(TrustedProxies(settings.trusted_proxies)),
-        _lifespan(store, classification, batcher),
+        callers(settings, clock),
+        _lifespan(store, classification, batcher, limiter),
     )
 
 
-def _lifespan(store: ResilientStore, classification: Classification, batcher: Batcher) -> Lifespan[Router]:
+def _lifespan(
+    store: ResilientStore, classification: Classification, batcher: Batcher, limiter: RateLimiter | None
+) -> Lifespan[Router]:
     @asynccontextmanager
     async def lifespan(_: Router) -> AsyncIterator[None]:
         await store.open()
@@ -59,6 +69,8 @@ def _lifespan(store: ResilientStore, classification: Classification, batcher: Ba
         await classification.finish()
         await batcher.close()
         await store.close()
+        if limiter is not None:
+            limiter.close()
 
     return lifespan
 

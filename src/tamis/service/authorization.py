@@ -19,19 +19,22 @@ from tamis.service.api_keys import SCOPES, KeyRecord, hash_of, is_well_formed
 from tamis.service.callers import Caller, Callers
 from tamis.service.key_file import KeyFile
 
-SCOPES_BY_PATH = {
-    "/prediction": frozenset({"predict", "admin"}),
-    "/predictions": frozenset({"predict", "admin"}),
-    "/recent_log": frozenset({"predict", "log", "admin"}),
-    "/log": frozenset({"predict", "log", "admin"}),
-    "/log/summary": frozenset({"predict", "log", "admin"}),
-    "/metrics": frozenset({"metrics", "admin"}),
-}
-"""Which scopes open a path; a path that stands nowhere needs a key, whatever its scope."""
+SERVICE_INFO = "/"
+"""Open, but a key that is sent along is checked: the place to try a key."""
 
 _ANY_SCOPE = frozenset(SCOPES)
-_SERVICE_INFO = "/"
-"""Open, but a key that is sent along is checked: the place to try a key."""
+_PREDICT, _OWN_LOG, _METRICS = (
+    frozenset(scopes) for scopes in ({"predict", "admin"}, {"predict", "log", "admin"}, {"metrics", "admin"})
+)
+_SCOPES_BY_PATH = {
+    "/prediction": _PREDICT,
+    "/predictions": _PREDICT,
+    "/recent_log": _OWN_LOG,
+    "/log": _OWN_LOG,
+    "/log/summary": _OWN_LOG,
+    "/metrics": _METRICS,
+}
+"""A path that stands neither here nor among the open ones needs a key, whatever its scope."""
 _OPEN_PATHS = frozenset({"/docs", "/redoc", "/openapi.json", "/ui"})
 _OPEN_PREFIXES = ("/health/", "/docs/", "/redoc/", "/ui/")
 
@@ -42,6 +45,16 @@ _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _CHALLENGE = b'Bearer realm="tamis"'
 
 _log = logging.getLogger(__name__)
+
+
+def scopes_for(path: str) -> frozenset[str]:
+    """Return the scopes of which a key needs one, none where any key will do."""
+    return _SCOPES_BY_PATH.get(path, frozenset())
+
+
+def is_open(path: str) -> bool:
+    """Return whether a path needs no key and looks at none."""
+    return path in _OPEN_PATHS or path.startswith(_OPEN_PREFIXES)
 
 
 class KnownKey(NamedTuple):
@@ -100,12 +113,12 @@ class CallersByKey(Callers):
     def identify(self, scope: Scope) -> Caller:
         """Return the owner of the key, or refuse with 401 (no key, or one that does not hold) or 403."""
         path = scope["path"]
-        needed = SCOPES_BY_PATH.get(path, _ANY_SCOPE)
-        if needed is _ANY_SCOPE and (path in _OPEN_PATHS or path.startswith(_OPEN_PREFIXES)):
+        needed = _SCOPES_BY_PATH.get(path, _ANY_SCOPE)
+        if needed is _ANY_SCOPE and is_open(path):
             return self._others.identify(scope)
         key = _sent_key(scope["headers"])
         if key is None:
-            if path == _SERVICE_INFO:
+            if path == SERVICE_INFO:
                 return self._others.identify(scope)
             raise Refused(
                 "missing_key",

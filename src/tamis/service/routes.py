@@ -8,21 +8,32 @@ from msgspec import to_builtins
 from starlette.types import ASGIApp, Receive, Scope
 
 from tamis.inference.classifier import Classifier
-from tamis.service.answers import json_answer
+from tamis.service.answers import Headers, json_answer
 from tamis.service.callers import CALLER
 from tamis.service.classify import Classification, Classified
+from tamis.service.rate_limit import RateLimiter
 from tamis.service.requests import RequestReader
 from tamis.service.routing import Handler
 from tamis.service.schemas import Health, ModelInfo, PredictionBody, ServiceInfo, SingleQuery, Top
 from tamis.storage import ResilientStore
 
+_NO_HEADERS: Headers = []
+
 
 class PredictionRoutes:
     """The routes that classify."""
 
-    def __init__(self, classification: Classification, reader: RequestReader, *, model_version: str):
+    def __init__(
+        self,
+        classification: Classification,
+        reader: RequestReader,
+        *,
+        limiter: RateLimiter | None,
+        model_version: str,
+    ):
         self._classification = classification
         self._reader = reader
+        self._limiter = limiter
         self._model_version = model_version
 
     async def post_one(self, scope: Scope, receive: Receive) -> ASGIApp:
@@ -36,17 +47,25 @@ class PredictionRoutes:
     async def post_many(self, scope: Scope, receive: Receive) -> ASGIApp:
         """Answer `POST /predictions`."""
         query = await self._reader.many(scope, receive)
+        headers = self._count(scope, len(query.texts))
         classified = await self._classification.classify(
             query.texts, caller=scope[CALLER].name, skip_cache=query.skip_cache
         )
         inputs = query.texts if query.echo_input else [None] * len(query.texts)
-        return json_answer([self._body(*pair) for pair in zip(inputs, classified, strict=True)])
+        return json_answer(
+            [self._body(*pair) for pair in zip(inputs, classified, strict=True)], headers=headers
+        )
 
     async def _one(self, scope: Scope, query: SingleQuery) -> ASGIApp:
+        headers = self._count(scope, 1)
         [classified] = await self._classification.classify(
             [query.text], caller=scope[CALLER].name, skip_cache=query.skip_cache
         )
-        return json_answer(self._body(query.text if query.echo_input else None, classified))
+        return json_answer(self._body(query.text if query.echo_input else None, classified), headers=headers)
+
+    def _count(self, scope: Scope, texts: int) -> Headers:
+        """Count what the caller sends, where there is a limit, and return what is to be told about it."""
+        return _NO_HEADERS if self._limiter is None else self._limiter.take(scope[CALLER], texts)
 
     def _body(self, text: str | None, classified: Classified) -> PredictionBody:
         return prediction_body(text, classified, model_version=self._model_version)
