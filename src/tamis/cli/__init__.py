@@ -22,6 +22,7 @@ COMMANDS = {
     "train": "Train a model and save it as the next version.",
     "evaluate": "Measure a model on labelled texts.",
     "predict": "Classify texts.",
+    "explain": "Say what each token of a text contributes to its label.",
     "serve": "Answer over HTTP.",
     "import-keras": "Bring over a model of three old Keras files.",
     "models": "List, show, promote or remove model versions.",

@@ -12,7 +12,8 @@ from typing import Self
 import numpy as np
 
 from tamis.artifact import Artifact, Manifest, open_artifact
-from tamis.errors import ArtifactError
+from tamis.errors import ArtifactError, InputError
+from tamis.inference.explanation import Explanation
 from tamis.inference.scorers import SCORERS, MockScorer, Scorer, Scores
 from tamis.records import Prediction, Progress, no_progress
 from tamis.text import TEXT_FORMS, canonical
@@ -101,6 +102,18 @@ class Classifier:
     def predict_canonical(self, texts: Sequence[str]) -> list[Prediction]:
         """Classify texts that are in canonical form already."""
         return [prediction for scores in self._batches(texts) for prediction in self._predictions(scores)]
+
+    def explain(self, text: str, label: str | None = None) -> Explanation:
+        """Say what each token of a text contributes to `label`, by default the most probable one.
+
+        Raises InputError for a label that is none of the model's.
+        """
+        label = self.predict(text).label if label is None else label
+        if label not in self._label_set:
+            raise InputError(
+                "unknown_label", f"{label!r} is none of the labels {', '.join(self.labels)}", field="label"
+            )
+        return self._scorer.explain(self.form(canonical(text)), label, self.labels.index(label))
 
     def restored(self, scores: Mapping[str, float]) -> Prediction | None:
         """Return the prediction that had these scores; None where they are not of this model's labels."""

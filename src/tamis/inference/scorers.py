@@ -6,6 +6,7 @@ Knows artifacts and arrays; does not know labels' meaning, caches or HTTP.
 from __future__ import annotations
 
 import hashlib
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from typing import ClassVar, Self
@@ -16,7 +17,9 @@ import numpy.typing as npt
 
 from tamis.artifact import Artifact
 from tamis.errors import ArtifactError
+from tamis.inference.explanation import Explanation, explain_by_occlusion, tokens_of
 from tamis.models.base import softmax
+from tamis.models.linear.attribution import attribute
 from tamis.models.linear.features import FeatureSettings
 from tamis.models.linear.weights import LinearWeights
 
@@ -32,6 +35,10 @@ class Scorer(ABC):
     @abstractmethod
     def score(self, texts: Sequence[str]) -> Scores:
         """Return [texts, classes] probabilities, rows summing to 1; the same alone or in a batch."""
+
+    def explain(self, text: str, label: str, column: int) -> Explanation:
+        """Say where the logit of `label`, in `column`, comes from: by occlusion unless a scorer knows better."""
+        return explain_by_occlusion(self.score, text, label, column)
 
 
 class LinearScorer(Scorer):
@@ -56,6 +63,23 @@ class LinearScorer(Scorer):
     def score(self, texts: Sequence[str]) -> Scores:
         """Return [texts, classes] probabilities."""
         return softmax(self._weights.logits(texts))
+
+    def explain(self, text: str, label: str, column: int) -> Explanation:
+        """Say exactly what each token adds to the logit of `label`."""
+        found = attribute(self._weights, text, column)
+        tokens = tokens_of(text, found.characters)
+        beside = float(found.characters.sum()) - math.fsum(token.contribution for token in tokens)
+        return Explanation(
+            text=text,
+            label=label,
+            probability=float(self.score([text])[0, column]),
+            logit=found.logit,
+            method="exact",
+            base=found.intercept,
+            tokens=tokens,
+            whole=found.whole + beside,
+            families=found.families,
+        )
 
 
 class MockScorer(Scorer):

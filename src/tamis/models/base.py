@@ -40,6 +40,15 @@ def softmax(logits: Logits) -> npt.NDArray[np.float64]:
     return result
 
 
+@dataclass(frozen=True, slots=True)
+class TellingFeature:
+    """A feature that speaks for a class: its kind, the piece of text that it stands for, its weight."""
+
+    family: str
+    name: str
+    weight: float
+
+
 class TrainableClassifier(ABC):
     """A model that learns from texts. `__init__` only stores hyper-parameters.
 
@@ -82,3 +91,10 @@ class TrainableClassifier(ABC):
     @abstractmethod
     def export(self, folder: Path, calibration: Calibration) -> Mapping[str, Any]:
         """Write what the scorer needs into `folder`; return what the manifest must say about it."""
+
+    def telling_features(self, texts: Sequence[str], *, most: int) -> Mapping[str, Sequence[TellingFeature]]:
+        """Return for each class the features that speak most for it, named from the training `texts`.
+
+        Empty for models that have no such features.
+        """
+        return {}

@@ -16,8 +16,9 @@ from scipy.sparse import csr_matrix
 from sklearn.svm import LinearSVC
 
 from tamis.errors import TrainingError
-from tamis.models.base import Calibration, Logits, TrainableClassifier
+from tamis.models.base import Calibration, Logits, TellingFeature, TrainableClassifier
 from tamis.models.linear.features import FeatureCounts, FeatureSettings, count_features
+from tamis.models.linear.telling import telling_features
 from tamis.models.linear.weights import LinearWeights, lengths, raw_values
 from tamis.records import Notice, Progress, no_notice, no_progress
 
@@ -100,6 +101,10 @@ class LinearClassifier(TrainableClassifier):
         calibrated = self.weights_.scaled(calibration.scale, np.asarray(calibration.bias))
         (folder / "weights.safetensors").write_bytes(calibrated.to_bytes())
         return {"features": asdict(self.features)}
+
+    def telling_features(self, texts: Sequence[str], *, most: int) -> Mapping[str, Sequence[TellingFeature]]:
+        """Return the features of largest weight for each class, named from the training `texts`."""
+        return telling_features(self.weights_, texts, self.classes_, most=most)
 
     def _vocabulary(self, counts: FeatureCounts) -> tuple[npt.NDArray[np.uint32], npt.NDArray[np.float32]]:
         documents = np.bincount(counts.features, minlength=1 << self.features.bits)

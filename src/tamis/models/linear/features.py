@@ -7,16 +7,28 @@ a number below 2**bits. Knows no weights and no labels.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
 from tamis import ngrams
-from tamis.ngrams import Hashes, JoinedTexts, Positions, Spans
+from tamis.ngrams import Codes, Hashes, JoinedTexts, Positions, Spans
 
 _WORD, _WORD_PAIR, _NGRAM, _SHAPE, _SHAPE_PAIR, _LENGTH, _CAPITALS, _DIGITS = range(1, 9)
+FAMILIES = {
+    _WORD: "words",
+    _WORD_PAIR: "word pairs",
+    _NGRAM: "n-grams",
+    _SHAPE: "shapes",
+    _SHAPE_PAIR: "shape pairs",
+    _LENGTH: "length, capitals, digits",
+}
+"""Names of the families in `Located`; the three sizes of a text are told apart by `name_sizes`."""
+
+SHAPE_FAMILIES = frozenset({_SHAPE, _SHAPE_PAIR})
 _LONGEST_RUN = 4
 _LONGEST_NGRAM = 12
 _FEWEST_BITS, _MOST_BITS = 8, 24  # 2**24 numbers take 64 MB to look up
@@ -64,12 +76,9 @@ class FeatureCounts:
 
 def count_features(texts: Sequence[str], settings: FeatureSettings) -> FeatureCounts:
     """Return the hashed features of canonical `texts`."""
-    joined = ngrams.join_texts(texts)
-    parts = [*_words(joined, settings)]
-    if settings.shapes:
-        parts += [*_shapes(joined), _sizes(joined)]
-    owners = np.concatenate([owner for owner, _ in parts])
-    hashes = ngrams.mix(np.concatenate([hashed for _, hashed in parts]))
+    parts = _parts(ngrams.join_texts(texts), settings)
+    owners = np.concatenate([part.owners for part in parts])
+    hashes = ngrams.mix(np.concatenate([part.polynomials for part in parts]))
     keys = owners.astype(np.uint64) << np.uint64(settings.bits)
     keys |= hashes >> np.uint64(64 - settings.bits)
     keys.sort()
@@ -83,8 +92,82 @@ def count_features(texts: Sequence[str], settings: FeatureSettings) -> FeatureCo
     )
 
 
-_Part = tuple[Positions, Hashes]
-"""[features] the text that each belongs to, and its polynomial, not yet mixed."""
+@dataclass(frozen=True)
+class Located:
+    """Every occurrence of a feature in joined texts, in no particular order.
+
+    features: [occurrences] number of the feature, below 2**bits
+    families: [occurrences] which of `FAMILIES` it belongs to
+    spans:    the characters of the joined texts that it covers; none where it is the whole text's
+    """
+
+    features: npt.NDArray[np.uint32]
+    families: npt.NDArray[np.uint8]
+    spans: Spans
+
+
+def locate_features(joined: JoinedTexts, settings: FeatureSettings) -> Located:
+    """Return where the features that `count_features` counts are: for explaining, not for scoring."""
+    parts = _parts(joined, settings)
+    hashes = ngrams.mix(np.concatenate([part.polynomials for part in parts]))
+    places = [part.places() for part in parts]
+    families, starts, ends = (np.concatenate(column) for column in zip(*places, strict=True))
+    numbers = (hashes >> np.uint64(64 - settings.bits)).astype(np.uint32)
+    return Located(numbers, families, Spans(starts, ends))
+
+
+def name_sizes(settings: FeatureSettings) -> dict[int, str]:
+    """Return in words what each feature of a text's length, capitals and digits says, by its number."""
+    if not settings.shapes:
+        return {}
+    return {
+        _number_of(np.uint64(step) + _OFFSETS[family], settings): f"{_size_range(step, added)} {what}"
+        for family, what, added in (
+            (_LENGTH, "characters", 2),  # the spaces around the text are counted
+            (_CAPITALS, "capitals", 0),
+            (_DIGITS, "digits", 0),
+        )
+        for step in range(1, _SIZE_STEPS.size + 1)
+    }
+
+
+def shape_of(piece: str) -> str:
+    """Return the shape of some tokens, such as `Xxxx dddd`."""
+    shapes = _shape_codes(ngrams.join_texts([piece]))
+    kept = np.concatenate([_KEPT_AT_FIRST, ~_beyond_four(shapes)])[: shapes.size]
+    return "".join(map(chr, shapes[kept].tolist())).strip()
+
+
+def _number_of(polynomial: np.uint64, settings: FeatureSettings) -> int:
+    return int(ngrams.mix(np.array([polynomial]))[0]) >> (64 - settings.bits)
+
+
+def _size_range(step: int, added: int) -> str:
+    first = max(0, int(_SIZE_STEPS[step - 1]) - added)
+    last = int(_SIZE_STEPS[step]) - 1 - added if step < _SIZE_STEPS.size else first
+    return f"{first:,}" if last <= first else f"{first:,}–{last:,}"
+
+
+_Places = tuple[npt.NDArray[np.uint8], Positions, Positions]
+"""[features] family, and start and end of the characters that each covers."""
+
+
+class _Part(NamedTuple):
+    """Some features: the text that each belongs to, its polynomial not yet mixed, and where it is.
+
+    Serving never asks where, so that is worked out on demand.
+    """
+
+    owners: Positions
+    polynomials: Hashes
+    places: Callable[[], _Places]
+
+
+def _parts(joined: JoinedTexts, settings: FeatureSettings) -> list[_Part]:
+    parts = [*_words(joined, settings)]
+    if settings.shapes:
+        parts += [*_shapes(joined), _sizes(joined)]
+    return parts
 
 
 def _words(joined: JoinedTexts, settings: FeatureSettings) -> Iterator[_Part]:
@@ -95,31 +178,56 @@ def _words(joined: JoinedTexts, settings: FeatureSettings) -> Iterator[_Part]:
     polynomials = ngrams.polynomials(joined.lower, both)
     owners, n_words = joined.owners[both.starts], words.starts.size
     if settings.word_pairs:
-        yield _pairs(owners[:n_words], polynomials[:n_words], _WORD_PAIR)
+        yield _pairs(owners[:n_words], polynomials[:n_words], _WORD_PAIR, lambda: words)
     polynomials[:n_words] += _OFFSETS[_WORD]
     polynomials[n_words:] += _OFFSETS[_NGRAM]
-    yield owners, polynomials
+
+    def places() -> _Places:
+        families = np.where(np.arange(both.starts.size) < n_words, _WORD, _NGRAM)
+        return families.astype(np.uint8), both.starts, both.ends
+
+    yield _Part(owners, polynomials, places)
 
 
 def _shapes(joined: JoinedTexts) -> Iterator[_Part]:
     """Shapes of blank-separated tokens: X, x, d, u for classes, symbols as they are, runs cut at four."""
-    shapes, owners = _SHAPE_OF_CLASS[joined.classes], joined.owners
-    shapes = np.where(shapes, shapes, joined.codes)
-    same = shapes[1:] == shapes[:-1]
-    beyond = same[3:] & same[2:-1] & same[1:-2] & same[:-3]  # like the four characters before it
+    whole = _shape_codes(joined)
+    shapes, owners = whole, joined.owners
+    beyond = _beyond_four(whole)
     if beyond.any():
         kept = np.concatenate([_KEPT_AT_FIRST, ~beyond])
         shapes, owners = shapes[kept], owners[kept]
     spans = ngrams.token_spans(shapes)
     owners, polynomials = owners[spans.starts], ngrams.polynomials(shapes, spans)
-    yield _pairs(owners, polynomials, _SHAPE_PAIR)
-    yield owners, polynomials + _OFFSETS[_SHAPE]
+
+    def uncut() -> Spans:
+        return ngrams.token_spans(whole)
+
+    yield _pairs(owners, polynomials, _SHAPE_PAIR, uncut)
+    yield _Part(owners, polynomials + _OFFSETS[_SHAPE], lambda: _places(_SHAPE, uncut()))
 
 
-def _pairs(owners: Positions, polynomials: Hashes, family: int) -> _Part:
+def _shape_codes(joined: JoinedTexts) -> Codes:
+    shapes = _SHAPE_OF_CLASS[joined.classes]
+    return np.where(shapes, shapes, joined.codes)
+
+
+def _beyond_four(shapes: Codes) -> npt.NDArray[np.bool_]:
+    """Return [characters - 4] which characters, from the fifth on, are like the four before them."""
+    same = shapes[1:] == shapes[:-1]
+    beyond: npt.NDArray[np.bool_] = same[3:] & same[2:-1] & same[1:-2] & same[:-3]
+    return beyond
+
+
+def _pairs(owners: Positions, polynomials: Hashes, family: int, spans: Callable[[], Spans]) -> _Part:
     neighbours = np.flatnonzero(owners[1:] == owners[:-1])
     paired = ngrams.pairs(polynomials[neighbours], polynomials[neighbours + 1])
-    return owners[neighbours], paired + _OFFSETS[family]
+
+    def places() -> _Places:
+        single = spans()
+        return _places(family, Spans(single.starts[neighbours], single.ends[neighbours + 1]))
+
+    return _Part(owners[neighbours], paired + _OFFSETS[family], places)
 
 
 def _sizes(joined: JoinedTexts) -> _Part:
@@ -130,4 +238,14 @@ def _sizes(joined: JoinedTexts) -> _Part:
     sizes = np.stack([by_class.sum(axis=1), by_class[:, ngrams.UPPER], by_class[:, ngrams.DIGIT]], axis=1)
     steps = np.searchsorted(_SIZE_STEPS, sizes.ravel(), side="right").astype(np.uint64)
     owners = np.repeat(np.arange(joined.n_texts), len(_SIZE_OFFSETS))
-    return owners, steps + np.tile(_SIZE_OFFSETS, joined.n_texts)
+    polynomials = steps + np.tile(_SIZE_OFFSETS, joined.n_texts)
+
+    def places() -> _Places:
+        firsts = np.searchsorted(joined.owners, owners)
+        return _places(_LENGTH, Spans(firsts, firsts))
+
+    return _Part(owners, polynomials, places)
+
+
+def _places(family: int, spans: Spans) -> _Places:
+    return np.full(spans.starts.size, family, np.uint8), spans.starts, spans.ends

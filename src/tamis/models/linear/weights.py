@@ -63,6 +63,13 @@ class LinearWeights:
         sides: Floats = margins * _TWO_SIDES
         return sides
 
+    def added(self, counts: FeatureCounts, place: int) -> Floats:
+        """Return [entries] what each feature adds to its text's sum in the column at `place`."""
+        known = self._known_rows[counts.features]
+        values = raw_values(counts, self._padded_idf[known])
+        terms: Floats = values * self._padded_weights[place][known] / lengths(counts, values)[counts.texts]
+        return terms
+
     def scaled(self, scale: float, bias: Floats) -> LinearWeights:
         """Return weights with the logits `scale · logits + bias`, up to a shift common to all classes."""
         shift = bias if self.intercept.size > 1 else bias[1:] - bias[:-1]
