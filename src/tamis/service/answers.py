@@ -46,6 +46,9 @@ STATUS_BY_CODE = {
     "keys_unavailable": 503,
 }
 
+ERROR_CODE = "tamis.error_code"
+"""Where in an ASGI scope the code of the error stands that the request was answered with."""
+
 Headers = list[tuple[bytes, bytes]]
 
 _JSON_HEADERS = [
@@ -81,6 +84,21 @@ class Answer:
         await send({"type": "http.response.body", "body": b"" if scope["method"] == "HEAD" else self.body})
 
 
+class ErrorAnswer(Answer):
+    """A refusal or a failure, which leaves its code in the scope for whoever counts them."""
+
+    __slots__ = ("_code",)
+
+    def __init__(self, code: str, headers: Headers, body: bytes):
+        super().__init__(STATUS_BY_CODE[code], headers, body)
+        self._code = code
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Send the response."""
+        scope[ERROR_CODE] = self._code
+        await super().__call__(scope, receive, send)
+
+
 def json_answer(body: object, *, status: int = 200, headers: Iterable[tuple[bytes, bytes]] = ()) -> Answer:
     """Answer with `body` as JSON."""
     return Answer(status, [*_JSON_HEADERS, *headers], _encode(body))
@@ -88,8 +106,8 @@ def json_answer(body: object, *, status: int = 200, headers: Iterable[tuple[byte
 
 def error_answer(code: str, message: str, headers: Iterable[tuple[bytes, bytes]] = ()) -> Answer:
     """Answer with an error; its code decides the status."""
-    body = ErrorBody(ErrorDetail(code, message))
-    return json_answer(body, status=STATUS_BY_CODE[code], headers=headers)
+    body = _encode(ErrorBody(ErrorDetail(code, message)))
+    return ErrorAnswer(code, [*_JSON_HEADERS, *headers], body)
 
 
 def overloaded(refused: OverloadedError) -> Answer:

@@ -1,0 +1,122 @@
+"""Where the parts of the service write what they see, and the page that shows it.
+
+Knows the catalogue of metrics; never sees a caller. What this costs a request: docs/log.md.
+"""
+
+from __future__ import annotations
+
+import platform
+from bisect import bisect_left
+from collections.abc import Iterator
+from pathlib import Path
+from typing import final
+
+from tamis import __version__
+from tamis.inference.classifier import Classifier
+from tamis.service.observing import catalogue
+from tamis.service.observing.catalogue import LAYOUT, METHODS, NO_ANSWER, OTHER, SECONDS, STATUSES, route_of
+from tamis.service.observing.exposition import exposition, head, sample
+from tamis.service.observing.families import Counter, Family, Gauge, Histogram, Merge
+from tamis.service.observing.processes import process_exposition
+from tamis.service.observing.slots import Slots, Snapshot
+
+_METHOD_PLACES = {method: place * len(STATUSES) for place, method in enumerate(METHODS)}
+_STATUS_PLACES = {int(status): place for place, status in enumerate(STATUSES) if status.isdecimal()}
+_STATUS_PLACES[0] = STATUSES.index(NO_ANSWER)
+_OTHER_METHOD, _OTHER_STATUS = _METHOD_PLACES[OTHER], STATUSES.index(OTHER)
+
+
+@final
+class Metrics:
+    """The numbers of this process, and the page with the totals of all that share `directory`.
+
+    Belongs to the event loop's thread: an addition that two threads make at once would be lost.
+    """
+
+    def __init__(self, classifier: Classifier, directory: Path | None = None):
+        self._classifier = classifier
+        self._slots = Slots(LAYOUT.size, LAYOUT.digest, directory)
+        self._values = self._slots.values
+        self._in_progress = catalogue.REQUESTS_IN_PROGRESS.first
+        self._codes = {code: catalogue.REFUSALS.slot(code) for code in catalogue.REFUSALS.labels["code"]}
+        self._routes: dict[str, tuple[int, int]] = {route: _slots_of(route) for route in catalogue.ROUTES}
+        self._duration_sum = len(SECONDS) + 1
+        self.read = self._histogram(catalogue.STAGE, "read")
+        self.queue = self._histogram(catalogue.STAGE, "queue")
+        self.score = self._histogram(catalogue.STAGE, "score")
+        self.store = self._histogram(catalogue.STAGE, "store")
+        self.batch_texts = self._histogram(catalogue.BATCH_TEXTS)
+        self.queue_texts = Gauge(self._values, catalogue.QUEUE_TEXTS.first)
+        self.queue_seconds = Gauge(self._values, catalogue.QUEUE_SECONDS.first)
+        self.memory_hits = Counter(self._values, catalogue.CACHE_HITS.slot("memory"))
+        self.store_hits = Counter(self._values, catalogue.CACHE_HITS.slot("store"))
+        self.misses = Counter(self._values, catalogue.CACHE_MISSES.first)
+        self._begin()
+
+    @property
+    def calls(self) -> memoryview[float]:
+        """Where a ResilientStore counts: accepted, written, spooled, dropped, and whether it is degraded."""
+        return self._values[catalogue.CALLS_ACCEPTED.first : catalogue.STORE_DEGRADED.first + 1]
+
+    def request_began(self) -> None:
+        """Count a request that is being answered."""
+        self._values[self._in_progress] += 1.0
+
+    def request_ended(self, path: str, method: str, status: int, seconds: float) -> None:
+        """Count a request that is over; status 0 says that it got no answer."""
+        values = self._values
+        values[self._in_progress] -= 1.0
+        count, duration = self._routes.get(path) or self._routes[route_of(path)]
+        count += _METHOD_PLACES.get(method, _OTHER_METHOD)
+        values[count + _STATUS_PLACES.get(status, _OTHER_STATUS)] += 1.0
+        values[duration + bisect_left(SECONDS, seconds)] += 1.0
+        values[duration + self._duration_sum] += seconds
+
+    def refused(self, code: str) -> None:
+        """Count a request that was answered with an error of this code."""
+        self._values[self._codes[code]] += 1.0
+
+    def page(self) -> bytes:
+        """Return the totals of all processes in Prometheus's text format."""
+        return "".join(f"{line}\n" for line in self._lines(self._slots.everyone())).encode()
+
+    def close(self) -> None:
+        """Leave the numbers to the process that comes next."""
+        self._slots.close()
+
+    def _begin(self) -> None:
+        """Forget what an earlier process in this place was doing when it ended; keep what it counted."""
+        for family in LAYOUT.families:
+            if family.merge is not Merge.SUM:
+                self._values[family.first] = 0.0
+        self._values[catalogue.WORKER_STARTS.first] += 1.0
+
+    def _histogram(self, family: Family, *labels: str) -> Histogram:
+        return Histogram(self._values, family.slot(*labels), family.bounds)
+
+    def _lines(self, snapshots: list[Snapshot]) -> Iterator[str]:
+        yield from exposition(LAYOUT.families, snapshots)
+        name, kind, meaning = catalogue.WORKERS
+        yield from head(name, kind, meaning)
+        yield sample(name, {}, sum(found.is_alive for found in snapshots))
+        name, kind, meaning = catalogue.MODEL_INFO
+        yield from head(name, kind, meaning)
+        yield sample(name, _model_labels(self._classifier), 1)
+        name, kind, meaning = catalogue.BUILD_INFO
+        yield from head(name, kind, meaning)
+        yield sample(name, {"version": __version__, "python_version": platform.python_version()}, 1)
+        yield from process_exposition(snapshots)
+
+
+def _slots_of(route: str) -> tuple[int, int]:
+    """Return the first slots of a route's requests and of their durations."""
+    return catalogue.REQUESTS.slot(route, METHODS[0], STATUSES[0]), catalogue.REQUEST_SECONDS.slot(route)
+
+
+def _model_labels(classifier: Classifier) -> dict[str, str]:
+    return {
+        "name": classifier.name,
+        "version": classifier.version,
+        "kind": classifier.manifest.kind if classifier.manifest else "mock",
+        "digest": classifier.identity,
+    }

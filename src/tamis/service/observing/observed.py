@@ -1,0 +1,118 @@
+"""Around the whole application: gives each request its id, counts and times it, logs what deserves a line.
+
+Knows ASGI, routes and statuses; never looks into a body or a query.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Awaitable
+from dataclasses import dataclass
+from time import perf_counter
+from typing import final
+
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from tamis.service.answers import ERROR_CODE
+from tamis.service.callers import CALLER
+from tamis.service.observing.catalogue import METHODS, OTHER, route_of
+from tamis.service.observing.logs import FIELDS
+from tamis.service.observing.metrics import Metrics
+from tamis.service.observing.request_ids import HEADER, REQUEST_ID, RequestIds
+
+_LINE_SECONDS = 1.0
+"""In a storm, one line in this time stands for all of its kind and says how many there were."""
+
+TRACE_ID = "tamis.trace_id"
+"""Where in an ASGI scope the id of the request's trace stands, if it has one."""
+
+_log = logging.getLogger(__name__)
+
+
+@final
+class ObservedApplication:
+    """Answers as `app` does, and sees to it that it is known."""
+
+    def __init__(self, app: ASGIApp, metrics: Metrics, *, slow_seconds: float, access_log: bool):
+        self._app, self._metrics = app, metrics
+        self._slow_seconds, self._access_log = slow_seconds, access_log
+        self._ids = RequestIds()
+        self._failures, self._slow = _Throttle(), _Throttle()
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one ASGI connection."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        began = perf_counter()
+        self._metrics.request_began()
+        request_id = scope[REQUEST_ID] = self._ids.of(scope["headers"])
+        status = 0
+
+        def observed_send(message: Message) -> Awaitable[None]:
+            if message["type"] == "http.response.start":
+                nonlocal status
+                status = message["status"]
+                message["headers"] = [*message["headers"], (HEADER, request_id)]
+            return send(message)
+
+        try:
+            await self._app(scope, receive, observed_send)
+        finally:
+            seconds = perf_counter() - began
+            self._metrics.request_ended(scope["path"], scope["method"], status, seconds)
+            if status >= 400 or seconds >= self._slow_seconds or self._access_log:
+                self._tell(scope, status, seconds)
+
+    def _tell(self, scope: Scope, status: int, seconds: float) -> None:
+        """Count an error, and log what is to be logged, in one line."""
+        if ERROR_CODE in scope:
+            self._metrics.refused(scope[ERROR_CODE])
+        if status >= 500:
+            level, event, throttle = logging.ERROR, "request failed", self._failures
+        elif seconds >= self._slow_seconds:
+            level, event, throttle = logging.WARNING, "slow request", self._slow
+        else:
+            level, event, throttle = logging.INFO, "request", _SILENCE
+        alike = 1 if self._access_log else throttle.count(perf_counter())
+        if alike:
+            _log.log(level, event, extra={FIELDS: _fields(scope, status, seconds, alike)})
+
+
+def _fields(scope: Scope, status: int, seconds: float, alike: int) -> dict[str, object]:
+    """Return what a line says of a request: its route and not its path, which may hold anything."""
+    fields: dict[str, object] = {
+        "request_id": scope[REQUEST_ID].decode("ascii"),
+        "method": scope["method"] if scope["method"] in METHODS else OTHER,
+        "route": route_of(scope["path"]),
+        "status": status,
+        "seconds": round(seconds, 6),
+    }
+    if CALLER in scope:
+        fields["caller"] = scope[CALLER].name
+    if ERROR_CODE in scope:
+        fields["code"] = scope[ERROR_CODE]
+    if TRACE_ID in scope:
+        fields["trace_id"] = scope[TRACE_ID]
+    if alike > 1:
+        fields["alike"] = alike
+    return fields
+
+
+@dataclass(slots=True)
+class _Throttle:
+    """Lets one line pass in a while and counts those that it stands for."""
+
+    quiet_until: float = float("-inf")
+    held_back: int = 0
+
+    def count(self, now: float) -> int:
+        """Return how many events the next line stands for, this one included; 0 is: write none."""
+        self.held_back += 1
+        if now < self.quiet_until:
+            return 0
+        self.quiet_until, alike, self.held_back = now + _LINE_SECONDS, self.held_back, 0
+        return alike
+
+
+_SILENCE = _Throttle(quiet_until=float("inf"))
