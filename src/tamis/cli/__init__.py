@@ -26,6 +26,7 @@ COMMANDS = {
     "serve": "Answer over HTTP.",
     "import-keras": "Bring over a model of three old Keras files.",
     "models": "List, show, promote or remove model versions.",
+    "keys": "Make, list or revoke API keys.",
 }
 
 
