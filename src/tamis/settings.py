@@ -55,6 +55,21 @@ def _seconds(first: float, last: float) -> Callable[[str], float]:
     return parse
 
 
+def _one_of(*words: str) -> Callable[[str], str]:
+    def parse(value: str) -> str:
+        if value not in words:
+            raise ValueError(f"must be {' or '.join(words)}")
+        return value
+
+    return parse
+
+
+def _base_url(value: str) -> str:
+    if value and not re.fullmatch(r"https?://[^\s/?#@]+(/[^\s?#@]*)?", value):
+        raise ValueError("must be an address such as http://127.0.0.1:4318")
+    return value
+
+
 def _proxies(value: str) -> str:
     """Check a list of addresses and networks; one that holds everybody would believe every caller."""
     for entry in filter(None, (entry.strip() for entry in value.split(","))):
@@ -166,6 +181,18 @@ class Settings:
     )
     min_read_bytes_per_second: int = _setting(
         1_000, "a client that leaves its answers waiting reads too slowly below this", _number(0, 1 << 30)
+    )
+    log_format: str = _setting(
+        "text", "how log lines look: text for people, json for programs", _one_of("text", "json")
+    )
+    access_log: bool = _setting(False, "write a log line for every request", _switch)
+    slow_seconds: float = _setting(
+        1.0, "a request that takes longer is logged, one in a second at most", _seconds(0, 3_600)
+    )
+    traces_endpoint: str = _setting(
+        "",
+        "send traces to an OpenTelemetry collector, such as http://127.0.0.1:4318; empty is none",
+        _base_url,
     )
 
     @property
