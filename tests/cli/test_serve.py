@@ -122,10 +122,7 @@ def test_serve_fails_with_one_line_when_the_port_is_taken(tmp_path: Path) -> Non
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         done = _run(tmp_path, "--mock", "--port", str(port))
-    assert done.returncode == 1
-    warning, line = done.stderr.splitlines()
-    assert "MOCK MODEL: every answer is made up" in warning
-    assert f"cannot listen on 127.0.0.1 port {port}: Address already in use" in line
+    _assert_one_line(done, f"cannot listen on 127.0.0.1 port {port}: Address already in use")
 
 
 def test_serve_fails_with_one_line_when_the_host_is_not_ours(tmp_path: Path) -> None:

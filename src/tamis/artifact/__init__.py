@@ -1,6 +1,13 @@
 """A trained model as a folder that needs nothing else to predict: `NAME/VERSION/`."""
 
-from tamis.artifact.load import Artifact, list_versions, open_artifact, remove_version, set_alias
+from tamis.artifact.load import (
+    Artifact,
+    find_version,
+    list_versions,
+    open_artifact,
+    remove_version,
+    set_alias,
+)
 from tamis.artifact.manifest import DataFacts, Manifest, OperatingPoint
 from tamis.artifact.save import reserve_version
 
@@ -9,6 +16,7 @@ __all__ = [
     "DataFacts",
     "Manifest",
     "OperatingPoint",
+    "find_version",
     "list_versions",
     "open_artifact",
     "remove_version",

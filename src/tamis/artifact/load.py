@@ -52,7 +52,7 @@ class Artifact:
 
 def open_artifact(reference: str | os.PathLike[str]) -> Artifact:
     """Find, verify and open a model; raises ArtifactError that says what is wrong with which file."""
-    path = _resolve(os.fspath(reference))
+    path = find_version(os.fspath(reference))
     try:
         data = _regular_file_bytes(path / MANIFEST_FILE, _MAX_MANIFEST_BYTES)
         manifest = parse_manifest(data)
@@ -84,7 +84,7 @@ def set_alias(reference: str, alias: str) -> Path:
 
 def remove_version(reference: str) -> Path:
     """Delete the version that `reference` names, unless an alias points at it; return the folder it was."""
-    path = _resolve(reference)
+    path = find_version(reference)
     pointing = list_versions(path.parent).get(int(path.name) if path.name.isdigit() else -1)
     if pointing is None:
         raise ArtifactError(f"{path} is no version of a model")
@@ -94,7 +94,7 @@ def remove_version(reference: str) -> Path:
     return path
 
 
-def _resolve(reference: str) -> Path:
+def find_version(reference: str) -> Path:
     """Return the folder of the version that `reference` names."""
     base, _, selector = reference.partition("@") if not Path(reference).exists() else (reference, "", "")
     folder = Path(base)

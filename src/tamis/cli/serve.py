@@ -10,14 +10,11 @@ import click
 from tamis.settings import Settings
 
 if TYPE_CHECKING:
-    import socket
-
-    import uvicorn
+    from starlette.types import ASGIApp
 
     from tamis.inference.classifier import Classifier
-
-_DRAIN_SECONDS = 10
-"""How long requests that are being answered may take after the signal to stop."""
+    from tamis.service.server.listening import Listeners
+    from tamis.service.server.systemd import Notifier
 
 
 @click.command(epilog="Example: tamis serve models/spam@champion --port 8080")
@@ -34,25 +31,104 @@ _DRAIN_SECONDS = 10
     "[env: TAMIS_STORE; default: a file tamis.db beside the model]",
 )
 @click.option(
+    "--workers",
+    type=click.IntRange(1, 256),
+    help=f"Processes that answer.  [env: TAMIS_WORKERS; default: {Settings.workers}]",
+)
+@click.option(
     "--mock", is_flag=True, help="Serve made-up answers without a model.  [env: TAMIS_MOCK_MODEL_CLASS]"
 )
-def command(model: str | None, host: str | None, port: int | None, store: str | None, mock: bool) -> None:
+@click.option("--worker-channel", type=int, hidden=True)  # how a parent starts its workers
+def command(model: str | None, mock: bool, worker_channel: int | None, **given: Any) -> None:
     """Answer over HTTP with MODEL: NAME, NAME@VERSION or NAME@ALIAS.
 
     Without MODEL the environment decides: TAMIS_MODEL_DIRECTORY and TAMIS_MODEL_VERSION.
     What can be set, by an environment variable or in a file .env: see .env.sample.
     """
     import logging
+    import os
+
+    from tamis.service.server.listening import allow_connections, listen
+    from tamis.service.server.systemd import Notifier
 
     logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
-    settings = _settings(model, host=host, port=port, store=store, mock_model_class=mock or None)
+    if worker_channel is not None:
+        _work(worker_channel)
+        return
+    settings = _settings(model, mock_model_class=mock or None, **given)
+    allow_connections(settings.max_connections)
+    listeners = listen(settings.host, settings.port, os.environ)
+    serve = _serve_alone if settings.workers == 1 else _supervise
+    serve(settings, listeners, Notifier(os.environ))
+
+
+def _serve_alone(settings: Settings, listeners: Listeners, notifier: Notifier) -> None:
+    from tamis.service.server.run import serve_alone
+
     classifier = _classifier(settings)
-    _prepare_store(settings)
-    server = _server(settings, classifier)
-    listener = _listen(settings.host, settings.port)
-    _stop_on_signals(server)
-    _show_start(settings, classifier, listener)
-    server.run(sockets=[listener])
+    serve_alone(
+        _app(settings, classifier),
+        settings,
+        listeners=listeners,
+        notifier=notifier,
+        on_start=lambda: _show_start(settings, _described(classifier), listeners.address),
+    )
+
+
+def _supervise(settings: Settings, listeners: Listeners, notifier: Notifier) -> None:
+    """Watch over the workers; this process itself loads no model and opens no store."""
+    import sys
+
+    from tamis.clock import SystemClock
+    from tamis.service.server import systemd
+    from tamis.service.server.channel import Assignment
+    from tamis.service.server.supervisor import Supervisor, WorkerError
+
+    def started(serves: str) -> None:
+        _show_start(settings, serves, listeners.address)
+        notifier.tell(systemd.READY)
+
+    assignment = Assignment(_pinned(settings), [listener.fileno() for listener in listeners.sockets])
+    command = [sys.executable, "-m", "tamis", "serve", "--worker-channel"]
+    supervisor = Supervisor(command, assignment, listeners=listeners, clock=SystemClock())
+    try:
+        supervisor.run(
+            on_start=started,
+            on_tick=lambda: notifier.tell(systemd.ALIVE),
+            on_stop=lambda: notifier.tell(systemd.STOPPING),
+        )
+    except WorkerError as failed:
+        if failed.is_told:
+            raise SystemExit(1) from None
+        raise
+
+
+def _work(channel_fd: int) -> None:
+    from tamis.service.server.channel import Channel
+    from tamis.service.server.run import serve_as_worker
+
+    channel = Channel(channel_fd)
+    assignment = channel.receive()
+    classifier = _classifier(assignment.settings)
+    app = _app(assignment.settings, classifier)
+    serve_as_worker(app, assignment, channel=channel, serves=_described(classifier))
+
+
+def _pinned(settings: Settings) -> Settings:
+    """Name the model's version, so that a worker that starts later serves the same one."""
+    from pathlib import Path
+
+    from tamis.artifact import find_version
+
+    if settings.mock_model_class:
+        return settings
+    version, folder = find_version(settings.model_reference), Path(settings.model_directory)
+    if folder.resolve() == version:
+        return settings
+    name = folder.name if folder.exists() else folder.name.partition("@")[0]
+    return dataclasses.replace(
+        settings, model_directory=str(folder.with_name(name)), model_version=version.name
+    )
 
 
 def _settings(model: str | None, **given: Any) -> Settings:
@@ -79,80 +155,37 @@ def _classifier(settings: Settings) -> Classifier:
     return Classifier.mock()
 
 
-def _prepare_store(settings: Settings) -> None:
-    """Make the store's tables, or fail with one clear line; later faults stop no prediction."""
+def _app(settings: Settings, classifier: Classifier) -> ASGIApp:
+    """Assemble the application; the store's tables are made first, or it fails with one clear line."""
     import asyncio
 
     from tamis.clock import SystemClock
-    from tamis.service.assembly import plain_store
+    from tamis.service.app import create_app
+    from tamis.service.assembly import plain_store, resilient_store
 
-    asyncio.run(plain_store(settings, SystemClock()).migrate())
-
-
-def _listen(host: str, port: int) -> socket.socket:
-    """Take the address before anything is announced, so that one that is taken is one clear line."""
-    import socket
-
-    from tamis.errors import SettingsError
-
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    try:
-        return socket.create_server((host, port), family=family, backlog=2048)
-    except (OSError, UnicodeError) as failed:
-        why = failed.strerror if isinstance(failed, OSError) else "not the name of a host"
-        raise SettingsError(
-            f"cannot listen on {host} port {port}: {why}; choose another with --host and --port "
-            "(TAMIS_HOST, TAMIS_PORT)"
-        ) from None
+    clock = SystemClock()
+    asyncio.run(plain_store(settings, clock).migrate())
+    return create_app(settings, classifier, store=resilient_store(settings, clock), clock=clock)
 
 
-def _show_start(settings: Settings, classifier: Classifier, listener: socket.socket) -> None:
+def _described(classifier: Classifier) -> str:
+    labels = classifier.labels
+    shown = ", ".join(labels) if len(labels) <= 8 else f"{len(labels)} labels"
+    return f"{classifier.name}@{classifier.version} ({shown})"
+
+
+def _show_start(settings: Settings, serves: str, address: str) -> None:
     from rich.console import Console
     from rich.text import Text
 
-    host, port = listener.getsockname()[:2]
-    address = f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
-    labels = classifier.labels
-    shown = ", ".join(labels) if len(labels) <= 8 else f"{len(labels)} labels"
+    workers = "1 process" if settings.workers == 1 else f"{settings.workers} processes and one that watches"
     console = Console(stderr=True, highlight=False)
     for name, value in [
-        ("Model", f"{classifier.name}@{classifier.version} ({shown})"),
+        ("Model", serves),
         ("Store", settings.store_url),
         ("Address", address),
-        ("Docs", f"{address}/docs"),
+        ("Docs", f"{address}/docs" if address.startswith("http") else "/docs"),
+        ("Workers", workers),
         ("Stop", "Ctrl+C"),
     ]:
         console.print(Text.assemble((f"{name:<9}", "bold"), value), soft_wrap=True)
-
-
-def _server(settings: Settings, classifier: Classifier) -> uvicorn.Server:
-    import uvicorn
-
-    from tamis.clock import SystemClock
-    from tamis.service.app import create_app
-    from tamis.service.assembly import resilient_store
-
-    clock = SystemClock()
-    return uvicorn.Server(
-        uvicorn.Config(
-            create_app(settings, classifier, store=resilient_store(settings, clock), clock=clock),
-            log_config=None,
-            log_level="warning",
-            access_log=False,
-            proxy_headers=False,
-            server_header=False,
-            ws="none",
-            timeout_graceful_shutdown=_DRAIN_SECONDS,
-        )
-    )
-
-
-def _stop_on_signals(server: uvicorn.Server) -> None:
-    """End with exit code 0: uvicorn, once stopped, raises the signal again for its earlier handler."""
-    import signal
-
-    def stop(*_: object) -> None:
-        server.should_exit = True
-
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, stop)

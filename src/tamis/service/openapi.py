@@ -14,7 +14,9 @@ from tamis import __version__
 from tamis.inference.classifier import Classifier
 from tamis.service import schemas
 from tamis.service.answers import STATUS_BY_CODE
+from tamis.service.call_log.document import LOG_BODIES, LOG_TAG, log_paths
 from tamis.service.classify import Classified
+from tamis.service.observing.route import metrics_paths
 from tamis.service.openapi_parts import Json, content, head, ref, responses
 from tamis.service.requests import Limits
 from tamis.service.routes import model_info, prediction_body
@@ -28,9 +30,11 @@ _BODIES = (
     schemas.ModelInfo,
     schemas.Health,
     schemas.ErrorBody,
+    *LOG_BODIES,
 )
 _TAGS = [
     {"name": "classification", "description": "Classify texts."},
+    LOG_TAG,
     {"name": "info", "description": "What is served, and to whom."},
     {"name": "health", "description": "For load balancers and orchestrators."},
 ]
@@ -46,7 +50,7 @@ def openapi_document(classifier: Classifier, *, api_name: str, limits: Limits) -
             "description": f"Classifies texts as {_listed(classifier.labels)}.",
         },
         "tags": _TAGS,
-        "paths": {**_prediction_paths(classifier, limits), **_info_paths(classifier)},
+        "paths": {**_prediction_paths(classifier, limits), **_info_paths(classifier), **log_paths()},
         "components": {"schemas": _components(classifier.labels, limits)},
     }
 
@@ -69,7 +73,7 @@ def _components(labels: Sequence[str], limits: Limits) -> Json:
     prediction["properties"]["decision"] |= label
     components["Top"]["properties"]["label"] |= label
     components["ErrorDetail"]["properties"]["code"]["enum"] = list(STATUS_BY_CODE)
-    components["Health"]["properties"]["status"]["enum"] = ["live", "ready", "degraded"]
+    components["Health"]["properties"]["status"]["enum"] = ["live", "ready", "degraded", "stopping"]
     single["properties"]["text"]["maxLength"] = limits.max_text_chars
     many["properties"]["texts"]["maxItems"] = limits.max_texts
     many["properties"]["texts"]["items"]["maxLength"] = limits.max_text_chars
@@ -122,10 +126,15 @@ def _info_paths(classifier: Classifier) -> Json:
             schemas.Health("ready", loaded),
         ),
     ]
-    return {
+    paths: Json = {
         path: {"get": {**head(tag, operation, summary), "responses": responses(ref(schema), example, ())}}
         for path, tag, operation, summary, schema, example in described
     }
+    paths["/health/ready"]["get"]["responses"]["503"] = {
+        "description": "The service is about to stop.",
+        **content(ref("Health"), schemas.Health("stopping", "the service has been told to stop")),
+    }
+    return paths
 
 
 def _parameters(limits: Limits) -> list[Json]:

@@ -15,6 +15,7 @@ from tamis.service.rate_limit import RateLimiter
 from tamis.service.requests import RequestReader
 from tamis.service.routing import Handler
 from tamis.service.schemas import Health, ModelInfo, PredictionBody, ServiceInfo, SingleQuery, Top
+from tamis.service.server import DRAINING
 from tamis.storage import ResilientStore
 
 _NO_HEADERS: Headers = []
@@ -103,6 +104,8 @@ class InfoRoutes:
 
     async def ready(self, scope: Scope, receive: Receive) -> ASGIApp:
         """Answer `GET /health/ready`: without its store the service goes on, so that is 200 too."""
+        if scope.get("state", {}).get(DRAINING):
+            return json_answer(Health("stopping", "the service has been told to stop"), status=503)
         loaded = f"model {self._classifier.name}@{self._classifier.version} is loaded"
         if self._store.is_degraded:
             why = "the store fails" if self._store.fault else "the store works again"

@@ -1,0 +1,7 @@
+"""Processes and connections: what stands between the network and the application.
+
+Knows sockets, signals and uvicorn; knows no route, no model and no store.
+"""
+
+DRAINING = "tamis.draining"
+"""Stands in the ASGI scope's `state` once the service has been told to stop: it is no longer ready."""

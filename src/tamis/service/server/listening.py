@@ -1,0 +1,107 @@
+"""The sockets that a service listens on: its own, or those that systemd holds open for it."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import resource
+import socket
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from tamis.errors import SettingsError
+
+_BACKLOG = 2_048
+_OTHER_FILES = 200
+_FIRST_FD = 3
+_SO_ATTACH_FILTER = 26
+_DROP_ALL = bytes([6, 0, 0, 0, 0, 0, 0, 0])
+"""One instruction of the classic packet filter: return 0, that is, keep nothing of the packet."""
+
+
+@dataclass(frozen=True)
+class Listeners:
+    """Listening sockets; those that were given to us go on listening after we have left."""
+
+    sockets: Sequence[socket.socket]
+    are_given: bool
+
+    @property
+    def address(self) -> str:
+        """Where the service is found, as a person would type it."""
+        return _shown(self.sockets[0])
+
+    def refuse_new(self) -> None:
+        """Let no new connection in, but keep those that wait to be accepted; call it before closing.
+
+        Closing a listening socket resets every connection that waits in its queue, with the requests
+        that are already in them. A client that is turned away here has sent nothing yet.
+        """
+        if self.are_given or sys.platform != "linux":
+            return
+        for listener in self.sockets:
+            _drop_packets(listener)
+
+
+def listen(host: str, port: int, environ: Mapping[str, str]) -> Listeners:
+    """Take over the sockets of systemd's socket activation, or else bind the address.
+
+    Raises SettingsError where the address cannot be had.
+    """
+    given = _given(environ)
+    return Listeners(given, are_given=True) if given else Listeners([_bind(host, port)], are_given=False)
+
+
+def allow_connections(count: int) -> None:
+    """Let this process, and those it starts, open that many connections, as far as the machine allows."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    needed = count + _OTHER_FILES
+    if soft != resource.RLIM_INFINITY and soft < needed:
+        allowed = needed if hard == resource.RLIM_INFINITY else min(needed, hard)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (allowed, hard))
+
+
+def _given(environ: Mapping[str, str]) -> list[socket.socket]:
+    """Return what systemd passed to this very process; see sd_listen_fds(3)."""
+    if environ.get("LISTEN_PID") != str(os.getpid()):
+        return []
+    count = environ.get("LISTEN_FDS", "")
+    if not (count.isascii() and count.isdigit()):
+        raise SettingsError(f"LISTEN_FDS must be a number of sockets, not {count!r}")
+    try:
+        return [socket.socket(fileno=fd) for fd in range(_FIRST_FD, _FIRST_FD + int(count))]
+    except OSError as failed:
+        raise SettingsError(f"LISTEN_FDS names what is no socket: {failed.strerror}") from None
+
+
+def _bind(host: str, port: int) -> socket.socket:
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    try:
+        return socket.create_server((host, port), family=family, backlog=_BACKLOG)
+    except (OSError, UnicodeError) as failed:
+        why = failed.strerror if isinstance(failed, OSError) else "not the name of a host"
+        raise SettingsError(
+            f"cannot listen on {host} port {port}: {why}; choose another with --host and --port "
+            "(TAMIS_HOST, TAMIS_PORT)"
+        ) from None
+
+
+def _drop_packets(listener: socket.socket) -> None:
+    program = ctypes.create_string_buffer(_DROP_ALL)
+    pointer = ctypes.addressof(program)
+    described = ctypes.string_at(ctypes.byref(_Program(1, pointer)), ctypes.sizeof(_Program))
+    listener.setsockopt(socket.SOL_SOCKET, _SO_ATTACH_FILTER, described)
+
+
+class _Program(ctypes.Structure):
+    """Linux's struct sock_fprog."""
+
+    _fields_ = (("length", ctypes.c_ushort), ("instructions", ctypes.c_void_p))
+
+
+def _shown(listener: socket.socket) -> str:
+    if listener.family == socket.AF_UNIX:
+        return f"unix:{listener.getsockname()}"
+    host, port = listener.getsockname()[:2]
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
