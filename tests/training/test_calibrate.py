@@ -9,7 +9,12 @@ from hypothesis import strategies as st
 
 from tamis.models.base import softmax
 from tamis.training import metrics
-from tamis.training.calibrate import choose_operating_point, default_positive, fit_calibration
+from tamis.training.calibrate import (
+    choose_calibration,
+    choose_operating_point,
+    default_positive,
+    fit_calibration,
+)
 
 
 def rows(n: int, n_classes: int, *, scale: float, seed: int = 1) -> tuple[np.ndarray, list[str]]:
@@ -40,6 +45,39 @@ def test_calibration_stays_finite_when_classes_are_separable():
     logits = np.array([[3.0, -3.0]] * 20 + [[-3.0, 3.0]] * 20)
     probabilities = fit_calibration(logits, ["a"] * 20 + ["b"] * 20)(logits)
     assert 0.9 < probabilities[0, 0] < 0.999
+
+
+def alone(n: int) -> list[str]:
+    return [str(i) for i in range(n)]
+
+
+def test_a_calibration_that_helps_is_kept_with_its_errors_before_and_after():
+    logits, labels = rows(2000, 2, scale=4.0)
+    chosen = choose_calibration(logits, labels, alone(2000), seed=1)
+    assert chosen.kept
+    assert chosen.calibration.scale == pytest.approx(0.25, rel=0.2)
+    assert chosen.calibration_error_after < chosen.calibration_error_before
+    assert chosen.log_loss_after < chosen.log_loss_before
+    assert chosen.described()["log_loss"] == [chosen.log_loss_before, chosen.log_loss_after]
+
+
+def test_a_calibration_that_does_not_help_is_rolled_back():
+    """These logits are honest already; a fit on a few of them can only add noise."""
+    rolled_back = 0
+    for seed in range(20):
+        logits, labels = rows(150, 2, scale=1.0, seed=seed)
+        chosen = choose_calibration(logits, labels, alone(150), seed=1)
+        if not chosen.kept:
+            rolled_back += 1
+            assert np.array_equal(chosen.calibration(logits), softmax(logits))
+    assert rolled_back >= 15
+
+
+def test_no_calibration_is_fitted_when_there_are_too_few_groups_to_tell():
+    logits, labels = rows(200, 2, scale=5.0)
+    chosen = choose_calibration(logits, labels, ["one", "two"] * 100, seed=1)
+    assert (chosen.kept, chosen.calibration.scale) == (False, 1.0)
+    assert chosen.log_loss_after == chosen.log_loss_before
 
 
 def test_calibration_keeps_the_order_of_scores():

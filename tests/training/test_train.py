@@ -12,7 +12,7 @@ from tamis.artifact import open_artifact
 from tamis.errors import ArtifactError, DataError, TamisError, TrainingError
 from tamis.training.crossval import out_of_fold, out_of_fold_logits
 from tamis.training.prepare import PrepareSettings, prepare_file
-from tamis.training.train import TrainSettings
+from tamis.training.learn import TrainSettings
 from tests.samples import messages, write_csv
 
 

@@ -54,7 +54,8 @@ def command(
     """Train a model on DATA.csv, or on a folder made by `tamis prepare`, and save it as the next version."""
     try:
         from tamis.models import preset
-        from tamis.training.train import TrainSettings, train
+        from tamis.training.learn import TrainSettings
+        from tamis.training.train import train
     except ModuleNotFoundError as missing:
         from tamis.cli.options import missing_extra
 

@@ -37,7 +37,7 @@ class Scorer(ABC):
         """Return [texts, classes] probabilities, rows summing to 1; the same alone or in a batch."""
 
     def explain(self, text: str, label: str, column: int) -> Explanation:
-        """Say where the logit of `label`, in `column`, comes from: by occlusion unless a scorer knows better."""
+        """Say where the logit of `label`, in `column`, comes from; by occlusion unless overridden."""
         return explain_by_occlusion(self.score, text, label, column)
 
 

@@ -10,15 +10,22 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 from scipy.optimize import minimize
 
 from tamis.artifact import OperatingPoint
+from tamis.data.split import grouped_parts
+from tamis.errors import DataError
 from tamis.models.base import Calibration, Logits, softmax
+from tamis.training import metrics
 
 Probabilities = npt.NDArray[np.float64]
+
+_FOLDS = 5
 
 
 def fit_calibration(logits: Logits, labels: Sequence[str]) -> Calibration:
@@ -36,6 +43,73 @@ def fit_calibration(logits: Logits, labels: Sequence[str]) -> Calibration:
     bounds = [(1e-6, 1e6), *[(-50.0, 50.0)] * len(classes)]
     found = minimize(loss_and_gradient, start, jac=True, method="L-BFGS-B", bounds=bounds).x
     return Calibration(float(found[0]), tuple((found[1:] - found[1:].mean()).tolist()))
+
+
+@dataclass(frozen=True, slots=True)
+class ChosenCalibration:
+    """A calibration, and whether it was worth it: cross-validated errors without it and with it.
+
+    `kept` is False where it did not lower both errors, or where there were too few texts to tell:
+    then `calibration` is the identity, and probabilities are the softmax of the model's own logits.
+    """
+
+    calibration: Calibration
+    kept: bool
+    calibration_error_before: float
+    calibration_error_after: float
+    log_loss_before: float
+    log_loss_after: float
+
+    def described(self) -> dict[str, Any]:
+        """Return what the manifest says about it."""
+        return {
+            "scale": self.calibration.scale,
+            "bias": list(self.calibration.bias),
+            "kept": self.kept,
+            "calibration_error": [self.calibration_error_before, self.calibration_error_after],
+            "log_loss": [self.log_loss_before, self.log_loss_after],
+        }
+
+
+def choose_calibration(
+    logits: Logits, labels: Sequence[str], groups: Sequence[str], *, seed: int
+) -> ChosenCalibration:
+    """Fit a calibration and roll it back where it does not help on texts that it was not fitted on."""
+    n_classes = logits.shape[1]
+    plain = softmax(logits)
+    fitted = _cross_fitted(logits, labels, groups, seed)
+    before = _errors(plain, labels)
+    after = before if fitted is None else _errors(fitted, labels)
+    kept = after[0] < before[0] and after[1] < before[1]
+    identity = Calibration(1.0, (0.0,) * n_classes)
+    calibration = fit_calibration(logits, labels) if kept else identity
+    return ChosenCalibration(calibration, kept, before[0], after[0], before[1], after[1])
+
+
+def _cross_fitted(
+    logits: Logits, labels: Sequence[str], groups: Sequence[str], seed: int
+) -> Probabilities | None:
+    """Return probabilities by calibrations fitted on other groups; None where there are too few."""
+    try:
+        part_of = grouped_parts(groups, labels, [1 / _FOLDS] * _FOLDS, seed)
+    except DataError:
+        return None
+    probabilities, names = np.zeros_like(logits), np.asarray(labels)
+    for part in range(_FOLDS):
+        inside, others = part_of == part, part_of != part
+        if np.unique(names[others]).size < logits.shape[1]:
+            return None
+        probabilities[inside] = fit_calibration(logits[others], names[others].tolist())(logits[inside])
+    return probabilities
+
+
+def _errors(probabilities: Probabilities, labels: Sequence[str]) -> tuple[float, float]:
+    """Return calibration error and log loss."""
+    true = np.searchsorted(sorted(set(labels)), labels)
+    ones = np.ones((1, len(labels)))
+    correct, top = probabilities.argmax(axis=1) == true, probabilities.max(axis=1)
+    error = metrics.calibration_error(ones, correct, top)[0]
+    return float(error), float(metrics.log_loss(ones, probabilities[np.arange(true.size), true])[0])
 
 
 def default_positive(labels: Sequence[str]) -> str:
