@@ -118,6 +118,9 @@ class Settings:
     store_full_durability: bool = _setting(
         False, "wait for the disk at every commit: survives loss of power, not only of the process", _switch
     )
+    log_retention_days: int = _setting(
+        0, "days after which a logged call is deleted; 0 keeps the log for ever", _number(0, 36_500)
+    )
     cache_seconds: int = _setting(
         30 * 86_400, "how long an answer is remembered", _number(1, 10 * 365 * 86_400)
     )

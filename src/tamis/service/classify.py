@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Coroutine, Iterable, Sequence
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Any, final
 
 from tamis.clock import Clock
@@ -76,6 +77,10 @@ class Classification:
         self._arrived: list[_Call] = []
         self._computing: dict[bytes, _Source] = {}
         self._tasks: set[asyncio.Task[None]] = set()
+
+    def this_hour(self) -> datetime:
+        """Return the UTC hour in which a call is logged now, also after the clock stepped back."""
+        return self._ids.this_hour()
 
     def classify(
         self, texts: Sequence[str], *, caller: str, skip_cache: bool = False

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from datetime import UTC, datetime, timedelta
 
@@ -17,14 +18,29 @@ _logger = logging.getLogger(__name__)
 
 
 class Retention:
-    """Deletes calls older than `days`, a little every ten minutes; several workers may do so at once."""
+    """Deletes calls older than `days`, a little every ten minutes; 0 keeps them for ever.
+
+    Several workers may do so at once: each deletes what the others have not.
+    """
 
     def __init__(self, store: Store, clock: Clock, *, days: int):
         self._store, self._clock, self._days = store, clock, days
         self._steady = SteadySeconds(clock)  # a wall clock that is set forward deletes nothing early
+        self._task: asyncio.Task[None] | None = None
 
-    async def run(self) -> None:
-        """Go on until cancelled."""
+    def start(self) -> None:
+        """Begin, if calls are not kept for ever."""
+        if self._days > 0:
+            self._task = asyncio.create_task(self._run())
+
+    async def stop(self) -> None:
+        """Leave the rest to the next time; what is being deleted now is deleted."""
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.wait([self._task])
+            self._task = None
+
+    async def _run(self) -> None:
         while True:
             await self._step()
             await self._clock.sleep(STEP_SECONDS)
