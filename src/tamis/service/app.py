@@ -15,12 +15,14 @@ from tamis.inference.classifier import Classifier
 from tamis.service.admission import callers, rate_limiter
 from tamis.service.answer_cache import AnswerCache
 from tamis.service.answers import json_answer
+from tamis.service.call_log.routes import LogRoutes, log_handlers
 from tamis.service.classify import Classification
 from tamis.service.docs import docs_handlers
 from tamis.service.openapi import openapi_document
 from tamis.service.openapi_access import add_keys, add_limits
 from tamis.service.rate_limit import RateLimiter
 from tamis.service.requests import Limits, RequestReader
+from tamis.service.retention import Retention
 from tamis.service.routes import InfoRoutes, PredictionRoutes, info_handlers, prediction_handlers
 from tamis.service.routing import Application, Handler
 from tamis.settings import Settings
@@ -47,25 +49,33 @@ def create_app(
         add_keys(document)
     if limiter is not None:
         add_limits(document)
+    retention = Retention(store, clock, days=settings.log_retention_days)
     return Application(
         {
             **prediction_handlers(predictions),
             **info_handlers(info),
+            **log_handlers(LogRoutes(store, classification.this_hour)),
             "/openapi.json": {"GET": _always(document)},
             **{path: {"GET": handler} for path, handler in docs_handlers().items()},
         },
         callers(settings, clock),
-        _lifespan(store, classification, batcher, limiter),
+        _lifespan(store, classification, batcher, limiter, retention),
     )
 
 
 def _lifespan(
-    store: ResilientStore, classification: Classification, batcher: Batcher, limiter: RateLimiter | None
+    store: ResilientStore,
+    classification: Classification,
+    batcher: Batcher,
+    limiter: RateLimiter | None,
+    retention: Retention,
 ) -> Lifespan[Router]:
     @asynccontextmanager
     async def lifespan(_: Router) -> AsyncIterator[None]:
         await store.open()
+        retention.start()
         yield
+        await retention.stop()
         await classification.finish()
         await batcher.close()
         await store.close()
