@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
+from pathlib import Path
 
 from starlette.routing import Router
 from starlette.types import ASGIApp, Lifespan, Receive, Scope
@@ -18,6 +19,9 @@ from tamis.service.answers import json_answer
 from tamis.service.call_log.routes import LogRoutes, log_handlers
 from tamis.service.classify import Classification
 from tamis.service.docs import docs_handlers
+from tamis.service.observing.around import observed
+from tamis.service.observing.metrics import Metrics
+from tamis.service.observing.route import metrics_handlers
 from tamis.service.openapi import openapi_document
 from tamis.service.openapi_access import add_keys, add_limits
 from tamis.service.rate_limit import RateLimiter
@@ -30,10 +34,20 @@ from tamis.storage import ResilientStore
 
 
 def create_app(
-    settings: Settings, classifier: Classifier, *, store: ResilientStore, clock: Clock | None = None
+    settings: Settings,
+    classifier: Classifier,
+    *,
+    store: ResilientStore,
+    clock: Clock | None = None,
+    metrics_directory: Path | None = None,
 ) -> ASGIApp:
-    """Return the ASGI application that serves `classifier`; its lifespan opens and closes `store`."""
+    """Return the ASGI application that serves `classifier`; its lifespan opens and closes `store`.
+
+    Processes with the same `metrics_directory` show the metrics of all of them.
+    """
     clock = clock or SystemClock()
+    metrics = Metrics(classifier, metrics_directory)
+    store.count_in(metrics.calls)
     limits = Limits(settings.max_body_bytes, settings.max_text_chars, settings.max_texts)
     batcher = Batcher(classifier, clock, max_queue_seconds=settings.max_queue_seconds)
     cache = AnswerCache(classifier, store, clock, memory_rows=settings.cache_memory_rows)
@@ -50,17 +64,19 @@ def create_app(
     if limiter is not None:
         add_limits(document)
     retention = Retention(store, clock, days=settings.log_retention_days)
-    return Application(
+    app = Application(
         {
             **prediction_handlers(predictions),
             **info_handlers(info),
             **log_handlers(LogRoutes(store, classification.this_hour)),
+            **metrics_handlers(metrics),
             "/openapi.json": {"GET": _always(document)},
             **{path: {"GET": handler} for path, handler in docs_handlers().items()},
         },
         callers(settings, clock),
         _lifespan(store, classification, batcher, limiter, retention),
     )
+    return observed(app, metrics, settings)
 
 
 def _lifespan(

@@ -50,7 +50,12 @@ def openapi_document(classifier: Classifier, *, api_name: str, limits: Limits) -
             "description": f"Classifies texts as {_listed(classifier.labels)}.",
         },
         "tags": _TAGS,
-        "paths": {**_prediction_paths(classifier, limits), **_info_paths(classifier), **log_paths()},
+        "paths": {
+            **_prediction_paths(classifier, limits),
+            **_info_paths(classifier),
+            **log_paths(),
+            **metrics_paths(),
+        },
         "components": {"schemas": _components(classifier.labels, limits)},
     }
 

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
-from typing import final
+from typing import Protocol, final
 
 from tamis.clock import Clock
 from tamis.errors import StoreError
@@ -32,7 +32,20 @@ from tamis.storage.spool import Spool
 RETRY_SECONDS = 1.0
 _DRAIN_ROWS = 500
 
+COUNTED = ("accepted", "written", "spooled", "dropped", "degraded")
+"""What a ResilientStore counts, in the order of `Numbers`: calls, and 1 while it is degraded."""
+
+_ACCEPTED, _WRITTEN, _SPOOLED, _DROPPED, _DEGRADED = range(len(COUNTED))
+
 _logger = logging.getLogger(__name__)
+
+
+class Numbers(Protocol):
+    """Where numbers are kept: a list, or memory that other processes see."""
+
+    def __getitem__(self, place: int, /) -> float: ...
+
+    def __setitem__(self, place: int, number: float, /) -> None: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +82,7 @@ class ResilientStore(Store):
     ):
         self._inner, self._spool, self._clock = inner, spool, clock
         self._retry_seconds, self._may_start_without = retry_seconds, may_start_without
-        self._accepted = self._written = self._dropped = 0
+        self._numbers: Numbers = [0.0] * len(COUNTED)
         self._fault: str | None = None
         self._secret = os.urandom(KEY_BYTES)  # until the store's own is known
         self._healing: asyncio.Task[None] | None = None
@@ -80,7 +93,17 @@ class ResilientStore(Store):
     @property
     def counters(self) -> Counters:
         """Where the calls are now."""
-        return Counters(self._accepted, self._written, len(self._spool), self._dropped)
+        numbers = self._numbers
+        return Counters(
+            int(numbers[_ACCEPTED]), int(numbers[_WRITTEN]), len(self._spool), int(numbers[_DROPPED])
+        )
+
+    def count_in(self, numbers: Numbers) -> None:
+        """Count in `numbers`, in the order of `COUNTED`, on top of what stands there; call it before `open`.
+
+        There others can see them, and the next process finds them.
+        """
+        self._numbers = numbers
 
     @property
     def fault(self) -> str | None:
@@ -102,8 +125,7 @@ class ResilientStore(Store):
         """Open the spool and the store, and begin to watch over both."""
         await self.close()
         await self._spool.open()
-        # with what an earlier process accepted and could not send
-        self._accepted = self._written + self._dropped + len(self._spool)
+        self._count_found()
         try:
             await self._inner.open()
         except StoreError as failed:
@@ -168,8 +190,8 @@ class ResilientStore(Store):
                 self._start_putting(calls)
                 raise
             else:
-                self._accepted += len(calls)
-                self._written += len(calls)
+                self._numbers[_ACCEPTED] += len(calls)
+                self._numbers[_WRITTEN] += len(calls)
                 return
         check_calls(calls)
         await asyncio.shield(self._start_putting(calls))
@@ -196,7 +218,20 @@ class ResilientStore(Store):
         if self._fault is None:
             _logger.error("the store fails, predictions go on: %s", error)
         self._fault = str(error)
+        self._note_state()
         self._has_work.set()
+
+    def _count_found(self) -> None:
+        """Accept what an earlier process left in the spool, and count as dropped what it left nowhere."""
+        numbers, found = self._numbers, len(self._spool)
+        lost = numbers[_ACCEPTED] - numbers[_WRITTEN] - numbers[_DROPPED] - found
+        numbers[_DROPPED] += max(0.0, lost)
+        numbers[_ACCEPTED] = numbers[_WRITTEN] + numbers[_DROPPED] + found
+        self._note_state()
+
+    def _note_state(self) -> None:
+        self._numbers[_SPOOLED] = len(self._spool)
+        self._numbers[_DEGRADED] = self.is_degraded
 
     def _start_putting(self, calls: Sequence[CallRecord]) -> asyncio.Task[None]:
         """Put calls into the spool in a task of its own, that no caller's leaving interrupts."""
@@ -211,8 +246,9 @@ class ResilientStore(Store):
         except StoreError as failed:
             _logger.error("the spool fails: %s", failed)
             taken = 0
-        self._accepted += len(calls)
-        self._dropped += len(calls) - taken
+        self._numbers[_ACCEPTED] += len(calls)
+        self._numbers[_DROPPED] += len(calls) - taken
+        self._note_state()
         self._has_work.set()
 
     async def _heal(self) -> None:
@@ -236,6 +272,7 @@ class ResilientStore(Store):
             all_sent = await self._send_some()
             if self._fault is not None:  # only now, when calls can be written, are more let through
                 self._fault = None
+                self._note_state()
                 _logger.info("the store works again; %d calls still wait", len(self._spool))
             while all_sent and len(self._spool) > 0:
                 all_sent = await self._send_some()
@@ -261,5 +298,6 @@ class ResilientStore(Store):
         except StoreError as failed:  # they will be sent once more, which is harmless
             _logger.error("the spool cannot be emptied: %s", failed)
             return False
-        self._written += len(calls)
+        self._numbers[_WRITTEN] += len(calls)
+        self._note_state()
         return True

@@ -23,6 +23,8 @@ from tamis.service.observing.request_ids import HEADER, REQUEST_ID, RequestIds
 _LINE_SECONDS = 1.0
 """In a storm, one line in this time stands for all of its kind and says how many there were."""
 
+_LIFESPAN_EVENTS = {"lifespan.startup.complete": "started", "lifespan.shutdown.complete": "stopped"}
+
 TRACE_ID = "tamis.trace_id"
 """Where in an ASGI scope the id of the request's trace stands, if it has one."""
 
@@ -42,7 +44,7 @@ class ObservedApplication:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one ASGI connection."""
         if scope["type"] != "http":
-            await self._app(scope, receive, send)
+            await self._app(scope, receive, _telling(send))
             return
         began = perf_counter()
         self._metrics.request_began()
@@ -77,6 +79,17 @@ class ObservedApplication:
         alike = 1 if self._access_log else throttle.count(perf_counter())
         if alike:
             _log.log(level, event, extra={FIELDS: _fields(scope, status, seconds, alike)})
+
+
+def _telling(send: Send) -> Send:
+    """Log when the application has started and when it has stopped."""
+
+    def telling_send(message: Message) -> Awaitable[None]:
+        if message["type"] in _LIFESPAN_EVENTS:
+            _log.info(_LIFESPAN_EVENTS[message["type"]])
+        return send(message)
+
+    return telling_send
 
 
 def _fields(scope: Scope, status: int, seconds: float, alike: int) -> dict[str, object]:
