@@ -9,11 +9,11 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from math import ceil
-from typing import final
+from typing import NamedTuple, final
 
 from tamis.clock import Clock
 from tamis.errors import OverloadedError
@@ -31,6 +31,21 @@ Outcome = Prediction | Exception
 """What became of one text."""
 
 
+class BatchReport(NamedTuple):
+    """What a batch was like, and what still waits after it."""
+
+    texts: int
+    queue_seconds: float
+    """How long the text that had waited longest had waited."""
+    score_seconds: float
+    waiting_texts: int
+    waiting_seconds: float
+
+
+def no_report(report: BatchReport) -> None:
+    """Tell nobody."""
+
+
 @dataclass(slots=True, eq=False)
 class _Job:
     """Texts that came together, and the future of whoever waits for them."""
@@ -38,6 +53,7 @@ class _Job:
     texts: Sequence[str]
     future: asyncio.Future[list[Outcome]]
     outcomes: list[Outcome]
+    arrived: float
     taken: int = 0
 
     def take(self, room_texts: int, room_chars: int) -> Sequence[str]:
@@ -65,8 +81,16 @@ class Batcher:
     far as the speed of the last batches tells, is refused at once.
     """
 
-    def __init__(self, classifier: Classifier, clock: Clock, *, max_queue_seconds: float):
+    def __init__(
+        self,
+        classifier: Classifier,
+        clock: Clock,
+        *,
+        max_queue_seconds: float,
+        report: Callable[[BatchReport], None] = no_report,
+    ):
         self._classifier, self._clock, self._max_queue_seconds = classifier, clock, max_queue_seconds
+        self._report = report
         self._jobs: deque[_Job] = deque()
         self._waiting_texts = 0
         self._is_running = False
@@ -95,7 +119,7 @@ class Batcher:
         if seconds > self._max_queue_seconds:
             raise OverloadedError(ceil(seconds))
         loop = asyncio.get_running_loop()
-        job = _Job(texts, loop.create_future(), [])
+        job = _Job(texts, loop.create_future(), [], self._clock.monotonic())
         if not texts:
             job.future.set_result(job.outcomes)
             return job.future
@@ -166,6 +190,15 @@ class Batcher:
         for job, texts in batch:
             job.add(outcomes[start : start + len(texts)])
             start += len(texts)
+        self._report(
+            BatchReport(
+                len(outcomes),
+                self._batch_began - min(job.arrived for job, _ in batch),
+                self._clock.monotonic() - self._batch_began,
+                self._waiting_texts,
+                self.waiting_seconds,
+            )
+        )
 
 
 def _outcomes(classifier: Classifier, texts: Sequence[str]) -> list[Outcome]:

@@ -6,7 +6,7 @@ Knows keys, scores and the store; does not know how a new answer is found.
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import final
 
 from tamis.clock import Clock
@@ -18,12 +18,26 @@ _MEMORY_SECONDS = 60.0
 """What expires in the store, or is deleted there, is gone from memory this much later at most."""
 
 
+def no_count(from_memory: int, from_store: int, unknown: int) -> None:
+    """Count nothing."""
+
+
 @final
 class AnswerCache:
     """The answers of one model; another model's have other keys and are never found."""
 
-    def __init__(self, classifier: Classifier, store: Store, clock: Clock, *, memory_rows: int):
+    def __init__(
+        self,
+        classifier: Classifier,
+        store: Store,
+        clock: Clock,
+        *,
+        memory_rows: int,
+        count: Callable[[int, int, int], None] = no_count,
+    ):
+        """Take, among others, who is to `count` the answers from memory, from the store and from nowhere."""
         self._classifier, self._store, self._clock = classifier, store, clock
+        self._count = count
         self._memory_rows = memory_rows
         self._memory: OrderedDict[bytes, tuple[Prediction, float]] = OrderedDict()
         self._secret = b""
@@ -46,12 +60,14 @@ class AnswerCache:
             else:
                 known[key] = kept[0]
                 self._memory.move_to_end(key)
+        in_memory = len(known)
         if unknown:
             for key, scores in zip(unknown, await self._store.get_many(unknown), strict=True):
                 prediction = None if scores is None else self._classifier.restored(scores)
                 if prediction is not None:
                     known[key] = prediction
                     self.remember(key, prediction)
+        self._count(in_memory, len(known) - in_memory, len(keys) - len(known))
         return known
 
     def remember(self, key: bytes, prediction: Prediction) -> None:

@@ -49,12 +49,21 @@ def create_app(
     metrics = Metrics(classifier, metrics_directory)
     store.count_in(metrics.calls)
     limits = Limits(settings.max_body_bytes, settings.max_text_chars, settings.max_texts)
-    batcher = Batcher(classifier, clock, max_queue_seconds=settings.max_queue_seconds)
-    cache = AnswerCache(classifier, store, clock, memory_rows=settings.cache_memory_rows)
-    classification = Classification(classifier, store, clock, batcher=batcher, cache=cache)
+    batcher = Batcher(
+        classifier, clock, max_queue_seconds=settings.max_queue_seconds, report=metrics.batch_ended
+    )
+    cache = AnswerCache(
+        classifier, store, clock, memory_rows=settings.cache_memory_rows, count=metrics.looked_up
+    )
+    classification = Classification(
+        classifier, store, clock, batcher=batcher, cache=cache, observe_commit=metrics.store.observe
+    )
     limiter = rate_limiter(settings, clock)
     predictions = PredictionRoutes(
-        classification, RequestReader(limits), limiter=limiter, model_version=classifier.version
+        classification,
+        RequestReader(limits, metrics.read.observe),
+        limiter=limiter,
+        model_version=classifier.version,
     )
     started_at = datetime.fromtimestamp(clock.utc_ns() / 1e9, UTC)
     info = InfoRoutes(classifier, store, api_name=settings.api_name, started_at=started_at)

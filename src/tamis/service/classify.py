@@ -7,9 +7,10 @@ loop is looked up together, classified together and logged together. Knows nothi
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine, Iterable, Sequence
+from collections.abc import Callable, Coroutine, Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
+from time import perf_counter
 from typing import Any, final
 
 from tamis.clock import Clock
@@ -64,14 +65,26 @@ class _Source:
     place: int
 
 
+def no_observation(seconds: float) -> None:
+    """Observe nothing."""
+
+
 @final
 class Classification:
     """Classifies the texts of many calls at once."""
 
     def __init__(
-        self, classifier: Classifier, store: Store, clock: Clock, *, batcher: Batcher, cache: AnswerCache
+        self,
+        classifier: Classifier,
+        store: Store,
+        clock: Clock,
+        *,
+        batcher: Batcher,
+        cache: AnswerCache,
+        observe_commit: Callable[[float], None] = no_observation,
     ):
         self._store, self._batcher, self._cache = store, batcher, cache
+        self._observe_commit = observe_commit
         self._model = classifier.identity
         self._ids = TimeIds(clock)
         self._arrived: list[_Call] = []
@@ -195,7 +208,9 @@ class Classification:
     async def _log(self, calls: Sequence[_Call], computed: Answers) -> None:
         """Commit a row for every text, then answer."""
         rows = [row for call in calls for row in self._rows(call)]
+        began = perf_counter()
         await self._store.append(rows, computed)
+        self._observe_commit(perf_counter() - began)
         for call in calls:
             if not call.future.done():
                 call.future.set_result([answer for answer in call.answers if answer is not None])

@@ -10,6 +10,7 @@ import json
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from time import perf_counter
 from typing import NoReturn, TypeVar
 from urllib.parse import parse_qsl
 
@@ -42,22 +43,31 @@ class Limits:
     max_texts: int
 
 
+def no_observation(seconds: float) -> None:
+    """Observe nothing."""
+
+
 class RequestReader:
     """Reads requests for predictions within `limits`."""
 
-    def __init__(self, limits: Limits):
+    def __init__(self, limits: Limits, observe: Callable[[float], None] = no_observation):
+        """Take the limits, and who is to `observe` how many seconds a body took."""
         self._limits = limits
+        self._observe = observe
         self._decode_single = msgspec.json.Decoder(SingleQuery).decode
         self._decode_many = msgspec.json.Decoder(ManyQuery).decode
 
     async def single(self, scope: Scope, receive: Receive) -> SingleQuery:
         """Read the body of `POST /prediction`."""
+        began = perf_counter()
         query = _decode(self._decode_single, await self._body(scope, receive))
         self._check_text(query.text, "text")
+        self._observe(perf_counter() - began)
         return query
 
     async def many(self, scope: Scope, receive: Receive) -> ManyQuery:
         """Read the body of `POST /predictions`."""
+        began = perf_counter()
         query = _decode(self._decode_many, await self._body(scope, receive))
         if len(query.texts) > self._limits.max_texts:
             raise InputError(
@@ -65,6 +75,7 @@ class RequestReader:
             )
         for index, text in enumerate(query.texts):
             self._check_text(text, f"texts[{index}]")
+        self._observe(perf_counter() - began)
         return query
 
     def from_query_string(self, scope: Scope) -> SingleQuery:

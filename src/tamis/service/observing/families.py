@@ -1,4 +1,4 @@
-"""Which metrics there are, where each of their numbers stands, and the handles that write them.
+"""Which metrics there are, where each of their numbers stands, and how a histogram is written.
 
 Knows names, labels and slots; knows neither HTTP nor files. All values of all labels are known
 beforehand, so what a metric can cost in memory and in a scrape is bounded by its definition.
@@ -88,32 +88,6 @@ class Layout:
         self.families.append(family)
         self.size += family.size
         return family
-
-
-class Counter:
-    """Writes one series of a counter."""
-
-    __slots__ = ("_slot", "_values")
-
-    def __init__(self, values: memoryview[float], slot: int):
-        self._values, self._slot = values, slot
-
-    def add(self, number: float = 1.0) -> None:
-        """Count `number` more."""
-        self._values[self._slot] += number
-
-
-class Gauge:
-    """Writes one series of a gauge."""
-
-    __slots__ = ("_slot", "_values")
-
-    def __init__(self, values: memoryview[float], slot: int):
-        self._values, self._slot = values, slot
-
-    def set(self, number: float) -> None:
-        """Say what it is now."""
-        self._values[self._slot] = number
 
 
 class Histogram:

@@ -12,11 +12,12 @@ from pathlib import Path
 from typing import final
 
 from tamis import __version__
+from tamis.inference.batcher import BatchReport
 from tamis.inference.classifier import Classifier
 from tamis.service.observing import catalogue
 from tamis.service.observing.catalogue import LAYOUT, METHODS, NO_ANSWER, OTHER, SECONDS, STATUSES, route_of
 from tamis.service.observing.exposition import exposition, head, sample
-from tamis.service.observing.families import Counter, Family, Gauge, Histogram, Merge
+from tamis.service.observing.families import Family, Histogram, Merge
 from tamis.service.observing.processes import process_exposition
 from tamis.service.observing.slots import Slots, Snapshot
 
@@ -24,6 +25,9 @@ _METHOD_PLACES = {method: place * len(STATUSES) for place, method in enumerate(M
 _STATUS_PLACES = {int(status): place for place, status in enumerate(STATUSES) if status.isdecimal()}
 _STATUS_PLACES[0] = STATUSES.index(NO_ANSWER)
 _OTHER_METHOD, _OTHER_STATUS = _METHOD_PLACES[OTHER], STATUSES.index(OTHER)
+
+_MEMORY_HITS, _STORE_HITS = (catalogue.CACHE_HITS.slot(layer) for layer in catalogue.LAYERS)
+_MISSES = catalogue.CACHE_MISSES.first
 
 
 @final
@@ -42,15 +46,10 @@ class Metrics:
         self._routes: dict[str, tuple[int, int]] = {route: _slots_of(route) for route in catalogue.ROUTES}
         self._duration_sum = len(SECONDS) + 1
         self.read = self._histogram(catalogue.STAGE, "read")
-        self.queue = self._histogram(catalogue.STAGE, "queue")
-        self.score = self._histogram(catalogue.STAGE, "score")
         self.store = self._histogram(catalogue.STAGE, "store")
-        self.batch_texts = self._histogram(catalogue.BATCH_TEXTS)
-        self.queue_texts = Gauge(self._values, catalogue.QUEUE_TEXTS.first)
-        self.queue_seconds = Gauge(self._values, catalogue.QUEUE_SECONDS.first)
-        self.memory_hits = Counter(self._values, catalogue.CACHE_HITS.slot("memory"))
-        self.store_hits = Counter(self._values, catalogue.CACHE_HITS.slot("store"))
-        self.misses = Counter(self._values, catalogue.CACHE_MISSES.first)
+        self._queue = self._histogram(catalogue.STAGE, "queue")
+        self._score = self._histogram(catalogue.STAGE, "score")
+        self._batch_texts = self._histogram(catalogue.BATCH_TEXTS)
         self._begin()
 
     @property
@@ -75,6 +74,22 @@ class Metrics:
     def refused(self, code: str) -> None:
         """Count a request that was answered with an error of this code."""
         self._values[self._codes[code]] += 1.0
+
+    def batch_ended(self, batch: BatchReport) -> None:
+        """Add what a batch was like, and say what still waits."""
+        values = self._values
+        self._queue.observe(batch.queue_seconds)
+        self._score.observe(batch.score_seconds)
+        self._batch_texts.observe(batch.texts)
+        values[catalogue.QUEUE_TEXTS.first] = batch.waiting_texts
+        values[catalogue.QUEUE_SECONDS.first] = batch.waiting_seconds
+
+    def looked_up(self, from_memory: int, from_store: int, unknown: int) -> None:
+        """Count texts whose answer was looked for, by where it was found."""
+        values = self._values
+        values[_MEMORY_HITS] += from_memory
+        values[_STORE_HITS] += from_store
+        values[_MISSES] += unknown
 
     def page(self) -> bytes:
         """Return the totals of all processes in Prometheus's text format."""
