@@ -24,11 +24,11 @@ def save_model(folder: Path, *, labels: tuple[str, ...] = ("ham", "spam"), **cha
         return reservation.commit(msgspec.structs.replace(manifest, **changes))
 
 
-def manifest_of(labels: tuple[str, ...], model: dict[str, object]) -> Manifest:
+def manifest_of(labels: tuple[str, ...], model: dict[str, object], *, kind: str = "linear") -> Manifest:
     """Return a manifest that is complete but for its files."""
     point = OperatingPoint("spam", 0.9, 0.005, 0.95, 0.004, "out-of-fold answers")
     return Manifest(
-        kind="linear",
+        kind=kind,
         labels=labels,
         model=model,
         training={},

@@ -6,7 +6,7 @@ Knows tokens and ONNX Runtime; does not know Keras or how the network was traine
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, ClassVar, Self
+from typing import Annotated, Any, ClassVar, Self
 
 import msgspec
 import numpy as np
@@ -24,9 +24,9 @@ _BATCH_TEXTS = 64
 class NetworkInput(msgspec.Struct, frozen=True):
     """How the graph wants its texts; see `tamis.models.onnx_graph.build.describe_input`."""
 
-    max_tokens: int
+    max_tokens: Annotated[int, msgspec.Meta(ge=1, le=100_000)]
     own_steps: bool
-    margin: int | None = None
+    margin: Annotated[int, msgspec.Meta(ge=1)] | None = None
 
 
 class OnnxScorer(Scorer):

@@ -67,6 +67,8 @@ class LstmClassifier(TrainableClassifier):
             _check_at_least_one(name, locals()[name])
         for name in ("spatial_dropout", "dropout", "recurrent_dropout", "validation"):
             _check_share(name, locals()[name])
+        if not learning_rate > 0:
+            raise ValueError(f"learning_rate must be positive: {learning_rate}")
         self.words = words
         self.max_tokens = max_tokens
         self.mask = mask
