@@ -69,9 +69,11 @@ def test_a_defect_is_answered_and_logged_without_the_text(caplog: pytest.LogCapt
     assert response.json()["error"]["code"] == "internal_error"
     assert "hunter2" not in response.text and "ValueError" not in response.text
     [record] = caplog.records
-    assert "ValueError at POST /prediction" in record.getMessage()
-    assert "in score" in record.getMessage(), "the traceback shows where it failed"
-    assert "hunter2" not in caplog.text
+    fields = record.__dict__["fields"]
+    assert (fields["error"], fields["route"]) == ("ValueError", "/prediction")
+    assert fields["at"][-1].endswith(" score"), "the traceback shows where it failed"
+    assert fields["request_id"] == response.headers["x-request-id"]
+    assert "hunter2" not in caplog.text + str(fields)
 
 
 def test_a_websocket_is_closed_politely(app: ASGIApp) -> None:

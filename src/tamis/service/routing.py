@@ -6,7 +6,6 @@ One dictionary look-up a request. Knows ASGI; knows no path, no body and no mode
 from __future__ import annotations
 
 import logging
-import traceback
 from collections.abc import Awaitable, Callable, Mapping
 
 from starlette.routing import Router
@@ -15,6 +14,8 @@ from starlette.types import ASGIApp, Lifespan, Receive, Scope, Send
 from tamis.errors import InputError, OverloadedError, StoreError
 from tamis.service.answers import Answer, error_answer, overloaded, refusal
 from tamis.service.callers import CALLER, Callers
+from tamis.service.observing.logs import FIELDS, error_fields
+from tamis.service.observing.request_ids import REQUEST_ID
 
 Handler = Callable[[Scope, Receive], Awaitable[ASGIApp]]
 """Reads one request and returns its response, itself a small ASGI application, unsent."""
@@ -69,7 +70,7 @@ class Application:
             _log.warning("store unavailable for %s: %s", scope["path"], failed)
             return self._store_unavailable
         except Exception as unexpected:  # noqa: BLE001 - the outermost place: whatever it is, the caller gets an answer
-            _log_without_text(unexpected, scope)
+            _log_defect(unexpected, scope)
             return error_answer("internal_error", "the service failed on this request; it has been logged")
 
 
@@ -83,7 +84,12 @@ def _method_not_allowed(handlers: Mapping[str, Handler]) -> Answer:
     return error_answer("method_not_allowed", message, [(b"allow", allowed.encode())])
 
 
-def _log_without_text(unexpected: Exception, scope: Scope) -> None:
+def _log_defect(unexpected: Exception, scope: Scope) -> None:
     """Log the kind of the error and the lines it passed; its message might hold the caller's text."""
-    frames = "".join(traceback.format_tb(unexpected.__traceback__))
-    _log.error("%s at %s %s\n%s", type(unexpected).__name__, scope["method"], scope["path"], frames)
+    fields = {
+        "request_id": scope.get(REQUEST_ID, b"").decode("ascii"),
+        "method": scope["method"],
+        "route": scope["path"],
+        **error_fields(unexpected),
+    }
+    _log.error("a defect of ours failed a request", extra={FIELDS: fields})

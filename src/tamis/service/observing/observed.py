@@ -23,6 +23,9 @@ from tamis.service.observing.request_ids import HEADER, REQUEST_ID, RequestIds
 _LINE_SECONDS = 1.0
 """In a storm, one line in this time stands for all of its kind and says how many there were."""
 
+_TOLD_BEFORE = "internal_error"
+"""A defect has had its line, with the places it passed, where it was caught."""
+
 _LIFESPAN_EVENTS = {"lifespan.startup.complete": "started", "lifespan.shutdown.complete": "stopped"}
 
 TRACE_ID = "tamis.trace_id"
@@ -68,8 +71,11 @@ class ObservedApplication:
 
     def _tell(self, scope: Scope, status: int, seconds: float) -> None:
         """Count an error, and log what is to be logged, in one line."""
-        if ERROR_CODE in scope:
-            self._metrics.refused(scope[ERROR_CODE])
+        code = scope.get(ERROR_CODE)
+        if code is not None:
+            self._metrics.refused(code)
+        if code == _TOLD_BEFORE and not self._access_log:
+            return
         if status >= 500:
             level, event, throttle = logging.ERROR, "request failed", self._failures
         elif seconds >= self._slow_seconds:
