@@ -148,8 +148,7 @@ class Supervisor:
 
     def _stop(self, wake_up: socket.socket) -> None:
         """Tell the workers to drain, let nobody new in once they have, and wait until they have ended."""
-        started, told = self._clock.monotonic(), self._signals
-        refuse_at = started + self._settings.drain_seconds
+        refuse_at = self._clock.monotonic() + self._settings.drain_seconds
         kill_at = refuse_at + self._settings.stop_seconds + _LATE_SECONDS
         for worker in self._workers:
             worker.terminate()
@@ -158,7 +157,7 @@ class Supervisor:
             now = self._clock.monotonic()
             if now >= refuse_at:
                 self._listeners.refuse_new()
-            if self._signals > told or now >= kill_at:
+            if self._signals > 1 or now >= kill_at:
                 raise WorkerError("told to stop twice, or stopped too slowly: workers were killed")
         if not self._is_orderly:
             raise WorkerError("a worker failed while it was stopping: see the lines above")

@@ -1,0 +1,154 @@
+"""`tamis serve` as a real process, and clients that know what became of every request they sent."""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from tamis.settings import Settings, variables
+
+_SETTINGS = {name for setting in dataclasses.fields(Settings) for name in variables(setting)}
+ENVIRON = {name: value for name, value in os.environ.items() if name not in _SETTINGS}
+"""The environment of the tests, which may measure coverage, without anything that is set for Tamis."""
+
+_START_SECONDS = 60
+
+
+@dataclass
+class Service:
+    """A running `tamis serve`."""
+
+    process: subprocess.Popen[bytes]
+    log: Path
+    notices: socket.socket
+
+    @property
+    def port(self) -> int:
+        found = re.search(r"^Address +http://127\.0\.0\.1:(\d+)", self.said, re.MULTILINE)
+        assert found, self.said
+        return int(found[1])
+
+    @property
+    def address(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
+
+    @property
+    def said(self) -> str:
+        """What it has written to its standard error."""
+        return self.log.read_text()
+
+    def wait_for(self, notice: bytes) -> None:
+        """Wait until it tells systemd so."""
+        while notice not in self.notices.recv(1_024):
+            pass
+
+    def workers(self) -> set[int]:
+        """Return the process numbers of the workers that run now."""
+        listed = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children").read_text()
+        return {int(pid) for pid in listed.split()}
+
+    def stop(self, number: int = signal.SIGTERM) -> int:
+        """Tell it to stop and return its exit code."""
+        self.process.send_signal(number)
+        return self.process.wait(timeout=60)
+
+
+@contextmanager
+def serving(folder: Path, *arguments: str, fds: tuple[int, ...] = (), **environ: str) -> Iterator[Service]:
+    """Run `tamis serve` in `folder` on a free port, ready when it is given; it is killed in the end."""
+    notify_path = folder / "notify"
+    notify_path.unlink(missing_ok=True)
+    log = folder / "serve.log"
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as notices, log.open("wb") as stderr:
+        notices.bind(str(notify_path))
+        notices.settimeout(_START_SECONDS)
+        process = subprocess.Popen(
+            [sys.executable, "-m", "tamis", "serve", "--port", "0", *arguments],
+            cwd=folder,
+            env=ENVIRON | {"NOTIFY_SOCKET": str(notify_path)} | environ,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=stderr,
+            pass_fds=fds,
+        )
+        service = Service(process, log, notices)
+        try:
+            service.wait_for(b"READY=1")
+            yield service
+        except TimeoutError:
+            raise AssertionError(service.said) from None
+        finally:
+            process.kill()
+            process.wait()
+
+
+@dataclass
+class Ledger:
+    """What clients have seen: every request that was sent was answered, refused, or lost."""
+
+    answered: int = 0
+    statuses: set[int] = field(default_factory=set)
+    lost: list[str] = field(default_factory=list)
+    turned_away: int = 0
+
+
+class KeepAliveClient:
+    """Asks again and again on one connection, and makes a new one when it is told to, as browsers do."""
+
+    def __init__(self, port: int, ledger: Ledger, *, number: int = 0):
+        self._port = port
+        self._ledger = ledger
+        self._number = number
+        self._asked = 0
+
+    async def ask_until(self, done: asyncio.Event) -> None:
+        """Ask until told not to, or until nobody listens any more."""
+        while not done.is_set():
+            try:
+                async with asyncio.timeout(0.5):
+                    reader, writer = await asyncio.open_connection("127.0.0.1", self._port)
+            except (ConnectionError, TimeoutError):
+                self._ledger.turned_away += 1
+                return
+            try:
+                while not done.is_set() and await self._ask(reader, writer):
+                    pass
+            finally:
+                writer.close()
+
+    async def _ask(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bool:
+        """Send one request and wait for its answer; tell whether the connection may be used again."""
+        self._asked += 1
+        body = b'{"text": "client %d asks for the %d. time"}' % (self._number, self._asked)
+        try:
+            writer.write(
+                b"POST /prediction HTTP/1.1\r\nhost: tamis\r\ncontent-type: application/json\r\n"
+                b"content-length: %d\r\n\r\n%s" % (len(body), body)
+            )
+            async with asyncio.timeout(30):
+                status, head = await read_answer(reader)
+        except (ConnectionError, TimeoutError, asyncio.IncompleteReadError) as lost:
+            self._ledger.lost.append(f"client {self._number}, request {self._asked}: {lost!r}")
+            return False
+        self._ledger.answered += 1
+        self._ledger.statuses.add(status)
+        return b"connection: close" not in head
+
+
+async def read_answer(reader: asyncio.StreamReader) -> tuple[int, bytes]:
+    """Read one whole answer; return its status and its head in lower case."""
+    head = (await reader.readuntil(b"\r\n\r\n")).lower()
+    length = re.search(rb"content-length: (\d+)", head)
+    assert length, head
+    await reader.readexactly(int(length[1]))
+    return int(head.split()[1]), head

@@ -1,0 +1,158 @@
+"""The end of a service: real processes, real signals, and no request that was sent left unanswered."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import httpx
+import pytest
+
+from tests.processes import ENVIRON, KeepAliveClient, Ledger, Service, serving
+
+_CLIENTS = 12
+_SHORT = {"TAMIS_DRAIN_SECONDS": "0.15"}
+
+
+@pytest.mark.parametrize("cycles", [20, pytest.param(100, marks=pytest.mark.soak)])
+def test_no_request_is_lost_when_the_service_is_stopped_under_load(tmp_path: Path, cycles: int) -> None:
+    ledger = Ledger()
+    for _ in range(cycles):
+        with serving(tmp_path, "--mock", **_SHORT) as service:
+            asyncio.run(_stop_under_load(service, ledger))
+            assert service.process.returncode == 0, service.said
+    assert ledger.lost == []
+    assert ledger.statuses == {200}
+    assert ledger.answered > 100 * cycles
+    print(f"{cycles} stops under {_CLIENTS} clients: {ledger.answered} answered, 0 lost")  # noqa: T201
+
+
+def test_no_request_is_lost_when_several_workers_are_stopped_under_load(tmp_path: Path) -> None:
+    ledger = Ledger()
+    for _ in range(3):
+        with serving(tmp_path, "--mock", "--workers", "2", **_SHORT) as service:
+            asyncio.run(_stop_under_load(service, ledger))
+            assert service.process.returncode == 0, service.said
+    assert (ledger.lost, ledger.statuses) == ([], {200})
+
+
+async def _stop_under_load(service: Service, ledger: Ledger) -> None:
+    done = asyncio.Event()
+    clients = [KeepAliveClient(service.port, ledger, number=number) for number in range(_CLIENTS)]
+    enough = ledger.answered + 10 * _CLIENTS
+    asking = [asyncio.create_task(client.ask_until(done)) for client in clients]
+    while ledger.answered < enough:
+        await asyncio.sleep(0)
+    service.process.send_signal(signal.SIGTERM)
+    await asyncio.to_thread(service.process.wait, 60)
+    await asyncio.gather(*asking)  # they end because nobody listens
+
+
+def test_a_stopping_service_is_not_ready_and_sends_its_clients_elsewhere(tmp_path: Path) -> None:
+    with serving(tmp_path, "--mock", TAMIS_DRAIN_SECONDS="30") as service:
+        with httpx.Client(base_url=service.address) as client:
+            assert client.get("/health/ready").status_code == 200
+            service.process.terminate()
+            service.wait_for(b"STOPPING=1")
+            response = client.get("/health/ready")
+            assert (response.status_code, response.json()["status"]) == (503, "stopping")
+            assert response.headers["connection"] == "close"
+            assert client.get("/prediction?text=x").status_code == 200
+
+
+def test_a_second_signal_ends_the_service_at_once(tmp_path: Path) -> None:
+    with serving(tmp_path, "--mock", TAMIS_DRAIN_SECONDS="600") as service:
+        service.process.terminate()
+        service.wait_for(b"STOPPING=1")
+        assert service.stop() == 1
+        assert service.said.splitlines()[-1] == "tamis: told to stop twice: ended at once"
+
+
+def test_a_second_signal_ends_all_workers_at_once(tmp_path: Path) -> None:
+    with serving(tmp_path, "--mock", "--workers", "2", TAMIS_DRAIN_SECONDS="600") as service:
+        workers = service.workers()
+        service.process.terminate()
+        service.wait_for(b"STOPPING=1")
+        assert service.stop() == 1
+        assert not any(Path(f"/proc/{pid}").exists() for pid in workers)
+        assert "workers were killed" in service.said.splitlines()[-1]
+
+
+def test_a_request_that_never_ends_does_not_hold_up_the_end_for_ever(tmp_path: Path) -> None:
+    settings = {"TAMIS_DRAIN_SECONDS": "0", "TAMIS_STOP_SECONDS": "0.3"}
+    with serving(tmp_path, "--mock", **settings) as service:
+        with socket.create_connection(("127.0.0.1", service.port)) as slow:
+            slow.sendall(b"POST /prediction HTTP/1.1\r\nhost: x\r\ncontent-length: 9\r\n\r\n")
+            assert service.stop() == 0
+
+
+def test_what_was_answered_is_in_the_store_when_the_service_has_ended(tmp_path: Path) -> None:
+    store = f"sqlite:///{tmp_path}/calls.db"
+    with serving(tmp_path, "--mock", "--store", store, **_SHORT) as service:
+        httpx.get(f"{service.address}/prediction?text=remember+me")
+        assert service.stop() == 0
+    with serving(tmp_path, "--mock", "--store", store, **_SHORT) as service:
+        [call] = httpx.get(f"{service.address}/recent_log").json()
+        assert call["input"] == "remember me"
+
+
+def test_workers_end_in_order_when_their_parent_is_killed(tmp_path: Path) -> None:
+    with serving(tmp_path, "--mock", "--workers", "2", **_SHORT) as service:
+        workers = [os.pidfd_open(pid) for pid in service.workers()]
+        service.process.kill()
+        for worker in workers:
+            with open(worker) as ended:
+                asyncio.run(_readable(ended.fileno()))
+
+
+async def _readable(fd: int) -> None:
+    """Wait for the end of the process behind a pidfd."""
+    loop, ended = asyncio.get_running_loop(), asyncio.Event()
+    loop.add_reader(fd, ended.set)
+    async with asyncio.timeout(30):
+        await ended.wait()
+
+
+def test_no_request_is_lost_between_two_services_on_one_given_socket(tmp_path: Path) -> None:
+    """As under systemd: the socket stays open, and requests wait in it for the next service."""
+    with socket.create_server(("127.0.0.1", 0), backlog=128) as listener:
+        asyncio.run(_restart_on(listener, tmp_path))
+
+
+async def _restart_on(listener: socket.socket, folder: Path) -> None:
+    ledger, done, port = Ledger(), asyncio.Event(), listener.getsockname()[1]
+    clients = [KeepAliveClient(port, ledger, number=number) for number in range(_CLIENTS)]
+    process = _activate(listener, folder)
+    asking = [asyncio.create_task(client.ask_until(done)) for client in clients]
+    for _ in range(3):
+        enough = ledger.answered + 200
+        while ledger.answered < enough and not all(task.done() for task in asking):
+            await asyncio.sleep(0)
+        process.terminate()
+        assert await asyncio.to_thread(process.wait, 60) == 0
+        process = _activate(listener, folder)
+    done.set()
+    await asyncio.gather(*asking)
+    process.kill()
+    process.wait()
+    assert (ledger.lost, ledger.turned_away, ledger.statuses) == ([], 0, {200})
+
+
+def _activate(listener: socket.socket, folder: Path) -> subprocess.Popen[bytes]:
+    """Start the service as systemd does: the socket is descriptor 3 and the environment says so."""
+    script = (
+        f"exec 3<&{listener.fileno()}; export LISTEN_FDS=1 LISTEN_PID=$$; "
+        f"exec {sys.executable} -m tamis serve --mock"
+    )
+    return subprocess.Popen(
+        ["bash", "-c", script],
+        cwd=folder,
+        env=ENVIRON | _SHORT,
+        pass_fds=[listener.fileno()],
+        stderr=subprocess.DEVNULL,
+    )
