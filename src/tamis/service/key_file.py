@@ -24,7 +24,7 @@ NAME = re.compile(r"[A-Za-z][A-Za-z0-9_.-]{0,63}", re.ASCII)
 """A key's name: it begins with a letter and has no colon, so that no key is called like an address."""
 
 Stamp = tuple[int, int, int]
-"""What changes when the file does: its inode, its time and its size."""
+"""What changes when the file does: its inode, its size and the time of its change, which nobody can set."""
 
 _FORMAT_VERSION = 1
 
@@ -46,7 +46,7 @@ class KeyFile:
             status = self._path.stat()
         except OSError:
             return None
-        return status.st_ino, status.st_mtime_ns, status.st_size
+        return status.st_ino, status.st_ctime_ns, status.st_size
 
     def read(self) -> Sequence[KeyRecord]:
         """Return all keys in the order in which they were made."""

@@ -72,7 +72,7 @@ class RateTable:
             slot = slots.index(caller) if is_known else _first_over(slots)
             ahead = slots[_SLOTS_PER_ROW + slot] - now if is_known else 0
             ahead, wait = gcra(ahead, cost_ns, most_ahead_ns)
-            if not wait:
+            if is_known or not wait:  # a refusal may have forgotten what was counted under other settings
                 if not is_known:  # the hash first: killed here, the newcomer gets a time that is over
                     _HASH.pack_into(self._map, row + _HASH.size * slot, caller)
                 _TIME.pack_into(self._map, row + _TIMES_OFFSET + _TIME.size * slot, now + ahead)

@@ -1,0 +1,35 @@
+"""Callers known by their addresses, and who they are to the rate limit."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import httpx
+import pytest
+
+from tamis.service.callers import caller_at
+
+Ask = Callable[..., httpx.Response]
+
+
+def test_callers_at_addresses_are_no_administrators() -> None:
+    assert not caller_at("127.0.0.1").is_admin
+
+
+@pytest.mark.parametrize(
+    ("address", "limited_as"),
+    [
+        ("203.0.113.9", "203.0.113.9"),
+        ("unix:", "unix:"),
+        ("2001:db8:1:2:3:4:5:6", "2001:db8:1:2::/64"),
+        ("2001:db8:1:2::", "2001:db8:1:2::/64"),
+    ],
+)
+def test_a_limit_counts_an_ipv6_site_as_one_caller(address: str, limited_as: str) -> None:
+    caller = caller_at(address)
+    assert (caller.name, caller.limited_as) == (address, limited_as)
+
+
+def test_a_forged_header_changes_nothing_when_no_proxy_is_listed(ask: Ask) -> None:
+    info = ask("GET", "/", headers={"x-forwarded-for": "198.51.100.1"}).json()
+    assert info["caller_id"] == "192.0.2.7"
