@@ -55,14 +55,13 @@ async def _stop_under_load(service: Service, ledger: Ledger) -> None:
 
 def test_a_stopping_service_is_not_ready_and_sends_its_clients_elsewhere(tmp_path: Path) -> None:
     with serving(tmp_path, "--mock", TAMIS_DRAIN_SECONDS="30") as service:
-        with httpx.Client(base_url=service.address) as client:
-            assert client.get("/health/ready").status_code == 200
-            service.process.terminate()
-            service.wait_for(b"STOPPING=1")
-            response = client.get("/health/ready")
-            assert (response.status_code, response.json()["status"]) == (503, "stopping")
-            assert response.headers["connection"] == "close"
-            assert client.get("/prediction?text=x").status_code == 200
+        assert httpx.get(f"{service.address}/health/ready").status_code == 200
+        service.process.terminate()
+        service.wait_for(b"STOPPING=1")
+        response = httpx.get(f"{service.address}/health/ready")
+        assert (response.status_code, response.json()["status"]) == (503, "stopping")
+        assert response.headers["connection"] == "close"
+        assert httpx.get(f"{service.address}/prediction?text=x").status_code == 200
 
 
 def test_a_second_signal_ends_the_service_at_once(tmp_path: Path) -> None:
@@ -85,10 +84,14 @@ def test_a_second_signal_ends_all_workers_at_once(tmp_path: Path) -> None:
 
 def test_a_request_that_never_ends_does_not_hold_up_the_end_for_ever(tmp_path: Path) -> None:
     settings = {"TAMIS_DRAIN_SECONDS": "0", "TAMIS_STOP_SECONDS": "0.3"}
-    with serving(tmp_path, "--mock", **settings) as service:
-        with socket.create_connection(("127.0.0.1", service.port)) as slow:
-            slow.sendall(b"POST /prediction HTTP/1.1\r\nhost: x\r\ncontent-length: 9\r\n\r\n")
-            assert service.stop() == 0
+    with (
+        serving(tmp_path, "--mock", **settings) as service,
+        socket.create_connection(("127.0.0.1", service.port)) as slow,
+    ):
+        slow.sendall(
+            b"POST /prediction HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\ncontent-length: 9\r\n\r\n"
+        )
+        assert service.stop() == 0
 
 
 def test_what_was_answered_is_in_the_store_when_the_service_has_ended(tmp_path: Path) -> None:
