@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from tamis.errors import TamisError
 from tamis.settings import Settings
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from starlette.types import ASGIApp
 
     from tamis.inference.classifier import Classifier
@@ -45,21 +50,36 @@ def command(model: str | None, mock: bool, worker_channel: int | None, **given: 
     Without MODEL the environment decides: TAMIS_MODEL_DIRECTORY and TAMIS_MODEL_VERSION.
     What can be set, by an environment variable or in a file .env: see .env.sample.
     """
-    import logging
     import os
 
+    from tamis.service.observing.logs import configure_logs
     from tamis.service.server.listening import allow_connections, listen
     from tamis.service.server.systemd import Notifier
 
-    logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     if worker_channel is not None:
         _work(worker_channel)
         return
     settings = _settings(model, mock_model_class=mock or None, **given)
-    allow_connections(settings.max_connections)
-    listeners = listen(settings.host, settings.port, os.environ)
-    serve = _serve_alone if settings.workers == 1 else _supervise
-    serve(settings, listeners, Notifier(os.environ))
+    configure_logs(settings.log_format)
+    with _refusal_in(settings.log_format):
+        allow_connections(settings.max_connections)
+        listeners = listen(settings.host, settings.port, os.environ)
+        serve = _serve_alone if settings.workers == 1 else _supervise
+        serve(settings, listeners, Notifier(os.environ))
+
+
+@contextmanager
+def _refusal_in(log_format: str) -> Iterator[None]:
+    """Log what stops the service as an event, where lines are read by programs; else `main` says it."""
+    import logging
+
+    try:
+        yield
+    except TamisError as refused:
+        if log_format != "json":
+            raise
+        logging.getLogger(__name__).error("refused", extra={"fields": {"reason": str(refused)}})
+        raise SystemExit(1) from None
 
 
 def _serve_alone(settings: Settings, listeners: Listeners, notifier: Notifier) -> None:
@@ -78,6 +98,8 @@ def _serve_alone(settings: Settings, listeners: Listeners, notifier: Notifier) -
 def _supervise(settings: Settings, listeners: Listeners, notifier: Notifier) -> None:
     """Watch over the workers; this process itself loads no model and opens no store."""
     import sys
+    from pathlib import Path
+    from tempfile import TemporaryDirectory
 
     from tamis.clock import SystemClock
     from tamis.service.server import systemd
@@ -88,30 +110,35 @@ def _supervise(settings: Settings, listeners: Listeners, notifier: Notifier) -> 
         _show_start(settings, serves, listeners.address)
         notifier.tell(systemd.READY)
 
-    assignment = Assignment(_pinned(settings), [listener.fileno() for listener in listeners.sockets])
     command = [sys.executable, "-m", "tamis", "serve", "--worker-channel"]
-    supervisor = Supervisor(command, assignment, listeners=listeners, clock=SystemClock())
-    try:
-        supervisor.run(
-            on_start=started,
-            on_tick=lambda: notifier.tell(systemd.ALIVE),
-            on_stop=lambda: notifier.tell(systemd.STOPPING),
-        )
-    except WorkerError as failed:
-        if failed.is_told:
-            raise SystemExit(1) from None
-        raise
+    listener_fds = [listener.fileno() for listener in listeners.sockets]
+    with TemporaryDirectory(prefix="tamis-metrics-") as metrics:
+        assignment = Assignment(_pinned(settings), listener_fds, Path(metrics))
+        supervisor = Supervisor(command, assignment, listeners=listeners, clock=SystemClock())
+        try:
+            supervisor.run(
+                on_start=started,
+                on_tick=lambda: notifier.tell(systemd.ALIVE),
+                on_stop=lambda: notifier.tell(systemd.STOPPING),
+            )
+        except WorkerError as failed:
+            if failed.is_told:
+                raise SystemExit(1) from None
+            raise
 
 
 def _work(channel_fd: int) -> None:
+    from tamis.service.observing.logs import configure_logs
     from tamis.service.server.channel import Channel
     from tamis.service.server.run import serve_as_worker
 
     channel = Channel(channel_fd)
     assignment = channel.receive()
-    classifier = _classifier(assignment.settings)
-    app = _app(assignment.settings, classifier)
-    serve_as_worker(app, assignment, channel=channel, serves=_described(classifier))
+    configure_logs(assignment.settings.log_format)
+    with _refusal_in(assignment.settings.log_format):
+        classifier = _classifier(assignment.settings)
+        app = _app(assignment.settings, classifier, metrics_directory=assignment.metrics_directory)
+        serve_as_worker(app, assignment, channel=channel, serves=_described(classifier))
 
 
 def _pinned(settings: Settings) -> Settings:
@@ -155,7 +182,7 @@ def _classifier(settings: Settings) -> Classifier:
     return Classifier.mock()
 
 
-def _app(settings: Settings, classifier: Classifier) -> ASGIApp:
+def _app(settings: Settings, classifier: Classifier, metrics_directory: Path | None = None) -> ASGIApp:
     """Assemble the application; the store's tables are made first, or it fails with one clear line."""
     import asyncio
 
@@ -165,7 +192,8 @@ def _app(settings: Settings, classifier: Classifier) -> ASGIApp:
 
     clock = SystemClock()
     asyncio.run(plain_store(settings, clock).migrate())
-    return create_app(settings, classifier, store=resilient_store(settings, clock), clock=clock)
+    store = resilient_store(settings, clock)
+    return create_app(settings, classifier, store=store, clock=clock, metrics_directory=metrics_directory)
 
 
 def _described(classifier: Classifier) -> str:
@@ -175,9 +203,15 @@ def _described(classifier: Classifier) -> str:
 
 
 def _show_start(settings: Settings, serves: str, address: str) -> None:
+    import logging
+
     from rich.console import Console
     from rich.text import Text
 
+    if settings.log_format == "json":  # whoever reads lines by program gets no screen
+        fields = {"model": serves, "address": address, "workers": settings.workers}
+        logging.getLogger(__name__).info("listening", extra={"fields": fields})
+        return
     workers = "1 process" if settings.workers == 1 else f"{settings.workers} processes and one that watches"
     console = Console(stderr=True, highlight=False)
     for name, value in [

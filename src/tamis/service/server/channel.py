@@ -13,6 +13,7 @@ import pickle
 import socket
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from tamis.service.server.listening import Listeners
 from tamis.settings import Settings
@@ -29,6 +30,7 @@ class Assignment:
 
     settings: Settings
     listener_fds: Sequence[int]
+    metrics_directory: Path
 
     @property
     def drain_seconds(self) -> float:
