@@ -30,7 +30,7 @@ class Assignment:
 
     settings: Settings
     listener_fds: Sequence[int]
-    metrics_directory: Path
+    metrics_directory: Path | None = None
 
     @property
     def drain_seconds(self) -> float:
