@@ -2,12 +2,14 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import apsw
 import pytest
 from store_samples import call, database, everything, run
 
 from tamis.clock import SystemClock
 from tamis.errors import MissingExtraError, StoreError
-from tamis.storage import TimeIds, make_store
+from tamis.storage import TimeIds, file_of, make_store, tables_of
+from tamis.storage.sqlite.schema import SCHEMA_VERSION, version_of
 
 
 def test_three_slashes_are_relative_and_four_absolute(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
@@ -48,3 +50,24 @@ def test_any_other_url_is_refused_without_repeating_it(url):
 def test_a_cluster_needs_the_extra(url):
     with pytest.raises(MissingExtraError, match=r"tamis\[cassandra\]"):
         make_store(url, SystemClock())
+
+
+@pytest.mark.parametrize(
+    ("url", "path"),
+    [
+        ("sqlite:///a/b.db", Path("a/b.db")),
+        ("sqlite:////a%20b.db", Path("/a b.db")),
+        ("sqlite:///", None),
+        ("memory:", None),
+        ("cassandra://host/keyspace", None),
+    ],
+)
+def test_file_of_is_the_path_of_an_embedded_store_only(url: str, path: Path | None):
+    assert file_of(url) == path
+
+
+def test_tables_of_make_the_same_file_as_the_store_does(tmp_path: Path):
+    connection = apsw.Connection(str(tmp_path / "by-hand.db"))
+    assert connection.execute(tables_of("sqlite:///any.db")).fetchall() == []
+    assert version_of(connection) == SCHEMA_VERSION
+    assert tables_of("memory:") == ""

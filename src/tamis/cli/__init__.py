@@ -27,6 +27,8 @@ COMMANDS = {
     "import-keras": "Bring over a model of three old Keras files.",
     "models": "List, show, promote or remove model versions.",
     "keys": "Make, list or revoke API keys.",
+    "log": "Search the call log, count it, delete from it.",
+    "migrate": "Create or upgrade a store's tables.",
 }
 
 

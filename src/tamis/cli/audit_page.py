@@ -9,9 +9,9 @@ from rich.console import Console, Group, JustifyMethod, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from tamis.cli.lines import shortened
 from tamis.data.audit import AuditReport
 from tamis.data.findings import Finding, findings
-from tamis.text import canonical
 
 WIDTH = 100
 """Columns of the page, so that it reads the same in a wide window and in a pipe."""
@@ -37,12 +37,6 @@ def show_audit(report: AuditReport, title: str, *, skipped: str | None) -> None:
         console.print(_finding(Finding("note", "labels were not checked with a model", skipped)))
     for section in _sections(report):
         console.print("", section, sep="\n")
-
-
-def shortened(text: str, width: int) -> str:
-    """Return `text` on one line, cut to `width`, with nothing in it that a terminal would obey."""
-    line = "".join(c if c.isprintable() else "�" for c in canonical(text))
-    return line if len(line) <= width else f"{line[: width - 1]}…"
 
 
 def _summary(report: AuditReport) -> str:

@@ -9,7 +9,8 @@ from typing import NamedTuple
 from rich.console import Console
 from rich.text import Text
 
-from tamis.cli.audit_page import WIDTH, shortened
+from tamis.cli.audit_page import WIDTH
+from tamis.cli.lines import shortened
 from tamis.data.reader import ReadResult
 from tamis.models.linear.features import FeatureSettings, count_features
 from tamis.ngrams import join_texts, word_spans

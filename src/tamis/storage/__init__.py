@@ -18,7 +18,7 @@ from tamis.storage.base import (
 from tamis.storage.keys import CacheKeys, TimeIds, called_at
 from tamis.storage.resilient import Counters, ResilientStore
 from tamis.storage.spool import FileSpool, MemorySpool, Spool
-from tamis.storage.urls import make_store
+from tamis.storage.urls import file_of, make_store, tables_of
 
 __all__ = [
     "Answers",
@@ -37,6 +37,8 @@ __all__ = [
     "StoreOptions",
     "TimeIds",
     "called_at",
+    "file_of",
     "make_store",
     "pages",
+    "tables_of",
 ]

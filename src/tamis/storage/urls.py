@@ -10,6 +10,9 @@ from tamis.errors import MissingExtraError, StoreError
 from tamis.storage.base import Store, StoreOptions
 from tamis.storage.memory import MemoryStore
 from tamis.storage.sqlite import SqliteStore
+from tamis.storage.sqlite.schema import tables_as_sql
+
+_SQLITE = "sqlite:///"
 
 
 def make_store(url: str, clock: Clock, options: StoreOptions | None = None) -> Store:
@@ -21,11 +24,23 @@ def make_store(url: str, clock: Clock, options: StoreOptions | None = None) -> S
     scheme, _, rest = url.partition(":")
     if scheme == "memory" and not rest:
         return MemoryStore(clock, options)
-    if scheme == "sqlite" and rest.startswith("///") and len(rest) > len("///"):
-        return SqliteStore(Path(unquote(rest.removeprefix("///"))), clock, options)
+    path = file_of(url)
+    if path is not None:
+        return SqliteStore(path, clock, options)
     if scheme in ("cassandra", "astra"):
         raise MissingExtraError(f"a store at {scheme}:", "cassandra")
     # the URL itself is not repeated: it may hold a password
     raise StoreError(
         f"a store URL that begins with {scheme[:20]!r} is unknown: use sqlite:///path/file.db or memory:"
     )
+
+
+def file_of(url: str) -> Path | None:
+    """Return the file of an embedded store; None for a store that is no file."""
+    path = url.removeprefix(_SQLITE)
+    return Path(unquote(path)) if path and path != url else None
+
+
+def tables_of(url: str) -> str:
+    """Return the SQL that makes the tables of an embedded store; empty for one without tables."""
+    return tables_as_sql() if file_of(url) is not None else ""

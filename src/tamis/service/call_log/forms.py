@@ -122,6 +122,10 @@ class CallsCsv(Form):
         return lines.getvalue().encode()
 
 
+FORMS: dict[str, type[Form]] = {"json": CallsJson, "csv": CallsCsv, "ndjson": CallsNdjson}
+"""The forms of a search, by the name that asks for them."""
+
+
 def logged_call(call: CallRecord) -> LoggedCall:
     """Return what is shown of a logged call."""
     return LoggedCall(

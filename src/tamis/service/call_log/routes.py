@@ -9,7 +9,7 @@ from msgspec import UNSET
 from starlette.types import ASGIApp, Receive, Scope
 
 from tamis.service.answers import json_answer
-from tamis.service.call_log.forms import CallsCsv, CallsJson, CallsNdjson, Form, RecentJson
+from tamis.service.call_log.forms import FORMS, RecentJson
 from tamis.service.call_log.parameters import call_query, format_of, read_parameters
 from tamis.service.call_log.schemas import CallFilter, HourlyCount, LogParameters, LogSummary
 from tamis.service.call_log.stream import CallStream
@@ -20,8 +20,6 @@ from tamis.storage import CallQuery, Store
 
 JSON_LIMIT = 100
 """Calls of a JSON answer where the caller names no limit."""
-
-_FORMS: dict[str, type[Form]] = {"json": CallsJson, "csv": CallsCsv, "ndjson": CallsNdjson}
 
 
 class LogRoutes:
@@ -42,7 +40,7 @@ class LogRoutes:
         """Answer `GET /log`."""
         wanted = read_parameters(scope, LogParameters)
         query = call_query(wanted, scope[CALLER], newest_first=wanted.order == "newest")
-        form = _FORMS[format_of(wanted, scope)]()
+        form = FORMS[format_of(wanted, scope)]()
         unlimited = None if form.is_whole else JSON_LIMIT
         limit = unlimited if wanted.limit is UNSET else wanted.limit
         stream = CallStream(self._store, query, form, limit=limit)

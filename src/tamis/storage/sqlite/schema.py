@@ -80,3 +80,12 @@ def migrate(connection: apsw.Connection) -> None:
             step(connection)
         connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
         connection.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
+
+
+def tables_as_sql() -> str:
+    """Return what a new file's tables are made of, as an operator may want to read it."""
+    connection = apsw.Connection(":memory:")
+    migrate(connection)
+    made = connection.execute("SELECT sql || ';' FROM sqlite_schema WHERE sql IS NOT NULL")
+    facts = (f"PRAGMA application_id = {APPLICATION_ID};", f"PRAGMA user_version = {SCHEMA_VERSION};")
+    return "\n".join([*(row[0] for row in made), *facts])

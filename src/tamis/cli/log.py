@@ -1,0 +1,199 @@
+"""`tamis log`: the call log in a terminal."""
+
+from __future__ import annotations
+
+import re
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from tamis.cli.stores import store_option
+
+if TYPE_CHECKING:
+    from tamis.storage import CallQuery, Store
+
+_LINES = 50
+"""Calls that are shown where neither a limit nor a form for programs is asked for."""
+
+_UNITS = {
+    "m": timedelta(minutes=1),
+    "h": timedelta(hours=1),
+    "d": timedelta(days=1),
+    "w": timedelta(weeks=1),
+}
+_LONGEST = timedelta(days=36_500)
+_FILTERS = ("caller", "since", "until", "label", "contains", "model")
+
+
+def _age(value: str) -> timedelta | None:
+    found = re.fullmatch(r"([0-9]{1,7})([mhdw])", value, re.ASCII)
+    age = int(found[1]) * _UNITS[found[2]] if found else None
+    return age if age is not None and age <= _LONGEST else None
+
+
+def _moment(ctx: click.Context, param: click.Parameter, value: str | None) -> datetime | None:
+    """Read a point of time: `2h` ago, a date, or RFC 3339 with its offset."""
+    if value is None:
+        return None
+    if (age := _age(value)) is not None:
+        return datetime.now(UTC) - age
+    if re.fullmatch(r"\d{4}-\d\d-\d\d", value, re.ASCII):
+        value += "T00:00:00Z"
+    try:
+        moment = datetime.fromisoformat(value)
+    except ValueError:
+        moment = None
+    if moment is None or moment.tzinfo is None:
+        raise click.BadParameter("must be like 90m, 2h, 3d or 1w ago, 2026-11-21, or 2026-11-21T22:38:33Z")
+    return moment
+
+
+def _length(ctx: click.Context, param: click.Parameter, value: str) -> timedelta:
+    """Read a length of time such as 30d."""
+    age = _age(value)
+    if age is None:
+        raise click.BadParameter("must be a number and m, h, d or w, such as 30d; 100 years at most")
+    return age
+
+
+_yes_option = click.option("--yes", is_flag=True, help="Do not ask.")
+
+
+@click.group(
+    invoke_without_command=True,
+    epilog="Example: tamis log --since 2h --label spam --contains free",
+)
+@store_option
+@click.option("--caller", metavar="NAME", help="Calls of this caller only.")
+@click.option(
+    "--since",
+    metavar="TIME",
+    callback=_moment,
+    help="Calls at this time and later: 2h, 3d, 2026-11-21, RFC 3339.",
+)
+@click.option("--until", metavar="TIME", callback=_moment, help="Calls before this time.")
+@click.option("--label", help="Calls that were answered with this label.")
+@click.option("--contains", metavar="TEXT", help="Calls whose text holds this; ASCII capitals do not count.")
+@click.option("--model", metavar="DIGEST", help="Calls that this model answered: `tamis models show`.")
+@click.option(
+    "--limit", type=click.IntRange(min=1), help=f"Most calls.  [default: {_LINES} in lines, else all]"
+)
+@click.option("--order", type=click.Choice(["newest", "oldest"]), default="newest", show_default=True)
+@click.option("--json", "form", flag_value="json", help="Print the document that GET /log gives.")
+@click.option("--csv", "form", flag_value="csv", help="Print CSV that is safe to open in a spreadsheet.")
+@click.option("--ndjson", "form", flag_value="ndjson", help="Print one JSON object a line.")
+@click.option("--summary", is_flag=True, help="Count by hour and label instead.")
+@click.pass_context
+def command(context: click.Context, /, url: str | None, summary: bool, **options: Any) -> None:
+    """Print logged calls, the newest first.
+
+    The service may run meanwhile: nothing is locked.
+    """
+    import asyncio
+
+    from tamis.storage import CallQuery
+
+    if context.invoked_subcommand is not None:
+        _refuse_options_before(context)
+        return
+    if summary and options["form"] == "csv":
+        raise click.UsageError("--summary prints lines or --json")
+    filters = {name: options[name] for name in _FILTERS}
+    query = CallQuery(**filters, newest_first=options["order"] == "newest")
+    if summary:
+        asyncio.run(_summarise(url, query, as_json=options["form"] is not None))
+    else:
+        asyncio.run(_print(url, query, form=options["form"], limit=options["limit"]))
+
+
+@command.command("delete", epilog="Example: tamis log delete --caller 192.0.2.7 --yes")
+@store_option
+@click.option("--caller", required=True, metavar="NAME", help="As `tamis log` shows it.")
+@_yes_option
+def delete(url: str | None, caller: str, yes: bool) -> None:
+    """Delete every call of one caller, for good."""
+    import asyncio
+
+    from tamis.storage import CallQuery
+
+    query = CallQuery(caller=caller)
+    asyncio.run(_delete(url, query, whose=f"of {caller}", yes=yes))
+
+
+@command.command("prune", epilog="Example: tamis log prune --older-than 30d --yes")
+@store_option
+@click.option("--older-than", required=True, metavar="TIME", callback=_length, help="Such as 12h, 30d or 8w.")
+@_yes_option
+def prune(url: str | None, older_than: timedelta, yes: bool) -> None:
+    """Delete the calls of all callers that are older than a time, for good."""
+    import asyncio
+
+    from tamis.storage import CallQuery
+
+    before = datetime.now(UTC) - older_than
+    whose = f"from before {before:%Y-%m-%d %H:%M} UTC"
+    asyncio.run(_delete(url, CallQuery(until=before), whose=whose, yes=yes))
+
+
+def _refuse_options_before(context: click.Context) -> None:
+    """Refuse what would be overlooked: `tamis log --store A prune` must not prune another store."""
+    given = [
+        name
+        for name in context.params
+        if context.get_parameter_source(name) is click.core.ParameterSource.COMMANDLINE
+    ]
+    if given:
+        raise click.UsageError(f"options stand behind {context.invoked_subcommand}, not before it")
+
+
+async def _print(url: str | None, query: CallQuery, *, form: str | None, limit: int | None) -> None:
+    import sys
+
+    from tamis.cli.log_lines import CallLines
+    from tamis.cli.stores import existing_store, store_url
+    from tamis.service.call_log.forms import FORMS
+
+    chosen = CallLines() if form is None else FORMS[form]()
+    left = _LINES if form is None and limit is None else limit
+    out = sys.stdout.buffer
+    async with existing_store(store_url(url)) as store:
+        out.write(chosen.head)
+        cursor: str | None = None
+        while left != 0:
+            page = await store.calls(query, after=cursor, limit=500 if left is None else min(500, left))
+            out.write(chosen.rows(page.calls))
+            left = None if left is None else left - len(page.calls)
+            cursor = page.cursor
+            if cursor is None:
+                break
+        out.write(chosen.tail(cursor) + (b"\n" if form == "json" else b""))
+    out.flush()
+
+
+async def _summarise(url: str | None, query: CallQuery, *, as_json: bool) -> None:
+    from tamis.cli.log_lines import summary_as_json, summary_as_lines
+    from tamis.cli.stores import existing_store, store_url
+
+    async with existing_store(store_url(url)) as store:
+        counts = await store.summary(query)
+    click.echo(summary_as_json(counts) if as_json else summary_as_lines(counts))
+
+
+async def _delete(url: str | None, query: CallQuery, *, whose: str, yes: bool) -> None:
+    from tamis.cli.stores import existing_store, store_url
+
+    where = store_url(url)
+    async with existing_store(where) as store:
+        if not yes:
+            found = sum(one.count for one in await store.summary(query))
+            click.confirm(f"Delete {found:,} calls {whose} from {where}?", abort=True, err=True)
+        deleted = await _deleted(store, query)
+    click.echo(f"{deleted:,} calls {whose} deleted")
+
+
+async def _deleted(store: Store, query: CallQuery) -> int:
+    if query.caller is not None:
+        return await store.delete_caller(query.caller)
+    assert query.until is not None, "what is deleted is a caller's or old"
+    return await store.delete_before(query.until)
