@@ -97,10 +97,10 @@ class Classifier:
 
     def predict_many(self, texts: Sequence[str]) -> list[Prediction]:
         """Classify texts; the answers are in the same order."""
-        return self.predict_canonical([canonical(text) for text in texts])
+        return self.predict_canonical([self.form(text) for text in texts])
 
     def predict_canonical(self, texts: Sequence[str]) -> list[Prediction]:
-        """Classify texts that are in canonical form already."""
+        """Classify texts that are in the model's form (see `form`) already."""
         return [prediction for scores in self._batches(texts) for prediction in self._predictions(scores)]
 
     def explain(self, text: str, label: str | None = None) -> Explanation:
@@ -113,7 +113,7 @@ class Classifier:
             raise InputError(
                 "unknown_label", f"{label!r} is none of the labels {', '.join(self.labels)}", field="label"
             )
-        return self._scorer.explain(self.form(canonical(text)), label, self.labels.index(label))
+        return self._scorer.explain(self.form(text), label, self.labels.index(label))
 
     def restored(self, scores: Mapping[str, float]) -> Prediction | None:
         """Return the prediction that had these scores; None where they are not of this model's labels."""
@@ -129,7 +129,7 @@ class Classifier:
     def probabilities(self, texts: Sequence[str], *, progress: Progress = no_progress) -> Scores:
         """Return [texts, classes] probabilities, columns in the order of `labels`."""
         parts, done = [np.zeros((0, len(self.labels)))], 0
-        for scores in self._batches([canonical(text) for text in texts]):
+        for scores in self._batches([self.form(text) for text in texts]):
             parts.append(scores)
             done += len(scores)
             progress(done, len(texts))
@@ -137,7 +137,7 @@ class Classifier:
 
     def _batches(self, texts: Sequence[str]) -> Iterator[Scores]:
         for start in range(0, len(texts), _BATCH_TEXTS):
-            yield self._scorer.score([self.form(text) for text in texts[start : start + _BATCH_TEXTS]])
+            yield self._scorer.score(texts[start : start + _BATCH_TEXTS])
 
     def _predictions(self, scores: Scores) -> list[Prediction]:
         if not np.isfinite(scores).all():

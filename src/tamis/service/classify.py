@@ -20,7 +20,6 @@ from tamis.inference.classifier import Classifier
 from tamis.records import CallRecord, Prediction
 from tamis.service.answer_cache import AnswerCache
 from tamis.storage import Answers, Store, TimeIds
-from tamis.text import canonical
 
 _SMALL_TEXTS = 16
 """A call with more texts goes its own way, so that no other waits for its end."""
@@ -85,7 +84,7 @@ class Classification:
     ):
         self._store, self._batcher, self._cache = store, batcher, cache
         self._observe_commit = observe_commit
-        self._model = classifier.identity
+        self._model, self._form = classifier.identity, classifier.form
         self._ids = TimeIds(clock)
         self._arrived: list[_Call] = []
         self._computing: dict[bytes, _Source] = {}
@@ -106,7 +105,7 @@ class Classification:
         loop = asyncio.get_running_loop()
         next_id = self._ids.next
         ids = [next_id() for _ in texts]
-        forms = [canonical(text) for text in texts]
+        forms = [self._form(text) for text in texts]
         call = _Call(texts, caller, skip_cache, ids, forms, loop.create_future())
         if not self._arrived:
             loop.call_soon(self._turn)
