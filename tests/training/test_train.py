@@ -11,8 +11,8 @@ from tamis import Classifier, train
 from tamis.artifact import open_artifact
 from tamis.errors import ArtifactError, DataError, TamisError, TrainingError
 from tamis.training.crossval import out_of_fold, out_of_fold_logits
-from tamis.training.prepare import PrepareSettings, prepare_file
 from tamis.training.learn import TrainSettings
+from tamis.training.prepare import PrepareSettings, prepare_file
 from tests.samples import messages, write_csv
 
 

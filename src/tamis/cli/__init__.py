@@ -21,6 +21,8 @@ COMMANDS = {
     "prepare": "Split a labelled CSV into parts for training and testing.",
     "train": "Train a model and save it as the next version.",
     "evaluate": "Measure a model on labelled texts.",
+    "cross-validate": "Measure settings by cross-validation, honestly and as usual.",
+    "compare": "Say whether one model is better than another.",
     "predict": "Classify texts.",
     "explain": "Say what each token of a text contributes to its label.",
     "serve": "Answer over HTTP.",

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
 
 import click
 import msgspec
@@ -10,9 +11,15 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
+from tamis.training.compare import Comparison
 from tamis.training.evaluate import Estimate, Evaluation
 
+if TYPE_CHECKING:
+    from tamis.training.protocols import ProtocolFigures
+    from tamis.training.robustness import Disguise
+
 _CONFUSION_LABELS_SHOWN = 12
+_SIGNIFICANT = 0.05
 
 
 def print_json(value: Any) -> None:
@@ -30,6 +37,50 @@ def show_evaluation(evaluation: Evaluation, title: str) -> None:
         console.print(_confusion(evaluation))
     if evaluation.sources:
         console.print(_sources(evaluation))
+
+
+def show_robustness(disguises: Sequence[Disguise]) -> None:
+    """Print what disguised texts cost in recall."""
+    if not disguises:
+        return
+    title = f"Disguised: recall of {disguises[0].texts:,} texts"
+    table = _table(title, "how", "as they are", "disguised", "95 % interval", "drop")
+    for one in disguises:
+        table.add_row(one.name, f"{one.plain.value:.4f}", *_cells(one.disguised), f"{one.drop:+.4f}")
+    Console(highlight=False).print(table)
+
+
+def show_protocols(figures: Sequence[ProtocolFigures], title: str) -> None:
+    """Print cross-validated figures, a column a protocol."""
+    console = Console(highlight=False)
+    console.print(f"[bold]{title}[/bold]", soft_wrap=True)
+    table = _table("The mean over repeats, with 95 % intervals", "figure", *(one.protocol for one in figures))
+    table.add_row("folds × repeats", *(f"{one.folds} × {one.repeats}" for one in figures))
+    table.add_row("tested, of all texts", *(f"{one.tested:,} of {one.rows:,}" for one in figures))
+    for name, field in {
+        "accuracy": "accuracy",
+        "Matthews correlation": "matthews",
+        "macro F1": "macro_f1",
+        "recall, op. point": "recall",
+        "false positives": "false_positive_rate",
+    }.items():
+        estimates = [getattr(one, field) for one in figures]
+        table.add_row(name, *("" if one is None else "{}  {}".format(*_cells(one)) for one in estimates))
+    table.add_row("accuracy, worst fold", *(f"{min(one.accuracies):.4f}" for one in figures))
+    console.print(table)
+
+
+def show_comparison(comparison: Comparison, names: tuple[str, str], title: str) -> None:
+    """Print who is right where, and how probable that is by luck alone."""
+    console = Console(highlight=False)
+    console.print(f"[bold]{title}[/bold]", soft_wrap=True)
+    table = _table(f"{comparison.rows:,} rows", "", "accuracy", "95 % interval", "right alone")
+    table.add_row(names[0], *_cells(comparison.first), f"{comparison.only_first:,}")
+    table.add_row(names[1], *_cells(comparison.second), f"{comparison.only_second:,}")
+    table.add_row("second less first", *_cells(comparison.difference), "")
+    console.print(table)
+    verdict = "the models differ" if comparison.p_value < _SIGNIFICANT else "may well be luck"
+    console.print(f"McNemar's exact test: p = {comparison.p_value:.4g}, {verdict}")
 
 
 def _table(title: str, *columns: str) -> Table:

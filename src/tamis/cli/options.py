@@ -11,6 +11,7 @@ from tamis.errors import MissingExtraError
 
 if TYPE_CHECKING:
     from tamis.data.reader import Columns
+    from tamis.training.learn import TrainSettings
     from tamis.training.prepare import PrepareSettings
 
 Command = Callable[..., Any]
@@ -50,6 +51,69 @@ def split_options(command: Command) -> Command:
     ):
         command = option(command)
     return command
+
+
+def model_options(command: Command) -> Command:
+    """Add the options that say what is to be trained."""
+    for option in (
+        click.option(
+            "--max-fpr",
+            default=0.005,
+            show_default=True,
+            type=click.FloatRange(0, 1, max_open=True),
+            help="The cap on false positives at which the operating point is chosen (two classes).",
+        ),
+        click.option(
+            "--positive",
+            metavar="LABEL",
+            help="The label whose false positives are capped.  [default: the rarer]",
+        ),
+        click.option(
+            "--set",
+            "overrides",
+            multiple=True,
+            callback=_named_values,
+            metavar="NAME=VALUE",
+            help="A hyper-parameter.",
+        ),
+        click.option(
+            "--preset", metavar="NAME", help="Named hyper-parameters of the model: workshop for lstm."
+        ),
+        click.option(
+            "--model",
+            default="linear",
+            show_default=True,
+            metavar="NAME",
+            help="What to train: linear or lstm.",
+        ),
+    ):
+        command = option(command)
+    return command
+
+
+def _named_values(
+    context: click.Context, parameter: click.Parameter, values: tuple[str, ...]
+) -> Mapping[str, str]:
+    pairs = [value.partition("=") for value in values]
+    for name, equals, _ in pairs:
+        if not equals:
+            raise click.BadParameter(f"{name!r} must be NAME=VALUE")
+    return {name: value for name, _, value in pairs}
+
+
+def train_settings(model: str, overrides: Mapping[str, str], options: Mapping[str, Any]) -> TrainSettings:
+    """Return the settings that `model_options` and a seed gave."""
+    from tamis.models import preset
+    from tamis.training.learn import TrainSettings
+
+    named = preset(model, options["preset"]) if options["preset"] else {}
+    return TrainSettings(
+        model=model,
+        overrides={**named, **overrides},
+        positive=options["positive"],
+        max_false_positive_rate=options["max_fpr"],
+        seed=options["seed"],
+    )
 
 
 def columns(options: Mapping[str, Any]) -> Columns:

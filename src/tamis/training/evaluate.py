@@ -129,7 +129,7 @@ class _Measured:
         return Evaluation(
             rows=self.true.size,
             labels=self.classes,
-            accuracy=_proportion(np.trace(matrix), matrix.sum()),
+            accuracy=proportion(np.trace(matrix), matrix.sum()),
             matthews=spread["matthews"][0],
             macro_f1=spread["macro_f1"][0],
             roc_auc=spread["roc_auc"][0],
@@ -200,9 +200,9 @@ class _Measured:
         return OperatingFigures(
             positive=self.point.positive,
             threshold=self.point.threshold,
-            recall=_proportion((flagged & positive).sum(), positive.sum()),
-            precision=_proportion((flagged & positive).sum(), flagged.sum()),
-            false_positive_rate=_proportion((flagged & ~positive).sum(), (~positive).sum()),
+            recall=proportion((flagged & positive).sum(), positive.sum()),
+            precision=proportion((flagged & positive).sum(), flagged.sum()),
+            false_positive_rate=proportion((flagged & ~positive).sum(), (~positive).sum()),
             max_false_positive_rate=self.point.max_false_positive_rate,
             recall_at_cap=_recall_at_cap(scores, positive, self.point.max_false_positive_rate),
         )
@@ -212,8 +212,8 @@ def _class_figures(classes: tuple[str, ...], matrix: Floats, f1: list[Estimate])
     hits, predicted, present = np.diag(matrix), matrix.sum(axis=0), matrix.sum(axis=1)
     return {
         label: ClassFigures(
-            precision=_proportion(hits[k], predicted[k]),
-            recall=_proportion(hits[k], present[k]),
+            precision=proportion(hits[k], predicted[k]),
+            recall=proportion(hits[k], present[k]),
             f1=f1[k],
             support=int(present[k]),
         )
@@ -235,6 +235,7 @@ def _recall_at_cap(scores: Floats, positive: npt.NDArray[np.bool_], cap: float) 
     return float((scores[positive] > refused).mean())
 
 
-def _proportion(successes: float, trials: float) -> Estimate:
+def proportion(successes: float, trials: float) -> Estimate:
+    """Return a share with its Wilson interval; 0 where there are no trials."""
     value = float(successes / trials) if trials else 0.0
     return Estimate(value, *metrics.wilson(float(successes), float(trials)))

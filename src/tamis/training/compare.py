@@ -1,0 +1,88 @@
+"""Whether one model is better than another on the same rows, or only luckier.
+
+Source: Q. McNemar, "Note on the sampling error of the difference between correlated proportions",
+1947, with the exact binomial distribution in place of its approximation.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from tamis.errors import DataError
+from tamis.training.evaluate import Estimate, proportion
+
+_RESAMPLES = 1000
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Two models on the same rows.
+
+    only_first, only_second: rows that one model has right and the other wrong
+    difference: accuracy of the second less that of the first, with a bootstrap interval
+    p_value:    how probable a split of those rows at least so uneven is, were the models equally good
+    """
+
+    rows: int
+    first: Estimate
+    second: Estimate
+    only_first: int
+    only_second: int
+    both_wrong: int
+    difference: Estimate
+    p_value: float
+
+
+def compare(
+    first: npt.NDArray[np.float64],
+    second: npt.NDArray[np.float64],
+    labels: Sequence[str],
+    classes: Sequence[str],
+    *,
+    seed: int = 42,
+) -> Comparison:
+    """Compare two models' [rows, classes] probabilities by which rows each has right."""
+    if not labels:
+        raise DataError("there is no row to compare on")
+    unknown = sorted(set(labels) - set(classes))
+    if unknown:
+        raise DataError(f"label {unknown[0]!r} is none of the models': {', '.join(classes)}")
+    true = np.array([classes.index(label) for label in labels])
+    right_first, right_second = first.argmax(axis=1) == true, second.argmax(axis=1) == true
+    only_first = int((right_first & ~right_second).sum())
+    only_second = int((right_second & ~right_first).sum())
+    return Comparison(
+        rows=true.size,
+        first=proportion(right_first.sum(), true.size),
+        second=proportion(right_second.sum(), true.size),
+        only_first=only_first,
+        only_second=only_second,
+        both_wrong=int((~right_first & ~right_second).sum()),
+        difference=_difference(right_second.astype(np.float64) - right_first, seed),
+        p_value=mcnemar(only_first, only_second),
+    )
+
+
+def mcnemar(only_first: int, only_second: int) -> float:
+    """Return the two-sided exact p-value: each such row is a fair coin if the models are equally good."""
+    rows, fewer = only_first + only_second, min(only_first, only_second)
+    ways, tail = 1, 1  # of `rows` coins, none or at most k of which fall on one side
+    for k in range(fewer):
+        ways = ways * (rows - k) // (k + 1)
+        tail += ways
+    p_value: float = 2 * tail / 2**rows
+    return min(1.0, p_value)
+
+
+def _difference(per_row: npt.NDArray[np.float64], seed: int) -> Estimate:
+    """Return the mean of what each row adds, with a bootstrap interval over the rows."""
+    random = np.random.default_rng(seed)
+    counts = [(per_row == value).sum() for value in (-1, 0, 1)]
+    drawn = random.multinomial(per_row.size, np.divide(counts, per_row.size), _RESAMPLES)
+    means = (drawn[:, 2] - drawn[:, 0]) / per_row.size
+    low, high = np.quantile(means, [0.025, 0.975])
+    return Estimate(float(per_row.mean()), float(low), float(high))

@@ -1,0 +1,206 @@
+"""Two ways to cross-validate the same settings, side by side: the honest one and the usual one.
+
+`grouped` repairs the file, keeps near duplicates together and tests on one text of each group.
+`random` takes the file as it is and deals out its rows, twins and all, as most published figures
+do. In every fold a model is trained by the very steps of `tamis train`: calibrated, and its
+operating point chosen, on the training folds alone.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import numpy.typing as npt
+
+from tamis.data.clean import drop_empty
+from tamis.data.near_duplicates import near_duplicate_groups
+from tamis.data.split import grouped_parts
+from tamis.errors import TrainingError
+from tamis.records import Dataset, Progress, no_progress
+from tamis.training import metrics
+from tamis.training.evaluate import Estimate
+from tamis.training.learn import TrainSettings, learn
+from tamis.training.metrics import Floats
+from tamis.training.prepare import PrepareSettings, Split, read_for
+
+_RESAMPLES = 400
+
+
+@dataclass(frozen=True)
+class ProtocolFigures:
+    """What cross-validation found, the mean over its repeats.
+
+    An interval is the spread of that mean over bootstrap resamples of the tested rows, the same
+    rows in every repeat. `recall` and `false_positive_rate` are those of the operating points that
+    the folds chose, None with more than two labels; `accuracies` are those of the single folds.
+    """
+
+    protocol: Split
+    folds: int
+    repeats: int
+    rows: int
+    tested: int
+    accuracy: Estimate
+    matthews: Estimate
+    macro_f1: Estimate
+    recall: Estimate | None
+    false_positive_rate: Estimate | None
+    accuracies: tuple[float, ...]
+
+
+def cross_validate_file(
+    path: str | os.PathLike[str],
+    settings: TrainSettings,
+    prepare: PrepareSettings,
+    *,
+    folds: int = 5,
+    repeats: int = 2,
+    progress: Progress = no_progress,
+) -> tuple[ProtocolFigures, ...]:
+    """Cross-validate on a CSV file by both protocols, the grouped one first."""
+    total = 2 * folds * repeats
+    figures = []
+    for number, split in enumerate(_PROTOCOLS):
+        data = read_for(path, replace(prepare, split=split)).dataset
+        if split == "grouped":
+            data = drop_empty(data)
+        done = number * folds * repeats
+        figures.append(
+            cross_validate(
+                data,
+                settings,
+                protocol=split,
+                folds=folds,
+                repeats=repeats,
+                progress=lambda fold, _, done=done: progress(done + fold, total),  # type: ignore[misc]
+            )
+        )
+    return tuple(figures)
+
+
+_PROTOCOLS: tuple[Split, Split] = ("grouped", "random")
+
+
+def cross_validate(
+    data: Dataset,
+    settings: TrainSettings,
+    *,
+    protocol: Split,
+    folds: int = 5,
+    repeats: int = 2,
+    progress: Progress = no_progress,
+) -> ProtocolFigures:
+    """Train and test on every fold, `repeats` times with other folds."""
+    groups = _groups(data)
+    data = replace(data, groups=groups)
+    dealt = groups if protocol == "grouped" else [str(row) for row in range(len(data))]
+    tested = _first_of_each(groups) if protocol == "grouped" else np.arange(len(data))
+    runs, accuracies = [], []
+    for repeat in range(repeats):
+        fold_of = grouped_parts(dealt, data.labels, [1 / folds] * folds, settings.seed + repeat)
+        run = _Run.empty(len(data))
+        for fold in range(folds):
+            progress(repeat * folds + fold, repeats * folds)
+            accuracies.append(run.fill(data, settings, fold_of != fold, tested[fold_of[tested] == fold]))
+        runs.append(run)
+    progress(repeats * folds, repeats * folds)
+    return _figures(data, runs, tested, protocol, folds, tuple(accuracies))
+
+
+def _groups(data: Dataset) -> list[str]:
+    """Return the file's own groups, or near duplicates."""
+    if data.groups is not None:
+        return list(data.groups)
+    return [str(group) for group in near_duplicate_groups(data.texts).tolist()]
+
+
+def _first_of_each(groups: Sequence[str]) -> npt.NDArray[np.intp]:
+    first: dict[str, int] = {}
+    for row, group in enumerate(groups):
+        first.setdefault(group, row)
+    return np.fromiter(first.values(), np.intp, len(first))
+
+
+@dataclass(frozen=True)
+class _Run:
+    """One repeat: what the fold's model predicted for each row, and whether it flagged the row."""
+
+    predicted: npt.NDArray[np.intp]
+    flagged: npt.NDArray[np.bool_]
+    positive: list[str]
+
+    @classmethod
+    def empty(cls, n_rows: int) -> _Run:
+        return cls(np.zeros(n_rows, np.intp), np.zeros(n_rows, np.bool_), [])
+
+    def fill(
+        self,
+        data: Dataset,
+        settings: TrainSettings,
+        outside: npt.NDArray[np.bool_],
+        inside: npt.NDArray[np.intp],
+    ) -> float:
+        """Train on the rows `outside`, answer about those `inside`, and return the accuracy there."""
+        learned = learn(data.select(np.flatnonzero(outside).tolist()), settings)
+        classes = data.classes
+        if learned.model.classes_ != classes:
+            missing = sorted(set(classes) - set(learned.model.classes_))
+            raise TrainingError(f"label {missing[0]!r} has too few different texts for so many folds")
+        probabilities = learned.probabilities([data.texts[i] for i in inside])
+        self.predicted[inside] = probabilities.argmax(axis=1)
+        point = learned.operating_point
+        if point is not None:
+            self.positive.append(point.positive)
+            self.flagged[inside] = probabilities[:, classes.index(point.positive)] >= point.threshold
+        true = np.array([classes.index(data.labels[i]) for i in inside], np.intp)
+        return float((self.predicted[inside] == true).mean()) if inside.size else 0.0
+
+
+def _figures(
+    data: Dataset,
+    runs: Sequence[_Run],
+    tested: npt.NDArray[np.intp],
+    protocol: Split,
+    folds: int,
+    accuracies: tuple[float, ...],
+) -> ProtocolFigures:
+    classes = data.classes
+    true = np.array([classes.index(data.labels[i]) for i in tested], np.intp)
+    weights = np.concatenate([np.ones((1, true.size)), metrics.bootstrap_weights(true.size, _RESAMPLES, 42)])
+    matrices = [metrics.confusion(weights, true, run.predicted[tested], len(classes)) for run in runs]
+    positives = sorted({label for run in runs for label in run.positive})
+    rates = None
+    if len(positives) == 1:
+        is_positive = true == classes.index(positives[0])
+        rates = [_rates(weights, is_positive, run.flagged[tested]) for run in runs]
+    return ProtocolFigures(
+        protocol=protocol,
+        folds=folds,
+        repeats=len(runs),
+        rows=len(data),
+        tested=true.size,
+        accuracy=_mean([metrics.accuracy(matrix) for matrix in matrices]),
+        matthews=_mean([metrics.matthews(matrix) for matrix in matrices]),
+        macro_f1=_mean([metrics.precision_recall_f1(matrix)[2].mean(axis=1) for matrix in matrices]),
+        recall=_mean([recall for recall, _ in rates]) if rates else None,
+        false_positive_rate=_mean([rate for _, rate in rates]) if rates else None,
+        accuracies=accuracies,
+    )
+
+
+def _rates(
+    weights: Floats, positive: npt.NDArray[np.bool_], flagged: npt.NDArray[np.bool_]
+) -> tuple[Floats, Floats]:
+    """Return [resamples] recall and false-positive rate."""
+    recall = (weights @ (flagged & positive)) / np.maximum(weights @ positive, 1)
+    return recall, (weights @ (flagged & ~positive)) / np.maximum(weights @ ~positive, 1)
+
+
+def _mean(repeats: Sequence[Floats]) -> Estimate:
+    """Average over repeats; the first value is the figure itself, the others its resamples."""
+    value, *drawn = np.mean(repeats, axis=0).tolist()
+    low, high = np.quantile(drawn, [0.025, 0.975])
+    return Estimate(value, float(low), float(high))

@@ -1,0 +1,36 @@
+"""Learning curves: growing parts of one training part, on one test part."""
+
+from __future__ import annotations
+
+from tamis.training.learn import TrainSettings
+from tamis.training.learning_curve import learning_curve
+from tests.samples import messages
+
+
+def test_more_rows_teach_more():
+    points = learning_curve(messages(600), messages(200, seed=8), TrainSettings())
+    assert [point.rows for point in points] == [30, 60, 150, 300, 600]
+    assert points[-1].accuracy.value >= points[0].accuracy.value
+    assert points[-1].matthews > 0.9
+    for point in points:
+        assert point.accuracy.low <= point.accuracy.value <= point.accuracy.high
+
+
+def test_parts_without_all_labels_are_left_out():
+    data = messages(40)
+    rare = data.select([i for i in range(40) if data.labels[i] == "ham" or i in (1, 3)])
+    points = learning_curve(rare, messages(50, seed=8), TrainSettings())
+    assert points[-1].rows == len(rare)
+    assert len(points) < 5
+
+
+def test_there_is_no_curve_when_there_are_fewer_groups_than_points():
+    assert learning_curve(messages(3), messages(50, seed=8), TrainSettings()) == ()
+
+
+def test_progress_reaches_its_total():
+    seen: list[tuple[int, int]] = []
+    learning_curve(
+        messages(100), messages(20), TrainSettings(), progress=lambda done, total: seen.append((done, total))
+    )
+    assert (seen[0], seen[-1]) == ((0, 5), (5, 5))
