@@ -89,7 +89,8 @@ def test_a_request_that_never_ends_does_not_hold_up_the_end_for_ever(tmp_path: P
         socket.create_connection(("127.0.0.1", service.port)) as slow,
     ):
         slow.sendall(
-            b"POST /prediction HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\ncontent-length: 9\r\n\r\n"
+            b"POST /prediction HTTP/1.1\r\nhost: tamis\r\n"
+            b"content-type: application/json\r\ncontent-length: 9\r\n\r\n"
         )
         assert service.stop() == 0
 
