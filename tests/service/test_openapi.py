@@ -15,6 +15,7 @@ from tamis.inference.classifier import Classifier
 from tamis.service.openapi import openapi_document
 from tamis.service.requests import Limits
 from tamis.settings import Settings
+from tests.cursors import register_cursors
 from tests.fakes import keyword_classifier
 from tests.serving import make_app
 
@@ -80,6 +81,7 @@ def test_the_title_lists_few_labels_and_counts_many() -> None:
 
 # Limits that generated texts come near to; no limit on the body, which the document cannot express.
 _LIMITED = Settings(max_body_bytes=1 << 30, max_text_chars=50, max_texts=5)
+register_cursors()
 schema = schemathesis.openapi.from_asgi("/openapi.json", make_app(_LIMITED))
 
 

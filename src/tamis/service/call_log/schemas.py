@@ -49,7 +49,13 @@ class LogParameters(CallFilter, frozen=True, forbid_unknown_fields=True):
         | UnsetType
     ) = UNSET
     cursor: (
-        Annotated[str, Meta(description="The `next_cursor` of an earlier answer: go on behind it.")]
+        Annotated[
+            str,
+            Meta(
+                description="The `next_cursor` of an earlier answer: go on behind it.",
+                extra_json_schema={"format": "cursor"},
+            ),
+        ]
         | UnsetType
     ) = UNSET
     order: Annotated[Literal["newest", "oldest"], Meta(description="Which calls come first.")] = "newest"
