@@ -5,11 +5,8 @@ Knows which scopes open a path and which headers a refusal has; knows no body bu
 
 from __future__ import annotations
 
-from typing import Any
-
 from tamis.service.authorization import SERVICE_INFO, is_open, scopes_for
-
-Json = dict[str, Any]
+from tamis.service.openapi_parts import Json, content, ref
 
 _SCHEMES = {
     "bearer": {
@@ -56,8 +53,7 @@ def add_limits(document: Json) -> None:
 
 
 def _refusal(description: str, headers: dict[str, str]) -> Json:
-    body = {"application/json": {"schema": {"$ref": "#/components/schemas/ErrorBody"}}}
-    return {"description": description, "headers": _headers(headers), "content": body}
+    return {"description": description, "headers": _headers(headers), **content(ref("ErrorBody"))}
 
 
 def _headers(described: dict[str, str]) -> Json:
