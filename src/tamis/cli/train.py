@@ -49,4 +49,6 @@ def command(data: str, output: str, model: str, overrides: Mapping[str, str], **
     if options["as_json"]:
         print_json({"path": str(trained.path) if trained.path else None, "evaluation": trained.evaluation})
     else:
+        if options["dry"] and trained.summary:
+            click.echo(trained.summary + "\n")
         show_evaluation(trained.evaluation, f"{where}: {model}, test part of {data}")

@@ -14,13 +14,16 @@ from typing import Any, get_type_hints
 
 import msgspec
 
-from tamis.errors import TrainingError
+from tamis.errors import MissingExtraError, TrainingError
 from tamis.models.base import TrainableClassifier
 
 TRAINABLE = {
     "linear": "tamis.models.linear.classifier:LinearClassifier",
     "lstm": "tamis.models.lstm.classifier:LstmClassifier",
 }
+
+_EXTRAS = {"linear": "train", "lstm": "lstm"}
+"""The optional part of Tamis that each model needs to learn."""
 
 PRESETS: dict[str, dict[str, dict[str, str]]] = {
     "linear": {},
@@ -57,12 +60,11 @@ def make_classifier(kind: str, overrides: Mapping[str, str], *, seed: int) -> Tr
     """Make an untrained classifier of the kind in `TRAINABLE`, some of its hyper-parameters set by name.
 
     Raises TrainingError for an unknown kind or name, with the nearest known one, and for a value of
-    the wrong type.
+    the wrong type, and MissingExtraError where what it needs is not installed.
     """
     if kind not in TRAINABLE:
         raise TrainingError(f"no model is called {kind!r}{_nearest(kind, TRAINABLE)}")
-    module, _, name = TRAINABLE[kind].partition(":")
-    factory = getattr(importlib.import_module(module), name)
+    factory = _factory(kind)
     values = {key: _convert(factory, key, value) for key, value in overrides.items()}
     try:
         made = factory(**{"seed": seed, **values})
@@ -74,9 +76,18 @@ def make_classifier(kind: str, overrides: Mapping[str, str], *, seed: int) -> Tr
 
 def hyper_parameters(kind: str) -> dict[str, Any]:
     """Return the names of a model's hyper-parameters with their defaults."""
-    module, _, name = TRAINABLE[kind].partition(":")
-    parameters = inspect.signature(getattr(importlib.import_module(module), name)).parameters
+    parameters = inspect.signature(_factory(kind)).parameters
     return {key: parameter.default for key, parameter in parameters.items()}
+
+
+def _factory(kind: str) -> Any:
+    module, _, name = TRAINABLE[kind].partition(":")
+    try:
+        return getattr(importlib.import_module(module), name)
+    except ModuleNotFoundError as missing:
+        if (missing.name or "tamis").split(".")[0] == "tamis":
+            raise  # it is our own code that is missing
+        raise MissingExtraError(f"training a model of kind {kind}", _EXTRAS[kind]) from None
 
 
 def _convert(factory: type[TrainableClassifier], key: str, value: str) -> Any:

@@ -88,6 +88,10 @@ class TrainableClassifier(ABC):
     def logits(self, texts: Sequence[str]) -> Logits:
         """Return [texts, classes] logits; a text's own do not depend on the others."""
 
+    def summary(self) -> str:
+        """Return what the trained model is made of, one part a line; nothing by default."""
+        return ""
+
     @abstractmethod
     def export(self, folder: Path, calibration: Calibration) -> Mapping[str, Any]:
         """Write what the scorer needs into `folder`; return what the manifest must say about it."""

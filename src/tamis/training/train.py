@@ -28,12 +28,14 @@ class Trained:
     """What training made: where it was saved (None for a dry run), its manifest and its figures.
 
     `interrupted` says that the user stopped it early and kept what had been learned until then.
+    `summary` says what the model is made of, one part a line.
     """
 
     path: Path | None
     manifest: Manifest
     evaluation: Evaluation
     interrupted: bool = False
+    summary: str = ""
 
 
 def train(
@@ -56,10 +58,14 @@ def train(
         evaluation = _measure(learned, prepared.test)
         manifest = _describe(learned, prepared, settings, evaluation)
         if reservation is None:
-            return Trained(None, manifest, evaluation, learned.model.interrupted_)
+            return _trained(None, manifest, evaluation, learned)
         exported = learned.model.export(reservation.folder, learned.calibrated.calibration)
         manifest = msgspec.structs.replace(manifest, model=dict(exported))
-        return Trained(reservation.commit(manifest), manifest, evaluation, learned.model.interrupted_)
+        return _trained(reservation.commit(manifest), manifest, evaluation, learned)
+
+
+def _trained(path: Path | None, manifest: Manifest, evaluation: Evaluation, learned: Learned) -> Trained:
+    return Trained(path, manifest, evaluation, learned.model.interrupted_, learned.model.summary())
 
 
 def _prepared(data: Path, prepare: PrepareSettings) -> Prepared:

@@ -130,6 +130,16 @@ class LstmClassifier(TrainableClassifier):
         (folder / "network.json").write_text(self.network().to_json() + "\n", encoding="utf-8")
         return describe_input(network)
 
+    def summary(self) -> str:
+        """Return the layers with their kinds and numbers of parameters, and the sum."""
+        network = self.network()
+        rows = [
+            (layer.name, type(layer).__name__, str(layer.output.shape), layer.count_params())
+            for layer in network.layers
+        ]
+        rows.append(("all", "", "", network.count_params()))
+        return "\n".join(f"{name:<16} {kind:<17} {shape:<20} {n:>10,}" for name, kind, shape, n in rows)
+
     def network(self, *, activation: str = "softmax") -> Any:
         """Return the trained network as a `keras.Sequential`, without the calibration."""
         network = build_network(self._shape, activation=activation, seed=self.seed)
