@@ -37,7 +37,7 @@ class Service:
 
     @property
     def port(self) -> int:
-        found = re.search(r"^Address +http://127\.0\.0\.1:(\d+)", self.said, re.MULTILINE)
+        found = re.search(r'(?:^Address +|"address": ")http://127\.0\.0\.1:(\d+)', self.said, re.MULTILINE)
         assert found, self.said
         return int(found[1])
 

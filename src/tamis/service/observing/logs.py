@@ -72,7 +72,7 @@ class TextLines(logging.Formatter):
             fields |= error_fields(record.exc_info[1])
         parts = [_time(record), f"{record.levelname:<7}", f"{record.name}:", record.getMessage()]
         line = " ".join([*parts, *(f"{name}={_shown(value)}" for name, value in fields.items())])
-        return line.replace("\r", " ").replace("\n", " ")
+        return " ".join(line.splitlines())
 
 
 def error_fields(error: BaseException) -> dict[str, object]:

@@ -95,10 +95,6 @@ class Metrics:
         """Return the totals of all processes in Prometheus's text format."""
         return "".join(f"{line}\n" for line in self._lines(self._slots.everyone())).encode()
 
-    def close(self) -> None:
-        """Leave the numbers to the process that comes next."""
-        self._slots.close()
-
     def _begin(self) -> None:
         """Forget what an earlier process in this place was doing when it ended; keep what it counted."""
         for family in LAYOUT.families:

@@ -57,12 +57,6 @@ class Slots:
         snapshots = map(self._read, sorted(self._directory.glob(f"*{_SUFFIX}")))
         return sorted((found for found in snapshots if found), key=lambda found: found.number)
 
-    def close(self) -> None:
-        """Let another process go on with the file; the numbers can still be written, but not seen."""
-        if self._file >= 0:
-            os.close(self._file)
-            self._file = -1
-
     @property
     def _bytes(self) -> int:
         return _HEADER.size + 8 * self._size

@@ -1,0 +1,131 @@
+"""That the page stays bounded whatever is asked, and that it is documented as it is."""
+
+from __future__ import annotations
+
+import os
+import re
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from prometheus_client.parser import text_string_to_metric_families
+
+from tamis.service.docs import docs_handlers
+from tamis.service.observing import catalogue
+from tamis.service.observing.catalogue import BUILD_INFO, LAYOUT, MODEL_INFO, OTHER, ROUTES, WORKERS, route_of
+from tamis.service.observing.metrics import Metrics
+from tamis.service.observing.processes import PROCESS_METRICS, process_numbers
+from tamis.service.openapi import openapi_document
+from tamis.service.requests import Limits
+from tamis.storage.resilient import COUNTED
+from tests.fakes import keyword_classifier
+from tests.service.observing.page import value
+
+_OPERATIONS = Path(__file__).parents[3] / "docs" / "operations.md"
+
+
+def test_every_path_that_is_served_has_a_route_of_its_own() -> None:
+    document = openapi_document(keyword_classifier(), api_name="x", limits=Limits(1, 1, 1))
+    for path in [*document["paths"], *docs_handlers(), "/openapi.json"]:
+        assert route_of(path) != OTHER, path
+
+
+@given(st.text())
+def test_any_path_is_one_of_few_routes(path: str) -> None:
+    assert route_of(path) in ROUTES
+
+
+@settings(max_examples=50)
+@given(st.lists(st.tuples(st.text(), st.text(), st.integers(0, 999), st.floats(0, 1e6)), max_size=20))
+def test_any_request_is_counted_once(asked: list[tuple[str, str, int, float]]) -> None:
+    metrics = Metrics(keyword_classifier())
+    for path, method, status, seconds in asked:
+        metrics.request_began()
+        metrics.request_ended(path, method, status, seconds)
+    page = metrics.page().decode()
+    families = {family.name: family for family in text_string_to_metric_families(page)}
+    assert sum(sample.value for sample in families["http_requests"].samples) == len(asked)
+    counts = [
+        sample.value
+        for sample in families["http_request_duration_seconds"].samples
+        if sample.name.endswith("_count")
+    ]
+    assert sum(counts) == len(asked)
+    assert value(page, "http_requests_in_progress") == 0
+
+
+def test_a_new_process_keeps_what_was_counted_and_forgets_what_was_going_on(tmp_path: Path) -> None:
+    """Two of them live in this process: the second takes a place of its own."""
+    first, second = (Metrics(keyword_classifier(), tmp_path) for _ in range(2))
+    first.request_began()
+    first.refused("overloaded")
+    second.refused("overloaded")
+    page = second.page().decode()
+    assert page.splitlines()[:9] == first.page().decode().splitlines()[:9]
+    assert value(page, "http_requests_in_progress") == 1
+    assert value(page, "tamis_refusals_total", code="overloaded") == 2
+    assert value(page, "tamis_worker_starts_total") == value(page, "tamis_workers") == 2
+
+
+def test_the_stores_numbers_stand_where_it_writes_them() -> None:
+    metrics = Metrics(keyword_classifier())
+    assert len(metrics.calls) == len(COUNTED)
+    for place in range(len(COUNTED)):
+        metrics.calls[place] = place + 1
+    page = metrics.page().decode()
+    assert [
+        value(page, name)
+        for name in (
+            "tamis_calls_accepted_total",
+            "tamis_calls_written_total",
+            "tamis_calls_spooled",
+            "tamis_calls_dropped_total",
+            "tamis_store_degraded",
+        )
+    ] == [1, 2, 3, 4, 5]
+
+
+def test_this_process_is_seen_as_the_kernel_sees_it() -> None:
+    numbers = process_numbers(os.getpid())
+    assert set(numbers) == set(PROCESS_METRICS)
+    assert 1e6 < numbers["process_resident_memory_bytes"] < numbers["process_virtual_memory_bytes"]
+    assert numbers["process_cpu_seconds_total"] == pytest.approx(sum(os.times()[:2]), abs=0.1)
+    assert numbers["process_start_time_seconds"] == pytest.approx(Path("/proc/self").stat().st_ctime, abs=60)
+    assert 0 < numbers["process_open_fds"] <= numbers["process_max_fds"]
+
+
+def test_a_process_that_has_gone_says_nothing() -> None:
+    assert process_numbers(2**22 + 1) == {}
+
+
+def test_the_table_in_the_documentation_is_what_is_served() -> None:
+    rows = re.findall(
+        r"^\| `(\w+)` \| (\w+) \| (.*) \| (.+) \|$", _OPERATIONS.read_text("utf-8"), re.MULTILINE
+    )
+    counted = [
+        (family.name, family.kind, ", ".join(f"`{label}`" for label in family.labels), family.meaning)
+        for family in LAYOUT.families
+    ]
+    labels_of = {
+        MODEL_INFO: "`name`, `version`, `kind`, `digest`",
+        BUILD_INFO: "`version`, `python_version`",
+    }
+    looked_at = [
+        (name, kind, labels_of.get((name, kind, meaning), ""), meaning)
+        for name, kind, meaning in (WORKERS, MODEL_INFO, BUILD_INFO)
+    ]
+    processes = [(name, kind, "`worker`", meaning) for name, (kind, meaning) in PROCESS_METRICS.items()]
+    assert [(name, kind, labels.strip(), meaning) for name, kind, labels, meaning in rows] == [
+        *counted, *looked_at, *processes,
+    ]  # fmt: skip
+
+
+def test_every_metric_on_the_page_is_in_the_catalogue() -> None:
+    page = Metrics(keyword_classifier()).page().decode()
+    names = re.findall(r"^# TYPE (\w+) ", page, re.MULTILINE)
+    listed = [family.name for family in LAYOUT.families]
+    assert names == [*listed, WORKERS[0], MODEL_INFO[0], BUILD_INFO[0], *PROCESS_METRICS]
+    assert all(re.fullmatch(r"(http|tamis|process)_[a-z_]+", name) for name in names)
+    assert len(page) < 8_000, "before the first request"
+    assert len({*catalogue.ROUTES}) == len(catalogue.ROUTES)
