@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from tamis.errors import SettingsError
+from tamis.service.proxies import TrustedProxies
 from tamis.settings import Settings, variables
 
 ROOT = Path(__file__).parents[1]
@@ -112,6 +113,12 @@ def test_mock_is_off_when_the_word_says_so(word: str) -> None:
         ("TAMIS_MAX_BODY_BYTES", "1" * 5_000, "TAMIS_MAX_BODY_BYTES must be a whole number"),
         ("MOCK_MODEL_CLASS", "perhaps", "MOCK_MODEL_CLASS must be true or false, not 'perhaps'"),
         ("API_NAME", "caf\udce9", "API_NAME is not UTF-8"),
+        ("TAMIS_TRUSTED_PROXIES", "*", "TAMIS_TRUSTED_PROXIES must list your own proxies"),
+        ("TAMIS_TRUSTED_PROXIES", "127.0.0.1,0.0.0.0/0", "must list your own proxies"),
+        ("TAMIS_TRUSTED_PROXIES", "::/0", "every caller could claim any address"),
+        ("TAMIS_TRUSTED_PROXIES", "10.0.0.1/8", "such as 127.0.0.1,10.0.0.0/8,unix"),
+        ("TAMIS_TRUSTED_PROXIES", "localhost", "must list your own proxies"),
+        ("TAMIS_TRUSTED_PROXIES", "10.0.0.1 10.0.0.2", "must list your own proxies"),
     ],
 )
 def test_a_wrong_value_is_one_line_that_names_the_variable(name: str, value: str, message: str) -> None:
@@ -146,6 +153,19 @@ def test_a_dotenv_in_another_encoding_is_refused(tmp_path: Path) -> None:
 )
 def test_a_dotenv_is_read_as_editors_and_shells_write_it(tmp_path: Path, text: str) -> None:
     assert Settings.from_environment({}, _dotenv(tmp_path, text)).port == 7
+
+
+def test_trusted_proxies_may_be_addresses_networks_and_unix_sockets() -> None:
+    listed = "127.0.0.1, 10.0.0.0/8,::1, fd00::/8 ,unix,"
+    assert Settings.from_environment({"TAMIS_TRUSTED_PROXIES": listed}).trusted_proxies == listed
+    TrustedProxies(listed)
+
+
+def test_keys_and_counts_lie_beside_the_model_when_nothing_else_is_said() -> None:
+    settings = Settings(model_directory="m/spam@2")
+    assert (settings.keys_path, settings.rate_path) == (Path("m/keys.json"), Path("m/rates.tamis"))
+    settings = Settings(keys_file="/k", rate_file="/r")
+    assert (settings.keys_path, settings.rate_path) == (Path("/k"), Path("/r"))
 
 
 def test_sample_shows_every_setting_with_default_and_meaning() -> None:

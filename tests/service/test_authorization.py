@@ -134,6 +134,16 @@ def test_service_info_names_the_address_without_a_key_and_refuses_a_wrong_one(ca
     assert _refusal(call("/", new_key())) == (401, "wrong_key")
 
 
+def test_a_key_reads_its_own_log_and_the_admins_reads_everybodys(call: Call, keys: dict[str, str]) -> None:
+    call("/prediction?text=from+predict", keys["predict"])
+    call("/prediction?text=from+admin", keys["admin"])
+    for name, seen in [("predict", {"predict"}), ("log", set()), ("admin", {"predict", "admin"})]:
+        page = call("/log", keys[name]).json()["calls"]
+        assert {entry["caller"] for entry in page} == seen
+        assert {entry["input"] for entry in page} == {f"from {caller}" for caller in seen}
+    assert [entry["input"] for entry in call("/recent_log", keys["predict"]).json()] == ["from predict"]
+
+
 def test_a_password_for_a_proxy_is_not_taken_for_a_key(call: Call, keys: dict[str, str]) -> None:
     assert _refusal(call("/model", authorization="Basic dTpw")) == (401, "missing_key")
     response = call("/", authorization="Basic dTpw", x_api_key=keys["log"])

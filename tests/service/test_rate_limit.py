@@ -233,6 +233,19 @@ def test_a_list_longer_than_the_burst_is_a_clear_refusal_over_http(serve: Callab
     serve(talk)
 
 
+def test_two_services_with_one_file_count_together(tmp_path: Path, clock: ManualClock) -> None:
+    chosen = Settings(rate_per_minute=1, rate_burst=3, rate_file=str(tmp_path / "rates.tamis"))
+
+    async def talk() -> list[int]:
+        apps = [make_app(chosen, clock=clock) for _ in range(2)]
+        async with client_of(apps[0]) as one, client_of(apps[1]) as other:
+            return [
+                (await client.get("/prediction?text=x")).status_code for client in (one, other, one, other)
+            ]
+
+    assert asyncio.run(talk()) == [200, 200, 200, 429]
+
+
 def test_answers_have_no_such_headers_when_there_is_no_limit() -> None:
     async def ask() -> httpx.Response:
         async with client_of(make_app()) as client:
