@@ -20,6 +20,7 @@ from tamis.storage.keys import (
     first_id_at,
     from_uuid,
     hour_of,
+    uuid_text,
 )
 
 SECRET = bytes(range(32))
@@ -63,6 +64,7 @@ def test_an_id_is_a_version_1_uuid_that_shows_no_network_card(random, utc_ns):
     uuid = as_uuid(time_id)
     assert (uuid.version, uuid.variant) == (1, RFC_4122)
     assert from_uuid(uuid) == time_id
+    assert uuid_text(time_id) == str(uuid)
     assert uuid.node >> 40 & 1, "the multicast bit is set"
     assert all(byte < 0x80 for byte in time_id[9:]), "Cassandra's signed order is the order of bytes"
     assert called_at(time_id) == datetime(1970, 1, 1, tzinfo=UTC) + timedelta(microseconds=utc_ns // 1000)

@@ -117,6 +117,12 @@ def as_uuid(time_id: bytes) -> UUID:
     return UUID(bytes=head.to_bytes(8, "big") + time_id[8:])
 
 
+def uuid_text(time_id: bytes) -> str:
+    """Return what `str(as_uuid(time_id))` would, for long lists in a fraction of the time."""
+    digits = time_id.hex()
+    return f"{digits[8:16]}-{digits[4:8]}-1{digits[1:4]}-{digits[16:20]}-{digits[20:]}"
+
+
 def from_uuid(uuid: UUID) -> bytes:
     """Return the time id of a version-1 UUID that `as_uuid` made."""
     return uuid.time.to_bytes(8, "big") + uuid.bytes[8:]

@@ -17,12 +17,12 @@ import msgspec
 from tamis.records import CallRecord
 from tamis.service.call_log.schemas import LoggedCall, RecentCall
 from tamis.storage import called_at
-from tamis.storage.keys import as_uuid
+from tamis.storage.keys import uuid_text
 
 _encode = msgspec.json.Encoder().encode
 _encode_lines = msgspec.json.Encoder().encode_lines
 
-_FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r", "\n", "＝", "＋", "－", "＠", "'")
+_FORMULA_STARTS = frozenset("=+-@\t\r\n＝＋－＠'")
 
 
 class Form(ABC):
@@ -118,7 +118,7 @@ class CallsCsv(Form):
     def rows(self, calls: Sequence[CallRecord]) -> bytes:
         """Return a line for each call."""
         lines = io.StringIO(newline="")
-        csv.writer(lines).writerows(_cells(logged_call(call)) for call in calls)
+        csv.writer(lines).writerows(map(_cells, calls))
         return lines.getvalue().encode()
 
 
@@ -129,7 +129,7 @@ FORMS: dict[str, type[Form]] = {"json": CallsJson, "csv": CallsCsv, "ndjson": Ca
 def logged_call(call: CallRecord) -> LoggedCall:
     """Return what is shown of a logged call."""
     return LoggedCall(
-        str(as_uuid(call.id)),
+        uuid_text(call.id),
         timestamp(called_at(call.id)),
         call.caller,
         call.text,
@@ -145,16 +145,19 @@ def timestamp(moment: datetime) -> str:
     return moment.replace(tzinfo=None).isoformat(timespec="microseconds") + "Z"
 
 
-def _cells(call: LoggedCall) -> list[object]:
-    return [
-        _harmless(value) if isinstance(value, str) else _plain(value)
-        for value in msgspec.structs.astuple(call)
-    ]
+def _cells(call: CallRecord) -> tuple[object, ...]:
+    """Return the values of a `LoggedCall`, in its order."""
+    return (
+        uuid_text(call.id),
+        timestamp(called_at(call.id)),
+        _harmless(call.caller),
+        _harmless(call.text),
+        _harmless(call.label),
+        call.score,
+        _harmless(call.model),
+        "true" if call.from_cache else "false",
+    )
 
 
 def _harmless(text: str) -> str:
-    return f"'{text}" if text.startswith(_FORMULA_STARTS) else text
-
-
-def _plain(value: object) -> object:
-    return str(value).lower() if isinstance(value, bool) else value
+    return f"'{text}" if text[:1] in _FORMULA_STARTS else text
