@@ -97,6 +97,45 @@ def serving(folder: Path, *arguments: str, fds: tuple[int, ...] = (), **environ:
             process.wait()
 
 
+def activate(listener: socket.socket, folder: Path, **environ: str) -> subprocess.Popen[bytes]:
+    """Start the service as systemd does: the socket is descriptor 3 and the environment says so."""
+    script = (
+        f"exec 3<&{listener.fileno()}; export LISTEN_FDS=1 LISTEN_PID=$$; "
+        f"exec {sys.executable} -m tamis serve --mock"
+    )
+    return subprocess.Popen(
+        ["bash", "-c", script],
+        cwd=folder,
+        env=ENVIRON | environ,
+        pass_fds=[listener.fileno()],
+        stderr=subprocess.DEVNULL,
+    )
+
+
+async def restart_under_load(
+    listener: socket.socket, folder: Path, *, port: int, restarts: int = 3, **environ: str
+) -> Ledger:
+    """Restart the service on `listener` while twelve clients ask on `port`; return what they saw."""
+    ledger, done = Ledger(), asyncio.Event()
+    process = activate(listener, folder, **environ)
+    clients = [KeepAliveClient(port, ledger, number=number) for number in range(12)]
+    asking = [asyncio.create_task(client.ask_until(done)) for client in clients]
+    try:
+        for _ in range(restarts):
+            enough = ledger.answered + 200
+            while ledger.answered < enough and not all(task.done() for task in asking):
+                await asyncio.sleep(0)
+            process.terminate()
+            assert await asyncio.to_thread(process.wait, 60) == 0
+            process = activate(listener, folder, **environ)
+        done.set()
+        await asyncio.gather(*asking)
+    finally:
+        process.kill()
+        process.wait()
+    return ledger
+
+
 @dataclass
 class Ledger:
     """What clients have seen: every request that was sent was answered, refused, or lost."""

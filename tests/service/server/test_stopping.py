@@ -6,14 +6,12 @@ import asyncio
 import os
 import signal
 import socket
-import subprocess
-import sys
 from pathlib import Path
 
 import httpx
 import pytest
 
-from tests.processes import ENVIRON, KeepAliveClient, Ledger, Service, serving
+from tests.processes import KeepAliveClient, Ledger, Service, restart_under_load, serving
 
 _CLIENTS = 12
 _SHORT = {"TAMIS_DRAIN_SECONDS": "0.15"}
@@ -125,38 +123,6 @@ async def _readable(fd: int) -> None:
 def test_no_request_is_lost_between_two_services_on_one_given_socket(tmp_path: Path) -> None:
     """As under systemd: the socket stays open, and requests wait in it for the next service."""
     with socket.create_server(("127.0.0.1", 0), backlog=128) as listener:
-        asyncio.run(_restart_on(listener, tmp_path))
-
-
-async def _restart_on(listener: socket.socket, folder: Path) -> None:
-    ledger, done, port = Ledger(), asyncio.Event(), listener.getsockname()[1]
-    clients = [KeepAliveClient(port, ledger, number=number) for number in range(_CLIENTS)]
-    process = _activate(listener, folder)
-    asking = [asyncio.create_task(client.ask_until(done)) for client in clients]
-    for _ in range(3):
-        enough = ledger.answered + 200
-        while ledger.answered < enough and not all(task.done() for task in asking):
-            await asyncio.sleep(0)
-        process.terminate()
-        assert await asyncio.to_thread(process.wait, 60) == 0
-        process = _activate(listener, folder)
-    done.set()
-    await asyncio.gather(*asking)
-    process.kill()
-    process.wait()
+        port = listener.getsockname()[1]
+        ledger = asyncio.run(restart_under_load(listener, tmp_path, port=port, **_SHORT))
     assert (ledger.lost, ledger.turned_away, ledger.statuses) == ([], 0, {200})
-
-
-def _activate(listener: socket.socket, folder: Path) -> subprocess.Popen[bytes]:
-    """Start the service as systemd does: the socket is descriptor 3 and the environment says so."""
-    script = (
-        f"exec 3<&{listener.fileno()}; export LISTEN_FDS=1 LISTEN_PID=$$; "
-        f"exec {sys.executable} -m tamis serve --mock"
-    )
-    return subprocess.Popen(
-        ["bash", "-c", script],
-        cwd=folder,
-        env=ENVIRON | _SHORT,
-        pass_fds=[listener.fileno()],
-        stderr=subprocess.DEVNULL,
-    )

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import ctypes
 import os
 import resource
 import socket
+import struct
 import sys
+from array import array
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -88,16 +89,9 @@ def _bind(host: str, port: int) -> socket.socket:
 
 
 def _drop_packets(listener: socket.socket) -> None:
-    program = ctypes.create_string_buffer(_DROP_ALL)
-    pointer = ctypes.addressof(program)
-    described = ctypes.string_at(ctypes.byref(_Program(1, pointer)), ctypes.sizeof(_Program))
-    listener.setsockopt(socket.SOL_SOCKET, _SO_ATTACH_FILTER, described)
-
-
-class _Program(ctypes.Structure):
-    """Linux's struct sock_fprog."""
-
-    _fields_ = (("length", ctypes.c_ushort), ("instructions", ctypes.c_void_p))
+    program = array("B", _DROP_ALL)
+    instructions, _ = program.buffer_info()
+    listener.setsockopt(socket.SOL_SOCKET, _SO_ATTACH_FILTER, struct.pack("@HP", 1, instructions))
 
 
 def _shown(listener: socket.socket) -> str:
