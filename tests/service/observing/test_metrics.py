@@ -100,9 +100,7 @@ def test_a_process_that_has_gone_says_nothing() -> None:
 
 
 def test_the_table_in_the_documentation_is_what_is_served() -> None:
-    rows = re.findall(
-        r"^\| `(\w+)` \| (\w+) \| (.*) \| (.+) \|$", _OPERATIONS.read_text("utf-8"), re.MULTILINE
-    )
+    rows = re.findall(r"^\| `(\w+)` \| (\w+) \|(.*)\| (.+) \|$", _OPERATIONS.read_text("utf-8"), re.MULTILINE)
     counted = [
         (family.name, family.kind, ", ".join(f"`{label}`" for label in family.labels), family.meaning)
         for family in LAYOUT.families
