@@ -84,7 +84,12 @@ class WatchedKeys:
         if self._clock.monotonic() >= self._next_look:
             self._look()
         if self._keys is None:
-            raise Refused("keys_unavailable", "keys cannot be checked now; try again later", field="key")
+            raise Refused(
+                "keys_unavailable",
+                "keys cannot be checked now; try again later",
+                field="authorization",
+                headers=[(b"retry-after", b"1")],
+            )
         return self._keys.get(hash_of(key))
 
     def is_expired(self, known: KnownKey) -> bool:
@@ -129,11 +134,11 @@ class CallersByKey(Callers):
         return self._checked(key, needed)
 
     def _checked(self, key: str, needed: frozenset[str]) -> Caller:
-        if not is_well_formed(key):
-            _refuse("wrong_key", "the key is mistyped or cut off: its checksum is wrong")
         known = self._keys.find(key)
         if known is None:
-            _refuse("wrong_key", "the key is not known here")
+            is_typo = not is_well_formed(key)
+            why = "is mistyped or cut off: its checksum is wrong" if is_typo else "is not known here"
+            _refuse("wrong_key", f"the key {why}")
         if self._keys.is_expired(known):
             _refuse("expired_key", "the key has expired")
         if known.scopes.isdisjoint(needed):

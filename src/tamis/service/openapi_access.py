@@ -40,7 +40,7 @@ def add_keys(document: Json) -> None:
                 known = f"{responses['403']['description']} " if "403" in responses else ""
                 why = f"{known}The key lacks a scope: {' or '.join(sorted(needed))}."
                 responses["403"] = _refusal(why, _CHALLENGE)
-            responses.setdefault("503", _refusal("Keys cannot be checked now.", {}))
+            responses.setdefault("503", _refusal("Keys cannot be checked now.", _WAIT))
 
 
 def add_limits(document: Json) -> None:

@@ -45,7 +45,7 @@ class TrustedProxies:
         What stands further left was written by that address itself and may be anything. At a word
         that is no address the walk ends with the last one that could be believed.
         """
-        rest = b",".join(value for name, value in scope["headers"] if name == b"x-forwarded-for")
+        rest = b",".join([value for name, value in scope["headers"] if name == b"x-forwarded-for"])
         for _ in range(_MAX_HOPS):
             if not rest:
                 break
