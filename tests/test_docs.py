@@ -67,7 +67,7 @@ def test_the_commands_of_a_page_work(
         "UVICORN_PORT": str(free_port),
         "COLUMNS": "120",
     }
-    if page.stem in {"README", "serving", "artifact"}:
+    if page.stem in {"README", "serving", "artifact", "operations"}:
         subprocess.run(
             ["tamis", "train", "data/sms-spam.csv", "-o", "models/spam"],
             cwd=folder,
