@@ -6,7 +6,7 @@ Knows keys, scores and the store; does not know how a new answer is found.
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import final
 
 from tamis.clock import Clock
@@ -43,43 +43,47 @@ class AnswerCache:
         self._secret = b""
         self._keys: CacheKeys | None = None
 
-    def keys(self, canonical_texts: Sequence[str]) -> list[bytes]:
-        """Return the key of each text."""
-        make_key = self._current_keys().key
-        return [make_key(text) for text in canonical_texts]
-
-    async def look_up(self, keys: Sequence[bytes]) -> dict[bytes, Prediction]:
-        """Return what is known under `keys`, digit for digit as it was first answered."""
-        now = self._clock.monotonic()
-        known: dict[bytes, Prediction] = {}
-        unknown: list[bytes] = []
-        for key in keys:
-            kept = self._memory.get(key)
-            if kept is None or kept[1] <= now:
-                unknown.append(key)
-            else:
-                known[key] = kept[0]
-                self._memory.move_to_end(key)
-        in_memory = len(known)
-        if unknown:
-            for key, scores in zip(unknown, await self._store.get_many(unknown), strict=True):
-                prediction = None if scores is None else self._classifier.restored(scores)
-                if prediction is not None:
-                    known[key] = prediction
-                    self.remember(key, prediction)
-        self._count(in_memory, len(known) - in_memory, len(keys) - len(known))
-        return known
-
-    def remember(self, key: bytes, prediction: Prediction) -> None:
-        """Keep an answer in memory; the one that was not asked for longest makes room."""
-        self._memory[key] = (prediction, self._clock.monotonic() + _MEMORY_SECONDS)
-        self._memory.move_to_end(key)
-        if len(self._memory) > self._memory_rows:
-            self._memory.popitem(last=False)
-
-    def _current_keys(self) -> CacheKeys:
-        """Follow the store: its secret is only known once it has been reached, and a new file has another."""
+    def keys(self) -> CacheKeys:
+        """Return what makes keys; its secret is the store's, which a new file or a late start changes."""
         secret = self._store.secret
         if self._keys is None or secret != self._secret:
             self._secret, self._keys = secret, CacheKeys(secret, model=self._classifier.identity)
         return self._keys
+
+    async def look_up(self, keys: Collection[bytes]) -> dict[bytes, Prediction]:
+        """Return what is known under `keys`, digit for digit as it was first answered."""
+        now, memory = self._clock.monotonic(), self._memory
+        known: dict[bytes, Prediction] = {}
+        unknown: list[bytes] = []
+        for key in keys:
+            kept = memory.get(key)
+            if kept is None or kept[1] <= now:
+                unknown.append(key)
+            else:
+                known[key] = kept[0]
+                memory.move_to_end(key)
+        in_memory = len(known)
+        if unknown:
+            stored = await self._look_up_in_store(unknown)
+            self.remember(stored)
+            known |= stored
+        self._count(in_memory, len(known) - in_memory, len(keys) - len(known))
+        return known
+
+    def remember(self, outcomes: Mapping[bytes, Prediction | Exception]) -> None:
+        """Keep answers in memory; those that were not asked for longest make room."""
+        memory, until = self._memory, self._clock.monotonic() + _MEMORY_SECONDS
+        for key, outcome in outcomes.items():
+            if not isinstance(outcome, Exception):
+                memory[key] = (outcome, until)
+                memory.move_to_end(key)
+        while len(memory) > self._memory_rows:
+            memory.popitem(last=False)
+
+    async def _look_up_in_store(self, keys: Sequence[bytes]) -> dict[bytes, Prediction]:
+        restored = {
+            key: self._classifier.restored(scores)
+            for key, scores in zip(keys, await self._store.get_many(keys), strict=True)
+            if scores is not None
+        }
+        return {key: prediction for key, prediction in restored.items() if prediction is not None}

@@ -7,19 +7,18 @@ loop is looked up together, classified together and logged together. Knows nothi
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine, Iterable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import datetime
 from time import perf_counter
-from typing import Any, final
+from typing import NamedTuple, final
 
 from tamis.clock import Clock
-from tamis.errors import OverloadedError
 from tamis.inference.batcher import Batcher, Outcome
 from tamis.inference.classifier import Classifier
 from tamis.records import CallRecord, Prediction
 from tamis.service.answer_cache import AnswerCache
-from tamis.storage import Answers, Store, TimeIds
+from tamis.storage import Scores, Store, TimeIds
 
 _SMALL_TEXTS = 16
 """A call with more texts goes its own way, so that no other waits for its end."""
@@ -27,9 +26,13 @@ _SMALL_TEXTS = 16
 _GROUP_CALLS = 64
 """Small calls of one turn are answered together, but not so many that the first wait for the last."""
 
+_COMMIT_ROWS = 256
 
-@dataclass(frozen=True, slots=True)
-class Classified:
+Known = Mapping[bytes, Prediction]
+"""Answers by cache key."""
+
+
+class Classified(NamedTuple):
     """The answer to one text, and whether it was known before."""
 
     prediction: Prediction
@@ -43,25 +46,13 @@ class _Call:
     texts: Sequence[str]
     caller: str
     skip_cache: bool
-    ids: list[bytes]
-    forms: list[str]
+    ids: Sequence[bytes]
     future: asyncio.Future[list[Classified]]
-    keys: list[bytes] = field(default_factory=list)
-    answers: list[Classified | None] = field(default_factory=list)
-    awaited: list[tuple[int, _Source]] = field(default_factory=list)
-    """Places of texts that are being classified, and where their answers will be."""
+    keys: Sequence[bytes] = ()
 
-    def fail(self, error: Exception) -> None:
+    def fail(self, error: BaseException) -> None:
         if not self.future.done():
             self.future.set_exception(error)
-
-
-@dataclass(frozen=True, slots=True)
-class _Source:
-    """One text in a job of the batcher."""
-
-    job: asyncio.Future[list[Outcome]]
-    place: int
 
 
 def no_observation(seconds: float) -> None:
@@ -87,7 +78,7 @@ class Classification:
         self._model, self._form = classifier.identity, classifier.form
         self._ids = TimeIds(clock)
         self._arrived: list[_Call] = []
-        self._computing: dict[bytes, _Source] = {}
+        self._computing: dict[bytes, tuple[asyncio.Future[list[Outcome]], int]] = {}
         self._tasks: set[asyncio.Task[None]] = set()
 
     def this_hour(self) -> datetime:
@@ -104,9 +95,7 @@ class Classification:
         """
         loop = asyncio.get_running_loop()
         next_id = self._ids.next
-        ids = [next_id() for _ in texts]
-        forms = [self._form(text) for text in texts]
-        call = _Call(texts, caller, skip_cache, ids, forms, loop.create_future())
+        call = _Call(texts, caller, skip_cache, [next_id() for _ in texts], loop.create_future())
         if not self._arrived:
             loop.call_soon(self._turn)
         self._arrived.append(call)
@@ -120,106 +109,103 @@ class Classification:
 
     def _turn(self) -> None:
         calls, self._arrived = self._arrived, []
-        small = [call for call in calls if len(call.texts) <= _SMALL_TEXTS]
-        for start in range(0, len(small), _GROUP_CALLS):
-            group = small[start : start + _GROUP_CALLS]
-            self._start(group, self._serve(group))
-        for call in calls:
-            if len(call.texts) > _SMALL_TEXTS:
-                self._start([call], self._serve([call]))
+        for skip_cache in (False, True):
+            alike = [call for call in calls if call.skip_cache is skip_cache]
+            small = [call for call in alike if len(call.texts) <= _SMALL_TEXTS]
+            for start in range(0, len(small), _GROUP_CALLS):
+                self._start(small[start : start + _GROUP_CALLS])
+            for call in alike:
+                if len(call.texts) > _SMALL_TEXTS:
+                    self._start([call])
 
-    def _start(self, calls: Sequence[_Call], work: Coroutine[Any, Any, None]) -> None:
-        task = asyncio.create_task(self._guarded(calls, work))
+    def _start(self, calls: Sequence[_Call], known: Known | None = None) -> None:
+        """Answer calls in a task of their own: from `known`, or from whatever is to be found out."""
+        task = asyncio.create_task(self._serve(calls) if known is None else self._answer(calls, known, {}))
         self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
 
-    async def _guarded(self, calls: Sequence[_Call], work: Coroutine[Any, Any, None]) -> None:
-        try:
-            await work
-        except Exception as unexpected:  # noqa: BLE001 - the batch worker: nobody may wait for ever
+        def done(task: asyncio.Task[None]) -> None:
+            self._tasks.discard(task)
             for call in calls:
-                call.fail(unexpected)
+                if task.cancelled():
+                    call.future.cancel()
+                elif (error := task.exception()) is not None:
+                    call.fail(error)
+
+        task.add_done_callback(done)
 
     async def _serve(self, calls: Sequence[_Call]) -> None:
-        await self._look_up(calls)
-        known = [call for call in calls if None not in call.answers]
-        if len(known) == len(calls):
-            await self._log(known, {})
+        forms = self._forms(calls)
+        known: Known = {} if calls[0].skip_cache else await self._cache.look_up(forms)
+        if len(known) == len(forms):
+            await self._answer(calls, known, {})
             return
-        if known:
-            self._start(known, self._log(known, {}))
-        unknown = [call for call in calls if None in call.answers]
-        computed = await self._compute(unknown)
-        await self._log([call for call in unknown if not call.future.done()], computed)
+        if known:  # who needs no model does not wait for it
+            incomplete = [call for call in calls if not all(key in known for key in call.keys)]
+            if len(incomplete) < len(calls):
+                self._start([call for call in calls if call not in incomplete], known)
+                calls = incomplete
+            forms = {key: form for key, form in forms.items() if key not in known}
+        await self._answer(calls, known, await self._compute(forms))
 
-    async def _look_up(self, calls: Sequence[_Call]) -> None:
+    def _forms(self, calls: Sequence[_Call]) -> dict[bytes, str]:
+        """Give each text its key; return every different text once, in the model's form."""
+        forms: dict[bytes, str] = {}
+        form_of, key_of = self._form, self._cache.keys().key
         for call in calls:
-            call.keys = self._cache.keys(call.forms)
-        asked = dict.fromkeys(key for call in calls if not call.skip_cache for key in call.keys)
-        known = await self._cache.look_up([*asked]) if asked else {}
-        found = {key: Classified(prediction, from_cache=True) for key, prediction in known.items()}
-        for call in calls:
-            call.answers = [None] * len(call.keys) if call.skip_cache else [*map(found.get, call.keys)]
+            own_forms = [form_of(text) for text in call.texts]
+            call.keys = [key_of(form) for form in own_forms]
+            forms.update(zip(call.keys, own_forms, strict=True))
+        return forms
 
-    async def _compute(self, calls: Sequence[_Call]) -> Answers:
-        """Fill in the answers that are not known; return those that were new."""
-        for call in calls:
-            try:
-                self._ask_model(call)
-            except OverloadedError as refused:
-                call.fail(refused)
-        computed: dict[bytes, Prediction] = {}
-        for call in calls:
-            for place, source in call.awaited:
-                outcome = (await source.job)[source.place]
-                if isinstance(outcome, Exception):
-                    call.fail(outcome)
-                    break
-                call.answers[place] = Classified(outcome, from_cache=False)
-                computed[call.keys[place]] = outcome
-        self._forget(key for call in calls for key in call.keys)
-        for key, prediction in computed.items():
-            self._cache.remember(key, prediction)
-        return {key: prediction.scores for key, prediction in computed.items()}
+    async def _compute(self, forms: Mapping[bytes, str]) -> Mapping[bytes, Outcome]:
+        """Have texts classified, except those that are being classified for somebody already."""
+        shared = {key: self._computing[key] for key in forms if key in self._computing}
+        own = {key: form for key, form in forms.items() if key not in shared} if shared else forms
+        outcomes = await self._ask_model(own) if own else {}
+        for key, (job, place) in shared.items():
+            outcomes[key] = (await job)[place]
+        return outcomes
 
-    def _ask_model(self, call: _Call) -> None:
-        """Have each unknown text classified, unless it is being classified for somebody already."""
-        missing = {
-            key: form
-            for key, form, answer in zip(call.keys, call.forms, call.answers, strict=True)
-            if answer is None and key not in self._computing
-        }
-        if missing:
-            job = self._batcher.submit([*missing.values()])
-            self._computing |= {key: _Source(job, place) for place, key in enumerate(missing)}
-        call.awaited = [
-            (place, self._computing[key])
-            for place, (key, answer) in enumerate(zip(call.keys, call.answers, strict=True))
-            if answer is None
-        ]
-
-    def _forget(self, keys: Iterable[bytes]) -> None:
-        for key in keys:
-            source = self._computing.get(key)
-            if source is not None and source.job.done():
+    async def _ask_model(self, forms: Mapping[bytes, str]) -> dict[bytes, Outcome]:
+        job = self._batcher.submit([*forms.values()])
+        self._computing.update((key, (job, place)) for place, key in enumerate(forms))
+        try:
+            outcomes = dict(zip(forms, await job, strict=True))
+        finally:
+            for key in forms:
                 del self._computing[key]
+        self._cache.remember(outcomes)
+        return outcomes
 
-    async def _log(self, calls: Sequence[_Call], computed: Answers) -> None:
+    async def _answer(self, calls: Sequence[_Call], known: Known, fresh: Mapping[bytes, Outcome]) -> None:
         """Commit a row for every text, then answer."""
-        rows = [row for call in calls for row in self._rows(call)]
-        began = perf_counter()
-        await self._store.append(rows, computed)
-        self._observe_commit(perf_counter() - began)
-        for call in calls:
+        failures = {key: outcome for key, outcome in fresh.items() if isinstance(outcome, Exception)}
+        for call in calls if failures else ():
+            for failed in [failures[key] for key in call.keys if key in failures][:1]:
+                call.fail(failed)
+        calls = [call for call in calls if not call.future.done()]
+        new = {key: outcome for key, outcome in fresh.items() if not isinstance(outcome, Exception)}
+        answers = [_classified(call.keys, known, new) for call in calls]
+        await self._append(
+            [
+                CallRecord(id, call.caller, text, found.label, found.score, self._model, from_cache)
+                for call, answer in zip(calls, answers, strict=True)
+                for id, text, (found, from_cache) in zip(call.ids, call.texts, answer, strict=True)
+            ],
+            [(key, prediction.scores) for key, prediction in new.items()],
+        )
+        for call, answer in zip(calls, answers, strict=True):
             if not call.future.done():
-                call.future.set_result([answer for answer in call.answers if answer is not None])
+                call.future.set_result(answer)
 
-    def _rows(self, call: _Call) -> list[CallRecord]:
-        return [
-            CallRecord(
-                id, call.caller, text, answer.prediction.label, answer.prediction.score, self._model,
-                answer.from_cache,
-            )
-            for id, text, answer in zip(call.ids, call.texts, call.answers, strict=True)
-            if answer is not None
-        ]  # fmt: skip
+    async def _append(self, rows: Sequence[CallRecord], answers: Sequence[tuple[bytes, Scores]]) -> None:
+        """Log rows and remember answers; a long list goes in parts, for others to come between."""
+        for start in range(0, len(rows), _COMMIT_ROWS):
+            part = slice(start, start + _COMMIT_ROWS)
+            began = perf_counter()
+            await self._store.append(rows[part], dict(answers[part]))
+            self._observe_commit(perf_counter() - began)
+
+
+def _classified(keys: Iterable[bytes], known: Known, new: Known) -> list[Classified]:
+    return [Classified(known[key], True) if key in known else Classified(new[key], False) for key in keys]
