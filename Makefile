@@ -3,9 +3,12 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: install demo test lint requirements clean
+.PHONY: install tools demo test soak lint requirements clean
 
 install: $(VENV)/.dev                       ## everything a contributor needs, from the pinned requirements
+
+tools:                                      ## programs that some tests want and skip without (Debian, as root)
+	scripts/tools.sh
 
 demo: $(VENV)/.train                        ## a CSV to a served model on 127.0.0.1:8000
 	$(BIN)/tamis fetch sms-spam -o data/sms-spam.csv
@@ -16,6 +19,9 @@ demo: $(VENV)/.train                        ## a CSV to a served model on 127.0.
 
 test: install                               ## the whole suite that needs no server of another project
 	$(BIN)/pytest --cov --cov-report=term-missing:skip-covered
+
+soak: install                               ## the long forms of the fault tests, with their figures
+	$(BIN)/pytest -m soak -s
 
 lint: install                               ## style, types, and the direction of imports
 	$(BIN)/ruff check .
