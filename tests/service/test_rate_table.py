@@ -148,7 +148,7 @@ def test_four_processes_let_exactly_one_burst_in(path: Path) -> None:
 
 def test_four_processes_let_in_exactly_what_the_passing_time_gives_back(path: Path) -> None:
     """A text every tenth of a millisecond; the burst is so large that no pause of a process fills it."""
-    interval, burst = 100_000, 5_000
+    interval, burst = 100_000, 50_000
     results = _hammer(path, attempts=40_000, interval_ns=interval, most_ns=burst * interval)
     passed = max(last for _, _, last in results) - min(first for _, first, _ in results)
     assert sum(accepted for accepted, _, _ in results) == burst + passed // interval
