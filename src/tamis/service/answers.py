@@ -49,6 +49,9 @@ STATUS_BY_CODE = {
 ERROR_CODE = "tamis.error_code"
 """Where in an ASGI scope the code of the error stands that the request was answered with."""
 
+COUNT_REFUSAL = "tamis.count_refusal"
+"""Where in the lifespan's state a function stands that counts a refusal by its code."""
+
 Headers = list[tuple[bytes, bytes]]
 
 _JSON_HEADERS = [
@@ -87,15 +90,15 @@ class Answer:
 class ErrorAnswer(Answer):
     """A refusal or a failure, which leaves its code in the scope for whoever counts them."""
 
-    __slots__ = ("_code",)
+    __slots__ = ("code",)
 
     def __init__(self, code: str, headers: Headers, body: bytes):
         super().__init__(STATUS_BY_CODE[code], headers, body)
-        self._code = code
+        self.code = code
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Send the response."""
-        scope[ERROR_CODE] = self._code
+        scope[ERROR_CODE] = self.code
         await super().__call__(scope, receive, send)
 
 
@@ -104,7 +107,7 @@ def json_answer(body: object, *, status: int = 200, headers: Iterable[tuple[byte
     return Answer(status, [*_JSON_HEADERS, *headers], _encode(body))
 
 
-def error_answer(code: str, message: str, headers: Iterable[tuple[bytes, bytes]] = ()) -> Answer:
+def error_answer(code: str, message: str, headers: Iterable[tuple[bytes, bytes]] = ()) -> ErrorAnswer:
     """Answer with an error; its code decides the status."""
     body = _encode(ErrorBody(ErrorDetail(code, message)))
     return ErrorAnswer(code, [*_JSON_HEADERS, *headers], body)

@@ -6,6 +6,7 @@ import http.server
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -70,6 +71,10 @@ def test_any_worker_gives_the_totals_of_all_also_of_those_that_were_killed(tmp_p
         assert answered(page) == 90
         assert value(page, "tamis_calls_accepted_total") == value(page, "tamis_calls_written_total") == 90
         assert {value(page, "process_resident_memory_bytes", worker=str(n)) > 1e6 for n in range(3)} == {True}
+        with socket.create_connection(("127.0.0.1", service.port)) as broken:
+            broken.sendall(b"this is no HTTP\r\n\r\n")
+            assert broken.recv(100).startswith(b"HTTP/1.1 400")
+        _page_when(service, lambda page: value(page, "tamis_refusals_total", code="not_http") == 1)
         assert service.stop() == 0
 
 

@@ -13,7 +13,7 @@ from typing import final
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from tamis.service.answers import ERROR_CODE
+from tamis.service.answers import COUNT_REFUSAL, ERROR_CODE
 from tamis.service.callers import CALLER
 from tamis.service.observing.catalogue import METHODS, OTHER, route_of
 from tamis.service.observing.logs import FIELDS
@@ -47,6 +47,8 @@ class ObservedApplication:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one ASGI connection."""
         if scope["type"] != "http":
+            if scope["type"] == "lifespan" and "state" in scope:
+                scope["state"][COUNT_REFUSAL] = self._metrics.refused
             await self._app(scope, receive, _telling(send))
             return
         began = perf_counter()

@@ -13,14 +13,14 @@ import socket
 import struct
 import sys
 import termios
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from enum import Enum
 from typing import Any
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
-from tamis.service.answers import Answer, error_answer
+from tamis.service.answers import ErrorAnswer, error_answer
 from tamis.service.server.farewell import Farewells
 
 _BYTES_ACKED = struct.Struct("=120xQ")
@@ -55,6 +55,7 @@ class Watch:
     def __init__(self, limits: ConnectionLimits):
         self.limits = limits
         self.farewells = Farewells()
+        self.count_refusal: Callable[[str], None] = lambda code: None
         self.seconds_in = {
             Phase.HEADERS: limits.header_seconds,
             Phase.BODY: limits.body_seconds,
@@ -178,9 +179,10 @@ class Connection(HttpToolsProtocol):
         answer = fcntl.ioctl(self.transport.get_extra_info("socket").fileno(), termios.FIONREAD, bytes(4))
         return any(answer)
 
-    def _give_up(self, answer: Answer) -> None:
+    def _give_up(self, answer: ErrorAnswer) -> None:
         """Send a last answer in place of the application's, which is told that the client has left."""
         transport = self.transport
         self._unset_keepalive_if_required()
         self.connection_lost(ConnectionAbortedError())
+        self._watch.count_refusal(answer.code)
         self._watch.farewells.say(answer, transport, now=self.loop.time())

@@ -20,6 +20,7 @@ import uvicorn
 from starlette.types import ASGIApp
 
 from tamis.errors import TamisError
+from tamis.service.answers import COUNT_REFUSAL
 from tamis.service.server import DRAINING
 from tamis.service.server.connection import Connection, ConnectionLimits, Watch
 from tamis.service.server.listening import Listeners
@@ -87,6 +88,7 @@ class Server(uvicorn.Server):
         except SystemExit:  # uvicorn's word for an application that does not start
             raise StartError("the service could not start: see the lines above") from None
         _collect_garbage_rarely()
+        self._watch.count_refusal = self.lifespan.state.get(COUNT_REFUSAL, self._watch.count_refusal)
         self._loop = asyncio.get_running_loop()
         self._ticking = self._loop.create_task(self._tick())
         self._hooks.on_start()
