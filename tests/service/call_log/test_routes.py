@@ -13,8 +13,9 @@ import pytest
 
 from tamis.records import CallRecord
 from tamis.service.call_log.stream import PAGE_ROWS
-from tamis.storage import CallQuery
-from tests.service.call_log.logbook import MODEL, Log, with_log
+from tamis.storage import CallQuery, TimeIds
+from tests.fakes import ManualClock
+from tests.service.call_log.logbook import MODEL, NOON, Log, with_log
 
 HOSTILE_TEXTS = ("a\0b", "", "\r\n", '"quoted", cut', "😀 and é", "\x7f\x1b[31m", "x" * 70_000)
 
@@ -97,6 +98,15 @@ def test_recent_log_keeps_to_the_ids_hour_when_the_clock_steps_back(store_url: s
             "before the step",
             "after the step",
         ]
+
+    with_log(store_url, test)
+
+
+def test_recent_log_ends_with_the_hour_when_another_worker_is_in_the_next(store_url: str) -> None:
+    async def test(log: Log) -> None:
+        ahead = TimeIds(ManualClock(NOON + 3_600 * 10**9))
+        await log.call("of the next hour", id=ahead.next())
+        assert (await log.get("/recent_log")).json() == []
 
     with_log(store_url, test)
 
