@@ -271,6 +271,37 @@ def test_calls_in_a_file_outlive_the_process_and_the_counters_add_up(tmp_path):
     with_store(second, spool=FileSpool(tmp_path / "spool.db"))
 
 
+def test_counters_go_on_from_those_of_a_process_that_was_killed(tmp_path):
+    """It had accepted 12 calls: 6 are written, 1 is dropped, 2 wait in a file, 3 were in its memory only."""
+    numbers = [12.0, 6.0, 5.0, 1.0, 1.0]
+    waiting = FileSpool(tmp_path / "spool.db")
+
+    async def killed():
+        await waiting.open()
+        await waiting.put(calls(TimeIds(ManualClock()), 2))
+        await waiting.close()
+
+    async def body():
+        inner, clock = FailingStore(ManualClock()), ManualClock()
+        inner.is_away = True
+        store = ResilientStore(inner, waiting, clock, may_start_without=True)
+        store.count_in(numbers)
+        await store.open()
+        assert store.counters == Counters(accepted=12, written=6, spooled=2, dropped=4)
+        assert numbers == [12, 6, 2, 4, 1]
+        await clock.sleeper()
+        inner.is_away = False
+        clock.advance(1.0)
+        await store.wait_healthy()
+        assert numbers == [12, 8, 0, 4, 0]
+        await store.append(calls(TimeIds(clock), 3))
+        assert numbers == [15, 11, 0, 4, 0]
+        await store.close()
+
+    run(killed)
+    run(body)
+
+
 def test_closing_sends_what_waits():
     async def body(store, inner, clock):
         inner.is_away = True

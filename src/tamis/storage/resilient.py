@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Protocol, final
+from typing import final
 
 from tamis.clock import Clock
 from tamis.errors import StoreError
@@ -33,19 +33,11 @@ RETRY_SECONDS = 1.0
 _DRAIN_ROWS = 500
 
 COUNTED = ("accepted", "written", "spooled", "dropped", "degraded")
-"""What a ResilientStore counts, in the order of `Numbers`: calls, and 1 while it is degraded."""
+"""What a ResilientStore counts, in this order: calls, and 1 while it is degraded."""
 
 _ACCEPTED, _WRITTEN, _SPOOLED, _DROPPED, _DEGRADED = range(len(COUNTED))
 
 _logger = logging.getLogger(__name__)
-
-
-class Numbers(Protocol):
-    """Where numbers are kept: a list, or memory that other processes see."""
-
-    def __getitem__(self, place: int, /) -> float: ...
-
-    def __setitem__(self, place: int, number: float, /) -> None: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +74,7 @@ class ResilientStore(Store):
     ):
         self._inner, self._spool, self._clock = inner, spool, clock
         self._retry_seconds, self._may_start_without = retry_seconds, may_start_without
-        self._numbers: Numbers = [0.0] * len(COUNTED)
+        self._numbers: list[float] | memoryview[float] = [0.0] * len(COUNTED)
         self._fault: str | None = None
         self._secret = os.urandom(KEY_BYTES)  # until the store's own is known
         self._healing: asyncio.Task[None] | None = None
@@ -98,7 +90,7 @@ class ResilientStore(Store):
             int(numbers[_ACCEPTED]), int(numbers[_WRITTEN]), len(self._spool), int(numbers[_DROPPED])
         )
 
-    def count_in(self, numbers: Numbers) -> None:
+    def count_in(self, numbers: list[float] | memoryview[float]) -> None:
         """Count in `numbers`, in the order of `COUNTED`, on top of what stands there; call it before `open`.
 
         There others can see them, and the next process finds them.

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from prometheus_client.parser import text_string_to_metric_families
 
@@ -75,6 +75,7 @@ def test_a_slot_belongs_to_one_series_only(colour: str) -> None:
     assert layout.families[-1].slot(colour) + layout.families[-1].width <= layout.size
 
 
+@settings(deadline=None)
 @given(st.lists(st.sampled_from([0.05, 0.1, 0.100001, 1.0, 1.5, 1e9]), max_size=30))
 def test_a_histogram_holds_every_observation_up_to_its_bound(observed: list[float]) -> None:
     layout = Layout()
@@ -89,6 +90,7 @@ def test_a_histogram_holds_every_observation_up_to_its_bound(observed: list[floa
     assert found["took_seconds_sum", ()] == pytest.approx(sum(observed))
 
 
+@settings(deadline=None)
 @given(st.text(), st.floats(0, allow_nan=False))
 def test_any_label_and_number_is_read_back(value: str, number: float) -> None:
     line = sample("seen", {"colour": value}, number)

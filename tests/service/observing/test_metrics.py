@@ -31,12 +31,13 @@ def test_every_path_that_is_served_has_a_route_of_its_own() -> None:
         assert route_of(path) != OTHER, path
 
 
+@settings(deadline=None)
 @given(st.text())
 def test_any_path_is_one_of_few_routes(path: str) -> None:
     assert route_of(path) in ROUTES
 
 
-@settings(max_examples=50)
+@settings(max_examples=50, deadline=None)
 @given(st.lists(st.tuples(st.text(), st.text(), st.integers(0, 999), st.floats(0, 1e6)), max_size=20))
 def test_any_request_is_counted_once(asked: list[tuple[str, str, int, float]]) -> None:
     metrics = Metrics(keyword_classifier())

@@ -37,6 +37,7 @@ def configure_logs(log_format: str) -> None:
             "root": {"level": "WARNING", "handlers": ["stderr"]},
             "loggers": {
                 "tamis": {"level": "INFO"},
+                "opentelemetry": {"level": "ERROR"},  # it warns of every try to reach its collector
                 **{name: {"handlers": [], "propagate": True} for name in ("uvicorn", "uvicorn.error")},
             },
         }

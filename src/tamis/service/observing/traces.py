@@ -23,6 +23,9 @@ from tamis.service.answers import ERROR_CODE
 from tamis.service.observing.catalogue import METHODS, OTHER, route_of
 from tamis.service.observing.observed import TRACE_ID
 
+_EXPORT_SECONDS = 3.0
+"""How long a batch of spans may take, tries included: a collector that is away delays the end by no more."""
+
 
 def otlp_provider(endpoint: str) -> TracerProvider:
     """Return what sends spans over OTLP/HTTP to a collector at `endpoint`, in a thread of its own.
@@ -31,7 +34,7 @@ def otlp_provider(endpoint: str) -> TracerProvider:
     """
     named = Resource({SERVICE_NAME: "tamis", SERVICE_VERSION: __version__})
     provider = TracerProvider(resource=named.merge(Resource.create()))
-    exporter = OTLPSpanExporter(endpoint=f"{endpoint.rstrip('/')}/v1/traces")
+    exporter = OTLPSpanExporter(endpoint=f"{endpoint.rstrip('/')}/v1/traces", timeout=_EXPORT_SECONDS)
     provider.add_span_processor(BatchSpanProcessor(exporter))
     return provider
 
