@@ -18,6 +18,14 @@ from tamis.cli.options import column_options, model_options, split_options
     "-o", "--output", required=True, metavar="FOLDER", help="The model's folder; it gets its next version."
 )
 @model_options
+@click.option(
+    "--export",
+    "formats",
+    default="",
+    metavar="FORMAT,…",
+    help="Also write the model for other libraries; lstm: keras (a .keras file), h5 (the three old files).",
+)
+@click.option("--data-licence", metavar="TEXT", help="Licence of the data, for the model card.")
 @click.option("--dry", is_flag=True, help="Train and measure, and write nothing.")
 @click.option("--json", "as_json", is_flag=True, help="Print the figures as JSON.")
 @split_options
@@ -40,6 +48,7 @@ def command(data: str, output: str, model: str, overrides: Mapping[str, str], **
             None if options["dry"] else output,
             settings=train_settings(model, overrides, options),
             prepare=prepare_settings(options),
+            formats=[form.strip() for form in options["formats"].split(",") if form.strip()],
             progress=progress,
             notice=progress.notice,
         )

@@ -15,6 +15,7 @@ from typing import Any, ClassVar, Self
 import numpy as np
 import numpy.typing as npt
 
+from tamis.errors import TrainingError
 from tamis.records import Notice, Progress, no_notice, no_progress
 
 Logits = npt.NDArray[np.float64]
@@ -62,6 +63,9 @@ class TrainableClassifier(ABC):
     libraries: ClassVar[tuple[str, ...]]
     """Distributions whose versions decide what is learned; the manifest records them."""
 
+    formats: ClassVar[tuple[str, ...]] = ()
+    """What `export_as` can write for users of other libraries."""
+
     slow: ClassVar[bool] = False
     """Whether fitting takes so long that one held-out part stands for a whole cross-validation."""
 
@@ -102,3 +106,7 @@ class TrainableClassifier(ABC):
         Empty for models that have no such features.
         """
         return {}
+
+    def export_as(self, form: str, folder: Path, calibration: Calibration) -> None:
+        """Write the calibrated model in one of `formats` into `folder`; serving does not need it."""
+        raise TrainingError(f"a model of kind {self.kind} cannot be written as {form}")

@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import platform
 from collections import Counter
+from collections.abc import Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from importlib.metadata import version
@@ -16,11 +17,19 @@ from pathlib import Path
 import msgspec
 
 from tamis.artifact import DataFacts, Manifest, reserve_version
+from tamis.errors import TrainingError
 from tamis.records import Dataset, Notice, Progress, no_notice, no_progress
-from tamis.training.evaluate import Evaluation, evaluate
-from tamis.training.learn import Learned, TrainSettings, learn
+from tamis.training.evaluate import Evaluation
+from tamis.training.learn import Learned, TrainSettings, learn, untrained
 from tamis.training.prepare import Prepared, PrepareSettings, prepare_file
 from tamis.training.prepared_folder import read_prepared
+from tamis.training.report.background import look_behind
+from tamis.training.report.card import model_card
+from tamis.training.report.facts import Facts, Measured, measure
+from tamis.training.report.page import report_page
+
+REPORT_FILE = "report.html"
+CARD_FILE = "MODEL_CARD.md"
 
 
 @dataclass(frozen=True)
@@ -38,48 +47,70 @@ class Trained:
     summary: str = ""
 
 
-def train(
+def train(  # noqa: PLR0913 - data in, model out, two settings, formats, two callbacks
     data: str | os.PathLike[str],
     output: str | os.PathLike[str] | None,
     *,
     settings: TrainSettings | None = None,
     prepare: PrepareSettings | None = None,
+    formats: Sequence[str] = (),
     progress: Progress = no_progress,
     notice: Notice = no_notice,
 ) -> Trained:
     """Train on a CSV file or a prepared folder and write the next version of the model folder `output`.
 
-    With `output` None nothing is written. Raises DataError, TrainingError or ArtifactError.
+    `formats` are written beside it, for users of other libraries. With `output` None nothing is
+    written. Raises DataError, TrainingError or ArtifactError.
     """
     settings = settings or TrainSettings()
+    _check_formats(formats, settings)
     with reserve_version(Path(output)) if output is not None else nullcontext() as reservation:
         prepared = _prepared(Path(data), prepare or PrepareSettings())
         learned = learn(prepared.train, settings, progress=progress, notice=notice)
-        evaluation = _measure(learned, prepared.test)
-        manifest = _describe(learned, prepared, settings, evaluation)
+        measured = _measure(learned, prepared.test)
+        manifest = _describe(learned, prepared, settings, measured.evaluation)
         if reservation is None:
-            return _trained(None, manifest, evaluation, learned)
-        exported = learned.model.export(reservation.folder, learned.calibrated.calibration)
+            return _trained(None, manifest, measured.evaluation, learned)
+        calibration = learned.calibrated.calibration
+        exported = learned.model.export(reservation.folder, calibration)
+        for form in formats:
+            learned.model.export_as(form, reservation.folder, calibration)
         manifest = msgspec.structs.replace(manifest, model=dict(exported))
-        return _trained(reservation.commit(manifest), manifest, evaluation, learned)
+        background = look_behind(learned, prepared, settings, Path(data))
+        _write_pages(Facts(manifest, measured, background), reservation.folder)
+        return _trained(reservation.commit(manifest), manifest, measured.evaluation, learned)
 
 
 def _trained(path: Path | None, manifest: Manifest, evaluation: Evaluation, learned: Learned) -> Trained:
     return Trained(path, manifest, evaluation, learned.model.interrupted_, learned.model.summary())
 
 
+def _check_formats(formats: Sequence[str], settings: TrainSettings) -> None:
+    """Refuse a format that the model cannot write, before any time is spent on training."""
+    known = untrained(settings).formats
+    for form in formats:
+        if form not in known:
+            written = f"it can be written as {', '.join(known)}" if known else "it has no other format"
+            raise TrainingError(f"--export {form}: not for a model of kind {settings.model}; {written}")
+
+
 def _prepared(data: Path, prepare: PrepareSettings) -> Prepared:
     return read_prepared(data) if data.is_dir() else prepare_file(data, prepare)
 
 
-def _measure(learned: Learned, test: Dataset) -> Evaluation:
-    return evaluate(
-        learned.probabilities(test.texts),
-        test.labels,
+def _measure(learned: Learned, test: Dataset) -> Measured:
+    return measure(
+        learned.probabilities,
+        test,
         learned.model.classes_,
         operating_point=learned.operating_point,
-        sources=test.sources,
+        part=f"the test part: {len(test):,} texts that the model has not learned from",
     )
+
+
+def _write_pages(facts: Facts, folder: Path) -> None:
+    (folder / REPORT_FILE).write_bytes(report_page(facts))
+    (folder / CARD_FILE).write_bytes(model_card(facts))
 
 
 def _describe(

@@ -147,7 +147,14 @@ class TestValidation:
     def test_it_stops_when_the_validation_loss_has_not_improved(self):
         data = messages(60)
         senseless = np.random.default_rng(0).permutation(data.labels).tolist()
-        settings = {**SMALL, "validation": 0.3, "patience": 2, "epochs": 30, "learning_rate": 0.05}
+        settings = {
+            **SMALL,
+            "validation": 0.3,
+            "refit": False,
+            "patience": 2,
+            "epochs": 30,
+            "learning_rate": 0.05,
+        }
         losses = [
             epoch["validation loss"]
             for epoch in LstmClassifier(**settings).fit(data.texts, senseless).history_
@@ -157,8 +164,21 @@ class TestValidation:
 
     def test_words_are_counted_in_the_texts_it_learns_from_alone(self):
         texts = [f"word{k} common" for k in range(40)]
-        model = LstmClassifier(**{**SMALL, "validation": 0.5, "epochs": 1}).fit(texts, ["a", "b"] * 20)
+        model = LstmClassifier(**{**SMALL, "validation": 0.5, "epochs": 1, "refit": False}).fit(
+            texts, ["a", "b"] * 20
+        )
         assert len(model.tokenizer_.word_index) == 21
+
+    def test_all_texts_are_learned_again_for_as_many_epochs_as_were_best(self):
+        data = messages(120)
+        settings = {**SMALL, "epochs": 4, "patience": 4}
+        model = LstmClassifier(**{**settings, "validation": 0.3}).fit(data.texts, data.labels)
+        first = [epoch for epoch in model.history_ if "validation loss" in epoch]
+        best = int(np.argmin([epoch["validation loss"] for epoch in first])) + 1
+        plain = LstmClassifier(**{**settings, "epochs": best}).fit(data.texts, data.labels)
+        assert len(model.history_) == 4 + best
+        assert all(np.array_equal(a, b) for a, b in zip(model.weights_, plain.weights_, strict=True))
+        assert model.tokenizer_ == plain.tokenizer_
 
     def test_texts_of_equal_words_are_on_one_side(self):
         texts = ["one two", "One, two!", "three"] * 5
@@ -190,6 +210,25 @@ class TestInterrupted:
         assert all(np.array_equal(a, b) for a, b in zip(stopped.weights_, model.weights_, strict=True)), (
             "two epochs are complete, as many as the other model learned"
         )
+
+    def test_the_first_fit_is_kept_when_the_second_is_stopped_at_once(self):
+        data = messages(120)
+        settings = {**SMALL, "validation": 0.3, "epochs": 2}
+        pressed: list[int] = []
+
+        def press_ctrl_c(done: int, total: int) -> None:
+            if done / total > 0.55 and not pressed:
+                pressed.append(done)
+                raise KeyboardInterrupt
+
+        said: list[str] = []
+        stopped = LstmClassifier(**settings).fit(
+            data.texts, data.labels, progress=press_ctrl_c, notice=said.append
+        )
+        first = LstmClassifier(**settings, refit=False).fit(data.texts, data.labels)
+        assert stopped.interrupted_ and pressed
+        assert said[-1] == "stopped; what was learned without the validation part is kept"
+        assert all(np.array_equal(a, b) for a, b in zip(stopped.weights_, first.weights_, strict=True))
 
     def test_nothing_is_kept_when_no_epoch_is_complete(self):
         with pytest.raises(KeyboardInterrupt):

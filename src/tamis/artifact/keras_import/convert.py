@@ -19,12 +19,12 @@ from tamis.artifact.save import reserve_version
 from tamis.errors import ArtifactError
 from tamis.models.lstm.tokenizer import Tokenizer
 from tamis.models.onnx_graph.layers import Dense, Network
-from tamis.text import AS_IT_IS
+from tamis.text import AS_IT_IS, TEXT_FORMS
 
 _LARGEST_FILE_BYTES = 2 * 1024**3
 _LARGEST_JSON_BYTES = 128 * 1024**2
 _MOST_LABELS = 10_000
-_PATTERNS = {"network": "*.h5", "tokenizer": "*tokenizer*.json", "metadata": "*metadata*.json"}
+_PATTERNS = {"network": "*.h5", "tokenizer": "*_tokenizer.json", "metadata": "*_metadata.json"}
 
 
 def import_keras(folder: str | os.PathLike[str], output: str | os.PathLike[str]) -> Path:
@@ -37,7 +37,7 @@ def import_keras(folder: str | os.PathLike[str], output: str | os.PathLike[str])
 
     files = {role: _find(Path(folder), pattern, role) for role, pattern in _PATTERNS.items()}
     tokenizer = _tokenizer(files["tokenizer"])
-    labels, max_tokens = _metadata(files["metadata"])
+    labels, max_tokens, text_form = _metadata(files["metadata"])
     config, weights = extract(files["network"])
     try:
         network = network_of(config, weights, max_tokens=max_tokens)
@@ -48,7 +48,8 @@ def import_keras(folder: str | os.PathLike[str], output: str | os.PathLike[str])
         (reservation.folder / "model.onnx").write_bytes(build_onnx(network))
         (reservation.folder / "tokenizer.json").write_bytes(tokenizer.to_json())
         (reservation.folder / "network.json").write_text(json.dumps(config) + "\n", encoding="utf-8")
-        return reservation.commit(_manifest(files, labels, describe_input(network)))
+        manifest = _manifest(files, labels, text_form, describe_input(network))
+        return reservation.commit(manifest)
 
 
 def _find(folder: Path, pattern: str, role: str) -> Path:
@@ -74,11 +75,15 @@ def _tokenizer(file: Path) -> Tokenizer:
         raise ArtifactError(f"{file}: {wrong}") from None
 
 
-def _metadata(file: Path) -> tuple[tuple[str, ...], int]:
-    """Return the labels in the order of the network's outputs, and the padded length in words."""
+def _metadata(file: Path) -> tuple[tuple[str, ...], int, str]:
+    """Return the labels in the order of the network's outputs, the padded length, and the form of texts.
+
+    Old metadata name no form: their texts were taken as they came.
+    """
     try:
         metadata = json.loads(file.read_bytes())
         legend, max_tokens = metadata["label_legend_inverted"], metadata["max_seq_length"]
+        text_form = metadata.get("text_form", AS_IT_IS)
         numbered = {int(number): label for number, label in legend.items()}
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as wrong:
         raise ArtifactError(f"{file}: this is not the metadata of such a model ({wrong!r})") from None
@@ -89,7 +94,9 @@ def _metadata(file: Path) -> tuple[tuple[str, ...], int]:
         raise ArtifactError(f"{file}: label_legend_inverted must hold different names")
     if type(max_tokens) is not int:
         raise ArtifactError(f"{file}: max_seq_length must be a number of words")
-    return labels, max_tokens
+    if text_form not in TEXT_FORMS:
+        raise ArtifactError(f"{file}: text_form {text_form!r} is none of {', '.join(TEXT_FORMS)}")
+    return labels, max_tokens, text_form
 
 
 def _check_fit(network: Network, tokenizer: Tokenizer, labels: tuple[str, ...]) -> None:
@@ -104,12 +111,14 @@ def _check_fit(network: Network, tokenizer: Tokenizer, labels: tuple[str, ...]) 
         )
 
 
-def _manifest(files: dict[str, Path], labels: tuple[str, ...], described: dict[str, Any]) -> Manifest:
+def _manifest(
+    files: dict[str, Path], labels: tuple[str, ...], text_form: str, described: dict[str, Any]
+) -> Manifest:
     digests = {role: hashlib.sha256(file.read_bytes()).hexdigest() for role, file in files.items()}
     return Manifest(
         kind="keras",
         labels=labels,
-        text_form=AS_IT_IS,
+        text_form=text_form,
         model=described,
         training={"imported_from": {role: file.name for role, file in files.items()}, "sha256": digests},
         calibration={},

@@ -6,6 +6,7 @@ Knows texts and labels; the network, its learning and its graph are next door.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Literal, Self
 
@@ -14,6 +15,7 @@ import numpy.typing as npt
 
 from tamis.errors import TrainingError
 from tamis.models.base import Calibration, Logits, TrainableClassifier
+from tamis.models.lstm.keras_files import write_keras, write_old_files
 from tamis.models.lstm.keras_on_jax import prepare_keras
 from tamis.models.lstm.learning import Classes, Course, Examples, Learned, learn, predict
 from tamis.models.lstm.network import Shape, build_network
@@ -21,6 +23,30 @@ from tamis.models.lstm.tokenizer import Tokenizer
 from tamis.models.onnx_graph.build import build_onnx, describe_input
 from tamis.models.onnx_graph.layers import Dense, Embedding, Lstm, Network
 from tamis.records import Notice, Progress, no_notice, no_progress
+
+
+@dataclass(frozen=True)
+class _Texts:
+    """Texts with the number of the class of each."""
+
+    texts: Sequence[str]
+    classes: Classes
+
+
+@dataclass(frozen=True)
+class _Watch:
+    """Tells the caller how far one of several fits is."""
+
+    progress: Progress
+    notice: Notice
+    fit: int
+    fits: int
+
+    def progress_of_fit(self, done: int, total: int) -> None:
+        self.progress(self.fit * total + done, self.fits * total)
+
+    def notice_of_fit(self, text: str) -> None:
+        self.notice(f"again from all texts, {text}" if self.fit else text)
 
 
 class LstmClassifier(TrainableClassifier):
@@ -31,12 +57,14 @@ class LstmClassifier(TrainableClassifier):
     mask:         padding is no part of a text; without it the network reads zeros up to `max_tokens`
     buckets:      lengths to which batches are padded, ascending, before `max_tokens`
     epochs:       at most; fewer when the validation loss has not improved for `patience` epochs
-    validation:   share of the texts kept aside to choose the epoch by; with 0 all are learned
+    validation:   share of the texts kept aside to choose the epoch by; with 0 all epochs are run
+    refit:        learn again for as many epochs from all texts, those that were kept aside too
     class_weight: "balanced" weighs classes by the inverse of their frequency
     """
 
     kind: ClassVar[str] = "lstm"
     libraries: ClassVar[tuple[str, ...]] = ("numpy", "scipy", "keras", "jax", "jaxlib", "onnx")
+    formats: ClassVar[tuple[str, ...]] = ("keras", "h5")
     slow: ClassVar[bool] = True
 
     tokenizer_: Tokenizer
@@ -59,6 +87,7 @@ class LstmClassifier(TrainableClassifier):
         epochs: int = 12,
         patience: int = 2,
         validation: float = 0.1,
+        refit: bool = True,
         learning_rate: float = 0.001,
         class_weight: Literal["balanced", "none"] = "balanced",
         seed: int = 42,
@@ -82,6 +111,7 @@ class LstmClassifier(TrainableClassifier):
         self.epochs = epochs
         self.patience = patience
         self.validation = validation
+        self.refit = refit
         self.learning_rate = learning_rate
         self.class_weight = class_weight
         self.seed = seed
@@ -99,20 +129,23 @@ class LstmClassifier(TrainableClassifier):
         if len(self.classes_) < 2:
             raise TrainingError(f"training needs at least two classes; there is only {list(self.classes_)}")
         prepare_keras()
+        examples = _Texts(texts, np.searchsorted(self.classes_, labels))
         kept, aside = self._put_aside(texts)
-        self.tokenizer_ = Tokenizer.fit([texts[i] for i in kept], num_words=self.words)
-        if not self.tokenizer_.word_index:
-            raise TrainingError("the texts hold no word; training needs more data")
-        classes = np.searchsorted(self.classes_, labels)
-        learned = learn(
-            build_network(self._shape, activation="linear", seed=self.seed),
-            self._examples(texts, classes, kept),
-            self._examples(texts, classes, aside),
-            self._course,
-            progress,
-            notice,
-        )
-        self._adopt(learned)
+        twice = bool(aside) and self.refit
+        first = _Watch(progress, notice, fit=0, fits=1 + twice)
+        tokenizer, learned = self._learn(examples, kept, aside, self.epochs, first)
+        history = learned.history
+        if twice and not learned.interrupted:
+            second = _Watch(progress, notice, fit=1, fits=2)
+            try:
+                everything = sorted(kept + aside)
+                tokenizer, learned = self._learn(examples, everything, [], learned.best_epoch, second)
+                history = history + learned.history
+            except KeyboardInterrupt:
+                notice("stopped; what was learned without the validation part is kept")
+                learned.interrupted = True
+        self.tokenizer_, self.weights_, self.history_ = tokenizer, learned.weights, history
+        self.interrupted_ = learned.interrupted
         return self
 
     def logits(self, texts: Sequence[str]) -> Logits:
@@ -130,6 +163,17 @@ class LstmClassifier(TrainableClassifier):
         (folder / "network.json").write_text(self.network().to_json() + "\n", encoding="utf-8")
         return describe_input(network)
 
+    def export_as(self, form: str, folder: Path, calibration: Calibration) -> None:
+        """Write `network.keras` for "keras", and the three files of older applications for "h5"."""
+        network = self.network(calibration=calibration)
+        if form == "keras":
+            write_keras(network, folder)
+        elif form == "h5":
+            labels, most = self.classes_, self.max_tokens
+            write_old_files(network, folder, tokenizer=self.tokenizer_, labels=labels, max_tokens=most)
+        else:
+            super().export_as(form, folder, calibration)
+
     def summary(self) -> str:
         """Return the layers with their kinds and numbers of parameters, and the sum."""
         network = self.network()
@@ -140,16 +184,41 @@ class LstmClassifier(TrainableClassifier):
         rows.append(("all", "", "", network.count_params()))
         return "\n".join(f"{name:<16} {kind:<17} {shape:<20} {n:>10,}" for name, kind, shape, n in rows)
 
-    def network(self, *, activation: str = "softmax") -> Any:
-        """Return the trained network as a `keras.Sequential`, without the calibration."""
-        network = build_network(self._shape, activation=activation, seed=self.seed)
-        network.set_weights(self.weights_)
+    def network(self, *, activation: str = "softmax", calibration: Calibration | None = None) -> Any:
+        """Return the trained network as a `keras.Sequential`, the calibration in its last layer."""
+        network = build_network(self._shape(self.tokenizer_), activation=activation, seed=self.seed)
+        network.set_weights([*self.weights_[:-2], *self._last_layer(calibration)])
         return network
 
-    @property
-    def _shape(self) -> Shape:
+    def _learn(
+        self, examples: _Texts, kept: list[int], aside: list[int], epochs: int, watch: _Watch
+    ) -> tuple[Tokenizer, Learned]:
+        """Learn vocabulary and weights from the texts at `kept`, choosing the epoch by those at `aside`."""
+        tokenizer = Tokenizer.fit([examples.texts[i] for i in kept], num_words=self.words)
+        if not tokenizer.word_index:
+            raise TrainingError("the texts hold no word; training needs more data")
+        course = Course(
+            epochs=epochs,
+            batch=self.batch,
+            widths=self.widths,
+            left=not self.mask,
+            learning_rate=self.learning_rate,
+            patience=self.patience,
+            seed=self.seed,
+        )
+        learned = learn(
+            build_network(self._shape(tokenizer), activation="linear", seed=self.seed),
+            self._examples(examples, tokenizer, kept),
+            self._examples(examples, tokenizer, aside),
+            course,
+            watch.progress_of_fit,
+            watch.notice_of_fit,
+        )
+        return tokenizer, learned
+
+    def _shape(self, tokenizer: Tokenizer) -> Shape:
         return Shape(
-            words=self.tokenizer_.largest_number + 1,
+            words=tokenizer.largest_number + 1,
             classes=len(self.classes_),
             embedding=self.embedding,
             units=self.units,
@@ -158,23 +227,6 @@ class LstmClassifier(TrainableClassifier):
             recurrent_dropout=self.recurrent_dropout,
             mask=self.mask,
         )
-
-    @property
-    def _course(self) -> Course:
-        return Course(
-            epochs=self.epochs,
-            batch=self.batch,
-            widths=self.widths,
-            left=not self.mask,
-            learning_rate=self.learning_rate,
-            patience=self.patience,
-            seed=self.seed,
-        )
-
-    def _adopt(self, learned: Learned) -> None:
-        self.weights_ = learned.weights
-        self.history_ = learned.history
-        self.interrupted_ = learned.interrupted
 
     def _put_aside(self, texts: Sequence[str]) -> tuple[list[int], list[int]]:
         """Return the places to learn from and those to validate on; equal words stay together."""
@@ -186,22 +238,32 @@ class LstmClassifier(TrainableClassifier):
         places = range(len(texts))
         return [i for i in places if of_text[i] not in chosen], [i for i in places if of_text[i] in chosen]
 
-    def _examples(self, texts: Sequence[str], classes: Classes, places: list[int]) -> Examples:
-        sequences = self.tokenizer_.sequences([texts[i] for i in places], max_tokens=self.max_tokens)
-        counts = np.bincount(classes, minlength=len(self.classes_))
+    def _examples(self, examples: _Texts, tokenizer: Tokenizer, places: list[int]) -> Examples:
+        texts = [examples.texts[i] for i in places]
+        classes = examples.classes[places]
+        counts = np.bincount(examples.classes, minlength=len(self.classes_))
         weight_of = counts.sum() / (counts.size * counts)
         weighed = weight_of if self.class_weight == "balanced" else np.ones(counts.size)
-        return Examples(sequences, classes[places], weighed[classes[places]])
+        sequences = tokenizer.sequences(texts, max_tokens=self.max_tokens)
+        return Examples(sequences, classes, weighed[classes])
 
     def _arrays(self, calibration: Calibration) -> Network:
-        embedding, kernel, recurrent, bias, dense_kernel, dense_bias = self.weights_
-        scaled = (dense_kernel * calibration.scale).astype(np.float32)
-        shifted = (dense_bias * calibration.scale + np.asarray(calibration.bias)).astype(np.float32)
+        embedding, kernel, recurrent, bias = self.weights_[:-2]
         return Network(
             Embedding(embedding, masked=self.mask),
-            (Lstm(kernel, recurrent, bias), Dense(scaled, shifted, "softmax")),
+            (Lstm(kernel, recurrent, bias), Dense(*self._last_layer(calibration), "softmax")),
             self.max_tokens,
         )
+
+    def _last_layer(
+        self, calibration: Calibration | None
+    ) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
+        """Return kernel and bias of the last layer, calibrated."""
+        kernel, bias = self.weights_[-2:]
+        if calibration is None:
+            return kernel, bias
+        shifted = bias * calibration.scale + np.asarray(calibration.bias)
+        return (kernel * calibration.scale).astype(np.float32), shifted.astype(np.float32)
 
 
 def _widths(buckets: str, max_tokens: int) -> tuple[int, ...]:

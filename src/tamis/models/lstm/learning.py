@@ -54,11 +54,12 @@ class Course:
 
 @dataclass
 class Learned:
-    """What came out: the weights of the best epoch, whether the user stopped it, its losses by epoch."""
+    """What came out: the weights of the best epoch, whether the user stopped it, the figures by epoch."""
 
     weights: list[npt.NDArray[np.float32]]
     interrupted: bool = False
     history: list[dict[str, float]] = field(default_factory=list)
+    best_epoch: int = 0
 
 
 @dataclass(frozen=True)
@@ -79,7 +80,6 @@ def learn(
     steps = _Steps(network, course.learning_rate)
     best, learned = np.inf, Learned([])
     rng = np.random.default_rng(course.seed)
-    epochs_since_best = 0
     for epoch in range(1, course.epochs + 1):
         title = f"epoch {epoch} of {course.epochs}"
         watch = _Watch(progress, notice, title, before=epoch - 1, epochs=course.epochs)
@@ -94,10 +94,9 @@ def learn(
             break
         learned.history.append(figures)
         notice(f"{title}: " + ", ".join(f"{name} {value:.4f}" for name, value in figures.items()))
-        epochs_since_best += 1
         if (loss := figures.get("validation loss", -np.inf)) <= best:
-            best, learned.weights, epochs_since_best = loss, steps.weights(), 0
-        if epochs_since_best >= course.patience:
+            best, learned.weights, learned.best_epoch = loss, steps.weights(), epoch
+        if epoch - learned.best_epoch >= course.patience:
             break
     progress(1, 1)
     return learned
