@@ -147,11 +147,39 @@ def test_four_processes_let_exactly_one_burst_in(path: Path) -> None:
 
 
 def test_four_processes_let_in_exactly_what_the_passing_time_gives_back(path: Path) -> None:
-    """A text every tenth of a millisecond; the burst is so large that no pause of a process fills it."""
-    interval, burst = 100_000, 50_000
-    results = _hammer(path, attempts=40_000, interval_ns=interval, most_ns=burst * interval)
-    passed = max(last for _, _, last in results) - min(first for _, first, _ in results)
-    assert sum(accepted for accepted, _, _ in results) == burst + passed // interval
+    """A text every tenth of a millisecond, from an empty burst of ten seconds that no pause here fills.
+
+    Every text let in has moved the shared time by one interval, none twice and none in vain.
+    """
+    interval, most = 100_000, 10 * SECOND
+    table = RateTable(path, SystemClock())
+    table.take(table.place_of("anne"), most, most)
+    before = _sent_until(path)
+    results = _hammer(path, attempts=20_000, interval_ns=interval, most_ns=most)
+    after, accepted = _sent_until(path), sum(accepted for accepted, _, _ in results)
+    assert after - before == accepted * interval
+    assert after - most <= max(last for _, _, last in results), "no text was let in before its time"
+    assert 0 < accepted < 80_000
+    table.close()
+
+
+class _StoppedClock(SystemClock):
+    """The machine's monotonic time at the moment this clock was made."""
+
+    def __init__(self) -> None:
+        self._moment = super().monotonic()
+
+    def monotonic(self) -> float:
+        return self._moment
+
+
+def _sent_until(path: Path) -> int:
+    """Return the time in nanoseconds that stands in the table."""
+    clock = _StoppedClock()
+    table = RateTable(path, clock)
+    ahead, _ = table.take(table.place_of("anne"), 0, 1 << 62)
+    table.close()
+    return round(clock.monotonic() * SECOND) + ahead
 
 
 _TAKE_FOR_EVER = """
