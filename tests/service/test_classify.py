@@ -1,0 +1,379 @@
+"""What is computed, what is remembered, what is logged, and when an answer leaves."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tamis.clock import Clock, SystemClock
+from tamis.errors import OverloadedError, StoreError
+from tamis.inference.batcher import Batcher
+from tamis.inference.classifier import Classifier
+from tamis.inference.scorers import Scorer
+from tamis.records import CallRecord
+from tamis.service.answer_cache import AnswerCache
+from tamis.service.classify import Classification, Classified
+from tamis.settings import Settings
+from tamis.storage import MemorySpool, ResilientStore, Store
+from tamis.storage.base import NO_ANSWERS, Answers
+from tamis.storage.memory import MemoryStore
+from tamis.storage.sqlite import SqliteStore
+from tests.asynchronous import asynchronous
+from tests.fakes import ManualClock
+from tests.scorers import BAD, HeldScorer, WatchedScorer, classifier_with, score_of
+from tests.serving import client_of, make_app
+from tests.store_samples import everything
+
+
+class WatchedStore(MemoryStore):
+    """Remembers what was appended together, and can be held up."""
+
+    def __init__(self, clock: Clock) -> None:
+        super().__init__(clock)
+        self.appends: list[Sequence[CallRecord]] = []
+        self.looked_up = 0
+        self.may_append = asyncio.Event()
+        self.may_append.set()
+
+    async def get_many(self, keys: Sequence[bytes]) -> list:
+        self.looked_up += len(keys)
+        return await super().get_many(keys)
+
+    async def append(self, calls: Sequence[CallRecord], answers: Answers = NO_ANSWERS) -> None:
+        await self.may_append.wait()
+        self.appends.append(calls)
+        await super().append(calls, answers)
+
+
+@asynccontextmanager
+async def _classifying(
+    scorer: Scorer | Classifier,
+    store: Store | None = None,
+    *,
+    clock: Clock | None = None,
+    memory_rows: int = 1_000,
+    max_queue_seconds: float = 1e9,
+) -> AsyncIterator[Classification]:
+    """Open the store and give the use case on it; all is answered and closed in the end."""
+    clock = clock or SystemClock()
+    store = store or MemoryStore(clock)
+    classifier = classifier_with(scorer) if isinstance(scorer, Scorer) else scorer
+    batcher = Batcher(classifier, clock, max_queue_seconds=max_queue_seconds)
+    cache = AnswerCache(classifier, store, clock, memory_rows=memory_rows)
+    await store.open()
+    classification = Classification(classifier, store, clock, batcher=batcher, cache=cache)
+    yield classification
+    await classification.finish()
+    await batcher.close()
+    await store.close()
+
+
+def _spam(answers: Sequence[Classified]) -> list[float]:
+    return [answer.prediction.scores["spam"] for answer in answers]
+
+
+def _from_cache(answers: Sequence[Classified]) -> list[bool]:
+    return [answer.from_cache for answer in answers]
+
+
+@asynchronous
+async def test_of_three_texts_with_two_known_only_one_is_computed() -> None:
+    scorer = WatchedScorer()
+    async with _classifying(scorer) as classification:
+        await classification.classify(["one", "two"], caller="c")
+        answers = await classification.classify(["one", "two", "three"], caller="c")
+        assert _from_cache(answers) == [True, True, False]
+        assert _spam(answers) == [score_of("one"), score_of("two"), score_of("three")]
+        assert scorer.texts == ["one", "two", "three"]
+
+
+@asynchronous
+async def test_every_text_is_logged_once_with_its_caller_and_in_order() -> None:
+    store = WatchedStore(SystemClock())
+    async with _classifying(WatchedScorer(), store) as classification:
+        await classification.classify(["  one  ", "two"], caller="anna")
+        await classification.classify(["one", "one"], caller="ben")
+        rows = await everything(store)
+        assert [(row.caller, row.text, row.from_cache) for row in rows] == [
+            ("anna", "  one  ", False),
+            ("anna", "two", False),
+            ("ben", "one", True),
+            ("ben", "one", True),
+        ]
+        assert {row.model for row in rows} == {"f" * 64}
+        assert all(row.label == "ham" and row.score == 1 - score_of(row.text.strip()) for row in rows)
+
+
+@asynchronous
+async def test_an_answer_leaves_only_when_its_rows_are_committed() -> None:
+    store = WatchedStore(SystemClock())
+    async with _classifying(WatchedScorer(), store) as classification:
+        for texts in (["new"], ["new"]):  # computed, then known
+            store.may_append.clear()
+            answer = classification.classify(texts, caller="c")
+            for _ in range(20):
+                await asyncio.sleep(0)
+            assert not answer.done()
+            store.may_append.set()
+            await answer
+
+
+@asynchronous
+async def test_what_arrives_in_one_turn_is_scored_and_committed_together() -> None:
+    scorer, store = WatchedScorer(), WatchedStore(SystemClock())
+    async with _classifying(scorer, store) as classification:
+        calls = [classification.classify([f"text {i}"], caller=f"caller {i}") for i in range(20)]
+        await asyncio.gather(*calls)
+        assert [len(batch) for batch in scorer.batches] == [20]
+        assert [len(calls) for calls in store.appends] == [20]
+
+
+@asynchronous
+async def test_a_text_is_computed_once_when_many_ask_for_it_at_the_same_time() -> None:
+    scorer = HeldScorer()
+    async with _classifying(scorer) as classification:
+        early = [classification.classify(["same", " same"], caller="c") for _ in range(5)]
+        await asyncio.to_thread(scorer.began.acquire)
+        late = [classification.classify(["same"], caller="c") for _ in range(5)]
+        with_another = classification.classify(["other", "same"], caller="c")
+        await asyncio.sleep(0)
+        scorer.release(2)
+        answers = await asyncio.gather(*early, *late, with_another)
+        assert scorer.batches == [["same"], ["other"]]
+        assert {answer[-1].prediction.scores["spam"] for answer in answers} == {score_of("same")}
+
+
+@asynchronous
+async def test_skip_cache_computes_again_and_stores_the_answer_all_the_same() -> None:
+    scorer = WatchedScorer()
+    async with _classifying(scorer) as classification:
+        for _ in range(2):
+            assert _from_cache(await classification.classify(["x"], caller="c", skip_cache=True)) == [False]
+        assert scorer.texts == ["x", "x"]
+        assert _from_cache(await classification.classify(["x"], caller="c")) == [True]
+
+
+@asynchronous
+async def test_skipping_callers_get_fresh_answers_beside_others_who_get_known_ones() -> None:
+    async with _classifying(WatchedScorer()) as classification:
+        await classification.classify(["x"], caller="c")
+        known = classification.classify(["x"], caller="c")
+        fresh = classification.classify(["x"], caller="c", skip_cache=True)
+        assert (_from_cache(await known), _from_cache(await fresh)) == ([True], [False])
+
+
+@asynchronous
+async def test_a_known_text_does_not_wait_for_the_model() -> None:
+    scorer = HeldScorer()
+    async with _classifying(scorer) as classification:
+        scorer.release()
+        await classification.classify(["known"], caller="c")
+        new = classification.classify(["new"], caller="c")
+        known = classification.classify(["known"], caller="c")
+        assert _from_cache(await known) == [True]
+        assert not new.done()
+        scorer.release()
+        await new
+
+
+def test_answers_are_the_same_to_the_digit_after_a_restart_and_keep_the_order_of_labels(
+    tmp_path: Path,
+) -> None:
+    labels = ("zebra", "ant")  # not in the order of the alphabet, in which a store may give them back
+    texts = [f"text {number}" for number in range(200)]
+
+    async def ask(scorer: WatchedScorer) -> list[Classified]:
+        store = SqliteStore(tmp_path / "tamis.db", SystemClock())
+        async with _classifying(classifier_with(scorer, labels=labels), store) as classification:
+            answers: list[Classified] = await classification.classify(texts, caller="c")
+            return answers
+
+    fresh, cached = asyncio.run(ask(WatchedScorer())), asyncio.run(ask(silent := WatchedScorer()))
+    assert silent.batches == []
+    assert all(_from_cache(cached)) and not any(_from_cache(fresh))
+    assert [answer.prediction for answer in cached] == [answer.prediction for answer in fresh]
+    assert {tuple(answer.prediction.scores) for answer in cached} == {labels}
+
+
+@asynchronous
+async def test_a_retrained_model_never_gives_the_old_ones_answers() -> None:
+    store = MemoryStore(SystemClock())
+    async with _classifying(classifier_with(WatchedScorer(), identity="old"), store) as classification:
+        await classification.classify(["x"], caller="c")
+    retrained = WatchedScorer()
+    async with _classifying(classifier_with(retrained, identity="new"), store) as classification:
+        assert _from_cache(await classification.classify(["x"], caller="c")) == [False]
+    assert retrained.texts == ["x"]
+
+
+@asynchronous
+async def test_stored_scores_with_other_labels_are_not_taken_for_an_answer() -> None:
+    store = MemoryStore(SystemClock())
+    async with _classifying(classifier_with(WatchedScorer(), labels=("a", "b")), store) as classification:
+        await classification.classify(["x"], caller="c")
+    async with _classifying(classifier_with(WatchedScorer(), labels=("a", "c")), store) as classification:
+        assert _from_cache(await classification.classify(["x"], caller="c")) == [False]
+
+
+@asynchronous
+async def test_memory_holds_no_more_answers_than_it_may_and_keeps_those_asked_for_last() -> None:
+    store = WatchedStore(SystemClock())
+    async with _classifying(WatchedScorer(), store, memory_rows=2) as classification:
+        for text in ["a", "b", "a", "c"]:
+            await classification.classify([text], caller="c")
+        store.looked_up = 0
+        await classification.classify(["a", "c"], caller="c")
+        assert store.looked_up == 0
+        assert _from_cache(await classification.classify(["b"], caller="c")) == [True]
+        assert store.looked_up == 1
+
+
+@asynchronous
+async def test_without_room_in_memory_the_store_answers() -> None:
+    async with _classifying(WatchedScorer(), memory_rows=0) as classification:
+        await classification.classify(["a"], caller="c")
+        assert _from_cache(await classification.classify(["a"], caller="c")) == [True]
+
+
+@asynchronous
+async def test_memory_asks_the_store_again_after_a_minute() -> None:
+    clock = ManualClock()
+    store = WatchedStore(clock)
+    async with _classifying(WatchedScorer(), store, clock=clock) as classification:
+        await classification.classify(["a"], caller="c")
+        store.looked_up = 0
+        clock.advance(59)
+        await classification.classify(["a"], caller="c")
+        assert store.looked_up == 0
+        clock.advance(2)
+        await classification.classify(["a"], caller="c")
+        assert store.looked_up == 1
+
+
+@asynchronous
+async def test_a_text_the_model_fails_on_fails_its_own_call_only_and_that_is_not_logged() -> None:
+    store = WatchedStore(SystemClock())
+    async with _classifying(WatchedScorer(), store) as classification:
+        good = classification.classify(["good"], caller="c")
+        mixed = classification.classify(["fine", BAD], caller="c")
+        assert _spam(await good) == [score_of("good")]
+        with pytest.raises(ValueError, match="the model fails"):
+            await mixed
+        assert [row.text for row in await everything(store)] == ["good"]
+
+
+@asynchronous
+async def test_a_caller_who_leaves_disturbs_nobody() -> None:
+    scorer = HeldScorer()
+    async with _classifying(scorer) as classification:
+        leaving, staying = (classification.classify(["same"], caller="c") for _ in range(2))
+        await asyncio.to_thread(scorer.began.acquire)
+        leaving.cancel()
+        scorer.release()
+        assert _spam(await staying) == [score_of("same")]
+
+
+@asynchronous
+async def test_what_comes_too_late_is_refused_and_what_is_known_is_answered() -> None:
+    clock, scorer = ManualClock(), HeldScorer()
+    async with _classifying(scorer, clock=clock, max_queue_seconds=0.5) as classification:
+        slow = classification.classify(["known"], caller="c")
+        await asyncio.to_thread(scorer.began.acquire)
+        clock.advance(1)
+        scorer.release()
+        await slow
+        waiting = classification.classify(["waits"], caller="c")
+        await asyncio.to_thread(scorer.began.acquire)
+        with pytest.raises(OverloadedError):
+            await classification.classify(["late"], caller="c")
+        assert _from_cache(await classification.classify(["known"], caller="c")) == [True]
+        scorer.release()
+        await waiting
+        scorer.release()
+        await classification.classify(["late"], caller="c")
+
+
+@asynchronous
+async def test_predictions_go_on_without_a_store() -> None:
+    clock = SystemClock()
+    inner = SqliteStore(Path("/nonexistent/tamis.db"), clock)
+    store = ResilientStore(inner, MemorySpool(max_rows=3), clock, may_start_without=True)
+    async with _classifying(WatchedScorer(), store) as classification:
+        answers = [await classification.classify([f"{i}"], caller="c") for i in range(5)]
+        assert len(answers) == 5
+        counters = store.counters
+        assert (counters.accepted, counters.written, counters.spooled, counters.dropped) == (5, 0, 3, 2)
+        assert _from_cache(await classification.classify(["1"], caller="c")) == [True]
+
+
+@asynchronous
+async def test_whatever_a_store_raises_reaches_the_callers() -> None:
+    class BrokenStore(MemoryStore):
+        async def get_many(self, keys: Sequence[bytes]) -> list:
+            raise StoreError("broken")
+
+    async with _classifying(WatchedScorer(), BrokenStore(SystemClock())) as classification:
+        with pytest.raises(StoreError, match="broken"):
+            await classification.classify(["x"], caller="c")
+
+
+@asynchronous
+async def test_a_long_list_is_committed_in_parts_so_that_others_come_between() -> None:
+    store = WatchedStore(SystemClock())
+    async with _classifying(WatchedScorer(), store) as classification:
+        texts = [f"{number}" for number in range(1_000)]
+        assert _spam(await classification.classify(texts, caller="c")) == [score_of(text) for text in texts]
+        assert max(len(calls) for calls in store.appends) <= 256
+        assert all(_from_cache(await classification.classify(texts, caller="c")))
+
+
+_TEXTS = st.lists(st.sampled_from("abcdefgh"), min_size=1, max_size=40)
+
+
+@given(turns=st.lists(st.lists(st.tuples(_TEXTS, st.booleans()), max_size=5), max_size=4))
+@settings(max_examples=60, deadline=None)
+def test_whatever_is_asked_when_all_is_answered_and_logged_once(
+    turns: list[list[tuple[list[str], bool]]],
+) -> None:
+    async def test() -> None:
+        store = WatchedStore(SystemClock())
+        async with _classifying(WatchedScorer(), store, memory_rows=3) as classification:
+            for calls in turns:
+                answers = await asyncio.gather(
+                    *(classification.classify(texts, caller="c", skip_cache=skip) for texts, skip in calls)
+                )
+                for (texts, skip), answer in zip(calls, answers, strict=True):
+                    assert _spam(answer) == [score_of(text) for text in texts]
+                    assert not (skip and any(_from_cache(answer)))
+            asked = [text for calls in turns for texts, _ in calls for text in texts]
+            assert sorted(row.text for row in await everything(store)) == sorted(asked)
+
+    asyncio.run(test())
+
+
+@asynchronous
+async def test_overload_is_503_with_retry_after_when_asked_over_http() -> None:
+    clock, scorer = ManualClock(), HeldScorer()
+    scorer.release()  # for the examples of the documentation, which are made with the application
+    app = make_app(Settings(max_queue_seconds=0.5), classifier_with(scorer), clock=clock)
+    assert scorer.began.acquire(blocking=False)
+    async with client_of(app) as client:
+        first = asyncio.create_task(client.post("/prediction", json={"text": "first"}))
+        await asyncio.to_thread(scorer.began.acquire)
+        clock.advance(3)
+        scorer.release()
+        await first
+        waiting = asyncio.create_task(client.post("/prediction", json={"text": "waits"}))
+        await asyncio.to_thread(scorer.began.acquire)
+        refused = await client.post("/prediction", json={"text": "late"})
+        assert refused.status_code == 503
+        assert refused.headers["retry-after"] == "3"
+        assert refused.json()["error"]["code"] == "overloaded"
+        scorer.release()
+        assert (await waiting).status_code == 200
