@@ -13,7 +13,7 @@ from tamis.training.compare import compare, mcnemar
 
 
 @given(st.integers(0, 400), st.integers(0, 400))
-@settings(max_examples=100)
+@settings(max_examples=100, deadline=None)
 def test_the_p_value_is_that_of_the_exact_binomial_test(first: int, second: int):
     expected = binomtest(first, first + second).pvalue if first + second else 1.0
     assert mcnemar(first, second) == pytest.approx(expected, rel=1e-9)

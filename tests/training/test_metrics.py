@@ -24,7 +24,7 @@ def scored_rows(draw: st.DrawFn) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 
 
 @given(scored_rows())
-@settings(max_examples=100)
+@settings(max_examples=100, deadline=None)
 def test_ranking_figures_are_scikit_learns(rows: tuple[np.ndarray, np.ndarray, np.ndarray]):
     weights, positive, scores = rows
     areas = metrics.roc_auc(weights, positive, scores)

@@ -113,6 +113,7 @@ def train_settings(model: str, overrides: Mapping[str, str], options: Mapping[st
         positive=options["positive"],
         max_false_positive_rate=options["max_fpr"],
         seed=options["seed"],
+        data_licence=options.get("data_licence"),
     )
 
 

@@ -35,6 +35,7 @@ class TrainSettings:
     positive:                 the label whose false positives are capped; by default the rarer one
     max_false_positive_rate:  the cap, for two classes
     folds:                    parts of the cross-validation that calibrates; of slow models only one is tried
+    data_licence:             of the data, in the user's words, for the model card
     """
 
     model: str = "linear"
@@ -43,6 +44,7 @@ class TrainSettings:
     max_false_positive_rate: float = 0.005
     folds: int = 5
     seed: int = 42
+    data_licence: str | None = None
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,86 @@
+"""Everything that the report and the model card say, measured once.
+
+Knows predictions and data; does not know pages.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from tamis.artifact import Manifest, OperatingPoint
+from tamis.data.findings import Finding
+from tamis.models.base import TellingFeature
+from tamis.records import Dataset
+from tamis.training.evaluate import Evaluation, evaluate
+from tamis.training.learning_curve import CurvePoint
+from tamis.training.metrics import Floats, Indices
+from tamis.training.mistakes import Mistake, surest_mistakes
+from tamis.training.robustness import Disguise, robustness
+
+
+@dataclass(frozen=True)
+class Measured:
+    """One model on one set of rows.
+
+    part:          which rows these are, in words
+    probabilities: [rows, classes]
+    true:          [rows] place of each row's label among the classes
+    lengths:       [rows] characters of each text
+    """
+
+    part: str
+    evaluation: Evaluation
+    probabilities: Floats
+    true: Indices
+    lengths: Indices
+    disguises: tuple[Disguise, ...]
+    mistakes: tuple[Mistake, ...]
+
+
+@dataclass(frozen=True)
+class Background:
+    """What only training knows: `other_split` is the evaluation on the split that was not chosen."""
+
+    telling: Mapping[str, Sequence[TellingFeature]] = field(default_factory=dict)
+    curve: tuple[CurvePoint, ...] = ()
+    other_split: Evaluation | None = None
+    findings: Sequence[Finding] = ()
+
+
+@dataclass(frozen=True)
+class Facts:
+    """A model, what was measured of it, and what is known about its making."""
+
+    manifest: Manifest
+    measured: Measured
+    background: Background | None = None
+
+
+def measure(
+    score: Callable[[Sequence[str]], Floats],
+    data: Dataset,
+    classes: tuple[str, ...],
+    *,
+    operating_point: OperatingPoint | None,
+    part: str,
+    probabilities: Floats | None = None,
+) -> Measured:
+    """Measure what `score` says about `data`; `probabilities` spares scoring the rows once more."""
+    if probabilities is None:
+        probabilities = score(data.texts)
+    evaluation = evaluate(
+        probabilities, data.labels, classes, operating_point=operating_point, sources=data.sources
+    )
+    places = {label: place for place, label in enumerate(classes)}
+    return Measured(
+        part=part,
+        evaluation=evaluation,
+        probabilities=probabilities,
+        true=np.fromiter((places[label] for label in data.labels), np.intp, len(data)),
+        lengths=np.fromiter(map(len, data.texts), np.intp, len(data)),
+        disguises=robustness(score, data.texts, data.labels, classes, operating_point=operating_point),
+        mistakes=surest_mistakes(data, probabilities, classes),
+    )
