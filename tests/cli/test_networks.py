@@ -62,3 +62,22 @@ def test_what_is_wrong_with_an_old_model_is_one_line(tmp_path: Path):
     code, output, error = tamis("import-keras", tmp_path / "old", "-o", tmp_path / "legacy")
     assert (code, output, error.count("\n")) == (1, "", 1)
     assert "'Lambda'" in error and "spam_model.h5" in error
+
+
+def test_other_formats_are_written_beside_the_model_and_imported_again(tmp_path: Path):
+    data = write_csv(messages(300), tmp_path / "messages.csv")
+    settings = [word for name, value in SMALL.items() for word in ("--set", f"{name}={value}")]
+    made = ["train", data, "-o", tmp_path / "spam", "--model", "lstm", *settings, "--export", "keras,h5"]
+    assert tamis(*made)[0] == 0
+    names = {path.name for path in (tmp_path / "spam" / "1").iterdir()}
+    assert {"network.keras", "keras_model.h5", "keras_tokenizer.json", "keras_metadata.json"} <= names
+    assert tamis("import-keras", tmp_path / "spam" / "1", "-o", tmp_path / "legacy")[0] == 0
+    asked = "WIN a camera now! Text YES to 0123456789"
+    assert tamis("predict", tmp_path / "spam", asked) == tamis("predict", tmp_path / "legacy", asked)
+
+
+def test_a_format_that_the_model_has_not_is_refused_before_training(tmp_path: Path):
+    data = write_csv(messages(60), tmp_path / "messages.csv")
+    code, output, error = tamis("train", data, "-o", tmp_path / "spam", "--export", "h5")
+    assert (code, output) == (1, "")
+    assert error.startswith("tamis: --export h5: not for a model of kind linear") and error.count("\n") == 1
