@@ -1,0 +1,76 @@
+"""Real faults: what they need of the machine, and the process that holds a lock."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+_LOCKER = """
+import sys, apsw
+connection = apsw.Connection(sys.argv[1])
+connection.set_busy_timeout(5000)
+connection.execute("BEGIN EXCLUSIVE")
+print("locked", flush=True)
+sys.stdin.readline()
+connection.execute("COMMIT")
+"""
+
+
+@contextmanager
+def needs_root_command(*command: str) -> Iterator[None]:
+    """Skip where this user or this file system may not do what the fault needs."""
+    if shutil.which(command[0]) is None:
+        pytest.skip(f"{command[0]} is not installed")
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode != 0:
+        pytest.skip(f"{' '.join(command[:2])} is not allowed here: {done.stderr.strip()}")
+    yield
+
+
+@contextmanager
+def disk_of_8_mb(folder: Path) -> Iterator[Path]:
+    """Give a file system of its own at `folder`."""
+    folder.mkdir()
+    with needs_root_command("mount", "-t", "tmpfs", "-o", "size=8m", "tmpfs", str(folder)):
+        yield folder
+        subprocess.run(["umount", "-l", str(folder)], check=True)
+
+
+def fill(disk: Path) -> Path:
+    """Leave no byte free; return the file whose removal makes room again."""
+    filler = disk / "filler"
+    with filler.open("wb", buffering=0) as file:
+        while True:
+            try:
+                file.write(bytes(4096))
+            except OSError:
+                return filler
+
+
+@contextmanager
+def frozen(*files: Path) -> Iterator[None]:
+    """Let nobody write to the files, root included, which chmod does not."""
+    names = [str(file) for file in files]
+    with needs_root_command("chattr", "+i", *names):
+        try:
+            yield
+        finally:
+            subprocess.run(["chattr", "-i", *(name for name in names if Path(name).exists())], check=True)
+
+
+@contextmanager
+def locked_by_another_process(path: Path) -> Iterator[None]:
+    """Hold the SQLite file's lock in another process."""
+    with subprocess.Popen(
+        [sys.executable, "-c", _LOCKER, str(path)], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    ) as locker:
+        assert locker.stdout is not None
+        assert locker.stdout.readline() == b"locked\n"
+        yield
+        locker.communicate(b"\n")
