@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: install tools demo test soak lint requirements clean
+.PHONY: install tools demo test soak fuzz lint requirements clean
 
 install: $(VENV)/.dev                       ## everything a contributor needs, from the pinned requirements
 
@@ -22,6 +22,9 @@ test: install                               ## the whole suite that needs no ser
 
 soak: install                               ## the long forms of the fault tests, with their figures
 	$(BIN)/pytest -m soak -s
+
+fuzz: install                               ## a hundred thousand generated requests against every route
+	TAMIS_FUZZ_CASES=10000 $(BIN)/pytest tests/service/test_openapi.py -k generated --durations=12
 
 lint: install                               ## style, types, and the direction of imports
 	$(BIN)/ruff check .

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from typing import Any
 
@@ -86,6 +87,6 @@ schema = schemathesis.openapi.from_asgi("/openapi.json", make_app(_LIMITED))
 
 
 @schema.parametrize()
-@settings(max_examples=200, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=int(os.environ.get("TAMIS_FUZZ_CASES", "200")), deadline=None, suppress_health_check=list(HealthCheck))
 def test_every_route_keeps_its_promises_for_generated_requests(case: schemathesis.Case) -> None:
     case.call_and_validate()
