@@ -109,6 +109,16 @@ def test_a_burst_passes_at_once_and_then_the_even_rate(limiter: RateLimiter, clo
     assert [_takes(limiter, ANNE) for _ in range(12)] == [True] * 10 + [False] * 2, "a pause earns a burst"
 
 
+def test_an_interval_that_is_no_whole_nanosecond_is_rounded_up(tmp_path: Path, clock: ManualClock) -> None:
+    limiter = RateLimiter(RateTable(tmp_path / "rates.tamis", clock), per_minute=700_000_000, burst=1)
+    assert _takes(limiter, ANNE)
+    clock.advance(85e-9)
+    assert not _takes(limiter, ANNE), "700 million a minute are one every 85.7 ns"
+    clock.advance(1e-9)
+    assert _takes(limiter, ANNE)
+    limiter.close()
+
+
 def test_callers_are_counted_apart(limiter: RateLimiter) -> None:
     assert _takes(limiter, ANNE, 10)
     assert _takes(limiter, BERT, 10)
