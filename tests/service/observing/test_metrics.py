@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -57,7 +59,22 @@ def test_any_request_is_counted_once(asked: list[tuple[str, str, int, float]]) -
 
 
 def test_a_new_process_keeps_what_was_counted_and_forgets_what_was_going_on(tmp_path: Path) -> None:
-    """Two of them live in this process: the second takes a place of its own."""
+    script = (
+        "import sys; from pathlib import Path\n"
+        "from tamis.inference.classifier import Classifier\n"
+        "from tamis.service.observing.metrics import Metrics\n"
+        "metrics = Metrics(Classifier.mock(), Path(sys.argv[1]))\n"
+        "metrics.request_began(); metrics.refused('overloaded'); metrics.calls[2] = metrics.calls[4] = 1"
+    )
+    subprocess.run([sys.executable, "-c", script, tmp_path], check=True)
+    page = Metrics(keyword_classifier(), tmp_path).page().decode()
+    assert value(page, "http_requests_in_progress") == value(page, "tamis_store_degraded") == 0
+    assert value(page, "tamis_refusals_total", code="overloaded") == 1
+    assert value(page, "tamis_calls_spooled") == 1, "until its store has looked who still waits"
+    assert (value(page, "tamis_worker_starts_total"), value(page, "tamis_workers")) == (2, 1)
+
+
+def test_every_process_shows_the_numbers_of_all(tmp_path: Path) -> None:
     first, second = (Metrics(keyword_classifier(), tmp_path) for _ in range(2))
     first.request_began()
     first.refused("overloaded")

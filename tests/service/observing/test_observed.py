@@ -80,6 +80,18 @@ def test_requests_texts_and_refusals_are_counted_exactly() -> None:
     assert value(page, "tamis_model_info", name="keywords", version="3", kind="mock", digest="f" * 64) == 1
 
 
+def test_an_answer_from_the_store_is_a_hit_of_the_store() -> None:
+    async def ask(client: httpx.AsyncClient) -> str:
+        for text in ["one", "two", "one"]:
+            await client.post("/prediction", json={"text": text})
+        return (await client.get("/metrics")).text
+
+    page = _asked(make_app(Settings(cache_memory_rows=0)), ask)
+    assert value(page, "tamis_cache_hits_total", layer="store") == 1
+    assert value(page, "tamis_cache_hits_total", layer="memory") == 0
+    assert value(page, "tamis_cache_misses_total") == 2
+
+
 def test_a_request_whose_client_leaves_is_counted_as_unanswered() -> None:
     async def run() -> str:
         app = make_app()

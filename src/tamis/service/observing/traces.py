@@ -30,6 +30,8 @@ _EXPORT_SECONDS = 3.0
 def otlp_provider(endpoint: str) -> TracerProvider:
     """Return what sends spans over OTLP/HTTP to a collector at `endpoint`, in a thread of its own.
 
+    The last ones are sent when the process ends.
+
     Everything else is OpenTelemetry's own to set, such as OTEL_TRACES_SAMPLER and OTEL_SERVICE_NAME.
     """
     named = Resource({SERVICE_NAME: "tamis", SERVICE_VERSION: __version__})
@@ -45,15 +47,13 @@ class TracedApplication:
 
     def __init__(self, app: ASGIApp, provider: TracerProvider):
         self._app = app
-        self._provider = provider
         self._tracer = provider.get_tracer("tamis", __version__)
         self._propagator = TraceContextTextMapPropagator()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer one ASGI connection; what is left of the spans is sent when the service stops."""
+        """Answer one ASGI connection."""
         if scope["type"] != "http":
             await self._app(scope, receive, send)
-            self._provider.shutdown()
             return
         method = scope["method"] if scope["method"] in METHODS else "_OTHER"
         route = route_of(scope["path"])
