@@ -107,7 +107,8 @@ def _headers(guarded: Guarded, path: str, status: int) -> dict[str, str]:
     if status == 401:
         return {"authorization": "Bearer tamis_wrong"}
     if status == 403:
-        return guarded.key("log" if path.startswith(("/prediction", "/metrics")) else "predict")
+        other = {"/log": "predict", "/log/summary": "predict"}  # theirs, but not everybody's
+        return guarded.key(other.get(path, "log" if path == "/metrics" else "metrics"))
     return guarded.key("admin")
 
 
