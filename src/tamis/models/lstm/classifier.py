@@ -89,7 +89,7 @@ class LstmClassifier(TrainableClassifier):
         validation: float = 0.1,
         refit: bool = True,
         learning_rate: float = 0.001,
-        class_weight: Literal["balanced", "none"] = "balanced",
+        class_weight: Literal["balanced", "none"] = "none",
         seed: int = 42,
     ):
         for name in ("words", "max_tokens", "embedding", "units", "batch", "epochs", "patience"):
