@@ -1,0 +1,56 @@
+"""Memory stays flat, whatever number of requests and of different texts has passed."""
+
+from __future__ import annotations
+
+import asyncio
+from itertools import count
+from pathlib import Path
+
+import pytest
+
+from tests.loads import request
+from tests.processes import Service, read_answer, serving
+
+WARM_UP_TEXTS = 20_000
+CONNECTIONS = 8
+GROWTH_MB = 8.0
+
+
+@pytest.mark.parametrize(
+    ("requests", "texts_each"),
+    [
+        pytest.param(2_000, 25, id="50,000 texts"),
+        pytest.param(1_000_000, 1, id="1,000,000 requests", marks=pytest.mark.soak),
+    ],
+)
+def test_memory_is_flat_after_warm_up(tmp_path: Path, requests: int, texts_each: int) -> None:
+    small = {"TAMIS_CACHE_MEMORY_ROWS": "1000", "TAMIS_DRAIN_SECONDS": "0"}
+    with serving(tmp_path, "--mock", "--store", "sqlite:///tamis.db", **small) as service:
+        asyncio.run(_ask(service.port, "warm up", WARM_UP_TEXTS // 25, texts_each=25))
+        before = _memory_mb(service)
+        asyncio.run(_ask(service.port, "load", requests, texts_each=texts_each))
+        after = _memory_mb(service)
+    print(f"{requests} requests of {texts_each}: {before:.1f} MB before, {after:.1f} MB after")  # noqa: T201
+    assert after - before < GROWTH_MB
+
+
+def _memory_mb(service: Service) -> float:
+    """Return the memory that the process alone has written to."""
+    rollup = Path(f"/proc/{service.process.pid}/smaps_rollup").read_text()
+    return int(rollup.split("\nPrivate_Dirty:")[1].split()[0]) / 1024
+
+
+async def _ask(port: int, name: str, requests: int, *, texts_each: int) -> None:
+    """Send requests, no text twice, on some connections; every one must be answered with 200."""
+    numbers = count()
+
+    async def ask() -> None:
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        while (number := next(numbers)) < requests:
+            texts = [f"{name} {number} {place}" for place in range(texts_each)]
+            writer.write(request({"texts": texts} if texts_each > 1 else {"text": texts[0]}))
+            status, _ = await read_answer(reader)
+            assert status == 200
+        writer.close()
+
+    await asyncio.gather(*(ask() for _ in range(CONNECTIONS)))
