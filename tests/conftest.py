@@ -5,8 +5,14 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
+
+if TYPE_CHECKING:
+    from cassandra.cluster import Session
+
+    from tests.cassandra.cluster import Cluster
 
 
 @pytest.fixture(scope="session")
@@ -25,3 +31,46 @@ def own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
         yield
+
+
+@pytest.fixture(scope="session")
+def cluster() -> Iterator[Cluster]:
+    """Three real Cassandra nodes, started once; skip where this machine lacks what they need."""
+    from tests.cassandra.cluster import Cluster, ClusterUnavailable
+    from tests.cassandra.keyspaces import add_users
+
+    try:
+        three_nodes = Cluster()
+    except ClusterUnavailable as missing:
+        pytest.skip(str(missing))
+    with three_nodes:
+        add_users(three_nodes)
+        yield three_nodes
+
+
+@pytest.fixture(scope="session")
+def keyspace(cluster: Cluster) -> str:
+    """The URL of a store whose tables are made, three copies of each row."""
+    from tests.cassandra.keyspaces import migrate, url_of
+
+    migrate(url_of(cluster, "tamis"))
+    return url_of(cluster, "tamis")
+
+
+@pytest.fixture(scope="session")
+def operator(cluster: Cluster) -> Iterator[Session]:
+    """A bare session of the driver, as an operator has in cqlsh."""
+    from tests.cassandra.keyspaces import admin
+
+    with admin(cluster) as session:
+        yield session
+
+
+@pytest.fixture
+def empty_keyspace(cluster: Cluster, keyspace: str, operator: Session) -> str:
+    """The URL of a store without rows, all of its nodes up."""
+    from tests.cassandra.keyspaces import truncate
+
+    cluster.restore()
+    truncate(operator, "tamis")
+    return keyspace

@@ -17,6 +17,7 @@ from tamis.clock import Clock
 from tamis.errors import InputError, StoreError
 from tamis.storage import (
     CallQuery,
+    ClusterOptions,
     FileSpool,
     HourCount,
     MemorySpool,
@@ -29,18 +30,35 @@ from tamis.storage import (
 )
 from tamis.storage.keys import encode_cursor
 
+PATIENT = ClusterOptions(
+    deadline_seconds=10, cache_deadline_seconds=5, connect_seconds=30, cache_consistency="LOCAL_QUORUM"
+)
+"""Three nodes share two cores; one replica alone may not yet have what was just remembered."""
+
 MakeStore = Callable[[Clock, StoreOptions | None], Store]
 
-STORES = ["memory", "sqlite", "sqlite-full", "resilient", "resilient-file"]
+STORES = [
+    "memory",
+    "sqlite",
+    "sqlite-full",
+    "resilient",
+    "resilient-file",
+    pytest.param("cassandra", marks=pytest.mark.cassandra),
+    pytest.param("resilient-cassandra", marks=pytest.mark.cassandra),
+]
 
 
 @pytest.fixture(params=STORES)
 def make(request: pytest.FixtureRequest, tmp_path: Path) -> MakeStore:
+    url = "memory:" if request.param == "memory" else f"sqlite:///{database(tmp_path)}"
+    if "cassandra" in request.param:
+        url = request.getfixturevalue("empty_keyspace")
+
     def make_one(clock: Clock, options: StoreOptions | None = None) -> Store:
         kind, _, variant = request.param.partition("-")
         if variant == "full":
             options = replace(options or StoreOptions(), full_durability=True)
-        url = "memory:" if kind == "memory" else f"sqlite:///{database(tmp_path)}"
+        options = replace(options or StoreOptions(), cluster=PATIENT)
         store = make_store(url, clock, options)
         if kind != "resilient":
             return store

@@ -1,4 +1,4 @@
-"""Where calls are logged and answers are remembered: in memory, in SQLite, later in Cassandra.
+"""Where calls are logged and answers are remembered: in memory, in SQLite, in Cassandra.
 
 Knows records, errors and the clock; knows neither models nor HTTP. `docs/storage.md` says why it
 is built as it is.
@@ -6,7 +6,9 @@ is built as it is.
 
 from tamis.storage.base import (
     Answers,
+    Astra,
     CallQuery,
+    ClusterOptions,
     Health,
     HourCount,
     Page,
@@ -22,8 +24,10 @@ from tamis.storage.urls import file_of, make_store, tables_of
 
 __all__ = [
     "Answers",
+    "Astra",
     "CacheKeys",
     "CallQuery",
+    "ClusterOptions",
     "Counters",
     "Health",
     "FileSpool",

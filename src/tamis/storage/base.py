@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from pathlib import Path
 from types import MappingProxyType
 
 from tamis.errors import InputError
@@ -25,6 +27,35 @@ PAGE_ROWS = 500
 
 
 @dataclass(frozen=True, slots=True)
+class Astra:
+    """Where a database of DataStax Astra is, and who asks: a token's user is called `token`."""
+
+    bundle: Path
+    keyspace: str
+    user: str
+    password: str = dataclasses.field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class ClusterOptions:
+    """What an operator may choose about a store on a cluster."""
+
+    deadline_seconds: float = 2.0
+    """Longest that one write, or one step of reading the log, may take."""
+    cache_deadline_seconds: float = 0.5
+    """Longest that a look-up may take: later, computing the answer is quicker."""
+    connect_seconds: float = 10.0
+    log_consistency: str = "LOCAL_QUORUM"
+    cache_consistency: str = "LOCAL_ONE"
+    """Of look-ups; answers are written with the log's consistency."""
+    replication: str = ""
+    """Copies of each row, `3` or `DC1:3,DC2:3`; empty is one on each node, three at most."""
+    log_days: int = 90
+    """Days after which the tables, when they are made, forget a call."""
+    astra: Astra | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class StoreOptions:
     """What an operator may choose about any store."""
 
@@ -34,6 +65,7 @@ class StoreOptions:
     cache_rows: int = 1_000_000
     lock_seconds: float = 1.0
     """How long one write may wait for another process before it fails."""
+    cluster: ClusterOptions = ClusterOptions()
 
 
 @dataclass(frozen=True, slots=True)

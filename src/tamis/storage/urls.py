@@ -19,7 +19,8 @@ def make_store(url: str, clock: Clock, options: StoreOptions | None = None) -> S
     """Return the store that `url` names; `await store.open()` is the caller's next step.
 
     `memory:`, or `sqlite:///` and a path: three slashes before a relative one, four before an
-    absolute one, as SQLAlchemy has it.
+    absolute one, as SQLAlchemy has it. `cassandra://user:password@host1,host2/keyspace?local_dc=…`, or
+    `astra:` where the options say which database.
     """
     scheme, _, rest = url.partition(":")
     if scheme == "memory" and not rest:
@@ -27,12 +28,23 @@ def make_store(url: str, clock: Clock, options: StoreOptions | None = None) -> S
     path = file_of(url)
     if path is not None:
         return SqliteStore(path, clock, options)
-    if scheme in ("cassandra", "astra"):
-        raise MissingExtraError(f"a store at {scheme}:", "cassandra")
+    if scheme == "cassandra" or url == "astra:":
+        return _cluster_store(url, clock, options or StoreOptions())
     # the URL itself is not repeated: it may hold a password
     raise StoreError(
         f"a store URL that begins with {scheme[:20]!r} is unknown: use sqlite:///path/file.db or memory:"
     )
+
+
+def _cluster_store(url: str, clock: Clock, options: StoreOptions) -> Store:
+    """Import the driver only for those who ask for it."""
+    try:
+        from tamis.storage.cassandra import CassandraStore, Target
+    except ModuleNotFoundError as missing:
+        raise MissingExtraError(f"a store at {url.partition(':')[0]}:", "cassandra") from missing
+    is_astra = url == "astra:"
+    target = Target.of_astra(options.cluster.astra) if is_astra else Target.of_url(url)
+    return CassandraStore(target, clock, options)
 
 
 def file_of(url: str) -> Path | None:

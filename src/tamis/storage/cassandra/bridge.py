@@ -1,0 +1,103 @@
+"""From the driver's callbacks to awaited answers. Knows a session; knows no table.
+
+The driver answers in a thread of its own. `Session.execute_async` blocks when a connection's stream
+ids run out, so a bounded number of requests is on its way; a request that nobody waits for any
+more keeps its place until the driver has its answer. The driver's timers follow the wall clock:
+deadlines are asyncio's.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import AsyncIterator
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Any, final
+
+from cassandra.cluster import ResponseFuture, ResultSet, Session
+
+from tamis.errors import StoreError
+from tamis.storage.cassandra.faults import meaning
+
+IN_FLIGHT = 256
+
+
+@dataclass(frozen=True, slots=True)
+class Rows:
+    """One page of a result; `state` leads to the next and is None at the end."""
+
+    rows: list[tuple[Any, ...]]
+    state: bytes | None
+
+
+_Outcome = Rows | BaseException
+
+
+@final
+class Bridge:
+    """Sends statements on one session and belongs to one event loop."""
+
+    def __init__(self, session: Session, name: str, *, in_flight: int = IN_FLIGHT):
+        self._session, self._name = session, name
+        self._slots = asyncio.Semaphore(in_flight)
+        self._loop = asyncio.get_running_loop()
+        self._arrived: deque[tuple[asyncio.Future[Rows], _Outcome]] = deque()
+        self._is_woken = False
+
+    async def execute(self, statement: Any, *, seconds: float, state: bytes | None = None) -> Rows:
+        """Return the page of `statement` behind `state`; StoreError when it fails or takes too long."""
+        try:
+            async with asyncio.timeout(seconds):
+                await self._slots.acquire()
+                return await self._send(statement, state)
+        except TimeoutError:
+            raise StoreError(f"{self._name}: no answer within {seconds:g} s") from None
+
+    async def pages(self, statement: Any, *, seconds: float) -> AsyncIterator[list[tuple[Any, ...]]]:
+        """Yield the rows of `statement` a page at a time, each within `seconds`; a page may be short."""
+        state = None
+        while True:
+            page = await self.execute(statement, seconds=seconds, state=state)
+            if page.rows:
+                yield page.rows
+            state = page.state
+            if state is None:
+                return
+
+    def _send(self, statement: Any, state: bytes | None) -> asyncio.Future[Rows]:
+        answer: asyncio.Future[Rows] = self._loop.create_future()
+        sent = self._session.execute_async(statement, paging_state=state)
+        sent.add_callbacks(
+            self._succeeded, self._failed, callback_args=(sent, answer), errback_args=(answer,)
+        )
+        return answer
+
+    def _succeeded(self, rows: Any, sent: ResponseFuture, answer: asyncio.Future[Rows]) -> None:
+        state = ResultSet(sent, rows).paging_state
+        self._hand_over(answer, Rows(rows or [], state))
+
+    def _failed(self, error: BaseException, answer: asyncio.Future[Rows]) -> None:
+        self._hand_over(answer, error)
+
+    def _hand_over(self, answer: asyncio.Future[Rows], outcome: _Outcome) -> None:
+        """Pass an outcome to the loop, from any thread; one wake-up serves all that have arrived."""
+        self._arrived.append((answer, outcome))
+        if not self._is_woken:
+            self._is_woken = True
+            with suppress(RuntimeError):  # the loop is closed: nobody waits any more
+                self._loop.call_soon_threadsafe(self._settle)
+
+    def _settle(self) -> None:
+        self._is_woken = False  # before looking, so that what comes meanwhile wakes again
+        while self._arrived:
+            answer, outcome = self._arrived.popleft()
+            self._slots.release()
+            if answer.done():
+                continue
+            if isinstance(outcome, Rows):
+                answer.set_result(outcome)
+            else:
+                failed = StoreError(f"{self._name}: {meaning(outcome)}")
+                failed.__cause__ = outcome
+                answer.set_exception(failed)

@@ -1,0 +1,59 @@
+"""What the driver's errors mean, in one line. Knows the driver's errors; knows no table."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+
+from cassandra import (
+    AuthenticationFailed,
+    InvalidRequest,
+    OperationTimedOut,
+    ReadTimeout,
+    Unauthorized,
+    Unavailable,
+    WriteTimeout,
+)
+from cassandra.cluster import NoHostAvailable
+from cassandra.protocol import OverloadedErrorMessage
+
+_MEANINGS: dict[type[BaseException], str] = {
+    AuthenticationFailed: "user or password is wrong",
+    Unauthorized: "this user may not do that",
+    OverloadedErrorMessage: "the cluster is overloaded",
+    OperationTimedOut: "no answer in time",
+    WriteTimeout: "too few replicas confirmed a write in time",
+    ReadTimeout: "too few replicas answered in time",
+}
+
+
+def meaning(error: BaseException) -> str:
+    """Return what is wrong, in one line without line breaks."""
+    if isinstance(error, NoHostAvailable):
+        return _of_hosts(error.errors)
+    if isinstance(error, Unavailable):
+        return f"too few replicas are up: {error.alive_replicas} of the {error.required_replicas} needed"
+    for kind, text in _MEANINGS.items():
+        if isinstance(error, kind):
+            return text
+    told = getattr(error, "message", None) if isinstance(error, InvalidRequest) else None
+    return _one_line(f"{type(error).__name__}: {told or error}")
+
+
+def causes(error: BaseException) -> Iterable[BaseException]:
+    """Return what each host said, where several were asked."""
+    if isinstance(error, NoHostAvailable) and isinstance(error.errors, dict):
+        return list(error.errors.values())
+    return [error]
+
+
+def _of_hosts(errors: object) -> str:
+    if not isinstance(errors, dict) or not errors:
+        return "no host can be reached"
+    told = {meaning(error) for error in errors.values() if isinstance(error, BaseException)}
+    hosts = ", ".join(sorted(str(getattr(host, "address", host)) for host in errors))
+    return f"no host could do it ({hosts}): {'; '.join(sorted(told))}"
+
+
+def _one_line(text: str) -> str:
+    return re.sub(r"\s+", " ", text)[:300]
