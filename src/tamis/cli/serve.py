@@ -86,6 +86,7 @@ def _serve_alone(settings: Settings, listeners: Listeners, notifier: Notifier) -
     from tamis.service.server.run import serve_alone
 
     classifier = _classifier(settings)
+    _prepare_store(settings)
     serve_alone(
         _app(settings, classifier),
         settings,
@@ -96,7 +97,7 @@ def _serve_alone(settings: Settings, listeners: Listeners, notifier: Notifier) -
 
 
 def _supervise(settings: Settings, listeners: Listeners, notifier: Notifier) -> None:
-    """Watch over the workers; this process itself loads no model and opens no store."""
+    """Watch over the workers; this process itself loads no model and keeps no store open."""
     import sys
     from pathlib import Path
     from tempfile import TemporaryDirectory
@@ -114,6 +115,7 @@ def _supervise(settings: Settings, listeners: Listeners, notifier: Notifier) -> 
     listener_fds = [listener.fileno() for listener in listeners.sockets]
     with TemporaryDirectory(prefix="tamis-metrics-") as metrics:
         assignment = Assignment(_pinned(settings), listener_fds, Path(metrics))
+        _prepare_store(settings)
         supervisor = Supervisor(command, assignment, listeners=listeners, clock=SystemClock())
         try:
             supervisor.run(
@@ -183,17 +185,24 @@ def _classifier(settings: Settings) -> Classifier:
 
 
 def _app(settings: Settings, classifier: Classifier, metrics_directory: Path | None = None) -> ASGIApp:
-    """Assemble the application; the store's tables are made first, or it fails with one clear line."""
+    """Assemble the application; a store that fails from now on stops no prediction."""
+    from tamis.clock import SystemClock
+    from tamis.service.app import create_app
+    from tamis.service.assembly import resilient_store
+
+    clock = SystemClock()
+    store = resilient_store(settings, clock)
+    return create_app(settings, classifier, store=store, clock=clock, metrics_directory=metrics_directory)
+
+
+def _prepare_store(settings: Settings) -> None:
+    """Make the store's tables once, before any worker starts and after the model was found, or fail with one clear line."""
     import asyncio
 
     from tamis.clock import SystemClock
-    from tamis.service.app import create_app
-    from tamis.service.assembly import plain_store, resilient_store
+    from tamis.service.assembly import plain_store
 
-    clock = SystemClock()
-    asyncio.run(plain_store(settings, clock).migrate())
-    store = resilient_store(settings, clock)
-    return create_app(settings, classifier, store=store, clock=clock, metrics_directory=metrics_directory)
+    asyncio.run(plain_store(settings, SystemClock()).migrate())
 
 
 def _described(classifier: Classifier) -> str:
