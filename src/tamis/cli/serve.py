@@ -196,7 +196,7 @@ def _app(settings: Settings, classifier: Classifier, metrics_directory: Path | N
 
 
 def _prepare_store(settings: Settings) -> None:
-    """Make the store's tables once, before any worker starts and after the model was found, or fail with one clear line."""
+    """Make the store's tables once, before any worker starts, or fail with one clear line."""
     import asyncio
 
     from tamis.clock import SystemClock
