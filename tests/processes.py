@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import dataclasses
 import os
 import re
@@ -59,6 +60,14 @@ class Service:
         """Return the process numbers of the workers that run now."""
         listed = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children").read_text()
         return {int(pid) for pid in listed.split()}
+
+    def insist(self) -> int:
+        """Tell it to stop again and again, and return its exit code."""
+        while self.process.poll() is None:
+            self.process.terminate()
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                self.process.wait(timeout=0.1)
+        return self.process.wait()
 
     def stop(self, number: int = signal.SIGTERM) -> int:
         """Tell it to stop and return its exit code."""

@@ -66,8 +66,16 @@ def test_a_second_signal_ends_the_service_at_once(tmp_path: Path) -> None:
     with serving(tmp_path, "--mock", TAMIS_DRAIN_SECONDS="600") as service:
         service.process.terminate()
         service.wait_for(b"STOPPING=1")
-        assert service.stop() == 1
+        assert service.insist() == 1
         assert service.said.splitlines()[-1] == "tamis: told to stop twice: ended at once"
+
+
+@pytest.mark.parametrize("workers", ["1", "2"])
+def test_one_signal_that_arrives_twice_is_one_signal(tmp_path: Path, workers: str) -> None:
+    with serving(tmp_path, "--mock", "--workers", workers, **_SHORT) as service:
+        service.process.terminate()
+        service.wait_for(b"STOPPING=1")
+        assert service.stop() == 0
 
 
 def test_a_second_signal_ends_all_workers_at_once(tmp_path: Path) -> None:
@@ -75,7 +83,7 @@ def test_a_second_signal_ends_all_workers_at_once(tmp_path: Path) -> None:
         workers = service.workers()
         service.process.terminate()
         service.wait_for(b"STOPPING=1")
-        assert service.stop() == 1
+        assert service.insist() == 1
         assert not any(Path(f"/proc/{pid}").exists() for pid in workers)
         assert "workers were killed" in service.said.splitlines()[-1]
 

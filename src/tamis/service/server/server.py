@@ -11,6 +11,7 @@ import functools
 import gc
 import os
 import sys
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from types import FrameType
@@ -21,7 +22,7 @@ from starlette.types import ASGIApp
 
 from tamis.errors import TamisError
 from tamis.service.answers import COUNT_REFUSAL
-from tamis.service.server import DRAINING
+from tamis.service.server import DRAINING, SAME_SIGNAL_SECONDS
 from tamis.service.server.connection import Connection, ConnectionLimits, Watch
 from tamis.service.server.listening import Listeners
 from tamis.settings import Settings
@@ -56,6 +57,7 @@ class Server(uvicorn.Server):
         self._hooks = hooks
         self._drain_seconds = settings.drain_seconds
         self._told_to_stop = asyncio.Event()
+        self._told_at = 0.0
         self._loop: asyncio.AbstractEventLoop | None = None
 
     def serve_until_told(self) -> None:
@@ -73,11 +75,13 @@ class Server(uvicorn.Server):
         self._told_to_stop.set()
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
-        """Stop at the first signal, end at once at the second."""
+        """Stop at the first signal, end at once at a later one."""
         if self.should_exit:
+            if time.monotonic() - self._told_at < SAME_SIGNAL_SECONDS:
+                return
             sys.stderr.write("tamis: told to stop twice: ended at once\n")
             os._exit(1)
-        self.should_exit = True
+        self.should_exit, self._told_at = True, time.monotonic()
         if self._loop is not None:
             self._loop.call_soon_threadsafe(self.stop)
 

@@ -16,6 +16,7 @@ from contextlib import contextmanager
 
 from tamis.clock import Clock
 from tamis.errors import TamisError
+from tamis.service.server import SAME_SIGNAL_SECONDS
 from tamis.service.server.channel import Assignment
 from tamis.service.server.listening import Listeners
 from tamis.service.server.worker_process import WorkerProcess
@@ -59,6 +60,7 @@ class Supervisor:
         self._failed_starts = 0
         self._start_not_before = 0.0
         self._signals = 0
+        self._signalled_at = 0.0
         self._is_orderly = True
 
     def run(
@@ -180,7 +182,9 @@ class Supervisor:
                     signal.signal(number, handler)
 
     def _count(self, *_: object) -> None:
-        self._signals += 1
+        now = self._clock.monotonic()
+        if not self._signals or now - self._signalled_at >= SAME_SIGNAL_SECONDS:
+            self._signals, self._signalled_at = self._signals + 1, now
 
 
 def _ending(code: int) -> str:
