@@ -13,7 +13,7 @@ from uvicorn.protocols.http.httptools_impl import STATUS_LINE
 from tamis.service.answers import Answer
 
 _LINGER_SECONDS = 2.0
-_MAX_LINGERING = 100
+_MAX_LINGERING = 500
 
 
 class Farewells:

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from tamis.errors import SettingsError
 
 _BACKLOG = 2_048
-_OTHER_FILES = 200
+_OTHER_FILES = 700  # among them the connections that are being refused
 _FIRST_FD = 3
 _SO_ATTACH_FILTER = 26
 _DROP_ALL = bytes([6, 0, 0, 0, 0, 0, 0, 0])
