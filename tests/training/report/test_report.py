@@ -165,6 +165,9 @@ def test_three_labels_have_a_report(tmp_path: Path):
     version = trained(messages(300, labels=("ham", "spam", "question")), tmp_path)
     page = Page((version / "report.html").read_text())
     assert "Speaks for question" in page.words
+    assert re.search(
+        r"<td>web</td>.*?<td class=n>–</td><td class=n>–</td>", (version / "report.html").read_text()
+    )
     assert not any("threshold would do" in title for title in page.headings)
     assert "ham, question, spam" in (version / "MODEL_CARD.md").read_text()
 

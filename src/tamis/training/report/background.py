@@ -69,7 +69,8 @@ def _divided_otherwise(prepared: Prepared) -> tuple[Dataset, Dataset]:
         return data.select(train.tolist()), data.select(test.tolist())
     shares = [1 - split.test_size, split.test_size]
     part_of = grouped_parts(data.groups or (), data.labels, shares, split.seed)
-    return tuple(data.select(np.flatnonzero(part_of == part).tolist()) for part in (0, 1))  # type: ignore[return-value]
+    train_rows, test_rows = (np.flatnonzero(part_of == part).tolist() for part in (0, 1))
+    return data.select(train_rows), data.select(test_rows)
 
 
 def _joined(one: Dataset, other: Dataset) -> Dataset:

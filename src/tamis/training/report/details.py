@@ -19,11 +19,18 @@ _MOST_SOURCES = 50
 def sources(evaluation: Evaluation) -> str:
     """Return each source's figures, where there are several."""
     rows = [
-        [escape(name), f"{one.rows:,}", interval(one.accuracy), interval(one.matthews), interval(one.roc_auc)]
+        [escape(name), f"{one.rows:,}", interval(one.accuracy), *_where_defined(one)]
         for name, one in _largest(evaluation.sources)
     ]
     head = ["source", "rows", "accuracy", "Matthews correlation", "ROC AUC"]
     return "<h3>By source</h3>" + table(head, rows) if rows else ""
+
+
+def _where_defined(part: Evaluation) -> tuple[str, str]:
+    """Return Matthews' correlation and ROC AUC, a dash where the part lacks labels that they need."""
+    present = sum(one.support > 0 for one in part.classes.values())
+    matthews = interval(part.matthews) if present > 1 else "–"
+    return matthews, interval(part.roc_auc) if present == len(part.labels) else "–"
 
 
 def _largest(parts: Mapping[str, Evaluation]) -> list[tuple[str, Evaluation]]:
