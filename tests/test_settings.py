@@ -67,7 +67,25 @@ def test_the_workshops_dotenv_works_as_it_is(tmp_path: Path) -> None:
     assert settings.api_name == "Spam Classifier"
     assert settings.model_reference == "training/trained_model_v1@1"
     assert settings.mock_model_class
+    assert (settings.astra_db_keyspace, settings.astra_db_secure_bundle_path) == (
+        "spamclassifier",
+        "bundle.zip",
+    )
+    assert settings.astra_db_application_token == "AstraCS:hunter2"
+    assert (settings.astra_db_client_id, settings.astra_db_client_secret) == ("id", "hunter2")
     assert "hunter2" not in repr(settings)
+
+
+def test_the_bundles_shorter_name_works_alone() -> None:
+    environ = {"ASTRA_DB_BUNDLE_PATH": "bundle.zip"}
+    assert Settings.from_environment(environ).astra_db_secure_bundle_path == "bundle.zip"
+
+
+def test_the_store_is_shown_without_user_and_password() -> None:
+    settings = Settings(store="cassandra://me:hunter2@h1,h2/tamis?local_dc=dc1")
+    assert "hunter2" not in repr(settings)
+    assert settings.shown_store_url == "cassandra://h1,h2/tamis?local_dc=dc1"
+    assert settings.is_store_a_cluster
 
 
 @pytest.mark.parametrize(

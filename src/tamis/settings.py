@@ -11,7 +11,6 @@ import io
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from ipaddress import ip_network
 from pathlib import Path
 from typing import Any, Self
 from urllib.parse import quote
@@ -19,79 +18,25 @@ from urllib.parse import quote
 from dotenv.parser import parse_stream
 
 from tamis.errors import SettingsError
+from tamis.setting_values import base_url, one_of, proxies, seconds, switch, text, whole_number
 
 PREFIX = "TAMIS_"
 
-_TRUE = frozenset({"1", "true", "t", "yes", "y", "on"})
-_FALSE = frozenset({"", "0", "false", "f", "no", "n", "off"})
-
-
-def _text(value: str) -> str:
-    value.encode()  # the environment may hold bytes that are no text: they arrive as lone surrogates
-    return value
-
-
-def _switch(value: str) -> bool:
-    if value.lower() not in _TRUE | _FALSE:
-        raise ValueError("must be true or false")
-    return value.lower() in _TRUE
-
-
-def _number(first: int, last: int) -> Callable[[str], int]:
-    def parse(value: str) -> int:
-        if not (value.isascii() and value.isdigit() and len(value) < 20 and first <= int(value) <= last):
-            raise ValueError(f"must be a whole number from {first} to {last}")
-        return int(value)
-
-    return parse
-
-
-def _seconds(first: float, last: float) -> Callable[[str], float]:
-    def parse(value: str) -> float:
-        if not (re.fullmatch(r"[0-9]{1,9}(\.[0-9]{1,9})?", value) and first <= float(value) <= last):
-            raise ValueError(f"must be a number of seconds from {first:g} to {last:g}")
-        return float(value)
-
-    return parse
-
-
-def _one_of(*words: str) -> Callable[[str], str]:
-    def parse(value: str) -> str:
-        if value not in words:
-            raise ValueError(f"must be {' or '.join(words)}")
-        return value
-
-    return parse
-
-
-def _base_url(value: str) -> str:
-    if value and not re.fullmatch(r"https?://[^\s/?#@]+(/[^\s?#@]*)?", value):
-        raise ValueError("must be an address such as http://127.0.0.1:4318")
-    return value
-
-
-def _proxies(value: str) -> str:
-    """Check a list of addresses and networks; one that holds everybody would believe every caller."""
-    for entry in filter(None, (entry.strip() for entry in value.split(","))):
-        try:
-            is_proxy = entry == "unix" or ip_network(entry).prefixlen > 0
-        except ValueError:
-            is_proxy = False
-        if not is_proxy:
-            raise ValueError(
-                "must list your own proxies, such as 127.0.0.1,10.0.0.0/8,unix (with * every caller could "
-                "claim any address)"
-            )
-    return value
-
 
 def _setting(
-    default: Any, meaning: str, parse: Callable[[str], Any] = _text, *, workshop: bool = False
+    default: Any,
+    meaning: str,
+    parse: Callable[[str], Any] = text,
+    *,
+    workshop: bool | str = False,
+    secret: bool = False,
 ) -> Any:
-    """Describe one setting; with `workshop` its variable works without the prefix too."""
-    return dataclasses.field(
-        default=default, metadata={"meaning": meaning, "parse": parse, "workshop": workshop}
-    )
+    """Describe one setting; with `workshop` its variable works without the prefix, and by that name, too."""
+    metadata = {"meaning": meaning, "parse": parse, "workshop": workshop, "secret": secret}
+    return dataclasses.field(default=default, metadata=metadata, repr=not secret)
+
+
+_consistency = one_of("LOCAL_QUORUM", "LOCAL_ONE", "QUORUM", "ONE", "TWO", "THREE", "EACH_QUORUM", "ALL")
 
 
 @dataclass(frozen=True)
@@ -108,94 +53,131 @@ class Settings:
         "", "version to serve, such as 2, v2 or champion; empty is the newest", workshop=True
     )
     mock_model_class: bool = _setting(
-        False, "serve made-up answers without any model, for trying things out", _switch, workshop=True
+        False, "serve made-up answers without any model, for trying things out", switch, workshop=True
     )
     host: str = _setting("127.0.0.1", "address to listen on; 0.0.0.0 is every network of this machine")
-    port: int = _setting(8000, "port to listen on; 0 takes a free one", _number(0, 65_535))
+    port: int = _setting(8000, "port to listen on; 0 takes a free one", whole_number(0, 65_535))
     store: str = _setting(
-        "", "store URL, such as sqlite:///tamis.db or memory:; empty is a file tamis.db beside the model"
+        "",
+        "store URL, such as sqlite:///tamis.db or memory:; empty is a file tamis.db beside the model",
+        secret=True,  # it may hold a password
     )
+    store_deadline_seconds: float = _setting(
+        2.0, "longest that a cluster may take to log a call", seconds(0.05, 60)
+    )
+    cache_deadline_seconds: float = _setting(
+        0.5, "longest that a cluster may take to look an answer up", seconds(0.05, 60)
+    )
+    store_log_consistency: str = _setting(
+        "LOCAL_QUORUM", "replicas of a cluster that confirm a write and answer for the log", _consistency
+    )
+    store_cache_consistency: str = _setting(
+        "LOCAL_ONE", "replicas of a cluster that answer when an answer is looked up", _consistency
+    )
+    start_without_store: bool = _setting(
+        False, "start although the cluster cannot be reached; calls wait in the spool", switch
+    )
+    spool_file: str = _setting(
+        "", "file in which calls wait for a cluster; empty is a file spool.tamis beside the model"
+    )
+    astra_db_keyspace: str = _setting("", "keyspace of the Astra database of store astra:", workshop=True)
+    astra_db_secure_bundle_path: str = _setting(
+        "", "secure bundle of that database, as its console gives it", workshop="ASTRA_DB_BUNDLE_PATH"
+    )
+    astra_db_application_token: str = _setting("", "token that opens it", workshop=True, secret=True)
+    astra_db_client_id: str = _setting("", "client id that opens it where there is no token", workshop=True)
+    astra_db_client_secret: str = _setting("", "secret of that client id", workshop=True, secret=True)
     store_full_durability: bool = _setting(
-        False, "wait for the disk at every commit: survives loss of power, not only of the process", _switch
+        False, "wait for the disk at every commit: survives loss of power, not only of the process", switch
     )
     log_retention_days: int = _setting(
-        0, "days after which a logged call is deleted; 0 keeps the log for ever", _number(0, 36_500)
+        0, "days after which a logged call is deleted; 0 keeps the log for ever", whole_number(0, 36_500)
     )
     cache_seconds: int = _setting(
-        30 * 86_400, "how long an answer is remembered", _number(1, 10 * 365 * 86_400)
+        30 * 86_400, "how long an answer is remembered", whole_number(1, 10 * 365 * 86_400)
     )
-    cache_rows: int = _setting(1_000_000, "most answers remembered in the store", _number(1, 1 << 40))
+    cache_rows: int = _setting(1_000_000, "most answers remembered in the store", whole_number(1, 1 << 40))
     cache_memory_rows: int = _setting(
-        10_000, "most answers kept in a process's memory; 0 is none", _number(0, 1 << 30)
+        10_000, "most answers kept in a process's memory; 0 is none", whole_number(0, 1 << 30)
     )
     max_queue_seconds: float = _setting(
-        0.5, "longest a text may wait for the model; later ones are refused with 503", _seconds(0, 3_600)
+        0.5, "longest a text may wait for the model; later ones are refused with 503", seconds(0, 3_600)
     )
-    max_body_bytes: int = _setting(1_048_576, "largest request body", _number(1, 1 << 30))
-    max_text_chars: int = _setting(10_000, "longest text to classify, in characters", _number(1, 1 << 30))
-    max_texts: int = _setting(1_000, "most texts in one request", _number(1, 1_000_000))
+    max_body_bytes: int = _setting(1_048_576, "largest request body", whole_number(1, 1 << 30))
+    max_text_chars: int = _setting(
+        10_000, "longest text to classify, in characters", whole_number(1, 1 << 30)
+    )
+    max_texts: int = _setting(1_000, "most texts in one request", whole_number(1, 1_000_000))
     trusted_proxies: str = _setting(
         "",
         "addresses and networks of proxies whose X-Forwarded-For is believed; unix for a Unix socket",
-        _proxies,
+        proxies,
     )
     require_keys: bool = _setting(
-        False, "ask every caller for an API key; keys are made by tamis keys create", _switch
+        False, "ask every caller for an API key; keys are made by tamis keys create", switch
     )
     keys_file: str = _setting("", "file of the API keys; empty is a file keys.json beside the model")
     rate_per_minute: int = _setting(
-        0, "texts that one caller may send a minute in the long run; 0 is no limit", _number(0, 1_000_000_000)
+        0,
+        "texts that one caller may send a minute in the long run; 0 is no limit",
+        whole_number(0, 1_000_000_000),
     )
     rate_burst: int = _setting(
-        1_000, "texts that one caller may send at once after a pause", _number(1, 1_000_000)
+        1_000, "texts that one caller may send at once after a pause", whole_number(1, 1_000_000)
     )
     rate_file: str = _setting(
         "", "file in which workers count callers' texts; empty is a file rates.tamis beside the model"
     )
     workers: int = _setting(
-        1, "processes that answer; two or more are watched, and replaced, by a small parent", _number(1, 256)
+        1,
+        "processes that answer; two or more are watched, and replaced, by a small parent",
+        whole_number(1, 256),
     )
     worker_timeout_seconds: float = _setting(
-        1.0, "one of several workers that is silent for longer is replaced", _seconds(0.2, 3_600)
+        1.0, "one of several workers that is silent for longer is replaced", seconds(0.2, 3_600)
     )
     drain_seconds: float = _setting(
-        1.0, "how long clients are sent elsewhere before the service stops listening", _seconds(0, 3_600)
+        1.0, "how long clients are sent elsewhere before the service stops listening", seconds(0, 3_600)
     )
     stop_seconds: float = _setting(
-        10.0, "how long requests that are being answered may then take to finish", _seconds(0.1, 3_600)
+        10.0, "how long requests that are being answered may then take to finish", seconds(0.1, 3_600)
     )
     max_connections: int = _setting(
-        1_000, "most open connections of one worker; beyond it they are refused with 503", _number(1, 1 << 20)
+        1_000,
+        "most open connections of one worker; beyond it they are refused with 503",
+        whole_number(1, 1 << 20),
     )
     max_header_bytes: int = _setting(
-        16_384, "largest request line and headers together", _number(256, 1 << 20)
+        16_384, "largest request line and headers together", whole_number(256, 1 << 20)
     )
     header_seconds: float = _setting(
-        10.0, "how long a client may take to send the headers, all in all", _seconds(0.1, 3_600)
+        10.0, "how long a client may take to send the headers, all in all", seconds(0.1, 3_600)
     )
     body_seconds: float = _setting(
-        30.0, "how long a client may take to send the body, all in all", _seconds(0.1, 3_600)
+        30.0, "how long a client may take to send the body, all in all", seconds(0.1, 3_600)
     )
     keep_alive_seconds: float = _setting(
-        75.0, "how long a connection may idle between two requests", _seconds(0.1, 3_600)
+        75.0, "how long a connection may idle between two requests", seconds(0.1, 3_600)
     )
     slow_read_seconds: float = _setting(
-        10.0, "a client that reads too slowly for this long is cut off", _seconds(0.1, 3_600)
+        10.0, "a client that reads too slowly for this long is cut off", seconds(0.1, 3_600)
     )
     min_read_bytes_per_second: int = _setting(
-        1_000, "a client that leaves its answers waiting reads too slowly below this", _number(0, 1 << 30)
+        1_000,
+        "a client that leaves its answers waiting reads too slowly below this",
+        whole_number(0, 1 << 30),
     )
     log_format: str = _setting(
-        "text", "how log lines look: text for people, json for programs", _one_of("text", "json")
+        "text", "how log lines look: text for people, json for programs", one_of("text", "json")
     )
-    access_log: bool = _setting(False, "write a log line for every request", _switch)
+    access_log: bool = _setting(False, "write a log line for every request", switch)
     slow_seconds: float = _setting(
-        1.0, "a request that takes longer is logged, one in a second at most", _seconds(0, 3_600)
+        1.0, "a request that takes longer is logged, one in a second at most", seconds(0, 3_600)
     )
     traces_endpoint: str = _setting(
         "",
         "send traces to an OpenTelemetry collector, such as http://127.0.0.1:4318; empty is none",
-        _base_url,
+        base_url,
     )
 
     @property
@@ -216,6 +198,21 @@ class Settings:
         if self.store or self.mock_model_class:
             return self.store or "memory:"
         return f"sqlite:///{quote(str(self._beside_model('tamis.db')))}"
+
+    @property
+    def shown_store_url(self) -> str:
+        """The store without user and password."""
+        return re.sub(r"//[^/]*@", "//", self.store_url)
+
+    @property
+    def is_store_a_cluster(self) -> bool:
+        """Whether the store is shared by many machines and may be away while this one works."""
+        return self.store_url.startswith(("cassandra:", "astra:"))
+
+    @property
+    def spool_path(self) -> Path:
+        """The file in which calls wait for a cluster."""
+        return Path(self.spool_file) if self.spool_file else self._beside_model("spool.tamis")
 
     @property
     def keys_path(self) -> Path:
@@ -250,7 +247,12 @@ class Settings:
 def variables(field: dataclasses.Field[Any]) -> list[str]:
     """Return the names of a setting's environment variable; the first one wins."""
     name = field.name.upper()
-    return [f"{PREFIX}{name}", *([name] if field.metadata["workshop"] else [])]
+    workshop = field.metadata["workshop"]
+    return [
+        f"{PREFIX}{name}",
+        *([name] if workshop else []),
+        *([workshop] if workshop not in (True, False) else []),
+    ]
 
 
 def _version(value: str) -> str:
@@ -264,7 +266,8 @@ def _parse(field: dataclasses.Field[Any], value: str, name: str) -> Any:
     except UnicodeEncodeError:
         raise SettingsError(f"{name} is not UTF-8") from None
     except ValueError as wrong:
-        raise SettingsError(f"{name} {wrong}, not {value!r}") from None
+        given = "" if field.metadata["secret"] else f", not {value!r}"
+        raise SettingsError(f"{name} {wrong}{given}") from None
 
 
 def _read_dotenv(path: Path | None) -> dict[str, str]:
