@@ -86,7 +86,7 @@ def test_service_info_names_the_caller_the_model_and_the_start() -> None:
         "model_name": "keywords",
         "model_version": "3",
         "docs": "/docs",
-        "page": None,
+        "page": "/ui",
     }
     assert started_at.endswith("Z")
     assert datetime.fromisoformat(started_at).utcoffset() == timedelta(0)

@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from starlette.routing import Router
-from starlette.types import ASGIApp, Lifespan, Receive, Scope
+from starlette.types import ASGIApp, Lifespan
 
 from tamis.clock import Clock, SystemClock
 from tamis.inference.batcher import Batcher
@@ -24,11 +24,12 @@ from tamis.service.observing.metrics import Metrics
 from tamis.service.observing.route import metrics_handlers
 from tamis.service.openapi import openapi_document
 from tamis.service.openapi_access import add_keys, add_limits
+from tamis.service.page.files import page_handlers
 from tamis.service.rate_limit import RateLimiter
 from tamis.service.requests import Limits, RequestReader
 from tamis.service.retention import Retention
 from tamis.service.routes import InfoRoutes, PredictionRoutes, info_handlers, prediction_handlers
-from tamis.service.routing import Application, Handler
+from tamis.service.routing import Application, always
 from tamis.settings import Settings
 from tamis.storage import ResilientStore
 
@@ -79,8 +80,8 @@ def create_app(
             **info_handlers(info),
             **log_handlers(LogRoutes(store, classification.this_hour)),
             **metrics_handlers(metrics),
-            "/openapi.json": {"GET": _always(document)},
-            **{path: {"GET": handler} for path, handler in docs_handlers().items()},
+            "/openapi.json": {"GET": always(json_answer(document))},
+            **{path: {"GET": handler} for path, handler in (docs_handlers() | page_handlers()).items()},
         },
         callers(settings, clock),
         _lifespan(store, classification, batcher, limiter, retention),
@@ -108,12 +109,3 @@ def _lifespan(
             limiter.close()
 
     return lifespan
-
-
-def _always(body: object) -> Handler:
-    answer = json_answer(body)
-
-    async def handle(scope: Scope, receive: Receive) -> ASGIApp:
-        return answer
-
-    return handle

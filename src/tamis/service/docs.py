@@ -11,7 +11,7 @@ from starlette.responses import FileResponse
 from starlette.types import ASGIApp, Receive, Scope
 
 from tamis.service.answers import Answer
-from tamis.service.routing import Handler
+from tamis.service.routing import Handler, always
 
 _POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' data:; "
@@ -72,12 +72,7 @@ def _fixed(media_type: str, text: str) -> Handler:
         (b"content-security-policy", _POLICY.encode()),
         (b"x-content-type-options", b"nosniff"),
     ]
-    answer = Answer(200, headers, text.encode())
-
-    async def handle(scope: Scope, receive: Receive) -> ASGIApp:
-        return answer
-
-    return handle
+    return always(Answer(200, headers, text.encode()))
 
 
 def _bundled(path: str, bundle: str, media_type: str) -> Handler:

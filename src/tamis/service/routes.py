@@ -11,6 +11,7 @@ from tamis.inference.classifier import Classifier
 from tamis.service.answers import Headers, json_answer
 from tamis.service.callers import CALLER
 from tamis.service.classify import Classification, Classified
+from tamis.service.page.files import PAGE
 from tamis.service.rate_limit import RateLimiter
 from tamis.service.requests import RequestReader
 from tamis.service.routing import Handler
@@ -90,7 +91,7 @@ class InfoRoutes:
             model_version=self._classifier.version,
             started_at=self._started_at,
             docs="/docs",
-            page=None,
+            page=PAGE,
         )
         return json_answer(info)
 

@@ -74,6 +74,15 @@ class Application:
             return error_answer("internal_error", "the service failed on this request; it has been logged")
 
 
+def always(answer: Answer) -> Handler:
+    """Return the handler of a path at which the answer is always the same."""
+
+    async def handle(scope: Scope, receive: Receive) -> ASGIApp:
+        return answer
+
+    return handle
+
+
 def _with_head(handlers: Mapping[str, Handler]) -> dict[str, Handler]:
     return {**handlers, **({"HEAD": handlers["GET"]} if "GET" in handlers else {})}
 

@@ -63,7 +63,7 @@ class ServiceInfo(Struct, frozen=True):
     model_version: str
     started_at: Annotated[datetime, Meta(description="When the service started, in UTC.")]
     docs: Annotated[str, Meta(description="The path of this documentation.")]
-    page: Annotated[str | None, Meta(description="The path of the web page, if there is one.")]
+    page: Annotated[str, Meta(description="The path of the web page.")]
 
 
 class ModelInfo(Struct, frozen=True):

@@ -1,0 +1,141 @@
+// From what the service says to elements. Every word of it becomes text, never markup.
+
+const SHOWN_LABELS = 10;
+const SHOWN_ROWS = 1_000;
+const SHOWN_CHARACTERS = 200;
+const SHOWN_DIGEST = 12;
+const MANY = new Intl.NumberFormat("en");
+
+/** Make an element; `children` are elements or texts. */
+export function element(name, className, ...children) {
+  const made = document.createElement(name);
+  if (className) made.className = className;
+  made.append(...children);
+  return made;
+}
+
+/** Return a probability in words; only 0 and 1 are shown as certain. */
+export function percent(probability) {
+  if (probability > 0 && probability < 0.001) return "< 0.1 %";
+  if (probability < 1 && probability > 0.999) return "> 99.9 %";
+  return `${(100 * probability).toFixed(1)} %`;
+}
+
+/** Return a number with its noun. */
+export const counted = (number, noun) => `${MANY.format(number)} ${noun}${number === 1 ? "" : "s"}`;
+
+/** Return where an answer came from, in words. */
+export const origin = (prediction) => (prediction.from_cache ? "from the cache" : "computed afresh");
+
+/** Draw one prediction: its decision, why it is that, and a bar for each of the likeliest labels. */
+export function drawPrediction({ prediction, decision }, point) {
+  const likeliest = Object.entries(prediction).sort(([, one], [, other]) => other - one);
+  const bars = likeliest.slice(0, SHOWN_LABELS).map(([label, probability]) => {
+    const isPositive = label === point?.positive;
+    return element(
+      "li",
+      isPositive ? "positive" : "",
+      element("span", "label", label),
+      bar(probability, isPositive ? point.threshold : null),
+      element("span", "number", percent(probability)),
+    );
+  });
+  const drawn = [
+    element("p", "decision", element("span", "", "Decision "), element("strong", "", decision)),
+    element("p", "fine", whyDecided(point)),
+    element("ul", "bars", ...bars),
+  ];
+  const hidden = likeliest.slice(SHOWN_LABELS);
+  if (hidden.length) {
+    const rest = hidden.reduce((sum, [, probability]) => sum + probability, 0);
+    drawn.push(element("p", "fine", `${counted(hidden.length, "more label")}: ${percent(rest)} together`));
+  }
+  return drawn;
+}
+
+/** Draw a table of predictions, a text a row. */
+export function drawList(texts, predictions) {
+  const heads = ["Text", "Decision", "Its probability", "Answer"].map((title) => {
+    const head = element("th", "", title);
+    head.scope = "col";
+    return head;
+  });
+  const rows = predictions.slice(0, SHOWN_ROWS).map((one, index) => {
+    const probability = one.prediction[one.decision];
+    return element(
+      "tr",
+      "",
+      element("td", "text", shortened(texts[index])),
+      element("td", "label", one.decision),
+      element("td", "", bar(probability), element("span", "number", percent(probability))),
+      element("td", "fine", one.from_cache ? "cached" : "fresh"),
+    );
+  });
+  const table = element("table", "", element("thead", "", element("tr", "", ...heads)), element("tbody", "", ...rows));
+  const hidden = predictions.length - rows.length;
+  return hidden ? [table, element("p", "fine", `${counted(hidden, "more text")} not shown`)] : [table];
+}
+
+/** Draw what the model says of itself. */
+export function drawModel(model) {
+  const { accuracy, rows } = model.metrics;
+  const point = model.operating_point;
+  const labels = model.labels.slice(0, SHOWN_LABELS).join(", ");
+  const moreLabels = model.labels.length - SHOWN_LABELS;
+  return [
+    fact("Name", `${model.name}, version ${model.version}`),
+    fact("Kind", model.kind),
+    fact("Labels", moreLabels > 0 ? `${labels} and ${counted(moreLabels, "more label")}` : labels),
+    fact("Accuracy", accuracy ? figure(accuracy) : "not measured", rows ? `on ${counted(rows, "text")} kept apart` : ""),
+    fact("Operating point", ...(point ? pointFacts(point) : ["the most probable label"])),
+    fact("Digest", `${model.digest.slice(0, SHOWN_DIGEST)}…`),
+  ].flat();
+}
+
+/** Draw logged calls, the newest first. */
+export function drawCalls(calls) {
+  return calls.toReversed().map(({ input, called_at: calledAt }) => {
+    const time = element("time", "", new Date(calledAt).toLocaleTimeString());
+    time.dateTime = calledAt;
+    return element("li", "", time, element("span", "text", shortened(input)));
+  });
+}
+
+function shortened(text) {
+  const characters = Array.from(text.slice(0, 2 * SHOWN_CHARACTERS + 2)); // whole ones: one may take two places
+  return characters.length > SHOWN_CHARACTERS ? `${characters.slice(0, SHOWN_CHARACTERS).join("")}…` : text;
+}
+
+function whyDecided(point) {
+  if (!point) return "The decision is the most probable label.";
+  if (point.threshold > 1) return `At its operating point, the model never decides for ${point.positive}.`;
+  return `The operating point: ${point.positive} is decided from ${percent(point.threshold)} on.`;
+}
+
+function pointFacts({ positive, threshold, expected_recall: recall, expected_false_positive_rate: rate }) {
+  return [
+    threshold > 1 ? `never ${positive}` : `${positive} from ${percent(threshold)} on`,
+    `expected: finds ${percent(recall)}, raises ${percent(rate)} false alarms`,
+  ];
+}
+
+const figure = ({ value, low, high }) =>
+  low === undefined ? percent(value) : `${percent(value)} (95 % interval: ${percent(low)} to ${percent(high)})`;
+
+function fact(term, ...lines) {
+  return [element("dt", "", term), ...lines.filter(Boolean).map((line) => element("dd", "", line))];
+}
+
+/** Draw a bar that says nothing on its own: the number stands beside it. */
+function bar(probability, threshold = null) {
+  const filled = element("span", "filled");
+  filled.style.inlineSize = `${100 * probability}%`;
+  const track = element("span", "bar", filled);
+  if (threshold !== null && threshold <= 1) {
+    const mark = element("span", "mark");
+    mark.style.insetInlineStart = `${100 * threshold}%`;
+    track.append(mark);
+  }
+  track.ariaHidden = "true";
+  return track;
+}
