@@ -43,8 +43,9 @@ if TYPE_CHECKING:
 @click.option(
     "--mock", is_flag=True, help="Serve made-up answers without a model.  [env: TAMIS_MOCK_MODEL_CLASS]"
 )
+@click.option("--migrate", is_flag=True, help="Make the tables of a cluster first, as `tamis migrate` does.")
 @click.option("--worker-channel", type=int, hidden=True)  # how a parent starts its workers
-def command(model: str | None, mock: bool, worker_channel: int | None, **given: Any) -> None:
+def command(model: str | None, mock: bool, migrate: bool, worker_channel: int | None, **given: Any) -> None:
     """Answer over HTTP with MODEL: NAME, NAME@VERSION or NAME@ALIAS.
 
     Without MODEL the environment decides: TAMIS_MODEL_DIRECTORY and TAMIS_MODEL_VERSION.
@@ -65,7 +66,7 @@ def command(model: str | None, mock: bool, worker_channel: int | None, **given: 
         allow_connections(settings.max_connections)
         listeners = listen(settings.host, settings.port, os.environ)
         serve = _serve_alone if settings.workers == 1 else _supervise
-        serve(settings, listeners, Notifier(os.environ))
+        serve(settings, listeners, Notifier(os.environ), migrate=migrate)
 
 
 @contextmanager
@@ -82,11 +83,11 @@ def _refusal_in(log_format: str) -> Iterator[None]:
         raise SystemExit(1) from None
 
 
-def _serve_alone(settings: Settings, listeners: Listeners, notifier: Notifier) -> None:
+def _serve_alone(settings: Settings, listeners: Listeners, notifier: Notifier, *, migrate: bool) -> None:
     from tamis.service.server.run import serve_alone
 
     classifier = _classifier(settings)
-    _prepare_store(settings)
+    _prepare_store(settings, migrate=migrate)
     serve_alone(
         _app(settings, classifier),
         settings,
@@ -96,7 +97,7 @@ def _serve_alone(settings: Settings, listeners: Listeners, notifier: Notifier) -
     )
 
 
-def _supervise(settings: Settings, listeners: Listeners, notifier: Notifier) -> None:
+def _supervise(settings: Settings, listeners: Listeners, notifier: Notifier, *, migrate: bool) -> None:
     """Watch over the workers; this process itself loads no model and keeps no store open."""
     import sys
     from pathlib import Path
@@ -115,7 +116,7 @@ def _supervise(settings: Settings, listeners: Listeners, notifier: Notifier) -> 
     listener_fds = [listener.fileno() for listener in listeners.sockets]
     with TemporaryDirectory(prefix="tamis-metrics-") as metrics:
         assignment = Assignment(_pinned(settings), listener_fds, Path(metrics))
-        _prepare_store(settings)
+        _prepare_store(settings, migrate=migrate)
         supervisor = Supervisor(command, assignment, listeners=listeners, clock=SystemClock())
         try:
             supervisor.run(
@@ -195,14 +196,25 @@ def _app(settings: Settings, classifier: Classifier, metrics_directory: Path | N
     return create_app(settings, classifier, store=store, clock=clock, metrics_directory=metrics_directory)
 
 
-def _prepare_store(settings: Settings) -> None:
-    """Make the store's tables once, before any worker starts, or fail with one clear line."""
+def _prepare_store(settings: Settings, *, migrate: bool) -> None:
+    """Make the tables once, before any worker starts, or fail with one clear line.
+
+    A cluster's are only made when asked for, otherwise its version is checked.
+    """
     import asyncio
 
     from tamis.clock import SystemClock
     from tamis.service.assembly import plain_store
 
-    asyncio.run(plain_store(settings, SystemClock()).migrate())
+    async def check() -> None:
+        await store.open()
+        await store.close()
+
+    store = plain_store(settings, SystemClock())
+    if migrate or not settings.is_store_a_cluster:
+        asyncio.run(store.migrate())
+    elif not settings.start_without_store:
+        asyncio.run(check())
 
 
 def _described(classifier: Classifier) -> str:
@@ -225,7 +237,7 @@ def _show_start(settings: Settings, serves: str, address: str) -> None:
     console = Console(stderr=True, highlight=False)
     for name, value in [
         ("Model", serves),
-        ("Store", settings.store_url),
+        ("Store", settings.shown_store_url),
         ("Address", address),
         ("Docs", f"{address}/docs" if address.startswith("http") else "/docs"),
         ("Workers", workers),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
+from contextlib import suppress
 from itertools import islice
 from pathlib import Path
 from typing import final
@@ -94,10 +95,16 @@ class MemorySpool(Spool):
 
 @final
 class FileSpool(Spool):
-    """Calls in an SQLite file of this process alone: they survive `kill -9`."""
+    """Calls in an SQLite file of this process alone: they survive `kill -9`.
 
-    def __init__(self, path: Path, *, max_rows: int = SPOOL_ROWS):
-        self._file = File(path, full_durability=False)
+    With `slots` several processes share one name: each takes the first file, `spool.tamis`,
+    `spool-1.tamis` and so on, that no other process has open.
+    """
+
+    def __init__(self, path: Path, *, max_rows: int = SPOOL_ROWS, slots: int = 1):
+        names = [path, *(path.with_stem(f"{path.stem}-{number}") for number in range(1, slots))]
+        self._files = [File(name, full_durability=False) for name in names]
+        self._file = self._files[0]
         self._max_rows = max_rows
         self._worker: Worker | None = None
         self._rows = 0
@@ -106,13 +113,10 @@ class FileSpool(Spool):
     async def open(self) -> None:
         """Open the file, which no other process may have open, and count what waits there."""
         await self.close()
-        worker = Worker("spool", self._connect)
-        try:
-            self._rows = await worker.run(_count)
-        except StoreError:
-            await worker.close()
-            raise
-        self._worker = worker
+        for file in self._files[:-1]:
+            with suppress(StoreError):
+                return await self._open(file)
+        await self._open(self._files[-1])
 
     async def close(self) -> None:
         """Close the file; what waits there is found again by the next `open`."""
@@ -157,6 +161,16 @@ class FileSpool(Spool):
         if self._worker is None:
             raise StoreError(f"{self._file.path}: the spool is not open")
         return self._worker
+
+    async def _open(self, file: File) -> None:
+        self._file = file
+        worker = Worker("spool", self._connect)
+        try:
+            self._rows = await worker.run(_count)
+        except StoreError:
+            await worker.close()
+            raise
+        self._worker = worker
 
     def _connect(self) -> apsw.Connection:
         self._file.create_if_missing()

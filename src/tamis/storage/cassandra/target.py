@@ -53,10 +53,7 @@ class Target:
     def of_astra(cls, astra: Astra | None) -> Target:
         """Return the database that the settings describe."""
         if astra is None:
-            raise StoreError(
-                "astra: needs ASTRA_DB_KEYSPACE, ASTRA_DB_SECURE_BUNDLE_PATH and either "
-                "ASTRA_DB_APPLICATION_TOKEN or ASTRA_DB_CLIENT_ID and ASTRA_DB_CLIENT_SECRET"
-            )
+            raise StoreError("astra: needs ClusterOptions(astra=Astra(...)): bundle, keyspace and token")
         return cls(
             _keyspace(astra.keyspace),
             user=astra.user,
