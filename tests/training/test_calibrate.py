@@ -73,11 +73,16 @@ def test_a_calibration_that_does_not_help_is_rolled_back():
     assert rolled_back >= 15
 
 
-def test_no_calibration_is_fitted_when_there_are_too_few_groups_to_tell():
+def test_no_calibration_is_fitted_when_there_is_one_group_only():
     logits, labels = rows(200, 2, scale=5.0)
-    chosen = choose_calibration(logits, labels, ["one", "two"] * 100, seed=1)
+    chosen = choose_calibration(logits, labels, ["one"] * 200, seed=1)
     assert (chosen.kept, chosen.calibration.scale) == (False, 1.0)
     assert chosen.log_loss_after == chosen.log_loss_before
+
+
+def test_two_groups_are_enough_to_tell():
+    logits, labels = rows(200, 2, scale=5.0)
+    assert choose_calibration(logits, labels, ["one", "two"] * 100, seed=1).kept
 
 
 def test_calibration_keeps_the_order_of_scores():

@@ -67,6 +67,16 @@ def test_the_figure_is_the_mean_of_the_folds_when_every_row_is_tested():
     assert figures.accuracy.value == pytest.approx(np.mean(figures.accuracies))
 
 
+def test_the_files_own_groups_are_left_out_one_by_one():
+    """One fold a group; every text is tested but the later ones of near duplicates."""
+    data = replace(messages(200), groups=[f"channel {i // 50}" for i in range(200)])
+    figures = cross_validate(
+        data, TrainSettings(overrides={"bits": "14"}), protocol="grouped", folds=4, repeats=1
+    )
+    assert len(figures.accuracies) == 4
+    assert 100 < figures.tested <= 200
+
+
 def test_more_than_two_labels_have_no_operating_point():
     data = messages(240, labels=("ham", "spam", "question"))
     figures = cross_validate(data, QUICK, protocol="random", folds=2, repeats=1)

@@ -19,13 +19,12 @@ from scipy.optimize import minimize
 
 from tamis.artifact import OperatingPoint
 from tamis.data.split import grouped_parts
-from tamis.errors import DataError
 from tamis.models.base import Calibration, Logits, softmax
 from tamis.training import metrics
 
 Probabilities = npt.NDArray[np.float64]
 
-_FOLDS = 5
+_MOST_FOLDS = 5
 
 
 def fit_calibration(logits: Logits, labels: Sequence[str]) -> Calibration:
@@ -90,12 +89,12 @@ def _cross_fitted(
     logits: Logits, labels: Sequence[str], groups: Sequence[str], seed: int
 ) -> Probabilities | None:
     """Return probabilities by calibrations fitted on other groups; None where there are too few."""
-    try:
-        part_of = grouped_parts(groups, labels, [1 / _FOLDS] * _FOLDS, seed)
-    except DataError:
+    folds = min(_MOST_FOLDS, len(set(groups)))
+    if folds < 2:
         return None
+    part_of = grouped_parts(groups, labels, [1 / folds] * folds, seed)
     probabilities, names = np.zeros_like(logits), np.asarray(labels)
-    for part in range(_FOLDS):
+    for part in range(folds):
         inside, others = part_of == part, part_of != part
         if np.unique(names[others]).size < logits.shape[1]:
             return None

@@ -6,7 +6,7 @@ Knows classifiers by their seam; never sees the test part.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -34,7 +34,8 @@ class TrainSettings:
     overrides:                hyper-parameters by name, as text
     positive:                 the label whose false positives are capped; by default the rarer one
     max_false_positive_rate:  the cap, for two classes
-    folds:                    parts of the cross-validation that calibrates; of slow models only one is tried
+    folds:                    parts of the cross-validation that calibrates; of slow models only one is tried;
+                              fewer where there are fewer groups
     data_licence:             of the data, in the user's words, for the model card
     """
 
@@ -71,6 +72,7 @@ def learn(
     texts, labels = [canonical(text) for text in data.texts], list(data.labels)
     _check_classes(data.classes, settings)
     groups = data.groups if data.groups is not None else [str(row) for row in range(len(data))]
+    settings = replace(settings, folds=max(2, min(settings.folds, len(set(groups)))))
     steps = _learn_slowly if is_slow(settings) else _learn_quickly
     return steps(texts, labels, groups, settings, progress, notice)
 

@@ -1,9 +1,9 @@
 """Two ways to cross-validate the same settings, side by side: the honest one and the usual one.
 
-`grouped` repairs the file, keeps near duplicates together and tests on one text of each group.
-`random` takes the file as it is and deals out its rows, twins and all, as most published figures
-do. In every fold a model is trained by the very steps of `tamis train`: calibrated, and its
-operating point chosen, on the training folds alone.
+`grouped` repairs the file, keeps near duplicates (or the file's own groups) together, and tests on
+one of several near duplicates. `random` takes the file as it is and deals out its rows, twins and
+all, as most published figures do. In every fold a model is trained by the very steps of `tamis
+train`: calibrated, and its operating point chosen, on the training folds alone.
 """
 
 from __future__ import annotations
@@ -94,10 +94,11 @@ def cross_validate(
     progress: Progress = no_progress,
 ) -> ProtocolFigures:
     """Train and test on every fold, `repeats` times with other folds."""
-    groups = _groups(data)
+    twins = [str(group) for group in near_duplicate_groups(data.texts).tolist()]
+    groups = data.groups if data.groups is not None else twins
     data = replace(data, groups=groups)
     dealt = groups if protocol == "grouped" else [str(row) for row in range(len(data))]
-    tested = _first_of_each(groups) if protocol == "grouped" else np.arange(len(data))
+    tested = _first_of_each(twins) if protocol == "grouped" else np.arange(len(data))
     runs, accuracies = [], []
     for repeat in range(repeats):
         fold_of = grouped_parts(dealt, data.labels, [1 / folds] * folds, settings.seed + repeat)
@@ -108,13 +109,6 @@ def cross_validate(
         runs.append(run)
     progress(repeats * folds, repeats * folds)
     return _figures(data, runs, tested, protocol, folds, tuple(accuracies))
-
-
-def _groups(data: Dataset) -> list[str]:
-    """Return the file's own groups, or near duplicates."""
-    if data.groups is not None:
-        return list(data.groups)
-    return [str(group) for group in near_duplicate_groups(data.texts).tolist()]
 
 
 def _first_of_each(groups: Sequence[str]) -> npt.NDArray[np.intp]:
