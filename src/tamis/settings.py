@@ -209,6 +209,11 @@ class Settings:
         """Whether the store is shared by many machines and may be away while this one works."""
         return self.store_url.startswith(("cassandra:", "astra:"))
 
+    def with_keyspace(self, keyspace: str) -> Self:
+        """Return the settings of another keyspace of the same cluster."""
+        store = re.sub(r"^(cassandra://[^/]+/)[^?]*", lambda found: found[1] + keyspace, self.store)
+        return dataclasses.replace(self, store=store, astra_db_keyspace=keyspace)
+
     @property
     def spool_path(self) -> Path:
         """The file in which calls wait for a cluster."""

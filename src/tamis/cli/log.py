@@ -151,13 +151,13 @@ async def _print(url: str | None, query: CallQuery, *, form: str | None, limit: 
     import sys
 
     from tamis.cli.log_lines import CallLines
-    from tamis.cli.stores import existing_store, store_url
+    from tamis.cli.stores import existing_store, store_settings
     from tamis.service.call_log.forms import FORMS
 
     chosen = CallLines() if form is None else FORMS[form]()
     left = _LINES if form is None and limit is None else limit
     out = sys.stdout.buffer
-    async with existing_store(store_url(url)) as store:
+    async with existing_store(store_settings(url)) as store:
         out.write(chosen.head)
         cursor: str | None = None
         while left != 0:
@@ -173,21 +173,23 @@ async def _print(url: str | None, query: CallQuery, *, form: str | None, limit: 
 
 async def _summarise(url: str | None, query: CallQuery, *, as_json: bool) -> None:
     from tamis.cli.log_lines import summary_as_json, summary_as_lines
-    from tamis.cli.stores import existing_store, store_url
+    from tamis.cli.stores import existing_store, store_settings
 
-    async with existing_store(store_url(url)) as store:
+    async with existing_store(store_settings(url)) as store:
         counts = await store.summary(query)
     click.echo(summary_as_json(counts) if as_json else summary_as_lines(counts))
 
 
 async def _delete(url: str | None, query: CallQuery, *, whose: str, yes: bool) -> None:
-    from tamis.cli.stores import existing_store, store_url
+    from tamis.cli.stores import existing_store, store_settings
 
-    where = store_url(url)
-    async with existing_store(where) as store:
+    settings = store_settings(url)
+    async with existing_store(settings) as store:
         if not yes:
             found = sum(one.count for one in await store.summary(query))
-            click.confirm(f"Delete {found:,} calls {whose} from {where}?", abort=True, err=True)
+            click.confirm(
+                f"Delete {found:,} calls {whose} from {settings.shown_store_url}?", abort=True, err=True
+            )
         deleted = await _deleted(store, query)
     click.echo(f"{deleted:,} calls {whose} deleted")
 

@@ -39,12 +39,18 @@ def make_store(url: str, clock: Clock, options: StoreOptions | None = None) -> S
 def _cluster_store(url: str, clock: Clock, options: StoreOptions) -> Store:
     """Import the driver only for those who ask for it."""
     try:
-        from tamis.storage.cassandra import CassandraStore, Target
+        from tamis.storage.cassandra.store import CassandraStore
+        from tamis.storage.cassandra.target import Target
     except ModuleNotFoundError as missing:
         raise MissingExtraError(f"a store at {url.partition(':')[0]}:", "cassandra") from missing
-    is_astra = url == "astra:"
-    target = Target.of_astra(options.cluster.astra) if is_astra else Target.of_url(url)
-    return CassandraStore(target, clock, options)
+    return CassandraStore(Target.of(url, options.cluster.astra), clock, options)
+
+
+def _tables_as_cql(url: str, options: StoreOptions) -> str:
+    from tamis.storage.cassandra.schema import Plan, statements
+    from tamis.storage.cassandra.target import Target
+
+    return "\n".join(statements(Plan.of(Target.of(url, options.cluster.astra), options)))
 
 
 def file_of(url: str) -> Path | None:
@@ -53,6 +59,8 @@ def file_of(url: str) -> Path | None:
     return Path(unquote(path)) if path and path != url else None
 
 
-def tables_of(url: str) -> str:
-    """Return the SQL that makes the tables of an embedded store; empty for one without tables."""
-    return tables_as_sql() if file_of(url) is not None else ""
+def tables_of(url: str, options: StoreOptions | None = None) -> str:
+    """Return the SQL, or a cluster's CQL, that makes the tables; empty for a store without tables."""
+    if file_of(url) is not None:
+        return tables_as_sql()
+    return "" if url == "memory:" else _tables_as_cql(url, options or StoreOptions())

@@ -3,9 +3,3 @@
 The only part of Tamis that knows `cassandra-driver` (extra `cassandra`); `tamis.storage.urls` imports
 it when a URL asks for it. `docs/cassandra.md` explains the tables.
 """
-
-from tamis.storage.cassandra.schema import Plan, statements
-from tamis.storage.cassandra.store import CassandraStore
-from tamis.storage.cassandra.target import Target
-
-__all__ = ["CassandraStore", "Plan", "Target", "statements"]

@@ -13,26 +13,21 @@ from tamis.errors import StoreError
 from tamis.storage.base import StoreOptions
 from tamis.storage.cassandra.connect import data_centres
 from tamis.storage.cassandra.faults import meaning
-from tamis.storage.cassandra.schema import VERSION, Plan, full_replication, quoted, statements
+from tamis.storage.cassandra.schema import VERSION, Plan, quoted, statements
 from tamis.storage.cassandra.target import Target
-
-
-def plan_of(target: Target, options: StoreOptions, replication: str) -> Plan:
-    """Return what the tables of `target` shall be like."""
-    return Plan(target.keyspace, replication, options.cluster.log_days, int(options.cache_seconds))
 
 
 def make_tables(session: Session, target: Target, options: StoreOptions) -> None:
     """Create what is missing; done twice it does nothing."""
-    replication = ""
-    if target.bundle is None:
-        replication = _replication(session, target, options.cluster.replication)
+    centres = data_centres(session)
+    only_dc = next(iter(centres)) if len(centres) == 1 else ""
+    nodes = centres.get(target.local_dc or only_dc, 0)
     with translated(target):
         found = _read(session, target) if _is_there(session, target) else {}
         _refuse_newer(found, target)
         if found.get("schema_version") == str(VERSION):
             return
-        for statement in statements(plan_of(target, options, replication)):
+        for statement in statements(Plan.of(target, options, local_dc=only_dc, nodes=nodes)):
             session.execute(_safe(statement))
 
 
@@ -93,9 +88,3 @@ def _refuse_newer(found: Mapping[str, str], target: Target) -> None:
         raise StoreError(
             f"{target.name}: the tables have version {version}, newer than this Tamis ({VERSION}): upgrade it"
         )
-
-
-def _replication(session: Session, target: Target, asked: str) -> str:
-    centres = data_centres(session)
-    local_dc = target.local_dc or (next(iter(centres)) if len(centres) == 1 else "")
-    return full_replication(asked, local_dc=local_dc, nodes=centres.get(local_dc, 0))

@@ -7,6 +7,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from tamis.errors import StoreError
+from tamis.storage.base import StoreOptions
+from tamis.storage.cassandra.target import Target
 
 VERSION = 1
 SHARDS = 8
@@ -63,6 +65,16 @@ class Plan:
     """`DC1:3,DC2:3`; empty where the keyspace exists, as on Astra, whose console makes it."""
     log_days: int
     cache_seconds: int
+
+    @classmethod
+    def of(cls, target: Target, options: StoreOptions, *, local_dc: str = "", nodes: int = 3) -> Plan:
+        """Return what the tables of `target` shall be like; Astra's keyspace is made in its console."""
+        replication = ""
+        if target.bundle is None:
+            replication = full_replication(
+                options.cluster.replication, local_dc=target.local_dc or local_dc, nodes=nodes
+            )
+        return cls(target.keyspace, replication, options.cluster.log_days, int(options.cache_seconds))
 
 
 def statements(plan: Plan) -> list[str]:

@@ -50,6 +50,11 @@ class Target:
         return "astra:" if self.bundle is not None else self.name
 
     @classmethod
+    def of(cls, url: str, astra: Astra | None) -> Target:
+        """Return what a store URL of a cluster means."""
+        return cls.of_astra(astra) if url == "astra:" else cls.of_url(url)
+
+    @classmethod
     def of_astra(cls, astra: Astra | None) -> Target:
         """Return the database that the settings describe."""
         if astra is None:
