@@ -208,6 +208,17 @@ def test_a_connection_in_use_is_never_late() -> None:
     on_stage(test)
 
 
+def test_a_connection_that_idles_at_every_look_but_was_used_between_stays() -> None:
+    async def test(stage: Stage) -> None:
+        client = await stage.connect()
+        for _ in range(200):
+            client[1].write(GET)
+            assert await answer(client) == b"0"
+            await stage.pass_time(1)
+
+    on_stage(test)
+
+
 def test_a_client_that_does_not_read_its_answer_is_cut_off() -> None:
     async def test(stage: Stage) -> None:
         reader, writer = await stage.connect()
