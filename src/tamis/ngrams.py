@@ -74,7 +74,7 @@ def join_texts(texts: Sequence[str]) -> JoinedTexts:
     lengths = np.fromiter(map(len, texts), np.intp, len(texts)) + 2
     if not texts:
         codes = codes[:0]
-    return JoinedTexts(codes, np.repeat(np.arange(len(texts)), lengths), len(texts))
+    return JoinedTexts(codes, np.arange(len(texts)).repeat(lengths), len(texts))
 
 
 def word_spans(joined: JoinedTexts) -> Spans:
@@ -101,13 +101,13 @@ def word_ngram_spans(joined: JoinedTexts, n_min: int, n_max: int) -> Spans:
 
     These are scikit-learn's `char_wb` n-grams for n_min ≥ 2.
     """
-    spaces = np.flatnonzero(joined.classes == SPACE)
-    gaps = np.diff(spaces)
+    spaces = (joined.classes == SPACE).nonzero()[0]
+    gaps = spaces[1:] - spaces[:-1]
     # Steps from each character to the next space: an n-gram may hold spaces only as first and last.
     # Two spaces in a row stand between two texts, and begin nothing.
-    steps = np.repeat(spaces[1:] - (gaps == 1), gaps) - np.arange(gaps.sum())
+    steps = (spaces[1:] - (gaps == 1)).repeat(gaps) - np.arange(max(joined.codes.size - 1, 0))
     lengths = np.arange(n_min, n_max + 1)
-    which, starts = np.nonzero(steps >= lengths[:, None] - 1)
+    which, starts = (steps >= lengths[:, None] - 1).nonzero()
     return Spans(starts, starts + lengths[which])
 
 
@@ -149,8 +149,8 @@ def _cut(visible: npt.NDArray[np.bool_], inside: npt.NDArray[np.bool_]) -> Spans
 
     The first and the last character are spaces, so every span begins behind and ends before one.
     """
-    starts = np.flatnonzero(visible[1:] > inside)
-    return Spans(starts + 1, np.flatnonzero(visible[:-1] > inside) + 1)
+    starts = (visible[1:] > inside).nonzero()[0]
+    return Spans(starts + 1, (visible[:-1] > inside).nonzero()[0] + 1)
 
 
 def _powers(size: int) -> tuple[Hashes, Hashes]:

@@ -36,8 +36,8 @@ _SIZE_STEPS = np.array([0, *sorted({round(2 ** (step / 2)) for step in range(64)
 _SHAPE_OF_CLASS = np.array([ord(c) for c in " xXdu\0"], np.uint32)
 _OFFSETS = [ngrams.family_offset(family) for family in range(9)]
 _SIZE_OFFSETS = np.array([_OFFSETS[family] for family in (_LENGTH, _CAPITALS, _DIGITS)])
+_NUMBER_BITS = np.uint64(32)
 _KEPT_AT_FIRST = np.ones(_LONGEST_RUN, np.bool_)
-_FIRST = np.ones(1, np.bool_)
 
 
 @dataclass(frozen=True)
@@ -76,19 +76,36 @@ class FeatureCounts:
 
 def count_features(texts: Sequence[str], settings: FeatureSettings) -> FeatureCounts:
     """Return the hashed features of canonical `texts`."""
+    owners, numbers = feature_occurrences(texts, settings)
+    return count_occurrences(owners, numbers, n_texts=len(texts))
+
+
+def feature_occurrences(
+    texts: Sequence[str], settings: FeatureSettings
+) -> tuple[Positions, npt.NDArray[np.uint64]]:
+    """Return [occurrences] the text and the number of each feature, in no particular order."""
     parts = _parts(ngrams.join_texts(texts), settings)
     owners = np.concatenate([part.owners for part in parts])
     hashes = ngrams.mix(np.concatenate([part.polynomials for part in parts]))
-    keys = owners.astype(np.uint64) << np.uint64(settings.bits)
-    keys |= hashes >> np.uint64(64 - settings.bits)
+    hashes >>= np.uint64(64 - settings.bits)
+    return owners, hashes
+
+
+def count_occurrences(owners: Positions, numbers: npt.NDArray[np.uint64], *, n_texts: int) -> FeatureCounts:
+    """Count how often each text has each number, of 32 bits at most."""
+    keys = owners.astype(np.uint64)
+    keys <<= _NUMBER_BITS
+    keys |= numbers
     keys.sort()
-    first = np.flatnonzero(np.concatenate([_FIRST[: keys.size], keys[1:] != keys[:-1]]))
-    distinct = keys[first]
+    is_first = np.ones(keys.size + 1, np.bool_)
+    np.not_equal(keys[1:], keys[:-1], out=is_first[1:-1])
+    edges = is_first.nonzero()[0]  # of each run of equal keys, and the end of the last
+    distinct = keys[edges[:-1]]
     return FeatureCounts(
-        texts=(distinct >> np.uint64(settings.bits)).astype(np.intp),
-        features=(distinct & np.uint64((1 << settings.bits) - 1)).astype(np.uint32),
-        counts=np.diff(first, append=keys.size),
-        n_texts=len(texts),
+        texts=(distinct >> _NUMBER_BITS).astype(np.intp),
+        features=distinct.astype(np.uint32),  # the lower half
+        counts=edges[1:] - edges[:-1],
+        n_texts=n_texts,
     )
 
 
@@ -220,7 +237,7 @@ def _beyond_four(shapes: Codes) -> npt.NDArray[np.bool_]:
 
 
 def _pairs(owners: Positions, polynomials: Hashes, family: int, spans: Callable[[], Spans]) -> _Part:
-    neighbours = np.flatnonzero(owners[1:] == owners[:-1])
+    neighbours = (owners[1:] == owners[:-1]).nonzero()[0]
     paired = ngrams.pairs(polynomials[neighbours], polynomials[neighbours + 1])
 
     def places() -> _Places:
@@ -235,10 +252,13 @@ def _sizes(joined: JoinedTexts) -> _Part:
     cells = joined.owners * ngrams.N_CLASSES + joined.classes
     counted = np.bincount(cells, minlength=joined.n_texts * ngrams.N_CLASSES)
     by_class = counted.reshape(joined.n_texts, ngrams.N_CLASSES)
-    sizes = np.stack([by_class.sum(axis=1), by_class[:, ngrams.UPPER], by_class[:, ngrams.DIGIT]], axis=1)
-    steps = np.searchsorted(_SIZE_STEPS, sizes.ravel(), side="right").astype(np.uint64)
-    owners = np.repeat(np.arange(joined.n_texts), len(_SIZE_OFFSETS))
-    polynomials = steps + np.tile(_SIZE_OFFSETS, joined.n_texts)
+    sizes = np.empty((joined.n_texts, len(_SIZE_OFFSETS)), np.intp)
+    by_class.sum(axis=1, out=sizes[:, 0])
+    sizes[:, 1] = by_class[:, ngrams.UPPER]
+    sizes[:, 2] = by_class[:, ngrams.DIGIT]
+    steps = _SIZE_STEPS.searchsorted(sizes, side="right").astype(np.uint64)
+    owners = np.arange(joined.n_texts).repeat(len(_SIZE_OFFSETS))
+    polynomials = (steps + _SIZE_OFFSETS).ravel()
 
     def places() -> _Places:
         firsts = np.searchsorted(joined.owners, owners)

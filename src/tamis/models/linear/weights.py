@@ -17,7 +17,12 @@ import safetensors
 import safetensors.numpy
 
 from tamis.errors import ArtifactError
-from tamis.models.linear.features import FeatureCounts, FeatureSettings, count_features
+from tamis.models.linear.features import (
+    FeatureCounts,
+    FeatureSettings,
+    count_occurrences,
+    feature_occurrences,
+)
 
 Floats = npt.NDArray[np.float64]
 
@@ -50,8 +55,11 @@ class LinearWeights:
 
     def logits(self, texts: Sequence[str]) -> Floats:
         """Return [texts, classes] logits of canonical texts, each computed from its own features alone."""
-        counts = count_features(texts, self.settings)
-        known = self._known_rows[counts.features]
+        owners, numbers = feature_occurrences(texts, self.settings)
+        rows = self._known_rows[numbers]
+        seen = rows.nonzero()[0]  # what the model does not know adds nothing, and need not be counted
+        counts = count_occurrences(owners[seen], rows[seen].astype(np.uint64), n_texts=len(texts))
+        known = counts.features
         values = raw_values(counts, self._padded_idf[known])
         norms = lengths(counts, values)
         margins = np.empty((counts.n_texts, self.intercept.size))
