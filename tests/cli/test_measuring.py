@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -70,3 +72,20 @@ def test_an_evaluation_says_what_disguises_cost(models: Path, data: Path):
     assert "homoglyphs" in tamis("evaluate", models, data).stdout
     told = json.loads(tamis("evaluate", models, data, "--json").stdout)
     assert told["robustness"][0].keys() == {"name", "texts", "plain", "disguised"}
+
+
+def test_measuring_loads_no_training_library(models: Path, data: Path, tmp_path: Path):
+    commands = [
+        ["evaluate", str(models), str(data), "--report", str(tmp_path / "report.html")],
+        ["compare", f"{models}@1", f"{models}@2", str(data)],
+        ["explain", str(models), "WIN a camera now!"],
+    ]
+    program = f"""
+import sys
+from tamis.cli import cli
+for command in {commands!r}:
+    cli.main(command, standalone_mode=False)
+print(sorted({{"sklearn", "scipy", "keras", "jax"}} & sys.modules.keys()))
+"""
+    ran = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert ran.stdout.splitlines()[-1] == "[]"

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from tamis.training.learning_curve import CurvePoint
 from tamis.training.metrics import Floats
 from tamis.training.report import curves
 from tamis.training.report.curves import Mask
 from tamis.training.report.facts import Measured
 from tamis.training.report.svg import Axis, Series, chart, count_axis, logarithmic_axis, percent_axis
+
+if TYPE_CHECKING:
+    from tamis.training.learning_curve import CurvePoint
 
 _MOST_CLASSES = 8
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -15,10 +16,12 @@ from tamis.data.findings import Finding
 from tamis.models.base import TellingFeature
 from tamis.records import Dataset
 from tamis.training.evaluate import Evaluation, evaluate
-from tamis.training.learning_curve import CurvePoint
 from tamis.training.metrics import Floats, Indices
 from tamis.training.mistakes import Mistake, surest_mistakes
 from tamis.training.robustness import Disguise, robustness
+
+if TYPE_CHECKING:  # measuring needs no training library
+    from tamis.training.learning_curve import CurvePoint
 
 
 @dataclass(frozen=True)
