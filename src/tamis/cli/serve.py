@@ -234,12 +234,14 @@ def _show_start(settings: Settings, serves: str, address: str) -> None:
         logging.getLogger(__name__).info("listening", extra={"fields": fields})
         return
     workers = "1 process" if settings.workers == 1 else f"{settings.workers} processes and one that watches"
+    base = address if address.startswith("http") else ""  # a Unix socket has no address to click on
     console = Console(stderr=True, highlight=False)
     for name, value in [
         ("Model", serves),
         ("Store", settings.shown_store_url),
         ("Address", address),
-        ("Docs", f"{address}/docs" if address.startswith("http") else "/docs"),
+        ("Page", f"{base}/ui"),
+        ("Docs", f"{base}/docs"),
         ("Workers", workers),
         ("Stop", "Ctrl+C"),
     ]:

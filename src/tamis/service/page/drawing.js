@@ -16,9 +16,9 @@ export function element(name, className, ...children) {
 
 /** Return a probability in words; only 0 and 1 are shown as certain. */
 export function percent(probability) {
-  if (probability > 0 && probability < 0.001) return "< 0.1 %";
-  if (probability < 1 && probability > 0.999) return "> 99.9 %";
-  return `${(100 * probability).toFixed(1)} %`;
+  if (probability > 0 && probability < 0.001) return "<\u00a00.1\u00a0%";
+  if (probability < 1 && probability > 0.999) return ">\u00a099.9\u00a0%";
+  return `${(100 * probability).toFixed(1)}\u00a0%`;
 }
 
 /** Return a number with its noun. */
@@ -55,7 +55,7 @@ export function drawPrediction({ prediction, decision }, point) {
 
 /** Draw a table of predictions, a text a row. */
 export function drawList(texts, predictions) {
-  const heads = ["Text", "Decision", "Its probability", "Answer"].map((title) => {
+  const heads = ["Text", "Decision", "Probability", "Answer"].map((title) => {
     const head = element("th", "", title);
     head.scope = "col";
     return head;
@@ -86,7 +86,7 @@ export function drawModel(model) {
     fact("Name", `${model.name}, version ${model.version}`),
     fact("Kind", model.kind),
     fact("Labels", moreLabels > 0 ? `${labels} and ${counted(moreLabels, "more label")}` : labels),
-    fact("Accuracy", accuracy ? figure(accuracy) : "not measured", rows ? `on ${counted(rows, "text")} kept apart` : ""),
+    fact("Accuracy", ...(accuracy ? measured(accuracy, rows) : ["not measured"])),
     fact("Operating point", ...(point ? pointFacts(point) : ["the most probable label"])),
     fact("Digest", `${model.digest.slice(0, SHOWN_DIGEST)}…`),
   ].flat();
@@ -115,12 +115,16 @@ function whyDecided(point) {
 function pointFacts({ positive, threshold, expected_recall: recall, expected_false_positive_rate: rate }) {
   return [
     threshold > 1 ? `never ${positive}` : `${positive} from ${percent(threshold)} on`,
-    `expected: finds ${percent(recall)}, raises ${percent(rate)} false alarms`,
+    `expected: ${percent(recall)} found, ${percent(rate)} false alarms`,
   ];
 }
 
-const figure = ({ value, low, high }) =>
-  low === undefined ? percent(value) : `${percent(value)} (95 % interval: ${percent(low)} to ${percent(high)})`;
+function measured({ value, low, high }, rows) {
+  return [
+    rows === undefined ? percent(value) : `${percent(value)} of ${counted(rows, "text")} kept apart`,
+    low === undefined ? "" : `95\u00a0% interval: ${percent(low)} to ${percent(high)}`,
+  ];
+}
 
 function fact(term, ...lines) {
   return [element("dt", "", term), ...lines.filter(Boolean).map((line) => element("dd", "", line))];
