@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from tamis.inference.classifier import Classifier
-from tamis.inference.scorers import Scorer, Scores
+from tamis.inference.scorer import Scorer, Scores
 
 BAD = "bad"
 """A text with this in it makes the model fail."""

@@ -15,7 +15,7 @@ from tamis.clock import Clock, SystemClock
 from tamis.errors import OverloadedError, StoreError
 from tamis.inference.batcher import Batcher
 from tamis.inference.classifier import Classifier
-from tamis.inference.scorers import Scorer
+from tamis.inference.scorer import Scorer
 from tamis.records import CallRecord
 from tamis.service.answer_cache import AnswerCache
 from tamis.service.classify import Classification, Classified

@@ -12,7 +12,7 @@ import pytest
 from starlette.types import ASGIApp, Message
 
 from tamis.inference.classifier import Classifier
-from tamis.inference.scorers import Scorer, Scores
+from tamis.inference.scorer import Scorer, Scores
 from tests.serving import client_of, make_app
 
 Ask = Callable[..., httpx.Response]

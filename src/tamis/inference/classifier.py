@@ -14,12 +14,22 @@ import numpy as np
 from tamis.artifact import Artifact, Manifest, open_artifact
 from tamis.errors import ArtifactError, InputError
 from tamis.inference.explanation import Explanation
-from tamis.inference.scorers import SCORERS, MockScorer, Scorer, Scores
+from tamis.inference.linear import LinearScorer
+from tamis.inference.onnx import OnnxScorer
+from tamis.inference.scorer import MockScorer, Scorer, Scores
 from tamis.records import Prediction, Progress, no_progress
 from tamis.text import TEXT_FORMS, canonical
 
 _BATCH_TEXTS = 1024
 """Larger lists are scored in parts: the arrays for a batch hold some hundred numbers a text."""
+
+
+SCORERS: dict[str, Callable[[Artifact], Scorer]] = {
+    "linear": LinearScorer.load,
+    "lstm": OnnxScorer.load,
+    "keras": OnnxScorer.load,
+}
+"""What serves a model of each kind."""
 
 
 class Classifier:

@@ -13,7 +13,7 @@ import numpy as np
 
 from tamis.artifact import Artifact
 from tamis.errors import ArtifactError, MissingExtraError
-from tamis.inference.scorers import Scorer, Scores
+from tamis.inference.scorer import Scorer, Scores
 from tamis.models.lstm.padding import batches_of_like_length, lengths_of, pad
 from tamis.models.lstm.tokenizer import Sequences, Tokenizer
 

@@ -12,7 +12,7 @@ import pytest
 from starlette.types import ASGIApp
 
 from tamis.inference.classifier import Classifier
-from tamis.inference.scorers import Scorer, Scores
+from tamis.inference.scorer import Scorer, Scores
 from tamis.service.observing.logs import FIELDS
 from tamis.settings import Settings
 from tests.service.observing.page import value

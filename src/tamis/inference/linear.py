@@ -1,44 +1,24 @@
-"""The seam between a model's files and its answers: one scorer for each kind of model.
+"""Serves a linear model from its weights, and says exactly where its answers come from.
 
 Knows artifacts and arrays; does not know labels' meaning, caches or HTTP.
 """
 
 from __future__ import annotations
 
-import hashlib
 import math
-from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
-from typing import ClassVar, Self
+from collections.abc import Sequence
+from typing import Self
 
 import msgspec
-import numpy as np
-import numpy.typing as npt
 
 from tamis.artifact import Artifact
 from tamis.errors import ArtifactError
-from tamis.inference.explanation import Explanation, explain_by_occlusion, tokens_of
+from tamis.inference.explanation import Explanation, tokens_of
+from tamis.inference.scorer import Scorer, Scores
 from tamis.models.base import softmax
 from tamis.models.linear.attribution import attribute
 from tamis.models.linear.features import FeatureSettings
 from tamis.models.linear.weights import LinearWeights
-
-Scores = npt.NDArray[np.float64]
-
-
-class Scorer(ABC):
-    """Turns canonical texts into probabilities; safe to call from several threads."""
-
-    is_heavy: ClassVar[bool] = False
-    """Whether a single text takes so long that an event loop should leave it to another thread."""
-
-    @abstractmethod
-    def score(self, texts: Sequence[str]) -> Scores:
-        """Return [texts, classes] probabilities, rows summing to 1; the same alone or in a batch."""
-
-    def explain(self, text: str, label: str, column: int) -> Explanation:
-        """Say where the logit of `label`, in `column`, comes from; by occlusion unless overridden."""
-        return explain_by_occlusion(self.score, text, label, column)
 
 
 class LinearScorer(Scorer):
@@ -80,30 +60,3 @@ class LinearScorer(Scorer):
             whole=found.whole + beside,
             families=found.families,
         )
-
-
-class MockScorer(Scorer):
-    """Answers from a digest of the text: for working on an application before there is a model."""
-
-    def __init__(self, n_classes: int):
-        self._n_classes = n_classes
-
-    def score(self, texts: Sequence[str]) -> Scores:
-        """Return [texts, classes] probabilities that depend on the text and mean nothing."""
-        digests = [hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=32) for text in texts]
-        seeds = [np.frombuffer(digest.digest(), np.uint32).sum(dtype=np.uint32) for digest in digests]
-        logits = [np.random.default_rng(int(seed)).normal(0, 2, self._n_classes) for seed in seeds]
-        return softmax(np.reshape(logits, (len(texts), self._n_classes)))
-
-
-def _load_onnx(artifact: Artifact) -> Scorer:
-    from tamis.inference.onnx import OnnxScorer
-
-    return OnnxScorer.load(artifact)
-
-
-SCORERS: dict[str, Callable[[Artifact], Scorer]] = {
-    "linear": LinearScorer.load,
-    "lstm": _load_onnx,
-    "keras": _load_onnx,
-}
