@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 
 import apsw
@@ -7,7 +9,7 @@ import pytest
 from store_samples import call, database, everything, run
 
 from tamis.clock import SystemClock
-from tamis.errors import MissingExtraError, StoreError
+from tamis.errors import StoreError
 from tamis.storage import TimeIds, file_of, make_store, tables_of
 from tamis.storage.sqlite.schema import SCHEMA_VERSION, version_of
 
@@ -48,8 +50,27 @@ def test_any_other_url_is_refused_without_repeating_it(url):
 
 @pytest.mark.parametrize("url", ["cassandra://user:secret@host/keyspace", "astra:"])
 def test_a_cluster_needs_the_extra(url):
-    with pytest.raises(MissingExtraError, match=r"tamis\[cassandra\]"):
-        make_store(url, SystemClock())
+    program = f"""
+import sys
+sys.modules["cassandra"] = None  # as if it were not installed
+from tamis.clock import SystemClock
+from tamis.errors import MissingExtraError
+from tamis.storage import make_store
+try:
+    make_store({url!r}, SystemClock())
+except MissingExtraError as missing:
+    print(missing)
+"""
+    told = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout
+    assert told.endswith("pip install 'tamis[cassandra]'\n")
+    assert "secret" not in told
+
+
+def test_tables_of_a_cluster_are_shown_without_its_driver():
+    shown = tables_of("cassandra://user:secret@host/keyspace?local_dc=dc1")
+    assert shown.startswith("CREATE KEYSPACE IF NOT EXISTS keyspace WITH replication = {'class'")
+    assert "'dc1': 3}" in shown
+    assert "secret" not in shown
 
 
 @pytest.mark.parametrize(
