@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: install tools demo test test-cassandra soak fuzz bench lint requirements clean
+.PHONY: install tools demo test test-cassandra test-browser soak fuzz bench lint requirements clean
 
 install: $(VENV)/.dev                       ## everything a contributor needs, from the pinned requirements
 
@@ -32,6 +32,10 @@ bench: install                              ## speed beside an empty FastAPI end
 
 test-cassandra: install                     ## the store on three real Cassandra nodes; needs a JDK 17 and Maven
 	$(BIN)/pytest -m cassandra
+
+test-browser: install                       ## the web page in headless Chromium, which is installed where it may be
+	scripts/tools.sh browser || echo 'Chromium could not be installed: the tests skip' >&2
+	$(BIN)/pytest -m browser
 
 lint: install                               ## style, types, and the direction of imports
 	$(BIN)/ruff check .

@@ -1,11 +1,18 @@
 #!/usr/bin/env bash
-# Installs the programs that some tests use and skip without: nginx, wrk, systemd-analyze.
+# Installs the programs that some tests use and skip without: nginx, wrk, systemd-analyze; with the word
+# `browser`, Chromium and its driver.
 set -euo pipefail
 export PATH="$PATH:/usr/sbin"
 missing=()
-command -v nginx >/dev/null || missing+=(nginx-light)
-command -v wrk >/dev/null || missing+=(wrk)
-command -v systemd-analyze >/dev/null || missing+=(systemd)
+want() { command -v "$1" >/dev/null || missing+=("$2"); }
+if [ "${1:-}" = browser ]; then
+  want chromium chromium
+  want chromedriver chromium-driver
+else
+  want nginx nginx-light
+  want wrk wrk
+  want systemd-analyze systemd
+fi
 [ ${#missing[@]} -gt 0 ] || exit 0
 if [ "$(id -u)" -ne 0 ] || ! command -v apt-get >/dev/null; then
   echo "not here: ${missing[*]}; the tests that need them will skip" >&2

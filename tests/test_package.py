@@ -95,8 +95,9 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_the_wheel_holds_the_package_and_its_type_marker(wheel: Path):
     names = zipfile.ZipFile(wheel).namelist()
     assert "tamis/py.typed" in names
-    modules = {str(path.relative_to(ROOT / "src")) for path in (ROOT / "src/tamis").rglob("*.py")}
-    assert modules <= set(names)
+    files = [path for path in (ROOT / "src/tamis").rglob("*.*") if path.suffix not in {".pyc", ".pyo"}]
+    assert {"index.html", "page.js", "page.css"} < {path.name for path in files}
+    assert {str(path.relative_to(ROOT / "src")) for path in files} <= set(names)
 
 
 def test_the_wheel_alone_predicts_in_an_empty_environment(wheel: Path, tmp_path: Path):
