@@ -131,7 +131,7 @@ def test_the_card_names_use_data_figures_and_limits(version: Path):
     assert "None" not in card
 
 
-HOSTILE = "<script>alert(1)</script><img src=x onerror=alert(1)>&amp;\x1b[31m"
+HOSTILE = "<script>alert(1)</script><img src=x onerror=alert(1)>&amp;\x1b[31m\u200b\ufeff"
 
 
 def hostile(n: int = 200) -> Dataset:
@@ -153,6 +153,9 @@ def test_a_text_is_never_html(tmp_path: Path):
     assert "<script>alert(1)</script>" in page.words, "shown as it is"
     assert "<i>one</i>" in page.words
     assert "\x1b" not in html
+    assert "&lt;img src=x onerror=alert(1)&gt;&amp;amp;\ufffd[31m</" in html.replace(" <span", "</"), (
+        "invisible ends are left out"
+    )
 
 
 def test_markdown_in_labels_is_escaped_in_the_card(tmp_path: Path):

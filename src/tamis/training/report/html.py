@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from html import escape as _escape
 
+from tamis.text import canonical
 from tamis.training.evaluate import Estimate
 
 _LONGEST_TEXT = 280
@@ -16,8 +17,8 @@ def escape(value: object) -> str:
 
 
 def shortened(text: str) -> str:
-    """Return an escaped text on one line, cut to a length that a table can bear."""
-    line = " ".join(text.split())
+    """Return a text in canonical form, as the model reads it, cut to a length that a table can bear."""
+    line = canonical(text)
     return escape(line if len(line) <= _LONGEST_TEXT else f"{line[: _LONGEST_TEXT - 1]}…")
 
 
