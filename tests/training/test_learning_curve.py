@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from tamis.records import Dataset
 from tamis.training.learn import TrainSettings
 from tamis.training.learning_curve import learning_curve
 from tests.samples import messages
@@ -22,6 +23,15 @@ def test_parts_without_all_labels_are_left_out():
     points = learning_curve(rare, messages(50, seed=8), TrainSettings())
     assert points[-1].rows == len(rare)
     assert len(points) < 5
+
+
+def test_parts_with_hardly_a_row_for_each_label_are_left_out():
+    labels = [f"label {i % 20}" for i in range(400)]
+    texts = [f"{'abcdefghijklmnopqrst'[i % 20] * 5} number {i}" for i in range(400)]
+    data = Dataset(texts, labels, list(range(400)))
+    points = learning_curve(data, data, TrainSettings())
+    assert points
+    assert all(point.rows >= 60 for point in points)
 
 
 def test_there_is_no_curve_when_there_are_fewer_groups_than_points():

@@ -21,6 +21,8 @@ from tamis.training.learn import TrainSettings, untrained
 _STEPS = (0.05, 0.05, 0.15, 0.25, 0.5)
 """Shares of the training part by which it grows, so that it has 5, 10, 25, 50 and 100 %."""
 
+_FEWEST_ROWS_A_CLASS = 3
+
 
 @dataclass(frozen=True)
 class CurvePoint:
@@ -50,7 +52,7 @@ def _points(
     for step in range(len(_STEPS)):
         progress(step, len(_STEPS))
         part = train.select(np.flatnonzero(part_of <= step).tolist())
-        if part.classes != train.classes:
+        if part.classes != train.classes or len(part) < _FEWEST_ROWS_A_CLASS * len(part.classes):
             continue
         try:
             model = untrained(settings).fit([canonical(text) for text in part.texts], list(part.labels))
