@@ -105,7 +105,8 @@ class Upkeep:
         """Write back without waiting for anybody; a WAL that never comes to rest is made to."""
         try:
             pages, _ = connection.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_PASSIVE)
-            if pages > _RESTART_PAGES:  # not TRUNCATE: giving 64 MB back to the disk holds writers up for 90 ms
+            if pages > _RESTART_PAGES:
+                # not TRUNCATE: giving 64 MB back to the disk holds writers up for 90 ms
                 connection.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_RESTART)
         except apsw.BusyError:
             return  # another process is at it, or a reader needs the WAL: next time
