@@ -1,0 +1,157 @@
+"""Servers that share one cluster, seen from outside."""
+
+from __future__ import annotations
+
+import asyncio
+import resource
+from pathlib import Path
+
+import httpx
+import pytest
+
+from tamis.clock import SystemClock
+from tamis.records import CallRecord
+from tamis.storage import TimeIds, make_store
+from tests.cassandra.cluster import Cluster
+from tests.cassandra.keyspaces import PATIENT, url_of
+from tests.cassandra.serving import serving, tamis
+
+pytestmark = pytest.mark.cassandra
+
+MANY = 200_000
+MOST_ROWS_OF_A_PARTITION = 100_000
+QUORUM = {"TAMIS_STORE_CACHE_CONSISTENCY": "LOCAL_QUORUM"}  # one replica may not have the answer yet
+WITHOUT_MEMORY = {"TAMIS_CACHE_MEMORY_ROWS": "0", **QUORUM}
+
+
+def test_the_workshops_story_through_http(tmp_path: Path, empty_keyspace: str):
+    with (
+        serving(tmp_path, empty_keyspace, **WITHOUT_MEMORY) as (_, address),
+        httpx.Client(base_url=address) as client,
+    ):
+        three = ["WIN a FREE phone", "lunch at noon?", "call me"]
+        first = client.post("/predictions", json={"texts": three}).json()
+        assert [one["from_cache"] for one in first] == [False] * 3
+        six = [three[0], three[1], "new one", three[2], "new two", "new three"]
+        second = client.post("/predictions", json={"texts": six}).json()
+        assert [one["from_cache"] for one in second] == [True, True, False, True, False, False]
+        assert [one["input"] for one in second] == six
+        assert second[0] == first[0] | {"from_cache": True}
+        got = client.get("/prediction", params={"text": three[0], "echo_input": True}).json()
+        posted = client.post("/prediction", json={"text": three[0], "echo_input": True}).json()
+        assert got == posted == second[0]
+        skipped = client.post("/prediction", json={"text": three[0], "skip_cache": True}).json()
+        assert skipped == first[0] | {"input": None}
+        log = client.get("/recent_log").json()
+        assert [one["input"] for one in log] == [*three, *six, *[three[0]] * 3]
+        assert [one["index"] for one in log] == list(range(12))
+        assert [one["called_at"] for one in log] == sorted(one["called_at"] for one in log)
+
+
+def test_two_servers_share_one_cache_and_one_log(tmp_path: Path, empty_keyspace: str):
+    with (
+        serving(tmp_path, empty_keyspace, **QUORUM) as (_, one),
+        serving(tmp_path, empty_keyspace, **QUORUM) as (_, other),
+    ):
+        fresh = httpx.post(f"{one}/prediction", json={"text": "shared"}).json()
+        known = httpx.post(f"{other}/prediction", json={"text": "shared"}).json()
+        assert (fresh["from_cache"], known["from_cache"]) == (False, True)
+        assert known["prediction"] == fresh["prediction"]
+        for address in (one, other):
+            assert [row["input"] for row in httpx.get(f"{address}/recent_log").json()] == ["shared"] * 2
+
+
+def test_an_hour_of_many_calls_is_streamed_in_order(tmp_path: Path, empty_keyspace: str, operator):
+    async def fill() -> None:
+        store, ids = make_store(empty_keyspace, SystemClock(), PATIENT), TimeIds(SystemClock())
+        await store.open()
+        for start in range(0, MANY, 4_000):
+            await store.append(
+                [
+                    CallRecord(ids.next(), "127.0.0.1", f"text {number}", "ham", 0.5, "m", False)
+                    for number in range(start, start + 4_000)
+                ]
+            )
+        await store.close()
+
+    asyncio.run(fill())
+    with serving(tmp_path, empty_keyspace, TAMIS_STORE_DEADLINE_SECONDS="10") as (process, address):
+        before = _memory_bytes(process.pid)
+        with httpx.stream("GET", f"{address}/recent_log", timeout=120) as answer:
+            rest, expected = "", 0
+            for part in answer.iter_text():
+                *whole, rest = (rest + part).split('"input":')
+                for piece in whole[1:] if expected == 0 else whole:
+                    expected += f'"text {expected}"' in piece
+        expected += f'"text {expected}"' in rest
+        grown = _memory_bytes(process.pid) - before
+    assert expected == MANY
+    print(f"memory grew by {grown / 2**20:.1f} MB while {MANY} calls were streamed")
+    assert grown < 32 * 2**20
+    counts = operator.execute(
+        "SELECT caller, hour, shard, count(*) FROM tamis.calls GROUP BY caller, hour, shard"
+    )
+    assert 0 < max(row[-1] for row in counts) < MOST_ROWS_OF_A_PARTITION
+
+
+def test_migrate_makes_the_tables_once_and_serve_does_it_too(tmp_path: Path, cluster: Cluster, operator):
+    url = url_of(cluster, "fresh")
+    refused = tamis("serve", "--mock", "--port", "0", "--store", url)
+    assert_one_line(refused, "no keyspace of that name; run: tamis migrate --store cassandra://127.0.0.1")
+    for _ in range(2):
+        done = tamis("migrate", "--store", url, "--replication", "2", "--log-days", "7")
+        assert done.stdout.endswith("/fresh has schema version 1\n"), done.stderr
+    replication = operator.execute(
+        "SELECT replication FROM system_schema.keyspaces WHERE keyspace_name = 'fresh'"
+    ).one()[0]
+    assert replication["datacenter1"] == "2"
+    shown = tamis("migrate", "--print", "--keyspace", "by_hand", "--store", url).stdout
+    for statement in shown.split(";\n")[:-1]:
+        operator.execute(statement)
+    assert tamis("migrate", "--store", url_of(cluster, "by_hand")).stdout.endswith("schema version 1\n")
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"password": "wrong"}, "user or password is wrong"),
+        ({"keyspace": "nowhere"}, "no keyspace of that name; run: tamis migrate --store"),
+        ({"dc": "mars"}, "no data centre 'mars' but datacenter1: correct local_dc"),
+        ({"host": "127.0.0.98"}, "no host could do it (127.0.0.98:9042)"),
+        ({"host": "no-such-host.invalid"}, "no host has an address; check their names"),
+    ],
+)
+def test_what_cannot_be_opened_is_one_line(cluster: Cluster, keyspace: str, changes, words: str):
+    url = url_of(
+        cluster, changes.get("keyspace", "tamis"), password=changes.get("password", "s3cret-of-the-tests")
+    )
+    url = url.replace("datacenter1", changes.get("dc", "datacenter1"))
+    url = url.replace(cluster.hosts, changes.get("host", cluster.hosts))
+    for arguments in (["serve", "--mock", "--port", "0"], ["log"]):
+        assert_one_line(tamis(*arguments, "--store", url), words)
+
+
+def test_tables_of_another_version_are_one_line(cluster: Cluster, keyspace: str, operator):
+    tamis("migrate", "--store", url_of(cluster, "old"))
+    operator.execute("INSERT INTO old.meta (name, value) VALUES ('schema_version', '0')")
+    told = tamis("serve", "--mock", "--port", "0", "--store", url_of(cluster, "old"))
+    assert_one_line(told, "the tables have version 0, not 1; run: tamis migrate")
+
+
+def test_the_log_command_reads_a_cluster(tmp_path: Path, empty_keyspace: str):
+    with serving(tmp_path, empty_keyspace) as (_, address):
+        httpx.post(f"{address}/predictions", json={"texts": ["one", "two"]})
+    assert "one" in tamis("log", "--store", empty_keyspace).stdout
+
+
+def assert_one_line(done, words: str) -> None:
+    assert done.returncode == 1
+    [line] = done.stderr.splitlines()
+    assert line.startswith("tamis: ")
+    assert words in line
+    assert "s3cret" not in line
+
+
+def _memory_bytes(pid: int) -> int:
+    pages = int(Path(f"/proc/{pid}/statm").read_text().split()[1])
+    return pages * resource.getpagesize()
