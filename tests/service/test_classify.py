@@ -280,6 +280,20 @@ async def test_a_caller_who_leaves_disturbs_nobody() -> None:
 
 
 @asynchronous
+async def test_a_caller_who_leaves_during_the_commit_disturbs_nobody_and_is_logged() -> None:
+    store = WatchedStore(SystemClock())
+    async with _classifying(WatchedScorer(), store) as classification:
+        store.may_append.clear()
+        leaving, staying = (classification.classify([text], caller="c") for text in ("a", "b"))
+        for _ in range(20):
+            await asyncio.sleep(0)
+        leaving.cancel()
+        store.may_append.set()
+        assert _spam(await staying) == [score_of("b")]
+        assert [row.text for row in await everything(store)] == ["a", "b"]
+
+
+@asynchronous
 async def test_what_comes_too_late_is_refused_and_what_is_known_is_answered() -> None:
     clock, scorer = ManualClock(), HeldScorer()
     async with _classifying(scorer, clock=clock, max_queue_seconds=0.5) as classification:
@@ -330,6 +344,7 @@ async def test_a_long_list_is_committed_in_parts_so_that_others_come_between() -
         texts = [f"{number}" for number in range(1_000)]
         assert _spam(await classification.classify(texts, caller="c")) == [score_of(text) for text in texts]
         assert max(len(calls) for calls in store.appends) <= 256
+        assert [row.text for row in await everything(store)] == texts
         assert all(_from_cache(await classification.classify(texts, caller="c")))
 
 
