@@ -1,8 +1,8 @@
 """Every command in the documentation is run, page by page, each page in an empty folder.
 
 A command is a line that starts with `$ ` in a ```console block. A server runs on until the next one
-or the end of the page, on a free port in place of 8000. The data set that `tamis fetch` would bring is replaced
-by messages of our own under the same name; the fetching itself is tested in tests/data.
+or the end of the page, on a free port in place of 8000. The data set that `tamis fetch` would bring
+is replaced by messages of our own under the same name; the fetching itself is tested in tests/data.
 """
 
 from __future__ import annotations
