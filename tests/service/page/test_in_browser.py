@@ -134,6 +134,30 @@ def test_an_example_is_classified_with_one_click(page: Page) -> None:
     assert page.find("#text").get_property("value") == example.text
 
 
+def test_only_the_likeliest_of_many_labels_are_drawn(page: Page) -> None:
+    labels = {f"label {number}": 0.1 - 0.004 * number for number in range(13)}
+    script = """
+        const [answer, done] = arguments;
+        import(new URL("ui/drawing.js", location)).then(({ drawPrediction }) => {
+          document.getElementById("result").replaceChildren(...drawPrediction(answer, null));
+          done();
+        });"""
+    page.driver.execute_async_script(script, {"prediction": labels, "decision": "label 0"})
+    assert page.texts(".bars .label") == [f"label {number}" for number in range(10)]
+    assert page.texts("#result p")[-1] == "3 more labels: 16.8\u00a0% together"
+
+
+@pytest.mark.parametrize(
+    ("probability", "words"),
+    [(0, "0.0 %"), (1e-9, "< 0.1 %"), (0.125, "12.5 %"), (0.9999, "> 99.9 %"), (1, "100.0 %")],
+)
+def test_only_what_is_certain_is_shown_as_certain(page: Page, probability: float, words: str) -> None:
+    script = """
+        const [probability, done] = arguments;
+        import(new URL("ui/drawing.js", location)).then(({ percent }) => done(percent(probability)));"""
+    assert page.driver.execute_async_script(script, probability).replace("\u00a0", " ") == words
+
+
 def test_markup_in_a_text_stays_text(page: Page) -> None:
     markup = "<img src=x onerror=\"document.title='broken'\"><script>document.title='broken'</script>&lt;"
     page.classify(markup)
@@ -176,16 +200,16 @@ def test_a_long_text_is_cut_between_characters_where_it_is_only_listed(page: Pag
 
 
 def test_the_last_fifty_of_thousands_of_calls_are_shown(page: Page) -> None:
-    hour = datetime.now(UTC).hour
+    hour, long = datetime.now(UTC).hour, "." * 800  # longer than what a browser reads at once
     for part in range(3):
-        texts = [f"call {1_000 * part + index} of many {{[,]}}" for index in range(1_000)]
+        texts = [f"call {1_000 * part + index} of many {{[,]}} {long}" for index in range(1_000)]
         httpx.post(f"{page.address}/predictions", json={"texts": texts}).raise_for_status()
     page.refresh()
     if datetime.now(UTC).hour != hour:
         pytest.skip("the hour has ended meanwhile")
     assert re.fullmatch(r"3,\d{3} calls, the last 50", page.text("#recent-count"))
-    expected = [f"call {number} of many {{[,]}}" for number in range(2_999, 2_949, -1)]
-    assert page.texts("#recent .text") == expected
+    expected = [f"call {number} of many {{[,]}} {long}" for number in range(2_999, 2_949, -1)]
+    assert page.texts("#recent .text") == [f"{text[:200]}…" for text in expected]
 
 
 def test_the_services_words_are_shown_when_a_text_is_too_long(visit: Visit, strict_service: Service) -> None:
@@ -234,6 +258,8 @@ def test_the_page_says_so_when_the_service_is_gone(visit: Visit, serve: Callable
     page = visit(mock)
     page.open()
     assert "not measured" in page.text("#model")
+    page.classify("hi")
+    assert "The decision is the most probable label." in page.text("#result")
     mock.stop(signal.SIGTERM)
     page.classify("hello")
     assert page.text("#problem") == "The service cannot be reached."
