@@ -6,6 +6,7 @@ import asyncio
 import time
 from pathlib import Path
 
+import httpx
 import pytest
 
 from tests.cassandra.cluster import Cluster
@@ -34,7 +35,6 @@ def test_a_node_killed_under_load_fails_no_request(tmp_path: Path, cluster: Clus
         await until_ready(address)
         assert load.failed == []
         before, after = load.p99_seconds(started, killed), load.p99_seconds(calm, restarted)
-        print(f"p99 {before * 1e3:.0f} ms, {after * 1e3:.0f} ms two seconds after the kill")
         assert after < max(3 * before, 0.1)
         assert lost_or_doubled(load, await logged(empty_keyspace)) == []
 
@@ -69,6 +69,9 @@ def test_a_node_that_stands_still_makes_no_prediction_late(
     async def test() -> None:
         async with under_load(address, "still") as load:
             await until_requests(load, 500)
+            started = time.monotonic()
+            await until_requests(load, 500)
+            usual = load.p99_seconds(started, time.monotonic())
             cluster.nodes[1].suspend()
             try:
                 await asyncio.sleep(20)  # as long as the issue says
@@ -77,8 +80,8 @@ def test_a_node_that_stands_still_makes_no_prediction_late(
             await until_requests(load, 200)
         await until_ready(address)
         assert load.failed == []
-        print(f"slowest {load.slowest_seconds * 1e3:.0f} ms of {len(load.times)}")
-        assert load.slowest_seconds < CACHE_DEADLINE + STORE_DEADLINE + 0.05
+        # clients, model and HTTP take their time too, on cores that the nodes share
+        assert load.slowest_seconds < CACHE_DEADLINE + STORE_DEADLINE + 0.05 + usual
         assert lost_or_doubled(load, await logged(empty_keyspace)) == []
 
     with serving(tmp_path, empty_keyspace) as (_, address):
@@ -107,7 +110,6 @@ def test_a_server_starts_without_its_cluster_where_that_is_allowed(tmp_path: Pat
         async with under_load(address, "alone") as load:
             await until_requests(load, 50)
         assert load.failed == []
-        assert "50" not in load.failed
         health = await asyncio.to_thread(_ready, address)
         assert health["status"] == "degraded"
 
@@ -117,6 +119,4 @@ def test_a_server_starts_without_its_cluster_where_that_is_allowed(tmp_path: Pat
 
 
 def _ready(address: str) -> dict[str, str]:
-    import httpx
-
     return httpx.get(f"{address}/health/ready", timeout=10).json()

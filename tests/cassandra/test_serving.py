@@ -86,7 +86,6 @@ def test_an_hour_of_many_calls_is_streamed_in_order(tmp_path: Path, empty_keyspa
         expected += f'"text {expected}"' in rest
         grown = _memory_bytes(process.pid) - before
     assert expected == MANY
-    print(f"memory grew by {grown / 2**20:.1f} MB while {MANY} calls were streamed")
     assert grown < 32 * 2**20
     counts = operator.execute(
         "SELECT caller, hour, shard, count(*) FROM tamis.calls GROUP BY caller, hour, shard"
@@ -146,7 +145,7 @@ def test_the_log_command_reads_a_cluster(tmp_path: Path, empty_keyspace: str):
 
 def assert_one_line(done, words: str) -> None:
     assert done.returncode == 1
-    [line] = done.stderr.splitlines()
+    [line] = [one for one in done.stderr.splitlines() if "MOCK MODEL" not in one]
     assert line.startswith("tamis: ")
     assert words in line
     assert "s3cret" not in line

@@ -104,6 +104,7 @@ class FakeCluster:
         self.drops_at_page: int | None = None
         """The page at whose first request the connection breaks."""
         self.seen: list[str] = []
+        self.connections: list[asyncio.StreamWriter] = []
         self._cues: list[tuple[str, Answer]] = []
         self._statements: dict[bytes, str] = {}
 
@@ -121,6 +122,7 @@ class FakeCluster:
         return sum(one.startswith(statement) for one in self.seen)
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.connections.append(writer)
         try:
             while True:
                 head = await reader.readexactly(9)
@@ -224,6 +226,9 @@ async def fake_cluster(size: int = 2) -> AsyncIterator[FakeCluster]:
     finally:
         for server in servers:
             server.close()
+        for connection in fake.connections:
+            connection.transport.abort()
+        await asyncio.sleep(0)  # what was aborted closes in the next turn
 
 
 def rows(columns: Sequence[str], values: Sequence[Row], state: bytes | None = None) -> bytes:

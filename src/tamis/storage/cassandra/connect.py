@@ -33,6 +33,8 @@ except ImportError as missing:  # pragma: no cover - the wheels bring it along
 
 # a node that stands still keeps its connections open: only a question that stays unanswered shows it
 _HEARTBEAT_SECONDS = 5
+# retries share threads with reconnections, which a node that stands still blocks for seconds
+_THREADS = 8
 _SECOND_HOST_AFTER = 0.25  # of the deadline: a node that stands still costs no request its answer
 
 # the driver tells every attempt of its own; what matters is told by our errors
@@ -124,6 +126,7 @@ def _cluster(target: Target, options: ClusterOptions) -> Cluster:
             connection_class=LibevConnection,
             connect_timeout=options.connect_seconds / 2,
             reconnection_policy=ExponentialReconnectionPolicy(0.5, 10.0, max_attempts=None),
+            executor_threads=_THREADS,
             idle_heartbeat_interval=_HEARTBEAT_SECONDS,
             idle_heartbeat_timeout=_HEARTBEAT_SECONDS,
             monitor_reporting_enabled=False,

@@ -1,0 +1,84 @@
+"""Bundles that cannot be read and databases that sleep; the endpoint itself is on loopback."""
+
+from __future__ import annotations
+
+import shutil
+import zipfile
+from pathlib import Path
+
+import pytest
+from fakes import ManualClock
+from store_samples import call, everything, run
+
+from tamis.errors import StoreError
+from tamis.storage import Astra, CallQuery, ClusterOptions, Store, StoreOptions, TimeIds, make_store
+from tests.astra_endpoint import astra_endpoint
+from tests.storage.cassandra.fake_cql import DATA_CENTER, fake_cluster
+
+pytest.importorskip("cassandra", reason="the extra tamis[cassandra] is not installed")
+pytestmark = [
+    pytest.mark.skipif(shutil.which("openssl") is None, reason="no openssl to make certificates with"),
+    # the driver's own way to read a bundle
+    pytest.mark.filterwarnings("ignore:ssl.PROTOCOL_TLS is deprecated:DeprecationWarning"),
+]
+
+
+def astra_store(bundle: Path) -> Store:
+    astra = Astra(bundle, "spam", user="token", password="AstraCS:hunter2")
+    return make_store("astra:", ManualClock(), StoreOptions(cluster=ClusterOptions(astra=astra)))
+
+
+def ids_of(addresses: list[str], port: int) -> dict[str, tuple[str, int]]:
+    """The fake nodes' host ids are the last bytes of their addresses."""
+    return {
+        f"00000000-0000-0000-0000-{int(address.rpartition('.')[2]):012x}": (address, port)
+        for address in addresses
+    }
+
+
+def test_a_bundle_leads_through_tls_to_the_nodes(tmp_path: Path):
+    async def test() -> None:
+        async with (
+            fake_cluster() as fake,
+            astra_endpoint(tmp_path, ids_of(fake.addresses, fake.port), DATA_CENTER) as endpoint,
+        ):
+            store = astra_store(endpoint.bundle)
+            await store.open()
+            await store.append([call(TimeIds(ManualClock()))])
+            assert await everything(store, CallQuery(caller="nobody")) == []
+            await store.close()
+            assert fake.count("INSERT INTO spam.calls") == 1
+            assert endpoint.passed_on >= 2
+        assert not list(tmp_path.glob("tmp*")), "nothing is unpacked beside the bundle"
+
+    run(test)
+
+
+def test_a_database_that_hibernates_is_one_line_that_says_what_to_do(tmp_path: Path):
+    async def test() -> None:
+        async with astra_endpoint(tmp_path, {}, DATA_CENTER) as endpoint:
+            endpoint.status = 503
+            with pytest.raises(StoreError, match="is woken in Astra's console") as failed:
+                await astra_store(endpoint.bundle).open()
+            assert "metadata service" in str(failed.value)
+            assert "\n" not in str(failed.value) and "hunter2" not in str(failed.value)
+
+    run(test)
+
+
+@pytest.mark.parametrize("content", [None, b"no zip", "empty zip", "no certificates"])
+def test_a_bundle_that_cannot_be_read_is_one_line(tmp_path: Path, content: bytes | str | None):
+    bundle = tmp_path / "bundle.zip"
+    if isinstance(content, bytes):
+        bundle.write_bytes(content)
+    elif content is not None:
+        with zipfile.ZipFile(bundle, "w") as file:
+            if content == "no certificates":
+                file.writestr("config.json", "{}")
+
+    async def test() -> None:
+        with pytest.raises(StoreError, match=r"bundle\.zip cannot be read .* download it again") as failed:
+            await astra_store(bundle).open()
+        assert "\n" not in str(failed.value)
+
+    run(test)
