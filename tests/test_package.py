@@ -119,8 +119,12 @@ def test_the_wheel_alone_predicts_in_an_empty_environment(wheel: Path, tmp_path:
         subprocess.run([python, "-m", "pip", "list", "--format=json"], capture_output=True).stdout
     )
     assert not {"keras", "scikit-learn", "scipy", "pandas", "matplotlib"} & {item["name"] for item in listed}
-    refused = subprocess.run(
-        [tmp_path / "empty/bin/tamis", "train", "x.csv", "-o", "m"], capture_output=True, text=True
-    )
-    assert (refused.returncode, refused.stderr.count("\n")) == (1, 1)
-    assert "pip install 'tamis[train]'" in refused.stderr
+    for arguments, extra in (
+        (["train", "x.csv", "-o", "m"], "train"),
+        (["migrate", "--store", "cassandra://127.0.0.1/keyspace"], "cassandra"),
+    ):
+        refused = subprocess.run(
+            [tmp_path / "empty/bin/tamis", *arguments], capture_output=True, text=True, cwd=tmp_path
+        )
+        assert (refused.returncode, refused.stderr.count("\n")) == (1, 1)
+        assert f"pip install 'tamis[{extra}]'" in refused.stderr
