@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -10,6 +11,7 @@ from cassandra.auth import PlainTextAuthProvider
 from cassandra.cluster import EXEC_PROFILE_DEFAULT, Cluster, ExecutionProfile, Session
 from cassandra.io.libevreactor import LibevConnection
 from cassandra.policies import DCAwareRoundRobinPolicy
+from cassandra.protocol import ConfigurationException
 
 from tamis.clock import SystemClock
 from tamis.storage import ClusterOptions, StoreOptions, make_store
@@ -17,6 +19,7 @@ from tests.cassandra import cluster as machines
 
 USER, PASSWORD = "tamis", "s3cret-of-the-tests"
 TOKEN_USER, TOKEN = "token", "AstraCS:made-by-the-tests"
+GOSSIP_SECONDS = 60
 TABLES = ("answers", "calls", "hours", "callers")
 PATIENT = StoreOptions(
     cluster=ClusterOptions(deadline_seconds=10, cache_deadline_seconds=5, connect_seconds=30)
@@ -43,14 +46,25 @@ def admin(cluster: machines.Cluster, user: str = USER, password: str = PASSWORD)
 def add_users(cluster: machines.Cluster) -> None:
     """Make users who can log in whatever node is away: the built-in one asks for a quorum."""
     with admin(cluster, machines.ADMIN, machines.ADMIN) as session:
-        session.execute(
-            "ALTER KEYSPACE system_auth WITH replication = "
-            f"{{'class': 'NetworkTopologyStrategy', '{machines.DATA_CENTER}': {len(cluster.nodes)}}}"
-        )
+        _copy_users_to_all(session, len(cluster.nodes))
         for user, password in ((USER, PASSWORD), (TOKEN_USER, TOKEN)):
             session.execute(
                 f"CREATE ROLE \"{user}\" WITH LOGIN = true AND SUPERUSER = true AND PASSWORD = '{password}'"
             )
+
+
+def _copy_users_to_all(session: Session, nodes: int) -> None:
+    """Ask until the nodes have heard of one another: a node that answers may not yet be known to all."""
+    replication = f"{{'class': 'NetworkTopologyStrategy', '{machines.DATA_CENTER}': {nodes}}}"
+    until = time.monotonic() + GOSSIP_SECONDS
+    while True:
+        try:
+            session.execute(f"ALTER KEYSPACE system_auth WITH replication = {replication}")
+            return
+        except ConfigurationException:
+            if time.monotonic() > until:
+                raise
+            time.sleep(0.5)
 
 
 def url_of(cluster: machines.Cluster, keyspace: str, *, user: str = USER, password: str = PASSWORD) -> str:

@@ -31,6 +31,7 @@ class StoreMachine(RuleBasedStateMachine):
 
     url = "memory:"
     is_resilient = False
+    options = StoreOptions(cache_seconds=CACHE_SECONDS)
 
     @initialize()
     def begin(self):
@@ -40,7 +41,7 @@ class StoreMachine(RuleBasedStateMachine):
         self.start = datetime.fromtimestamp(self.clock.utc_ns() / 1e9, UTC)
         self.ids = TimeIds(self.clock)
         url = self.url.format(database(Path(self.folder.name)))
-        self.store = make_store(url, self.clock, StoreOptions(cache_seconds=CACHE_SECONDS))
+        self.store = make_store(url, self.clock, self.options)
         if self.is_resilient:
             self.store = ResilientStore(self.store, MemorySpool(), self.clock)
         self.runner.run(self.store.open())
