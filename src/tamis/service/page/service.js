@@ -95,8 +95,8 @@ async function refusalOf(response) {
   }
 }
 
-/** Read a JSON list of flat objects as it arrives and keep no more than its last `count` items. */
-async function lastOf(reader, count) {
+/** Read a JSON list of flat objects as it arrives and return how many there are, and the last `count` of them. */
+export async function lastOf(reader, count) {
   let last = [];
   let total = 0;
   let item = "";
