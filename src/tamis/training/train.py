@@ -64,8 +64,8 @@ def train(  # noqa: PLR0913 - data in, model out, two settings, formats, two cal
     """
     settings = settings or TrainSettings()
     _check_formats(formats, settings)
+    prepared = _prepared(Path(data), prepare or PrepareSettings())  # first: bad data leaves no folder
     with reserve_version(Path(output)) if output is not None else nullcontext() as reservation:
-        prepared = _prepared(Path(data), prepare or PrepareSettings())
         learned = learn(prepared.train, settings, progress=progress, notice=notice)
         measured = _measure(learned, prepared.test)
         manifest = _describe(learned, prepared, settings, measured.evaluation)
