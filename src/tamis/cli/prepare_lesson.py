@@ -80,7 +80,7 @@ def _one_text(index: int, data: Dataset) -> Iterator[list[str]]:
     yield [
         "Turn it into features: words, pairs of words, pieces of "
         f"{settings.ngram_min} to {settings.ngram_max} characters, shapes, sizes",
-        f"each is hashed to a number below {1 << settings.bits:,}; no vocabulary is kept",
+        f"each is hashed to a number below {1 << settings.bits:,}; training keeps those in two texts or more",
         f"{len(features)} features: {_first(features, _FEATURES_SHOWN)}",
     ]
     yield [
