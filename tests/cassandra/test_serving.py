@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import resource
 from pathlib import Path
 
@@ -141,6 +142,13 @@ def test_the_log_command_reads_a_cluster(tmp_path: Path, empty_keyspace: str):
     with serving(tmp_path, empty_keyspace) as (_, address):
         httpx.post(f"{address}/predictions", json={"texts": ["one", "two"]})
     assert "one" in tamis("log", "--store", empty_keyspace).stdout
+
+
+def test_the_documented_queries_can_be_typed(keyspace: str, operator):
+    page = (Path(__file__).parents[2] / "docs" / "cassandra.md").read_text("utf-8")
+    [block] = re.findall(r"```cql\n(.*?)```", page, re.DOTALL)
+    for query in block.strip().split(";\n"):
+        operator.execute(query)
 
 
 def assert_one_line(done, words: str) -> None:
