@@ -107,3 +107,26 @@ def test_a_closed_file_says_so(tmp_path: Path):
             await FileSpool(tmp_path / "spool.db").oldest(1)
 
     run(test)
+
+
+def test_processes_with_slots_take_a_file_each_and_find_it_again(tmp_path: Path):
+    path = tmp_path / "spool.tamis"
+
+    async def test():
+        one, other = FileSpool(path, slots=2), FileSpool(path, slots=2)
+        ids = TimeIds(ManualClock())
+        await one.open()
+        await other.open()
+        await one.put(calls(ids, 2))
+        await other.put(calls(ids, 3))
+        with pytest.raises(StoreError):
+            await FileSpool(path, slots=2).open()
+        await one.close()
+        await other.close()
+        again = FileSpool(path, slots=2)
+        await again.open()
+        assert len(again) == 2
+        await again.close()
+
+    run(test)
+    assert {file.name for file in tmp_path.glob("*.tamis")} == {"spool.tamis", "spool-1.tamis"}
