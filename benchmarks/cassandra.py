@@ -13,6 +13,8 @@ import time
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
+from cassandra import ConsistencyLevel
+
 from tamis.clock import SystemClock
 from tamis.records import CallRecord
 from tamis.storage import Store, TimeIds, make_store
@@ -78,9 +80,9 @@ async def measure(cluster: Cluster) -> None:
             "INSERT INTO bench.calls (caller, hour, shard, id, text, label, score, model, from_cache) "
             "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)"
         )
-        insert.consistency_level = 6  # LOCAL_QUORUM
+        insert.consistency_level = ConsistencyLevel.LOCAL_QUORUM
         read = session.prepare("SELECT scores, expires_at FROM bench.answers WHERE key = ?")
-        read.consistency_level = 6
+        read.consistency_level = ConsistencyLevel.LOCAL_ONE
         for round_number in range(ROUNDS + 1):
             calls = make_calls(ids, REQUESTS)
             rows = [
