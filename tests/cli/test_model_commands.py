@@ -82,7 +82,12 @@ class TestTrain:
 
     def test_an_interruption_says_so_and_leaves_nothing(self, tmp_path: Path):
         data = write_csv(messages(20_000), tmp_path / "many.csv")
-        command = [sys.executable, "-m", "tamis", "train", str(data), "-o", str(tmp_path / "spam")]
+        # a shell's background jobs ignore Ctrl-C, and these tests may be one
+        program = (
+            "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)\n"
+            "from tamis.cli import main; main()"
+        )
+        command = [sys.executable, "-c", program, "train", str(data), "-o", str(tmp_path / "spam")]
         with subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.PIPE) as training:
             while not (tmp_path / "spam/.being-written").exists():
                 assert training.poll() is None
