@@ -65,8 +65,19 @@ class OverloadedError(TamisError):
         super().__init__(f"too many texts are waiting; try again in {retry_after_seconds} s")
 
 
+STORE_FAULTS = ("unavailable", "timeout", "overloaded", "other")
+"""Why a store fails, as far as it says: too few replicas are up, no answer in time, too much to do."""
+
+
 class StoreError(TamisError):
-    """A store that cannot be reached, read, written or understood; the message names the store."""
+    """A store that cannot be reached, read, written or understood; the message names the store.
+
+    `fault` is one of `STORE_FAULTS`, so that failures can be counted by what they are.
+    """
+
+    def __init__(self, message: str, *, fault: str = "other"):
+        self.fault = fault
+        super().__init__(message)
 
 
 class SettingsError(TamisError):

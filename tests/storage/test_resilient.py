@@ -8,7 +8,7 @@ import pytest
 from fakes import ManualClock
 from store_samples import SCORES, call, calls, everything, key, run
 
-from tamis.errors import StoreError
+from tamis.errors import STORE_FAULTS, StoreError
 from tamis.storage import Counters, FileSpool, MemorySpool, ResilientStore, Spool, Store, TimeIds
 from tamis.storage.base import NO_ANSWERS, PAGE_ROWS
 from tamis.storage.memory import MemoryStore
@@ -273,7 +273,7 @@ def test_calls_in_a_file_outlive_the_process_and_the_counters_add_up(tmp_path):
 
 def test_counters_go_on_from_those_of_a_process_that_was_killed(tmp_path):
     """It had accepted 12 calls: 6 are written, 1 is dropped, 2 wait in a file, 3 were in its memory only."""
-    numbers = [12.0, 6.0, 5.0, 1.0, 1.0]
+    numbers = [12.0, 6.0, 5.0, 1.0, 1.0, *(0.0 for _ in STORE_FAULTS)]
     waiting = FileSpool(tmp_path / "spool.db")
 
     async def killed():
@@ -288,14 +288,14 @@ def test_counters_go_on_from_those_of_a_process_that_was_killed(tmp_path):
         store.count_in(numbers)
         await store.open()
         assert store.counters == Counters(accepted=12, written=6, spooled=2, dropped=4)
-        assert numbers == [12, 6, 2, 4, 1]
+        assert numbers[:5] == [12, 6, 2, 4, 1]
         await clock.sleeper()
         inner.is_away = False
         clock.advance(1.0)
         await store.wait_healthy()
-        assert numbers == [12, 8, 0, 4, 0]
+        assert numbers[:5] == [12, 8, 0, 4, 0]
         await store.append(calls(TimeIds(clock), 3))
-        assert numbers == [15, 11, 0, 4, 0]
+        assert numbers[:5] == [15, 11, 0, 4, 0]
         await store.close()
 
     run(killed)

@@ -12,7 +12,7 @@ from datetime import datetime
 from typing import final
 
 from tamis.clock import Clock
-from tamis.errors import StoreError
+from tamis.errors import STORE_FAULTS, StoreError
 from tamis.records import CallRecord
 from tamis.storage.base import (
     NO_ANSWERS,
@@ -32,10 +32,10 @@ from tamis.storage.spool import Spool
 RETRY_SECONDS = 1.0
 _DRAIN_ROWS = 500
 
-COUNTED = ("accepted", "written", "spooled", "dropped", "degraded")
-"""What a ResilientStore counts, in this order: calls, and 1 while it is degraded."""
+COUNTED = ("accepted", "written", "spooled", "dropped", "degraded", *STORE_FAULTS)
+"""What a ResilientStore counts, in this order: calls, 1 while it is degraded, failures by fault."""
 
-_ACCEPTED, _WRITTEN, _SPOOLED, _DROPPED, _DEGRADED = range(len(COUNTED))
+_ACCEPTED, _WRITTEN, _SPOOLED, _DROPPED, _DEGRADED, _FIRST_FAULT = range(6)
 
 _logger = logging.getLogger(__name__)
 
@@ -210,6 +210,7 @@ class ResilientStore(Store):
         if self._fault is None:
             _logger.error("the store fails, predictions go on: %s", error)
         self._fault = str(error)
+        self._numbers[_FIRST_FAULT + STORE_FAULTS.index(error.fault)] += 1
         self._note_state()
         self._has_work.set()
 

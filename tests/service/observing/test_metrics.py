@@ -13,6 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from prometheus_client.parser import text_string_to_metric_families
 
+from tamis.errors import STORE_FAULTS
 from tamis.service.docs import docs_handlers
 from tamis.service.observing import catalogue
 from tamis.service.observing.catalogue import BUILD_INFO, LAYOUT, MODEL_INFO, OTHER, ROUTES, WORKERS, route_of
@@ -102,6 +103,7 @@ def test_the_stores_numbers_stand_where_it_writes_them() -> None:
             "tamis_store_degraded",
         )
     ] == [1, 2, 3, 4, 5]
+    assert [value(page, "tamis_store_failures_total", fault=fault) for fault in STORE_FAULTS] == [6, 7, 8, 9]
 
 
 def test_this_process_is_seen_as_the_kernel_sees_it() -> None:

@@ -24,6 +24,7 @@ from tamis.storage import (
     make_store,
 )
 from tamis.storage.keys import as_uuid
+from tamis.storage.resilient import COUNTED
 
 pytest.importorskip("cassandra", reason="the extra tamis[cassandra] is not installed")
 
@@ -101,8 +102,9 @@ def test_calls_of_one_partition_share_a_batch():
 def test_an_overload_is_not_made_worse_by_a_retry():
     async def body(fake, store, ids):
         fake.cue(INSERT_CALL, OVERLOADED)
-        with pytest.raises(StoreError, match="the cluster is overloaded"):
+        with pytest.raises(StoreError, match="the cluster is overloaded") as failed:
             await store.append([call(ids)])
+        assert failed.value.fault == "overloaded"
         assert fake.count(INSERT_CALL) == 1
 
     with_store(body)
@@ -119,13 +121,18 @@ def test_a_write_that_fails_is_tried_once_on_the_next_host(answer: Answer):
 
 
 @pytest.mark.parametrize(
-    ("answer", "told"), [(UNAVAILABLE, "1 of the 2 needed"), (WRITE_TIMEOUT, "too few replicas confirmed")]
+    ("answer", "fault", "told"),
+    [
+        (UNAVAILABLE, "unavailable", "1 of the 2 needed"),
+        (WRITE_TIMEOUT, "timeout", "too few replicas confirmed"),
+    ],
 )
-def test_a_write_that_fails_twice_is_given_up(answer: Answer, told: str):
+def test_a_write_that_fails_twice_is_given_up(answer: Answer, fault: str, told: str):
     async def body(fake, store, ids):
         fake.cue(INSERT_CALL, answer, times=5)
-        with pytest.raises(StoreError, match=told):
+        with pytest.raises(StoreError, match=told) as failed:
             await store.append([call(ids)])
+        assert failed.value.fault == fault
         assert fake.count(INSERT_CALL) == 2
 
     with_store(body, size=3)
@@ -220,7 +227,10 @@ def test_calls_wait_while_replicas_are_missing_and_arrive_once_each():
     async def body(fake, store, ids):
         fake.cue(INSERT_CALL, UNAVAILABLE, times=2)
         fake.cue(CHECK, UNAVAILABLE, times=2)
+        counted = [0.0] * len(COUNTED)
+        store.count_in(counted)
         await store.append([call(ids)])
+        assert dict(zip(COUNTED, counted, strict=True))["unavailable"] >= 1
         assert store.counters.spooled == 1
         assert "too few replicas are up" in store.fault
         await store.wait_healthy()

@@ -5,6 +5,7 @@ The table in docs/operations.md is held to this page by a test.
 
 from __future__ import annotations
 
+from tamis.errors import STORE_FAULTS
 from tamis.service.answers import STATUS_BY_CODE
 from tamis.service.observing.families import Layout, Merge
 
@@ -81,6 +82,9 @@ CALLS_SPOOLED = LAYOUT.gauge("tamis_calls_spooled", "Texts that wait for the sto
 CALLS_DROPPED = LAYOUT.counter("tamis_calls_dropped_total", "Texts that will never be in the log.")
 STORE_DEGRADED = LAYOUT.gauge(
     "tamis_store_degraded", "1 while the store fails or texts wait for it.", Merge.MAX_OF_LIVING
+)
+STORE_FAILURES = LAYOUT.counter(
+    "tamis_store_failures_total", "Times that the store failed, by what it said.", fault=STORE_FAULTS
 )
 WORKER_STARTS = LAYOUT.counter("tamis_worker_starts_total", "Worker processes that were started.")
 

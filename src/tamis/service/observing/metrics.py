@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import final
 
 from tamis import __version__
+from tamis.errors import STORE_FAULTS
 from tamis.inference.batcher import BatchReport
 from tamis.inference.classifier import Classifier
 from tamis.service.observing import catalogue
@@ -54,8 +55,9 @@ class Metrics:
 
     @property
     def calls(self) -> memoryview[float]:
-        """Where a ResilientStore counts: accepted, written, spooled, dropped, and whether it is degraded."""
-        return self._values[catalogue.CALLS_ACCEPTED.first : catalogue.STORE_DEGRADED.first + 1]
+        """Where a ResilientStore counts, in the order of its `COUNTED`."""
+        end = catalogue.STORE_FAILURES.first + len(STORE_FAULTS)
+        return self._values[catalogue.CALLS_ACCEPTED.first : end]
 
     def request_began(self) -> None:
         """Count a request that is being answered."""

@@ -18,7 +18,7 @@ from typing import Any, final
 from cassandra.cluster import ResponseFuture, ResultSet, Session
 
 from tamis.errors import StoreError
-from tamis.storage.cassandra.faults import meaning
+from tamis.storage.cassandra.faults import fault_of, meaning
 
 IN_FLIGHT = 256
 
@@ -52,7 +52,8 @@ class Bridge:
                 await self._slots.acquire()
                 return await self._send(statement, state)
         except TimeoutError:
-            raise StoreError(f"{self._name}: no answer within {seconds:g} s") from None
+            message = f"{self._name}: no answer within {seconds:g} s"
+            raise StoreError(message, fault="timeout") from None
 
     async def pages(self, statement: Any, *, seconds: float) -> AsyncIterator[list[tuple[Any, ...]]]:
         """Yield the rows of `statement` a page at a time, each within `seconds`; a page may be short."""
@@ -98,6 +99,6 @@ class Bridge:
             if isinstance(outcome, Rows):
                 answer.set_result(outcome)
             else:
-                failed = StoreError(f"{self._name}: {meaning(outcome)}")
+                failed = StoreError(f"{self._name}: {meaning(outcome)}", fault=fault_of(outcome))
                 failed.__cause__ = outcome
                 answer.set_exception(failed)

@@ -26,6 +26,12 @@ _MEANINGS: dict[type[BaseException], str] = {
     ReadTimeout: "too few replicas answered in time",
 }
 
+_FAULTS: tuple[tuple[tuple[type[BaseException], ...], str], ...] = (
+    ((Unavailable,), "unavailable"),
+    ((OverloadedErrorMessage,), "overloaded"),
+    ((OperationTimedOut, WriteTimeout, ReadTimeout), "timeout"),
+)
+
 
 def meaning(error: BaseException) -> str:
     """Return what is wrong, in one line without line breaks."""
@@ -38,6 +44,15 @@ def meaning(error: BaseException) -> str:
             return text
     told = getattr(error, "message", None) if isinstance(error, InvalidRequest) else None
     return _one_line(f"{type(error).__name__}: {told or error}")
+
+
+def fault_of(error: BaseException) -> str:
+    """Return which of `STORE_FAULTS` it is; of several hosts' errors the first that is known."""
+    for cause in causes(error):
+        for kinds, fault in _FAULTS:
+            if isinstance(cause, kinds):
+                return fault
+    return "unavailable" if isinstance(error, NoHostAvailable) else "other"
 
 
 def causes(error: BaseException) -> Iterable[BaseException]:
