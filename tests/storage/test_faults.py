@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import os
-import shutil
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import apsw
@@ -20,6 +18,7 @@ from tamis.clock import SystemClock
 from tamis.errors import StoreError
 from tamis.storage import CallQuery, FileSpool, MemorySpool, ResilientStore, StoreOptions, TimeIds
 from tamis.storage.sqlite import SqliteStore
+from tests.faults import needs_root_command
 
 HEALED_WITHIN_SECONDS = 5.0
 LONGEST_APPEND_SECONDS = 2.5
@@ -69,17 +68,6 @@ async def assert_heals(store, expected):
         await store.wait_healthy()
     assert store.counters.written == len(expected)
     assert await everything(store) == expected
-
-
-@contextmanager
-def needs_root_command(*command: str) -> Iterator[None]:
-    """Skip where this user or this file system may not do what the fault needs."""
-    if shutil.which(command[0]) is None:
-        pytest.skip(f"{command[0]} is not installed")
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    if done.returncode != 0:
-        pytest.skip(f"{' '.join(command[:2])} is not allowed here: {done.stderr.strip()}")
-    yield
 
 
 @pytest.fixture
