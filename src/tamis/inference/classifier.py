@@ -59,7 +59,8 @@ class Classifier:
         self.version = version
         self.identity = identity
         self.manifest = manifest
-        self._form = TEXT_FORMS[manifest.text_form] if manifest else canonical
+        self.form = TEXT_FORMS[manifest.text_form] if manifest else canonical
+        """Brings a text into the form the model reads it in; texts of one form get one answer."""
         self._scorer = scorer
         point = manifest.operating_point if manifest else None
         self._positive = self.labels.index(point.positive) if point else None
@@ -97,10 +98,6 @@ class Classifier:
     def mock(cls, labels: Sequence[str] = ("ham", "spam")) -> Self:
         """Make a classifier whose answers look like answers and mean nothing, without any model."""
         return cls(MockScorer(len(labels)), labels, name="mock", version="0", identity="mock")
-
-    def form(self, text: str) -> str:
-        """Return a text in the form the model reads it in; texts of one form get one answer."""
-        return self._form(text)
 
     def predict(self, text: str) -> Prediction:
         """Classify one text."""
