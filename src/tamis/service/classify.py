@@ -28,6 +28,11 @@ _GROUP_CALLS = 64
 
 _COMMIT_ROWS = 256
 
+MOST_WAITING_ANSWERS = 256
+"""So many answers at most wait to be remembered in the store; a cache in memory must hold as many."""
+
+_WAITING_SECONDS = 0.005
+
 Known = Mapping[bytes, Prediction]
 """Answers by cache key."""
 
@@ -71,9 +76,17 @@ class Classification:
         *,
         batcher: Batcher,
         cache: AnswerCache,
+        answers_may_wait: bool = False,
         observe_commit: Callable[[float], None] = no_observation,
     ):
+        """Take the parts.
+
+        With `answers_may_wait` the store is told of new answers a few milliseconds later, many at a
+        time: right where no other process asks the store for them, and `cache` keeps them meanwhile.
+        """
         self._store, self._batcher, self._cache = store, batcher, cache
+        self._answers_may_wait = answers_may_wait
+        self._waiting_answers: dict[bytes, Scores] = {}
         self._observe_commit = observe_commit
         self._model, self._form = classifier.identity, classifier.form
         self._ids = TimeIds(clock)
@@ -102,7 +115,8 @@ class Classification:
 
     async def finish(self) -> None:
         """Answer what has arrived."""
-        while self._tasks:
+        while self._tasks or self._waiting_answers:
+            self._remember_waiting()
             await asyncio.wait(self._tasks)
 
     async def _turn(self, calls: list[_Call]) -> None:
@@ -174,7 +188,7 @@ class Classification:
         return outcomes
 
     async def _answer(self, calls: Sequence[_Call], known: Known, fresh: Mapping[bytes, Outcome]) -> None:
-        """Commit a row for every text, answer, and then have the store remember what is new."""
+        """Commit a row for every text, then answer."""
         failures = {key: outcome for key, outcome in fresh.items() if isinstance(outcome, Exception)}
         for call in calls if failures else ():
             for failed in [failures[key] for key in call.keys if key in failures][:1]:
@@ -187,24 +201,36 @@ class Classification:
                 CallRecord(id, call.caller, text, found.label, found.score, self._model, from_cache)
                 for call, answer in zip(calls, answers, strict=True)
                 for id, text, (found, from_cache) in zip(call.ids, call.texts, answer, strict=True)
-            ]
+            ],
+            [(key, prediction.scores) for key, prediction in new.items()],
         )
         for call, answer in zip(calls, answers, strict=True):
             if not call.future.done():
                 call.future.set_result(answer)
-        # nobody waits for this: whoever asks next asks the memory of this process, and others a moment later
-        await self._remember([(key, prediction.scores) for key, prediction in new.items()])
 
-    async def _append(self, rows: Sequence[CallRecord]) -> None:
-        """Log rows; a long list goes in parts, for others to come between."""
+    async def _append(self, rows: Sequence[CallRecord], answers: Sequence[tuple[bytes, Scores]]) -> None:
+        """Log rows and remember answers; a long list goes in parts, for others to come between."""
         for start in range(0, len(rows), _COMMIT_ROWS):
-            began = perf_counter()
-            await self._store.append(rows[start : start + _COMMIT_ROWS])
+            part, began = slice(start, start + _COMMIT_ROWS), perf_counter()
+            if self._answers_may_wait:
+                await self._store.append(rows[part])
+                self._remember_later(answers[part])
+            else:
+                await self._store.append(rows[part], dict(answers[part]))
             self._observe_commit(perf_counter() - began)
 
-    async def _remember(self, answers: Sequence[tuple[bytes, Scores]]) -> None:
-        for start in range(0, len(answers), _COMMIT_ROWS):
-            await self._store.append((), dict(answers[start : start + _COMMIT_ROWS]))
+    def _remember_later(self, answers: Sequence[tuple[bytes, Scores]]) -> None:
+        """Have the store remember answers soon: a transaction with many costs each of them less."""
+        if answers and not self._waiting_answers:
+            asyncio.get_running_loop().call_later(_WAITING_SECONDS, self._remember_waiting)
+        self._waiting_answers.update(answers)
+        if len(self._waiting_answers) >= MOST_WAITING_ANSWERS:
+            self._remember_waiting()
+
+    def _remember_waiting(self) -> None:
+        if self._waiting_answers:
+            answers, self._waiting_answers = self._waiting_answers, {}
+            self._start((), self._store.append((), answers))
 
 
 def _groups(calls: Sequence[_Call]) -> Iterator[list[_Call]]:
