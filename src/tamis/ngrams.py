@@ -100,7 +100,8 @@ def token_spans(codes: Codes) -> Spans:
 
 def ngram_spans(joined: JoinedTexts, n: int) -> Spans:
     """Return every run of `n` characters of one text, words and the spaces between them alike."""
-    starts = np.flatnonzero(joined.owners[n - 1 :] == joined.owners[: joined.owners.size - n + 1])
+    n_starts = max(0, joined.owners.size - n + 1)
+    starts = np.flatnonzero(joined.owners[n - 1 :] == joined.owners[:n_starts])
     return Spans(starts, starts + n)
 
 
