@@ -22,6 +22,11 @@ const SIZES: [u64; 3] = [
     FAMILY.wrapping_mul(8),
 ];
 
+const WORD_TRIPLE: u64 = FAMILY.wrapping_mul(9);
+const NGRAM_ACROSS: u64 = FAMILY.wrapping_mul(10);
+
+/// Characters of an n-gram across words.
+const ACROSS: usize = 6;
 const LONGEST_RUN: usize = 4;
 
 /// The shape of each class: space, lower, upper, digit, letter; a symbol is its own shape.
@@ -53,6 +58,7 @@ pub struct Settings {
     pub ngram_max: usize,
     pub word_pairs: bool,
     pub shapes: bool,
+    pub phrases: bool,
     /// Where the steps of a text's sizes begin, ascending.
     pub size_steps: Vec<u64>,
 }
@@ -80,17 +86,20 @@ pub fn for_each_hash(
         workspace.lower.push(characters.lower_of(code));
     }
     let (classes, lower) = (&workspace.classes[..], &workspace.lower[..]);
-    words(lower, classes, settings.word_pairs, &mut found);
+    words(lower, classes, settings, &mut found);
     ngrams(lower, classes, settings, &mut found);
     if settings.shapes {
         shapes(codes, classes, &mut found);
         sizes(classes, &settings.size_steps, &mut found);
     }
+    if settings.phrases {
+        ngrams_across(lower, classes, &mut found);
+    }
 }
 
-/// Runs of letters, digits and underscores, every other symbol by itself, and pairs of neighbours.
-fn words(lower: &[u32], classes: &[u8], pairs: bool, found: &mut impl FnMut(u64)) {
-    let mut previous = None;
+/// Runs of letters, digits and underscores, every other symbol by itself, pairs and threes of neighbours.
+fn words(lower: &[u32], classes: &[u8], settings: &Settings, found: &mut impl FnMut(u64)) {
+    let (mut previous, mut two_before) = (None, None);
     let mut at = 0;
     while at < classes.len() {
         if classes[at] == SPACE {
@@ -107,11 +116,16 @@ fn words(lower: &[u32], classes: &[u8], pairs: bool, found: &mut impl FnMut(u64)
                 break;
             }
         }
-        if let (true, Some(before)) = (pairs, previous) {
+        if let (true, Some(before)) = (settings.word_pairs, previous) {
             found(mix(pair(before, word.sum).wrapping_add(WORD_PAIR)));
         }
+        if let (true, Some(first), Some(second)) = (settings.phrases, two_before, previous) {
+            found(mix(
+                pair(pair(first, second), word.sum).wrapping_add(WORD_TRIPLE)
+            ));
+        }
         found(mix(word.sum.wrapping_add(WORD)));
-        previous = Some(word.sum);
+        (two_before, previous) = (previous, Some(word.sum));
     }
 }
 
@@ -141,6 +155,17 @@ fn ngrams(lower: &[u32], classes: &[u8], settings: &Settings, found: &mut impl F
             }
         }
         start = next;
+    }
+}
+
+/// Every run of characters with a blank inside, neither first nor last.
+fn ngrams_across(lower: &[u32], classes: &[u8], found: &mut impl FnMut(u64)) {
+    for (codes, classes) in lower.windows(ACROSS).zip(classes.windows(ACROSS)) {
+        if classes[1..ACROSS - 1].contains(&SPACE) {
+            let mut ngram = Polynomial::default();
+            codes.iter().for_each(|&code| ngram.push(code));
+            found(mix(ngram.sum.wrapping_add(NGRAM_ACROSS)));
+        }
     }
 }
 

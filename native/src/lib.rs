@@ -37,6 +37,7 @@ pub struct Parts {
     ngram_max: u32,
     word_pairs: u32,
     shapes: u32,
+    phrases: u32,
 }
 
 /// Make a model; what the pointers lead to is copied. To be given to `tamis_model_free` in the end.
@@ -54,6 +55,7 @@ pub unsafe extern "C" fn tamis_model_new(parts: &Parts) -> *mut Model {
         ngram_max: parts.ngram_max as usize,
         word_pairs: parts.word_pairs != 0,
         shapes: parts.shapes != 0,
+        phrases: parts.phrases != 0,
         size_steps: from_raw_parts(parts.size_steps, parts.n_size_steps).to_vec(),
     };
     let learned = Weights {

@@ -34,6 +34,7 @@ SETTINGS = [
     {"ngram_min": 3, "ngram_max": 3},
     {"ngram_max": 12, "bits": 24},
     {"bits": 8, "min_documents": 1},
+    {"phrases": True},
 ]
 
 

@@ -17,7 +17,7 @@ from tamis.clock import Clock
 from tamis.inference.batcher import Batcher, Outcome
 from tamis.inference.classifier import Classifier
 from tamis.records import CallRecord, Prediction
-from tamis.service.answer_cache import AnswerCache
+from tamis.service.answer_cache import MOST_WAITING_ANSWERS, AnswerCache
 from tamis.storage import Scores, Store, TimeIds
 
 _SMALL_TEXTS = 16
@@ -27,9 +27,6 @@ _GROUP_CALLS = 64
 """Small calls of one turn are answered together, but not so many that the first wait for the last."""
 
 _COMMIT_ROWS = 256
-
-MOST_WAITING_ANSWERS = 256
-"""So many answers at most wait to be remembered in the store; a cache in memory must hold as many."""
 
 _WAITING_SECONDS = 0.005
 
@@ -76,16 +73,9 @@ class Classification:
         *,
         batcher: Batcher,
         cache: AnswerCache,
-        answers_may_wait: bool = False,
         observe_commit: Callable[[float], None] = no_observation,
     ):
-        """Take the parts.
-
-        With `answers_may_wait` the store is told of new answers a few milliseconds later, many at a
-        time: right where no other process asks the store for them, and `cache` keeps them meanwhile.
-        """
         self._store, self._batcher, self._cache = store, batcher, cache
-        self._answers_may_wait = answers_may_wait
         self._waiting_answers: dict[bytes, Scores] = {}
         self._observe_commit = observe_commit
         self._model, self._form = classifier.identity, classifier.form
@@ -212,7 +202,7 @@ class Classification:
         """Log rows and remember answers; a long list goes in parts, for others to come between."""
         for start in range(0, len(rows), _COMMIT_ROWS):
             part, began = slice(start, start + _COMMIT_ROWS), perf_counter()
-            if self._answers_may_wait:
+            if self._cache.answers_may_wait:
                 await self._store.append(rows[part])
                 self._remember_later(answers[part])
             else:

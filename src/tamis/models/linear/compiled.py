@@ -19,7 +19,7 @@ import numpy as np
 import numpy.typing as npt
 
 from tamis import ngrams
-from tamis.models.linear.features import FeatureSettings, size_steps
+from tamis.models.linear.features import SIZE_STEPS, FeatureSettings
 
 _INTERFACE = 1
 _FILE = Path(__file__).with_name("compiled_library.so")
@@ -90,7 +90,7 @@ class _Library:
         arrays: dict[str, npt.NDArray[Any]] = {
             "classes": np.ascontiguousarray(classes, np.uint8),
             "lower": np.ascontiguousarray(lower, np.uint32),
-            "size_steps": np.ascontiguousarray(size_steps(), np.uint64),
+            "size_steps": np.ascontiguousarray(SIZE_STEPS, np.uint64),
             "sublinear": np.ascontiguousarray(tensors.sublinear, np.float64),
             "features": np.ascontiguousarray(tensors.features, np.uint32),
             "idf": np.ascontiguousarray(tensors.idf, np.float32),
@@ -109,6 +109,7 @@ class _Library:
             ngram_max=settings.ngram_max,
             word_pairs=settings.word_pairs,
             shapes=settings.shapes,
+            phrases=settings.phrases,
         )
         return self._new(ctypes.byref(parts))
 
@@ -135,6 +136,7 @@ class _Parts(ctypes.Structure):
         ("ngram_max", ctypes.c_uint32),
         ("word_pairs", ctypes.c_uint32),
         ("shapes", ctypes.c_uint32),
+        ("phrases", ctypes.c_uint32),
     ]
 
 

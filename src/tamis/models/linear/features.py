@@ -36,7 +36,7 @@ _LONGEST_RUN = 4
 _LONGEST_NGRAM = 12
 _ACROSS_CHARACTERS = 6  # characters of an n-gram across words
 _FEWEST_BITS, _MOST_BITS = 8, 24  # 2**24 numbers take 64 MB to look up
-_SIZE_STEPS = np.array([0, *sorted({round(2 ** (step / 2)) for step in range(64)})])
+SIZE_STEPS = np.array([0, *sorted({round(2 ** (step / 2)) for step in range(64)})])
 _SHAPE_OF_CLASS = np.array([ord(c) for c in " xXdu\0"], np.uint32)
 _OFFSETS = [ngrams.family_offset(family) for family in range(11)]
 _SIZE_OFFSETS = np.array([_OFFSETS[family] for family in (_LENGTH, _CAPITALS, _DIGITS)])
@@ -149,13 +149,8 @@ def name_sizes(settings: FeatureSettings) -> dict[int, str]:
             (_CAPITALS, "capitals", 0),
             (_DIGITS, "digits", 0),
         )
-        for step in range(1, _SIZE_STEPS.size + 1)
+        for step in range(1, SIZE_STEPS.size + 1)
     }
-
-
-def size_steps() -> Positions:
-    """Return where the steps of a text's length, capitals and digits begin, ascending."""
-    return _SIZE_STEPS
 
 
 def shape_of(piece: str) -> str:
@@ -170,8 +165,8 @@ def _number_of(polynomial: np.uint64, settings: FeatureSettings) -> int:
 
 
 def _size_range(step: int, added: int) -> str:
-    first = max(0, int(_SIZE_STEPS[step - 1]) - added)
-    last = int(_SIZE_STEPS[step]) - 1 - added if step < _SIZE_STEPS.size else first
+    first = max(0, int(SIZE_STEPS[step - 1]) - added)
+    last = int(SIZE_STEPS[step]) - 1 - added if step < SIZE_STEPS.size else first
     return f"{first:,}" if last <= first else f"{first:,}–{last:,}"
 
 
@@ -290,7 +285,7 @@ def _sizes(joined: JoinedTexts) -> _Part:
     by_class.sum(axis=1, out=sizes[:, 0])
     sizes[:, 1] = by_class[:, ngrams.UPPER]
     sizes[:, 2] = by_class[:, ngrams.DIGIT]
-    steps = _SIZE_STEPS.searchsorted(sizes, side="right").astype(np.uint64)
+    steps = SIZE_STEPS.searchsorted(sizes, side="right").astype(np.uint64)
     owners = np.arange(joined.n_texts).repeat(len(_SIZE_OFFSETS))
     polynomials = (steps + _SIZE_OFFSETS).ravel()
 
