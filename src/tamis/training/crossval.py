@@ -74,7 +74,7 @@ def held_out_in_turn(  # noqa: PLR0913 - three columns of the data, two settings
     fold_of = grouped_parts(groups, labels, shares=[1 / folds] * folds, seed=seed)
     for fold in range(folds):
         inside, outside = _where(fold_of == fold), _where(fold_of != fold)
-        _check_all_classes({labels[i] for i in outside}, labels)
+        check_all_classes({labels[i] for i in outside}, labels)
         yield _held_out(make, texts, labels, inside, outside, progress=progress)
 
 
@@ -98,7 +98,7 @@ def held_out_logits(  # noqa: PLR0913 - three columns of the data, two settings,
     fold_of = grouped_parts(groups, labels, shares=[1 / folds] * folds, seed=seed)
     inside, outside = _where(fold_of == 0), _where(fold_of != 0)
     for part in (inside, outside):
-        _check_all_classes({labels[i] for i in part}, labels)
+        check_all_classes({labels[i] for i in part}, labels)
     return _held_out(make, texts, labels, inside, outside, progress=progress, notice=notice)
 
 
@@ -141,7 +141,8 @@ def out_of_fold(
     return fit_calibration(logits, labels)(logits), tuple(sorted(set(labels)))
 
 
-def _check_all_classes(present: set[str], labels: Sequence[str]) -> None:
+def check_all_classes(present: set[str], labels: Sequence[str]) -> None:
+    """Raise TrainingError where a label is in one part of the texts only."""
     missing = sorted(set(labels) - present)
     if missing:
         raise TrainingError(

@@ -112,9 +112,7 @@ def _learn_quickly(
     return Learned(model, chosen, point)
 
 
-def _learn_slowly(
-    part: LearningPart, settings: TrainSettings, progress: Progress, notice: Notice
-) -> Learned:
+def _learn_slowly(part: LearningPart, settings: TrainSettings, progress: Progress, notice: Notice) -> Learned:
     """Calibrate on one held-out fold; a model that the user stops there is the one that is kept."""
     held = held_out_logits(
         lambda: untrained(settings),
