@@ -110,10 +110,10 @@ def test_the_report_and_the_card_tell_of_the_search(data: Path, tmp_path: Path):
     search(data, tmp_path / "spam", "--autotune-trials", 3)
     report = (tmp_path / "spam/1/report.html").read_text()
     assert "Search for settings" in report and "<b>bits=12" in report
-    assert "Found by a search of 3 trials" in (tmp_path / "spam/1/MODEL_CARD.md").read_text()
+    assert "Search: the best of 3 trials" in (tmp_path / "spam/1/MODEL_CARD.md").read_text()
     search(data, tmp_path / "plain")
     assert "Search for settings" not in (tmp_path / "plain/1/report.html").read_text()
-    assert "search" not in (tmp_path / "plain/1/MODEL_CARD.md").read_text()
+    assert "Search" not in (tmp_path / "plain/1/MODEL_CARD.md").read_text()
 
 
 def test_a_terminal_shows_a_table(data: Path, tmp_path: Path):

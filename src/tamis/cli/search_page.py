@@ -145,10 +145,7 @@ def _summary(state: State) -> str:
     if state.best is None:
         return f"{end}; none is complete"
     best = f"{end}; the best is number {state.best.number}: {_name(state.best)}"
-    if state.gain is None or state.best.number == 1:
+    if state.gain is None:
         return best
-    return f"{best}; its {OBJECTIVE} is lower than that of the defaults by {_gain(*state.gain)}"
-
-
-def _gain(gain: float, error: float) -> str:
-    return f"{gain:.4f} ± {error:.4f}"
+    gain, error = state.gain
+    return f"{best}; its {OBJECTIVE} is lower than that of the defaults by {gain:.4f} ± {error:.4f}"

@@ -124,7 +124,7 @@ class _Search:
         self._limits.watch(self._state())
 
     def _gain(self) -> tuple[float, float] | None:
-        if self._first is None or self._best is None:
+        if self._first is None or self._best is None or self._best[0].number == 1:
             return None
         return difference(self._first, self._best[1], self._bench.folds)
 

@@ -106,7 +106,7 @@ class Found:
     """What a search has found: `best` is None where no trial was complete in time.
 
     gain: by how much the best has a lower log loss than the first trial, the defaults, and the
-        standard error of that; None where one of them was not measured
+        standard error of that; None where the best is the first, or the first was not measured
     """
 
     trials: tuple[Trial, ...]

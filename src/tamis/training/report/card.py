@@ -141,7 +141,7 @@ def _making(facts: Facts) -> Iterator[str]:
 def _searched(search: Mapping[str, Any]) -> Iterator[str]:
     if not search:
         return
-    line = f"- Found by a search of {search['tried']} trials, cross-validated on the training part alone"
+    line = f"- Search: the best of {search['tried']} trials, cross-validated on the training part alone"
     if search["gain"]:
         gain, error = search["gain"]
         line += f": {search['objective']} lower than the defaults' by {gain:.4f} (standard error {error:.4f})"
