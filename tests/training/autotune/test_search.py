@@ -29,7 +29,9 @@ from tests.samples import messages, write_csv
 
 QUICK = TrainSettings(folds=3, overrides={"bits": "12"})
 WITHOUT_BITS = TrainSettings(folds=3)
-NETWORK = TrainSettings(model="lstm", overrides={name: str(value) for name, value in SMALL.items()})
+NETWORK = TrainSettings(
+    model="lstm", overrides={name: str(value) for name, value in SMALL.items()} | {"buckets": ""}
+)
 PAGES = {"report.html", "MODEL_CARD.md"}
 
 

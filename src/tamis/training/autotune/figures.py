@@ -15,9 +15,8 @@ from tamis.training.metrics import Floats
 
 _SMALLEST = 1e-15
 
-_ERRORS_BEYOND_DOUBT = 2.0
-_ERRORS_TO_BE_BETTER = 1.0
-"""In standard errors of the difference between two losses, text by text (docs/log.md has both tried)."""
+_STANDARD_ERRORS = 2.0
+"""By how many the losses of two candidates must differ, text by text, to count as different."""
 
 
 class Answers:
@@ -87,18 +86,18 @@ def difference(one: Answers, other: Answers, folds: int) -> tuple[float, float]:
 
 
 def is_hopeless(candidate: Answers, best: Answers) -> bool:
-    """Return whether the candidate lies behind, beyond doubt, on the folds that it was tried on."""
+    """Return whether the candidate's loss is higher on its folds by more than two standard errors."""
     folds = candidate.folds
     if not candidate.has_all_classes(folds):
         return False
     behind, error = difference(candidate, best, folds)
-    return behind > _ERRORS_BEYOND_DOUBT * error
+    return behind > _STANDARD_ERRORS * error
 
 
 def is_better(candidate: Answers, best: Answers) -> bool:
-    """Return whether the candidate's loss is lower by more than a standard error.
+    """Return whether the candidate's loss is lower by more than two standard errors.
 
     Of dozens of candidates that are equally good, one has the lowest loss by luck alone.
     """
     behind, error = difference(candidate, best, best.folds)
-    return behind < -_ERRORS_TO_BE_BETTER * error
+    return behind < -_STANDARD_ERRORS * error

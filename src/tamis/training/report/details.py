@@ -122,15 +122,15 @@ def tried(search: Mapping[str, Any]) -> str:
     words = (
         f"{search['tried']:,} trials, {len(shown)} of them below, each on folds of the training part: the "
         f"test part had no say. They are compared by the {search['objective']} of calibrated answers; ± is "
-        "its spread over folds. A trial takes the lead where it is lower by more than a standard error, "
-        "text by text, and is given up where it is higher by two. The best of many is flattered a little "
-        "here, not in the figures above."
+        "its spread over folds. A trial takes the lead where it is lower by more than two standard errors "
+        "of the difference, text by text, and is given up where it is higher by as much. The best of many "
+        "is flattered a little here, not in the figures above."
     )
     if search["gain"]:
         gain, error = search["gain"]
         words += f" The best is lower than the defaults by {gain:.4f}, with a standard error of {error:.4f}."
     elif search["best"] == 1:
-        words += " No trial was lower than the defaults by more than a standard error: they stand."
+        words += " No trial was so much lower than the defaults: they stand."
     head = ["trial", "kind", "settings", "outcome", "folds", search["objective"], "accuracy", "bytes"]
     return said(words) + table(head, rows, words=4)
 
