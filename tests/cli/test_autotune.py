@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -131,6 +132,26 @@ def test_a_terminal_shows_a_table(data: Path, tmp_path: Path):
     assert re.search(r"6\d\d s left|5\d\d s left", plain) and "Ctrl-C ends the search" in plain
     assert "3 trials, all trials are done; the best is number" in plain
     assert "trial 1: linear" not in plain  # the lines of a pipe
+
+
+def test_ctrl_c_trains_with_the_best_so_far(data: Path, tmp_path: Path):
+    command = ["train", data, "-o", tmp_path / "spam", "--autotune", "1h", "--model", "linear"]
+    with subprocess.Popen(
+        [sys.executable, "-m", "tamis", *map(str, command)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as running:
+        assert running.stderr is not None
+        for line in running.stderr:
+            if line.startswith("trial 2:"):
+                running.send_signal(signal.SIGINT)
+                break
+        stdout, stderr = running.communicate()
+    assert running.returncode == 0, stderr
+    assert "stopped; the best so far is kept" in stderr
+    assert f"{tmp_path / 'spam' / '1'}: linear" in stdout
+    assert open_artifact(tmp_path / "spam").manifest.training["search"]["tried"] >= 2
 
 
 def test_three_labels_are_searched_for(tmp_path: Path):
