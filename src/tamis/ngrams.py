@@ -68,6 +68,14 @@ class Spans:
     ends: Positions
 
 
+def character_tables() -> tuple[npt.NDArray[np.uint8], Codes]:
+    """Return the class and the lower case of every character of the BMP, by code point.
+
+    Beyond it all are SYMBOL and stay as they are.
+    """
+    return _class_table(), _lower_table()
+
+
 def join_texts(texts: Sequence[str]) -> JoinedTexts:
     """Lay `texts` end to end; lone surrogates are kept as code points of their own."""
     codes = np.frombuffer(f" {'  '.join(texts)} ".encode(_UTF32, "surrogatepass"), np.uint32)
@@ -92,7 +100,8 @@ def token_spans(codes: Codes) -> Spans:
 
 def ngram_spans(joined: JoinedTexts, n: int) -> Spans:
     """Return every run of `n` characters of one text, words and the spaces between them alike."""
-    starts = np.flatnonzero(joined.owners[n - 1 :] == joined.owners[: joined.owners.size - n + 1])
+    n_starts = max(0, joined.owners.size - n + 1)
+    starts = np.flatnonzero(joined.owners[n - 1 :] == joined.owners[:n_starts])
     return Spans(starts, starts + n)
 
 

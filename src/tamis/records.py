@@ -75,9 +75,8 @@ class Dataset:
         )
 
 
-@dataclass(frozen=True, slots=True)
-class Prediction:
-    """What a model says of one text.
+class Prediction(NamedTuple):
+    """What a model says of one text; a named tuple, because one is made for every text served.
 
     `scores` maps every label to its probability and sums to 1; `label` is the most probable one and
     `score` its probability. `decision` is the label at the model's operating point: for a binary

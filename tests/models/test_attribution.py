@@ -28,12 +28,12 @@ def three_classes() -> LinearClassifier:
     return LinearClassifier().fit(data.texts, data.labels)
 
 
-@given(st.lists(TEXTS, max_size=4), st.booleans(), st.booleans())
+@given(st.lists(TEXTS, max_size=4), st.booleans(), st.booleans(), st.booleans())
 @settings(max_examples=150, deadline=None)
 def test_the_features_that_are_located_are_those_that_are_counted(
-    texts: list[str], shapes: bool, word_pairs: bool
+    texts: list[str], shapes: bool, word_pairs: bool, phrases: bool
 ):
-    wanted = FeatureSettings(shapes=shapes, word_pairs=word_pairs)
+    wanted = FeatureSettings(shapes=shapes, word_pairs=word_pairs, phrases=phrases)
     counts, joined = count_features(texts, wanted), ngrams.join_texts(texts)
     located = locate_features(joined, wanted)
     if not texts:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import dataclasses
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
 
+import msgspec
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -59,6 +61,24 @@ def test_character_ngrams_are_those_of_scikit_learn(texts: list[str]):
         expected = sorted(np.unique(words(text), return_counts=True)[1].tolist() if words(text) else [])
         expected += np.unique(ngrams(text), return_counts=True)[1].tolist() if ngrams(text) else []
         assert sorted(counts.counts[counts.texts == i].tolist()) == sorted(expected)
+
+
+@given(st.lists(st.text("ab C?", max_size=20), min_size=1, max_size=5))
+@settings(max_examples=100, deadline=None)
+def test_phrases_are_three_words_in_a_row_and_six_characters_with_a_blank_inside(texts: list[str]):
+    texts = [" ".join(text.split()) for text in texts]
+    without, added = FeatureSettings(bits=24), FeatureSettings(bits=24, phrases=True)
+    for text in texts:
+        words, padded = re.findall(r"\w+|[^\w\s]", text), f" {text} "
+        runs = [padded[i : i + 6] for i in range(len(padded) - 5)]
+        expected = max(0, len(words) - 2) + sum(" " in run[1:-1] for run in runs)
+        sums = [int(count_features([text], kinds).counts.sum()) for kinds in (without, added)]
+        assert sums[1] - sums[0] == expected
+
+
+def test_settings_that_say_nothing_of_phrases_mean_none():
+    stored = {"ngram_min": 2, "ngram_max": 5, "word_pairs": True, "shapes": True, "bits": 20}
+    assert not msgspec.convert(stored, FeatureSettings).phrases
 
 
 @given(TEXTS)

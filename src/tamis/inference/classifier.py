@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from math import isfinite
 from typing import Self
 
 import numpy as np
@@ -58,7 +59,8 @@ class Classifier:
         self.version = version
         self.identity = identity
         self.manifest = manifest
-        self._form = TEXT_FORMS[manifest.text_form] if manifest else canonical
+        self.form = TEXT_FORMS[manifest.text_form] if manifest else canonical
+        """Brings a text into the form the model reads it in; texts of one form get one answer."""
         self._scorer = scorer
         point = manifest.operating_point if manifest else None
         self._positive = self.labels.index(point.positive) if point else None
@@ -96,10 +98,6 @@ class Classifier:
     def mock(cls, labels: Sequence[str] = ("ham", "spam")) -> Self:
         """Make a classifier whose answers look like answers and mean nothing, without any model."""
         return cls(MockScorer(len(labels)), labels, name="mock", version="0", identity="mock")
-
-    def form(self, text: str) -> str:
-        """Return a text in the form the model reads it in; texts of one form get one answer."""
-        return self._form(text)
 
     def predict(self, text: str) -> Prediction:
         """Classify one text."""
@@ -150,9 +148,10 @@ class Classifier:
             yield self._scorer.score(texts[start : start + _BATCH_TEXTS])
 
     def _predictions(self, scores: Scores) -> list[Prediction]:
-        if not np.isfinite(scores).all():
+        rows: list[list[float]] = scores.tolist()
+        if not all(isfinite(sum(row)) for row in rows):
             raise ValueError("the model gave scores that are not finite numbers")
-        return [self._prediction(row) for row in scores.tolist()]
+        return [self._prediction(row) for row in rows]
 
     def _prediction(self, row: list[float]) -> Prediction:
         score = max(row)

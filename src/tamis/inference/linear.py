@@ -38,7 +38,9 @@ class LinearScorer(Scorer):
                 f"{artifact.path}: manifest.json has no usable feature settings ({wrong})"
             ) from None
         data = artifact.read("weights.safetensors")
-        return cls(LinearWeights.from_bytes(data, settings, n_classes=len(manifest.labels)))
+        scorer = cls(LinearWeights.from_bytes(data, settings, n_classes=len(manifest.labels)))
+        scorer.score([""])  # makes the tables that the first text would have to wait for
+        return scorer
 
     def score(self, texts: Sequence[str]) -> Scores:
         """Return [texts, classes] probabilities."""

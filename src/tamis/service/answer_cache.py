@@ -65,8 +65,9 @@ class AnswerCache:
         in_memory = len(known)
         if unknown:
             stored = await self._look_up_in_store(unknown)
-            self.remember(stored)
-            known |= stored
+            if stored:
+                self.remember(stored)
+                known |= stored
         self._count(in_memory, len(known) - in_memory, len(keys) - len(known))
         return known
 
@@ -75,15 +76,12 @@ class AnswerCache:
         memory, until = self._memory, self._clock.monotonic() + _MEMORY_SECONDS
         for key, outcome in outcomes.items():
             if not isinstance(outcome, Exception):
+                memory.pop(key, None)  # what comes anew stands last
                 memory[key] = (outcome, until)
-                memory.move_to_end(key)
         while len(memory) > self._memory_rows:
             memory.popitem(last=False)
 
     async def _look_up_in_store(self, keys: Sequence[bytes]) -> dict[bytes, Prediction]:
-        restored = {
-            key: self._classifier.restored(scores)
-            for key, scores in zip(keys, await self._store.get_many(keys), strict=True)
-            if scores is not None
-        }
+        found = zip(keys, await self._store.get_many(keys), strict=True)
+        restored = {key: self._classifier.restored(scores) for key, scores in found if scores is not None}
         return {key: prediction for key, prediction in restored.items() if prediction is not None}

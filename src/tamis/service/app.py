@@ -17,7 +17,7 @@ from tamis.service.admission import callers, rate_limiter
 from tamis.service.answer_cache import AnswerCache
 from tamis.service.answers import json_answer
 from tamis.service.call_log.routes import LogRoutes, log_handlers
-from tamis.service.classify import Classification
+from tamis.service.classify import MOST_WAITING_ANSWERS, Classification
 from tamis.service.docs import docs_handlers
 from tamis.service.observing.around import observed
 from tamis.service.observing.metrics import Metrics
@@ -57,7 +57,13 @@ def create_app(
         classifier, store, clock, memory_rows=settings.cache_memory_rows, count=metrics.looked_up
     )
     classification = Classification(
-        classifier, store, clock, batcher=batcher, cache=cache, observe_commit=metrics.store.observe
+        classifier,
+        store,
+        clock,
+        batcher=batcher,
+        cache=cache,
+        answers_may_wait=_is_alone(settings) and settings.cache_memory_rows >= MOST_WAITING_ANSWERS,
+        observe_commit=metrics.store.observe,
     )
     limiter = rate_limiter(settings, clock)
     predictions = PredictionRoutes(
@@ -87,6 +93,11 @@ def create_app(
         _lifespan(store, classification, batcher, limiter, retention),
     )
     return observed(app, metrics, settings)
+
+
+def _is_alone(settings: Settings) -> bool:
+    """Return whether no other process of this service asks the store."""
+    return settings.workers == 1 and not settings.is_store_a_cluster
 
 
 def _lifespan(

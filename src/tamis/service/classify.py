@@ -7,7 +7,7 @@ loop is looked up together, classified together and logged together. Knows nothi
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from time import perf_counter
@@ -27,6 +27,11 @@ _GROUP_CALLS = 64
 """Small calls of one turn are answered together, but not so many that the first wait for the last."""
 
 _COMMIT_ROWS = 256
+
+MOST_WAITING_ANSWERS = 256
+"""So many answers at most wait to be remembered in the store; a cache in memory must hold as many."""
+
+_WAITING_SECONDS = 0.005
 
 Known = Mapping[bytes, Prediction]
 """Answers by cache key."""
@@ -71,9 +76,17 @@ class Classification:
         *,
         batcher: Batcher,
         cache: AnswerCache,
+        answers_may_wait: bool = False,
         observe_commit: Callable[[float], None] = no_observation,
     ):
+        """Take the parts.
+
+        With `answers_may_wait` the store is told of new answers a few milliseconds later, many at a
+        time: right where no other process asks the store for them, and `cache` keeps them meanwhile.
+        """
         self._store, self._batcher, self._cache = store, batcher, cache
+        self._answers_may_wait = answers_may_wait
+        self._waiting_answers: dict[bytes, Scores] = {}
         self._observe_commit = observe_commit
         self._model, self._form = classifier.identity, classifier.form
         self._ids = TimeIds(clock)
@@ -94,33 +107,29 @@ class Classification:
         of the texts. A caller that leaves cancels the future and disturbs nobody.
         """
         loop = asyncio.get_running_loop()
-        next_id = self._ids.next
-        call = _Call(texts, caller, skip_cache, [next_id() for _ in texts], loop.create_future())
+        call = _Call(texts, caller, skip_cache, self._ids.take(len(texts)), loop.create_future())
         if not self._arrived:
-            loop.call_soon(self._turn)
+            self._start(self._arrived, self._turn(self._arrived))
         self._arrived.append(call)
         return call.future
 
     async def finish(self) -> None:
         """Answer what has arrived."""
-        self._turn()
-        while self._tasks:
+        while self._tasks or self._waiting_answers:
+            self._remember_waiting()
             await asyncio.wait(self._tasks)
 
-    def _turn(self) -> None:
-        calls, self._arrived = self._arrived, []
-        for skip_cache in (False, True):
-            alike = [call for call in calls if call.skip_cache is skip_cache]
-            small = [call for call in alike if len(call.texts) <= _SMALL_TEXTS]
-            for start in range(0, len(small), _GROUP_CALLS):
-                self._start(small[start : start + _GROUP_CALLS])
-            for call in alike:
-                if len(call.texts) > _SMALL_TEXTS:
-                    self._start([call])
+    async def _turn(self, calls: list[_Call]) -> None:
+        """Answer all that has arrived: the first group in this very task, further ones in their own."""
+        self._arrived = []
+        calls[:], *others = _groups(calls)
+        for group in others:
+            self._start(group, self._serve(group))
+        await self._serve(calls)
 
-    def _start(self, calls: Sequence[_Call], known: Known | None = None) -> None:
-        """Answer calls in a task of their own: from `known`, or from whatever is to be found out."""
-        task = asyncio.create_task(self._serve(calls) if known is None else self._answer(calls, known, {}))
+    def _start(self, calls: Sequence[_Call], answering: Coroutine[None, None, None]) -> None:
+        """Have `calls` answered in a task of their own; they fail if it fails."""
+        task = asyncio.create_task(answering)
         self._tasks.add(task)
 
         def done(task: asyncio.Task[None]) -> None:
@@ -142,7 +151,8 @@ class Classification:
         if known:  # who needs no model does not wait for it
             incomplete = [call for call in calls if not all(key in known for key in call.keys)]
             if len(incomplete) < len(calls):
-                self._start([call for call in calls if call not in incomplete], known)
+                complete = [call for call in calls if call not in incomplete]
+                self._start(complete, self._answer(complete, known, {}))
                 calls = incomplete
             forms = {key: form for key, form in forms.items() if key not in known}
         await self._answer(calls, known, await self._compute(forms))
@@ -201,10 +211,36 @@ class Classification:
     async def _append(self, rows: Sequence[CallRecord], answers: Sequence[tuple[bytes, Scores]]) -> None:
         """Log rows and remember answers; a long list goes in parts, for others to come between."""
         for start in range(0, len(rows), _COMMIT_ROWS):
-            part = slice(start, start + _COMMIT_ROWS)
-            began = perf_counter()
-            await self._store.append(rows[part], dict(answers[part]))
+            part, began = slice(start, start + _COMMIT_ROWS), perf_counter()
+            if self._answers_may_wait:
+                await self._store.append(rows[part])
+                self._remember_later(answers[part])
+            else:
+                await self._store.append(rows[part], dict(answers[part]))
             self._observe_commit(perf_counter() - began)
+
+    def _remember_later(self, answers: Sequence[tuple[bytes, Scores]]) -> None:
+        """Have the store remember answers soon: a transaction with many costs each of them less."""
+        if answers and not self._waiting_answers:
+            asyncio.get_running_loop().call_later(_WAITING_SECONDS, self._remember_waiting)
+        self._waiting_answers.update(answers)
+        if len(self._waiting_answers) >= MOST_WAITING_ANSWERS:
+            self._remember_waiting()
+
+    def _remember_waiting(self) -> None:
+        if self._waiting_answers:
+            answers, self._waiting_answers = self._waiting_answers, {}
+            self._start((), self._store.append((), answers))
+
+
+def _groups(calls: Sequence[_Call]) -> Iterator[list[_Call]]:
+    """Divide calls into those that are looked up, computed and logged together."""
+    for skip_cache in (False, True):
+        alike = [call for call in calls if call.skip_cache is skip_cache]
+        small = [call for call in alike if len(call.texts) <= _SMALL_TEXTS]
+        for start in range(0, len(small), _GROUP_CALLS):
+            yield small[start : start + _GROUP_CALLS]
+        yield from ([call] for call in alike if len(call.texts) > _SMALL_TEXTS)
 
 
 def _classified(keys: Iterable[bytes], known: Known, new: Known) -> list[Classified]:

@@ -152,7 +152,7 @@ def test_ctrl_c_before_the_first_trial_is_complete_stops_everything(part: Datase
 
 
 def test_the_gain_is_that_over_the_defaults(part: Dataset):
-    found = search(part, QUICK, Autotune(trials=15))
+    found = search(part, QUICK, Autotune(trials=30))
     assert found.best is not None and found.best.number > 1 and found.gain is not None
     assert found.best.log_loss is not None and found.trials[0].log_loss is not None
     assert found.gain[0] == pytest.approx(found.trials[0].log_loss - found.best.log_loss)
@@ -168,7 +168,7 @@ def test_the_figure_is_the_one_that_training_records(file: Path):
 
 
 def test_the_model_is_the_one_that_training_with_these_settings_gives(file: Path, tmp_path: Path):
-    found = train(file, tmp_path / "found", settings=QUICK, autotune=Autotune(trials=6))
+    found = train(file, tmp_path / "found", settings=QUICK, autotune=Autotune(trials=30))
     overrides = found.manifest.training["overrides"]
     assert overrides != QUICK.overrides
     named = train(file, tmp_path / "named", settings=replace(QUICK, overrides=overrides))
@@ -289,7 +289,9 @@ def test_defaults_that_cannot_be_learned_are_an_error(part: Dataset):
 
 def test_a_space_that_is_used_up_ends_the_search(part: Dataset):
     fixed = {"c": "1", "class_weight": "none", "ngram_min": "2", "ngram_max": "3", "min_documents": "2"}
-    settings = TrainSettings(folds=2, overrides={**fixed, "word_pairs": "true", "bits": "12"})
+    settings = TrainSettings(
+        folds=2, overrides={**fixed, "word_pairs": "true", "phrases": "false", "bits": "12"}
+    )
     found = search(part, settings, Autotune(trials=50))
     assert (len(found.trials), found.ended) == (2, "space")  # with shapes and without
 

@@ -46,13 +46,14 @@ class LinearClassifier(TrainableClassifier):
         ngram_max: int = 5,
         word_pairs: bool = True,
         shapes: bool = True,
+        phrases: bool = False,
         bits: int = 20,
         min_documents: int = 2,
         c: float = 4.0,
         class_weight: Literal["balanced", "none"] = "none",
         seed: int = 42,
     ):
-        self.features = FeatureSettings(ngram_min, ngram_max, word_pairs, shapes, bits)
+        self.features = FeatureSettings(ngram_min, ngram_max, word_pairs, shapes, bits, phrases)
         self.min_documents = min_documents
         self.c = c
         self.class_weight = class_weight

@@ -1,8 +1,8 @@
 """Texts to counted, hashed features: the same code in training and in serving.
 
-Five families: words, pairs of words, character n-grams within words, word shapes (`Xxxxx`, `dddd`)
-with pairs of them, and the size of the text with its share of capitals and digits. Every feature is
-a number below 2**bits. Knows no weights and no labels.
+Words, pairs of words, character n-grams within words, word shapes (`Xxxxx`, `dddd`) with pairs of
+them, the size of the text with its share of capitals and digits; and phrases: three words in a row, and
+six characters across words. Every feature is a number below 2**bits. Knows no weights and no labels.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from tamis import ngrams
 from tamis.ngrams import Codes, Hashes, JoinedTexts, Positions, Spans
 
 _WORD, _WORD_PAIR, _NGRAM, _SHAPE, _SHAPE_PAIR, _LENGTH, _CAPITALS, _DIGITS = range(1, 9)
+_WORD_TRIPLE, _NGRAM_ACROSS = 9, 10
 FAMILIES = {
     _WORD: "words",
     _WORD_PAIR: "word pairs",
@@ -25,16 +26,19 @@ FAMILIES = {
     _SHAPE: "shapes",
     _SHAPE_PAIR: "shape pairs",
     _LENGTH: "length, capitals, digits",
+    _WORD_TRIPLE: "word triples",
+    _NGRAM_ACROSS: "n-grams across words",
 }
 """Names of the families in `Located`; the three sizes of a text are told apart by `name_sizes`."""
 
 SHAPE_FAMILIES = frozenset({_SHAPE, _SHAPE_PAIR})
 _LONGEST_RUN = 4
 _LONGEST_NGRAM = 12
+_ACROSS_CHARACTERS = 6  # characters of an n-gram across words
 _FEWEST_BITS, _MOST_BITS = 8, 24  # 2**24 numbers take 64 MB to look up
 _SIZE_STEPS = np.array([0, *sorted({round(2 ** (step / 2)) for step in range(64)})])
 _SHAPE_OF_CLASS = np.array([ord(c) for c in " xXdu\0"], np.uint32)
-_OFFSETS = [ngrams.family_offset(family) for family in range(9)]
+_OFFSETS = [ngrams.family_offset(family) for family in range(11)]
 _SIZE_OFFSETS = np.array([_OFFSETS[family] for family in (_LENGTH, _CAPITALS, _DIGITS)])
 _NUMBER_BITS = np.uint64(32)
 _KEPT_AT_FIRST = np.ones(_LONGEST_RUN, np.bool_)
@@ -42,13 +46,14 @@ _KEPT_AT_FIRST = np.ones(_LONGEST_RUN, np.bool_)
 
 @dataclass(frozen=True)
 class FeatureSettings:
-    """Which features a text is turned into; an artifact stores them beside the weights."""
+    """Which features a text is turned into; an artifact that does not say means these defaults."""
 
     ngram_min: int = 2
     ngram_max: int = 5
     word_pairs: bool = True
     shapes: bool = True
     bits: int = 20
+    phrases: bool = False
 
     def __post_init__(self) -> None:
         if not 2 <= self.ngram_min <= self.ngram_max <= _LONGEST_NGRAM:
@@ -148,6 +153,11 @@ def name_sizes(settings: FeatureSettings) -> dict[int, str]:
     }
 
 
+def size_steps() -> Positions:
+    """Return where the steps of a text's length, capitals and digits begin, ascending."""
+    return _SIZE_STEPS
+
+
 def shape_of(piece: str) -> str:
     """Return the shape of some tokens, such as `Xxxx dddd`."""
     shapes = _shape_codes(ngrams.join_texts([piece]))
@@ -184,7 +194,7 @@ def _parts(joined: JoinedTexts, settings: FeatureSettings) -> list[_Part]:
     parts = [*_words(joined, settings)]
     if settings.shapes:
         parts += [*_shapes(joined), _sizes(joined)]
-    return parts
+    return [*parts, _ngrams_across(joined)] if settings.phrases else parts
 
 
 def _words(joined: JoinedTexts, settings: FeatureSettings) -> Iterator[_Part]:
@@ -196,6 +206,8 @@ def _words(joined: JoinedTexts, settings: FeatureSettings) -> Iterator[_Part]:
     owners, n_words = joined.owners[both.starts], words.starts.size
     if settings.word_pairs:
         yield _pairs(owners[:n_words], polynomials[:n_words], _WORD_PAIR, lambda: words)
+    if settings.phrases:
+        yield _triples(owners[:n_words], polynomials[:n_words], lambda: words)
     polynomials[:n_words] += _OFFSETS[_WORD]
     polynomials[n_words:] += _OFFSETS[_NGRAM]
 
@@ -245,6 +257,28 @@ def _pairs(owners: Positions, polynomials: Hashes, family: int, spans: Callable[
         return _places(family, Spans(single.starts[neighbours], single.ends[neighbours + 1]))
 
     return _Part(owners[neighbours], paired + _OFFSETS[family], places)
+
+
+def _triples(owners: Positions, polynomials: Hashes, spans: Callable[[], Spans]) -> _Part:
+    """Three words in a row: the pair of the first two, paired with the third."""
+    firsts = (owners[2:] == owners[:-2]).nonzero()[0]
+    three = ngrams.pairs(ngrams.pairs(polynomials[firsts], polynomials[firsts + 1]), polynomials[firsts + 2])
+
+    def places() -> _Places:
+        single = spans()
+        return _places(_WORD_TRIPLE, Spans(single.starts[firsts], single.ends[firsts + 2]))
+
+    return _Part(owners[firsts], three + _OFFSETS[_WORD_TRIPLE], places)
+
+
+def _ngrams_across(joined: JoinedTexts) -> _Part:
+    """Every six characters of a text with a blank inside, neither first nor last; in lower case."""
+    runs = ngrams.ngram_spans(joined, _ACROSS_CHARACTERS)
+    blanks = (joined.classes == ngrams.SPACE).cumsum()
+    starts = runs.starts[blanks[runs.ends - 2] > blanks[runs.starts]]
+    spans = Spans(starts, starts + _ACROSS_CHARACTERS)
+    polynomials = ngrams.polynomials(joined.lower, spans) + _OFFSETS[_NGRAM_ACROSS]
+    return _Part(joined.owners[spans.starts], polynomials, lambda: _places(_NGRAM_ACROSS, spans))
 
 
 def _sizes(joined: JoinedTexts) -> _Part:

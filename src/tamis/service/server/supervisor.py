@@ -178,7 +178,8 @@ class Supervisor:
                 yield ours
             finally:
                 signal.set_wakeup_fd(wake_before)
-                for number, handler in before.items():
+                # told to stop, this process ends: who insists again must not cut short what it says then
+                for number, handler in [] if self._signals else before.items():
                     signal.signal(number, handler)
 
     def _count(self, *_: object) -> None:

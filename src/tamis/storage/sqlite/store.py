@@ -208,8 +208,9 @@ class SqliteStore(Store):
         self._require_same_file()
         with transaction(connection):
             log.insert(connection, calls)
-            cache.remember(connection, answers, self._steady.now(), self._options.cache_seconds)
-        if self._now is not None:
+            if answers:
+                cache.remember(connection, answers, self._steady.now(), self._options.cache_seconds)
+        if answers and self._now is not None:
             self._now.upkeep.noticed_answers(sum(map(len, answers)))
 
     def _require_same_file(self) -> None:

@@ -21,6 +21,7 @@ VALUES: dict[str, dict[str, tuple[str, ...]]] = {
         "min_documents": ("1", "2", "3", "5", "8"),
         "word_pairs": _ON_OFF,
         "shapes": _ON_OFF,
+        "phrases": _ON_OFF,
         "bits": ("12", "14", "16", "18", "20", "22"),
     },
     "lstm": {

@@ -168,4 +168,4 @@ def mistakes(measured: Measured) -> str:
     words = (
         f"{len(shown)} of {all_wrong:,}, the most confident first. Some may be wrong labels: look them up."
     )
-    return said(words) + table(["row", "label", "predicted", "by", "text"], rows, words=5)
+    return said(words) + table(["row", "label", "predicted", "by", "text"], rows, words=5, told=True)

@@ -22,8 +22,11 @@ def shortened(text: str) -> str:
     return escape(line if len(line) <= _LONGEST_TEXT else f"{line[: _LONGEST_TEXT - 1]}…")
 
 
-def table(head: Sequence[str], rows: Iterable[Sequence[str]], *, words: int = 1) -> str:
-    """Return a table of cells that are HTML already; the first `words` columns stand left, figures right."""
+def table(head: Sequence[str], rows: Iterable[Sequence[str]], *, words: int = 1, told: bool = False) -> str:
+    """Return a table of cells that are HTML already; the first `words` columns stand left, figures right.
+
+    Where what is `told` in the last column is long, it gets a line of its own on a narrow screen.
+    """
 
     def cells(row: Sequence[str], tag: str) -> str:
         return "".join(
@@ -31,10 +34,8 @@ def table(head: Sequence[str], rows: Iterable[Sequence[str]], *, words: int = 1)
         )
 
     body = "".join(f"<tr>{cells(row, 'td')}</tr>" for row in rows)
-    return (
-        f'<div class="scroll"><table><thead><tr>{cells([escape(name) for name in head], "th")}</tr></thead>'
-        f"<tbody>{body}</tbody></table></div>"
-    )
+    titles, kind = cells([escape(name) for name in head], "th"), "scroll told" if told else "scroll"
+    return f'<div class="{kind}"><table><thead><tr>{titles}</tr></thead><tbody>{body}</tbody></table></div>'
 
 
 def section(title: str, *parts: str) -> str:
