@@ -68,7 +68,7 @@ class _LiveTable:
         if self._live is None:
             self._bar.hide()
             self._live = Live(get_renderable=self._page, console=self._console, refresh_per_second=4)
-            self._live.start()
+            self._live.start(refresh=True)
         if state.ended:
             self.close()
             self._bar.show()
