@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 import click
+from click.core import ParameterSource
 
 from tamis.errors import MissingExtraError
 
 if TYPE_CHECKING:
     from tamis.data.reader import Columns
+    from tamis.training.autotune import Autotune
+    from tamis.training.autotune.trials import Watch
     from tamis.training.learn import TrainSettings
     from tamis.training.prepare import PrepareSettings
 
@@ -89,6 +93,71 @@ def model_options(command: Command) -> Command:
     ):
         command = option(command)
     return command
+
+
+def autotune_options(command: Command) -> Command:
+    """Add the options that let settings be searched for."""
+    for option in (
+        click.option(
+            "--max-size",
+            "max_bytes",
+            callback=_size,
+            metavar="SIZE",
+            help="Largest model that the search may choose: 500kB, 2MB.",
+        ),
+        click.option(
+            "--autotune-trials",
+            "trials",
+            type=click.IntRange(min=1),
+            help="End the search after so many trials: the same result on any machine.",
+        ),
+        click.option(
+            "--autotune",
+            "seconds",
+            callback=_budget,
+            metavar="TIME",
+            help="First search for better settings, for 60s, 5m, 1h; what --model and --set give stays.",
+        ),
+    ):
+        command = option(command)
+    return command
+
+
+_SECONDS = {"s": 1, "m": 60, "h": 3600}
+_BYTES = {"kb": 10**3, "mb": 10**6, "gb": 10**9}
+
+
+def _budget(context: click.Context, parameter: click.Parameter, value: str | None) -> float | None:
+    if value is None:
+        return None
+    found = re.fullmatch(r"([1-9][0-9]{0,5})([smh])", value, re.ASCII)
+    if found is None:
+        raise click.BadParameter("must be a whole number and s, m or h, such as 60s, 5m or 1h")
+    return float(found[1]) * _SECONDS[found[2]]
+
+
+def _size(context: click.Context, parameter: click.Parameter, value: str | None) -> int | None:
+    if value is None:
+        return None
+    found = re.fullmatch(r"([0-9]{1,9}(?:\.[0-9]{1,3})?)(kB|MB|GB)", value, re.ASCII | re.IGNORECASE)
+    size = round(float(found[1]) * _BYTES[found[2].lower()]) if found else 0
+    if not size:
+        raise click.BadParameter("must be a number and kB, MB or GB, such as 500kB or 2MB")
+    return size
+
+
+def autotune_limits(options: Mapping[str, Any], watch: Watch) -> Autotune | None:
+    """Return the limits that `autotune_options` gave; None where no search is asked for."""
+    from tamis.training.autotune import Autotune
+
+    seconds, trials, max_bytes = options["seconds"], options["trials"], options["max_bytes"]
+    if seconds is None and trials is None:
+        if max_bytes is not None:
+            raise click.UsageError("--max-size bounds a search: give --autotune too")
+        return None
+    source = click.get_current_context().get_parameter_source("model")
+    other_kinds = source is ParameterSource.DEFAULT and not options["preset"]
+    return Autotune(seconds, trials, max_bytes, other_kinds=other_kinds, watch=watch)
 
 
 def _named_values(

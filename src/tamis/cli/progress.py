@@ -27,6 +27,14 @@ class ProgressBar:
         """Show one line, such as the loss and the accuracy so far."""
         self._bars.update(self._task, description=f"{self._title}: {text}")
 
+    def hide(self) -> None:
+        """Leave the terminal to something else, until `show`."""
+        self._bars.stop()
+
+    def show(self) -> None:
+        """Come back."""
+        self._bars.start()
+
 
 @contextmanager
 def progress_bar(title: str) -> Iterator[ProgressBar]:

@@ -7,17 +7,18 @@ from typing import Any
 
 import click
 
-from tamis.cli.options import column_options, model_options, split_options
+from tamis.cli.options import autotune_options, column_options, model_options, split_options
 
 
 @click.command(
-    epilog="Example: tamis train data/sms-spam.csv -o models/spam --set c=8",
+    epilog="Example: tamis train data/sms-spam.csv -o models/spam --autotune 60s",
 )
 @click.argument("data", metavar="DATA.csv|FOLDER")
 @click.option(
     "-o", "--output", required=True, metavar="FOLDER", help="The model's folder; it gets its next version."
 )
 @model_options
+@autotune_options
 @click.option(
     "--export",
     "formats",
@@ -39,15 +40,17 @@ def command(data: str, output: str, model: str, overrides: Mapping[str, str], **
 
         raise missing_extra("tamis train", "train", missing) from None
     from tamis.cli.figures import print_json, show_evaluation
-    from tamis.cli.options import prepare_settings, train_settings
+    from tamis.cli.options import autotune_limits, prepare_settings, train_settings
     from tamis.cli.progress import progress_bar
+    from tamis.cli.search_page import search_page
 
-    with progress_bar(f"training on {data}") as progress:
+    with progress_bar(f"training on {data}") as progress, search_page(progress) as watch:
         trained = train(
             data,
             None if options["dry"] else output,
             settings=train_settings(model, overrides, options),
             prepare=prepare_settings(options),
+            autotune=autotune_limits(options, watch),
             formats=[form.strip() for form in options["formats"].split(",") if form.strip()],
             progress=progress,
             notice=progress.notice,
@@ -56,8 +59,9 @@ def command(data: str, output: str, model: str, overrides: Mapping[str, str], **
         click.echo("stopped early: the best epoch so far is kept", err=True)
     where = str(trained.path) if trained.path else "nothing was saved (--dry)"
     if options["as_json"]:
-        print_json({"path": str(trained.path) if trained.path else None, "evaluation": trained.evaluation})
+        path, search = str(trained.path) if trained.path else None, trained.manifest.training.get("search")
+        print_json({"path": path, "evaluation": trained.evaluation, "search": search})
     else:
         if options["dry"] and trained.summary:
             click.echo(trained.summary + "\n")
-        show_evaluation(trained.evaluation, f"{where}: {model}, test part of {data}")
+        show_evaluation(trained.evaluation, f"{where}: {trained.manifest.kind}, test part of {data}")

@@ -74,15 +74,45 @@ def choose_calibration(
     logits: Logits, labels: Sequence[str], groups: Sequence[str], *, seed: int
 ) -> ChosenCalibration:
     """Fit a calibration and roll it back where it does not help on texts that it was not fitted on."""
-    n_classes = logits.shape[1]
-    plain = softmax(logits)
-    fitted = _cross_fitted(logits, labels, groups, seed)
-    before = _errors(plain, labels)
-    after = before if fitted is None else _errors(fitted, labels)
-    kept = after[0] < before[0] and after[1] < before[1]
-    identity = Calibration(1.0, (0.0,) * n_classes)
-    calibration = fit_calibration(logits, labels) if kept else identity
-    return ChosenCalibration(calibration, kept, before[0], after[0], before[1], after[1])
+    tried = _TriedCalibration.on(logits, labels, groups, seed)
+    identity = Calibration(1.0, (0.0,) * logits.shape[1])
+    calibration = fit_calibration(logits, labels) if tried.helps else identity
+    (error_before, loss_before), (error_after, loss_after) = tried.before, tried.after
+    return ChosenCalibration(calibration, tried.helps, error_before, error_after, loss_before, loss_after)
+
+
+def served_probabilities(
+    logits: Logits, labels: Sequence[str], groups: Sequence[str], *, seed: int
+) -> Probabilities:
+    """Return the probabilities that such logits would be served as, none fitted on its own group.
+
+    Calibrated where `choose_calibration` would calibrate. Every class is among the labels.
+    """
+    tried = _TriedCalibration.on(logits, labels, groups, seed)
+    return tried.fitted if tried.helps else tried.plain
+
+
+@dataclass(frozen=True)
+class _TriedCalibration:
+    """Probabilities without calibration and with it, cross-fitted, and the errors of both."""
+
+    plain: Probabilities
+    fitted: Probabilities
+    before: tuple[float, float]
+    after: tuple[float, float]
+
+    @classmethod
+    def on(cls, logits: Logits, labels: Sequence[str], groups: Sequence[str], seed: int) -> _TriedCalibration:
+        plain = softmax(logits)
+        fitted = _cross_fitted(logits, labels, groups, seed)
+        if fitted is None:
+            fitted = plain
+        return cls(plain, fitted, _errors(plain, labels), _errors(fitted, labels))
+
+    @property
+    def helps(self) -> bool:
+        """Whether it lowers both errors."""
+        return self.after[0] < self.before[0] and self.after[1] < self.before[1]
 
 
 def _cross_fitted(

@@ -6,7 +6,7 @@ torn apart, or a near twin in another fold would flatter the answer.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -37,16 +37,11 @@ def out_of_fold_logits(  # noqa: PLR0913 - three columns of the data, three sett
 
     Texts are canonical. Raises TrainingError where a class has too few groups for cross-validation.
     """
-    classes = sorted(set(labels))
-    fold_of = grouped_parts(groups, labels, shares=[1 / folds] * folds, seed=seed)
-    logits = np.zeros((len(texts), len(classes)))
-    for fold in range(folds):
-        progress(fold, folds)
-        inside, outside = _where(fold_of == fold), _where(fold_of != fold)
-        model = make().fit([texts[i] for i in outside], [labels[i] for i in outside])
-        _check_all_classes(set(model.classes_), labels)
-        logits[inside] = model.logits([texts[i] for i in inside])
-    progress(folds, folds)
+    logits = np.zeros((len(texts), len(set(labels))))
+    progress(0, folds)
+    for done, held in enumerate(held_out_in_turn(make, texts, labels, groups, folds=folds, seed=seed), 1):
+        logits[held.rows] = held.logits
+        progress(done, folds)
     return logits
 
 
@@ -60,6 +55,27 @@ class Held:
     rows: list[int]
     logits: Logits
     interrupted: TrainableClassifier | None
+
+
+def held_out_in_turn(  # noqa: PLR0913 - three columns of the data, two settings, a callback
+    make: MakeClassifier,
+    texts: Sequence[str],
+    labels: Sequence[str],
+    groups: Sequence[str],
+    *,
+    folds: int,
+    seed: int,
+    progress: Progress = no_progress,
+) -> Iterator[Held]:
+    """Yield logits about one fold after the other, each by a model trained on the others.
+
+    Whoever has seen enough takes no further fold. `progress` is that of each fit; texts are canonical.
+    """
+    fold_of = grouped_parts(groups, labels, shares=[1 / folds] * folds, seed=seed)
+    for fold in range(folds):
+        inside, outside = _where(fold_of == fold), _where(fold_of != fold)
+        check_all_classes({labels[i] for i in outside}, labels)
+        yield _held_out(make, texts, labels, inside, outside, progress=progress)
 
 
 def held_out_logits(  # noqa: PLR0913 - three columns of the data, two settings, two callbacks
@@ -82,12 +98,24 @@ def held_out_logits(  # noqa: PLR0913 - three columns of the data, two settings,
     fold_of = grouped_parts(groups, labels, shares=[1 / folds] * folds, seed=seed)
     inside, outside = _where(fold_of == 0), _where(fold_of != 0)
     for part in (inside, outside):
-        _check_all_classes({labels[i] for i in part}, labels)
+        check_all_classes({labels[i] for i in part}, labels)
+    return _held_out(make, texts, labels, inside, outside, progress=progress, notice=notice)
+
+
+def _held_out(  # noqa: PLR0913 - two columns of the data, two parts of them, two callbacks
+    make: MakeClassifier,
+    texts: Sequence[str],
+    labels: Sequence[str],
+    inside: list[int],
+    outside: list[int],
+    *,
+    progress: Progress = no_progress,
+    notice: Notice = no_notice,
+) -> Held:
     model = make().fit(
         [texts[i] for i in outside], [labels[i] for i in outside], progress=progress, notice=notice
     )
-    logits = model.logits([texts[i] for i in inside])
-    return Held(inside, logits, model if model.interrupted_ else None)
+    return Held(inside, model.logits([texts[i] for i in inside]), model if model.interrupted_ else None)
 
 
 def out_of_fold(
@@ -113,7 +141,8 @@ def out_of_fold(
     return fit_calibration(logits, labels)(logits), tuple(sorted(set(labels)))
 
 
-def _check_all_classes(present: set[str], labels: Sequence[str]) -> None:
+def check_all_classes(present: set[str], labels: Sequence[str]) -> None:
+    """Raise TrainingError where a label is in one part of the texts only."""
     missing = sorted(set(labels) - present)
     if missing:
         raise TrainingError(

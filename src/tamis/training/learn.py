@@ -6,7 +6,7 @@ Knows classifiers by their seam; never sees the test part.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 import numpy as np
 import numpy.typing as npt
@@ -69,66 +69,72 @@ def learn(
     notice: Notice = no_notice,
 ) -> Learned:
     """Find out how the model does on texts it has not seen, to calibrate; then learn from the whole part."""
-    texts, labels = [canonical(text) for text in data.texts], list(data.labels)
+    part = part_to_learn(data, settings)
+    steps = _learn_slowly if is_slow(settings) else _learn_quickly
+    return steps(part, settings, progress, notice)
+
+
+@dataclass(frozen=True)
+class LearningPart:
+    """The training part as models learn it: canonical texts, and how many folds its groups allow."""
+
+    texts: Sequence[str]
+    labels: Sequence[str]
+    groups: Sequence[str]
+    folds: int
+
+
+def part_to_learn(data: Dataset, settings: TrainSettings) -> LearningPart:
+    """Return what is to be learned; raise TrainingError where that cannot be done with these settings."""
     _check_classes(data.classes, settings)
     groups = data.groups if data.groups is not None else [str(row) for row in range(len(data))]
-    settings = replace(settings, folds=max(2, min(settings.folds, len(set(groups)))))
-    steps = _learn_slowly if is_slow(settings) else _learn_quickly
-    return steps(texts, labels, groups, settings, progress, notice)
+    folds = max(2, min(settings.folds, len(set(groups))))
+    return LearningPart([canonical(text) for text in data.texts], list(data.labels), groups, folds)
 
 
 def _learn_quickly(
-    texts: list[str],
-    labels: list[str],
-    groups: Sequence[str],
-    settings: TrainSettings,
-    progress: Progress,
-    notice: Notice,
+    part: LearningPart, settings: TrainSettings, progress: Progress, notice: Notice
 ) -> Learned:
     """Cross-validate over every fold."""
     logits = out_of_fold_logits(
         lambda: untrained(settings),
-        texts,
-        labels,
-        groups,
-        folds=settings.folds,
+        part.texts,
+        part.labels,
+        part.groups,
+        folds=part.folds,
         seed=settings.seed,
         progress=lambda done, folds: progress(done, folds + 1),
     )
-    chosen = choose_calibration(logits, labels, groups, seed=settings.seed)
-    point = _operating_point(chosen.calibration, logits, labels, settings, "out-of-fold answers")
-    model = untrained(settings).fit(texts, labels, notice=notice)
-    progress(settings.folds + 1, settings.folds + 1)
+    chosen = choose_calibration(logits, part.labels, part.groups, seed=settings.seed)
+    point = _operating_point(chosen.calibration, logits, part.labels, settings, "out-of-fold answers")
+    model = untrained(settings).fit(part.texts, part.labels, notice=notice)
+    progress(part.folds + 1, part.folds + 1)
     return Learned(model, chosen, point)
 
 
-def _learn_slowly(
-    texts: list[str],
-    labels: list[str],
-    groups: Sequence[str],
-    settings: TrainSettings,
-    progress: Progress,
-    notice: Notice,
-) -> Learned:
+def _learn_slowly(part: LearningPart, settings: TrainSettings, progress: Progress, notice: Notice) -> Learned:
     """Calibrate on one held-out fold; a model that the user stops there is the one that is kept."""
     held = held_out_logits(
         lambda: untrained(settings),
-        texts,
-        labels,
-        groups,
-        folds=settings.folds,
+        part.texts,
+        part.labels,
+        part.groups,
+        folds=part.folds,
         seed=settings.seed,
         progress=lambda done, total: progress(done, 2 * total),
         notice=lambda text: notice(f"to calibrate, {text}"),
     )
-    held_labels = [labels[row] for row in held.rows]
-    held_groups = [groups[row] for row in held.rows]
+    held_labels = [part.labels[row] for row in held.rows]
+    held_groups = [part.groups[row] for row in held.rows]
     chosen = choose_calibration(held.logits, held_labels, held_groups, seed=settings.seed)
     point = _operating_point(
         chosen.calibration, held.logits, held_labels, settings, "answers about one held-out fold"
     )
     model = held.interrupted or untrained(settings).fit(
-        texts, labels, progress=lambda done, total: progress(total + done, 2 * total), notice=notice
+        part.texts,
+        part.labels,
+        progress=lambda done, total: progress(total + done, 2 * total),
+        notice=notice,
     )
     return Learned(model, chosen, point)
 
@@ -151,7 +157,7 @@ def _check_classes(classes: tuple[str, ...], settings: TrainSettings) -> None:
 
 
 def _operating_point(
-    calibration: Calibration, logits: Logits, labels: list[str], settings: TrainSettings, chosen_on: str
+    calibration: Calibration, logits: Logits, labels: Sequence[str], settings: TrainSettings, chosen_on: str
 ) -> OperatingPoint | None:
     if logits.shape[1] != 2:
         return None

@@ -10,15 +10,18 @@ import platform
 from collections import Counter
 from collections.abc import Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 import msgspec
 
 from tamis.artifact import DataFacts, Manifest, reserve_version
 from tamis.errors import TrainingError
 from tamis.records import Dataset, Notice, Progress, no_notice, no_progress
+from tamis.training.autotune import Autotune
+from tamis.training.autotune.search import chosen, kinds_to_try, search
 from tamis.training.evaluate import Evaluation
 from tamis.training.learn import Learned, TrainSettings, learn, untrained
 from tamis.training.prepare import Prepared, PrepareSettings, prepare_file
@@ -47,12 +50,13 @@ class Trained:
     summary: str = ""
 
 
-def train(  # noqa: PLR0913 - data in, model out, two settings, formats, two callbacks
+def train(  # noqa: PLR0913 - data in, model out, three settings, formats, two callbacks
     data: str | os.PathLike[str],
     output: str | os.PathLike[str] | None,
     *,
     settings: TrainSettings | None = None,
     prepare: PrepareSettings | None = None,
+    autotune: Autotune | None = None,
     formats: Sequence[str] = (),
     progress: Progress = no_progress,
     notice: Notice = no_notice,
@@ -60,15 +64,18 @@ def train(  # noqa: PLR0913 - data in, model out, two settings, formats, two cal
     """Train on a CSV file or a prepared folder and write the next version of the model folder `output`.
 
     `formats` are written beside it, for users of other libraries. With `output` None nothing is
-    written. Raises DataError, TrainingError or ArtifactError.
+    written. `autotune` first searches for better settings, on the training part. Raises DataError,
+    TrainingError or ArtifactError.
     """
     settings = settings or TrainSettings()
-    _check_formats(formats, settings)
+    _check_formats(formats, settings, autotune)
     prepared = _prepared(Path(data), prepare or PrepareSettings())  # first: bad data leaves no folder
     with reserve_version(Path(output)) if output is not None else nullcontext() as reservation:
+        settings, searched = _searched(prepared.train, settings, autotune)
         learned = learn(prepared.train, settings, progress=progress, notice=notice)
         measured = _measure(learned, prepared.test)
-        manifest = _describe(learned, prepared, settings, measured.evaluation)
+        described = {**msgspec.to_builtins(settings), **searched}
+        manifest = _describe(learned, prepared, described, measured.evaluation)
         if reservation is None:
             return _trained(None, manifest, measured.evaluation, learned)
         calibration = learned.calibrated.calibration
@@ -85,17 +92,28 @@ def _trained(path: Path | None, manifest: Manifest, evaluation: Evaluation, lear
     return Trained(path, manifest, evaluation, learned.model.interrupted_, learned.model.summary())
 
 
-def _check_formats(formats: Sequence[str], settings: TrainSettings) -> None:
-    """Refuse a format that the model cannot write, before any time is spent on training."""
-    known = untrained(settings).formats
-    for form in formats:
-        if form not in known:
-            written = f"it can be written as {', '.join(known)}" if known else "it has no other format"
-            raise TrainingError(f"--export {form}: not for a model of kind {settings.model}; {written}")
+def _check_formats(formats: Sequence[str], settings: TrainSettings, autotune: Autotune | None) -> None:
+    """Refuse a format that a model cannot write, before any time is spent on training."""
+    for kind in (settings.model,) if autotune is None else kinds_to_try(settings, autotune):
+        known = untrained(replace(settings, model=kind)).formats
+        for form in formats:
+            if form not in known:
+                written = f"it can be written as {', '.join(known)}" if known else "it has no other format"
+                raise TrainingError(f"--export {form}: not for a model of kind {kind}; {written}")
 
 
 def _prepared(data: Path, prepare: PrepareSettings) -> Prepared:
     return read_prepared(data) if data.is_dir() else prepare_file(data, prepare)
+
+
+def _searched(
+    data: Dataset, settings: TrainSettings, autotune: Autotune | None
+) -> tuple[TrainSettings, dict[str, Any]]:
+    """Return the settings to train with, and what the manifest says of the search that found them."""
+    if autotune is None:
+        return settings, {}
+    found = search(data, settings, autotune)
+    return chosen(settings, found), {"search": found.described()}
 
 
 def _measure(learned: Learned, test: Dataset) -> Measured:
@@ -114,14 +132,14 @@ def _write_pages(facts: Facts, folder: Path) -> None:
 
 
 def _describe(
-    learned: Learned, prepared: Prepared, settings: TrainSettings, evaluation: Evaluation
+    learned: Learned, prepared: Prepared, training: dict[str, Any], evaluation: Evaluation
 ) -> Manifest:
     split = prepared.settings
     return Manifest(
         kind=learned.model.kind,
         labels=learned.model.classes_,
         model={},
-        training=msgspec.to_builtins(settings),
+        training=training,
         calibration=learned.calibrated.described(),
         operating_point=learned.operating_point,
         data=DataFacts(

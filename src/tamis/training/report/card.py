@@ -5,7 +5,8 @@ Source: Mitchell et al., "Model cards for model reporting", 2019.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any
 
 from tamis.training.evaluate import Estimate, Evaluation
 from tamis.training.report.facts import Background, Facts
@@ -127,6 +128,7 @@ def _making(facts: Facts) -> Iterator[str]:
     overrides = manifest.training.get("overrides") or {}
     settings = ", ".join(f"{name}={value}" for name, value in overrides.items()) or "defaults"
     yield f"- Settings: {_inline(settings)}"
+    yield from _searched(manifest.training.get("search", {}))
     fitted = manifest.calibration
     if "kept" in fitted:
         before, after = fitted["calibration_error"]
@@ -134,6 +136,16 @@ def _making(facts: Facts) -> Iterator[str]:
         yield f"- Calibration: {what}; calibration error {before:.4f} before, {after:.4f} after"
     libraries = ", ".join(f"{name} {version}" for name, version in manifest.libraries.items())
     yield f"- Libraries: {libraries}"
+
+
+def _searched(search: Mapping[str, Any]) -> Iterator[str]:
+    if not search:
+        return
+    line = f"- Search: the best of {search['tried']} trials, cross-validated on the training part alone"
+    if search["gain"]:
+        gain, error = search["gain"]
+        line += f": {search['objective']} lower than the defaults' by {gain:.4f} (standard error {error:.4f})"
+    yield line
 
 
 def _findings(background: Background) -> Iterator[str]:

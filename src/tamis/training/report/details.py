@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 from tamis.data.findings import Finding
 from tamis.models.base import TellingFeature
@@ -98,6 +99,49 @@ def findings(found: Sequence[Finding]) -> str:
         for one in found
     ]
     return table(["audit", "finding"], rows, words=2) if rows else ""
+
+
+def tried(search: Mapping[str, Any]) -> str:
+    """Return what a search for settings tried, the chosen settings in bold; nothing without a search."""
+    if not search:
+        return ""
+    shown: list[Mapping[str, Any]] = search["trials"]
+    rows = [
+        [
+            str(trial["number"]),
+            escape(trial["kind"]),
+            _settings(trial["settings"], best=trial["number"] == search["best"]),
+            escape(trial["outcome"]),
+            str(trial["folds"]),
+            _or_dash(trial["log_loss"], ".4f") + (f" ± {trial['spread']:.4f}" if trial["spread"] else ""),
+            _or_dash(trial["accuracy"], ".4f"),
+            _or_dash(trial["size_bytes"], ",d"),
+        ]
+        for trial in shown
+    ]
+    words = (
+        f"{search['tried']:,} trials, {len(shown)} of them below, each on folds of the training part: the "
+        f"test part had no say. They are compared by the {search['objective']} of calibrated answers; ± is "
+        "its spread over folds. A trial takes the lead where it is lower by more than two standard errors "
+        "of the difference, text by text, and is given up where it is higher by as much. The best of many "
+        "is flattered a little here, not in the figures above."
+    )
+    if search["gain"]:
+        gain, error = search["gain"]
+        words += f" The best is lower than the defaults by {gain:.4f}, with a standard error of {error:.4f}."
+    elif search["best"] == 1:
+        words += " No trial was so much lower than the defaults: they stand."
+    head = ["trial", "kind", "settings", "outcome", "folds", search["objective"], "accuracy", "bytes"]
+    return said(words) + table(head, rows, words=4)
+
+
+def _settings(settings: Mapping[str, str], *, best: bool) -> str:
+    named = escape(", ".join(f"{name}={value}" for name, value in settings.items()) or "defaults")
+    return f"<b>{named}</b>" if best else named
+
+
+def _or_dash(figure: float | None, form: str) -> str:
+    return "–" if figure is None else format(figure, form)
 
 
 def mistakes(measured: Measured) -> str:

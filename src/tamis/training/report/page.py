@@ -19,7 +19,7 @@ from tamis.training.report.charts import (
     roc_chart,
     threshold_chart,
 )
-from tamis.training.report.details import disguises, findings, mistakes, sources, telling
+from tamis.training.report.details import disguises, findings, mistakes, sources, telling, tried
 from tamis.training.report.facts import Background, Facts
 from tamis.training.report.html import escape, interval, row_of, said, section, table
 
@@ -75,6 +75,7 @@ def _sections(facts: Facts) -> Iterator[str]:
     yield section("What it goes by", telling(background.telling))
     yield section("The data", findings(background.findings), _data(facts))
     yield section("Surest mistakes", mistakes(measured))
+    yield section("Search for settings", tried(facts.manifest.training.get("search", {})))
     yield section("How it was made", _settings(facts))
 
 

@@ -1,0 +1,151 @@
+"""What a search for settings shows: a live table on a terminal, a line a trial in a pipe."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import click
+from rich import box
+from rich.console import Console, Group
+from rich.live import Live
+from rich.table import Table
+from rich.text import Text
+
+from tamis.cli.progress import ProgressBar
+from tamis.training.autotune.trials import OBJECTIVE, State, Trial, Watch
+
+_LINES_AROUND_THE_TABLE = 8
+_ENDS = {
+    "trials": "all trials are done",
+    "time": "the time is over",
+    "space": "there is nothing new to try",
+    "stopped": "stopped; the best so far is kept",
+}
+
+
+@contextmanager
+def search_page(bar: ProgressBar) -> Iterator[Watch]:
+    """Give what shows a search on standard error; `bar` leaves it the terminal for as long as it lasts."""
+    console = Console(stderr=True, highlight=False)
+    if not console.is_terminal:
+        yield _Lines()
+        return
+    table = _LiveTable(console, bar)
+    try:
+        yield table
+    finally:
+        table.close()
+
+
+class _Lines:
+    """One line a trial."""
+
+    def __init__(self) -> None:
+        self._shown = 0
+
+    def __call__(self, state: State) -> None:
+        for trial in state.trials[self._shown :]:
+            best = ", the best so far" if trial is state.best else ""
+            said = [cell for cell in _figures(trial) if cell]
+            click.echo(f"trial {trial.number}: {_name(trial)}: {', '.join(said)}{best}", err=True)
+        self._shown = len(state.trials)
+        if state.ended:
+            click.echo(_summary(state), err=True)
+
+
+class _LiveTable:
+    """The first, the best and the latest trials, and how long it will go on."""
+
+    def __init__(self, console: Console, bar: ProgressBar):
+        self._console = console
+        self._bar = bar
+        self._live: Live | None = None
+        self._state: State | None = None
+
+    def __call__(self, state: State) -> None:
+        self._state = state
+        if self._live is None:
+            self._bar.hide()
+            self._live = Live(get_renderable=self._page, console=self._console, refresh_per_second=4)
+            self._live.start(refresh=True)
+        if state.ended:
+            self.close()
+            self._bar.show()
+
+    def close(self) -> None:
+        """Let the last state stand."""
+        if self._live is not None:
+            self._live.stop()
+            self._live = None
+
+    def _page(self) -> Group:
+        assert self._state is not None
+        state = self._state
+        table = Table(box=box.SIMPLE_HEAD, title="Search for settings", title_justify="left")
+        for column in ("trial", "kind", "settings", OBJECTIVE, "accuracy", "size", "time", ""):
+            table.add_column(column, overflow="fold" if column == "settings" else "ellipsis")
+        for trial in self._told(state):
+            best = trial is state.best
+            cells = [str(trial.number), trial.candidate.kind, str(trial.candidate), *_cells(trial)]
+            table.add_row(*map(Text, [*cells, "best" if best else ""]), style="bold" if best else "")
+        return Group(table, Text(_summary(state) if state.ended else _running(state)))
+
+    def _told(self, state: State) -> list[Trial]:
+        """Return as many trials as the terminal has lines for: the first, the best, and the latest."""
+        latest = state.trials[-max(1, self._console.height - _LINES_AROUND_THE_TABLE - 2) :]
+        kept = {trial.number for trial in (*state.trials[:1], *latest)}
+        if state.best is not None:
+            kept.add(state.best.number)
+        return [trial for trial in state.trials if trial.number in kept]
+
+
+def _name(trial: Trial) -> str:
+    return f"{trial.candidate.kind}, {trial.candidate}"
+
+
+def _figures(trial: Trial) -> tuple[str, ...]:
+    """Return a trial's figures with their names."""
+    loss, accuracy, size, seconds = _cells(trial)
+    named = f"{OBJECTIVE} {loss}" if trial.log_loss is not None else loss
+    return named, f"accuracy {accuracy}" if accuracy else "", size, seconds
+
+
+def _cells(trial: Trial) -> tuple[str, str, str, str]:
+    """Return log loss with its spread and what came of it, accuracy, size and time."""
+    said: str = "" if trial.outcome == "complete" else trial.outcome
+    if trial.outcome == "given up":
+        said = f"given up after {trial.folds} fold{'s' if trial.folds > 1 else ''}"
+    elif trial.why:
+        said = f"failed: {trial.why}"
+    figure = "" if trial.log_loss is None else f"{trial.log_loss:.4f}"
+    spread = "" if trial.spread is None else f"± {trial.spread:.4f}"
+    accuracy = "" if trial.accuracy is None else f"{trial.accuracy:.4f}"
+    size = "" if trial.size_bytes is None else _in_kilobytes(trial.size_bytes)
+    return " ".join(filter(None, [figure, spread, said])), accuracy, size, f"{trial.seconds:.1f} s"
+
+
+def _in_kilobytes(size_bytes: int) -> str:
+    return f"{size_bytes / 1000:,.0f} kB"
+
+
+def _running(state: State) -> str:
+    left = "" if state.seconds_left is None else f"{max(0, state.seconds_left):.0f} s left; "
+    ends = "Ctrl-C ends the search and trains with the best so far"
+    if state.running is None:
+        return left + ends
+    where = f"fold {state.fold} of {state.folds}" if state.fold else "measuring its size"
+    return f"{left}trying {state.running.kind}, {state.running} ({where}). {ends}"
+
+
+def _summary(state: State) -> str:
+    assert state.ended is not None
+    number = len(state.trials)
+    end = f"{number} trial{'' if number == 1 else 's'}, {_ENDS[state.ended]}"
+    if state.best is None:
+        return f"{end}; none is complete"
+    best = f"{end}; the best is number {state.best.number}: {_name(state.best)}"
+    if state.gain is None:
+        return best
+    gain, error = state.gain
+    return f"{best}; its {OBJECTIVE} is lower than that of the defaults by {gain:.4f} ± {error:.4f}"

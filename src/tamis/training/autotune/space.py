@@ -1,0 +1,135 @@
+"""Which settings may be tried, and which come next. Knows names and values; does not know data."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cache
+
+from tamis.errors import MissingExtraError, TrainingError
+from tamis.models import TRAINABLE, hyper_parameters, make_classifier
+
+_ON_OFF = ("true", "false")
+
+VALUES: dict[str, dict[str, tuple[str, ...]]] = {
+    "linear": {
+        "c": ("0.25", "0.5", "1", "2", "4", "8", "16"),
+        "class_weight": ("none", "balanced"),
+        "ngram_min": ("2", "3"),
+        "ngram_max": ("3", "4", "5", "6", "7"),
+        "min_documents": ("1", "2", "3", "5", "8"),
+        "word_pairs": _ON_OFF,
+        "shapes": _ON_OFF,
+        "phrases": _ON_OFF,
+        "bits": ("12", "14", "16", "18", "20", "22"),
+    },
+    "lstm": {
+        "words": ("2000", "5000", "10000", "20000"),
+        "embedding": ("32", "64", "128"),
+        "units": ("32", "64", "128", "196"),
+        "spatial_dropout": ("0.2", "0.3", "0.4", "0.5"),
+        "dropout": ("0.1", "0.3", "0.5"),
+        "recurrent_dropout": ("0", "0.3"),
+        "batch": ("16", "32", "64"),
+        "learning_rate": ("0.0005", "0.001", "0.002"),
+        "class_weight": ("none", "balanced"),
+    },
+}
+"""What is tried of each kind's settings, as on the command line; the default is among them."""
+
+_LEAST_SECONDS = {"lstm": 300}
+"""Kinds that are tried unasked only in a budget that holds some of their trials, tens of seconds each."""
+
+_NUMBER_OF_CHANGES = (1, 1, 2, 3)
+_MOST_DRAWS = 200
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A kind of model with those of its settings that are not its defaults, or were given by the user."""
+
+    kind: str
+    settings: tuple[tuple[str, str], ...] = ()
+
+    @property
+    def overrides(self) -> dict[str, str]:
+        """The settings by name, as `TrainSettings` takes them."""
+        return dict(self.settings)
+
+    def __str__(self) -> str:
+        return ", ".join(f"{name}={value}" for name, value in self.settings) or "defaults"
+
+
+def other_kinds(known: str, fixed: Mapping[str, str], *, seconds: float | None, seed: int) -> tuple[str, ...]:
+    """Return the kinds besides `known` that are installed, have the `fixed` settings and fit the budget.
+
+    Slow kinds need a budget in seconds: trials alone say nothing of how long one may take.
+    """
+    return tuple(
+        kind
+        for kind in TRAINABLE
+        if kind != known
+        and (kind not in _LEAST_SECONDS or (seconds is not None and seconds >= _LEAST_SECONDS[kind]))
+        and _can_be_made(kind, fixed, seed)
+    )
+
+
+def _can_be_made(kind: str, overrides: Mapping[str, str], seed: int) -> bool:
+    try:
+        make_classifier(kind, overrides, seed=seed)
+    except (MissingExtraError, TrainingError):
+        return False
+    return True
+
+
+class Draws:
+    """Candidates never drawn before, one after the other; their order is fixed by the seed.
+
+    fixed: settings that every candidate has
+    """
+
+    def __init__(self, fixed: Mapping[str, str], *, seed: int):
+        self._fixed = fixed
+        self._seed = seed
+        self._random = random.Random(seed)
+        self._drawn: set[Candidate] = set()
+
+    def defaults(self, kind: str) -> Candidate:
+        """Return the kind's defaults with the fixed settings."""
+        candidate = Candidate(kind, tuple(self._fixed.items()))
+        self._drawn.add(candidate)
+        return candidate
+
+    def neighbour(self, parent: Candidate) -> Candidate | None:
+        """Return `parent` with one to three settings changed; None where nothing new is found."""
+        for _ in range(_MOST_DRAWS):
+            candidate = self._changed(parent)
+            if candidate not in self._drawn:
+                self._drawn.add(candidate)
+                if _can_be_made(candidate.kind, candidate.overrides, self._seed):
+                    return candidate
+        return None
+
+    def _changed(self, parent: Candidate) -> Candidate:
+        values = {name: of for name, of in VALUES[parent.kind].items() if name not in self._fixed}
+        defaults = _defaults(parent.kind)
+        chosen = {**defaults, **parent.overrides}
+        number = min(self._random.choice(_NUMBER_OF_CHANGES), len(values))
+        for name in self._random.sample(list(values), number):
+            chosen[name] = self._random.choice([value for value in values[name] if value != chosen[name]])
+        differing = ((name, chosen[name]) for name in values if chosen[name] != defaults[name])
+        return Candidate(parent.kind, (*self._fixed.items(), *differing))
+
+
+@cache
+def _defaults(kind: str) -> Mapping[str, str]:
+    known = hyper_parameters(kind)
+    return {name: _as_text(known[name]) for name in VALUES[kind]}
+
+
+def _as_text(value: object) -> str:
+    """Return a default as it stands in `VALUES`."""
+    if isinstance(value, bool):
+        return str(value).lower()
+    return f"{value:g}" if isinstance(value, float) else str(value)

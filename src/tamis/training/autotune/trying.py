@@ -1,0 +1,101 @@
+"""Tries one candidate: its size, then fold after fold until it is complete or hopeless.
+
+The folds, the fits and the calibration are those of `tamis train`. Knows nothing of time.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
+from itertools import islice
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from tamis.models.base import Calibration
+from tamis.training.autotune.figures import Answers, is_hopeless
+from tamis.training.autotune.space import Candidate
+from tamis.training.autotune.trials import Trial
+from tamis.training.crossval import Held, held_out_in_turn
+from tamis.training.learn import LearningPart, TrainSettings, is_slow, untrained
+
+Reach = Callable[[Candidate, int], None]
+"""Called within a trial as `reach(candidate, fold)`, fold 0 while its size is measured; may raise."""
+
+
+class Bench:
+    """What every candidate is tried on.
+
+    folds: how many a complete trial has gone through. Where every kind is slow it is the one that
+        `learn` calibrates such models on; beside quick kinds slow ones go through the same as these.
+    """
+
+    def __init__(
+        self,
+        part: LearningPart,
+        settings: TrainSettings,
+        kinds: Sequence[str],
+        max_bytes: int | None,
+        reach: Reach,
+    ):
+        self._part = part
+        self._settings = settings
+        self._max_bytes = max_bytes
+        self._reach = reach
+        only_slow = all(is_slow(replace(settings, model=kind)) for kind in kinds)
+        self.folds = 1 if only_slow else part.folds
+
+    def tried(self, trial: Trial, best: Answers | None) -> tuple[Trial, Answers]:
+        """Return `trial` with its figures and the answers behind them; `best` is what to beat."""
+        answers = Answers(self._part, seed=self._settings.seed)
+        if self._max_bytes is not None:
+            trial = self._with_size(trial)
+            if trial.size_bytes is not None and trial.size_bytes > self._max_bytes:
+                return replace(trial, outcome="too large"), answers
+        for held in islice(self._held_out(trial.candidate, answers), self.folds):
+            if held.interrupted is not None:
+                raise KeyboardInterrupt
+            answers.add(held)
+            if answers.folds < self.folds and best is not None and is_hopeless(answers, best):
+                return _measured(replace(trial, outcome="given up"), answers), answers
+        if trial.size_bytes is None and not is_slow(self._of(trial.candidate)):
+            trial = self._with_size(trial)
+        return _measured(trial, answers), answers
+
+    def _held_out(self, candidate: Candidate, answers: Answers) -> Iterator[Held]:
+        settings = self._of(candidate)
+        return held_out_in_turn(
+            lambda: untrained(settings),
+            self._part.texts,
+            self._part.labels,
+            self._part.groups,
+            folds=self._part.folds,
+            seed=settings.seed,
+            progress=lambda done, total: self._reach(candidate, answers.folds + 1),
+        )
+
+    def _with_size(self, trial: Trial) -> Trial:
+        """Learn from the whole part and weigh what would serve the model: the very bytes of `train`."""
+        model = untrained(self._of(trial.candidate)).fit(
+            self._part.texts,
+            self._part.labels,
+            progress=lambda done, total: self._reach(trial.candidate, 0),
+        )
+        if model.interrupted_:
+            raise KeyboardInterrupt
+        with TemporaryDirectory(prefix="tamis-") as folder:
+            model.export(Path(folder), Calibration(1.0, (0.0,) * len(model.classes_)))
+            size = sum(file.stat().st_size for file in Path(folder).iterdir())
+        return replace(trial, size_bytes=size)
+
+    def _of(self, candidate: Candidate) -> TrainSettings:
+        return replace(self._settings, model=candidate.kind, overrides=candidate.overrides)
+
+
+def _measured(trial: Trial, answers: Answers) -> Trial:
+    return replace(
+        trial,
+        folds=answers.folds,
+        log_loss=float(answers.losses(answers.folds).mean()),
+        spread=answers.spread(),
+        accuracy=answers.accuracy(),
+    )
