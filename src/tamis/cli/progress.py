@@ -27,6 +27,10 @@ class ProgressBar:
         """Show one line, such as the loss and the accuracy so far."""
         self._bars.update(self._task, description=f"{self._title}: {text}")
 
+    def say(self, text: str) -> None:
+        """Write a line that stays, and that a pipe sees too."""
+        self._bars.console.print(text, markup=False, highlight=False, soft_wrap=True)
+
 
 @contextmanager
 def progress_bar(title: str) -> Iterator[ProgressBar]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
@@ -62,7 +63,7 @@ class Held:
     interrupted: TrainableClassifier | None
 
 
-def held_out_logits(  # noqa: PLR0913 - three columns of the data, two settings, two callbacks
+def held_out_logits(  # noqa: PLR0913 - three columns of the data, three settings, two callbacks
     make: MakeClassifier,
     texts: Sequence[str],
     labels: Sequence[str],
@@ -72,19 +73,24 @@ def held_out_logits(  # noqa: PLR0913 - three columns of the data, two settings,
     seed: int,
     progress: Progress = no_progress,
     notice: Notice = no_notice,
+    checkpoints: Path | None = None,
 ) -> Held:
     """Return logits about the first fold alone, by a model trained on the others.
 
     For models that take too long to be trained once a fold: as honest as the whole of
-    `out_of_fold_logits`, from fewer texts. Texts are canonical. Raises TrainingError where a class
-    is in one part only.
+    `out_of_fold_logits`, from fewer texts. Texts are canonical; `checkpoints` is the fit's. Raises
+    TrainingError where a class is in one part only.
     """
     fold_of = grouped_parts(groups, labels, shares=[1 / folds] * folds, seed=seed)
     inside, outside = _where(fold_of == 0), _where(fold_of != 0)
     for part in (inside, outside):
         _check_all_classes({labels[i] for i in part}, labels)
     model = make().fit(
-        [texts[i] for i in outside], [labels[i] for i in outside], progress=progress, notice=notice
+        [texts[i] for i in outside],
+        [labels[i] for i in outside],
+        progress=progress,
+        notice=notice,
+        checkpoints=checkpoints,
     )
     logits = model.logits([texts[i] for i in inside])
     return Held(inside, logits, model if model.interrupted_ else None)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
@@ -67,25 +68,34 @@ def learn(
     *,
     progress: Progress = no_progress,
     notice: Notice = no_notice,
+    checkpoints: Path | None = None,
 ) -> Learned:
-    """Find out how the model does on texts it has not seen, to calibrate; then learn from the whole part."""
+    """Find out how the model does on texts it has not seen, to calibrate; then learn from the whole part.
+
+    A slow model keeps in `checkpoints` how far it is, and goes on from what the same work left there.
+    """
     texts, labels = [canonical(text) for text in data.texts], list(data.labels)
     _check_classes(data.classes, settings)
     groups = data.groups if data.groups is not None else [str(row) for row in range(len(data))]
     settings = replace(settings, folds=max(2, min(settings.folds, len(set(groups)))))
-    steps = _learn_slowly if is_slow(settings) else _learn_quickly
-    return steps(texts, labels, groups, settings, progress, notice)
+    part = _Part(texts, labels, groups)
+    if is_slow(settings):
+        return _learn_slowly(part, settings, progress, notice, checkpoints)
+    return _learn_quickly(part, settings, progress, notice)
 
 
-def _learn_quickly(
-    texts: list[str],
-    labels: list[str],
-    groups: Sequence[str],
-    settings: TrainSettings,
-    progress: Progress,
-    notice: Notice,
-) -> Learned:
+@dataclass(frozen=True)
+class _Part:
+    """The training part as columns; texts are canonical."""
+
+    texts: list[str]
+    labels: list[str]
+    groups: Sequence[str]
+
+
+def _learn_quickly(part: _Part, settings: TrainSettings, progress: Progress, notice: Notice) -> Learned:
     """Cross-validate over every fold."""
+    texts, labels, groups = part.texts, part.labels, part.groups
     logits = out_of_fold_logits(
         lambda: untrained(settings),
         texts,
@@ -103,14 +113,10 @@ def _learn_quickly(
 
 
 def _learn_slowly(
-    texts: list[str],
-    labels: list[str],
-    groups: Sequence[str],
-    settings: TrainSettings,
-    progress: Progress,
-    notice: Notice,
+    part: _Part, settings: TrainSettings, progress: Progress, notice: Notice, checkpoints: Path | None
 ) -> Learned:
     """Calibrate on one held-out fold; a model that the user stops there is the one that is kept."""
+    texts, labels, groups = part.texts, part.labels, part.groups
     held = held_out_logits(
         lambda: untrained(settings),
         texts,
@@ -120,6 +126,7 @@ def _learn_slowly(
         seed=settings.seed,
         progress=lambda done, total: progress(done, 2 * total),
         notice=lambda text: notice(f"to calibrate, {text}"),
+        checkpoints=checkpoints and checkpoints / "held-out",
     )
     held_labels = [labels[row] for row in held.rows]
     held_groups = [groups[row] for row in held.rows]
@@ -128,7 +135,11 @@ def _learn_slowly(
         chosen.calibration, held.logits, held_labels, settings, "answers about one held-out fold"
     )
     model = held.interrupted or untrained(settings).fit(
-        texts, labels, progress=lambda done, total: progress(total + done, 2 * total), notice=notice
+        texts,
+        labels,
+        progress=lambda done, total: progress(total + done, 2 * total),
+        notice=notice,
+        checkpoints=checkpoints and checkpoints / "all",
     )
     return Learned(model, chosen, point)
 

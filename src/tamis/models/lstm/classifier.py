@@ -35,12 +35,17 @@ class _Texts:
 
 @dataclass(frozen=True)
 class _Watch:
-    """Tells the caller how far one of several fits is."""
+    """Tells the caller how far one of several fits is, and names the file that keeps it."""
 
     progress: Progress
     notice: Notice
+    checkpoints: Path | None
     fit: int
     fits: int
+
+    @property
+    def checkpoint(self) -> Path | None:
+        return self.checkpoints and self.checkpoints / f"{self.fit + 1}.safetensors"
 
     def progress_of_fit(self, done: int, total: int) -> None:
         self.progress(self.fit * total + done, self.fits * total)
@@ -123,6 +128,7 @@ class LstmClassifier(TrainableClassifier):
         *,
         progress: Progress = no_progress,
         notice: Notice = no_notice,
+        checkpoints: Path | None = None,
     ) -> Self:
         """Learn; see `TrainableClassifier.fit`. Ctrl-C keeps the best epoch so far."""
         self.classes_ = tuple(sorted(set(labels)))
@@ -132,11 +138,11 @@ class LstmClassifier(TrainableClassifier):
         examples = _Texts(texts, np.searchsorted(self.classes_, labels))
         kept, aside = self._put_aside(texts)
         twice = bool(aside) and self.refit
-        first = _Watch(progress, notice, fit=0, fits=1 + twice)
+        first = _Watch(progress, notice, checkpoints, fit=0, fits=1 + twice)
         tokenizer, learned = self._learn(examples, kept, aside, self.epochs, first)
         history = learned.history
         if twice and not learned.interrupted:
-            second = _Watch(progress, notice, fit=1, fits=2)
+            second = _Watch(progress, notice, checkpoints, fit=1, fits=2)
             try:
                 everything = sorted(kept + aside)
                 tokenizer, learned = self._learn(examples, everything, [], learned.best_epoch, second)
@@ -205,6 +211,7 @@ class LstmClassifier(TrainableClassifier):
             learning_rate=self.learning_rate,
             patience=self.patience,
             seed=self.seed,
+            checkpoint=watch.checkpoint,
         )
         learned = learn(
             build_network(self._shape(tokenizer), activation="linear", seed=self.seed),

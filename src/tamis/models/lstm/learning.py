@@ -7,12 +7,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
 import numpy.typing as npt
 
+from tamis.errors import TrainingError
+from tamis.models.lstm.checkpoint import read_checkpoint, write_checkpoint
 from tamis.models.lstm.keras_on_jax import jax, keras
 from tamis.models.lstm.padding import Tokens, lengths_of, pad
 from tamis.models.lstm.tokenizer import Sequences
@@ -38,9 +41,10 @@ class Examples:
 class Course:
     """How long to learn, and in what portions.
 
-    widths:    batches are padded to one of these lengths; the last holds the longest text
-    left:      zeros stand before the text, for a network that reads them
-    patience:  stop when the validation loss has not improved for so many epochs
+    widths:      batches are padded to one of these lengths; the last holds the longest text
+    left:        zeros stand before the text, for a network that reads them
+    patience:    stop when the validation loss has not improved for so many epochs
+    checkpoint:  the file that holds all of it after each epoch, and from which it goes on; None keeps nothing
     """
 
     epochs: int
@@ -50,6 +54,7 @@ class Course:
     learning_rate: float
     patience: int
     seed: int
+    checkpoint: Path | None = None
 
 
 @dataclass
@@ -75,31 +80,70 @@ def learn(
     """Teach `network`, which gives logits; its own weights change on the way and are of no use after.
 
     Without validation examples every epoch is run and the last one counts. Ctrl-C keeps the best
-    epoch so far; before the first one is complete it is passed on.
+    epoch so far; before the first one is complete it is passed on. Where `course.checkpoint` is the
+    file of the same work, it goes on from there to the same bits.
     """
     steps = _Steps(network, course.learning_rate)
-    best, learned = np.inf, Learned([])
     rng = np.random.default_rng(course.seed)
-    for epoch in range(1, course.epochs + 1):
-        title = f"epoch {epoch} of {course.epochs}"
-        watch = _Watch(progress, notice, title, before=epoch - 1, epochs=course.epochs)
-        try:
+    learned = _go_on(course.checkpoint, steps, rng)
+    if learned.history:
+        notice(f"going on after epoch {len(learned.history)} of {course.epochs}")
+    try:
+        for epoch in range(len(learned.history) + 1, course.epochs + 1):
+            if epoch - learned.best_epoch > course.patience:
+                break
+            title = f"epoch {epoch} of {course.epochs}"
+            watch = _Watch(progress, notice, title, before=epoch - 1, epochs=course.epochs)
             figures = steps.run_epoch(list(_shuffled_batches(training, course, rng)), watch)
             figures |= _validate(steps, validation, course)
-        except KeyboardInterrupt:
-            if not learned.weights:
-                raise
-            notice(f"stopped in {title}; the best epoch so far is kept")
-            learned.interrupted = True
-            break
-        learned.history.append(figures)
-        notice(f"{title}: " + ", ".join(f"{name} {value:.4f}" for name, value in figures.items()))
-        if (loss := figures.get("validation loss", -np.inf)) <= best:
-            best, learned.weights, learned.best_epoch = loss, steps.weights(), epoch
-        if epoch - learned.best_epoch >= course.patience:
-            break
+            _take(figures, steps, learned)
+            notice(f"{title}: " + ", ".join(f"{name} {value:.4f}" for name, value in figures.items()))
+            if course.checkpoint:
+                _keep(course.checkpoint, steps, rng, learned)
+    except KeyboardInterrupt:
+        if not learned.weights:
+            raise
+        epoch = min(len(learned.history) + 1, course.epochs)
+        notice(f"stopped in epoch {epoch} of {course.epochs}; the best epoch so far is kept")
+        learned.interrupted = True
     progress(1, 1)
     return learned
+
+
+def _take(figures: dict[str, float], steps: _Steps, learned: Learned) -> None:
+    """Add an epoch's figures, and its weights where it is the best so far."""
+    if not np.isfinite(list(figures.values())).all():
+        raise TrainingError("the loss is no longer a finite number: lower learning_rate")
+    best = learned.history[learned.best_epoch - 1].get("validation loss", 0) if learned.history else np.inf
+    if figures.get("validation loss", 0) <= best:
+        learned.weights, learned.best_epoch = steps.weights(), len(learned.history) + 1
+    learned.history.append(figures)
+
+
+def _keep(checkpoint: Path, steps: _Steps, rng: np.random.Generator, learned: Learned) -> None:
+    arrays = {f"state {place}": array for place, array in enumerate(steps.arrays())}
+    if learned.best_epoch < len(learned.history):  # otherwise the best weights are those of the state
+        arrays |= {f"best {place}": array for place, array in enumerate(learned.weights)}
+    random = rng.bit_generator.state
+    facts = {"history": learned.history, "best_epoch": learned.best_epoch, "random": random}
+    write_checkpoint(checkpoint, arrays, facts)
+
+
+def _go_on(checkpoint: Path | None, steps: _Steps, rng: np.random.Generator) -> Learned:
+    """Put everything where the checkpoint says that it was; return what had been learned by then."""
+    kept = read_checkpoint(checkpoint) if checkpoint else None
+    if kept is None:
+        return Learned([])
+    arrays, facts = kept
+    steps.put(_numbered(arrays, "state"))
+    rng.bit_generator.state = facts["random"]
+    weights = _numbered(arrays, "best") or steps.weights()
+    return Learned(weights, history=facts["history"], best_epoch=facts["best_epoch"])
+
+
+def _numbered(arrays: dict[str, Any], name: str) -> list[Any]:
+    count = sum(key.startswith(f"{name} ") for key in arrays)
+    return [arrays[f"{name} {place}"] for place in range(count)]
 
 
 def predict(
@@ -167,6 +211,14 @@ class _Steps:
     def weights(self) -> list[npt.NDArray[np.float32]]:
         """Return a copy of what has been learned, in Keras's order."""
         return [np.array(values) for values in self._state[0]]
+
+    def arrays(self) -> list[npt.NDArray[Any]]:
+        """Return all that the next step depends on: weights, seeds of the dropout, Adam's moments."""
+        return [np.array(values) for values in jax.tree.leaves(self._state)]
+
+    def put(self, arrays: Sequence[npt.NDArray[Any]]) -> None:
+        """Go back to what `arrays` returned."""
+        self._state = jax.tree.unflatten(jax.tree.structure(self._state), map(jnp.array, arrays))
 
 
 def _training_step(network: Any, optimizer: Any) -> Callable[..., Any]:
