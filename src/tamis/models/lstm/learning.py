@@ -41,9 +41,10 @@ class Examples:
 class Course:
     """How long to learn, and in what portions.
 
-    widths:      batches are padded to one of these lengths; the last holds the longest text
+    widths:      batches are padded to one of these lengths; the last holds any text
     left:        zeros stand before the text, for a network that reads them
     patience:    stop when the validation loss has not improved for so many epochs
+    average:     a moving average of the weights counts, this share of the old kept at a step; 0 for none
     checkpoint:  the file that holds all of it after each epoch, and from which it goes on; None keeps nothing
     """
 
@@ -53,6 +54,7 @@ class Course:
     left: bool
     learning_rate: float
     patience: int
+    average: float
     seed: int
     checkpoint: Path | None = None
 
@@ -83,7 +85,7 @@ def learn(
     epoch so far; before the first one is complete it is passed on. Where `course.checkpoint` is the
     file of the same work, it goes on from there to the same bits.
     """
-    steps = _Steps(network, course.learning_rate)
+    steps = _Steps(network, course)
     rng = np.random.default_rng(course.seed)
     learned = _go_on(course.checkpoint, steps, rng)
     if learned.history:
@@ -176,8 +178,8 @@ class _Watch:
 class _Steps:
     """The variables of a network while it learns, and the compiled steps that change them."""
 
-    def __init__(self, network: Any, learning_rate: float):
-        optimizer = keras.optimizers.Adam(learning_rate)
+    def __init__(self, network: Any, course: Course):
+        optimizer = keras.optimizers.Adam(course.learning_rate)
         optimizer.build(network.trainable_variables)
         self._state = tuple(
             [jnp.array(variable.value) for variable in variables]  # copies: a step gives its input away
@@ -185,9 +187,10 @@ class _Steps:
                 network.trainable_variables,
                 network.non_trainable_variables,
                 optimizer.variables,
+                network.trainable_variables if course.average else [],
             )
         )
-        self._step = _training_step(network, optimizer)
+        self._step = _training_step(network, optimizer, course.average)
         self._forward = _forward(network)
         self._n_classes: int = network.output_shape[-1]
 
@@ -203,17 +206,23 @@ class _Steps:
 
     def logits(self, sequences: Sequences, widths: Sequence[int], *, left: bool) -> Floats:
         """Return [texts, classes] logits, without dropout."""
-        trained, other, _ = self._state
+        counting, other = self._counting, self._state[1]
         return _predict(
-            lambda tokens: self._forward(trained, other, tokens), sequences, widths, left, self._n_classes
+            lambda tokens: self._forward(counting, other, tokens), sequences, widths, left, self._n_classes
         )
 
     def weights(self) -> list[npt.NDArray[np.float32]]:
         """Return a copy of what has been learned, in Keras's order."""
-        return [np.array(values) for values in self._state[0]]
+        return [np.array(values) for values in self._counting]
+
+    @property
+    def _counting(self) -> Any:
+        """The weights that count: their averages, where there are any."""
+        trained, _, _, averages = self._state
+        return averages or trained
 
     def arrays(self) -> list[npt.NDArray[Any]]:
-        """Return all that the next step depends on: weights, seeds of the dropout, Adam's moments."""
+        """Return all that the next step depends on: weights, seeds of dropout, moments, averages."""
         return [np.array(values) for values in jax.tree.leaves(self._state)]
 
     def put(self, arrays: Sequence[npt.NDArray[Any]]) -> None:
@@ -221,7 +230,7 @@ class _Steps:
         self._state = jax.tree.unflatten(jax.tree.structure(self._state), map(jnp.array, arrays))
 
 
-def _training_step(network: Any, optimizer: Any) -> Callable[..., Any]:
+def _training_step(network: Any, optimizer: Any, average: float) -> Callable[..., Any]:
     def loss_of(trained: Any, other: Any, tokens: Any, classes: Any, weights: Any) -> Any:
         logits, other = network.stateless_call(trained, other, tokens, training=True)
         chances = jax.nn.log_softmax(logits)
@@ -233,10 +242,14 @@ def _training_step(network: Any, optimizer: Any) -> Callable[..., Any]:
     gradients_of = jax.value_and_grad(loss_of, has_aux=True)
 
     def step(state: Any, tokens: Any, classes: Any, weights: Any) -> Any:
-        trained, other, moments = state
+        trained, other, moments, averages = state
         (_, (other, sums)), gradients = gradients_of(trained, other, tokens, classes, weights)
+        done = moments[0]  # Keras's optimizers count their steps in their first variable
         trained, moments = optimizer.stateless_apply(moments, gradients, trained)
-        return (trained, other, moments), sums
+        kept = jnp.minimum(average, (1 + done) / (10 + done))  # early on the old is hardly worth keeping
+        if averages:
+            averages = [kept * old + (1 - kept) * new for old, new in zip(averages, trained, strict=True)]
+        return (trained, other, moments, averages), sums
 
     return jax.jit(step, donate_argnums=0)
 
@@ -273,7 +286,7 @@ def _validate(steps: _Steps, validation: Examples, course: Course) -> dict[str, 
 def _shuffled_batches(examples: Examples, course: Course, rng: np.random.Generator) -> Iterator[_Batch]:
     """Yield each text once, in batches of one width; what fills up the last of a width weighs nothing."""
     batches = []
-    for width, places in _by_width(examples.sequences, course.widths):
+    for width, places in _by_width(examples.sequences, _widths_for(examples.sequences, course)):
         order = rng.permutation(places)
         batches += [
             (width, order[start : start + course.batch]) for start in range(0, order.size, course.batch)
@@ -284,6 +297,12 @@ def _shuffled_batches(examples: Examples, course: Course, rng: np.random.Generat
         weights = np.where(np.arange(course.batch) < places.size, examples.weights[filled], 0)
         tokens = pad([examples.sequences[place] for place in filled], width=width, left=course.left)
         yield _Batch(tokens, examples.classes[filled], weights.astype(np.float32))
+
+
+def _widths_for(sequences: Sequences, course: Course) -> tuple[int, ...]:
+    """Return the course's widths up to the longest text, which is padded no further unless zeros are read."""
+    longest = max(1, lengths_of(sequences).max())
+    return course.widths if course.left else (*(w for w in course.widths if w < longest), int(longest))
 
 
 def _by_width(sequences: Sequences, widths: Sequence[int]) -> Iterator[tuple[int, npt.NDArray[np.intp]]]:
