@@ -26,9 +26,10 @@ soak: install                               ## the long forms of the fault tests
 fuzz: install                               ## a hundred thousand generated requests against every route
 	TAMIS_FUZZ_CASES=10000 $(BIN)/pytest tests/service/test_openapi.py -k generated --durations=12
 
-bench: install                              ## speed beside an empty FastAPI endpoint, in one run (wrk: see tools)
+bench: install                              ## serving beside an empty endpoint, learning beside TensorFlow (wrk: see tools)
 	command -v wrk > /dev/null || apt-get install -y wrk
 	$(BIN)/python benchmarks/serving.py
+	$(BIN)/python benchmarks/training.py
 
 test-cassandra: install                     ## the store on three real Cassandra nodes; needs a JDK 17 and Maven
 	$(BIN)/pytest -m cassandra
@@ -47,7 +48,7 @@ requirements:                               ## pin again after a change of pypro
 	scripts/pin.sh
 
 clean:                                      ## remove what the other targets made, but no data and no models
-	rm -rf $(VENV) dist build .coverage .coverage.* .hypothesis .mypy_cache .pytest_cache .ruff_cache
+	rm -rf $(VENV) .cache dist build .coverage .coverage.* .hypothesis .mypy_cache .pytest_cache .ruff_cache
 
 $(VENV)/bin/python:
 	$(PYTHON) -m venv $(VENV)

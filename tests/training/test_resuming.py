@@ -105,6 +105,20 @@ def test_the_command_goes_on_and_says_so_in_one_line(data: Path, undisturbed: st
     assert open_artifact(tmp_path / "spam").identity == undisturbed
 
 
+def test_ctrl_c_keeps_the_best_epoch_and_leaves_nothing_to_go_on_from(data: Path, tmp_path: Path):
+    (tmp_path / "messages.csv").write_bytes(data.read_bytes())
+    command = [sys.executable, "-m", "tamis", *COMMAND]
+    with subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        for _ in waiting_for(process):
+            if any(tmp_path.glob("spam/.training-*/held-out/1.safetensors")):
+                process.send_signal(signal.SIGINT)
+                break
+        output, error = process.communicate()
+    assert (process.returncode, error) == (0, b"stopped early: the best epoch so far is kept\n")
+    assert b"spam/1: lstm" in output
+    assert list_versions(tmp_path / "spam").keys() == {1} and left_in(tmp_path / "spam") == []
+
+
 @pytest.fixture(scope="module")
 def once_killed(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     output = tmp_path_factory.mktemp("killed") / "spam"
