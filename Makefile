@@ -48,7 +48,7 @@ requirements:                               ## pin again after a change of pypro
 	scripts/pin.sh
 
 clean:                                      ## remove what the other targets made, but no data and no models
-	rm -rf $(VENV) .cache dist build .coverage .coverage.* .hypothesis .mypy_cache .pytest_cache .ruff_cache
+	rm -rf $(VENV) dist build .coverage .coverage.* .hypothesis .mypy_cache .pytest_cache .ruff_cache
 
 $(VENV)/bin/python:
 	$(PYTHON) -m venv $(VENV)

@@ -11,7 +11,7 @@ then each of ours `--repeats` times; what counts is the ratio to the workshop's 
     tamis train the whole command: two fits, since one calibrates, intervals, report, model card, files
 
 "empty" and "warm" say whether JAX finds what an earlier run compiled. TensorFlow lives in an
-environment of its own, made on the first call in .cache/ from requirements/bench-tensorflow.txt.
+environment of its own, made on the first call in .venv/bench from requirements/bench-tensorflow.txt.
 Without --data it is the mixed CSV of the folder that TAMIS_SHARED names, or else made-up messages.
 """
 
@@ -34,7 +34,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 HERE = Path(__file__).parent
-CACHE = HERE.parent / ".cache"
+ENVIRONMENTS = HERE.parent / ".venv" / "bench"
 REQUIREMENTS = HERE.parent / "requirements" / "bench-tensorflow.txt"
 WORKSHOP = "workshop, TensorFlow"
 SPLIT = ("--split", "random", "--test-size", "0.33", "--seed", "42")
@@ -130,7 +130,7 @@ def _spread(ratios: Sequence[float]) -> str:
 
 def tensorflow_python() -> Path:
     """Return the interpreter of TensorFlow's environment, made anew when its requirements changed."""
-    folder = CACHE / f"tensorflow-{hashlib.sha256(REQUIREMENTS.read_bytes()).hexdigest()[:12]}"
+    folder = ENVIRONMENTS / f"tensorflow-{hashlib.sha256(REQUIREMENTS.read_bytes()).hexdigest()[:12]}"
     python = folder / "bin" / "python"
     if not (folder / "complete").exists():
         print(f"making {folder}", file=sys.stderr)

@@ -63,7 +63,7 @@ class LstmClassifier(TrainableClassifier):
     words:        size of the vocabulary, counting the 0 that stands for no word
     max_tokens:   of longer texts the last so many known words are read
     mask:         padding is no part of a text; without it the network reads zeros up to `max_tokens`
-    buckets:      lengths to which batches are padded, ascending, before `max_tokens`
+    buckets:      lengths to which batches are padded, ascending, before the longest text
     epochs:       at most; fewer when the validation loss has not improved for `patience` epochs
     validation:   share of the texts kept aside to choose the epoch by; with 0 all epochs are run
     refit:        learn again for as many epochs from all texts, those that were kept aside too
@@ -283,7 +283,7 @@ class LstmClassifier(TrainableClassifier):
 def _widths(buckets: str, max_tokens: int) -> tuple[int, ...]:
     numbers = [number.strip() for number in buckets.split(",") if number.strip()]
     if not all(number.isascii() and number.isdigit() and int(number) > 0 for number in numbers):
-        raise ValueError(f"buckets must be lengths such as 16,40: {buckets}")
+        raise ValueError(f"buckets must be lengths such as 12,24,48: {buckets}")
     return (*sorted({int(number) for number in numbers if int(number) < max_tokens}), max_tokens)
 
 
