@@ -27,9 +27,10 @@ soak: install                               ## the long forms of the fault tests
 fuzz: install                               ## a hundred thousand generated requests against every route
 	TAMIS_FUZZ_CASES=10000 $(BIN)/pytest tests/service/test_openapi.py -k generated --durations=12
 
-bench: install                              ## speed beside an empty FastAPI endpoint, in one run (wrk: see tools)
+bench: install                              ## serving beside an empty endpoint, learning beside TensorFlow (wrk: see tools)
 	command -v wrk > /dev/null || apt-get install -y wrk
 	$(BIN)/python benchmarks/serving.py
+	$(BIN)/python benchmarks/training.py
 
 test-cassandra: install                     ## the store on three real Cassandra nodes; needs a JDK 17 and Maven
 	$(BIN)/pytest -m cassandra

@@ -3,7 +3,9 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 pin() { uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
-            --no-emit-find-links --no-strip-extras --no-header --no-annotate pyproject.toml "$@"; }
-pin -o requirements/serve.txt
-pin --extra train -c requirements/serve.txt -o requirements/train.txt
-pin --extra dev -c requirements/train.txt -o requirements/dev.txt
+            --no-emit-find-links --no-strip-extras --no-header --no-annotate "$@"; }
+pin pyproject.toml -o requirements/serve.txt
+pin pyproject.toml --extra train -c requirements/serve.txt -o requirements/train.txt
+pin pyproject.toml --extra dev -c requirements/train.txt -o requirements/dev.txt
+# What benchmarks/training.py compares with lives in an environment of its own.
+echo tensorflow-cpu | pin - -c requirements/dev.txt -o requirements/bench-tensorflow.txt

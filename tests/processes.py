@@ -145,6 +145,14 @@ async def restart_under_load(
     return ledger
 
 
+def waiting_for(process: subprocess.Popen[bytes]) -> Iterator[None]:
+    """Give the caller a look, again and again, until the process has ended."""
+    while process.poll() is None:
+        yield
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(timeout=0.01)
+
+
 @dataclass
 class Ledger:
     """What clients have seen: every request that was sent was answered, refused, or lost."""

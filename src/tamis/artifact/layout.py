@@ -8,6 +8,7 @@ from pathlib import Path
 ALIASES_FILE = "aliases.json"
 LOCK_FILE = ".lock"
 TEMPORARY_FOLDER = ".being-written"
+CHECKPOINTS_PREFIX = ".training-"
 
 
 def versions_in(model_folder: Path) -> list[int]:

@@ -14,7 +14,13 @@ from pathlib import Path
 
 import msgspec
 
-from tamis.artifact.layout import LOCK_FILE, TEMPORARY_FOLDER, digest_file, versions_in
+from tamis.artifact.layout import (
+    CHECKPOINTS_PREFIX,
+    LOCK_FILE,
+    TEMPORARY_FOLDER,
+    digest_file,
+    versions_in,
+)
 from tamis.artifact.manifest import MANIFEST_FILE, FileFacts, Manifest
 from tamis.errors import ArtifactError
 
@@ -27,6 +33,16 @@ class Reservation:
         self.folder = model_folder / TEMPORARY_FOLDER
         self.path = model_folder / str(version)
 
+    def checkpoints(self, work: str) -> Path:
+        """Return where the training of digest `work` keeps how far it is; what others left is removed.
+
+        Unlike `folder` it is still there after a process was killed, and goes with `commit`. Whoever
+        has something to keep makes it.
+        """
+        chosen = self.path.parent / f"{CHECKPOINTS_PREFIX}{work[:16]}"
+        self._remove_checkpoints(but=chosen)
+        return chosen
+
     def commit(self, manifest: Manifest) -> Path:
         """Add the manifest with the digests of all files, and make the version appear at once."""
         names = sorted(path.name for path in self.folder.iterdir())
@@ -38,7 +54,13 @@ class Reservation:
         _sync(self.folder)
         os.rename(self.folder, self.path)
         _sync(self.path.parent)
+        self._remove_checkpoints()
         return self.path
+
+    def _remove_checkpoints(self, *, but: Path | None = None) -> None:
+        for folder in self.path.parent.glob(f"{CHECKPOINTS_PREFIX}*"):
+            if folder != but:
+                _remove(folder)
 
 
 @contextmanager

@@ -35,6 +35,10 @@ class ProgressBar:
         """Come back."""
         self._bars.start()
 
+    def say(self, text: str) -> None:
+        """Write a line that stays, and that a pipe sees too."""
+        self._bars.console.print(text, markup=False, highlight=False, soft_wrap=True)
+
 
 @contextmanager
 def progress_bar(title: str) -> Iterator[ProgressBar]:

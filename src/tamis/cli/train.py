@@ -54,6 +54,7 @@ def command(data: str, output: str, model: str, overrides: Mapping[str, str], **
             formats=[form.strip() for form in options["formats"].split(",") if form.strip()],
             progress=progress,
             notice=progress.notice,
+            say=progress.say,
         )
     if trained.interrupted:
         click.echo("stopped early: the best epoch so far is kept", err=True)

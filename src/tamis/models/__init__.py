@@ -39,6 +39,7 @@ PRESETS: dict[str, dict[str, dict[str, str]]] = {
             "batch": "32",
             "epochs": "3",
             "validation": "0",
+            "average": "0",
             "class_weight": "none",
         },
     },

@@ -83,9 +83,12 @@ class TrainableClassifier(ABC):
         *,
         progress: Progress = no_progress,
         notice: Notice = no_notice,
+        checkpoints: Path | None = None,
     ) -> Self:
         """Learn from `texts` and `labels` of equal length with at least two classes.
 
+        A model that takes long keeps in the folder `checkpoints` how far it is; what the very same fit
+        kept there, until it was killed, it goes on from. Quick models keep nothing.
         Raises TrainingError where nothing can be learned. The same input and settings give the
         same model, bit for bit, whatever the number of threads.
         """

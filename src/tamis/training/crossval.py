@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
@@ -75,10 +76,10 @@ def held_out_in_turn(  # noqa: PLR0913 - three columns of the data, two settings
     for fold in range(folds):
         inside, outside = _where(fold_of == fold), _where(fold_of != fold)
         check_all_classes({labels[i] for i in outside}, labels)
-        yield _held_out(make, texts, labels, inside, outside, progress=progress)
+        yield _asked(_fit(make, texts, labels, outside, progress=progress), texts, inside)
 
 
-def held_out_logits(  # noqa: PLR0913 - three columns of the data, two settings, two callbacks
+def held_out_logits(  # noqa: PLR0913 - three columns of the data, three settings, two callbacks
     make: MakeClassifier,
     texts: Sequence[str],
     labels: Sequence[str],
@@ -88,34 +89,38 @@ def held_out_logits(  # noqa: PLR0913 - three columns of the data, two settings,
     seed: int,
     progress: Progress = no_progress,
     notice: Notice = no_notice,
+    checkpoints: Path | None = None,
 ) -> Held:
     """Return logits about the first fold alone, by a model trained on the others.
 
     For models that take too long to be trained once a fold: as honest as the whole of
-    `out_of_fold_logits`, from fewer texts. Texts are canonical. Raises TrainingError where a class
-    is in one part only.
+    `out_of_fold_logits`, from fewer texts. Texts are canonical; `checkpoints` is the fit's. Raises
+    TrainingError where a class is in one part only.
     """
     fold_of = grouped_parts(groups, labels, shares=[1 / folds] * folds, seed=seed)
     inside, outside = _where(fold_of == 0), _where(fold_of != 0)
     for part in (inside, outside):
         check_all_classes({labels[i] for i in part}, labels)
-    return _held_out(make, texts, labels, inside, outside, progress=progress, notice=notice)
+    model = _fit(make, texts, labels, outside, progress=progress, notice=notice, checkpoints=checkpoints)
+    return _asked(model, texts, inside)
 
 
-def _held_out(  # noqa: PLR0913 - two columns of the data, two parts of them, two callbacks
+def _fit(  # noqa: PLR0913 - two columns of the data, a part of them, three ways to follow it
     make: MakeClassifier,
     texts: Sequence[str],
     labels: Sequence[str],
-    inside: list[int],
-    outside: list[int],
+    rows: list[int],
     *,
     progress: Progress = no_progress,
     notice: Notice = no_notice,
-) -> Held:
-    model = make().fit(
-        [texts[i] for i in outside], [labels[i] for i in outside], progress=progress, notice=notice
-    )
-    return Held(inside, model.logits([texts[i] for i in inside]), model if model.interrupted_ else None)
+    checkpoints: Path | None = None,
+) -> TrainableClassifier:
+    some, their_labels = [texts[i] for i in rows], [labels[i] for i in rows]
+    return make().fit(some, their_labels, progress=progress, notice=notice, checkpoints=checkpoints)
+
+
+def _asked(model: TrainableClassifier, texts: Sequence[str], rows: list[int]) -> Held:
+    return Held(rows, model.logits([texts[i] for i in rows]), model if model.interrupted_ else None)
 
 
 def out_of_fold(

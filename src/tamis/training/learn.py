@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
@@ -67,11 +68,16 @@ def learn(
     *,
     progress: Progress = no_progress,
     notice: Notice = no_notice,
+    checkpoints: Path | None = None,
 ) -> Learned:
-    """Find out how the model does on texts it has not seen, to calibrate; then learn from the whole part."""
+    """Find out how the model does on texts it has not seen, to calibrate; then learn from the whole part.
+
+    A slow model keeps in `checkpoints` how far it is, and goes on from what the same work left there.
+    """
     part = part_to_learn(data, settings)
-    steps = _learn_slowly if is_slow(settings) else _learn_quickly
-    return steps(part, settings, progress, notice)
+    if is_slow(settings):
+        return _learn_slowly(part, settings, progress, notice, checkpoints)
+    return _learn_quickly(part, settings, progress, notice)
 
 
 @dataclass(frozen=True)
@@ -112,7 +118,13 @@ def _learn_quickly(
     return Learned(model, chosen, point)
 
 
-def _learn_slowly(part: LearningPart, settings: TrainSettings, progress: Progress, notice: Notice) -> Learned:
+def _learn_slowly(
+    part: LearningPart,
+    settings: TrainSettings,
+    progress: Progress,
+    notice: Notice,
+    checkpoints: Path | None,
+) -> Learned:
     """Calibrate on one held-out fold; a model that the user stops there is the one that is kept."""
     held = held_out_logits(
         lambda: untrained(settings),
@@ -123,6 +135,7 @@ def _learn_slowly(part: LearningPart, settings: TrainSettings, progress: Progres
         seed=settings.seed,
         progress=lambda done, total: progress(done, 2 * total),
         notice=lambda text: notice(f"to calibrate, {text}"),
+        checkpoints=checkpoints and checkpoints / "held-out",
     )
     held_labels = [part.labels[row] for row in held.rows]
     held_groups = [part.groups[row] for row in held.rows]
@@ -135,6 +148,7 @@ def _learn_slowly(part: LearningPart, settings: TrainSettings, progress: Progres
         part.labels,
         progress=lambda done, total: progress(total + done, 2 * total),
         notice=notice,
+        checkpoints=checkpoints and checkpoints / "all",
     )
     return Learned(model, chosen, point)
 

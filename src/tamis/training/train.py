@@ -5,6 +5,7 @@ Knows classifiers by their seam only. The test part is looked at once, at the en
 
 from __future__ import annotations
 
+import hashlib
 import os
 import platform
 from collections import Counter
@@ -19,6 +20,7 @@ import msgspec
 
 from tamis.artifact import DataFacts, Manifest, reserve_version
 from tamis.errors import TrainingError
+from tamis.models.base import TrainableClassifier
 from tamis.records import Dataset, Notice, Progress, no_notice, no_progress
 from tamis.training.autotune import Autotune
 from tamis.training.autotune.search import chosen, kinds_to_try, search
@@ -50,7 +52,7 @@ class Trained:
     summary: str = ""
 
 
-def train(  # noqa: PLR0913 - data in, model out, three settings, formats, two callbacks
+def train(  # noqa: PLR0913 - data in, model out, three settings, formats, three callbacks
     data: str | os.PathLike[str],
     output: str | os.PathLike[str] | None,
     *,
@@ -60,19 +62,25 @@ def train(  # noqa: PLR0913 - data in, model out, three settings, formats, two c
     formats: Sequence[str] = (),
     progress: Progress = no_progress,
     notice: Notice = no_notice,
+    say: Notice = no_notice,
 ) -> Trained:
     """Train on a CSV file or a prepared folder and write the next version of the model folder `output`.
 
     `formats` are written beside it, for users of other libraries. With `output` None nothing is
-    written. `autotune` first searches for better settings, on the training part. Raises DataError,
-    TrainingError or ArtifactError.
+    written. `autotune` first searches for better settings, on the training part. A slow model that was
+    killed goes on after its last whole epoch when the same is trained again, to the same bits. `say` is
+    told what is worth a line of its own, `notice` how it goes. Raises DataError, TrainingError or
+    ArtifactError.
     """
     settings = settings or TrainSettings()
     _check_formats(formats, settings, autotune)
     prepared = _prepared(Path(data), prepare or PrepareSettings())  # first: bad data leaves no folder
     with reserve_version(Path(output)) if output is not None else nullcontext() as reservation:
         settings, searched = _searched(prepared.train, settings, autotune)
-        learned = learn(prepared.train, settings, progress=progress, notice=notice)
+        checkpoints = reservation.checkpoints(_digest(prepared, settings)) if reservation else None
+        if checkpoints and checkpoints.exists():
+            say(f"going on with a training of the same that did not come to its end ({checkpoints})")
+        learned = learn(prepared.train, settings, progress=progress, notice=notice, checkpoints=checkpoints)
         measured = _measure(learned, prepared.test)
         described = {**msgspec.to_builtins(settings), **searched}
         manifest = _describe(learned, prepared, described, measured.evaluation)
@@ -100,6 +108,17 @@ def _check_formats(formats: Sequence[str], settings: TrainSettings, autotune: Au
             if form not in known:
                 written = f"it can be written as {', '.join(known)}" if known else "it has no other format"
                 raise TrainingError(f"--export {form}: not for a model of kind {kind}; {written}")
+
+
+def _digest(prepared: Prepared, settings: TrainSettings) -> str:
+    """Return a digest of all that decides what is learned: the training part, settings, libraries."""
+    data = prepared.train
+    what = [data.texts, data.labels, data.groups, settings, _libraries(untrained(settings))]
+    return hashlib.sha256(msgspec.json.encode(what)).hexdigest()
+
+
+def _libraries(model: TrainableClassifier) -> dict[str, str]:
+    return {"python": platform.python_version(), **{name: version(name) for name in model.libraries}}
 
 
 def _prepared(data: Path, prepare: PrepareSettings) -> Prepared:
@@ -153,8 +172,5 @@ def _describe(
             train_classes=dict(sorted(Counter(prepared.train.labels).items())),
         ),
         metrics=msgspec.to_builtins(evaluation),
-        libraries={
-            "python": platform.python_version(),
-            **{name: version(name) for name in learned.model.libraries},
-        },
+        libraries=_libraries(learned.model),
     )

@@ -14,10 +14,11 @@ import pytest
 from tamis.errors import TrainingError
 from tamis.models import PRESETS, hyper_parameters, make_classifier, preset
 from tamis.models.base import Calibration, softmax
-from tamis.models.lstm.classifier import LstmClassifier
+from tamis.models.lstm.classifier import LstmClassifier, _Texts
 from tamis.models.lstm.keras_on_jax import keras
 from tamis.models.lstm.network import Shape, build_network
 from tamis.models.lstm.padding import pad
+from tamis.models.lstm.tokenizer import Tokenizer
 from tests.networks import SMALL, small_lstm
 from tests.samples import messages
 
@@ -74,7 +75,7 @@ def test_the_workshop_preset_is_the_network_of_the_workshop():
     made = make_classifier("lstm", preset("lstm", "workshop"), seed=42)
     assert isinstance(made, LstmClassifier)
     assert (made.words, made.max_tokens, made.epochs, made.batch, made.mask) == (280, 300, 3, 32, True)
-    assert (made.validation, made.learning_rate, made.class_weight) == (0.0, 0.001, "none")
+    assert (made.validation, made.learning_rate, made.average, made.class_weight) == (0.0, 0.001, 0.0, "none")
     network = build_network(Shape(made.words, 2), activation="softmax", seed=1)
     assert network.count_params() == 291_034
     by_name = {layer.name: layer for layer in network.layers}
@@ -247,16 +248,46 @@ def test_progress_and_loss_are_told(model: LstmClassifier):
     assert said[-1].startswith("epoch 2 of 2: loss 0.") and "accuracy 0." in said[-1]
 
 
-def test_class_weights_raise_recall_when_a_class_is_rare():
+def test_class_weights_raise_recall_when_a_class_is_rare_each_more_than_the_one_before():
     data = messages(400)
     rare = data.select([i for i in range(400) if data.labels[i] == "ham" or i < 20])
     spam = messages(60, labels=("spam",), seed=3).texts
-    recall = {}
-    for weight in ("balanced", "none"):
+    leaning = []
+    for weight in ("none", "mild", "balanced"):
         settings = {**SMALL, "class_weight": weight, "learning_rate": 0.005}
         logits = LstmClassifier(**settings).fit(rare.texts, rare.labels).logits(spam)
-        recall[weight] = (logits[:, 1] - logits[:, 0]).mean()
-    assert recall["balanced"] > recall["none"]
+        leaning.append((logits[:, 1] - logits[:, 0]).mean())
+    assert leaning == sorted(set(leaning))
+
+
+@pytest.mark.parametrize(("class_weight", "ratio"), [("none", 1.0), ("mild", 3.0), ("balanced", 9.0)])
+def test_class_weights_have_the_mean_one(class_weight: str, ratio: float):
+    model = LstmClassifier(**{**SMALL, "class_weight": class_weight})
+    model.classes_ = ("ham", "spam")
+    texts, classes = ["see you"] * 20, np.array([0] * 18 + [1] * 2)
+    tokenizer = Tokenizer.fit(texts, num_words=10)
+    weights = model._examples(_Texts(texts, classes), tokenizer, list(range(20))).weights
+    assert weights.mean() == pytest.approx(1) and weights[-1] / weights[0] == pytest.approx(ratio)
+
+
+def test_the_average_is_that_of_the_weights_of_all_steps():
+    """One step an epoch: what a shorter fit ends with are the weights after that many steps."""
+    data = messages(32)
+
+    def fit(epochs: int, average: float) -> LstmClassifier:
+        settings = {**SMALL, "buckets": "", "epochs": epochs, "average": average}
+        return LstmClassifier(**settings).fit(data.texts, data.labels)
+
+    plain = [fit(epochs, 0.0) for epochs in (1, 2, 3)]
+    shape = plain[0]._shape(plain[0].tokenizer_)
+    network = build_network(shape, activation="linear", seed=plain[0].seed)
+    expected = [np.array(variable.value) for variable in network.trainable_variables]
+    for done, model in enumerate(plain):
+        kept = min(0.15, (1 + done) / (10 + done))
+        expected = [kept * old + (1 - kept) * new for old, new in zip(expected, model.weights_, strict=True)]
+    averaged = fit(3, 0.15).weights_
+    assert all(np.allclose(a, b, atol=1e-6) for a, b in zip(averaged, expected, strict=True))
+    assert not np.allclose(averaged[-2], plain[-1].weights_[-2], atol=1e-4)
 
 
 class TestExport:

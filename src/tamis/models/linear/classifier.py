@@ -66,6 +66,7 @@ class LinearClassifier(TrainableClassifier):
         *,
         progress: Progress = no_progress,
         notice: Notice = no_notice,
+        checkpoints: Path | None = None,
     ) -> Self:
         """Learn; see `TrainableClassifier.fit`. The progress is that of the features, most of the time."""
         self.classes_ = tuple(sorted(set(labels)))

@@ -24,6 +24,9 @@ from tamis.models.onnx_graph.build import build_onnx, describe_input
 from tamis.models.onnx_graph.layers import Dense, Embedding, Lstm, Network
 from tamis.records import Notice, Progress, no_notice, no_progress
 
+_POWERS = {"balanced": 1, "mild": 0.5, "none": 0}
+"""A class of n texts weighs n to the power of minus this."""
+
 
 @dataclass(frozen=True)
 class _Texts:
@@ -35,12 +38,17 @@ class _Texts:
 
 @dataclass(frozen=True)
 class _Watch:
-    """Tells the caller how far one of several fits is."""
+    """Tells the caller how far one of several fits is, and names the file that keeps it."""
 
     progress: Progress
     notice: Notice
+    checkpoints: Path | None
     fit: int
     fits: int
+
+    @property
+    def checkpoint(self) -> Path | None:
+        return self.checkpoints and self.checkpoints / f"{self.fit + 1}.safetensors"
 
     def progress_of_fit(self, done: int, total: int) -> None:
         self.progress(self.fit * total + done, self.fits * total)
@@ -55,11 +63,12 @@ class LstmClassifier(TrainableClassifier):
     words:        size of the vocabulary, counting the 0 that stands for no word
     max_tokens:   of longer texts the last so many known words are read
     mask:         padding is no part of a text; without it the network reads zeros up to `max_tokens`
-    buckets:      lengths to which batches are padded, ascending, before `max_tokens`
+    buckets:      lengths to which batches are padded, ascending, before the longest text
     epochs:       at most; fewer when the validation loss has not improved for `patience` epochs
     validation:   share of the texts kept aside to choose the epoch by; with 0 all epochs are run
     refit:        learn again for as many epochs from all texts, those that were kept aside too
-    class_weight: "balanced" weighs classes by the inverse of their frequency
+    average:      the weights are a moving average over the steps, this share of the old kept; 0 for none
+    class_weight: "balanced" weighs classes by the inverse of their frequency, "mild" by its square root
     """
 
     kind: ClassVar[str] = "lstm"
@@ -83,18 +92,19 @@ class LstmClassifier(TrainableClassifier):
         dropout: float = 0.3,
         recurrent_dropout: float = 0.3,
         batch: int = 32,
-        buckets: str = "16,40",
+        buckets: str = "12,24,48",
         epochs: int = 12,
         patience: int = 2,
         validation: float = 0.1,
         refit: bool = True,
         learning_rate: float = 0.001,
-        class_weight: Literal["balanced", "none"] = "none",
+        average: float = 0.99,
+        class_weight: Literal["balanced", "mild", "none"] = "mild",
         seed: int = 42,
     ):
         for name in ("words", "max_tokens", "embedding", "units", "batch", "epochs", "patience"):
             _check_at_least_one(name, locals()[name])
-        for name in ("spatial_dropout", "dropout", "recurrent_dropout", "validation"):
+        for name in ("spatial_dropout", "dropout", "recurrent_dropout", "validation", "average"):
             _check_share(name, locals()[name])
         if not learning_rate > 0:
             raise ValueError(f"learning_rate must be positive: {learning_rate}")
@@ -113,6 +123,7 @@ class LstmClassifier(TrainableClassifier):
         self.validation = validation
         self.refit = refit
         self.learning_rate = learning_rate
+        self.average = average
         self.class_weight = class_weight
         self.seed = seed
 
@@ -123,6 +134,7 @@ class LstmClassifier(TrainableClassifier):
         *,
         progress: Progress = no_progress,
         notice: Notice = no_notice,
+        checkpoints: Path | None = None,
     ) -> Self:
         """Learn; see `TrainableClassifier.fit`. Ctrl-C keeps the best epoch so far."""
         self.classes_ = tuple(sorted(set(labels)))
@@ -132,11 +144,11 @@ class LstmClassifier(TrainableClassifier):
         examples = _Texts(texts, np.searchsorted(self.classes_, labels))
         kept, aside = self._put_aside(texts)
         twice = bool(aside) and self.refit
-        first = _Watch(progress, notice, fit=0, fits=1 + twice)
+        first = _Watch(progress, notice, checkpoints, fit=0, fits=1 + twice)
         tokenizer, learned = self._learn(examples, kept, aside, self.epochs, first)
         history = learned.history
         if twice and not learned.interrupted:
-            second = _Watch(progress, notice, fit=1, fits=2)
+            second = _Watch(progress, notice, checkpoints, fit=1, fits=2)
             try:
                 everything = sorted(kept + aside)
                 tokenizer, learned = self._learn(examples, everything, [], learned.best_epoch, second)
@@ -204,7 +216,9 @@ class LstmClassifier(TrainableClassifier):
             left=not self.mask,
             learning_rate=self.learning_rate,
             patience=self.patience,
+            average=self.average,
             seed=self.seed,
+            checkpoint=watch.checkpoint,
         )
         learned = learn(
             build_network(self._shape(tokenizer), activation="linear", seed=self.seed),
@@ -242,10 +256,10 @@ class LstmClassifier(TrainableClassifier):
         texts = [examples.texts[i] for i in places]
         classes = examples.classes[places]
         counts = np.bincount(examples.classes, minlength=len(self.classes_))
-        weight_of = counts.sum() / (counts.size * counts)
-        weighed = weight_of if self.class_weight == "balanced" else np.ones(counts.size)
+        weight_of = counts.astype(np.float64) ** -_POWERS[self.class_weight]
+        mean = weight_of @ counts / counts.sum()
         sequences = tokenizer.sequences(texts, max_tokens=self.max_tokens)
-        return Examples(sequences, classes, weighed[classes])
+        return Examples(sequences, classes, (weight_of / mean)[classes])
 
     def _arrays(self, calibration: Calibration) -> Network:
         embedding, kernel, recurrent, bias = self.weights_[:-2]
@@ -269,7 +283,7 @@ class LstmClassifier(TrainableClassifier):
 def _widths(buckets: str, max_tokens: int) -> tuple[int, ...]:
     numbers = [number.strip() for number in buckets.split(",") if number.strip()]
     if not all(number.isascii() and number.isdigit() and int(number) > 0 for number in numbers):
-        raise ValueError(f"buckets must be lengths such as 16,40: {buckets}")
+        raise ValueError(f"buckets must be lengths such as 12,24,48: {buckets}")
     return (*sorted({int(number) for number in numbers if int(number) < max_tokens}), max_tokens)
 
 

@@ -32,7 +32,7 @@ def prepare_keras() -> None:
     config: Any = jax.config  # its attributes have no types
     if config.jax_compilation_cache_dir is None:
         config.update("jax_compilation_cache_dir", str(_cache_folder()))
-        config.update("jax_persistent_cache_min_compile_time_secs", 0.1)
+        config.update("jax_persistent_cache_min_compile_time_secs", 0)
 
 
 def _cache_folder() -> Path:

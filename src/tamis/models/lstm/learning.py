@@ -7,12 +7,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
 import numpy.typing as npt
 
+from tamis.errors import TrainingError
+from tamis.models.lstm.checkpoint import read_checkpoint, write_checkpoint
 from tamis.models.lstm.keras_on_jax import jax, keras
 from tamis.models.lstm.padding import Tokens, lengths_of, pad
 from tamis.models.lstm.tokenizer import Sequences
@@ -38,9 +41,11 @@ class Examples:
 class Course:
     """How long to learn, and in what portions.
 
-    widths:    batches are padded to one of these lengths; the last holds the longest text
-    left:      zeros stand before the text, for a network that reads them
-    patience:  stop when the validation loss has not improved for so many epochs
+    widths:      batches are padded to one of these lengths; the last holds any text
+    left:        zeros stand before the text, for a network that reads them
+    patience:    stop when the validation loss has not improved for so many epochs
+    average:     a moving average of the weights counts, this share of the old kept at a step; 0 for none
+    checkpoint:  the file that holds all of it after each epoch, and from which it goes on; None keeps nothing
     """
 
     epochs: int
@@ -49,7 +54,9 @@ class Course:
     left: bool
     learning_rate: float
     patience: int
+    average: float
     seed: int
+    checkpoint: Path | None = None
 
 
 @dataclass
@@ -75,31 +82,70 @@ def learn(
     """Teach `network`, which gives logits; its own weights change on the way and are of no use after.
 
     Without validation examples every epoch is run and the last one counts. Ctrl-C keeps the best
-    epoch so far; before the first one is complete it is passed on.
+    epoch so far; before the first one is complete it is passed on. Where `course.checkpoint` is the
+    file of the same work, it goes on from there to the same bits.
     """
-    steps = _Steps(network, course.learning_rate)
-    best, learned = np.inf, Learned([])
+    steps = _Steps(network, course)
     rng = np.random.default_rng(course.seed)
-    for epoch in range(1, course.epochs + 1):
-        title = f"epoch {epoch} of {course.epochs}"
-        watch = _Watch(progress, notice, title, before=epoch - 1, epochs=course.epochs)
-        try:
+    learned = _go_on(course.checkpoint, steps, rng)
+    if learned.history:
+        notice(f"going on after epoch {len(learned.history)} of {course.epochs}")
+    try:
+        for epoch in range(len(learned.history) + 1, course.epochs + 1):
+            if epoch - learned.best_epoch > course.patience:
+                break
+            title = f"epoch {epoch} of {course.epochs}"
+            watch = _Watch(progress, notice, title, before=epoch - 1, epochs=course.epochs)
             figures = steps.run_epoch(list(_shuffled_batches(training, course, rng)), watch)
             figures |= _validate(steps, validation, course)
-        except KeyboardInterrupt:
-            if not learned.weights:
-                raise
-            notice(f"stopped in {title}; the best epoch so far is kept")
-            learned.interrupted = True
-            break
-        learned.history.append(figures)
-        notice(f"{title}: " + ", ".join(f"{name} {value:.4f}" for name, value in figures.items()))
-        if (loss := figures.get("validation loss", -np.inf)) <= best:
-            best, learned.weights, learned.best_epoch = loss, steps.weights(), epoch
-        if epoch - learned.best_epoch >= course.patience:
-            break
+            _take(figures, steps, learned)
+            notice(f"{title}: " + ", ".join(f"{name} {value:.4f}" for name, value in figures.items()))
+            if course.checkpoint:
+                _keep(course.checkpoint, steps, rng, learned)
+    except KeyboardInterrupt:
+        if not learned.weights:
+            raise
+        epoch = min(len(learned.history) + 1, course.epochs)
+        notice(f"stopped in epoch {epoch} of {course.epochs}; the best epoch so far is kept")
+        learned.interrupted = True
     progress(1, 1)
     return learned
+
+
+def _take(figures: dict[str, float], steps: _Steps, learned: Learned) -> None:
+    """Add an epoch's figures, and its weights where it is the best so far."""
+    if not np.isfinite(list(figures.values())).all():
+        raise TrainingError("the loss is no longer a finite number: lower learning_rate")
+    best = learned.history[learned.best_epoch - 1].get("validation loss", 0) if learned.history else np.inf
+    if figures.get("validation loss", 0) <= best:
+        learned.weights, learned.best_epoch = steps.weights(), len(learned.history) + 1
+    learned.history.append(figures)
+
+
+def _keep(checkpoint: Path, steps: _Steps, rng: np.random.Generator, learned: Learned) -> None:
+    arrays = {f"state {place}": array for place, array in enumerate(steps.arrays())}
+    if learned.best_epoch < len(learned.history):  # otherwise the best weights are those of the state
+        arrays |= {f"best {place}": array for place, array in enumerate(learned.weights)}
+    random = rng.bit_generator.state
+    facts = {"history": learned.history, "best_epoch": learned.best_epoch, "random": random}
+    write_checkpoint(checkpoint, arrays, facts)
+
+
+def _go_on(checkpoint: Path | None, steps: _Steps, rng: np.random.Generator) -> Learned:
+    """Put everything where the checkpoint says that it was; return what had been learned by then."""
+    kept = read_checkpoint(checkpoint) if checkpoint else None
+    if kept is None:
+        return Learned([])
+    arrays, facts = kept
+    steps.put(_numbered(arrays, "state"))
+    rng.bit_generator.state = facts["random"]
+    weights = _numbered(arrays, "best") or steps.weights()
+    return Learned(weights, history=facts["history"], best_epoch=facts["best_epoch"])
+
+
+def _numbered(arrays: dict[str, Any], name: str) -> list[Any]:
+    count = sum(key.startswith(f"{name} ") for key in arrays)
+    return [arrays[f"{name} {place}"] for place in range(count)]
 
 
 def predict(
@@ -132,8 +178,8 @@ class _Watch:
 class _Steps:
     """The variables of a network while it learns, and the compiled steps that change them."""
 
-    def __init__(self, network: Any, learning_rate: float):
-        optimizer = keras.optimizers.Adam(learning_rate)
+    def __init__(self, network: Any, course: Course):
+        optimizer = keras.optimizers.Adam(course.learning_rate)
         optimizer.build(network.trainable_variables)
         self._state = tuple(
             [jnp.array(variable.value) for variable in variables]  # copies: a step gives its input away
@@ -141,9 +187,10 @@ class _Steps:
                 network.trainable_variables,
                 network.non_trainable_variables,
                 optimizer.variables,
+                network.trainable_variables if course.average else [],
             )
         )
-        self._step = _training_step(network, optimizer)
+        self._step = _training_step(network, optimizer, course.average)
         self._forward = _forward(network)
         self._n_classes: int = network.output_shape[-1]
 
@@ -159,17 +206,31 @@ class _Steps:
 
     def logits(self, sequences: Sequences, widths: Sequence[int], *, left: bool) -> Floats:
         """Return [texts, classes] logits, without dropout."""
-        trained, other, _ = self._state
+        counting, other = self._counting, self._state[1]
         return _predict(
-            lambda tokens: self._forward(trained, other, tokens), sequences, widths, left, self._n_classes
+            lambda tokens: self._forward(counting, other, tokens), sequences, widths, left, self._n_classes
         )
 
     def weights(self) -> list[npt.NDArray[np.float32]]:
         """Return a copy of what has been learned, in Keras's order."""
-        return [np.array(values) for values in self._state[0]]
+        return [np.array(values) for values in self._counting]
+
+    @property
+    def _counting(self) -> Any:
+        """The weights that count: their averages, where there are any."""
+        trained, _, _, averages = self._state
+        return averages or trained
+
+    def arrays(self) -> list[npt.NDArray[Any]]:
+        """Return all that the next step depends on: weights, seeds of dropout, moments, averages."""
+        return [np.array(values) for values in jax.tree.leaves(self._state)]
+
+    def put(self, arrays: Sequence[npt.NDArray[Any]]) -> None:
+        """Go back to what `arrays` returned."""
+        self._state = jax.tree.unflatten(jax.tree.structure(self._state), map(jnp.array, arrays))
 
 
-def _training_step(network: Any, optimizer: Any) -> Callable[..., Any]:
+def _training_step(network: Any, optimizer: Any, average: float) -> Callable[..., Any]:
     def loss_of(trained: Any, other: Any, tokens: Any, classes: Any, weights: Any) -> Any:
         logits, other = network.stateless_call(trained, other, tokens, training=True)
         chances = jax.nn.log_softmax(logits)
@@ -181,10 +242,14 @@ def _training_step(network: Any, optimizer: Any) -> Callable[..., Any]:
     gradients_of = jax.value_and_grad(loss_of, has_aux=True)
 
     def step(state: Any, tokens: Any, classes: Any, weights: Any) -> Any:
-        trained, other, moments = state
+        trained, other, moments, averages = state
         (_, (other, sums)), gradients = gradients_of(trained, other, tokens, classes, weights)
+        done = moments[0]  # Keras's optimizers count their steps in their first variable
         trained, moments = optimizer.stateless_apply(moments, gradients, trained)
-        return (trained, other, moments), sums
+        kept = jnp.minimum(average, (1 + done) / (10 + done))  # early on the old is hardly worth keeping
+        if averages:
+            averages = [kept * old + (1 - kept) * new for old, new in zip(averages, trained, strict=True)]
+        return (trained, other, moments, averages), sums
 
     return jax.jit(step, donate_argnums=0)
 
@@ -221,7 +286,7 @@ def _validate(steps: _Steps, validation: Examples, course: Course) -> dict[str, 
 def _shuffled_batches(examples: Examples, course: Course, rng: np.random.Generator) -> Iterator[_Batch]:
     """Yield each text once, in batches of one width; what fills up the last of a width weighs nothing."""
     batches = []
-    for width, places in _by_width(examples.sequences, course.widths):
+    for width, places in _by_width(examples.sequences, _widths_for(examples.sequences, course)):
         order = rng.permutation(places)
         batches += [
             (width, order[start : start + course.batch]) for start in range(0, order.size, course.batch)
@@ -232,6 +297,12 @@ def _shuffled_batches(examples: Examples, course: Course, rng: np.random.Generat
         weights = np.where(np.arange(course.batch) < places.size, examples.weights[filled], 0)
         tokens = pad([examples.sequences[place] for place in filled], width=width, left=course.left)
         yield _Batch(tokens, examples.classes[filled], weights.astype(np.float32))
+
+
+def _widths_for(sequences: Sequences, course: Course) -> tuple[int, ...]:
+    """Return the course's widths up to the longest text, which is padded no further unless zeros are read."""
+    longest = max(1, lengths_of(sequences).max())
+    return course.widths if course.left else (*(w for w in course.widths if w < longest), int(longest))
 
 
 def _by_width(sequences: Sequences, widths: Sequence[int]) -> Iterator[tuple[int, npt.NDArray[np.intp]]]:

@@ -1,0 +1,215 @@
+"""A training that was killed goes on after its last whole epoch, to the very bits of one that was not."""
+
+from __future__ import annotations
+
+import shutil
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tamis import train
+from tamis.artifact import list_versions, open_artifact, reserve_version
+from tamis.errors import TrainingError
+from tamis.models.lstm.checkpoint import read_checkpoint, write_checkpoint
+from tamis.models.lstm.classifier import LstmClassifier
+from tamis.training.learn import TrainSettings
+from tests.networks import SMALL
+from tests.processes import waiting_for
+from tests.samples import messages, write_csv
+
+ROOT = Path(__file__).parents[2]
+SETTINGS = {**SMALL, "epochs": 3, "patience": 3, "validation": 0.2}
+OVERRIDES = {name: str(value) for name, value in SETTINGS.items()}
+COMMAND = ["train", "messages.csv", "-o", "spam", "--model", "lstm"]
+COMMAND += [word for name, value in OVERRIDES.items() for word in ("--set", f"{name}={value}")]
+
+# Kills itself as soon as the files that are named exist, in the middle of the next epoch.
+KILLED = """
+import os, signal, sys
+from pathlib import Path
+from tamis import train
+from tamis.training.learn import TrainSettings
+from tests.training.test_resuming import OVERRIDES
+data, output, *names = map(Path, sys.argv[1:])
+def progress(done, total):
+    if any(output.glob(f".training-*/{names[0]}")):
+        os.kill(os.getpid(), signal.SIGKILL)
+train(data, output, settings=TrainSettings(model="lstm", overrides=OVERRIDES), progress=progress)
+"""
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_csv(messages(300), tmp_path_factory.mktemp("data") / "messages.csv")
+
+
+@pytest.fixture(scope="module")
+def undisturbed(data: Path, tmp_path_factory: pytest.TempPathFactory) -> str:
+    """The identity of the model that is trained in one go."""
+    return trained(data, tmp_path_factory.mktemp("undisturbed") / "spam")
+
+
+def trained(data: Path, output: Path, said: list[str] | None = None, **changes: str) -> str:
+    settings = TrainSettings(model="lstm", overrides=OVERRIDES | changes)
+    say = (lambda text: None) if said is None else said.append
+    made = train(data, output, settings=settings, say=say)
+    assert made.path is not None
+    return open_artifact(made.path).identity
+
+
+def killed(data: Path, output: Path, checkpoint: str) -> None:
+    """Train in a process that is killed once this checkpoint is on the disk."""
+    run = subprocess.run([sys.executable, "-c", KILLED, data, output, checkpoint], cwd=ROOT)
+    assert run.returncode == -signal.SIGKILL
+    assert left_in(output), "the checkpoint is still there"
+
+
+def left_in(folder: Path) -> list[Path]:
+    return [*folder.glob(".training-*")]
+
+
+def test_it_goes_on_to_the_same_bits_in_whichever_fit_it_was_killed(
+    data: Path, undisturbed: str, tmp_path: Path
+):
+    for fit in ("held-out/1", "held-out/2", "all/1", "all/2"):
+        killed(data, tmp_path / "spam", f"{fit}.safetensors")
+    said: list[str] = []
+    assert trained(data, tmp_path / "spam", said) == undisturbed
+    assert len(said) == 1 and said[0].startswith("going on with a training of the same")
+    assert list_versions(tmp_path / "spam").keys() == {1}
+    assert left_in(tmp_path / "spam") == [], "it goes when it has served"
+
+
+def test_the_command_goes_on_and_says_so_in_one_line(data: Path, undisturbed: str, tmp_path: Path):
+    (tmp_path / "messages.csv").write_bytes(data.read_bytes())
+    command = [sys.executable, "-m", "tamis", *COMMAND]
+    with subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.DEVNULL) as process:
+        for _ in waiting_for(process):
+            if any(tmp_path.glob("spam/.training-*/held-out/1.safetensors")):
+                process.kill()
+    assert process.returncode == -signal.SIGKILL, "it was killed before it had finished"
+    listed = subprocess.run(
+        [sys.executable, "-m", "tamis", "models", "list", "spam"],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+    )
+    assert (listed.returncode, listed.stdout) == (1, "")
+    run = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+    assert run.returncode == 0
+    assert run.stderr.startswith("going on with a training of the same") and run.stderr.count("\n") == 1
+    assert open_artifact(tmp_path / "spam").identity == undisturbed
+
+
+def test_ctrl_c_keeps_the_best_epoch_and_leaves_nothing_to_go_on_from(data: Path, tmp_path: Path):
+    (tmp_path / "messages.csv").write_bytes(data.read_bytes())
+    command = [sys.executable, "-m", "tamis", *COMMAND]
+    with subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        for _ in waiting_for(process):
+            if any(tmp_path.glob("spam/.training-*/held-out/1.safetensors")):
+                process.send_signal(signal.SIGINT)
+                break
+        output, error = process.communicate()
+    assert (process.returncode, error) == (0, b"stopped early: the best epoch so far is kept\n")
+    assert b"spam/1: lstm" in output
+    assert list_versions(tmp_path / "spam").keys() == {1} and left_in(tmp_path / "spam") == []
+
+
+@pytest.fixture(scope="module")
+def once_killed(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    output = tmp_path_factory.mktemp("killed") / "spam"
+    killed(data, output, "held-out/1.safetensors")
+    return output
+
+
+@pytest.fixture
+def unfinished(once_killed: Path, tmp_path: Path) -> Path:
+    """A model's folder in which a training was killed."""
+    return shutil.copytree(once_killed, tmp_path / "spam")
+
+
+def test_other_settings_start_afresh_and_remove_what_was_kept(data: Path, unfinished: Path):
+    said: list[str] = []
+    trained(data, unfinished, said, units="4")
+    assert said == [] and left_in(unfinished) == []
+
+
+def test_other_data_start_afresh(data: Path, unfinished: Path, tmp_path: Path):
+    (other := tmp_path / "other.csv").write_bytes(data.read_bytes() + b"ham,one more,\nspam,and another,\n")
+    said: list[str] = []
+    trained(other, unfinished, said)
+    assert said == [] and left_in(unfinished) == []
+
+
+def test_a_dry_run_keeps_nothing_and_leaves_what_was_kept(data: Path, unfinished: Path):
+    before = left_in(unfinished)
+    train(data, None, settings=TrainSettings(model="lstm", overrides=OVERRIDES))
+    assert left_in(unfinished) == before
+
+
+def test_a_broken_checkpoint_is_one_line_that_says_what_to_do(data: Path, unfinished: Path):
+    (kept,) = unfinished.glob(".training-*/held-out/1.safetensors")
+    kept.write_bytes(kept.read_bytes()[:-100])
+    with pytest.raises(TrainingError, match="cannot be read; remove it, and training starts afresh"):
+        trained(data, unfinished)
+
+
+def test_another_writer_of_the_folder_does_not_take_it_for_rubbish_of_its_own_version(tmp_path: Path):
+    for _ in range(2):
+        with pytest.raises(KeyboardInterrupt), reserve_version(tmp_path / "spam") as reservation:
+            folder = reservation.checkpoints("0123456789abcdef" * 4)
+            folder.mkdir(exist_ok=True)
+            raise KeyboardInterrupt
+        assert left_in(tmp_path / "spam") == [folder]
+
+
+class TestFit:
+    """One fit of the network, without the training around it."""
+
+    @staticmethod
+    def fit(checkpoints: Path | None, stop_after: float = 2.0) -> LstmClassifier:
+        """Fit, and fail at this share of the way, as if the machine went down."""
+        data = messages(120)
+
+        def progress(done: int, total: int) -> None:
+            if done / total > stop_after:
+                raise ConnectionAbortedError
+
+        model = LstmClassifier(**{**SETTINGS, "epochs": 4, "learning_rate": 0.3, "patience": 1})
+        return model.fit(data.texts, data.labels, progress=progress, checkpoints=checkpoints)
+
+    def test_history_and_best_epoch_are_those_of_one_go(self, tmp_path: Path):
+        for share in (0.2, 0.3, 0.4):
+            with pytest.raises(ConnectionAbortedError):
+                self.fit(tmp_path, share)
+        resumed, whole = self.fit(tmp_path), self.fit(None)
+        assert resumed.history_ == whole.history_
+        assert all(np.array_equal(a, b) for a, b in zip(resumed.weights_, whole.weights_, strict=True))
+
+    def test_a_finished_fit_is_not_run_again(self, tmp_path: Path):
+        whole, steps = self.fit(tmp_path), []
+        data = messages(120)
+        again = LstmClassifier(**{**SETTINGS, "epochs": 4, "learning_rate": 0.3, "patience": 1}).fit(
+            data.texts, data.labels, progress=lambda *step: steps.append(step), checkpoints=tmp_path
+        )
+        assert {done / total for done, total in steps} == {0.5, 1.0}, "only the ends of its two parts"
+        assert all(np.array_equal(a, b) for a, b in zip(again.weights_, whole.weights_, strict=True))
+
+
+def test_a_checkpoint_is_read_as_it_was_written_and_replaced_whole(tmp_path: Path):
+    path = tmp_path / "new" / "1.safetensors"
+    assert read_checkpoint(path) is None
+    for number in (1, 2):
+        written = {"a": np.full((2, 3), number, np.float32), "seed": np.array([number, 7], np.uint32)}
+        write_checkpoint(path, written, {"random": {"state": 2**120 + number}, "loss": 0.1})
+    found = read_checkpoint(path)
+    assert found is not None
+    arrays, facts = found
+    assert facts == {"random": {"state": 2**120 + 2}, "loss": 0.1}
+    assert {name: array.dtype for name, array in arrays.items()} == {"a": np.float32, "seed": np.uint32}
+    assert all(np.array_equal(arrays[name], written[name]) for name in written)
+    assert [file.name for file in path.parent.iterdir()] == ["1.safetensors"]
