@@ -164,6 +164,7 @@ class KeepAliveClient:
         self._ledger = ledger
         self._number = number
         self._asked = 0
+        self._idle_since = 0.0
 
     async def ask_until(self, done: asyncio.Event) -> None:
         """Ask until told not to, or until nobody listens any more."""
@@ -174,6 +175,7 @@ class KeepAliveClient:
             except (ConnectionError, TimeoutError):
                 self._ledger.turned_away += 1
                 return
+            self._idle_since = time.monotonic()
             try:
                 while not done.is_set() and await self._ask(reader, writer):
                     pass
@@ -185,6 +187,7 @@ class KeepAliveClient:
         self._asked += 1
         time_asked = self._asked if self._always_new else 0
         body = b'{"text": "client %d asks for the %d. time"}' % (self._number, time_asked)
+        idle_seconds = time.monotonic() - self._idle_since
         try:
             writer.write(
                 b"POST /prediction HTTP/1.1\r\nhost: tamis\r\ncontent-type: application/json\r\n"
@@ -193,8 +196,10 @@ class KeepAliveClient:
             async with asyncio.timeout(30):
                 status, head = await read_answer(reader)
         except (ConnectionError, TimeoutError, asyncio.IncompleteReadError) as lost:
-            self._ledger.lost.append(f"client {self._number}, request {self._asked}: {lost!r}")
+            who = f"client {self._number}, request {self._asked}, idle for {idle_seconds:.2f} s before"
+            self._ledger.lost.append(f"{who}: {lost!r}")
             return False
+        self._idle_since = time.monotonic()
         self._ledger.answered += 1
         self._ledger.statuses.add(status)
         return b"connection: close" not in head
