@@ -13,6 +13,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from starlette.types import ASGIApp, Message
 
+from tests.fuzzing import CASES, asked, figures  # noqa: F401 - a fixture of this module
+
 Ask = Callable[..., httpx.Response]
 
 JSON = {"content-type": "application/json"}
@@ -190,28 +192,34 @@ _anything = st.recursive(
 )
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=CASES, deadline=None)
 @given(document=st.dictionaries(_names, _anything, max_size=4) | _anything, path=st.sampled_from(["", "s"]))
 def test_any_json_is_answered_or_refused_when_posted(ask: Ask, document: Any, path: str) -> None:
-    response = _post(ask, json.dumps(document).encode(), f"/prediction{path}")
+    response = _generated(ask, json.dumps(document).encode(), f"/prediction{path}")
     assert response.status_code in {200, 400, 413, 422}
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=CASES, deadline=None)
 @given(body=st.binary(max_size=60), path=st.sampled_from(["", "s"]))
 def test_any_bytes_are_answered_or_refused_when_posted(ask: Ask, body: bytes, path: str) -> None:
-    assert _post(ask, body, f"/prediction{path}").status_code in {400, 422}
+    assert _generated(ask, body, f"/prediction{path}").status_code in {400, 422}
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=CASES, deadline=None)
 @given(text=st.text(max_size=100))
 def test_any_text_comes_back_unchanged_when_echoed(ask: Ask, text: str) -> None:
     for response in [
         ask("POST", "/predictions", json={"texts": [text]}),
         ask("GET", "/prediction", params={"text": text, "echo_input": "1"}),
     ]:
+        asked[f"{response.request.method} {response.request.url.path}"] += 1
         [body] = response.json() if isinstance(response.json(), list) else [response.json()]
         assert body["input"] == text
+
+
+def _generated(ask: Ask, body: bytes, path: str) -> httpx.Response:
+    asked[f"POST {path}"] += 1
+    return _post(ask, body, path)
 
 
 async def _endless_body(app: ASGIApp, *headers: tuple[bytes, bytes]) -> tuple[int, int]:
