@@ -24,7 +24,7 @@ def test_no_request_is_lost_when_the_service_is_stopped_under_load(tmp_path: Pat
         with serving(tmp_path, "--mock", **_SHORT) as service:
             asyncio.run(_stop_under_load(service, ledger))
             assert service.process.returncode == 0, service.said
-    assert ledger.lost == []
+    assert ledger.lost == [], ledger.lost
     assert ledger.statuses == {200}
     assert ledger.answered > 100 * cycles
     print(f"{cycles} stops under {_CLIENTS} clients: {ledger.answered} answered, 0 lost")  # noqa: T201
