@@ -42,12 +42,15 @@ def _assert_refused(response: httpx.Response, status: int, code: str, *, names: 
         (b"hunter2", 400, "not_json", "body"),
         (b'{"text": "hunter2"', 400, "not_json", "body"),
         (b'{"text": "hunter2"} {}', 400, "not_json", "body"),
-        (b'{"text": NaN}', 400, "not_json", "body"),
-        (b'{"text": Infinity}', 400, "not_json", "body"),
+        (b'{"text": NaN}', 400, "not_json", "`text` is NaN"),
+        (b'{"text": -Infinity}', 400, "not_json", "`text` is NaN or infinite"),
         (b'{"text": "hunter2 \xff"}', 400, "not_json", "UTF-8"),
-        (b'{"text": "hunter2 \xed\xa0\xbd"}', 400, "not_json", "UTF-8"),
-        (b'{"text": "hunter2 \\ud83d"}', 400, "not_json", "body"),
-        (b'{"text": "hunter2 \\ude00"}', 400, "not_json", "body"),
+        (b'{"text": "hunter2 \xed\xa0\xbd"}', 400, "not_json", "`text` holds half of a surrogate pair"),
+        (b'{"text": "hunter2 \\ud83d"}', 400, "not_json", "`text` holds half of a surrogate pair"),
+        (b'{"text": "hunter2 \\ude00"}', 400, "not_json", "`text` holds half of a surrogate pair"),
+        (b'{"text": "hunter2 \\ud83d"', 400, "not_json", "body"),
+        (b"NaN", 400, "not_json", "body"),
+        (b'{"text": "\\ud83d", "x": ' + b"[" * 1_900, 400, "not_json", "body"),
         (b'\xef\xbb\xbf{"text": "x"}', 400, "not_json", "body"),
         (b"[" * 1_900, 422, "wrong_type", "body"),
         (b'{"text": ' + b"[" * 1_900, 422, "wrong_type", "text"),
@@ -85,6 +88,7 @@ def test_prediction_is_refused_when_the_body_is(
         ({"texts": SECRET}, 422, "wrong_type", "`texts`"),
         ({"texts": ["x", None]}, 422, "wrong_type", "`texts[1]`"),
         ({"texts": ["x", [SECRET]]}, 422, "wrong_type", "`texts[1]`"),
+        ({"texts": ["x", SECRET + "\ud83d"]}, 400, "not_json", "`texts[1]` holds half of a surrogate pair"),
         ({"text": SECRET}, 422, "unknown_field", "`text`"),
         ({}, 422, "missing_field", "`texts`"),
         ({"texts": ["x"] * 6}, 422, "too_many_texts", "`texts`"),
@@ -94,7 +98,7 @@ def test_prediction_is_refused_when_the_body_is(
 def test_predictions_are_refused_when_the_body_is(
     ask: Ask, body: Any, status: int, code: str, names: str
 ) -> None:
-    _assert_refused(ask("POST", "/predictions", json=body), status, code, names=names)
+    _assert_refused(_post(ask, json.dumps(body).encode(), "/predictions"), status, code, names=names)
 
 
 @pytest.mark.parametrize("colons", [b"http://a:b", b"::::", b'\\":\\":'])
