@@ -127,7 +127,7 @@ async def restart_under_load(
     """Restart the service on `listener` while twelve clients ask on `port`; return what they saw."""
     ledger, done = Ledger(), asyncio.Event()
     process = activate(listener, folder, **environ)
-    clients = [KeepAliveClient(port, ledger, number=number) for number in range(12)]
+    clients = [KeepAliveClient(port, ledger, number=number, connect_seconds=30) for number in range(12)]
     asking = [asyncio.create_task(client.ask_until(done)) for client in clients]
     try:
         for _ in range(restarts):
@@ -158,8 +158,18 @@ class Ledger:
 class KeepAliveClient:
     """Asks again and again on one connection, and makes a new one when it is told to, as browsers do."""
 
-    def __init__(self, port: int, ledger: Ledger, *, number: int = 0, always_new: bool = True):
+    def __init__(
+        self,
+        port: int,
+        ledger: Ledger,
+        *,
+        number: int = 0,
+        always_new: bool = True,
+        connect_seconds: float = 0.5,
+    ):
+        """Take how long nobody may answer at the port until it counts as closed, among others."""
         self._port = port
+        self._connect_seconds = connect_seconds
         self._always_new = always_new
         self._ledger = ledger
         self._number = number
@@ -170,7 +180,7 @@ class KeepAliveClient:
         """Ask until told not to, or until nobody listens any more."""
         while not done.is_set():
             try:
-                async with asyncio.timeout(0.5):
+                async with asyncio.timeout(self._connect_seconds):
                     reader, writer = await asyncio.open_connection("127.0.0.1", self._port)
             except (ConnectionError, TimeoutError):
                 self._ledger.turned_away += 1

@@ -39,7 +39,13 @@ class Watched:
         )
 
     def run(self) -> None:
-        self.supervisor.run(on_start=self.started.append, on_tick=lambda: None, on_stop=lambda: None)
+        before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
+        try:
+            self.supervisor.run(on_start=self.started.append, on_tick=lambda: None, on_stop=lambda: None)
+        finally:
+            self.left = signal.getsignal(signal.SIGTERM)
+            for number, handler in before.items():
+                signal.signal(number, handler)
 
 
 def test_the_first_worker_that_cannot_start_ends_the_service() -> None:
@@ -74,6 +80,7 @@ def test_a_worker_that_falls_silent_is_replaced(tmp_path: Path) -> None:
     with pytest.raises(WorkerError):  # scripts do not end in order
         watched.run()
     assert len(log.read_text().split()) == 3
+    assert watched.left == signal.SIG_IGN, "a further signal does not cut the end short"
     assert time.monotonic() - began < 2
 
 

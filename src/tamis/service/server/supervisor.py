@@ -68,6 +68,7 @@ class Supervisor:
     ) -> None:
         """Supervise until SIGTERM or SIGINT; `on_start` is told what the first worker serves.
 
+        After them both stay ignored: a third signal must not cut short what is left to tidy up.
         Raises WorkerError where the service cannot go on or did not end in order.
         """
         with self._signals_waking() as wake_up:
@@ -179,7 +180,7 @@ class Supervisor:
             finally:
                 signal.set_wakeup_fd(wake_before)
                 for number, handler in before.items():
-                    signal.signal(number, handler)
+                    signal.signal(number, signal.SIG_IGN if self._signals else handler)
 
     def _count(self, *_: object) -> None:
         now = self._clock.monotonic()
