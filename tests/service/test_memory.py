@@ -3,12 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+import time
+from datetime import UTC, datetime
 from ipaddress import IPv4Address
 from itertools import count
 from pathlib import Path
 
+import httpx
 import pytest
 
+from tamis.clock import SystemClock
+from tamis.records import CallRecord
+from tamis.storage import TimeIds
+from tamis.storage.sqlite import SqliteStore
 from tests.loads import request
 from tests.processes import Service, read_answer, serving
 
@@ -43,6 +50,48 @@ def test_memory_is_flat_after_warm_up(tmp_path: Path, requests: int, texts_each:
         f"{before:.1f} MB before, {after:.1f} MB after"
     )
     assert after - before < GROWTH_MB
+
+
+@pytest.mark.parametrize(
+    "rows", [50_000, pytest.param(1_000_000, id="1,000,000 rows", marks=pytest.mark.soak)]
+)
+def test_memory_is_flat_while_a_long_log_is_read(tmp_path: Path, rows: int) -> None:
+    hour = datetime.now(UTC).hour
+    asyncio.run(_fill(tmp_path / "tamis.db", rows))
+    with (
+        serving(tmp_path, "--mock", "--store", "sqlite:///tamis.db", TAMIS_DRAIN_SECONDS="0") as service,
+        httpx.Client(base_url=service.address, timeout=60) as client,
+    ):
+        client.get("/log?limit=1000").raise_for_status()
+        before, last, began = _memory_mb(service), b"", time.monotonic()
+        with client.stream("GET", "/recent_log") as response:
+            most = before
+            for number, piece in enumerate(response.iter_raw()):
+                last = (last + piece)[-200:]
+                most = most if number % 100 else max(most, _memory_mb(service))
+        seconds = time.monotonic() - began
+    if datetime.now(UTC).hour != hour:
+        pytest.skip("the hour has turned meanwhile: /recent_log begins anew")
+    print(  # noqa: T201 - the figures of `make soak`
+        f"/recent_log of {rows:,} rows in {seconds:.1f} s: {before:.1f} MB before, {most:.1f} MB at most"
+    )
+    assert b'{"index":%d,' % (rows - 1) in last
+    assert most - before < GROWTH_MB
+
+
+async def _fill(path: Path, rows: int) -> None:
+    """Log calls of this hour for a caller on this machine."""
+    clock = SystemClock()
+    ids, store = TimeIds(clock), SqliteStore(path, clock)
+    await store.open()
+    for first in range(0, rows, 1_000):
+        await store.append(
+            [
+                CallRecord(ids.next(), "127.0.0.1", f"text {number} ".ljust(60, "x"), "ham", 0.9, "m", False)
+                for number in range(first, first + 1_000)
+            ]
+        )
+    await store.close()
 
 
 _FIRST_CALLER = {"warm up": IPv4Address("10.0.0.0"), "load": IPv4Address("20.0.0.0")}
