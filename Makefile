@@ -2,6 +2,7 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+NATIVE := $(wildcard native/*.* native/src/*)
 
 .PHONY: install tools demo test test-cassandra test-browser soak fuzz bench lint requirements clean
 
@@ -42,22 +43,23 @@ lint: install                               ## style, types, and the direction o
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-cache
+	scripts/lint_native.sh
 
 requirements:                               ## pin again after a change of pyproject.toml (needs uv)
 	scripts/pin.sh
 
 clean:                                      ## remove what the other targets made, but no data and no models
-	rm -rf $(VENV) dist build .coverage .coverage.* .hypothesis .mypy_cache .pytest_cache .ruff_cache
+	rm -rf $(VENV) dist build src/tamis/models/linear/compiled_library.so .coverage .coverage.* .hypothesis .mypy_cache .pytest_cache .ruff_cache
 
 $(VENV)/bin/python:
 	$(PYTHON) -m venv $(VENV)
 
-$(VENV)/.train: requirements/train.txt pyproject.toml | $(VENV)/bin/python
+$(VENV)/.train: requirements/train.txt pyproject.toml $(NATIVE) | $(VENV)/bin/python
 	$(BIN)/pip install --quiet --require-hashes -r requirements/train.txt
 	$(BIN)/pip install --quiet --no-deps --editable .
 	touch $@
 
-$(VENV)/.dev: requirements/dev.txt pyproject.toml | $(VENV)/bin/python
+$(VENV)/.dev: requirements/dev.txt pyproject.toml $(NATIVE) | $(VENV)/bin/python
 	$(BIN)/pip install --quiet --require-hashes -r requirements/dev.txt
 	$(BIN)/pip install --quiet --no-deps --no-build-isolation --editable .
 	touch $@ $(VENV)/.train

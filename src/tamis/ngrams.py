@@ -68,6 +68,14 @@ class Spans:
     ends: Positions
 
 
+def character_tables() -> tuple[npt.NDArray[np.uint8], Codes]:
+    """Return the class and the lower case of every character of the BMP, by code point.
+
+    Beyond it all are SYMBOL and stay as they are.
+    """
+    return _class_table(), _lower_table()
+
+
 def join_texts(texts: Sequence[str]) -> JoinedTexts:
     """Lay `texts` end to end; lone surrogates are kept as code points of their own."""
     codes = np.frombuffer(f" {'  '.join(texts)} ".encode(_UTF32, "surrogatepass"), np.uint32)

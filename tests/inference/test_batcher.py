@@ -27,21 +27,19 @@ def _spam(outcomes: Sequence[Prediction | Exception]) -> list[float]:
 
 
 @asynchronous
-async def test_what_arrives_in_one_turn_of_the_loop_is_one_batch() -> None:
+async def test_what_comes_behind_a_batch_of_the_same_turn_is_the_next_batch() -> None:
     scorer = WatchedScorer()
     batcher = _batcher(scorer)
     jobs = [batcher.submit([f"{caller} a", f"{caller} b"]) for caller in range(5)]
     for caller, outcomes in enumerate(await asyncio.gather(*jobs)):
         assert _spam(outcomes) == [score_of(f"{caller} a"), score_of(f"{caller} b")]
-    assert [len(batch) for batch in scorer.batches] == [10]
+    assert [len(batch) for batch in scorer.batches] == [2, 8]
 
 
 @asynchronous
-async def test_a_lone_text_leaves_in_the_next_turn() -> None:
+async def test_a_lone_text_leaves_at_once() -> None:
     scorer = WatchedScorer()
     job = _batcher(scorer).submit(["alone"])
-    assert scorer.batches == []
-    await asyncio.sleep(0)
     assert job.done() and scorer.batches == [["alone"]]
 
 
@@ -88,10 +86,11 @@ async def test_a_text_the_model_fails_on_fails_alone() -> None:
 async def test_a_caller_who_leaves_before_the_batch_is_not_computed_for() -> None:
     scorer = WatchedScorer()
     batcher = _batcher(scorer)
+    batcher.submit(["first"])
     leaving, staying = batcher.submit(["leaving"]), batcher.submit(["staying"])
     leaving.cancel()
     assert _spam(await staying) == [score_of("staying")]
-    assert scorer.batches == [["staying"]]
+    assert scorer.batches == [["first"], ["staying"]]
     assert batcher.waiting_texts == 0
 
 
@@ -165,7 +164,7 @@ async def test_what_would_be_begun_too_late_is_refused_at_once() -> None:
     slow = _Slow()
     await slow.batcher.submit(["measured"])
     await asyncio.sleep(0)
-    waiting = [slow.batcher.submit([f"{number}"]) for number in range(51)]
+    waiting = [slow.batcher.submit([f"{number}"]) for number in range(52)]  # one goes at once
     with pytest.raises(OverloadedError, match="try again in 1 s") as refused:
         slow.batcher.submit(["late"])
     assert refused.value.retry_after_seconds == 1

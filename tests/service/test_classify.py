@@ -47,7 +47,8 @@ class WatchedStore(MemoryStore):
 
     async def append(self, calls: Sequence[CallRecord], answers: Answers = NO_ANSWERS) -> None:
         await self.may_append.wait()
-        self.appends.append(calls)
+        if calls:  # answers to remember come on their own
+            self.appends.append(calls)
         await super().append(calls, answers)
 
 

@@ -1,8 +1,8 @@
 """Brings texts from many callers to the model in batches.
 
-What arrives within one turn of the event loop forms a batch, and so does what arrives while the
-model is busy: a lone text leaves at once and there is no waiting time to choose. Knows texts and
-futures; knows no cache, no store and no HTTP.
+Texts that come together leave together, at once if the model is idle; what comes while it is busy
+forms the next batch. There is no waiting time to choose. Knows texts and futures; knows no cache, no
+store and no HTTP.
 """
 
 from __future__ import annotations
@@ -113,6 +113,8 @@ class Batcher:
     def submit(self, texts: Sequence[str]) -> asyncio.Future[list[Outcome]]:
         """Return the future outcomes of canonical `texts`; raise OverloadedError if they came too late.
 
+        A light and idle model has answered the first of them when this returns.
+
         A caller that leaves cancels the future and disturbs nobody.
         """
         seconds = self.waiting_seconds
@@ -127,7 +129,7 @@ class Batcher:
         self._waiting_texts += len(texts)
         if not self._is_running:
             self._is_running = True
-            loop.call_soon(self._next)
+            self._next()
         return job.future
 
     async def close(self) -> None:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from math import isfinite
 from typing import Any, Self
 
 import msgspec
@@ -156,9 +157,10 @@ class Classifier:
             yield self._scorer.score(texts[start : start + _BATCH_TEXTS])
 
     def _predictions(self, scores: Scores) -> list[Prediction]:
-        if not np.isfinite(scores).all():
+        rows: list[list[float]] = scores.tolist()
+        if not all(isfinite(sum(row)) for row in rows):
             raise ValueError("the model gave scores that are not finite numbers")
-        return [self._prediction(row) for row in scores.tolist()]
+        return [self._prediction(row) for row in rows]
 
     def _prediction(self, row: list[float]) -> Prediction:
         score = max(row)

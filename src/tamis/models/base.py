@@ -36,8 +36,10 @@ class Calibration:
 
 def softmax(logits: Logits) -> npt.NDArray[np.float64]:
     """Return [texts, classes] probabilities that sum to 1 in every row."""
-    exponentials = np.exp(logits - logits.max(axis=1, keepdims=True))
-    result: npt.NDArray[np.float64] = exponentials / exponentials.sum(axis=1, keepdims=True)
+    # ufuncs in place and no methods, which look at their arguments first: for one text that is half the time
+    result: npt.NDArray[np.float64] = logits - np.maximum.reduce(logits, axis=1, keepdims=True)
+    np.exp(result, out=result)
+    result /= np.add.reduce(result, axis=1, keepdims=True)
     return result
 
 

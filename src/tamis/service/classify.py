@@ -7,7 +7,7 @@ loop is looked up together, classified together and logged together. Knows nothi
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from time import perf_counter
@@ -94,33 +94,28 @@ class Classification:
         of the texts. A caller that leaves cancels the future and disturbs nobody.
         """
         loop = asyncio.get_running_loop()
-        next_id = self._ids.next
-        call = _Call(texts, caller, skip_cache, [next_id() for _ in texts], loop.create_future())
+        call = _Call(texts, caller, skip_cache, self._ids.take(len(texts)), loop.create_future())
         if not self._arrived:
-            loop.call_soon(self._turn)
+            self._start(self._arrived, self._turn(self._arrived))
         self._arrived.append(call)
         return call.future
 
     async def finish(self) -> None:
         """Answer what has arrived."""
-        self._turn()
         while self._tasks:
             await asyncio.wait(self._tasks)
 
-    def _turn(self) -> None:
-        calls, self._arrived = self._arrived, []
-        for skip_cache in (False, True):
-            alike = [call for call in calls if call.skip_cache is skip_cache]
-            small = [call for call in alike if len(call.texts) <= _SMALL_TEXTS]
-            for start in range(0, len(small), _GROUP_CALLS):
-                self._start(small[start : start + _GROUP_CALLS])
-            for call in alike:
-                if len(call.texts) > _SMALL_TEXTS:
-                    self._start([call])
+    async def _turn(self, calls: list[_Call]) -> None:
+        """Answer all that has arrived: the first group in this very task, further ones in their own."""
+        self._arrived = []
+        calls[:], *others = _groups(calls)
+        for group in others:
+            self._start(group, self._serve(group))
+        await self._serve(calls)
 
-    def _start(self, calls: Sequence[_Call], known: Known | None = None) -> None:
-        """Answer calls in a task of their own: from `known`, or from whatever is to be found out."""
-        task = asyncio.create_task(self._serve(calls) if known is None else self._answer(calls, known, {}))
+    def _start(self, calls: Sequence[_Call], answering: Coroutine[None, None, None]) -> None:
+        """Have `calls` answered in a task of their own; they fail if it fails."""
+        task = asyncio.create_task(answering)
         self._tasks.add(task)
 
         def done(task: asyncio.Task[None]) -> None:
@@ -142,7 +137,8 @@ class Classification:
         if known:  # who needs no model does not wait for it
             incomplete = [call for call in calls if not all(key in known for key in call.keys)]
             if len(incomplete) < len(calls):
-                self._start([call for call in calls if call not in incomplete], known)
+                complete = [call for call in calls if call not in incomplete]
+                self._start(complete, self._answer(complete, known, {}))
                 calls = incomplete
             forms = {key: form for key, form in forms.items() if key not in known}
         await self._answer(calls, known, await self._compute(forms))
@@ -178,7 +174,7 @@ class Classification:
         return outcomes
 
     async def _answer(self, calls: Sequence[_Call], known: Known, fresh: Mapping[bytes, Outcome]) -> None:
-        """Commit a row for every text, then answer."""
+        """Commit a row for every text, answer, and then have the store remember what is new."""
         failures = {key: outcome for key, outcome in fresh.items() if isinstance(outcome, Exception)}
         for call in calls if failures else ():
             for failed in [failures[key] for key in call.keys if key in failures][:1]:
@@ -191,20 +187,34 @@ class Classification:
                 CallRecord(id, call.caller, text, found.label, found.score, self._model, from_cache)
                 for call, answer in zip(calls, answers, strict=True)
                 for id, text, (found, from_cache) in zip(call.ids, call.texts, answer, strict=True)
-            ],
-            [(key, prediction.scores) for key, prediction in new.items()],
+            ]
         )
         for call, answer in zip(calls, answers, strict=True):
             if not call.future.done():
                 call.future.set_result(answer)
+        # nobody waits for this: whoever asks next asks the memory of this process, and others a moment later
+        await self._remember([(key, prediction.scores) for key, prediction in new.items()])
 
-    async def _append(self, rows: Sequence[CallRecord], answers: Sequence[tuple[bytes, Scores]]) -> None:
-        """Log rows and remember answers; a long list goes in parts, for others to come between."""
+    async def _append(self, rows: Sequence[CallRecord]) -> None:
+        """Log rows; a long list goes in parts, for others to come between."""
         for start in range(0, len(rows), _COMMIT_ROWS):
-            part = slice(start, start + _COMMIT_ROWS)
             began = perf_counter()
-            await self._store.append(rows[part], dict(answers[part]))
+            await self._store.append(rows[start : start + _COMMIT_ROWS])
             self._observe_commit(perf_counter() - began)
+
+    async def _remember(self, answers: Sequence[tuple[bytes, Scores]]) -> None:
+        for start in range(0, len(answers), _COMMIT_ROWS):
+            await self._store.append((), dict(answers[start : start + _COMMIT_ROWS]))
+
+
+def _groups(calls: Sequence[_Call]) -> Iterator[list[_Call]]:
+    """Divide calls into those that are looked up, computed and logged together."""
+    for skip_cache in (False, True):
+        alike = [call for call in calls if call.skip_cache is skip_cache]
+        small = [call for call in alike if len(call.texts) <= _SMALL_TEXTS]
+        for start in range(0, len(small), _GROUP_CALLS):
+            yield small[start : start + _GROUP_CALLS]
+        yield from ([call] for call in alike if len(call.texts) > _SMALL_TEXTS)
 
 
 def _classified(keys: Iterable[bytes], known: Known, new: Known) -> list[Classified]:

@@ -72,10 +72,15 @@ class TimeIds:
 
     def next(self) -> bytes:
         """Return an id for a call that arrives now."""
+        return self.take(1)[0]
+
+    def take(self, count: int) -> list[bytes]:
+        """Return ids for `count` calls that arrive now, in their order."""
         if self._made_at_fork != _forks:  # a forked child must not go on with its parent's node
             self._made_at_fork, self._tail = _forks, _random_tail(self._random_bytes)
-        self._last_ticks = max(self._last_ticks + 1, self._now_ticks())
-        return self._last_ticks.to_bytes(8, "big") + self._tail
+        first, tail = max(self._last_ticks + 1, self._now_ticks()), self._tail
+        self._last_ticks = first + count - 1
+        return [ticks.to_bytes(8, "big") + tail for ticks in range(first, first + count)]
 
     def this_hour(self) -> datetime:
         """Return the start of the UTC hour in which the next id falls, also after a step back."""

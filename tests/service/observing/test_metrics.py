@@ -127,7 +127,7 @@ def test_the_table_in_the_documentation_is_what_is_served() -> None:
     ]
     labels_of = {
         MODEL_INFO: "`name`, `version`, `kind`, `digest`",
-        BUILD_INFO: "`version`, `python_version`",
+        BUILD_INFO: "`version`, `python_version`, `linear_scoring`",
     }
     looked_at = [
         (name, kind, labels_of.get((name, kind, meaning), ""), meaning)

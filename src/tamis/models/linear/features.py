@@ -148,6 +148,11 @@ def name_sizes(settings: FeatureSettings) -> dict[int, str]:
     }
 
 
+def size_steps() -> Positions:
+    """Return where the steps of a text's length, capitals and digits begin, ascending."""
+    return _SIZE_STEPS
+
+
 def shape_of(piece: str) -> str:
     """Return the shape of some tokens, such as `Xxxx dddd`."""
     shapes = _shape_codes(ngrams.join_texts([piece]))

@@ -17,6 +17,7 @@ import safetensors
 import safetensors.numpy
 
 from tamis.errors import ArtifactError
+from tamis.models.linear.compiled import CompiledWeights, Tensors, compile_weights
 from tamis.models.linear.features import (
     FeatureCounts,
     FeatureSettings,
@@ -55,6 +56,14 @@ class LinearWeights:
 
     def logits(self, texts: Sequence[str]) -> Floats:
         """Return [texts, classes] logits of canonical texts, each computed from its own features alone."""
+        margins = self.margins(texts) if self.compiled is None else self.compiled.margins(texts)
+        if margins.shape[1] > 1:
+            return margins
+        sides: Floats = margins * _TWO_SIDES
+        return sides
+
+    def margins(self, texts: Sequence[str]) -> Floats:
+        """Return [texts, columns] margins in numpy: what `compiled` returns, for whoever does not have it."""
         owners, numbers = feature_occurrences(texts, self.settings)
         rows = self._known_rows[numbers]
         seen = rows.nonzero()[0]  # what the model does not know adds nothing, and need not be counted
@@ -66,10 +75,7 @@ class LinearWeights:
         for place, column in enumerate(self._padded_weights):
             sums = np.bincount(counts.texts, values * column[known], minlength=counts.n_texts)
             margins[:, place] = sums / norms + self.intercept[place]
-        if margins.shape[1] > 1:
-            return margins
-        sides: Floats = margins * _TWO_SIDES
-        return sides
+        return margins
 
     def added(self, counts: FeatureCounts, place: int) -> Floats:
         """Return [entries] what each feature adds to its text's sum in the column at `place`."""
@@ -106,6 +112,12 @@ class LinearWeights:
         ):
             raise ArtifactError("weights.safetensors: feature numbers are not ascending or out of range")
         return weights
+
+    @cached_property
+    def compiled(self) -> CompiledWeights | None:
+        """The same weights in the compiled library, None where the installation has none."""
+        tensors = Tensors(self.features, self.idf, self.weights, self.intercept, _SUBLINEAR)
+        return compile_weights(tensors, self.settings)
 
     @cached_property
     def _known_rows(self) -> npt.NDArray[np.int32]:

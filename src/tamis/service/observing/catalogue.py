@@ -90,7 +90,11 @@ WORKER_STARTS = LAYOUT.counter("tamis_worker_starts_total", "Worker processes th
 
 WORKERS = ("tamis_workers", "gauge", "Worker processes that are alive.")
 MODEL_INFO = ("tamis_model_info", "gauge", "The model that is served; always 1.")
-BUILD_INFO = ("tamis_build_info", "gauge", "The version of Tamis and of Python; always 1.")
+BUILD_INFO = (
+    "tamis_build_info",
+    "gauge",
+    "The version of Tamis and of Python, and how linear models are scored; always 1.",
+)
 """Name, kind and meaning of what is not counted but looked at when somebody asks."""
 
 _TEMPLATES = frozenset(route for route in ROUTES if route.endswith("/{file}"))

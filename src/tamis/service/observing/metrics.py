@@ -15,6 +15,7 @@ from tamis import __version__
 from tamis.errors import STORE_FAULTS
 from tamis.inference.batcher import BatchReport
 from tamis.inference.classifier import Classifier
+from tamis.models.linear.compiled import is_compiled
 from tamis.service.observing import catalogue
 from tamis.service.observing.catalogue import LAYOUT, METHODS, NO_ANSWER, OTHER, SECONDS, STATUSES, route_of
 from tamis.service.observing.exposition import exposition, head, sample
@@ -117,13 +118,18 @@ class Metrics:
         yield sample(name, _model_labels(self._classifier), 1)
         name, kind, meaning = catalogue.BUILD_INFO
         yield from head(name, kind, meaning)
-        yield sample(name, {"version": __version__, "python_version": platform.python_version()}, 1)
+        yield sample(name, _build_labels(), 1)
         yield from process_exposition(snapshots)
 
 
 def _slots_of(route: str) -> tuple[int, int]:
     """Return the first slots of a route's requests and of their durations."""
     return catalogue.REQUESTS.slot(route, METHODS[0], STATUSES[0]), catalogue.REQUEST_SECONDS.slot(route)
+
+
+def _build_labels() -> dict[str, str]:
+    scoring = "compiled" if is_compiled() else "numpy"
+    return {"version": __version__, "python_version": platform.python_version(), "linear_scoring": scoring}
 
 
 def _model_labels(classifier: Classifier) -> dict[str, str]:

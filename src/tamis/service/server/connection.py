@@ -1,8 +1,8 @@
 """One HTTP/1.1 connection on uvicorn's fast parser, with limits on how long and how much.
 
-uvicorn gives up a connection only when it idles between two requests: slow headers, slow bodies
-and slow readers stay for ever. Here one sweep over all connections finds those; a request that is
-sent and read at an ordinary pace pays nothing for it, no timer and no look at the clock.
+uvicorn's own connection is given up only when it idles between two requests: slow headers, slow
+bodies and slow readers stay for ever. Here one sweep over all connections finds those; a request that
+is sent and read at an ordinary pace pays nothing for it, no timer and no look at the clock.
 """
 
 from __future__ import annotations
@@ -13,140 +13,232 @@ import socket
 import struct
 import sys
 import termios
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass
-from enum import Enum
-from typing import Any
+from collections import deque
+from typing import Any, cast
+from urllib.parse import unquote
 
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+import httptools
+import uvicorn
+from starlette.types import ASGIApp, Scope
+from uvicorn.protocols.http.flow_control import FlowControl
+from uvicorn.protocols.utils import get_local_addr, get_remote_addr, is_ssl
+from uvicorn.server import ServerState
 
-from tamis.service.answers import ErrorAnswer, error_answer
-from tamis.service.server.farewell import Farewells
+from tamis.service.answers import ErrorAnswer, Headers
+from tamis.service.server.exchange import Exchange
+from tamis.service.server.watch import Phase, Watch
+
+_ASGI = {"version": "3.0", "spec_version": "2.3"}
 
 _BYTES_ACKED = struct.Struct("=120xQ")
 """Linux's struct tcp_info: how many bytes the peer's kernel has confirmed."""
 
 
-class Phase(Enum):
-    """What a connection waits for."""
-
-    HEADERS = "headers"
-    BODY = "body"
-    ANSWER = "answer"
-    NEXT_REQUEST = "next request"
-
-
-@dataclass(frozen=True, slots=True)
-class ConnectionLimits:
-    """How much one client may hold, and for how long; all seconds are monotonic."""
-
-    max_connections: int
-    max_header_bytes: int
-    header_seconds: float
-    body_seconds: float
-    keep_alive_seconds: float
-    slow_read_seconds: float
-    min_read_bytes_per_second: int
-
-
-class Watch:
-    """What the connections of one process share: their limits, and those that were sent away."""
-
-    def __init__(self, limits: ConnectionLimits):
-        self.limits = limits
-        self.farewells = Farewells()
-        self.count_refusal: Callable[[str], None] = lambda code: None
-        self.seconds_in = {
-            Phase.HEADERS: limits.header_seconds,
-            Phase.BODY: limits.body_seconds,
-            Phase.ANSWER: float("inf"),
-            Phase.NEXT_REQUEST: limits.keep_alive_seconds,
-        }
-        self.too_many = error_answer(
-            "too_many_connections", "too many connections are open; try again later", [(b"retry-after", b"1")]
-        )
-        self.headers_too_large = error_answer(
-            "headers_too_large", f"the headers are larger than {limits.max_header_bytes} bytes"
-        )
-        self.too_slow = error_answer("too_slow", "the request did not arrive in time")
-        self.not_http = error_answer("not_http", "this is not a request in HTTP/1.1")
-
-    def sweep(self, connections: Iterable[Any], now: float) -> None:
-        """Give up every connection that is late; call it regularly, `now` is the event loop's time."""
-        for connection in list(connections):
-            connection.give_up_if_late(now)
-        self.farewells.sweep(now)
-
-
-class Connection(HttpToolsProtocol):
+class Connection(asyncio.Protocol):
     """A connection that a sweep can find late.
 
     The sweep compares what it sees with what it saw the last time, so its deadlines are late by at
-    most the time between two sweeps.
+    most the time between two sweeps. uvicorn's server makes connections with these arguments, and
+    asks of them `shutdown` alone.
     """
 
-    scope: Any  # None before the first request, which uvicorn's own annotations leave out
-    cycle: Any
+    transport: asyncio.Transport
 
-    def __init__(self, *args: Any, watch: Watch, **kwargs: Any):
-        super().__init__(*args, **kwargs)
+    def __init__(
+        self,
+        config: uvicorn.Config,
+        server_state: ServerState,
+        app_state: dict[str, Any],
+        _loop: asyncio.AbstractEventLoop | None = None,
+        *,
+        watch: Watch,
+    ):
+        if not config.loaded:
+            config.load()
+        self.loop = _loop or asyncio.get_event_loop()
+        self._app: ASGIApp = config.loaded_app
+        self._server_state, self.app_state = server_state, app_state
+        self._connections = cast(set[Any], server_state.connections)
+        self._parser: Any = httptools.HttpRequestParser(self)
+        self._parser.set_dangerous_leniencies(lenient_data_after_close=True)  # answered, then closed
+        self._url, self._headers, self._expects_continue = b"", cast(Headers, []), False
+        self._requests = 0
+        self._is_in_headers = False
+        self._latest: Exchange | None = None
+        self._current: Exchange | None = None
+        self._waiting: deque[Exchange] = deque()
         self._watch = watch
         self._room = self._max_header_bytes = watch.limits.max_header_bytes
-        self._seen: tuple[Phase, object] | None = None
+        self._seen: tuple[Phase, int] | None = None
         self._seen_since = 0.0
         self._reads_since = 0.0
         self._read_before: int | None = None
 
-    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Take the connection, or refuse it where too many are open."""
-        super().connection_made(transport)
-        if len(self.connections) > self._watch.limits.max_connections:
+        self.transport = cast(asyncio.Transport, transport)
+        self._flow = FlowControl(self.transport)
+        self._addresses = {
+            "server": get_local_addr(self.transport),
+            "client": get_remote_addr(self.transport),
+            "scheme": "https" if is_ssl(self.transport) else "http",
+        }
+        self._connections.add(self)
+        if len(self._connections) > self._watch.limits.max_connections:
             self._give_up(self._watch.too_many)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Tell whoever answers on it."""
+        self._connections.discard(self)
+        if self._current is not None:
+            self._current.leave()
+        self._waiting.clear()
+        self._flow.resume_writing()
+        self._parser = None  # it holds on to us
+
+    def pause_writing(self) -> None:
+        """Let nobody write: the client does not take what it was sent."""
+        self._flow.pause_writing()
+
+    def resume_writing(self) -> None:
+        """Let write again."""
+        self._flow.resume_writing()
 
     def data_received(self, data: bytes) -> None:
         """Parse what came, unless it makes the headers too large."""
         if len(data) > self._room and self._waits_for_headers() and b"\r\n\r\n" not in data[: self._room]:
             self._give_up(self._watch.headers_too_large)
             return
-        super().data_received(data)
-        if self.scope is None or self.cycle is None or self.cycle.scope is not self.scope:
+        try:
+            self._parser.feed_data(data)
+        except httptools.HttpParserUpgrade:
+            pass  # whoever would rather speak another protocol is answered in this one
+        except httptools.HttpParserError:
+            self._give_up(self._watch.not_http)
+            return
+        if self._is_in_headers or self._latest is None:
             self._room -= len(data)
         else:
             self._room = self._max_header_bytes
 
-    def send_400_response(self, msg: str) -> None:
-        """Answer what is no HTTP as every other error is answered."""
-        self._give_up(self._watch.not_http)
+    def on_message_begin(self) -> None:
+        """Begin a request (the parser calls)."""
+        self._url, self._headers, self._expects_continue = b"", [], False
+        self._requests += 1
+        self._is_in_headers = True
+
+    def on_url(self, url: bytes) -> None:
+        """Take a piece of the request's target (the parser calls)."""
+        self._url += url
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        """Take a header (the parser calls)."""
+        name = name.lower()
+        if name == b"expect" and value.lower() == b"100-continue":
+            self._expects_continue = True
+        self._headers.append((name, value))
+
+    def on_headers_complete(self) -> None:
+        """Have the request answered, or let it wait behind those before it (the parser calls)."""
+        self._is_in_headers = False
+        parser, version = self._parser, self._parser.get_http_version()
+        exchange = self._latest = Exchange(
+            self._scope(version),
+            self.transport,
+            self._flow,
+            self._answered,
+            keep_alive=version != "1.0" and parser.should_keep_alive() and not parser.should_upgrade(),
+            expects_continue=self._expects_continue,
+        )
+        if self._current is None:
+            self._start(exchange)
+        else:  # one after the other, and no more of them than have come
+            self._flow.pause_reading()
+            self._waiting.append(exchange)
+
+    def on_body(self, body: bytes) -> None:
+        """Take a piece of the request's body (the parser calls)."""
+        if self._latest is not None and not self._latest.is_complete:
+            self._latest.feed(body)
+
+    def on_message_complete(self) -> None:
+        """Take note of the request's end (the parser calls)."""
+        if self._latest is not None and not self._latest.is_complete:
+            self._latest.end_body()
 
     def shutdown(self) -> None:
         """Close, unless a request is being answered or has arrived and is not read yet."""
         if self._phase() is Phase.NEXT_REQUEST and not self._has_unread_bytes():
             self.transport.close()
-        elif self.cycle is not None:
-            self.cycle.keep_alive = False
+        elif self._latest is not None:
+            self._latest.keep_alive = False
+
+    def _scope(self, version: str) -> Scope:
+        url = self._url
+        if not url.startswith(b"/") or b"#" in url:
+            parsed = httptools.parse_url(
+                url
+            )  # what is no URL is no HTTP: the parser says so in its own words
+            url = (parsed.path or b"/") + (b"?" + parsed.query if parsed.query else b"")
+        raw_path, _, query = url.partition(b"?")
+        path = raw_path.decode("ascii")
+        return {
+            "type": "http",
+            "asgi": _ASGI,
+            "http_version": version,
+            "method": self._parser.get_method().decode("ascii"),
+            "path": unquote(path) if "%" in path else path,
+            "raw_path": raw_path,
+            "query_string": query,
+            "root_path": "",
+            "headers": self._headers,
+            "state": self.app_state,
+            **self._addresses,
+        }
+
+    def _start(self, exchange: Exchange) -> None:
+        self._current = exchange
+        exchange.default_headers = self._server_state.default_headers
+        tasks = self._server_state.tasks
+        task = self.loop.create_task(exchange.run(self._app))
+        tasks.add(task)
+        task.add_done_callback(tasks.discard)
+
+    def _answered(self) -> None:
+        """Go on with the next request, if it has come."""
+        self._current = None
+        self._server_state.total_requests += 1
+        if self.transport.is_closing():
+            return
+        if self._waiting:
+            self._start(self._waiting.popleft())
+        else:
+            self._flow.resume_reading()
 
     def give_up_if_late(self, now: float) -> None:
         """Close when a deadline has passed at `now`, the event loop's time."""
         self._give_up_slow_reader(now)
-        seen = self._phase(), self.scope
-        if self._seen is None or seen[0] is not self._seen[0] or seen[1] is not self._seen[1]:
+        seen = self._phase(), self._requests
+        if seen != self._seen:
             self._seen, self._seen_since = seen, now
         elif now - self._seen_since >= self._watch.seconds_in[seen[0]]:
             self._time_out(seen[0])
 
     def _phase(self) -> Phase:
-        if self.cycle is None or self.cycle.scope is not self.scope:
+        latest = self._latest
+        if latest is None or self._is_in_headers:
             return Phase.HEADERS
-        if self.cycle.response_complete:
+        if latest.is_complete:
             return Phase.NEXT_REQUEST
-        return Phase.BODY if self.cycle.more_body else Phase.ANSWER
+        return Phase.BODY if latest.more_body else Phase.ANSWER
 
     def _waits_for_headers(self) -> bool:
         return self._phase() in (Phase.HEADERS, Phase.NEXT_REQUEST)
 
     def _time_out(self, phase: Phase) -> None:
-        unanswered = self.cycle is None or not self.cycle.response_started or self.cycle.response_complete
-        if phase is Phase.NEXT_REQUEST or self.scope is None:
+        latest = self._latest
+        unanswered = latest is None or not latest.is_started or latest.is_complete
+        if phase is Phase.NEXT_REQUEST or not self._requests:
             self.transport.close()
         elif unanswered:
             self._give_up(self._watch.too_slow)
@@ -167,7 +259,7 @@ class Connection(HttpToolsProtocol):
 
     def _bytes_read(self) -> int:
         """Count what the client has taken; without a kernel that knows, by what it has left."""
-        if sys.platform == "linux" and self.server is not None:  # uvicorn's: no Unix socket
+        if sys.platform == "linux" and self._addresses["server"] is not None:  # no Unix socket
             info = self.transport.get_extra_info("socket").getsockopt(
                 socket.IPPROTO_TCP, socket.TCP_INFO, _BYTES_ACKED.size
             )
@@ -182,7 +274,6 @@ class Connection(HttpToolsProtocol):
     def _give_up(self, answer: ErrorAnswer) -> None:
         """Send a last answer in place of the application's, which is told that the client has left."""
         transport = self.transport
-        self._unset_keepalive_if_required()
         self.connection_lost(ConnectionAbortedError())
         self._watch.count_refusal(answer.code)
         self._watch.farewells.say(answer, transport, now=self.loop.time())

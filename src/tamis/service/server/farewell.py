@@ -8,9 +8,8 @@ from __future__ import annotations
 
 import asyncio
 
-from uvicorn.protocols.http.httptools_impl import STATUS_LINE
-
 from tamis.service.answers import Answer
+from tamis.service.server.exchange import STATUS_LINES
 
 _LINGER_SECONDS = 2.0
 _MAX_LINGERING = 500
@@ -56,4 +55,4 @@ class _Farewell(asyncio.Protocol):
 def _response(answer: Answer) -> bytes:
     headers = [*answer.headers, (b"content-length", b"%d" % len(answer.body)), (b"connection", b"close")]
     lines = [b"%s: %s\r\n" % header for header in headers]
-    return b"".join([STATUS_LINE[answer.status], *lines, b"\r\n", answer.body])
+    return b"".join([STATUS_LINES[answer.status], *lines, b"\r\n", answer.body])

@@ -24,8 +24,9 @@ from starlette.types import ASGIApp
 from tamis.errors import TamisError
 from tamis.service.answers import COUNT_REFUSAL
 from tamis.service.server import DRAINING, SAME_SIGNAL_SECONDS
-from tamis.service.server.connection import Connection, ConnectionLimits, Watch
+from tamis.service.server.connection import Connection
 from tamis.service.server.listening import Listeners
+from tamis.service.server.watch import ConnectionLimits, Watch
 from tamis.settings import Settings
 
 _TICK_SECONDS = 0.25

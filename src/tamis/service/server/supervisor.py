@@ -68,7 +68,6 @@ class Supervisor:
     ) -> None:
         """Supervise until SIGTERM or SIGINT; `on_start` is told what the first worker serves.
 
-        After them both stay ignored: a third signal must not cut short what is left to tidy up.
         Raises WorkerError where the service cannot go on or did not end in order.
         """
         with self._signals_waking() as wake_up:
@@ -179,8 +178,9 @@ class Supervisor:
                 yield ours
             finally:
                 signal.set_wakeup_fd(wake_before)
-                for number, handler in before.items():
-                    signal.signal(number, signal.SIG_IGN if self._signals else handler)
+                # told to stop, this process ends: who insists again must not cut short what it says then
+                for number, handler in [] if self._signals else before.items():
+                    signal.signal(number, handler)
 
     def _count(self, *_: object) -> None:
         now = self._clock.monotonic()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from functools import cache
 
 import apsw
 import msgspec
@@ -16,7 +17,8 @@ ROWS_OF_A_SWEEP = 1_000
 _encode = msgspec.json.Encoder().encode
 _decode = msgspec.json.Decoder(dict[str, float]).decode
 
-_SELECT = "SELECT scores FROM cache WHERE key = ? AND expires_at > ?"
+_MOST_KEYS = 32
+"""Keys of one statement: asked one by one, each would cost the Python around it again."""
 
 # a live answer stays: the same key means the same model, options and text, so the same answer
 _INSERT = """
@@ -36,8 +38,18 @@ SELECT number FROM cache WHERE number > :after AND (:last IS NULL OR number <= :
 
 def look_up(connection: apsw.Connection, keys: Sequence[bytes], now_seconds: int) -> list[Scores | None]:
     """Return the answers under `keys` that have not expired."""
-    found = [connection.execute(_SELECT, (key, now_seconds)).get for key in keys]
-    return [None if scores is None else _decode(scores) for scores in found]
+    found: dict[bytes, str] = {}
+    for start in range(0, len(keys), _MOST_KEYS):
+        part = keys[start : start + _MOST_KEYS]
+        found.update(connection.execute(_select(len(part)), (*part, now_seconds)))
+    if not found:
+        return [None] * len(keys)
+    return [_decode(found[key]) if key in found else None for key in keys]
+
+
+@cache
+def _select(count: int) -> str:
+    return f"SELECT key, scores FROM cache WHERE key IN ({', '.join('?' * count)}) AND expires_at > ?"
 
 
 def remember(

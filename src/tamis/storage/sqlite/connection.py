@@ -5,9 +5,8 @@ from __future__ import annotations
 import asyncio
 import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
@@ -87,28 +86,44 @@ class Worker:
             self._connection = None
 
 
-@contextmanager
-def transaction(connection: apsw.Connection) -> Iterator[None]:
-    """Write what the block writes, all or nothing.
+class transaction:
+    """Writes what the block writes, all or nothing.
 
-    `IMMEDIATE`, because SQLite's waiting for locks does not help a reader that wants to write.
+    `IMMEDIATE`, because SQLite's waiting for locks does not help a reader that wants to write. A
+    class and not a generator, as `translated` is: every commit passes both.
     """
-    connection.execute("BEGIN IMMEDIATE")
-    try:
-        yield
-        connection.execute("COMMIT")
-    finally:
-        if connection.in_transaction:  # some errors have already rolled it back
-            connection.execute("ROLLBACK")
+
+    __slots__ = ("_connection",)
+
+    def __init__(self, connection: apsw.Connection):
+        self._connection = connection
+
+    def __enter__(self) -> None:
+        self._connection.execute("BEGIN IMMEDIATE")
+
+    def __exit__(self, kind: object, error: object, trace: object) -> None:
+        try:
+            if kind is None:
+                self._connection.execute("COMMIT")
+        finally:
+            if self._connection.in_transaction:  # some errors have already rolled it back
+                self._connection.execute("ROLLBACK")
 
 
-@contextmanager
-def translated(path: object) -> Iterator[None]:
-    """Turn SQLite's errors into one line that says which file and what to do."""
-    try:
-        yield
-    except apsw.Error as error:
-        raise StoreError(f"{path}: {_advice(error)}") from error
+class translated:
+    """Turns SQLite's errors into one line that says which file and what to do."""
+
+    __slots__ = ("_path",)
+
+    def __init__(self, path: object):
+        self._path = path
+
+    def __enter__(self) -> None:
+        """Expect errors."""
+
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        if isinstance(error, apsw.Error):
+            raise StoreError(f"{self._path}: {_advice(error)}") from error
 
 
 def close_quietly(connection: apsw.Connection) -> None:

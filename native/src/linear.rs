@@ -1,0 +1,145 @@
+//! A linear model's weights, and the sums over a text's features: what `LinearWeights.logits` of
+//! `tamis/models/linear/weights.py` does in numpy, the same operations in the same order, so that the
+//! answers are the same to the last bit.
+
+use crate::features::{for_each_hash, Characters, Settings, Workspace};
+
+/// Everything that scoring reads; nothing of it changes, so threads may share it.
+pub struct Model {
+    characters: Characters,
+    settings: Settings,
+    shift: u32,
+    known: Known,
+    /// `[features, 1 + columns]`: the inverse document frequency, then a weight for each column.
+    numbers: Vec<f32>,
+    intercept: Vec<f64>,
+    /// What a feature counts by how often it stands in a text.
+    sublinear: Vec<f64>,
+}
+
+/// What was learned, as an artifact holds it.
+pub struct Weights<'a> {
+    pub bits: u32,
+    /// `[features]` ascending numbers below `2^bits`.
+    pub numbers: &'a [u32],
+    /// `[features]`
+    pub idf: &'a [f32],
+    /// `[features, columns]`
+    pub weights: &'a [f32],
+    /// `[columns]`
+    pub intercept: &'a [f64],
+}
+
+impl Model {
+    pub fn new(
+        characters: Characters,
+        settings: Settings,
+        learned: &Weights,
+        sublinear: &[f64],
+    ) -> Self {
+        let weights = learned.weights.chunks_exact(learned.intercept.len());
+        let rows = learned.idf.iter().zip(weights);
+        Model {
+            characters,
+            settings,
+            shift: 64 - learned.bits,
+            known: Known::new(learned.bits, learned.numbers),
+            numbers: rows
+                .flat_map(|(&idf, row)| std::iter::once(idf).chain(row.iter().copied()))
+                .collect(),
+            intercept: learned.intercept.to_vec(),
+            sublinear: sublinear.to_vec(),
+        }
+    }
+
+    pub fn n_columns(&self) -> usize {
+        self.intercept.len()
+    }
+
+    /// Write the margin of each text in each column; the texts lie end to end, `lengths` long.
+    pub fn margins(&self, mut codes: &[u32], lengths: &[u64], margins: &mut [f64]) {
+        let mut workspace = Workspace::default();
+        let (mut numbers, mut rows) = (Vec::new(), Vec::new());
+        for (&length, out) in lengths
+            .iter()
+            .zip(margins.chunks_exact_mut(self.intercept.len()))
+        {
+            let (text, rest) = codes.split_at(length as usize);
+            codes = rest;
+            numbers.clear();
+            for_each_hash(
+                text,
+                &self.characters,
+                &self.settings,
+                &mut workspace,
+                |hash| {
+                    numbers.push((hash >> self.shift) as u32);
+                },
+            );
+            let known = self.known.rows(&numbers, &mut rows);
+            known.sort_unstable();
+            self.add_up(known, out);
+        }
+    }
+
+    /// Sum over the distinct `rows`, ascending, and scale by the length of the text's vector.
+    fn add_up(&self, mut rows: &[u32], sums: &mut [f64]) {
+        sums.fill(0.0);
+        let mut squares = 0.0;
+        while let Some(&row) = rows.first() {
+            let count = rows.iter().take_while(|&&other| other == row).count();
+            rows = &rows[count..];
+            let width = 1 + sums.len();
+            let numbers = &self.numbers[row as usize * width..][..width];
+            let value = self.sublinear[count.min(self.sublinear.len() - 1)] * f64::from(numbers[0]);
+            squares += value * value;
+            for (sum, &weight) in sums.iter_mut().zip(&numbers[1..]) {
+                *sum += value * f64::from(weight);
+            }
+        }
+        let length = if squares == 0.0 { 1.0 } else { squares.sqrt() };
+        for (sum, intercept) in sums.iter_mut().zip(&self.intercept) {
+            *sum = *sum / length + intercept;
+        }
+    }
+}
+
+/// Which numbers are features of the model, and the row of each: a bit for every number, and how many
+/// bits stand before each word of 64. All of it fits into a processor's cache, which a table of rows
+/// does not.
+struct Known {
+    bits: Vec<u64>,
+    before: Vec<u32>,
+}
+
+impl Known {
+    fn new(bits: u32, numbers: &[u32]) -> Self {
+        let mut words = vec![0u64; 1 << bits >> 6];
+        for &number in numbers {
+            words[number as usize >> 6] |= 1 << (number & 63);
+        }
+        let mut count = 0;
+        let before = words
+            .iter()
+            .map(|word| (count, count += word.count_ones()).0)
+            .collect();
+        Known {
+            bits: words,
+            before,
+        }
+    }
+
+    /// Return the rows of those `numbers` that are known, in `room`.
+    fn rows<'a>(&self, numbers: &[u32], room: &'a mut Vec<u32>) -> &'a mut [u32] {
+        room.resize(numbers.len(), 0);
+        let mut count = 0;
+        for &number in numbers {
+            let (word, bit) = (self.bits[number as usize >> 6], number & 63);
+            // written in any case and kept if known: about half are, and no processor guesses which
+            room[count] =
+                self.before[number as usize >> 6] + (word & ((1 << bit) - 1)).count_ones();
+            count += (word >> bit & 1) as usize;
+        }
+        &mut room[..count]
+    }
+}
