@@ -85,9 +85,11 @@ class Load:
             self._enough.notify()
 
 
-def request(body: dict[str, Any]) -> bytes:
-    """Return a whole request for one text or for some."""
+def request(body: dict[str, Any], *, caller: str = "") -> bytes:
+    """Return a whole request for one text or for some, as a proxy hands it on for `caller`."""
     content = json.dumps(body).encode()
     path = b"/predictions" if "texts" in body else b"/prediction"
     head = b"POST %s HTTP/1.1\r\nhost: tamis\r\ncontent-type: application/json\r\n" % path
+    if caller:
+        head += b"x-forwarded-for: %s\r\n" % caller.encode()
     return head + b"content-length: %d\r\n\r\n%s" % (len(content), content)

@@ -127,7 +127,7 @@ async def restart_under_load(
     """Restart the service on `listener` while twelve clients ask on `port`; return what they saw."""
     ledger, done = Ledger(), asyncio.Event()
     process = activate(listener, folder, **environ)
-    clients = [KeepAliveClient(port, ledger, number=number) for number in range(12)]
+    clients = [KeepAliveClient(port, ledger, number=number, connect_seconds=30) for number in range(12)]
     asking = [asyncio.create_task(client.ask_until(done)) for client in clients]
     try:
         for _ in range(restarts):
@@ -166,22 +166,34 @@ class Ledger:
 class KeepAliveClient:
     """Asks again and again on one connection, and makes a new one when it is told to, as browsers do."""
 
-    def __init__(self, port: int, ledger: Ledger, *, number: int = 0, always_new: bool = True):
+    def __init__(
+        self,
+        port: int,
+        ledger: Ledger,
+        *,
+        number: int = 0,
+        always_new: bool = True,
+        connect_seconds: float = 0.5,
+    ):
+        """Take how long nobody may answer at the port until it counts as closed, among others."""
         self._port = port
+        self._connect_seconds = connect_seconds
         self._always_new = always_new
         self._ledger = ledger
         self._number = number
         self._asked = 0
+        self._idle_since = 0.0
 
     async def ask_until(self, done: asyncio.Event) -> None:
         """Ask until told not to, or until nobody listens any more."""
         while not done.is_set():
             try:
-                async with asyncio.timeout(0.5):
+                async with asyncio.timeout(self._connect_seconds):
                     reader, writer = await asyncio.open_connection("127.0.0.1", self._port)
             except (ConnectionError, TimeoutError):
                 self._ledger.turned_away += 1
                 return
+            self._idle_since = time.monotonic()
             try:
                 while not done.is_set() and await self._ask(reader, writer):
                     pass
@@ -193,6 +205,7 @@ class KeepAliveClient:
         self._asked += 1
         time_asked = self._asked if self._always_new else 0
         body = b'{"text": "client %d asks for the %d. time"}' % (self._number, time_asked)
+        idle_seconds = time.monotonic() - self._idle_since
         try:
             writer.write(
                 b"POST /prediction HTTP/1.1\r\nhost: tamis\r\ncontent-type: application/json\r\n"
@@ -201,8 +214,10 @@ class KeepAliveClient:
             async with asyncio.timeout(30):
                 status, head = await read_answer(reader)
         except (ConnectionError, TimeoutError, asyncio.IncompleteReadError) as lost:
-            self._ledger.lost.append(f"client {self._number}, request {self._asked}: {lost!r}")
+            who = f"client {self._number}, request {self._asked}, idle for {idle_seconds:.2f} s before"
+            self._ledger.lost.append(f"{who}: {lost!r}")
             return False
+        self._idle_since = time.monotonic()
         self._ledger.answered += 1
         self._ledger.statuses.add(status)
         return b"connection: close" not in head

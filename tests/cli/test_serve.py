@@ -17,6 +17,8 @@ import httpx
 import pytest
 
 from tamis.settings import Settings, variables
+from tests.artifact.making import save_model
+from tests.processes import serving
 
 _SERVE = [sys.executable, "-m", "tamis", "serve"]
 _SETTINGS = {name for field in dataclasses.fields(Settings) for name in variables(field)}
@@ -84,6 +86,28 @@ def test_serve_answers_and_ends_with_success_when_told_to_stop(
     assert "Traceback" not in err and "Error" not in err
 
 
+@pytest.mark.parametrize(
+    ("options", "workers"), [((), "1 process"), (("--workers", "2"), "2 processes and one that watches")]
+)
+def test_serve_begins_with_one_screen_that_says_what_is_where(
+    tmp_path: Path, options: tuple[str, ...], workers: str
+) -> None:
+    save_model(tmp_path / "models" / "spam")
+    with serving(tmp_path, "models/spam", *options) as service:
+        port, lines = service.port, service.said.splitlines()
+    screen = lines.index("Model    spam@1 (ham, spam)")
+    assert screen == 0 or options, "only workers may say first that they have started"
+    assert lines[screen : screen + 7] == [
+        "Model    spam@1 (ham, spam)",
+        "Store    sqlite:///models/tamis.db",
+        f"Address  http://127.0.0.1:{port}",
+        f"Page     http://127.0.0.1:{port}/ui",
+        f"Docs     http://127.0.0.1:{port}/docs",
+        f"Workers  {workers}",
+        "Stop     Ctrl+C",
+    ]
+
+
 def test_serve_stops_when_told_so_at_its_first_word(tmp_path: Path) -> None:
     with _serving(tmp_path, "--mock") as (process, _):
         process.terminate()
@@ -128,7 +152,10 @@ def test_serve_fails_with_one_line_when_the_port_is_taken(tmp_path: Path) -> Non
 def test_serve_fails_with_one_line_when_the_host_is_not_ours(tmp_path: Path) -> None:
     done = _run(tmp_path, "--mock", "--host", "192.0.2.1")
     assert done.returncode == 1
-    assert "cannot listen on 192.0.2.1 port 8000" in done.stderr.splitlines()[-1]
+    assert (
+        "cannot listen on 192.0.2.1 port 8000: Cannot assign requested address; choose another"
+        in done.stderr.splitlines()[-1]
+    )
 
 
 def test_serve_fails_with_one_line_when_the_model_is_broken(tmp_path: Path) -> None:

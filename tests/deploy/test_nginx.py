@@ -10,6 +10,7 @@ import re
 import shutil
 import socket
 import subprocess
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +18,9 @@ from pathlib import Path
 import httpx
 import pytest
 
+from tamis.clock import SystemClock
+from tamis.records import CallRecord
+from tamis.storage import TimeIds, make_store
 from tests.processes import activate, restart_under_load
 
 SHIPPED = Path(__file__).parents[2] / "deploy" / "nginx.conf"
@@ -31,28 +35,48 @@ http {{
     access_log off;
     client_body_temp_path {folder}/body; proxy_temp_path {folder}/proxied;
     fastcgi_temp_path {folder}/f; uwsgi_temp_path {folder}/u; scgi_temp_path {folder}/s;
-    include {folder}/tamis.conf;
+    include {folder}/sites/*.conf;
 }}
 """
+
+
+_SITES = {
+    "shipped": "proxy_buffering off;",
+    "by_setting": "proxy_buffering off; proxy_ignore_headers X-Accel-Buffering;",
+    "by_header": "proxy_buffering on;",
+    "buffering": "proxy_buffering on; proxy_ignore_headers X-Accel-Buffering;",
+}
+"""What the log's location says: nginx streams because it is told to, and because the service's own
+header asks for it; the last site keeps all it gets, to compare with."""
 
 
 @dataclass
 class Front:
     """nginx, and the socket behind it on which a service is to be activated."""
 
-    port: int
+    ports: dict[str, int]
+    """One for each of `_SITES`."""
     folder: Path
     listener: socket.socket
 
-    def client(self, address: str, *options: tuple[int, int, int]) -> httpx.Client:
+    @property
+    def store_url(self) -> str:
+        return f"sqlite:///{self.folder}/calls.db"
+
+    def client(self, address: str, site: str = "shipped") -> httpx.Client:
         """Return a client that comes from `address`."""
-        transport = httpx.HTTPTransport(local_address=address, socket_options=options)
-        return httpx.Client(transport=transport, base_url=f"http://127.0.0.1:{self.port}", timeout=30)
+        transport = httpx.HTTPTransport(local_address=address)
+        base_url = f"http://127.0.0.1:{self.ports[site]}"
+        return httpx.Client(transport=transport, base_url=base_url, timeout=30)
+
+    def behind(self) -> httpx.Client:
+        """Return a client of the service itself, past nginx."""
+        return httpx.Client(base_url=f"http://127.0.0.1:{self.listener.getsockname()[1]}", timeout=30)
 
     @contextlib.contextmanager
     def service(self, **environ: str) -> Iterator[None]:
         """Run a service behind; what is asked before it is ready waits in the socket."""
-        store = {"TAMIS_STORE": f"sqlite:///{self.folder}/calls.db"}
+        store = {"TAMIS_STORE": self.store_url}
         process = activate(self.listener, self.folder, **(_PROXIED | store | environ))
         try:
             yield
@@ -63,24 +87,38 @@ class Front:
 
 @pytest.fixture
 def front(tmp_path: Path) -> Iterator[Front]:
-    with socket.create_server(("127.0.0.1", 0), backlog=128) as listener, socket.socket() as free:
+    with socket.create_server(("127.0.0.1", 0), backlog=128) as listener:
+        ports = {site: _free_port() for site in _SITES}
+        (tmp_path / "sites").mkdir()
+        for site, port in ports.items():
+            written = _moved(site, port, listener.getsockname()[1])
+            (tmp_path / "sites" / f"{site}.conf").write_text(written)
+        user = "user root;" if os.geteuid() == 0 else ""  # the folder of a test is for its owner only
+        (tmp_path / "nginx.conf").write_text(_MAIN.format(folder=tmp_path, user=user))
+        with _nginx(tmp_path, ports["shipped"]):
+            yield Front(ports, tmp_path, listener)
+
+
+def _free_port() -> int:
+    with socket.socket() as free:
         free.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-        free.close()
-        _write_configuration(tmp_path, port, listener.getsockname()[1])
-        with _nginx(tmp_path, port):
-            yield Front(port, tmp_path, listener)
+        port: int = free.getsockname()[1]
+        return port
 
 
-def _write_configuration(folder: Path, port: int, service_port: int) -> None:
-    shipped = SHIPPED.read_text()
-    changed = shipped.replace("listen 80;", f"listen 127.0.0.1:{port};")
-    changed = changed.replace("server 127.0.0.1:8000 ", f"server 127.0.0.1:{service_port} ")
-    assert len(re.findall(r"127\.0\.0\.1:\d+", changed)) == 2
-    (folder / "tamis.conf").write_text(changed)
-    user = "user root;" if os.geteuid() == 0 else ""  # the folder of a test is for its owner only
-    (folder / "nginx.conf").write_text(_MAIN.format(folder=folder, user=user))
+def _moved(site: str, port: int, service_port: int) -> str:
+    """Return the configuration with ports, and an upstream's name, of its own."""
+    text = SHIPPED.read_text()
+    for old, new in [
+        ("listen 80;", f"listen 127.0.0.1:{port};"),
+        ("server 127.0.0.1:8000 ", f"server 127.0.0.1:{service_port} "),
+        ("upstream tamis {", f"upstream {site} {{"),
+        ("proxy_buffering off;", _SITES[site]),
+    ]:
+        assert text.count(old) == 1, old
+        text = text.replace(old, new)
+    return text.replace("http://tamis;", f"http://{site};")
 
 
 @contextlib.contextmanager
@@ -122,27 +160,54 @@ def test_a_forged_address_from_outside_changes_nothing(front: Front, claimed: st
         assert client.get("/", headers=forged).json()["caller_id"] == "127.0.0.2"
 
 
-def test_the_log_is_streamed_and_not_kept_in_nginx_when_its_reader_is_slow(front: Front) -> None:
-    texts = ["a long text " * 80] * 1_000
-    little = (socket.SOL_SOCKET, socket.SO_RCVBUF, 16_384)
-    with front.service(), front.client("127.0.0.2", little) as slow, front.client("127.0.0.3") as other:
-        for _ in range(12):
-            slow.post("/predictions", json={"texts": texts, "echo_input": False}).raise_for_status()
-        with slow.stream("GET", "/recent_log") as response:
-            assert next(response.iter_bytes(1_000)).startswith(b'[{"index":0,"input":"a long text')
-            for _ in range(300):  # while this caller does not read, the service has time to send
-                other.get("/model")
-        assert "response is buffered to a temporary file" not in (front.folder / "error.log").read_text()
+@pytest.mark.parametrize("site", ["by_setting", "by_header"])
+def test_the_log_is_not_kept_in_nginx_when_its_reader_stands_still(front: Front, site: str) -> None:
+    """The service cannot finish while the reader takes nothing; through a buffering nginx it does."""
+    asyncio.run(_log_of(front.store_url, "127.0.0.2", texts=_MORE_TEXTS_THAN_SOCKETS_HOLD))
+    here, elsewhere = "/log?format=ndjson&order=newest", "/log?format=ndjson&order=oldest"
+    with (
+        front.service(TAMIS_SLOW_READ_SECONDS="600"),
+        front.client("127.0.0.2", site) as client,
+        front.client("127.0.0.2", "buffering") as buffered,
+        front.behind() as service,
+        client.stream("GET", here) as streamed,
+    ):
+        pieces = streamed.iter_raw()
+        taken = len(next(pieces))
+        with buffered.stream("GET", elsewhere):
+            _wait_until_a_log_is_answered(service)  # it came second, and its reader stands still too
+        taken += sum(map(len, pieces))
+    assert taken > _MORE_TEXTS_THAN_SOCKETS_HOLD * _TEXT_CHARS
+    said = (front.folder / "error.log").read_text()
+    assert re.findall(r"buffered to a temporary file .* \"GET (\S+)", said) == [elsewhere]
 
 
-def test_the_routes_of_the_log_are_not_buffered_in_the_shipped_configuration() -> None:
-    log = re.search(r"location ~ \^/\(recent_log\|log\)\$ \{(.*?)\}", SHIPPED.read_text(), re.DOTALL)
-    assert log and "proxy_buffering off;" in log[1]
+_TEXT_CHARS = 10_000
+_MORE_TEXTS_THAN_SOCKETS_HOLD = 4_000
+"""Forty megabytes: each of the two connections keeps some in its kernel's buffers."""
+
+
+async def _log_of(store_url: str, caller: str, *, texts: int) -> None:
+    clock = SystemClock()
+    ids, store = TimeIds(clock), make_store(store_url, clock)
+    await store.open()
+    for _ in range(texts):
+        await store.append([CallRecord(ids.next(), caller, "x" * _TEXT_CHARS, "ham", 0.9, "m", False)])
+    await store.close()
+
+
+def _wait_until_a_log_is_answered(service: httpx.Client) -> None:
+    """Return when the service has sent the last row of a log."""
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline:
+        if 'http_requests_total{route="/log"' in service.get("/metrics").text:
+            return
+    raise AssertionError("no log was answered to its end")
 
 
 def test_a_restart_of_the_service_loses_no_request(front: Front) -> None:
-    environ = _PROXIED | {"TAMIS_STORE": f"sqlite:///{front.folder}/calls.db"}
-    restarting = restart_under_load(front.listener, front.folder, port=front.port, **environ)
+    environ = _PROXIED | {"TAMIS_STORE": front.store_url}
+    restarting = restart_under_load(front.listener, front.folder, port=front.ports["shipped"], **environ)
     ledger = asyncio.run(restarting)
     assert (ledger.lost, ledger.turned_away, ledger.statuses) == ([], 0, {200})
 

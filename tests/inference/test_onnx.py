@@ -50,6 +50,11 @@ def test_probabilities_are_those_of_keras_with_the_calibration(both: tuple[LstmC
     assert np.abs(classifier.probabilities(TEXTS) - expected).max() <= 1e-5
 
 
+def test_the_network_is_told_as_keras_tells_it(both: tuple[LstmClassifier, Classifier]):
+    model, classifier = both
+    assert classifier.network == json.loads(model.network().to_json())
+
+
 @given(st.lists(st.sampled_from(TEXTS), min_size=1, max_size=90))
 @settings(max_examples=25, deadline=None)
 def test_a_text_has_the_same_answer_alone_and_in_any_batch(
@@ -172,6 +177,11 @@ class TestBroken:
     def test_a_tokenizer_that_is_none(self, path: Path):
         self.replace(path, "tokenizer.json", b"{}")
         assert "tokenizer.json: this is no tokenizer" in self.refusal(path)
+
+    @pytest.mark.parametrize("written", [b"[]", b"{", b'{"units": NaN}', b"[" * 100_000])
+    def test_a_configuration_that_is_none(self, path: Path, written: bytes):
+        self.replace(path, "network.json", written)
+        assert "network.json cannot be read" in self.refusal(path)
 
     @pytest.mark.parametrize("described", [{}, {"max_tokens": 0, "own_steps": True}, {"max_tokens": "24"}])
     def test_a_manifest_that_does_not_describe_the_input(self, path: Path, described: dict[str, object]):

@@ -13,10 +13,12 @@ import pytest
 from starlette.types import ASGIApp
 
 from tamis.artifact import OperatingPoint
+from tamis.artifact.keras_import.convert import import_keras
 from tamis.inference.classifier import Classifier
 from tamis.settings import Settings
 from tests.artifact.making import save_model
 from tests.fakes import ManualClock
+from tests.keras_files import dense, embedding, lstm, write_old_model
 from tests.serving import PEER, client_of, make_app
 
 Ask = Callable[..., httpx.Response]
@@ -108,6 +110,7 @@ def test_model_says_what_is_served(ask: Ask) -> None:
         "operating_point": None,
         "metrics": {},
         "training": {},
+        "network": None,
     }
 
 
@@ -118,7 +121,16 @@ def test_model_gives_the_manifest_without_what_concerns_its_files_when_it_has_on
     assert (info["kind"], info["labels"], info["training"]) == ("linear", ["ham", "spam"], {"C": 4.0})
     assert info["metrics"] == {"accuracy": {"value": 0.99}}
     assert info["operating_point"]["threshold"] == 0.9
+    assert info["network"] is None
     assert str(tmp_path) not in str(info)
+
+
+def test_model_gives_the_networks_own_configuration_when_it_is_one(tmp_path: Path) -> None:
+    old = write_old_model(tmp_path / "old", [embedding(), lstm(), dense()])
+    path = import_keras(old, tmp_path / "spam")
+    network = _get(make_app(None, Classifier.load(path)), "/model").json()["network"]
+    assert network == json.loads((path / "network.json").read_bytes())
+    assert [layer["class_name"] for layer in network["config"]["layers"]] == ["Embedding", "LSTM", "Dense"]
 
 
 def test_decision_differs_from_top_when_the_operating_point_is_not_reached(tmp_path: Path) -> None:

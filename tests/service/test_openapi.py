@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from typing import Any
 
@@ -18,6 +17,7 @@ from tamis.service.requests import Limits
 from tamis.settings import Settings
 from tests.cursors import register_cursors
 from tests.fakes import keyword_classifier
+from tests.fuzzing import CASES, asked, figures  # noqa: F401 - a fixture of this module
 from tests.serving import make_app
 
 Ask = Callable[..., httpx.Response]
@@ -82,12 +82,12 @@ def test_the_title_lists_few_labels_and_counts_many() -> None:
 
 # Limits that generated texts come near to; no limit on the body, which the document cannot express.
 _LIMITED = Settings(max_body_bytes=1 << 30, max_text_chars=50, max_texts=5)
-_CASES = int(os.environ.get("TAMIS_FUZZ_CASES", "200"))  # for each route
 register_cursors()
 schema = schemathesis.openapi.from_asgi("/openapi.json", make_app(_LIMITED))
 
 
 @schema.parametrize()
-@settings(max_examples=_CASES, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=CASES, deadline=None, suppress_health_check=list(HealthCheck))
 def test_every_route_keeps_its_promises_for_generated_requests(case: schemathesis.Case) -> None:
     case.call_and_validate()
+    asked[f"{case.method} {case.path}"] += 1

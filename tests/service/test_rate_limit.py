@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from itertools import count
 from math import ceil
 from pathlib import Path
@@ -19,6 +21,7 @@ from tamis.service.rate_limit import RateLimiter
 from tamis.service.rate_table import RateTable
 from tamis.settings import Settings
 from tests.fakes import ManualClock
+from tests.processes import serving
 from tests.serving import client_of, make_app
 
 ANNE, BERT = Caller("anne", "anne"), Caller("bert", "bert")
@@ -254,6 +257,18 @@ def test_two_services_with_one_file_count_together(tmp_path: Path, clock: Manual
             ]
 
     assert asyncio.run(talk()) == [200, 200, 200, 429]
+
+
+def test_two_real_workers_let_exactly_one_burst_in(tmp_path: Path) -> None:
+    limits = {"TAMIS_RATE_PER_MINUTE": "1", "TAMIS_RATE_BURST": "100", "TAMIS_DRAIN_SECONDS": "0"}
+    with serving(tmp_path, "--mock", "--workers", "2", **limits) as service:
+
+        def ask(number: int) -> int:  # on a connection of its own: either worker may answer
+            return httpx.get(f"{service.address}/prediction", params={"text": str(number)}).status_code
+
+        with ThreadPoolExecutor(8) as clients:
+            statuses = Counter(clients.map(ask, range(150)))
+    assert statuses == {200: 100, 429: 50}
 
 
 def test_answers_have_no_such_headers_when_there_is_no_limit() -> None:

@@ -89,6 +89,7 @@ def test_memory_and_file_stay_flat_with_many_callers(path: Path, callers: int) -
         assert _take(table, f"caller {number}")
     grown = _resident_bytes() - before
     table.close()
+    print(f"{callers:,} callers in a table of {size / 1e6:.1f} MB: memory + {grown / 1e6:.2f} MB")  # noqa: T201
     assert path.stat().st_size == size < 3_000_000
     assert grown < 4_000_000, f"{grown} bytes for {callers} callers"
 

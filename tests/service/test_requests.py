@@ -13,6 +13,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from starlette.types import ASGIApp, Message
 
+from tests.fuzzing import CASES, asked, figures  # noqa: F401 - a fixture of this module
+
 Ask = Callable[..., httpx.Response]
 
 JSON = {"content-type": "application/json"}
@@ -40,12 +42,15 @@ def _assert_refused(response: httpx.Response, status: int, code: str, *, names: 
         (b"hunter2", 400, "not_json", "body"),
         (b'{"text": "hunter2"', 400, "not_json", "body"),
         (b'{"text": "hunter2"} {}', 400, "not_json", "body"),
-        (b'{"text": NaN}', 400, "not_json", "body"),
-        (b'{"text": Infinity}', 400, "not_json", "body"),
+        (b'{"text": NaN}', 400, "not_json", "`text` is NaN"),
+        (b'{"text": -Infinity}', 400, "not_json", "`text` is NaN or infinite"),
         (b'{"text": "hunter2 \xff"}', 400, "not_json", "UTF-8"),
-        (b'{"text": "hunter2 \xed\xa0\xbd"}', 400, "not_json", "UTF-8"),
-        (b'{"text": "hunter2 \\ud83d"}', 400, "not_json", "body"),
-        (b'{"text": "hunter2 \\ude00"}', 400, "not_json", "body"),
+        (b'{"text": "hunter2 \xed\xa0\xbd"}', 400, "not_json", "`text` holds half of a surrogate pair"),
+        (b'{"text": "hunter2 \\ud83d"}', 400, "not_json", "`text` holds half of a surrogate pair"),
+        (b'{"text": "hunter2 \\ude00"}', 400, "not_json", "`text` holds half of a surrogate pair"),
+        (b'{"text": "hunter2 \\ud83d"', 400, "not_json", "body"),
+        (b"NaN", 400, "not_json", "body"),
+        (b'{"text": "\\ud83d", "x": ' + b"[" * 1_900, 400, "not_json", "body"),
         (b'\xef\xbb\xbf{"text": "x"}', 400, "not_json", "body"),
         (b"[" * 1_900, 422, "wrong_type", "body"),
         (b'{"text": ' + b"[" * 1_900, 422, "wrong_type", "text"),
@@ -83,6 +88,7 @@ def test_prediction_is_refused_when_the_body_is(
         ({"texts": SECRET}, 422, "wrong_type", "`texts`"),
         ({"texts": ["x", None]}, 422, "wrong_type", "`texts[1]`"),
         ({"texts": ["x", [SECRET]]}, 422, "wrong_type", "`texts[1]`"),
+        ({"texts": ["x", SECRET + "\ud83d"]}, 400, "not_json", "`texts[1]` holds half of a surrogate pair"),
         ({"text": SECRET}, 422, "unknown_field", "`text`"),
         ({}, 422, "missing_field", "`texts`"),
         ({"texts": ["x"] * 6}, 422, "too_many_texts", "`texts`"),
@@ -92,7 +98,7 @@ def test_prediction_is_refused_when_the_body_is(
 def test_predictions_are_refused_when_the_body_is(
     ask: Ask, body: Any, status: int, code: str, names: str
 ) -> None:
-    _assert_refused(ask("POST", "/predictions", json=body), status, code, names=names)
+    _assert_refused(_post(ask, json.dumps(body).encode(), "/predictions"), status, code, names=names)
 
 
 @pytest.mark.parametrize("colons", [b"http://a:b", b"::::", b'\\":\\":'])
@@ -190,28 +196,34 @@ _anything = st.recursive(
 )
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=CASES, deadline=None)
 @given(document=st.dictionaries(_names, _anything, max_size=4) | _anything, path=st.sampled_from(["", "s"]))
 def test_any_json_is_answered_or_refused_when_posted(ask: Ask, document: Any, path: str) -> None:
-    response = _post(ask, json.dumps(document).encode(), f"/prediction{path}")
+    response = _generated(ask, json.dumps(document).encode(), f"/prediction{path}")
     assert response.status_code in {200, 400, 413, 422}
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=CASES, deadline=None)
 @given(body=st.binary(max_size=60), path=st.sampled_from(["", "s"]))
 def test_any_bytes_are_answered_or_refused_when_posted(ask: Ask, body: bytes, path: str) -> None:
-    assert _post(ask, body, f"/prediction{path}").status_code in {400, 422}
+    assert _generated(ask, body, f"/prediction{path}").status_code in {400, 422}
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=CASES, deadline=None)
 @given(text=st.text(max_size=100))
 def test_any_text_comes_back_unchanged_when_echoed(ask: Ask, text: str) -> None:
     for response in [
         ask("POST", "/predictions", json={"texts": [text]}),
         ask("GET", "/prediction", params={"text": text, "echo_input": "1"}),
     ]:
+        asked[f"{response.request.method} {response.request.url.path}"] += 1
         [body] = response.json() if isinstance(response.json(), list) else [response.json()]
         assert body["input"] == text
+
+
+def _generated(ask: Ask, body: bytes, path: str) -> httpx.Response:
+    asked[f"POST {path}"] += 1
+    return _post(ask, body, path)
 
 
 async def _endless_body(app: ASGIApp, *headers: tuple[bytes, bytes]) -> tuple[int, int]:

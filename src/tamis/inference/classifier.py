@@ -8,8 +8,9 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from math import isfinite
-from typing import Self
+from typing import Any, Self
 
+import msgspec
 import numpy as np
 
 from tamis.artifact import Artifact, Manifest, open_artifact
@@ -24,6 +25,7 @@ from tamis.text import TEXT_FORMS, canonical
 _BATCH_TEXTS = 1024
 """Larger lists are scored in parts: the arrays for a batch hold some hundred numbers a text."""
 
+_NETWORK_FILE = "network.json"
 
 SCORERS: dict[str, Callable[[Artifact], Scorer]] = {
     "linear": LinearScorer.load,
@@ -43,7 +45,7 @@ class Classifier:
     Safe to call from several threads. A text's answer does not depend on the texts beside it.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - what is known of a model beside its scorer: plain facts, each named
         self,
         scorer: Scorer,
         labels: Sequence[str],
@@ -52,6 +54,7 @@ class Classifier:
         version: str,
         identity: str,
         manifest: Manifest | None = None,
+        network: Mapping[str, Any] | None = None,
     ):
         self.labels = tuple(labels)
         self._label_set = frozenset(labels)
@@ -61,6 +64,7 @@ class Classifier:
         self.manifest = manifest
         self.form = TEXT_FORMS[manifest.text_form] if manifest else canonical
         """Brings a text into the form the model reads it in; texts of one form get one answer."""
+        self.network = network
         self._scorer = scorer
         point = manifest.operating_point if manifest else None
         self._positive = self.labels.index(point.positive) if point else None
@@ -82,6 +86,7 @@ class Classifier:
             raise ArtifactError(f"{artifact.path}: no scorer for models of kind {manifest.kind!r}")
         try:
             scorer = SCORERS[manifest.kind](artifact)
+            network = _network(artifact)
         except ArtifactError as wrong:
             prefix = "" if str(wrong).startswith(str(artifact.path)) else f"{artifact.path}: "
             raise ArtifactError(f"{prefix}{wrong}") from None
@@ -92,6 +97,7 @@ class Classifier:
             version=artifact.version,
             identity=artifact.identity,
             manifest=manifest,
+            network=network,
         )
 
     @classmethod
@@ -161,3 +167,13 @@ class Classifier:
             decided = self._positive if row[self._positive] >= self._threshold else 1 - self._positive
         labels = self.labels
         return Prediction(dict(zip(labels, row, strict=True)), labels[top], score, labels[decided])
+
+
+def _network(artifact: Artifact) -> dict[str, Any] | None:
+    """Return a network's own configuration, as Keras's `to_json()` gives it; other models have none."""
+    if _NETWORK_FILE not in artifact.manifest.files:
+        return None
+    try:
+        return msgspec.json.decode(artifact.read(_NETWORK_FILE), type=dict[str, Any])
+    except (msgspec.MsgspecError, RecursionError) as wrong:
+        raise ArtifactError(f"{_NETWORK_FILE} cannot be read ({wrong})") from None

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from math import isfinite
 from time import perf_counter
 from typing import NoReturn, TypeVar
 from urllib.parse import parse_qsl
@@ -28,6 +29,8 @@ see an answer when the connection is closed under it."""
 
 _BOOLEANS = {"true": True, "1": True, "false": False, "0": False}
 _QUERY_FIELDS = frozenset(SingleQuery.__struct_fields__)
+_BODY_FIELDS = _QUERY_FIELDS | frozenset(ManyQuery.__struct_fields__)
+_HALF_PAIR = re.compile("[\ud800-\udfff]")
 _MAX_QUERY_FIELDS = 16
 _SHOWABLE_NAME = re.compile(r"[A-Za-z0-9_.-]{1,40}")
 _FIELD_IN_MESSAGE = re.compile(r"^Object (missing required|contains unknown) field `(.*)`", re.DOTALL)
@@ -139,10 +142,35 @@ def _decode(decode: Callable[[bytes], Query], body: bytes) -> Query:
     except (msgspec.DecodeError, UnicodeDecodeError) as wrong:
         # msgspec's own words name a place, never a content; those of a UnicodeDecodeError may not.
         why = str(wrong) if isinstance(wrong, msgspec.DecodeError) else "not valid UTF-8"
-        raise InputError("not_json", f"the body is not JSON in UTF-8: {why}", field="body") from None
+        raise _nearly_json(body) or InputError(
+            "not_json", f"the body is not JSON in UTF-8: {why}", field="body"
+        ) from None
     if body.count(b":") > 1:  # each key needs a colon: with one colon no key can stand twice
         json.loads(body.decode(), object_pairs_hook=_refuse_duplicates)
     return query
+
+
+def _nearly_json(body: bytes) -> InputError | None:
+    """Name the field that holds what Python's own reader lets pass: NaN, or half a surrogate pair."""
+    try:
+        document = json.loads(body)
+    except (ValueError, RecursionError):
+        return None
+    for field, value in _places(document):
+        if isinstance(value, str) and _HALF_PAIR.search(value):
+            return InputError("not_json", f"`{field}` holds half of a surrogate pair", field=field)
+        if isinstance(value, float) and not isfinite(value):
+            return InputError("not_json", f"`{field}` is NaN or infinite, which is not JSON", field=field)
+    return None
+
+
+def _places(document: object) -> Iterator[tuple[str, object]]:
+    """Yield each value that one of our fields has, lists value by value, with the name of its place."""
+    fields = document if isinstance(document, dict) else {}
+    for name in fields.keys() & _BODY_FIELDS:
+        value = fields[name]
+        values = enumerate(value) if isinstance(value, list) else []
+        yield from [(name, value), *((f"{name}[{index}]", one) for index, one in values)]
 
 
 def _refuse_duplicates(pairs: Sequence[tuple[str, object]]) -> None:

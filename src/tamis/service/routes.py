@@ -140,6 +140,7 @@ def model_info(classifier: Classifier) -> ModelInfo:
         operating_point=to_builtins(manifest.operating_point) if manifest else None,
         metrics=manifest.metrics if manifest else {},
         training=manifest.training if manifest else {},
+        network=classifier.network,
     )
 
 

@@ -6,6 +6,7 @@ model: the labels of the model that is served are put into the document by `open
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import datetime
 from typing import Annotated, Any
 
@@ -77,6 +78,10 @@ class ModelInfo(Struct, frozen=True):
     operating_point: dict[str, Any] | None
     metrics: dict[str, Any]
     training: Annotated[dict[str, Any], Meta(description="The settings the model was trained with.")]
+    network: Annotated[
+        Mapping[str, Any] | None,
+        Meta(description="The network's own configuration, as Keras's `to_json()` gives it."),
+    ]
 
 
 class Health(Struct, frozen=True):

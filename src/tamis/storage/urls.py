@@ -32,7 +32,8 @@ def make_store(url: str, clock: Clock, options: StoreOptions | None = None) -> S
         return _cluster_store(url, clock, options or StoreOptions())
     # the URL itself is not repeated: it may hold a password
     raise StoreError(
-        f"a store URL that begins with {scheme[:20]!r} is unknown: use sqlite:///path/file.db or memory:"
+        f"a store URL that begins with {scheme[:20]!r} is unknown: use sqlite:///path/file.db, memory:, "
+        "cassandra://host/keyspace or astra:"
     )
 
 

@@ -39,7 +39,13 @@ class Watched:
         )
 
     def run(self) -> None:
-        self.supervisor.run(on_start=self.started.append, on_tick=lambda: None, on_stop=lambda: None)
+        before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
+        try:
+            self.supervisor.run(on_start=self.started.append, on_tick=lambda: None, on_stop=lambda: None)
+        finally:
+            self.left = signal.getsignal(signal.SIGTERM)
+            for number, handler in before.items():
+                signal.signal(number, handler)
 
 
 def test_the_first_worker_that_cannot_start_ends_the_service() -> None:
@@ -74,6 +80,7 @@ def test_a_worker_that_falls_silent_is_replaced(tmp_path: Path) -> None:
     with pytest.raises(WorkerError):  # scripts do not end in order
         watched.run()
     assert len(log.read_text().split()) == 3
+    assert watched.left != signal.SIG_DFL, "a further signal does not cut the end short"
     assert time.monotonic() - began < 2
 
 
@@ -129,11 +136,14 @@ def test_a_broken_model_is_one_line_when_there_are_workers(tmp_path: Path) -> No
     assert line.startswith("tamis: ") and "weights.safetensors" in line
 
 
-def test_all_workers_killed_at_once_are_back_within_two_seconds(tmp_path: Path) -> None:
+@pytest.mark.parametrize(("number", "noticed_seconds"), [(signal.SIGKILL, 0.0), (signal.SIGSTOP, 1.0)])
+def test_all_workers_killed_or_hung_at_once_answer_again_within_two_seconds(
+    tmp_path: Path, number: signal.Signals, noticed_seconds: float
+) -> None:
     with serving(tmp_path, "--mock", "--workers", "2") as service:
         asyncio.run(_until_workers(service, 2, set()))
         began = time.monotonic()
         for pid in service.workers():
-            os.kill(pid, signal.SIGKILL)
+            os.kill(pid, number)
         assert httpx.get(f"{service.address}/health/ready", timeout=10).status_code == 200
-        assert time.monotonic() - began < max(2, 2 * service.start_seconds)
+        assert time.monotonic() - began < max(2, noticed_seconds + 2 * service.start_seconds)

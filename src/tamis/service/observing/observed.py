@@ -26,8 +26,6 @@ _LINE_SECONDS = 1.0
 _TOLD_BEFORE = "internal_error"
 """A defect has had its line, with the places it passed, where it was caught."""
 
-_LIFESPAN_EVENTS = {"lifespan.startup.complete": "started", "lifespan.shutdown.complete": "stopped"}
-
 TRACE_ID = "tamis.trace_id"
 """Where in an ASGI scope the id of the request's trace stands, if it has one."""
 
@@ -49,7 +47,7 @@ class ObservedApplication:
         if scope["type"] != "http":
             if scope["type"] == "lifespan" and "state" in scope:
                 scope["state"][COUNT_REFUSAL] = self._metrics.refused
-            await self._app(scope, receive, _telling(send))
+            await self._app(scope, receive, send)
             return
         began = perf_counter()
         self._metrics.request_began()
@@ -87,17 +85,6 @@ class ObservedApplication:
         alike = 1 if self._access_log else throttle.count(perf_counter())
         if alike:
             _log.log(level, event, extra={FIELDS: _fields(scope, status, seconds, alike)})
-
-
-def _telling(send: Send) -> Send:
-    """Log when the application has started and when it has stopped."""
-
-    def telling_send(message: Message) -> Awaitable[None]:
-        if message["type"] in _LIFESPAN_EVENTS:
-            _log.info(_LIFESPAN_EVENTS[message["type"]])
-        return send(message)
-
-    return telling_send
 
 
 def _fields(scope: Scope, status: int, seconds: float, alike: int) -> dict[str, object]:

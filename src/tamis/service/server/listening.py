@@ -81,9 +81,10 @@ def _bind(host: str, port: int) -> socket.socket:
     try:
         return socket.create_server((host, port), family=family, backlog=_BACKLOG)
     except (OSError, UnicodeError) as failed:
-        why = failed.strerror if isinstance(failed, OSError) else "not the name of a host"
+        why = str(failed.strerror if isinstance(failed, OSError) else "not the name of a host")
+        plainly, _, _ = why.partition(" (while")  # Python adds the address once more
         raise SettingsError(
-            f"cannot listen on {host} port {port}: {why}; choose another with --host and --port "
+            f"cannot listen on {host} port {port}: {plainly}; choose another with --host and --port "
             "(TAMIS_HOST, TAMIS_PORT)"
         ) from None
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import functools
 import gc
+import logging
 import os
 import sys
 import time
@@ -32,6 +33,8 @@ _TICK_SECONDS = 0.25
 _GARBAGE_THRESHOLDS = 10_000, 20, 100
 _LAST_ARRIVALS_SECONDS = 0.1
 """How long connections that were already made when we stopped listening get for their first request."""
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -97,6 +100,7 @@ class Server(uvicorn.Server):
         self._loop = asyncio.get_running_loop()
         self._ticking = self._loop.create_task(self._tick())
         self._hooks.on_start()
+        _log.info("started")
         if self.should_exit:  # told so while it was starting
             self.stop()
 
@@ -111,6 +115,7 @@ class Server(uvicorn.Server):
         await asyncio.sleep(_LAST_ARRIVALS_SECONDS)
         await super().shutdown(sockets)
         self._ticking.cancel()
+        _log.info("stopped")
 
     async def _tick(self) -> None:
         loop = asyncio.get_running_loop()

@@ -33,7 +33,7 @@ VALUES: dict[str, dict[str, tuple[str, ...]]] = {
         "recurrent_dropout": ("0", "0.3"),
         "batch": ("16", "32", "64"),
         "learning_rate": ("0.0005", "0.001", "0.002"),
-        "class_weight": ("none", "balanced"),
+        "class_weight": ("none", "mild", "balanced"),
     },
 }
 """What is tried of each kind's settings, as on the command line; the default is among them."""
