@@ -39,6 +39,9 @@ from tamis.storage.sqlite.upkeep import Upkeep
 _STEPS_OF_A_PAGE = 50
 _UPKEEP_LOCK_SECONDS = 0.1
 
+_LOOP_CACHE_KB = 16_384
+"""The keys of the cache are digests, so each new one belongs to another page of its index."""
+
 
 @dataclass(frozen=True, slots=True)
 class _Opened:
@@ -88,6 +91,7 @@ class SqliteStore(Store):
             await writer.close()
             raise
         here.set_busy_handler(None)
+        here.execute(f"PRAGMA cache_size = -{_LOOP_CACHE_KB}")
         upkeep = Upkeep(sweeper, self._steady, self._options)
         commit = GroupCommit(
             here, writer, self._write, clock=self._clock, only_threaded=self._options.full_durability

@@ -17,7 +17,7 @@ from tamis.storage.expiry import SteadySeconds
 from tamis.storage.sqlite import cache
 from tamis.storage.sqlite.connection import Worker
 
-_CHECKPOINT_PAGES = 1_000
+_CHECKPOINT_PAGES = 4_000
 _RESTART_PAGES = 16_000  # 64 MB
 _SWEEP_ANSWERS = cache.ROWS_OF_A_SWEEP // 2  # evicts faster than answers arrive
 
