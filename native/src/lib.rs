@@ -13,7 +13,7 @@ use std::slice::from_raw_parts;
 /// Changes with every change of what is passed here, so that an old file is never called by new code.
 #[no_mangle]
 pub extern "C" fn tamis_interface() -> u32 {
-    1
+    2
 }
 
 /// What a model is made of; the layout of `_Parts` in `compiled.py`.
@@ -93,4 +93,22 @@ pub unsafe extern "C" fn tamis_model_margins(
     let codes = from_raw_parts(codes, lengths.iter().sum::<u64>() as usize);
     let margins = std::slice::from_raw_parts_mut(margins, n_texts * model.n_columns());
     model.margins(codes, lengths, margins);
+}
+
+/// Write `[n_texts, classes]` probabilities of texts that lie end to end in `codes`.
+///
+/// # Safety
+/// As for `tamis_model_margins`.
+#[no_mangle]
+pub unsafe extern "C" fn tamis_model_probabilities(
+    model: &Model,
+    codes: *const u32,
+    lengths: *const u64,
+    n_texts: usize,
+    probabilities: *mut f64,
+) {
+    let lengths = from_raw_parts(lengths, n_texts);
+    let codes = from_raw_parts(codes, lengths.iter().sum::<u64>() as usize);
+    let probabilities = std::slice::from_raw_parts_mut(probabilities, n_texts * model.n_classes());
+    model.probabilities(codes, lengths, probabilities);
 }

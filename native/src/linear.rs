@@ -82,6 +82,27 @@ impl Model {
         }
     }
 
+    /// Write the probability of each class for each text: the softmax of its margins.
+    pub fn probabilities(&self, codes: &[u32], lengths: &[u64], probabilities: &mut [f64]) {
+        if self.n_columns() > 1 {
+            self.margins(codes, lengths, probabilities);
+            probabilities
+                .chunks_exact_mut(self.n_columns())
+                .for_each(softmax);
+            return;
+        }
+        let mut margins = vec![0.0; lengths.len()];
+        self.margins(codes, lengths, &mut margins);
+        for (margin, row) in margins.iter().zip(probabilities.chunks_exact_mut(2)) {
+            row.copy_from_slice(&[-0.5 * margin, 0.5 * margin]);
+            softmax(row);
+        }
+    }
+
+    pub fn n_classes(&self) -> usize {
+        self.n_columns().max(2)
+    }
+
     /// Sum over the distinct `rows`, ascending, and scale by the length of the text's vector.
     fn add_up(&self, mut rows: &[u32], sums: &mut [f64]) {
         sums.fill(0.0);
@@ -102,6 +123,13 @@ impl Model {
             *sum = *sum / length + intercept;
         }
     }
+}
+
+fn softmax(logits: &mut [f64]) {
+    let highest = logits.iter().copied().fold(f64::NEG_INFINITY, f64::max);
+    logits.iter_mut().for_each(|x| *x = (*x - highest).exp());
+    let sum: f64 = logits.iter().sum();
+    logits.iter_mut().for_each(|x| *x /= sum);
 }
 
 /// Which numbers are features of the model, and the row of each: a bit for every number, and how many

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tamis.models.base import softmax
 from tamis.models.linear.classifier import LinearClassifier
 from tamis.models.linear.compiled import is_compiled
 from tamis.models.linear.weights import LinearWeights
@@ -85,3 +86,15 @@ def test_threads_get_their_own_answers(three_columns: LinearWeights):
         found = [*threads.map(lambda texts: compiled_margins(three_columns, texts), batches)]
     for texts, margins in zip(batches, found, strict=True):
         assert np.array_equal(margins, three_columns.margins(texts))
+
+
+@pytest.mark.parametrize("labels", [("ham", "spam"), ("ham", "spam", "question")])
+def test_probabilities_are_the_softmax_of_the_logits(labels: tuple[str, ...]):
+    data = messages(150, labels=labels)
+    weights = LinearClassifier().fit(data.texts, data.labels).weights_
+    assert weights.compiled is not None
+    texts = [*messages(90, seed=3).texts, "", "win " * 3_000]
+    found, expected = weights.compiled.probabilities(texts), softmax(weights.logits(texts))
+    assert np.abs(found - expected).max() <= 1e-15
+    for text, row in zip(texts, found, strict=True):
+        assert np.array_equal(weights.compiled.probabilities([text])[0], row)

@@ -21,7 +21,7 @@ import numpy.typing as npt
 from tamis import ngrams
 from tamis.models.linear.features import SIZE_STEPS, FeatureSettings
 
-_INTERFACE = 1
+_INTERFACE = 2
 _FILE = Path(__file__).with_name("compiled_library.so")
 _UTF32 = "utf-32-le" if sys.byteorder == "little" else "utf-32-be"
 _MANY_TEXTS = 64
@@ -38,11 +38,19 @@ class Tensors(NamedTuple):
     sublinear: npt.NDArray[np.float64]
 
 
+class _Function(NamedTuple):
+    """A function of the library: called with the interpreter's lock held, and with it let go."""
+
+    locked: Any
+    unlocked: Any
+
+
 class CompiledWeights:
     """Computes [texts, columns] margins; several threads may use it."""
 
     def __init__(self, library: _Library, tensors: Tensors, settings: FeatureSettings):
         self._library, self._columns = library, tensors.intercept.size
+        self._n_classes = max(2, self._columns)
         self._model = library.new_model(tensors, settings)
 
     def __del__(self) -> None:
@@ -50,12 +58,19 @@ class CompiledWeights:
 
     def margins(self, texts: Sequence[str]) -> npt.NDArray[np.float64]:
         """Return the margins of canonical `texts` in each column."""
+        return self._ask(self._library.margins, texts, self._columns)
+
+    def probabilities(self, texts: Sequence[str]) -> npt.NDArray[np.float64]:
+        """Return [texts, classes] probabilities; numpy's exponential may differ in the last bit."""
+        return self._ask(self._library.probabilities, texts, self._n_classes)
+
+    def _ask(self, functions: _Function, texts: Sequence[str], width: int) -> npt.NDArray[np.float64]:
         codes = f" {'  '.join(texts)} ".encode(_UTF32, "surrogatepass")
         lengths = array("Q", [len(text) + 2 for text in texts])
-        margins = array("d", bytes(8 * len(texts) * self._columns))  # numpy's own address takes a microsecond
-        call = self._library.margins if len(texts) <= _MANY_TEXTS else self._library.margins_unlocked
-        call(self._model, codes, lengths.buffer_info()[0], len(texts), margins.buffer_info()[0])
-        return np.frombuffer(margins).reshape(len(texts), self._columns)
+        numbers = array("d", bytes(8 * len(texts) * width))  # to ask numpy for an address takes a microsecond
+        call = functions.locked if len(texts) <= _MANY_TEXTS else functions.unlocked
+        call(self._model, codes, lengths.buffer_info()[0], len(texts), numbers.buffer_info()[0])
+        return np.frombuffer(numbers).reshape(len(texts), width)
 
 
 def compile_weights(tensors: Tensors, settings: FeatureSettings) -> CompiledWeights | None:
@@ -75,8 +90,9 @@ class _Library:
     def __init__(self, path: Path):
         holding, releasing = ctypes.PyDLL(str(path)), ctypes.CDLL(str(path))
         self.interface: int = holding.tamis_interface()
-        self.margins, self.margins_unlocked = holding.tamis_model_margins, releasing.tamis_model_margins
-        for function in (self.margins, self.margins_unlocked):
+        self.margins = _Function(holding.tamis_model_margins, releasing.tamis_model_margins)
+        self.probabilities = _Function(holding.tamis_model_probabilities, releasing.tamis_model_probabilities)
+        for function in (*self.margins, *self.probabilities):
             pointer, size = ctypes.c_void_p, ctypes.c_size_t
             function.argtypes, function.restype = [pointer, ctypes.c_char_p, pointer, size, pointer], None
         self._new = holding.tamis_model_new
