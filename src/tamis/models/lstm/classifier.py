@@ -17,8 +17,9 @@ from tamis.errors import TrainingError
 from tamis.models.base import Calibration, Logits, TrainableClassifier
 from tamis.models.lstm.keras_files import write_keras, write_old_files
 from tamis.models.lstm.keras_on_jax import prepare_keras
-from tamis.models.lstm.learning import Classes, Course, Examples, Learned, learn, predict
+from tamis.models.lstm.learning import Course, Examples, Learned, learn
 from tamis.models.lstm.network import Shape, build_network
+from tamis.models.lstm.steps import Classes, predict
 from tamis.models.lstm.tokenizer import Tokenizer
 from tamis.models.onnx_graph.build import build_onnx, describe_input
 from tamis.models.onnx_graph.layers import Dense, Embedding, Lstm, Network
