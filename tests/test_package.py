@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 import tomllib
@@ -128,3 +129,27 @@ def test_the_wheel_alone_predicts_in_an_empty_environment(wheel: Path, tmp_path:
         )
         assert (refused.returncode, refused.stderr.count("\n")) == (1, 1)
         assert f"pip install 'tamis[{extra}]'" in refused.stderr
+
+
+def test_a_wheel_that_is_built_without_rust_answers_the_same(tmp_path: Path):
+    folder = save_model(tmp_path / "models" / "spam").parent
+    build = ["pip", "wheel", "--quiet", "--no-deps", "--no-build-isolation", "--wheel-dir", tmp_path, ROOT]
+    subprocess.run([sys.executable, "-m", *build], check=True, env=os.environ | {"TAMIS_COMPILED": "0"})
+    (built,) = tmp_path.glob("*-none-any.whl")
+    zipfile.ZipFile(built).extractall(tmp_path / "site")
+    program = f"""
+import json, tamis
+from tamis import Classifier
+from tamis.models.linear.compiled import is_compiled
+texts = ["WIN a camera now", "see you at the library", "", "☃ Émile"]
+answers = [found.scores["spam"] for found in Classifier.load({str(folder)!r}).predict_many(texts)]
+print(json.dumps([tamis.__file__, is_compiled(), answers]))
+"""
+    here, there = (
+        json.loads(
+            subprocess.run([sys.executable, "-c", program], capture_output=True, check=True, env=env).stdout
+        )
+        for env in (os.environ, os.environ | {"PYTHONPATH": str(tmp_path / "site")})
+    )
+    assert there[0].startswith(str(tmp_path)) and not there[1]
+    assert there[2] == pytest.approx(here[2], abs=1e-15)
