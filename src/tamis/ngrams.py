@@ -76,9 +76,17 @@ def character_tables() -> tuple[npt.NDArray[np.uint8], Codes]:
     return _class_table(), _lower_table()
 
 
+def encode_texts(texts: Sequence[str]) -> bytes:
+    """Return the code points of `texts` laid end to end, each text between spaces; four bytes each.
+
+    Lone surrogates are kept as code points of their own.
+    """
+    return f" {'  '.join(texts)} ".encode(_UTF32, "surrogatepass")
+
+
 def join_texts(texts: Sequence[str]) -> JoinedTexts:
-    """Lay `texts` end to end; lone surrogates are kept as code points of their own."""
-    codes = np.frombuffer(f" {'  '.join(texts)} ".encode(_UTF32, "surrogatepass"), np.uint32)
+    """Lay `texts` end to end."""
+    codes = np.frombuffer(encode_texts(texts), np.uint32)
     lengths = np.fromiter(map(len, texts), np.intp, len(texts)) + 2
     if not texts:
         codes = codes[:0]

@@ -1,14 +1,13 @@
-"""A linear model's margins from the compiled library, where the installation has it.
+"""A linear model's answers from the compiled library, where the installation has it.
 
 The library (`native/`, in Rust) does for one text at a time what `weights` and `features` do for many
-in numpy, the same operations in the same order: its answers are the same bits, sooner. Knows how to
+in numpy, the same operations in the same order: its margins are the same bits, sooner. Knows how to
 call it; knows no labels and no files of a model.
 """
 
 from __future__ import annotations
 
 import ctypes
-import sys
 from array import array
 from collections.abc import Sequence
 from functools import cache
@@ -23,7 +22,6 @@ from tamis.models.linear.features import SIZE_STEPS, FeatureSettings
 
 _INTERFACE = 2
 _FILE = Path(__file__).with_name("compiled_library.so")
-_UTF32 = "utf-32-le" if sys.byteorder == "little" else "utf-32-be"
 _MANY_TEXTS = 64
 """For fewer the interpreter's lock is kept: to let it go and wait for it costs more than the work."""
 
@@ -46,7 +44,7 @@ class _Function(NamedTuple):
 
 
 class CompiledWeights:
-    """Computes [texts, columns] margins; several threads may use it."""
+    """Computes margins and probabilities; several threads may use it."""
 
     def __init__(self, library: _Library, tensors: Tensors, settings: FeatureSettings):
         self._library, self._columns = library, tensors.intercept.size
@@ -65,7 +63,7 @@ class CompiledWeights:
         return self._ask(self._library.probabilities, texts, self._n_classes)
 
     def _ask(self, functions: _Function, texts: Sequence[str], width: int) -> npt.NDArray[np.float64]:
-        codes = f" {'  '.join(texts)} ".encode(_UTF32, "surrogatepass")
+        codes = ngrams.encode_texts(texts)
         lengths = array("Q", [len(text) + 2 for text in texts])
         numbers = array("d", bytes(8 * len(texts) * width))  # to ask numpy for an address takes a microsecond
         call = functions.locked if len(texts) <= _MANY_TEXTS else functions.unlocked

@@ -176,9 +176,8 @@ class Connection(asyncio.Protocol):
     def _scope(self, version: str) -> Scope:
         url = self._url
         if not url.startswith(b"/") or b"#" in url:
-            parsed = httptools.parse_url(
-                url
-            )  # what is no URL is no HTTP: the parser says so in its own words
+            # what is no URL is no HTTP: this raises what the parser itself raises for that
+            parsed = httptools.parse_url(url)
             url = (parsed.path or b"/") + (b"?" + parsed.query if parsed.query else b"")
         raw_path, _, query = url.partition(b"?")
         path = raw_path.decode("ascii")
