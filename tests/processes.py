@@ -7,6 +7,7 @@ import contextlib
 import dataclasses
 import os
 import re
+import select
 import signal
 import socket
 import subprocess
@@ -195,7 +196,7 @@ class KeepAliveClient:
                 return
             self._idle_since = time.monotonic()
             try:
-                while not done.is_set() and await self._ask(reader, writer):
+                while not done.is_set() and not _is_closed(writer) and await self._ask(reader, writer):
                     pass
             finally:
                 writer.close()
@@ -221,6 +222,13 @@ class KeepAliveClient:
         self._ledger.answered += 1
         self._ledger.statuses.add(status)
         return b"connection: close" not in head
+
+
+def _is_closed(writer: asyncio.StreamWriter) -> bool:
+    """Tell whether the server has closed the connection already, as every client looks before it asks."""
+    poll = select.poll()
+    poll.register(writer.get_extra_info("socket"), select.POLLRDHUP)
+    return bool(poll.poll(0))
 
 
 async def read_answer(reader: asyncio.StreamReader) -> tuple[int, bytes]:

@@ -63,6 +63,20 @@ def test_nobody_new_is_let_in_but_who_waits_is_kept() -> None:
             assert accepted.recv(5) == b"hello"
 
 
+def test_who_has_begun_to_connect_is_let_in() -> None:
+    listeners = listen("127.0.0.1", 0, {})
+    [listener] = listeners.sockets
+    listener.settimeout(5)
+    # the kernel now keeps a handshake half done until the first byte of the request is here
+    listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_DEFER_ACCEPT, 5)
+    with listener, socket.create_connection(listener.getsockname()) as connecting:
+        listeners.refuse_new()
+        connecting.sendall(b"hello")
+        accepted, _ = listener.accept()
+        with accepted:
+            assert accepted.recv(5) == b"hello"
+
+
 def test_a_given_socket_goes_on_listening() -> None:
     with socket.create_server(("127.0.0.1", 0)) as listener:
         Listeners([listener], are_given=True).refuse_new()

@@ -17,8 +17,13 @@ _BACKLOG = 2_048
 _OTHER_FILES = 700  # among them the connections that are being refused
 _FIRST_FD = 3
 _SO_ATTACH_FILTER = 26
-_DROP_ALL = bytes([6, 0, 0, 0, 0, 0, 0, 0])
-"""One instruction of the classic packet filter: return 0, that is, keep nothing of the packet."""
+_DROP_SYN = (
+    (0x30, 0, 0, 13),  # load the byte that holds TCP's flags
+    (0x45, 0, 1, 0x02),  # is SYN among them?
+    (0x06, 0, 0, 0),  # then keep nothing of the packet
+    (0x06, 0, 0, 0xFFFF_FFFF),  # otherwise keep all of it
+)
+"""A program of the classic packet filter: code, jump if true, jump if false, operand."""
 
 
 @dataclass(frozen=True)
@@ -37,12 +42,14 @@ class Listeners:
         """Let no new connection in, but keep those that wait to be accepted; call it before closing.
 
         Closing a listening socket resets every connection that waits in its queue, with the requests
-        that are already in them. A client that is turned away here has sent nothing yet.
+        that are already in them. A client that is turned away here has sent nothing yet: only packets
+        that ask for a connection are dropped, because a client that has our answer to its own believes
+        itself connected, and may have sent its request, before the last packet of the handshake is here.
         """
         if self.are_given or sys.platform != "linux":
             return
         for listener in self.sockets:
-            _drop_packets(listener)
+            _drop_packets(listener, _DROP_SYN)
 
 
 def listen(host: str, port: int, environ: Mapping[str, str]) -> Listeners:
@@ -89,10 +96,10 @@ def _bind(host: str, port: int) -> socket.socket:
         ) from None
 
 
-def _drop_packets(listener: socket.socket) -> None:
-    program = array("B", _DROP_ALL)
-    instructions, _ = program.buffer_info()
-    listener.setsockopt(socket.SOL_SOCKET, _SO_ATTACH_FILTER, struct.pack("@HP", 1, instructions))
+def _drop_packets(listener: socket.socket, program: Sequence[tuple[int, int, int, int]]) -> None:
+    code = array("B", b"".join(struct.pack("@HBBI", *instruction) for instruction in program))
+    address, _ = code.buffer_info()
+    listener.setsockopt(socket.SOL_SOCKET, _SO_ATTACH_FILTER, struct.pack("@HP", len(program), address))
 
 
 def _shown(listener: socket.socket) -> str:
