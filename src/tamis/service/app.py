@@ -58,7 +58,6 @@ def create_app(
         store,
         clock,
         memory_rows=settings.cache_memory_rows,
-        is_alone=settings.workers == 1 and not settings.is_store_a_cluster,
         count=metrics.looked_up,
     )
     classification = Classification(
