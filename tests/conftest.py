@@ -8,11 +8,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+from hypothesis import settings
 
 if TYPE_CHECKING:
     from cassandra.cluster import Session
 
     from tests.cassandra.cluster import Cluster
+
+settings.register_profile("tamis", deadline=None)  # a busy machine proves nothing
+settings.load_profile("tamis")
 
 
 @pytest.fixture(scope="session")

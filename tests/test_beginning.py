@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from tamis.beginning import begin
+from tamis.beginning import begin, until_in_task
 from tests.asynchronous import asynchronous
 
 
@@ -88,3 +88,36 @@ async def test_a_cancelled_task_cancels_what_it_waits_for(turns: int) -> None:
     notes.futures[1].set_result("well")
     await task
     assert notes.seen == ["begun", asyncio.CancelledError, "well", "ended"]
+
+
+@asynchronous
+async def test_what_is_done_before_the_task_begins_costs_no_further_turn() -> None:
+    notes = Notes(futures=2)
+    rest = begin(notes.course())
+    notes.futures[0].set_result("first")
+    task = task_of(rest)
+    await asyncio.sleep(0)
+    assert notes.seen == ["begun", "first"]
+    notes.futures[1].set_result("second")
+    await task
+    assert notes.seen == ["begun", "first", "second", "ended"]
+
+
+@asynchronous
+async def test_who_needs_a_task_waits_for_it() -> None:
+    async def with_deadline() -> None:
+        await until_in_task()
+        async with asyncio.timeout(100):
+            seen.append(asyncio.current_task())
+        await until_in_task()
+
+    def from_a_callback() -> None:
+        begun.set_result(task_of(begin(with_deadline())))
+
+    seen: list[object] = []
+    loop = asyncio.get_running_loop()
+    begun: asyncio.Future[asyncio.Task[None]] = loop.create_future()
+    loop.call_soon(from_a_callback)  # where no task is the current one, as in a connection
+    task = await begun
+    await task
+    assert seen == [task]
