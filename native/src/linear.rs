@@ -160,6 +160,23 @@ impl Known {
     /// Return the rows of those `numbers` that are known, in `room`.
     fn rows<'a>(&self, numbers: &[u32], room: &'a mut Vec<u32>) -> &'a mut [u32] {
         room.resize(numbers.len(), 0);
+        #[cfg(target_arch = "x86_64")]
+        if std::arch::is_x86_feature_detected!("popcnt") {
+            // Safety: the processor has what the function is compiled for.
+            return unsafe { self.rows_with_popcnt(numbers, room) };
+        }
+        self.rows_in(numbers, room)
+    }
+
+    /// As `rows_in`; compiled for every x86-64, counting bits takes a dozen instructions in place of one.
+    #[cfg(target_arch = "x86_64")]
+    #[target_feature(enable = "popcnt")]
+    unsafe fn rows_with_popcnt<'a>(&self, numbers: &[u32], room: &'a mut [u32]) -> &'a mut [u32] {
+        self.rows_in(numbers, room)
+    }
+
+    #[inline(always)]
+    fn rows_in<'a>(&self, numbers: &[u32], room: &'a mut [u32]) -> &'a mut [u32] {
         let mut count = 0;
         for &number in numbers {
             let (word, bit) = (self.bits[number as usize >> 6], number & 63);

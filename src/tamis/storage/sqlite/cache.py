@@ -11,6 +11,7 @@ from __future__ import annotations
 import fcntl
 import os
 import struct
+from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -89,13 +90,15 @@ class Cache:
     def remember(self, answers: Answers, now_seconds: int, cache_seconds: float) -> None:
         """Keep answers; one that is there already and has not expired stays."""
         expires_at = min(now_seconds + int(cache_seconds), _MOST_SECONDS)
-        new: dict[int, dict[bytes, bytes]] = {}
-        for key, scores in answers.items():
-            if all(ring.get(key, now_seconds) is None for ring in self._rings.values()):
-                encoded = _encode(scores)
-                facts = _FACTS.pack(key, expires_at, len(encoded)) + encoded
-                new.setdefault(_slot_bytes(len(facts)), {})[key] = facts
-        for slot_bytes, facts_of in new.items():
+        unknown = answers
+        for ring in self._rings.values():
+            unknown = {key: unknown[key] for key in unknown if ring.get(key, now_seconds) is None}
+        by_size: defaultdict[int, dict[bytes, bytes]] = defaultdict(dict)
+        for key, scores in unknown.items():
+            encoded = _encode(scores)
+            facts = _FACTS.pack(key, expires_at, len(encoded)) + encoded
+            by_size[_slot_bytes(len(facts))][key] = facts
+        for slot_bytes, facts_of in by_size.items():
             self._ring(slot_bytes).put(facts_of)
 
     def _ring(self, slot_bytes: int) -> _Ring:
@@ -110,7 +113,8 @@ class Cache:
 
 def _slot_bytes(facts_bytes: int) -> int:
     """Return the power of two that holds them and their checksum."""
-    return max(_LEAST_SLOT_BYTES, 1 << (_CHECKSUM.size + facts_bytes - 1).bit_length())
+    needed = _CHECKSUM.size + facts_bytes
+    return _LEAST_SLOT_BYTES if needed <= _LEAST_SLOT_BYTES else 1 << (needed - 1).bit_length()
 
 
 @final

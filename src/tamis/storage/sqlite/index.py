@@ -7,7 +7,7 @@ most others apart.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Sequence
 from typing import final
 
 import numpy as np
@@ -32,16 +32,19 @@ class Index:
         self._tags = bytearray(self._n_buckets * _WAYS)  # 0 where there is no entry
         self._numbers = np.zeros(self._n_buckets * _WAYS, np.uint32).data
 
-    def find(self, key: bytes) -> Iterator[int]:
-        """Yield the numbers of slots where `key` may be."""
+    def find(self, key: bytes) -> Sequence[int]:
+        """Return the numbers of slots where `key` may be."""
         first, tag = self._bucket(key), _tag(key)
-        tags = self._tags[first : first + _WAYS]
-        at = tags.find(tag)
+        at = self._tags.find(tag, first, first + _WAYS)
+        if at < 0:
+            return ()
+        found = []
         while at >= 0:
-            age = self._age(first + at)
+            age = self._age(at)
             if age <= self._n_slots:
-                yield self.head - age
-            at = tags.find(tag, at + 1)
+                found.append(self.head - age)
+            at = self._tags.find(tag, at + 1, first + _WAYS)
+        return found
 
     def add(self, key: bytes) -> None:
         """Note that `key` has been written into the slot that was next."""

@@ -235,8 +235,7 @@ class SqliteStore(Store):
 
     def _write(self, connection: apsw.Connection, calls: Sequence[CallRecord]) -> None:
         self._require_same_file()
-        with transaction(connection):
-            log.insert(connection, calls)
+        log.insert(connection, calls)
 
     def _require_same_file(self) -> None:
         """Refuse to write into a file that nobody can find any more: SQLite would not notice."""
