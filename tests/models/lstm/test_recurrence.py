@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from tamis.models.lstm.keras_on_jax import keras
 from tamis.models.lstm.network import Shape, build_network
 from tamis.models.lstm.padding import pad
 from tamis.models.lstm.recurrence import (
@@ -32,8 +33,8 @@ SEQUENCES = sequences(*LENGTHS)
 SHAPES = (WORDS, EMBEDDING), (EMBEDDING, 4 * UNITS), (UNITS, 4 * UNITS), (4 * UNITS,)
 WEIGHTS = Weights(*(jnp.asarray(RNG.normal(0, 0.5, shape), jnp.float32) for shape in SHAPES))
 MASKS = Masks(
-    jnp.asarray(RNG.choice([0, 1.5], (TEXTS, EMBEDDING)), jnp.float32),
-    jnp.asarray(RNG.choice([0, 1.5], (TEXTS, UNITS)), jnp.float32),
+    jnp.asarray(RNG.choice([0, 1.5], (4, TEXTS, EMBEDDING)), jnp.float32),
+    jnp.asarray(RNG.choice([0, 1.5], (4, TEXTS, UNITS)), jnp.float32),
 )
 
 
@@ -44,11 +45,14 @@ def texts(request: pytest.FixtureRequest) -> Padded:
 
 def one_by_one(weights: Weights, masks: Masks, texts: Padded) -> jax.Array:
     """Take the steps as they stand in the books."""
+    kernels, recurrents, biases = (jnp.split(part, 4, axis=-1) for part in weights[1:])
     state = cell = jnp.zeros((TEXTS, UNITS))
     for tokens, real in zip(texts.tokens, texts.real, strict=True):
-        given = (weights.embedding[tokens] * masks.words) @ weights.kernel
-        logits = given + (state * masks.states) @ weights.recurrent + weights.bias
-        i, f, g, o = jnp.split(logits, 4, axis=1)
+        words = weights.embedding[tokens]
+        i, f, g, o = (
+            (words * masks.words[k]) @ kernels[k] + (state * masks.states[k]) @ recurrents[k] + biases[k]
+            for k in range(4)
+        )
         new = jax.nn.sigmoid(f) * cell + jax.nn.sigmoid(i) * jnp.tanh(g)
         state = jnp.where(real[:, None], jax.nn.sigmoid(o) * jnp.tanh(new), state)
         cell = jnp.where(real[:, None], new, cell)
@@ -103,6 +107,24 @@ def test_a_network_of_keras_gives_the_same_logits_and_learns_the_same_without_dr
 
     ours = jax.grad(first_logit)(weights)
     assert all(np.allclose(a, b, atol=1e-5) for a, b in zip(ours, gradients, strict=True))
+
+
+@pytest.mark.parametrize("recurrent_dropout", [0.0, 0.3])
+def test_masks_drop_what_a_layer_of_keras_drops_by_the_same_masks(recurrent_dropout: float):
+    """Keras keeps the masks it has drawn for a batch, and takes those that it finds."""
+    layer = keras.layers.LSTM(UNITS, dropout=0.3, recurrent_dropout=recurrent_dropout)
+    drawn = _drawn_masks(jax.random.key(3), (0.0, 0.3, recurrent_dropout), TEXTS, WEIGHTS)
+    layer.build((TEXTS, None, EMBEDDING))
+    layer.set_weights(WEIGHTS[1:])
+    own = recurrent_dropout > 0
+    assert getattr(layer.cell, "dropout_mask_count", 1) == (4 if own else 1)
+    layer.cell._dropout_mask = list(drawn.words) if own else drawn.words[0]
+    layer.cell._recurrent_dropout_mask = list(drawn.states) if own else None
+    padded = Padding(max(LENGTHS), left=False)(SEQUENCES)
+    by_keras = layer(WEIGHTS.embedding[padded.tokens.T], mask=padded.real.T, training=True)
+    room = empty_history(len(padded.tokens), TEXTS, UNITS)
+    ours, _ = last_states_to_learn(WEIGHTS, drawn, padded, room)
+    assert np.allclose(ours, by_keras, atol=1e-5)
 
 
 def test_steps_beyond_the_longest_text_are_not_taken():

@@ -188,11 +188,15 @@ def _training_step(network: Any, optimizer: Any, average: float, seed: int) -> C
 
 
 def _drawn_masks(key: Array, rates: tuple[float, float, float], texts: int, weights: Weights) -> Masks:
-    """Return what is dropped: numbers of the embedding, twice over as Keras does, and of the states."""
+    """Return what is dropped of the words, by the spatial dropout and by the LSTM's own, and of the states.
+
+    As in Keras each gate has masks of its own, but where no state is dropped the gates share one.
+    """
     embedding, units = weights.embedding.shape[1], weights.recurrent.shape[0]
+    shapes = (texts, embedding), (4 if rates[2] else 1, texts, embedding), (4, texts, units)
     keys = jax.random.split(key, len(rates))
     spatial, given, states = (
-        jax.random.bernoulli(own, 1 - rate, (texts, size)) / (1 - rate)
-        for own, rate, size in zip(keys, rates, (embedding, embedding, units), strict=True)
+        jax.random.bernoulli(own, 1 - rate, shape) / (1 - rate)
+        for own, rate, shape in zip(keys, rates, shapes, strict=True)
     )
-    return Masks(spatial * given, states)
+    return Masks(jnp.broadcast_to(spatial * given, (4, texts, embedding)), states)
