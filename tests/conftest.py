@@ -1,9 +1,10 @@
-"""Fixtures that every step's tests share."""
+"""Fixtures that every step's tests share, and how `make test` divides the tests among processes."""
 
 from __future__ import annotations
 
+import fcntl
 import os
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,6 +18,50 @@ if TYPE_CHECKING:
 
 settings.register_profile("tamis", deadline=None)  # a busy machine proves nothing
 settings.load_profile("tamis")
+
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # threads for such small matrices wait for one another
+
+_LEARNS_NETWORKS = (
+    "tests/cli/test_networks.py",
+    "tests/cli/test_progress.py",
+    "tests/inference/test_onnx.py",
+    "tests/models/lstm/",
+    "tests/models/onnx_graph/",
+    "tests/training/autotune/test_search.py",
+    "tests/training/test_resuming.py",
+    "tests/training/test_slow_models.py",
+)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Let one process have all tests of a file, and of all files that learn networks.
+
+    What a file's tests share is made once, and what JAX compiles is compiled once. The networks are
+    the longest group, so they come first; tests that want the machine for themselves come last.
+    """
+    for item in items:
+        if item.get_closest_marker("xdist_group") is None:
+            networks = item.nodeid.startswith(_LEARNS_NETWORKS)
+            item.add_marker(pytest.mark.xdist_group("networks" if networks else item.location[0]))
+    items.sort(key=lambda item: (_is_alone(item), not item.nodeid.startswith(_LEARNS_NETWORKS)))
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object]:
+    """Run a test that is marked `alone` while no other process of `make test` runs any."""
+    if "PYTEST_XDIST_WORKER" not in os.environ:
+        return (yield)
+    with open(__file__) as turn:  # only to be locked
+        fcntl.flock(turn, fcntl.LOCK_EX if _is_alone(item) else fcntl.LOCK_SH)
+        try:
+            return (yield)
+        finally:
+            fcntl.flock(turn, fcntl.LOCK_UN)
+
+
+def _is_alone(item: pytest.Item) -> bool:
+    return item.get_closest_marker("alone") is not None
 
 
 @pytest.fixture(scope="session")

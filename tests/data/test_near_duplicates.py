@@ -6,7 +6,7 @@ from string import ascii_lowercase
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from tamis.data.near_duplicates import near_duplicate_groups, twin_form, twin_share
@@ -35,6 +35,7 @@ def brute_force(texts: list[str], threshold: float) -> list[int]:
 
 @settings(max_examples=300, deadline=None)
 @given(st.lists(PHRASES | ANY_TEXT | SLICES, max_size=12), st.sampled_from([0.3, 0.5, 0.8, 0.9, 1.0]))
+@example(["", "\0", "abcd", "abcd\0"], 1.0)  # short texts are filled up: not with what a text may hold
 def test_groups_are_those_of_comparing_all_pairs(texts, threshold):
     assert near_duplicate_groups(texts, threshold=threshold).tolist() == brute_force(texts, threshold)
 

@@ -25,7 +25,7 @@ from tests.processes import activate, restart_under_load
 
 SHIPPED = Path(__file__).parents[2] / "deploy" / "nginx.conf"
 NGINX = shutil.which("nginx", path="/usr/sbin:/usr/local/sbin:/usr/bin:/usr/local/bin")
-pytestmark = pytest.mark.skipif(NGINX is None, reason="no nginx here: make tools")
+pytestmark = [pytest.mark.alone, pytest.mark.skipif(NGINX is None, reason="no nginx here: make tools")]
 
 _PROXIED = {"TAMIS_TRUSTED_PROXIES": "127.0.0.1", "TAMIS_DRAIN_SECONDS": "0.15"}
 _MAIN = """

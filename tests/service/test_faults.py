@@ -19,6 +19,8 @@ from tests.faults import disk_of_8_mb, fill, frozen, locked_by_another_process
 from tests.loads import Load, TextLedger
 from tests.processes import serving
 
+pytestmark = pytest.mark.alone
+
 KILLS = 50
 LONG_KILLS = 200
 READY_WITHIN_SECONDS = 2.0

@@ -13,6 +13,8 @@ from tamis.settings import Settings
 from tests.scorers import WatchedScorer, classifier_with
 from tests.serving import client_of, make_app
 
+pytestmark = pytest.mark.alone
+
 TEXT_SECONDS = 0.002
 TEXTS_EACH = 20
 MAX_QUEUE_SECONDS = 0.5

@@ -20,6 +20,8 @@ from tamis.storage import CallQuery, FileSpool, MemorySpool, ResilientStore, Sto
 from tamis.storage.sqlite import SqliteStore
 from tests.faults import needs_root_command
 
+pytestmark = pytest.mark.alone
+
 HEALED_WITHIN_SECONDS = 5.0
 LONGEST_APPEND_SECONDS = 2.5
 """The lock's patience of one second, twice, and some room for a busy machine."""

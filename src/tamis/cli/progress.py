@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from rich.console import Console
     from rich.progress import Progress as Bars
     from rich.progress import TaskID
+
+_SPEED_OVER_SECONDS = 3_600
+"""The time left is told from the speed over this long: rich would forget steps slower than half a minute."""
+
+_BAR_WIDTH = 20
 
 
 class ProgressBar:
@@ -18,10 +24,15 @@ class ProgressBar:
         self._bars = bars
         self._title = title
         self._task: TaskID = bars.add_task(title, total=None)
+        self._shown = 0.0
 
     def __call__(self, done: int, total: int) -> None:
         """Show that `done` of `total` parts are done."""
-        self._bars.update(self._task, completed=done, total=total)
+        share = done / total if total else 1.0  # of one whole: a total that changed would forget the speed
+        if share < self._shown:
+            self._bars.reset(self._task)
+        self._shown = share
+        self._bars.update(self._task, completed=share, total=1)
 
     def notice(self, text: str) -> None:
         """Show one line, such as the loss and the accuracy so far."""
@@ -41,17 +52,32 @@ class ProgressBar:
 
 
 @contextmanager
-def progress_bar(title: str) -> Iterator[ProgressBar]:
-    """Show a bar titled `title` and give what moves it; a pipe sees nothing."""
+def progress_bar(
+    title: str, *, console: Console | None = None, seconds: Callable[[], float] | None = None
+) -> Iterator[ProgressBar]:
+    """Show a bar titled `title` and give what moves it; a pipe sees nothing.
+
+    It is shown on standard error and by the monotonic clock unless told otherwise.
+    """
     from rich.console import Console
     from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
+    from rich.table import Column
 
     columns = [
-        TextColumn("{task.description}", markup=False),
-        BarColumn(),
+        # what is said wraps, so that bar, share and time left are never cut off
+        TextColumn("{task.description}", markup=False, table_column=Column(ratio=1)),
+        BarColumn(bar_width=_BAR_WIDTH),
         TaskProgressColumn(),
         TimeRemainingColumn(),
     ]
-    console = Console(stderr=True)
-    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bars:
+    console = console or Console(stderr=True)
+    with Progress(
+        *columns,
+        console=console,
+        transient=True,
+        expand=True,
+        disable=not console.is_terminal,
+        speed_estimate_period=_SPEED_OVER_SECONDS,
+        get_time=seconds,
+    ) as bars:
         yield ProgressBar(bars, title)

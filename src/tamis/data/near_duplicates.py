@@ -45,6 +45,7 @@ _LOWER = np.uint64(0xFFFFFFFF)
 _NO_KEYS = np.zeros(0, np.uint64)
 _NUMBER = re.compile(r"\d+")
 _NO_LETTER = re.compile(r"[\W_]+")
+_FILLER = "\u200b"  # in no canonical form, as every other invisible character
 
 
 def near_duplicate_groups(
@@ -139,7 +140,7 @@ def _ngram_sets(forms: Sequence[str], chunk_size: int) -> _NgramSets:
 
 def _hashed_ngrams(forms: Sequence[str]) -> tuple[Indices, Keys]:
     """Return text and hash of every 5-gram; a shorter text is filled up and so is a 5-gram as a whole."""
-    joined = join_texts([form.ljust(_NGRAM, "\0") for form in forms])
+    joined = join_texts([form.ljust(_NGRAM, _FILLER) for form in forms])
     with_neighbours = ngram_spans(joined, _NGRAM + 2)  # join_texts puts a space on either side of a text
     spans = Spans(with_neighbours.starts + 1, with_neighbours.ends - 1)
     return joined.owners[spans.starts], span_hashes(joined.codes, spans, family=0)

@@ -328,20 +328,19 @@ def test_another_backend_is_refused_by_name():
 
 def test_the_compilation_cache_is_the_users_unless_another_is_chosen(tmp_path: Path):
     program = (
-        "from tamis.models.lstm.keras_on_jax import jax, prepare_keras\n"
-        "prepare_keras(); print(jax.config.jax_compilation_cache_dir)"
+        "import os; from tamis.models.lstm.keras_on_jax import jax, prepare_keras\n"
+        "def tell(): prepare_keras(); print(jax.config.jax_compilation_cache_dir)\n"
+        "tell()\n"
+        "jax.config.update('jax_compilation_cache_dir', None); os.environ['XDG_CACHE_HOME'] = ''; tell()"
     )
     base = {key: value for key, value in os.environ.items() if key != "JAX_COMPILATION_CACHE_DIR"}
-    for variables, expected in [
-        ({"XDG_CACHE_HOME": str(tmp_path)}, tmp_path / "tamis" / "jax"),
-        ({"XDG_CACHE_HOME": str(tmp_path), "JAX_COMPILATION_CACHE_DIR": "/chosen"}, Path("/chosen")),
-        ({"XDG_CACHE_HOME": "", "HOME": str(tmp_path)}, tmp_path / ".cache" / "tamis" / "jax"),
-    ]:
-        run = subprocess.run(
-            [sys.executable, "-c", program],
-            capture_output=True,
-            text=True,
-            check=True,
-            env={**base, **variables},
-        )
-        assert run.stdout.strip() == str(expected)
+    users = {"XDG_CACHE_HOME": str(tmp_path / "xdg"), "HOME": str(tmp_path)}
+
+    def told(**variables: str) -> list[str]:
+        environment = {**base, **users, **variables}
+        return subprocess.run(
+            [sys.executable, "-c", program], capture_output=True, text=True, check=True, env=environment
+        ).stdout.splitlines()
+
+    assert told() == [str(tmp_path / folder / "tamis" / "jax") for folder in ("xdg", ".cache")]
+    assert told(JAX_COMPILATION_CACHE_DIR="/chosen")[0] == "/chosen"

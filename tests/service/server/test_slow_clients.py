@@ -11,6 +11,8 @@ import pytest
 
 from tests.processes import KeepAliveClient, Ledger, Service, serving
 
+pytestmark = pytest.mark.alone
+
 _SETTINGS = {
     "TAMIS_HEADER_SECONDS": "2",
     "TAMIS_BODY_SECONDS": "2",

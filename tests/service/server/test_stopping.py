@@ -13,6 +13,8 @@ import pytest
 
 from tests.processes import KeepAliveClient, Ledger, Service, restart_under_load, serving
 
+pytestmark = pytest.mark.alone
+
 _CLIENTS = 12
 _SHORT = {"TAMIS_DRAIN_SECONDS": "0.5"}
 """Clients that a busy machine keeps from asking for that long find their idle connections closed."""

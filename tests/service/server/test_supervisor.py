@@ -21,6 +21,8 @@ from tamis.settings import Settings
 from tests.artifact.making import save_model
 from tests.processes import ENVIRON, Service, serving
 
+pytestmark = pytest.mark.alone
+
 _SAY = "import os, sys, time; fd = int(sys.argv[1]); os.write(fd, b'a model\\n')"
 _PULSE = "while True: os.write(fd, b'.'); time.sleep(.05)"
 

@@ -42,6 +42,8 @@ from tests.storage.cassandra.fake_cql import (
     unprepared,
 )
 
+pytestmark = pytest.mark.alone
+
 INSERT_CALL = "INSERT INTO spam.calls"
 READ_CALLS = "SELECT id, caller"
 READ_ANSWER = "SELECT scores"
