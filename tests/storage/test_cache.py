@@ -50,6 +50,7 @@ def make(tmp_path: Path) -> Iterator[MakeCache]:
 
 def remember(cache: Cache, some: dict[bytes, dict[str, float]]) -> None:
     cache.remember(some, NOW, LONG)
+    cache.write(NOW)
 
 
 def known(cache: Cache, numbers: range) -> int:
@@ -87,20 +88,28 @@ def test_more_answers_than_there_is_room_for_leave_the_last(make: MakeCache, mos
     assert known(cache, range(100, 120)) == known(cache, range(120 - most_rows, 120)) == most_rows
 
 
-def test_an_answer_that_has_expired_is_replaced(make: MakeCache) -> None:
+@pytest.mark.parametrize("is_written", [False, True])
+def test_an_answer_that_has_expired_is_replaced(make: MakeCache, is_written: bool) -> None:
     cache = make()
     cache.remember({key(1): SCORES}, NOW, LONG)
+    if is_written:
+        cache.write(NOW)
     later = NOW + int(LONG)
     cache.remember({key(1): {"ham": 1.0}}, later - 1, LONG)
+    if is_written:
+        cache.write(later - 1)
     assert cache.look_up([key(1)], later - 1) == [SCORES]
     assert cache.look_up([key(1)], later) == [None]
     cache.remember({key(1): {"ham": 1.0}}, later, LONG)
-    assert cache.look_up([key(1)], later) == [{"ham": 1.0}]
+    for _ in ("in memory", "in the file"):
+        assert cache.look_up([key(1)], later) == [{"ham": 1.0}]
+        cache.write(later)
 
 
 def test_an_answer_may_live_for_ever(make: MakeCache) -> None:
     cache = make()
     cache.remember({key(1): SCORES}, NOW, 1e12)
+    cache.write(NOW)
     assert cache.look_up([key(1)], NOW + 10**9) == [SCORES]
 
 

@@ -62,18 +62,42 @@ def test_rows_of_one_append_share_a_transaction(path):
     with_store(path, body)
 
 
-def test_answers_are_known_at_once_and_after_a_restart(path):
+@pytest.mark.parametrize("is_alone", [False, True])
+def test_answers_are_known_at_once_and_after_a_restart(path, is_alone):
     async def body(store, ids):
         await store.append(calls(ids, 1), {key(1): SCORES})
         assert await store.get_many([key(1)]) == [SCORES]
         await store.append([], {key(2): SCORES})
 
-    with_store(path, body)
+    with_store(path, body, StoreOptions(is_alone=is_alone))
 
     async def again(store, ids):
         assert await store.get_many([key(1), key(2), key(3)]) == [SCORES, SCORES, None]
 
     with_store(path, again)
+
+
+def test_who_is_not_alone_hears_of_answers_at_once(path):
+    async def body(store, ids):
+        other = SqliteStore(path, SystemClock())
+        await other.open()
+        await store.append([], {key(1): SCORES})
+        assert await other.get_many([key(1)]) == [SCORES]
+        await other.close()
+
+    with_store(path, body)
+
+
+def test_who_is_alone_writes_answers_soon_and_never_too_many_at_once(path):
+    async def body(store, ids):
+        file = path.with_name("tamis.db-cache128")
+        await store.append([], {key(1): SCORES})
+        while key(1) not in file.read_bytes():
+            await asyncio.sleep(0)
+        await store.append([], {key(i): SCORES for i in range(256)})
+        assert all(key(i) in file.read_bytes() for i in range(256))
+
+    with_store(path, body, StoreOptions(is_alone=True))
 
 
 def test_a_lock_held_by_another_keeps_the_loop_free_and_the_rows_wait(path):

@@ -55,12 +55,14 @@ class Cache:
 
     Each size of answers has a file of its own, whose slots, powers of two, just hold it; those of one
     model nearly always have the same. Belongs to one thread; several processes may use the same files,
-    and learn of a new one when they write such an answer themselves.
+    and learn of a new one when they write such an answer themselves. One that `is_alone` does not ask
+    at every look-up what others have written.
     """
 
-    def __init__(self, database: Path, most_rows: int):
-        self._database, self._most_rows = database, most_rows
+    def __init__(self, database: Path, most_rows: int, *, is_alone: bool = False):
+        self._database, self._most_rows, self._is_alone = database, most_rows, is_alone
         self._rings: dict[int, _Ring] = {}
+        self._new: dict[bytes, tuple[Scores, int]] = {}
 
     def open(self) -> None:
         """Find the files that there are; make the one that nearly everybody needs."""
@@ -80,26 +82,41 @@ class Cache:
         """Return the answers under `keys` that have not expired."""
         answers: list[Scores | None] = [None] * len(keys)
         for ring in self._rings.values():
-            ring.follow()
+            if not self._is_alone:
+                ring.follow()
             for i, key in enumerate(keys):
                 found = ring.get(key, now_seconds)
                 if found is not None:
                     answers[i] = _decode(found)
+        if self._new:
+            for i, key in enumerate(keys):
+                scores, expires_at = self._new.get(key, (None, 0))
+                if answers[i] is None and expires_at > now_seconds:
+                    answers[i] = scores
         return answers
 
-    def remember(self, answers: Answers, now_seconds: int, cache_seconds: float) -> None:
-        """Keep answers; one that is there already and has not expired stays."""
+    def remember(self, answers: Answers, now_seconds: int, cache_seconds: float) -> int:
+        """Keep answers, those that have not expired as they are; return how many `write` has to write."""
         expires_at = min(now_seconds + int(cache_seconds), _MOST_SECONDS)
-        unknown = answers
+        for key, scores in answers.items():
+            kept = self._new.get(key)
+            if kept is None or kept[1] <= now_seconds:
+                self._new[key] = scores, expires_at
+        return len(self._new)
+
+    def write(self, now_seconds: int) -> None:
+        """Write what has been remembered; where that fails it is still known, and may be tried again."""
+        new = self._new
         for ring in self._rings.values():
-            unknown = {key: unknown[key] for key in unknown if ring.get(key, now_seconds) is None}
+            new = {key: new[key] for key in new if ring.get(key, now_seconds) is None}
         by_size: defaultdict[int, dict[bytes, bytes]] = defaultdict(dict)
-        for key, scores in unknown.items():
+        for key, (scores, expires_at) in new.items():
             encoded = _encode(scores)
             facts = _FACTS.pack(key, expires_at, len(encoded)) + encoded
             by_size[_slot_bytes(len(facts))][key] = facts
         for slot_bytes, facts_of in by_size.items():
             self._ring(slot_bytes).put(facts_of)
+        self._new = {}
 
     def _ring(self, slot_bytes: int) -> _Ring:
         ring = self._rings.get(slot_bytes)

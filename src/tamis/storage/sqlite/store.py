@@ -41,6 +41,10 @@ from tamis.storage.sqlite.upkeep import Upkeep
 _STEPS_OF_A_PAGE = 50
 _UPKEEP_LOCK_SECONDS = 0.1
 
+_NEW_ANSWERS_SECONDS = 0.005
+_MOST_NEW_ANSWERS = 256
+"""So many answers, for so long, are known in memory alone where one process is alone with the store."""
+
 
 @dataclass(frozen=True, slots=True)
 class _Opened:
@@ -76,7 +80,7 @@ class SqliteStore(Store):
         self._clock = clock
         self._steady = SteadySeconds(clock)
         self._now: _Opened | None = None
-        self._new_answers: list[tuple[Answers, int]] = []
+        self._is_writing_planned = False
 
     async def open(self) -> None:
         """Create the file if it is missing, bring its tables up to date and connect."""
@@ -86,7 +90,7 @@ class SqliteStore(Store):
         writer, reader = Worker("write", self._connect), Worker("read", self._connect)
         # waits briefly: a checkpoint that waits for a reader keeps all writers waiting
         checkpointer = Worker("upkeep", lambda: self._file.connect(lock_seconds=_UPKEEP_LOCK_SECONDS))
-        cache = Cache(self._file.path, self._options.cache_rows)
+        cache = Cache(self._file.path, self._options.cache_rows, is_alone=self._options.is_alone)
         try:
             secret = await writer.run(_prepare)
             with translated(self._file.path):
@@ -107,7 +111,7 @@ class SqliteStore(Store):
 
     async def close(self) -> None:
         """Commit what is waiting and let go of the file."""
-        self._remember_or_leave()
+        self._write_waiting_answers()
         opened, self._now = self._now, None
         if opened is not None:
             await opened.close()
@@ -140,22 +144,22 @@ class SqliteStore(Store):
 
     async def get_many(self, keys: Sequence[bytes]) -> list[Scores | None]:
         """Look the keys up on the loop's own thread: nothing there waits."""
-        cache = self._opened().cache
         with translated(self._file.path):
-            self._remember_new_answers(cache)
-            return cache.look_up(keys, self._steady.now())
+            return self._opened().cache.look_up(keys, self._steady.now())
 
     async def append(self, calls: Sequence[CallRecord], answers: Answers = NO_ANSWERS) -> None:
-        """Commit the calls, with those that wait for the writer's thread; remember the answers soon."""
+        """Commit the calls, with those that wait for the writer's thread, and remember the answers."""
         check_calls(calls)
         opened = self._opened()
-        if self._new_answers:
-            with translated(self._file.path):
-                self._remember_new_answers(opened.cache)
         if calls:
             await opened.commit.commit(calls)
         if answers:
-            self._remember_soon(answers)
+            n_new = opened.cache.remember(answers, self._steady.now(), self._options.cache_seconds)
+            if not self._options.is_alone or n_new >= _MOST_NEW_ANSWERS:
+                self._write_answers(opened.cache)
+            elif not self._is_writing_planned:
+                self._is_writing_planned = True
+                asyncio.get_running_loop().call_later(_NEW_ANSWERS_SECONDS, self._write_waiting_answers)
 
     async def calls(self, query: CallQuery, *, after: str | None = None, limit: int = PAGE_ROWS) -> Page:
         """Read in short steps, each a transaction of its own."""
@@ -212,23 +216,16 @@ class SqliteStore(Store):
             raise StoreError(f"{self._file.path}: the store is not open")
         return self._now
 
-    def _remember_soon(self, answers: Answers) -> None:
-        """Remember answers when those who wait for them have them, or before somebody looks them up."""
-        if not self._new_answers:
-            loop = asyncio.get_running_loop()
-            loop.call_soon(loop.call_soon, self._remember_or_leave)  # who was told just now comes first
-        self._new_answers.append((answers, self._steady.now()))
-
-    def _remember_or_leave(self) -> None:
-        # where it fails, the next to look an answer up hears of it
-        with suppress(StoreError), translated(self._file.path):
+    def _write_waiting_answers(self) -> None:
+        """Write answers that were remembered; where that fails the append that finds too many hears of it."""
+        self._is_writing_planned = False
+        with suppress(StoreError):
             if self._now is not None:
-                self._remember_new_answers(self._now.cache)
+                self._write_answers(self._now.cache)
 
-    def _remember_new_answers(self, cache: Cache) -> None:
-        while self._new_answers:
-            cache.remember(*self._new_answers[0], self._options.cache_seconds)
-            del self._new_answers[0]
+    def _write_answers(self, cache: Cache) -> None:
+        with translated(self._file.path):
+            cache.write(self._steady.now())
 
     def _connect(self) -> apsw.Connection:
         return self._file.connect(lock_seconds=self._options.lock_seconds)
