@@ -19,7 +19,7 @@ demo: $(VENV)/.train                        ## a CSV to a served model on 127.0.
 	$(BIN)/tamis serve models/spam
 
 test: install                               ## the whole suite that needs no server of another project
-	$(BIN)/pytest -n 2 --dist loadgroup --no-loadscope-reorder --cov --cov-report=term-missing:skip-covered
+	$(BIN)/pytest -n 2 --no-loadscope-reorder --cov --cov-report=term-missing:skip-covered
 
 soak: install                               ## the long forms of the fault tests, with their figures
 	$(BIN)/pytest -m soak -s

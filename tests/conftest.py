@@ -13,6 +13,8 @@ from hypothesis import settings
 
 if TYPE_CHECKING:
     from cassandra.cluster import Session
+    from xdist.remote import Producer
+    from xdist.scheduler import LoadScopeScheduling
 
     from tests.cassandra.cluster import Cluster
 
@@ -33,18 +35,27 @@ _LEARNS_NETWORKS = (
 )
 
 
-@pytest.hookimpl(tryfirst=True)
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> LoadScopeScheduling:
     """Let one process have all tests of a file, and of all files that learn networks.
 
-    What a file's tests share is made once, and what JAX compiles is compiled once. The networks are
-    the longest group, so they come first; tests that want the machine for themselves come last.
+    What a file's tests share is made once, and what JAX compiles is compiled once.
     """
-    for item in items:
-        if item.get_closest_marker("xdist_group") is None:
-            networks = item.nodeid.startswith(_LEARNS_NETWORKS)
-            item.add_marker(pytest.mark.xdist_group("networks" if networks else item.location[0]))
-    items.sort(key=lambda item: (_is_alone(item), not item.nodeid.startswith(_LEARNS_NETWORKS)))
+    from xdist.scheduler import LoadScopeScheduling
+
+    class ByFile(LoadScopeScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            file = nodeid.partition("::")[0]
+            if file == "tests/test_docs.py":
+                return nodeid  # its pages share nothing, and some take long
+            return "networks" if _learns_networks(nodeid) else file
+
+    return ByFile(config, log)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Begin with the networks, the longest group; end with what wants the machine for itself."""
+    items.sort(key=lambda item: (_is_alone(item), not _learns_networks(item.nodeid)))
 
 
 @pytest.hookimpl(wrapper=True)
@@ -58,6 +69,10 @@ def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object
             return (yield)
         finally:
             fcntl.flock(turn, fcntl.LOCK_UN)
+
+
+def _learns_networks(nodeid: str) -> bool:
+    return nodeid.startswith(_LEARNS_NETWORKS)
 
 
 def _is_alone(item: pytest.Item) -> bool:

@@ -56,10 +56,7 @@ def servers() -> Iterator[list[subprocess.Popen[str]]]:
     _stop(started)
 
 
-@pytest.mark.parametrize(
-    "page",
-    [pytest.param(page, id=page.stem, marks=pytest.mark.xdist_group(page.stem)) for page in PAGES],
-)
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
 def test_the_commands_of_a_page_work(
     page: Path, folder: Path, free_port: int, servers: list[subprocess.Popen[str]]
 ):
