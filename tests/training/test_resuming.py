@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import safetensors.numpy
 
 from tamis import train
 from tamis.artifact import list_versions, open_artifact, reserve_version
@@ -214,3 +215,11 @@ def test_a_checkpoint_is_read_as_it_was_written_and_replaced_whole(tmp_path: Pat
     assert {name: array.dtype for name, array in arrays.items()} == {"a": np.float32, "seed": np.uint32}
     assert all(np.array_equal(arrays[name], written[name]) for name in written)
     assert [file.name for file in path.parent.iterdir()] == ["1.safetensors"]
+
+
+@pytest.mark.parametrize("metadata", [{"facts": "{}"}, {"facts": "{}", "layout": "1"}, {"layout": "2"}, {}])
+def test_a_checkpoint_of_another_tamis_is_refused_in_one_line(tmp_path: Path, metadata: dict[str, str]):
+    path = tmp_path / "1.safetensors"
+    path.write_bytes(safetensors.numpy.save({"a": np.zeros(3, np.float32)}, metadata))
+    with pytest.raises(TrainingError, match="1.safetensors: cannot be read; remove it"):
+        read_checkpoint(path)
