@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import fcntl
 import os
-from collections.abc import Generator, Iterator
+import signal
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 
 settings.register_profile("tamis", deadline=None)  # a busy machine proves nothing
 settings.load_profile("tamis")
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a background job of a shell ignores Ctrl-C
 
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # threads for such small matrices wait for one another
 
@@ -58,25 +60,26 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items.sort(key=lambda item: (_is_alone(item), not _learns_networks(item.nodeid)))
 
 
-@pytest.hookimpl(wrapper=True)
-def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object]:
-    """Run a test that is marked `alone` while no other process of `make test` runs any."""
-    if "PYTEST_XDIST_WORKER" not in os.environ:
-        return (yield)
-    with open(__file__) as turn:  # only to be locked
-        fcntl.flock(turn, fcntl.LOCK_EX if _is_alone(item) else fcntl.LOCK_SH)
-        try:
-            return (yield)
-        finally:
-            fcntl.flock(turn, fcntl.LOCK_UN)
-
-
 def _learns_networks(nodeid: str) -> bool:
     return nodeid.startswith(_LEARNS_NETWORKS)
 
 
 def _is_alone(item: pytest.Item) -> bool:
     return item.get_closest_marker("alone") is not None
+
+
+@pytest.fixture(autouse=True)
+def turn(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Let a test that is marked `alone` run while no other process of `make test` runs any."""
+    if "PYTEST_XDIST_WORKER" not in os.environ:
+        yield
+        return
+    with open(tmp_path_factory.getbasetemp().parent / "turn", "w") as file:  # one for all processes
+        fcntl.flock(file, fcntl.LOCK_EX if _is_alone(request.node) else fcntl.LOCK_SH)
+        try:
+            yield
+        finally:
+            fcntl.flock(file, fcntl.LOCK_UN)  # closing is not enough while a forked child has it open
 
 
 @pytest.fixture(scope="session")

@@ -65,6 +65,7 @@ def test_the_commands_of_a_page_work(
         "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
         "TAMIS_PORT": str(free_port),
         "UVICORN_PORT": str(free_port),
+        "TAMIS_DRAIN_SECONDS": "0",
         "COLUMNS": "120",
     }
     if page.stem in {"README", "serving", "artifact", "operations"}:

@@ -20,6 +20,7 @@ from tests.processes import ENVIRON, Service, serving
 from tests.service.observing.page import value
 
 _SECRET_TEXT = "Sesame-is-the-word"
+_AT_ONCE = {"TAMIS_DRAIN_SECONDS": "0"}
 
 
 def _client(service: Service) -> httpx.Client:
@@ -47,7 +48,7 @@ def test_any_worker_gives_the_totals_of_all_also_of_those_that_were_killed(tmp_p
     def answered(page: str) -> float:
         return value(page, "http_requests_total", route="/prediction", method="POST", status="200")
 
-    with serving(tmp_path, "--mock", "--workers", "3", "--store", "memory:") as service:
+    with serving(tmp_path, "--mock", "--workers", "3", "--store", "memory:", **_AT_ONCE) as service:
         _page_when(service, lambda page: value(page, "tamis_workers") == 3)
         _ask(service, 60)
         for _ in range(5):
@@ -81,7 +82,7 @@ def test_any_worker_gives_the_totals_of_all_also_of_those_that_were_killed(tmp_p
 def test_nothing_that_was_sent_is_in_the_log_of_a_whole_run(tmp_path: Path) -> None:
     """With every line that can be switched on, and requests of every kind of wrong."""
     key = "tamis_SesameSesameSesame"
-    environ = {"TAMIS_LOG_FORMAT": "json", "TAMIS_ACCESS_LOG": "true", "TAMIS_SLOW_SECONDS": "0"}
+    environ = {"TAMIS_LOG_FORMAT": "json", "TAMIS_ACCESS_LOG": "true", "TAMIS_SLOW_SECONDS": "0", **_AT_ONCE}
     with serving(tmp_path, "--mock", "--workers", "2", "--store", "memory:", **environ) as service:
         _page_when(service, lambda page: value(page, "tamis_workers") == 2)
         with httpx.Client(base_url=service.address, headers={"x-api-key": key, "cookie": key}) as client:
@@ -143,7 +144,8 @@ def test_spans_reach_the_collector_before_the_service_ends(tmp_path: Path) -> No
         collector.taken = []  # type: ignore[attr-defined]
         threading.Thread(target=collector.serve_forever, daemon=True).start()
         endpoint = f"http://127.0.0.1:{collector.server_port}"
-        with serving(tmp_path, "--mock", "--store", "memory:", TAMIS_TRACES_ENDPOINT=endpoint) as service:
+        environ = {"TAMIS_TRACES_ENDPOINT": endpoint, **_AT_ONCE}
+        with serving(tmp_path, "--mock", "--store", "memory:", **environ) as service:
             _ask(service, 3)
             assert service.stop() == 0
         collector.shutdown()

@@ -90,7 +90,7 @@ def test_a_worker_that_falls_silent_is_replaced(tmp_path: Path) -> None:
 def test_a_killed_or_hung_worker_is_replaced_within_two_seconds(
     tmp_path: Path, number: signal.Signals
 ) -> None:
-    with serving(tmp_path, "--mock", "--workers", "2") as service:
+    with serving(tmp_path, "--mock", "--workers", "2", TAMIS_DRAIN_SECONDS="0") as service:
         asyncio.run(_until_workers(service, 2, set()))
         victim = min(service.workers())
         began = time.monotonic()
@@ -109,7 +109,7 @@ async def _until_workers(service: Service, count: int, without: set[int]) -> Non
 
 def test_the_parent_is_small_and_the_workers_serve_one_model(tmp_path: Path) -> None:
     save_model(tmp_path / "spam")
-    with serving(tmp_path, "spam", "--workers", "2") as service:
+    with serving(tmp_path, "spam", "--workers", "2", TAMIS_DRAIN_SECONDS="0") as service:
         asyncio.run(_until_workers(service, 2, set()))
         status = Path(f"/proc/{service.process.pid}/smaps_rollup").read_text()
         [line] = [line for line in status.splitlines() if line.startswith("Pss:")]
