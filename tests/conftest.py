@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+from hypothesis import settings
 
 if TYPE_CHECKING:
     from cassandra.cluster import Session
@@ -18,6 +19,8 @@ if TYPE_CHECKING:
 
     from tests.cassandra.cluster import Cluster
 
+settings.register_profile("tamis", deadline=None)  # a busy machine proves nothing
+settings.load_profile("tamis")
 signal.signal(signal.SIGINT, signal.default_int_handler)  # a background job of a shell ignores Ctrl-C
 
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # threads for such small matrices wait for one another

@@ -63,11 +63,14 @@ class Service:
         return {int(pid) for pid in listed.split()}
 
     def insist(self) -> int:
-        """Tell it to stop again and again, and return its exit code."""
+        """Tell it to stop again and again, and return its exit code.
+
+        It has time to end each time: on its last steps a signal would kill it like any other process.
+        """
         while self.process.poll() is None:
             self.process.terminate()
             with contextlib.suppress(subprocess.TimeoutExpired):
-                self.process.wait(timeout=0.1)
+                self.process.wait(timeout=3)
         return self.process.wait()
 
     def stop(self, number: int = signal.SIGTERM) -> int:

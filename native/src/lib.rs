@@ -1,4 +1,4 @@
-//! What of tamis is compiled: scoring texts with a linear model. Called by
+//! What of tamis is compiled: counting the features of texts, and scoring them with a linear model. Called by
 //! `tamis/models/linear/compiled.py` through ctypes, and by nothing else.
 //!
 //! Every function trusts its caller about pointers and lengths, and nothing about the texts.
@@ -7,13 +7,13 @@ mod features;
 mod linear;
 
 use features::{Characters, Settings};
-use linear::{Model, Weights};
-use std::slice::from_raw_parts;
+use linear::{Found, Model, Weights};
+use std::slice::{from_raw_parts, from_raw_parts_mut};
 
 /// Changes with every change of what is passed here, so that an old file is never called by new code.
 #[no_mangle]
 pub extern "C" fn tamis_interface() -> u32 {
-    2
+    3
 }
 
 /// What a model is made of; the layout of `_Parts` in `compiled.py`.
@@ -91,7 +91,7 @@ pub unsafe extern "C" fn tamis_model_margins(
 ) {
     let lengths = from_raw_parts(lengths, n_texts);
     let codes = from_raw_parts(codes, lengths.iter().sum::<u64>() as usize);
-    let margins = std::slice::from_raw_parts_mut(margins, n_texts * model.n_columns());
+    let margins = from_raw_parts_mut(margins, n_texts * model.n_columns());
     model.margins(codes, lengths, margins);
 }
 
@@ -109,6 +109,32 @@ pub unsafe extern "C" fn tamis_model_probabilities(
 ) {
     let lengths = from_raw_parts(lengths, n_texts);
     let codes = from_raw_parts(codes, lengths.iter().sum::<u64>() as usize);
-    let probabilities = std::slice::from_raw_parts_mut(probabilities, n_texts * model.n_classes());
+    let probabilities = from_raw_parts_mut(probabilities, n_texts * model.n_classes());
     model.probabilities(codes, lengths, probabilities);
+}
+
+/// Write how many distinct features each text has, and these with how often each is there, text by text
+/// and ascending; return how many they are in all. What the model knows plays no part.
+///
+/// # Safety
+/// As for `tamis_model_margins`; `features` and `counts` have room for every occurrence of a feature.
+#[no_mangle]
+#[allow(clippy::too_many_arguments)] // three slices in, three out
+pub unsafe extern "C" fn tamis_model_count(
+    model: &Model,
+    codes: *const u32,
+    lengths: *const u64,
+    n_texts: usize,
+    distinct: *mut u64,
+    features: *mut u32,
+    counts: *mut u64,
+    room: usize,
+) -> usize {
+    let lengths = from_raw_parts(lengths, n_texts);
+    let codes = from_raw_parts(codes, lengths.iter().sum::<u64>() as usize);
+    let found = Found {
+        features: from_raw_parts_mut(features, room),
+        counts: from_raw_parts_mut(counts, room),
+    };
+    model.count(codes, lengths, from_raw_parts_mut(distinct, n_texts), found)
 }

@@ -57,13 +57,42 @@ impl Model {
     }
 
     /// Write the margin of each text in each column; the texts lie end to end, `lengths` long.
-    pub fn margins(&self, mut codes: &[u32], lengths: &[u64], margins: &mut [f64]) {
-        let mut workspace = Workspace::default();
-        let (mut numbers, mut rows) = (Vec::new(), Vec::new());
-        for (&length, out) in lengths
-            .iter()
-            .zip(margins.chunks_exact_mut(self.intercept.len()))
-        {
+    pub fn margins(&self, codes: &[u32], lengths: &[u64], margins: &mut [f64]) {
+        let mut rows = Vec::new();
+        let mut all = margins.chunks_exact_mut(self.intercept.len());
+        self.for_each_text(codes, lengths, |numbers| {
+            let known = self.known.rows(numbers, &mut rows);
+            known.sort_unstable();
+            self.add_up(known, all.next().expect("a row for each text"));
+        });
+    }
+
+    /// Write how many distinct features each text has, and, text by text and ascending, these features
+    /// and how often each is there; return how many they are in all.
+    pub fn count(
+        &self,
+        codes: &[u32],
+        lengths: &[u64],
+        distinct: &mut [u64],
+        found: Found,
+    ) -> usize {
+        let (mut total, mut sizes) = (0, distinct.iter_mut());
+        self.for_each_text(codes, lengths, |numbers| {
+            numbers.sort_unstable();
+            let before = total;
+            for (number, count) in Runs(numbers) {
+                (found.features[total], found.counts[total]) = (number, count as u64);
+                total += 1;
+            }
+            *sizes.next().expect("a size for each text") = (total - before) as u64;
+        });
+        total
+    }
+
+    /// Call `each` with the numbers of every text's features, in no particular order.
+    fn for_each_text(&self, mut codes: &[u32], lengths: &[u64], mut each: impl FnMut(&mut [u32])) {
+        let (mut workspace, mut numbers) = (Workspace::default(), Vec::new());
+        for &length in lengths {
             let (text, rest) = codes.split_at(length as usize);
             codes = rest;
             numbers.clear();
@@ -72,13 +101,9 @@ impl Model {
                 &self.characters,
                 &self.settings,
                 &mut workspace,
-                |hash| {
-                    numbers.push((hash >> self.shift) as u32);
-                },
+                |hash| numbers.push((hash >> self.shift) as u32),
             );
-            let known = self.known.rows(&numbers, &mut rows);
-            known.sort_unstable();
-            self.add_up(known, out);
+            each(&mut numbers);
         }
     }
 
@@ -104,12 +129,10 @@ impl Model {
     }
 
     /// Sum over the distinct `rows`, ascending, and scale by the length of the text's vector.
-    fn add_up(&self, mut rows: &[u32], sums: &mut [f64]) {
+    fn add_up(&self, rows: &[u32], sums: &mut [f64]) {
         sums.fill(0.0);
         let mut squares = 0.0;
-        while let Some(&row) = rows.first() {
-            let count = rows.iter().take_while(|&&other| other == row).count();
-            rows = &rows[count..];
+        for (row, count) in Runs(rows) {
             let width = 1 + sums.len();
             let numbers = &self.numbers[row as usize * width..][..width];
             let value = self.sublinear[count.min(self.sublinear.len() - 1)] * f64::from(numbers[0]);
@@ -122,6 +145,26 @@ impl Model {
         for (sum, intercept) in sums.iter_mut().zip(&self.intercept) {
             *sum = *sum / length + intercept;
         }
+    }
+}
+
+/// Where `count` writes features and how often each is there; room for every occurrence.
+pub struct Found<'a> {
+    pub features: &'a mut [u32],
+    pub counts: &'a mut [u64],
+}
+
+/// The distinct numbers of an ascending slice, with how often each is there.
+struct Runs<'a>(&'a [u32]);
+
+impl Iterator for Runs<'_> {
+    type Item = (u32, usize);
+
+    fn next(&mut self) -> Option<Self::Item> {
+        let &number = self.0.first()?;
+        let count = self.0.iter().take_while(|&&other| other == number).count();
+        self.0 = &self.0[count..];
+        Some((number, count))
     }
 }
 
@@ -160,6 +203,23 @@ impl Known {
     /// Return the rows of those `numbers` that are known, in `room`.
     fn rows<'a>(&self, numbers: &[u32], room: &'a mut Vec<u32>) -> &'a mut [u32] {
         room.resize(numbers.len(), 0);
+        #[cfg(target_arch = "x86_64")]
+        if std::arch::is_x86_feature_detected!("popcnt") {
+            // Safety: the processor has what the function is compiled for.
+            return unsafe { self.rows_with_popcnt(numbers, room) };
+        }
+        self.rows_in(numbers, room)
+    }
+
+    /// As `rows_in`; compiled for every x86-64, counting bits takes a dozen instructions in place of one.
+    #[cfg(target_arch = "x86_64")]
+    #[target_feature(enable = "popcnt")]
+    unsafe fn rows_with_popcnt<'a>(&self, numbers: &[u32], room: &'a mut [u32]) -> &'a mut [u32] {
+        self.rows_in(numbers, room)
+    }
+
+    #[inline(always)]
+    fn rows_in<'a>(&self, numbers: &[u32], room: &'a mut [u32]) -> &'a mut [u32] {
         let mut count = 0;
         for &number in numbers {
             let (word, bit) = (self.bits[number as usize >> 6], number & 63);

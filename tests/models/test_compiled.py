@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 
 from tamis.models.base import softmax
 from tamis.models.linear.classifier import LinearClassifier
-from tamis.models.linear.compiled import is_compiled
+from tamis.models.linear.compiled import compile_counter, is_compiled
+from tamis.models.linear.features import count_features
 from tamis.models.linear.weights import LinearWeights
 from tests.samples import messages
 
@@ -86,6 +87,19 @@ def test_threads_get_their_own_answers(three_columns: LinearWeights):
         found = [*threads.map(lambda texts: compiled_margins(three_columns, texts), batches)]
     for texts, margins in zip(batches, found, strict=True):
         assert np.array_equal(margins, three_columns.margins(texts))
+
+
+@given(TEXTS)
+@settings(max_examples=100, deadline=None)
+def test_counts_are_those_of_numpy(weights: LinearWeights, texts: list[str]):
+    counter = compile_counter(weights.settings)
+    assert counter is not None
+    for some in (texts, [*texts, "win " * 3_000, "", *messages(40).texts]):
+        found, expected = counter(some), count_features(some, weights.settings)
+        assert found.n_texts == expected.n_texts
+        for name in ("texts", "features", "counts"):
+            ours, theirs = getattr(found, name), getattr(expected, name)
+            assert np.array_equal(ours, theirs) and ours.dtype == theirs.dtype, name
 
 
 @pytest.mark.parametrize("labels", [("ham", "spam"), ("ham", "spam", "question")])

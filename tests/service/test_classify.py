@@ -59,7 +59,6 @@ async def _classifying(
     *,
     clock: Clock | None = None,
     memory_rows: int = 1_000,
-    is_alone: bool = False,
     max_queue_seconds: float = 1e9,
 ) -> AsyncIterator[Classification]:
     """Open the store and give the use case on it; all is answered and closed in the end."""
@@ -67,7 +66,7 @@ async def _classifying(
     store = store or MemoryStore(clock)
     classifier = classifier_with(scorer) if isinstance(scorer, Scorer) else scorer
     batcher = Batcher(classifier, clock, max_queue_seconds=max_queue_seconds)
-    cache = AnswerCache(classifier, store, clock, memory_rows=memory_rows, is_alone=is_alone)
+    cache = AnswerCache(classifier, store, clock, memory_rows=memory_rows)
     await store.open()
     classification = Classification(classifier, store, clock, batcher=batcher, cache=cache)
     yield classification
@@ -394,18 +393,3 @@ async def test_overload_is_503_with_retry_after_when_asked_over_http() -> None:
         assert refused.json()["error"]["code"] == "overloaded"
         scorer.release()
         assert (await waiting).status_code == 200
-
-
-@pytest.mark.parametrize("memory_rows", [0, 100, 1_000])
-@asynchronous
-async def test_answers_that_may_wait_are_known_at_once_and_soon_in_the_store(memory_rows: int) -> None:
-    store = WatchedStore(SystemClock())
-    texts = [f"text {number}" for number in range(300)]
-    async with _classifying(WatchedScorer(), store, memory_rows=memory_rows, is_alone=True) as classification:
-        for start in range(0, 300, 10):
-            some = texts[start : start + 10]
-            assert _from_cache(await classification.classify(some, caller="c")) == [False] * 10
-            assert _from_cache(await classification.classify(some, caller="c")) == [True] * 10
-        await classification.finish()
-        async with _classifying(WatchedScorer(), store, memory_rows=0) as another:
-            assert _from_cache(await another.classify(texts, caller="c")) == [True] * 300

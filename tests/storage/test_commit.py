@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import threading
 
 import apsw
@@ -12,7 +13,6 @@ from store_samples import call, calls, run
 
 from tamis.errors import StoreError
 from tamis.storage import TimeIds
-from tamis.storage.base import NO_ANSWERS
 from tamis.storage.sqlite.commit import SLOW_COMMIT_SECONDS, GroupCommit
 from tamis.storage.sqlite.connection import Worker
 
@@ -26,7 +26,7 @@ class Notes:
         self.seconds = 0.0
         self.failure = None
 
-    def write(self, connection, calls, answers):
+    def write(self, connection, calls):
         self.threads.append("loop" if threading.current_thread() is threading.main_thread() else "writer")
         self.rows.append(len(calls))
         self.clock.advance(self.seconds)
@@ -49,10 +49,10 @@ def with_commit(body, *, only_threaded=False):
     run(test)
 
 
-def test_rows_of_one_turn_share_a_write_on_the_loop():
+def test_rows_are_committed_on_the_loop_at_once():
     async def body(commit, notes, clock, ids):
-        waiters = [commit.submit([one], NO_ANSWERS) for one in calls(ids, 5)]
-        await asyncio.gather(*waiters)
+        with pytest.raises(StopIteration):
+            commit.commit(calls(ids, 5)).send(None)
         assert (notes.threads, notes.rows) == (["loop"], [5])
 
     with_commit(body)
@@ -60,7 +60,7 @@ def test_rows_of_one_turn_share_a_write_on_the_loop():
 
 def test_full_durability_never_writes_on_the_loop():
     async def body(commit, notes, clock, ids):
-        await commit.submit([call(ids)], NO_ANSWERS)
+        await commit.commit([call(ids)])
         assert notes.threads == ["writer"]
 
     with_commit(body, only_threaded=True)
@@ -68,7 +68,7 @@ def test_full_durability_never_writes_on_the_loop():
 
 def test_a_large_batch_is_left_to_the_writer():
     async def body(commit, notes, clock, ids):
-        await commit.submit([call(ids)] * 2_001, NO_ANSWERS)
+        await commit.commit([call(ids)] * 2_001)
         assert notes.threads == ["writer"]
 
     with_commit(body)
@@ -77,11 +77,11 @@ def test_a_large_batch_is_left_to_the_writer():
 def test_after_a_slow_commit_the_writer_takes_over_for_ten_seconds():
     async def body(commit, notes, clock, ids):
         notes.seconds = SLOW_COMMIT_SECONDS * 1.1
-        await commit.submit([call(ids)], NO_ANSWERS)
+        await commit.commit([call(ids)])
         notes.seconds = 0.0
-        await commit.submit([call(ids)], NO_ANSWERS)
+        await commit.commit([call(ids)])
         clock.advance(10)
-        await commit.submit([call(ids)], NO_ANSWERS)
+        await commit.commit([call(ids)])
         assert notes.threads == ["loop", "writer", "loop"]
 
     with_commit(body)
@@ -89,9 +89,9 @@ def test_after_a_slow_commit_the_writer_takes_over_for_ten_seconds():
 
 def test_what_arrives_during_a_write_by_the_writer_forms_the_next_batch():
     async def body(commit, notes, clock, ids):
-        waiters = [commit.submit([call(ids)], NO_ANSWERS)]
+        waiters = [asyncio.create_task(commit.commit([call(ids)]))]
         await asyncio.sleep(0)
-        waiters += [commit.submit([one], NO_ANSWERS) for one in calls(ids, 3)]
+        waiters += [asyncio.create_task(commit.commit([one])) for one in calls(ids, 3)]
         await asyncio.gather(*waiters)
         assert notes.rows == [1, 3]
 
@@ -102,18 +102,40 @@ def test_what_arrives_during_a_write_by_the_writer_forms_the_next_batch():
 def test_a_failure_is_told_to_everybody_and_the_next_batch_goes_on(only_threaded):
     async def body(commit, notes, clock, ids):
         notes.failure = apsw.FullError("full")
-        waiters = [commit.submit([one], NO_ANSWERS) for one in calls(ids, 3)]
-        waiters[0].cancel()
+        waiters = [asyncio.create_task(commit.commit([one])) for one in calls(ids, 3)]
         outcomes = await asyncio.gather(*waiters, return_exceptions=True)
-        assert [type(outcome) for outcome in outcomes] == [asyncio.CancelledError, StoreError, StoreError]
-        assert "disk is full" in str(outcomes[1])
+        assert [type(outcome) for outcome in outcomes] == [StoreError] * 3
+        assert "disk is full" in str(outcomes[0])
         notes.failure = None
-        await commit.submit([call(ids)], NO_ANSWERS)
+        await commit.commit([call(ids)])
 
     with_commit(body, only_threaded=only_threaded)
 
 
-def test_nobody_waits_for_ever_when_a_write_fails_in_an_unforeseen_way():
+def test_who_no_longer_waits_disturbs_nobody():
+    async def body(commit, notes, clock, ids):
+        waiters = [asyncio.create_task(commit.commit([one])) for one in calls(ids, 3)]
+        await asyncio.sleep(0)
+        waiters[1].cancel()
+        outcomes = await asyncio.gather(*waiters, return_exceptions=True)
+        assert [type(outcome) for outcome in outcomes] == [type(None), asyncio.CancelledError, type(None)]
+        assert notes.rows == [1, 2], "its rows are kept all the same"
+
+    with_commit(body, only_threaded=True)
+
+
+def test_who_commits_on_the_loop_hears_of_an_unforeseen_failure():
+    async def body(commit, notes, clock, ids):
+        notes.failure = ZeroDivisionError("a fault of ours")
+        with pytest.raises(ZeroDivisionError):
+            await commit.commit([call(ids)])
+        notes.failure = None
+        await commit.commit([call(ids)])
+
+    with_commit(body)
+
+
+def test_nobody_waits_for_ever_when_the_writer_fails_in_an_unforeseen_way():
     async def body(commit, notes, clock, ids):
         seen = []
         asyncio.get_running_loop().set_exception_handler(
@@ -121,18 +143,21 @@ def test_nobody_waits_for_ever_when_a_write_fails_in_an_unforeseen_way():
         )
         notes.failure = ZeroDivisionError("a fault of ours")
         with pytest.raises(StoreError, match="fault of Tamis"):
-            await commit.submit([call(ids)], NO_ANSWERS)
+            await commit.commit([call(ids)])
+        gc.collect()
         assert seen == [notes.failure], "the loop hears of it too"
         notes.failure = None
 
-    with_commit(body)
+    with_commit(body, only_threaded=True)
 
 
 def test_finish_commits_what_is_waiting():
     async def body(commit, notes, clock, ids):
-        waiter = commit.submit([call(ids)], NO_ANSWERS)
+        waiter = asyncio.create_task(commit.commit([call(ids)]))
+        await asyncio.sleep(0)
         await commit.finish()
+        await asyncio.sleep(0)
         assert waiter.done()
         assert notes.rows == [1]
 
-    with_commit(body)
+    with_commit(body, only_threaded=True)

@@ -341,7 +341,7 @@ def test_a_store_that_works_says_so_and_keeps_its_secret(check):
     async def body(store, ids):
         secret = store.secret
         assert len(secret) == 32
-        assert (await store.check()).schema_version == 1
+        assert (await store.check()).schema_version > 0
         await store.append(calls(ids, 1))
         await store.open()
         await store.migrate()

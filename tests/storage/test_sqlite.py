@@ -7,7 +7,6 @@ import stat
 
 import apsw
 import pytest
-from fakes import ManualClock
 from store_samples import SCORES, call, calls, database, everything, key, run
 
 from tamis.clock import SystemClock
@@ -15,7 +14,7 @@ from tamis.errors import StoreError
 from tamis.storage import CallQuery, StoreOptions, TimeIds
 from tamis.storage.sqlite import SqliteStore
 from tamis.storage.sqlite.connection import Worker
-from tamis.storage.sqlite.schema import APPLICATION_ID, SCHEMA_VERSION
+from tamis.storage.sqlite.schema import APPLICATION_ID, SCHEMA_VERSION, create_tables
 
 
 @pytest.fixture
@@ -52,33 +51,53 @@ def test_the_file_is_its_owners_alone(path):
     with_store(path, body)
 
 
-def test_the_cache_holds_no_text(path):
-    async def body(store, ids):
-        await store.append([], {key(1): SCORES})
-
-    with_store(path, body)
-    assert apsw.Connection(str(path)).execute("SELECT key, scores FROM cache").get == (
-        key(1),
-        '{"ham":0.30000000000000004,"spam":0.7}',
-    )
-
-
-def test_what_arrives_together_shares_a_transaction(path):
+def test_rows_of_one_append_share_a_transaction(path):
     async def body(store, ids):
         watcher = apsw.Connection(str(path))
         before = watcher.pragma("data_version")
-        versions = set()
-
-        async def append():
-            await store.append([call(ids)])
-            versions.add(watcher.pragma("data_version"))
-
-        await asyncio.gather(*(append() for _ in range(50)))
-        assert len(versions) == 1
-        assert versions != {before}
+        await store.append(calls(ids, 50))
+        assert watcher.pragma("data_version") == before + 1
         watcher.close()
 
     with_store(path, body)
+
+
+@pytest.mark.parametrize("is_alone", [False, True])
+def test_answers_are_known_at_once_and_after_a_restart(path, is_alone):
+    async def body(store, ids):
+        await store.append(calls(ids, 1), {key(1): SCORES})
+        assert await store.get_many([key(1)]) == [SCORES]
+        await store.append([], {key(2): SCORES})
+
+    with_store(path, body, StoreOptions(is_alone=is_alone))
+
+    async def again(store, ids):
+        assert await store.get_many([key(1), key(2), key(3)]) == [SCORES, SCORES, None]
+
+    with_store(path, again)
+
+
+def test_who_is_not_alone_hears_of_answers_at_once(path):
+    async def body(store, ids):
+        other = SqliteStore(path, SystemClock())
+        await other.open()
+        await store.append([], {key(1): SCORES})
+        assert await other.get_many([key(1)]) == [SCORES]
+        await other.close()
+
+    with_store(path, body)
+
+
+def test_who_is_alone_writes_answers_soon_and_never_too_many_at_once(path):
+    async def body(store, ids):
+        file = path.with_name("tamis.db-cache128")
+        await store.append([], {key(1): SCORES})
+        while key(1) not in file.read_bytes():
+            await asyncio.sleep(0)
+        await store.append([], {key(i): SCORES for i in range(256)})
+        assert all(key(i) in file.read_bytes() for i in range(256))
+
+    with_store(path, body, StoreOptions(is_alone=True))
 
 
 def test_a_lock_held_by_another_keeps_the_loop_free_and_the_rows_wait(path):
@@ -119,41 +138,26 @@ def test_a_lock_that_does_not_open_fails_all_who_wait_for_it(path):
     with_store(path, body, StoreOptions(lock_seconds=0.05))
 
 
-def test_the_cache_stays_within_its_bound(path):
-    async def body(store, ids):
-        for start in range(0, 3_000, 100):
-            await store.append([], {key(i): SCORES for i in range(start, start + 100)})
-        await store.tidy()
-        await store.tidy()
-        await store.tidy()
-        assert await store.get_many([key(0), key(2_999)]) == [None, SCORES]
-
-    with_store(path, body, StoreOptions(cache_rows=500))
-    assert rows_in(path, "cache") == 500
-
-
-def test_the_cache_is_swept_by_itself(path):
-    async def body(store, ids):
-        for i in range(20_000 // 100):
-            await store.append([], {key(i * 100 + j): SCORES for j in range(100)})
-
-    with_store(path, body, StoreOptions(cache_rows=500))
-    assert rows_in(path, "cache") < 10_000
-
-
-def test_expired_answers_are_swept_and_the_others_stay(path):
-    clock = ManualClock()
+def test_a_file_of_the_first_schema_keeps_its_calls_and_loses_its_cache(path):
+    connection = apsw.Connection(str(path))
+    create_tables(connection)
+    connection.execute(
+        f"""
+        INSERT INTO calls VALUES (x'{bytes(16).hex()}', 'ann', 'kept', 'ham', 0.5, 'm', 0);
+        INSERT INTO cache (key, scores, expires_at) VALUES (x'{key(1).hex()}', '{{"ham":1.0}}', 4102444800);
+        PRAGMA application_id = {APPLICATION_ID};
+        PRAGMA user_version = 1;
+        """
+    )
+    secret = connection.execute("SELECT value FROM meta WHERE name = 'secret'").get
+    connection.close()
 
     async def body(store, ids):
-        await store.append([], {key(i): SCORES for i in range(1_500)})
-        clock.advance(80)
-        await store.append([], {key(5_000): SCORES})
-        clock.advance(30)
-        await store.tidy()
-        assert await store.get_many([key(5_000)]) == [SCORES]
+        assert [one.text for one in await everything(store)] == ["kept"]
+        assert await store.get_many([key(1)]) == [None]
+        assert (store.secret, (await store.check()).schema_version) == (secret, SCHEMA_VERSION)
 
-    with_store(path, body, StoreOptions(cache_seconds=100), clock)
-    assert rows_in(path, "cache") == 1
+    with_store(path, body)
 
 
 def test_the_wal_is_written_back_while_the_store_is_used(path):

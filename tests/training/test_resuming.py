@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import safetensors.numpy
 
 from tamis import train
 from tamis.artifact import list_versions, open_artifact, reserve_version
@@ -24,21 +25,30 @@ from tests.samples import messages, write_csv
 ROOT = Path(__file__).parents[2]
 SETTINGS = {**SMALL, "epochs": 3, "patience": 3, "validation": 0.2}
 OVERRIDES = {name: str(value) for name, value in SETTINGS.items()}
-COMMAND = ["train", "messages.csv", "-o", "spam", "--model", "lstm"]
+TAMIS = [sys.executable, "-m", "tamis"]
+COMMAND = ["train", "messages.csv", "--model", "lstm"]
 COMMAND += [word for name, value in OVERRIDES.items() for word in ("--set", f"{name}={value}")]
 
-# Kills itself as soon as the files that are named exist, in the middle of the next epoch.
+# For each file that is named, a child trains and kills itself as soon as that file exists, in the middle of
+# the next epoch. All are children of one process, for to import Keras takes longest; nothing runs in that.
 KILLED = """
 import os, signal, sys
 from pathlib import Path
 from tamis import train
+from tamis.models.lstm import classifier
 from tamis.training.learn import TrainSettings
 from tests.training.test_resuming import OVERRIDES
 data, output, *names = map(Path, sys.argv[1:])
-def progress(done, total):
-    if any(output.glob(f".training-*/{names[0]}")):
-        os.kill(os.getpid(), signal.SIGKILL)
-train(data, output, settings=TrainSettings(model="lstm", overrides=OVERRIDES), progress=progress)
+for name in names:
+    def progress(done, total):
+        if any(output.glob(f".training-*/{name}")):
+            os.kill(os.getpid(), signal.SIGKILL)
+    if not (child := os.fork()):
+        train(data, output, settings=TrainSettings(model="lstm", overrides=OVERRIDES), progress=progress)
+        os._exit(0)
+    _, status = os.waitpid(child, 0)
+    assert os.waitstatus_to_exitcode(status) == -signal.SIGKILL, name
+    assert any(output.glob(f".training-*/{name}")), f"{name} is still there"
 """
 
 
@@ -61,11 +71,27 @@ def trained(data: Path, output: Path, said: list[str] | None = None, **changes: 
     return open_artifact(made.path).identity
 
 
-def killed(data: Path, output: Path, checkpoint: str) -> None:
-    """Train in a process that is killed once this checkpoint is on the disk."""
-    run = subprocess.run([sys.executable, "-c", KILLED, data, output, checkpoint], cwd=ROOT)
-    assert run.returncode == -signal.SIGKILL
-    assert left_in(output), "the checkpoint is still there"
+def killed_at(checkpoints: list[str], data: Path, output: Path) -> None:
+    """Train again and again in processes that are killed, each once its checkpoint is on the disk."""
+    subprocess.run([sys.executable, "-c", KILLED, data, output, *checkpoints], cwd=ROOT, check=True)
+
+
+@pytest.fixture(scope="module")
+def once_killed(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A model's folder in which the command was killed after its first epoch, from outside."""
+    folder = tmp_path_factory.mktemp("killed")
+    with subprocess.Popen([*TAMIS, *COMMAND, "-o", folder / "spam"], cwd=data.parent) as process:
+        for _ in waiting_for(process):
+            if any(folder.glob("spam/.training-*/held-out/1.safetensors")):
+                process.kill()
+    assert process.returncode == -signal.SIGKILL, "it was killed before it had finished"
+    return folder / "spam"
+
+
+@pytest.fixture
+def unfinished(once_killed: Path, tmp_path: Path) -> Path:
+    """A copy of it."""
+    return shutil.copytree(once_killed, tmp_path / "spam")
 
 
 def left_in(folder: Path) -> list[Path]:
@@ -73,42 +99,31 @@ def left_in(folder: Path) -> list[Path]:
 
 
 def test_it_goes_on_to_the_same_bits_in_whichever_fit_it_was_killed(
-    data: Path, undisturbed: str, tmp_path: Path
+    data: Path, undisturbed: str, unfinished: Path
 ):
-    for fit in ("held-out/1", "held-out/2", "all/1", "all/2"):
-        killed(data, tmp_path / "spam", f"{fit}.safetensors")
+    killed_at([f"{fit}.safetensors" for fit in ("held-out/2", "all/1", "all/2")], data, unfinished)
     said: list[str] = []
-    assert trained(data, tmp_path / "spam", said) == undisturbed
+    assert trained(data, unfinished, said) == undisturbed
     assert len(said) == 1 and said[0].startswith("going on with a training of the same")
-    assert list_versions(tmp_path / "spam").keys() == {1}
-    assert left_in(tmp_path / "spam") == [], "it goes when it has served"
+    assert list_versions(unfinished).keys() == {1}
+    assert left_in(unfinished) == [], "it goes when it has served"
 
 
-def test_the_command_goes_on_and_says_so_in_one_line(data: Path, undisturbed: str, tmp_path: Path):
-    (tmp_path / "messages.csv").write_bytes(data.read_bytes())
-    command = [sys.executable, "-m", "tamis", *COMMAND]
-    with subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.DEVNULL) as process:
-        for _ in waiting_for(process):
-            if any(tmp_path.glob("spam/.training-*/held-out/1.safetensors")):
-                process.kill()
-    assert process.returncode == -signal.SIGKILL, "it was killed before it had finished"
-    listed = subprocess.run(
-        [sys.executable, "-m", "tamis", "models", "list", "spam"],
-        cwd=tmp_path,
-        capture_output=True,
-        text=True,
-    )
+def test_the_command_goes_on_and_says_so_in_one_line(data: Path, undisturbed: str, unfinished: Path):
+    listed = subprocess.run([*TAMIS, "models", "list", unfinished], capture_output=True, text=True)
     assert (listed.returncode, listed.stdout) == (1, "")
-    run = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+    again = [*TAMIS, *COMMAND, "-o", unfinished]
+    run = subprocess.run(again, cwd=data.parent, capture_output=True, text=True)
     assert run.returncode == 0
     assert run.stderr.startswith("going on with a training of the same") and run.stderr.count("\n") == 1
-    assert open_artifact(tmp_path / "spam").identity == undisturbed
+    assert open_artifact(unfinished).identity == undisturbed
 
 
 def test_ctrl_c_keeps_the_best_epoch_and_leaves_nothing_to_go_on_from(data: Path, tmp_path: Path):
-    (tmp_path / "messages.csv").write_bytes(data.read_bytes())
-    command = [sys.executable, "-m", "tamis", *COMMAND]
-    with subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+    command = [*TAMIS, *COMMAND, "-o", tmp_path / "spam"]
+    with subprocess.Popen(
+        command, cwd=data.parent, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    ) as process:
         for _ in waiting_for(process):
             if any(tmp_path.glob("spam/.training-*/held-out/1.safetensors")):
                 process.send_signal(signal.SIGINT)
@@ -119,22 +134,9 @@ def test_ctrl_c_keeps_the_best_epoch_and_leaves_nothing_to_go_on_from(data: Path
     assert list_versions(tmp_path / "spam").keys() == {1} and left_in(tmp_path / "spam") == []
 
 
-@pytest.fixture(scope="module")
-def once_killed(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    output = tmp_path_factory.mktemp("killed") / "spam"
-    killed(data, output, "held-out/1.safetensors")
-    return output
-
-
-@pytest.fixture
-def unfinished(once_killed: Path, tmp_path: Path) -> Path:
-    """A model's folder in which a training was killed."""
-    return shutil.copytree(once_killed, tmp_path / "spam")
-
-
 def test_other_settings_start_afresh_and_remove_what_was_kept(data: Path, unfinished: Path):
     said: list[str] = []
-    trained(data, unfinished, said, units="4")
+    trained(data, unfinished, said, learning_rate="0.03")
     assert said == [] and left_in(unfinished) == []
 
 
@@ -213,3 +215,11 @@ def test_a_checkpoint_is_read_as_it_was_written_and_replaced_whole(tmp_path: Pat
     assert {name: array.dtype for name, array in arrays.items()} == {"a": np.float32, "seed": np.uint32}
     assert all(np.array_equal(arrays[name], written[name]) for name in written)
     assert [file.name for file in path.parent.iterdir()] == ["1.safetensors"]
+
+
+@pytest.mark.parametrize("metadata", [{"facts": "{}"}, {"facts": "{}", "layout": "1"}, {"layout": "2"}, {}])
+def test_a_checkpoint_of_another_tamis_is_refused_in_one_line(tmp_path: Path, metadata: dict[str, str]):
+    path = tmp_path / "1.safetensors"
+    path.write_bytes(safetensors.numpy.save({"a": np.zeros(3, np.float32)}, metadata))
+    with pytest.raises(TrainingError, match="1.safetensors: cannot be read; remove it"):
+        read_checkpoint(path)

@@ -10,7 +10,7 @@ import pytest
 from tamis import Classifier, train
 from tamis.artifact import open_artifact
 from tamis.errors import ArtifactError, DataError, TamisError, TrainingError
-from tamis.training.crossval import out_of_fold, out_of_fold_logits
+from tamis.training.crossval import LearningPart, out_of_fold, out_of_fold_logits
 from tamis.training.learn import TrainSettings
 from tamis.training.prepare import PrepareSettings, prepare_file
 from tests.samples import messages, write_csv
@@ -163,7 +163,6 @@ def test_out_of_fold_answers_are_by_models_that_have_not_seen_the_group():
 def _accuracy(texts: list[str], labels: list[str], groups: list[str]) -> float:
     from tamis.models import make_classifier
 
-    logits = out_of_fold_logits(
-        lambda: make_classifier("linear", {"shapes": "false"}, seed=1), texts, labels, groups, folds=5, seed=1
-    )
+    part = LearningPart(texts, labels, groups, folds=5)
+    logits = out_of_fold_logits(lambda: make_classifier("linear", {"shapes": "false"}, seed=1), part, seed=1)
     return float(np.mean(np.asarray(["0", "1"])[logits.argmax(axis=1)] == np.asarray(labels)))

@@ -137,11 +137,19 @@ class AuditReport:
 
 
 def audit(
-    reading: ReadResult, *, confidence: Confidence | None = None, progress: Progress = no_progress
+    reading: ReadResult,
+    *,
+    confidence: Confidence | None = None,
+    groups: Indices | None = None,
+    progress: Progress = no_progress,
 ) -> AuditReport:
-    """Look at everything that commonly goes wrong with labelled texts; nothing is changed."""
+    """Look at everything that commonly goes wrong with labelled texts; nothing is changed.
+
+    `groups` are those of `near_duplicate_groups` where the caller has them: to search takes longest.
+    """
     data = reading.dataset
-    groups = near_duplicate_groups(data.texts, progress=progress)
+    if groups is None:
+        groups = near_duplicate_groups(data.texts, progress=progress)
     classes = _classes(data.labels)
     lengths = np.fromiter(map(len, data.texts), np.intp, len(data))
     long_limit = float(_LONG_FACTOR * np.percentile(lengths, 99))

@@ -17,9 +17,6 @@ from tamis.storage import CacheKeys, Store
 _MEMORY_SECONDS = 60.0
 """What expires in the store, or is deleted there, is gone from memory this much later at most."""
 
-MOST_WAITING_ANSWERS = 256
-"""So many answers at most are in memory and not yet in the store."""
-
 
 def no_count(from_memory: int, from_store: int, unknown: int) -> None:
     """Count nothing."""
@@ -36,18 +33,12 @@ class AnswerCache:
         clock: Clock,
         *,
         memory_rows: int,
-        is_alone: bool = False,
         count: Callable[[int, int, int], None] = no_count,
     ):
-        """Take, among others, who is to `count` the answers from memory, from the store and from nowhere.
-
-        `is_alone` says that no other process looks into the store: new answers may then reach it a few
-        milliseconds late, many at a time, because memory holds them until they do.
-        """
+        """Take, among others, who is to `count` the answers from memory, from the store and from nowhere."""
         self._classifier, self._store, self._clock = classifier, store, clock
         self._count = count
         self._memory_rows = memory_rows
-        self.answers_may_wait = is_alone and memory_rows >= MOST_WAITING_ANSWERS
         self._memory: OrderedDict[bytes, tuple[Prediction, float]] = OrderedDict()
         self._secret = b""
         self._keys: CacheKeys | None = None

@@ -29,7 +29,7 @@ from tamis.service.rate_limit import RateLimiter
 from tamis.service.requests import Limits, RequestReader
 from tamis.service.retention import Retention
 from tamis.service.routes import InfoRoutes, PredictionRoutes, info_handlers, prediction_handlers
-from tamis.service.routing import Application, always
+from tamis.service.routing import Application, always, in_tasks
 from tamis.settings import Settings
 from tamis.storage import ResilientStore
 
@@ -58,7 +58,6 @@ def create_app(
         store,
         clock,
         memory_rows=settings.cache_memory_rows,
-        is_alone=settings.workers == 1 and not settings.is_store_a_cluster,
         count=metrics.looked_up,
     )
     classification = Classification(
@@ -84,15 +83,15 @@ def create_app(
     if limiter is not None:
         add_limits(document)
     retention = Retention(store, clock, days=settings.log_retention_days)
+    others = {
+        **info_handlers(info),
+        **log_handlers(LogRoutes(store, classification.this_hour)),
+        **metrics_handlers(metrics),
+        "/openapi.json": {"GET": always(json_answer(document))},
+        **{path: {"GET": handler} for path, handler in (docs_handlers() | page_handlers()).items()},
+    }
     app = Application(
-        {
-            **prediction_handlers(predictions),
-            **info_handlers(info),
-            **log_handlers(LogRoutes(store, classification.this_hour)),
-            **metrics_handlers(metrics),
-            "/openapi.json": {"GET": always(json_answer(document))},
-            **{path: {"GET": handler} for path, handler in (docs_handlers() | page_handlers()).items()},
-        },
+        {**prediction_handlers(predictions), **in_tasks(others)},
         callers(settings, clock),
         _lifespan(store, classification, batcher, limiter, retention),
     )

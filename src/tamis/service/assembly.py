@@ -37,6 +37,7 @@ def store_options(settings: Settings) -> StoreOptions:
         full_durability=settings.store_full_durability,
         cache_seconds=settings.cache_seconds,
         cache_rows=settings.cache_rows,
+        is_alone=settings.workers == 1,
         cluster=cluster,
     )
 

@@ -7,17 +7,19 @@ loop is looked up together, classified together and logged together. Knows nothi
 from __future__ import annotations
 
 import asyncio
+from collections import deque
 from collections.abc import Callable, Coroutine, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from time import perf_counter
-from typing import NamedTuple, final
+from typing import Any, NamedTuple, final
 
+from tamis.beginning import begin
 from tamis.clock import Clock
 from tamis.inference.batcher import Batcher, Outcome
 from tamis.inference.classifier import Classifier
 from tamis.records import CallRecord, Prediction
-from tamis.service.answer_cache import MOST_WAITING_ANSWERS, AnswerCache
+from tamis.service.answer_cache import AnswerCache
 from tamis.storage import Scores, Store, TimeIds
 
 _SMALL_TEXTS = 16
@@ -27,8 +29,6 @@ _GROUP_CALLS = 64
 """Small calls of one turn are answered together, but not so many that the first wait for the last."""
 
 _COMMIT_ROWS = 256
-
-_WAITING_SECONDS = 0.005
 
 Known = Mapping[bytes, Prediction]
 """Answers by cache key."""
@@ -50,11 +50,39 @@ class _Call:
     skip_cache: bool
     ids: Sequence[bytes]
     future: asyncio.Future[list[Classified]]
-    keys: Sequence[bytes] = ()
+    keys: list[bytes] = field(default_factory=list)
 
     def fail(self, error: BaseException) -> None:
         if not self.future.done():
             self.future.set_exception(error)
+
+    def answer(self, known: Known, fresh: Mapping[bytes, Outcome]) -> list[Classified] | None:
+        """Put the answer together; None where the caller has left, or the model fails on one of the texts."""
+        answer: list[Classified] = []
+        for key in self.keys:
+            found = known.get(key)
+            if found is not None:
+                answer.append(Classified(found, from_cache=True))
+                continue
+            outcome = fresh[key]
+            if isinstance(outcome, Exception):
+                self.fail(outcome)
+                return None
+            answer.append(Classified(outcome, from_cache=False))
+        return None if self.future.done() else answer
+
+    def rows(self, answer: Sequence[Classified], model: str) -> list[CallRecord]:
+        """Return what the log keeps of the call."""
+        caller = self.caller
+        return [
+            CallRecord(id, caller, text, found.label, found.score, model, from_cache)
+            for id, text, (found, from_cache) in zip(self.ids, self.texts, answer, strict=True)
+        ]
+
+
+def _fail(calls: Iterable[_Call], error: BaseException) -> None:
+    for call in calls:
+        call.fail(error)
 
 
 def no_observation(seconds: float) -> None:
@@ -76,11 +104,12 @@ class Classification:
         observe_commit: Callable[[float], None] = no_observation,
     ):
         self._store, self._batcher, self._cache = store, batcher, cache
-        self._waiting_answers: dict[bytes, Scores] = {}
         self._observe_commit = observe_commit
         self._model, self._form = classifier.identity, classifier.form
         self._ids = TimeIds(clock)
         self._arrived: list[_Call] = []
+        self._groups: deque[list[_Call]] = deque()
+        self._turn_is_planned = False
         self._computing: dict[bytes, tuple[asyncio.Future[list[Outcome]], int]] = {}
         self._tasks: set[asyncio.Task[None]] = set()
 
@@ -98,37 +127,47 @@ class Classification:
         """
         loop = asyncio.get_running_loop()
         call = _Call(texts, caller, skip_cache, self._ids.take(len(texts)), loop.create_future())
-        if not self._arrived:
-            self._start(self._arrived, self._turn(self._arrived))
         self._arrived.append(call)
+        if not self._turn_is_planned:
+            self._turn_is_planned = True
+            loop.call_soon(self._turn)
         return call.future
 
     async def finish(self) -> None:
         """Answer what has arrived."""
-        while self._tasks or self._waiting_answers:
-            self._remember_waiting()
-            await asyncio.wait(self._tasks)
+        while self._turn_is_planned or self._tasks:
+            await (asyncio.wait(self._tasks) if self._tasks else asyncio.sleep(0))
 
-    async def _turn(self, calls: list[_Call]) -> None:
-        """Answer all that has arrived: the first group in this very task, further ones in their own."""
-        self._arrived = []
-        calls[:], *others = _groups(calls)
-        for group in others:
-            self._start(group, self._serve(group))
-        await self._serve(calls)
+    def _turn(self) -> None:
+        """Answer one group of what has arrived; the next has its turn when the loop has looked around."""
+        if self._arrived:
+            self._groups.extend(_groups(self._arrived))
+            self._arrived = []
+        group = self._groups.popleft()
+        self._turn_is_planned = len(self._groups) > 0
+        if self._turn_is_planned:
+            asyncio.get_running_loop().call_soon(self._turn)
+        self._start(group, self._serve(group))
 
-    def _start(self, calls: Sequence[_Call], answering: Coroutine[None, None, None]) -> None:
-        """Have `calls` answered in a task of their own; they fail if it fails."""
-        task = asyncio.create_task(answering)
+    def _start(self, calls: Sequence[_Call], answering: Coroutine[Any, Any, None]) -> None:
+        """Have `calls` answered, at once as far as nothing has to be waited for; they fail if it fails."""
+        try:
+            rest = begin(answering)
+        except Exception as failed:  # noqa: BLE001 - whatever it is, it is told to those who wait for it
+            _fail(calls, failed)
+            return
+        if rest is None:
+            return
+        task = asyncio.get_running_loop().create_task(rest)
         self._tasks.add(task)
 
         def done(task: asyncio.Task[None]) -> None:
             self._tasks.discard(task)
-            for call in calls:
-                if task.cancelled():
+            if task.cancelled():
+                for call in calls:
                     call.future.cancel()
-                elif (error := task.exception()) is not None:
-                    call.fail(error)
+            elif (error := task.exception()) is not None:
+                _fail(calls, error)
 
         task.add_done_callback(done)
 
@@ -152,14 +191,18 @@ class Classification:
         forms: dict[bytes, str] = {}
         form_of, key_of = self._form, self._cache.keys().key
         for call in calls:
-            own_forms = [form_of(text) for text in call.texts]
-            call.keys = [key_of(form) for form in own_forms]
-            forms.update(zip(call.keys, own_forms, strict=True))
+            keys = call.keys
+            for text in call.texts:
+                form = form_of(text)
+                key = key_of(form)
+                keys.append(key)
+                forms[key] = form
         return forms
 
     async def _compute(self, forms: Mapping[bytes, str]) -> Mapping[bytes, Outcome]:
         """Have texts classified, except those that are being classified for somebody already."""
-        shared = {key: self._computing[key] for key in forms if key in self._computing}
+        computing = self._computing
+        shared = {key: computing[key] for key in forms if key in computing} if computing else {}
         own = {key: form for key, form in forms.items() if key not in shared} if shared else forms
         outcomes = await self._ask_model(own) if own else {}
         for key, (job, place) in shared.items():
@@ -168,33 +211,29 @@ class Classification:
 
     async def _ask_model(self, forms: Mapping[bytes, str]) -> dict[bytes, Outcome]:
         job = self._batcher.submit([*forms.values()])
-        self._computing.update((key, (job, place)) for place, key in enumerate(forms))
-        try:
-            outcomes = dict(zip(forms, await job, strict=True))
-        finally:
-            for key in forms:
-                del self._computing[key]
+        if not job.done():
+            self._computing.update((key, (job, place)) for place, key in enumerate(forms))
+            try:
+                await job
+            finally:
+                for key in forms:
+                    del self._computing[key]
+        outcomes = dict(zip(forms, job.result(), strict=True))
         self._cache.remember(outcomes)
         return outcomes
 
     async def _answer(self, calls: Sequence[_Call], known: Known, fresh: Mapping[bytes, Outcome]) -> None:
         """Commit a row for every text, then answer."""
-        failures = {key: outcome for key, outcome in fresh.items() if isinstance(outcome, Exception)}
-        for call in calls if failures else ():
-            for failed in [failures[key] for key in call.keys if key in failures][:1]:
-                call.fail(failed)
-        calls = [call for call in calls if not call.future.done()]
-        new = {key: outcome for key, outcome in fresh.items() if not isinstance(outcome, Exception)}
-        answers = [_classified(call.keys, known, new) for call in calls]
-        await self._append(
-            [
-                CallRecord(id, call.caller, text, found.label, found.score, self._model, from_cache)
-                for call, answer in zip(calls, answers, strict=True)
-                for id, text, (found, from_cache) in zip(call.ids, call.texts, answer, strict=True)
-            ],
-            [(key, prediction.scores) for key, prediction in new.items()],
-        )
-        for call, answer in zip(calls, answers, strict=True):
+        rows: list[CallRecord] = []
+        answers: list[tuple[_Call, list[Classified]]] = []
+        for call in calls:
+            answer = call.answer(known, fresh)
+            if answer is not None:
+                answers.append((call, answer))
+                rows += call.rows(answer, self._model)
+        new = [(key, found.scores) for key, found in fresh.items() if not isinstance(found, Exception)]
+        await self._append(rows, new)
+        for call, answer in answers:
             if not call.future.done():
                 call.future.set_result(answer)
 
@@ -202,25 +241,8 @@ class Classification:
         """Log rows and remember answers; a long list goes in parts, for others to come between."""
         for start in range(0, len(rows), _COMMIT_ROWS):
             part, began = slice(start, start + _COMMIT_ROWS), perf_counter()
-            if self._cache.answers_may_wait:
-                await self._store.append(rows[part])
-                self._remember_later(answers[part])
-            else:
-                await self._store.append(rows[part], dict(answers[part]))
+            await self._store.append(rows[part], dict(answers[part]))
             self._observe_commit(perf_counter() - began)
-
-    def _remember_later(self, answers: Sequence[tuple[bytes, Scores]]) -> None:
-        """Have the store remember answers soon: a transaction with many costs each of them less."""
-        if answers and not self._waiting_answers:
-            asyncio.get_running_loop().call_later(_WAITING_SECONDS, self._remember_waiting)
-        self._waiting_answers.update(answers)
-        if len(self._waiting_answers) >= MOST_WAITING_ANSWERS:
-            self._remember_waiting()
-
-    def _remember_waiting(self) -> None:
-        if self._waiting_answers:
-            answers, self._waiting_answers = self._waiting_answers, {}
-            self._start((), self._store.append((), answers))
 
 
 def _groups(calls: Sequence[_Call]) -> Iterator[list[_Call]]:
@@ -231,7 +253,3 @@ def _groups(calls: Sequence[_Call]) -> Iterator[list[_Call]]:
         for start in range(0, len(small), _GROUP_CALLS):
             yield small[start : start + _GROUP_CALLS]
         yield from ([call] for call in alike if len(call.texts) > _SMALL_TEXTS)
-
-
-def _classified(keys: Iterable[bytes], known: Known, new: Known) -> list[Classified]:
-    return [Classified(known[key], True) if key in known else Classified(new[key], False) for key in keys]

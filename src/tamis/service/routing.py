@@ -11,6 +11,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from starlette.routing import Router
 from starlette.types import ASGIApp, Lifespan, Receive, Scope, Send
 
+from tamis.beginning import until_in_task
 from tamis.errors import InputError, OverloadedError, StoreError
 from tamis.service.answers import Answer, error_answer, overloaded, refusal
 from tamis.service.callers import CALLER, Callers
@@ -72,6 +73,22 @@ class Application:
         except Exception as unexpected:  # noqa: BLE001 - the outermost place: whatever it is, the caller gets an answer
             _log_defect(unexpected, scope)
             return error_answer("internal_error", "the service failed on this request; it has been logged")
+
+
+def in_tasks(routes: Mapping[str, Mapping[str, Handler]]) -> dict[str, dict[str, Handler]]:
+    """Return routes whose handlers, and the answers that they give, may ask for their current task."""
+    return {
+        path: {method: _in_task(handler) for method, handler in handlers.items()}
+        for path, handlers in routes.items()
+    }
+
+
+def _in_task(handler: Handler) -> Handler:
+    async def handle(scope: Scope, receive: Receive) -> ASGIApp:
+        await until_in_task()
+        return await handler(scope, receive)
+
+    return handle
 
 
 def always(answer: Answer) -> Handler:

@@ -63,6 +63,8 @@ class StoreOptions:
     """Wait for the disk at every commit: survives loss of power, not only `kill -9`."""
     cache_seconds: float = 30 * 86_400.0
     cache_rows: int = 1_000_000
+    is_alone: bool = False
+    """No other process uses the store: it may hear of answers, not of calls, a few milliseconds late."""
     lock_seconds: float = 1.0
     """How long one write may wait for another process before it fails."""
     cluster: ClusterOptions = ClusterOptions()

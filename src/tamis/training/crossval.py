@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -24,25 +25,32 @@ from tamis.training.calibrate import fit_calibration
 MakeClassifier = Callable[[], TrainableClassifier]
 
 
-def out_of_fold_logits(  # noqa: PLR0913 - three columns of the data, three settings
-    make: MakeClassifier,
-    texts: Sequence[str],
-    labels: Sequence[str],
-    groups: Sequence[str],
-    *,
-    folds: int,
-    seed: int,
-    progress: Progress = no_progress,
+@dataclass(frozen=True)
+class LearningPart:
+    """The training part as models learn it: canonical texts, and how many folds its groups allow."""
+
+    texts: Sequence[str]
+    labels: Sequence[str]
+    groups: Sequence[str]
+    folds: int
+
+    def fold_of(self, seed: int) -> npt.NDArray[np.intp]:
+        """Return [texts] the fold of each, groups whole."""
+        return grouped_parts(self.groups, self.labels, shares=[1 / self.folds] * self.folds, seed=seed)
+
+
+def out_of_fold_logits(
+    make: MakeClassifier, part: LearningPart, *, seed: int, progress: Progress = no_progress
 ) -> Logits:
     """Return [texts, classes] logits, each by a model trained on the folds that its text is not in.
 
-    Texts are canonical. Raises TrainingError where a class has too few groups for cross-validation.
+    Raises TrainingError where a class has too few groups for cross-validation.
     """
-    logits = np.zeros((len(texts), len(set(labels))))
-    progress(0, folds)
-    for done, held in enumerate(held_out_in_turn(make, texts, labels, groups, folds=folds, seed=seed), 1):
+    logits = np.zeros((len(part.texts), len(set(part.labels))))
+    progress(0, part.folds)
+    for done, held in enumerate(held_out_in_turn(make, part, seed=seed), 1):
         logits[held.rows] = held.logits
-        progress(done, folds)
+        progress(done, part.folds)
     return logits
 
 
@@ -58,34 +66,24 @@ class Held:
     interrupted: TrainableClassifier | None
 
 
-def held_out_in_turn(  # noqa: PLR0913 - three columns of the data, two settings, a callback
-    make: MakeClassifier,
-    texts: Sequence[str],
-    labels: Sequence[str],
-    groups: Sequence[str],
-    *,
-    folds: int,
-    seed: int,
-    progress: Progress = no_progress,
+def held_out_in_turn(
+    make: MakeClassifier, part: LearningPart, *, seed: int, progress: Progress = no_progress
 ) -> Iterator[Held]:
     """Yield logits about one fold after the other, each by a model trained on the others.
 
-    Whoever has seen enough takes no further fold. `progress` is that of each fit; texts are canonical.
+    Whoever has seen enough takes no further fold. `progress` is that of each fit.
     """
-    fold_of = grouped_parts(groups, labels, shares=[1 / folds] * folds, seed=seed)
-    for fold in range(folds):
+    fold_of = part.fold_of(seed)
+    for fold in range(part.folds):
         inside, outside = _where(fold_of == fold), _where(fold_of != fold)
-        check_all_classes({labels[i] for i in outside}, labels)
-        yield _asked(_fit(make, texts, labels, outside, progress=progress), texts, inside)
+        check_all_classes({part.labels[i] for i in outside}, part.labels)
+        yield _asked(_fit(make, part, outside, progress=progress), part, inside)
 
 
-def held_out_logits(  # noqa: PLR0913 - three columns of the data, three settings, two callbacks
+def held_out_logits(
     make: MakeClassifier,
-    texts: Sequence[str],
-    labels: Sequence[str],
-    groups: Sequence[str],
+    part: LearningPart,
     *,
-    folds: int,
     seed: int,
     progress: Progress = no_progress,
     notice: Notice = no_notice,
@@ -94,33 +92,33 @@ def held_out_logits(  # noqa: PLR0913 - three columns of the data, three setting
     """Return logits about the first fold alone, by a model trained on the others.
 
     For models that take too long to be trained once a fold: as honest as the whole of
-    `out_of_fold_logits`, from fewer texts. Texts are canonical; `checkpoints` is the fit's. Raises
-    TrainingError where a class is in one part only.
+    `out_of_fold_logits`, from fewer texts. `checkpoints` is the fit's. Raises TrainingError where a
+    class is in one part only.
     """
-    fold_of = grouped_parts(groups, labels, shares=[1 / folds] * folds, seed=seed)
+    fold_of = part.fold_of(seed)
     inside, outside = _where(fold_of == 0), _where(fold_of != 0)
-    for part in (inside, outside):
-        check_all_classes({labels[i] for i in part}, labels)
-    model = _fit(make, texts, labels, outside, progress=progress, notice=notice, checkpoints=checkpoints)
-    return _asked(model, texts, inside)
+    for rows in (inside, outside):
+        check_all_classes({part.labels[i] for i in rows}, part.labels)
+    model = _fit(make, part, outside, progress=progress, notice=notice, checkpoints=checkpoints)
+    return _asked(model, part, inside)
 
 
-def _fit(  # noqa: PLR0913 - two columns of the data, a part of them, three ways to follow it
+def _fit(
     make: MakeClassifier,
-    texts: Sequence[str],
-    labels: Sequence[str],
+    part: LearningPart,
     rows: list[int],
     *,
     progress: Progress = no_progress,
     notice: Notice = no_notice,
     checkpoints: Path | None = None,
 ) -> TrainableClassifier:
-    some, their_labels = [texts[i] for i in rows], [labels[i] for i in rows]
-    return make().fit(some, their_labels, progress=progress, notice=notice, checkpoints=checkpoints)
+    texts, labels = [part.texts[i] for i in rows], [part.labels[i] for i in rows]
+    return make().fit(texts, labels, progress=progress, notice=notice, checkpoints=checkpoints)
 
 
-def _asked(model: TrainableClassifier, texts: Sequence[str], rows: list[int]) -> Held:
-    return Held(rows, model.logits([texts[i] for i in rows]), model if model.interrupted_ else None)
+def _asked(model: TrainableClassifier, part: LearningPart, rows: list[int]) -> Held:
+    logits = model.logits([part.texts[i] for i in rows])
+    return Held(rows, logits, model if model.interrupted_ else None)
 
 
 def out_of_fold(
@@ -133,16 +131,9 @@ def out_of_fold(
     progress: Progress = no_progress,
 ) -> tuple[npt.NDArray[np.float64], tuple[str, ...]]:
     """Return [texts, classes] calibrated probabilities of the linear model, and the classes in order."""
-    canonical_texts = [canonical(text) for text in texts]
-    logits = out_of_fold_logits(
-        lambda: make_classifier("linear", {}, seed=seed),
-        canonical_texts,
-        labels,
-        groups,
-        folds=folds,
-        seed=seed,
-        progress=progress,
-    )
+    part = LearningPart([canonical(text) for text in texts], labels, groups, folds)
+    make = partial(make_classifier, "linear", {}, seed=seed)
+    logits = out_of_fold_logits(make, part, seed=seed, progress=progress)
     return fit_calibration(logits, labels)(logits), tuple(sorted(set(labels)))
 
 

@@ -24,7 +24,7 @@ from tamis.training.calibrate import (
     choose_operating_point,
     default_positive,
 )
-from tamis.training.crossval import held_out_logits, out_of_fold_logits
+from tamis.training.crossval import LearningPart, held_out_logits, out_of_fold_logits
 
 
 @dataclass(frozen=True)
@@ -80,16 +80,6 @@ def learn(
     return _learn_quickly(part, settings, progress, notice)
 
 
-@dataclass(frozen=True)
-class LearningPart:
-    """The training part as models learn it: canonical texts, and how many folds its groups allow."""
-
-    texts: Sequence[str]
-    labels: Sequence[str]
-    groups: Sequence[str]
-    folds: int
-
-
 def part_to_learn(data: Dataset, settings: TrainSettings) -> LearningPart:
     """Return what is to be learned; raise TrainingError where that cannot be done with these settings."""
     _check_classes(data.classes, settings)
@@ -104,10 +94,7 @@ def _learn_quickly(
     """Cross-validate over every fold."""
     logits = out_of_fold_logits(
         lambda: untrained(settings),
-        part.texts,
-        part.labels,
-        part.groups,
-        folds=part.folds,
+        part,
         seed=settings.seed,
         progress=lambda done, folds: progress(done, folds + 1),
     )
@@ -128,10 +115,7 @@ def _learn_slowly(
     """Calibrate on one held-out fold; a model that the user stops there is the one that is kept."""
     held = held_out_logits(
         lambda: untrained(settings),
-        part.texts,
-        part.labels,
-        part.groups,
-        folds=part.folds,
+        part,
         seed=settings.seed,
         progress=lambda done, total: progress(done, 2 * total),
         notice=lambda text: notice(f"to calibrate, {text}"),

@@ -8,8 +8,7 @@ import pytest
 from tamis.errors import TrainingError
 from tamis.training.autotune.figures import Answers, difference, is_better, is_hopeless
 from tamis.training.calibrate import choose_calibration
-from tamis.training.crossval import Held
-from tamis.training.learn import LearningPart
+from tamis.training.crossval import Held, LearningPart
 
 _TEXTS = 200
 

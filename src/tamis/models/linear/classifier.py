@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar, Literal, Self
 
@@ -17,6 +18,7 @@ from sklearn.svm import LinearSVC
 
 from tamis.errors import TrainingError
 from tamis.models.base import Calibration, Logits, TellingFeature, TrainableClassifier
+from tamis.models.linear.compiled import compile_counter
 from tamis.models.linear.features import FeatureCounts, FeatureSettings, count_features
 from tamis.models.linear.telling import telling_features
 from tamis.models.linear.weights import LinearWeights, lengths, raw_values
@@ -121,9 +123,10 @@ def _chunks(texts: Sequence[str]) -> list[Sequence[str]]:
 
 def _count_in_chunks(texts: Sequence[str], settings: FeatureSettings, progress: Progress) -> FeatureCounts:
     """Count the features of many texts, some thousands at a time: the intermediate arrays are large."""
+    count = compile_counter(settings) or partial(count_features, settings=settings)
     parts, done = [], 0
     for chunk in _chunks(texts):
-        part = count_features(chunk, settings)
+        part = count(chunk)
         parts.append((part.texts + done, part.features, part.counts))
         done += len(chunk)
         progress(done, len(texts))
@@ -135,9 +138,12 @@ def _matrix(
     counts: FeatureCounts, features: npt.NDArray[np.uint32], idf: npt.NDArray[np.float32]
 ) -> csr_matrix:
     """Return [texts, features] TF-IDF values, each computed as the scorer computes it."""
-    places = np.minimum(np.searchsorted(features, counts.features), features.size - 1)
-    known = features[places] == counts.features
+    place_of = np.full(int(counts.features.max()) + 1, -1, np.int32)
+    place_of[features] = np.arange(features.size)
+    places = place_of[counts.features]
+    known = places >= 0
     values = raw_values(counts, np.where(known, idf[places], np.float32(0)))
     values /= lengths(counts, values)[counts.texts]
-    rows = (values[known], (counts.texts[known], places[known]))
-    return csr_matrix(rows, shape=(counts.n_texts, features.size))
+    sizes = np.bincount(counts.texts[known], minlength=counts.n_texts)
+    ends = np.concatenate([[0], sizes.cumsum()]).astype(np.int32)
+    return csr_matrix((values[known], places[known], ends), shape=(counts.n_texts, features.size))

@@ -1,4 +1,4 @@
-"""A linear model's answers from the compiled library, where the installation has it.
+"""A linear model's answers, and the features it learns from, by the compiled library where there is one.
 
 The library (`native/`, in Rust) does for one text at a time what `weights` and `features` do for many
 in numpy, the same operations in the same order: its margins are the same bits, sooner. Knows how to
@@ -18,9 +18,9 @@ import numpy as np
 import numpy.typing as npt
 
 from tamis import ngrams
-from tamis.models.linear.features import SIZE_STEPS, FeatureSettings
+from tamis.models.linear.features import FAMILIES, SIZE_STEPS, FeatureCounts, FeatureSettings
 
-_INTERFACE = 2
+_INTERFACE = 3
 _FILE = Path(__file__).with_name("compiled_library.so")
 _MANY_TEXTS = 64
 """For fewer the interpreter's lock is kept: to let it go and wait for it costs more than the work."""
@@ -71,6 +71,45 @@ class CompiledWeights:
         return np.frombuffer(numbers).reshape(len(texts), width)
 
 
+class CompiledCounter:
+    """Counts features as `count_features` does; it is a model that knows none of them."""
+
+    def __init__(self, library: _Library, settings: FeatureSettings):
+        number, none = np.zeros(0, np.float32), np.zeros(0, np.uint32)
+        nothing = Tensors(none, number, number, np.zeros(1), np.zeros(1))
+        self._library, self._model = library, library.new_model(nothing, settings)
+        # one of each family, but n-grams of each length: more than there can be
+        self._most_at_a_character = len(FAMILIES) + settings.ngram_max - settings.ngram_min
+
+    def __del__(self) -> None:
+        self._library.free(self._model)
+
+    def __call__(self, texts: Sequence[str]) -> FeatureCounts:
+        """Return the features of canonical `texts`."""
+        lengths = np.fromiter((len(text) + 2 for text in texts), np.uint64, len(texts))
+        room = int(lengths.sum()) * self._most_at_a_character
+        distinct = np.empty(len(texts), np.intp)
+        features, counts = np.empty(room, np.uint32), np.empty(room, np.intp)
+        found = self._library.count(
+            self._model,
+            ngrams.encode_texts(texts),
+            lengths.ctypes.data,
+            len(texts),
+            distinct.ctypes.data,
+            features.ctypes.data,
+            counts.ctypes.data,
+            room,
+        )
+        owners = np.arange(len(texts)).repeat(distinct)
+        return FeatureCounts(owners, features[:found].copy(), counts[:found].copy(), len(texts))
+
+
+def compile_counter(settings: FeatureSettings) -> CompiledCounter | None:
+    """Return what counts features by the compiled library; None where there is no such library."""
+    library = _library()
+    return None if library is None else CompiledCounter(library, settings)
+
+
 def compile_weights(tensors: Tensors, settings: FeatureSettings) -> CompiledWeights | None:
     """Return the model for the compiled library; None where there is no such library."""
     library = _library()
@@ -90,9 +129,12 @@ class _Library:
         self.interface: int = holding.tamis_interface()
         self.margins = _Function(holding.tamis_model_margins, releasing.tamis_model_margins)
         self.probabilities = _Function(holding.tamis_model_probabilities, releasing.tamis_model_probabilities)
+        pointer, size = ctypes.c_void_p, ctypes.c_size_t
         for function in (*self.margins, *self.probabilities):
-            pointer, size = ctypes.c_void_p, ctypes.c_size_t
             function.argtypes, function.restype = [pointer, ctypes.c_char_p, pointer, size, pointer], None
+        self.count = releasing.tamis_model_count
+        self.count.argtypes = [pointer, ctypes.c_char_p, pointer, size, pointer, pointer, pointer, size]
+        self.count.restype = size
         self._new = holding.tamis_model_new
         self._new.restype = ctypes.c_void_p
         self.free = holding.tamis_model_free

@@ -20,6 +20,9 @@ from tamis.errors import TrainingError
 
 Arrays = Mapping[str, npt.NDArray[Any]]
 
+_LAYOUT = "2"
+"""Changes with what is kept, so that nobody goes on from what an older Tamis kept otherwise."""
+
 
 def write_checkpoint(path: Path, arrays: Arrays, facts: Mapping[str, Any]) -> None:
     """Write arrays and facts, which JSON can hold, in place of what the file held before."""
@@ -27,18 +30,20 @@ def write_checkpoint(path: Path, arrays: Arrays, facts: Mapping[str, Any]) -> No
     unfinished = path.with_suffix(".part")
     whole = {name: np.asarray(array, order="C") for name, array in arrays.items()}
     with unfinished.open("wb") as file:
-        file.write(safetensors.numpy.save(whole, {"facts": json.dumps(facts)}))
+        file.write(safetensors.numpy.save(whole, {"layout": _LAYOUT, "facts": json.dumps(facts)}))
         file.flush()
         os.fsync(file.fileno())  # a name that leads to a half-written file would be worse than an old one
     unfinished.replace(path)
 
 
 def read_checkpoint(path: Path) -> tuple[dict[str, npt.NDArray[Any]], dict[str, Any]] | None:
-    """Return arrays and facts; None where there is no such file. Raises TrainingError for a broken one."""
+    """Return arrays and facts; None where there is no such file. Raises TrainingError for one of no use."""
     if not path.exists():
         return None
     try:
         with safetensors.safe_open(path, framework="numpy") as file:
+            if file.metadata()["layout"] != _LAYOUT:
+                raise ValueError("of another layout")
             facts = json.loads(file.metadata()["facts"])
             return {name: file.get_tensor(name) for name in file.keys()}, facts  # noqa: SIM118 - no dict
     except (safetensors.SafetensorError, ValueError, KeyError, TypeError):

@@ -19,7 +19,7 @@ from tamis.models.lstm.keras_files import write_keras, write_old_files
 from tamis.models.lstm.keras_on_jax import prepare_keras
 from tamis.models.lstm.learning import Course, Examples, Learned, learn
 from tamis.models.lstm.network import Shape, build_network
-from tamis.models.lstm.steps import Classes, predict
+from tamis.models.lstm.steps import Classes, Padding, predict
 from tamis.models.lstm.tokenizer import Tokenizer
 from tamis.models.onnx_graph.build import build_onnx, describe_input
 from tamis.models.onnx_graph.layers import Dense, Embedding, Lstm, Network
@@ -64,7 +64,7 @@ class LstmClassifier(TrainableClassifier):
     words:        size of the vocabulary, counting the 0 that stands for no word
     max_tokens:   of longer texts the last so many known words are read
     mask:         padding is no part of a text; without it the network reads zeros up to `max_tokens`
-    buckets:      lengths to which batches are padded, ascending, before the longest text
+    buckets:      texts up to the same of these lengths are batched together; longer ones with each other
     epochs:       at most; fewer when the validation loss has not improved for `patience` epochs
     validation:   share of the texts kept aside to choose the epoch by; with 0 all epochs are run
     refit:        learn again for as many epochs from all texts, those that were kept aside too
@@ -163,10 +163,9 @@ class LstmClassifier(TrainableClassifier):
 
     def logits(self, texts: Sequence[str]) -> Logits:
         """Return [texts, classes] logits."""
-        network = self.network(activation="linear")
         sequences = self.tokenizer_.sequences(texts, max_tokens=self.max_tokens)
-        n_classes = len(self.classes_)
-        return predict(network, sequences, widths=self.widths, left=not self.mask, n_classes=n_classes)
+        padding = Padding.of(sequences, max_tokens=self.max_tokens, left=not self.mask)
+        return predict(self.weights_, sequences, padding)
 
     def export(self, folder: Path, calibration: Calibration) -> Mapping[str, Any]:
         """Write `model.onnx` with the calibration in it, `tokenizer.json` and `network.json`."""
@@ -197,9 +196,9 @@ class LstmClassifier(TrainableClassifier):
         rows.append(("all", "", "", network.count_params()))
         return "\n".join(f"{name:<16} {kind:<17} {shape:<20} {n:>10,}" for name, kind, shape, n in rows)
 
-    def network(self, *, activation: str = "softmax", calibration: Calibration | None = None) -> Any:
+    def network(self, *, calibration: Calibration | None = None) -> Any:
         """Return the trained network as a `keras.Sequential`, the calibration in its last layer."""
-        network = build_network(self._shape(self.tokenizer_), activation=activation, seed=self.seed)
+        network = build_network(self._shape(self.tokenizer_), activation="softmax", seed=self.seed)
         network.set_weights([*self.weights_[:-2], *self._last_layer(calibration)])
         return network
 

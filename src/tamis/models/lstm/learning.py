@@ -15,8 +15,8 @@ import numpy.typing as npt
 
 from tamis.errors import TrainingError
 from tamis.models.lstm.checkpoint import read_checkpoint, write_checkpoint
-from tamis.models.lstm.padding import lengths_of, pad
-from tamis.models.lstm.steps import Batch, Classes, Floats, Steps, by_width
+from tamis.models.lstm.padding import lengths_of
+from tamis.models.lstm.steps import Batch, Classes, Floats, Padding, Steps
 from tamis.models.lstm.tokenizer import Sequences
 from tamis.records import Notice, Progress
 
@@ -36,8 +36,8 @@ class Examples:
 class Course:
     """How long to learn, and in what portions.
 
-    widths:      batches are padded to one of these lengths; the last holds any text
-    left:        zeros stand before the text, for a network that reads them
+    widths:      texts up to the same of these lengths are batched together; the last holds any text
+    left:        zeros stand before the text up to the last width, for a network that reads them
     patience:    stop when the validation loss has not improved for so many epochs
     average:     a moving average of the weights counts, this share of the old kept at a step; 0 for none
     checkpoint:  the file that holds all of it after each epoch, and from which it goes on; None keeps nothing
@@ -73,7 +73,10 @@ def learn(
     epoch so far; before the first one is complete it is passed on. Where `course.checkpoint` is the
     file of the same work, it goes on from there to the same bits.
     """
-    steps = Steps(network, learning_rate=course.learning_rate, average=course.average)
+    padding = _padding(training.sequences, course)
+    steps = Steps(
+        network, padding, learning_rate=course.learning_rate, average=course.average, seed=course.seed
+    )
     rng = np.random.default_rng(course.seed)
     learned = _go_on(course.checkpoint, steps, rng)
     if learned.history:
@@ -84,7 +87,7 @@ def learn(
                 break
             title = f"epoch {epoch} of {course.epochs}"
             watch = _Watch(progress, notice, title, before=epoch - 1, epochs=course.epochs)
-            figures = steps.run_epoch(list(_shuffled_batches(training, course, rng)), watch)
+            figures = steps.run_epoch(list(_shuffled_batches(training, course, padding, rng)), watch)
             figures |= _validate(steps, validation, course)
             _take(figures, steps, learned)
             notice(f"{title}: " + ", ".join(f"{name} {value:.4f}" for name, value in figures.items()))
@@ -156,30 +159,37 @@ class _Watch:
 def _validate(steps: Steps, validation: Examples, course: Course) -> dict[str, float]:
     if not validation.sequences:
         return {}
-    logits = steps.logits(validation.sequences, course.widths, left=course.left)
+    logits = steps.logits(validation.sequences, _padding(validation.sequences, course))
     chances = logits - np.logaddexp.reduce(logits, axis=1, keepdims=True)
     losses = -chances[np.arange(len(logits)), validation.classes]
     correct = logits.argmax(axis=1) == validation.classes
     return {"validation loss": float(losses.mean()), "validation accuracy": float(correct.mean())}
 
 
-def _shuffled_batches(examples: Examples, course: Course, rng: np.random.Generator) -> Iterator[Batch]:
+def _shuffled_batches(
+    examples: Examples, course: Course, padding: Padding, rng: np.random.Generator
+) -> Iterator[Batch]:
     """Yield each text once, in batches of one width; what fills up the last of a width weighs nothing."""
     batches = []
-    for width, places in by_width(examples.sequences, _widths_for(examples.sequences, course)):
+    for places in _by_width(examples.sequences, course.widths):
         order = rng.permutation(places)
-        batches += [
-            (width, order[start : start + course.batch]) for start in range(0, order.size, course.batch)
-        ]
+        batches += [order[start : start + course.batch] for start in range(0, order.size, course.batch)]
     for index in rng.permutation(len(batches)):
-        width, places = batches[index]
+        places = batches[index]
         filled = np.resize(places, course.batch)
         weights = np.where(np.arange(course.batch) < places.size, examples.weights[filled], 0)
-        tokens = pad([examples.sequences[place] for place in filled], width=width, left=course.left)
-        yield Batch(tokens, examples.classes[filled], weights.astype(np.float32))
+        texts = padding([examples.sequences[place] for place in filled])
+        yield Batch(texts, examples.classes[filled], weights.astype(np.float32))
 
 
-def _widths_for(sequences: Sequences, course: Course) -> tuple[int, ...]:
-    """Return the course's widths up to the longest text, which is padded no further unless zeros are read."""
-    longest = max(1, lengths_of(sequences).max())
-    return course.widths if course.left else (*(w for w in course.widths if w < longest), int(longest))
+def _by_width(sequences: Sequences, widths: tuple[int, ...]) -> Iterator[npt.NDArray[np.intp]]:
+    """Yield for each width that is needed the places of the texts that fit no smaller one."""
+    bucket_of = np.searchsorted(widths, lengths_of(sequences))
+    for bucket in range(len(widths)):
+        places = np.flatnonzero(bucket_of == bucket)
+        if places.size:
+            yield places
+
+
+def _padding(sequences: Sequences, course: Course) -> Padding:
+    return Padding.of(sequences, max_tokens=course.widths[-1], left=course.left)

@@ -5,7 +5,7 @@ Knows batches of tokens; does not know epochs, validation or where texts come fr
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,52 +14,108 @@ import numpy as np
 import numpy.typing as npt
 
 from tamis.models.lstm.keras_on_jax import jax, keras
-from tamis.models.lstm.padding import Tokens, lengths_of, pad
+from tamis.models.lstm.padding import batches_of_like_length, lengths_of, pad
+from tamis.models.lstm.recurrence import (
+    STRETCH_STEPS,
+    Array,
+    History,
+    Masks,
+    Padded,
+    Weights,
+    empty_history,
+    last_states,
+    last_states_to_learn,
+)
 from tamis.models.lstm.tokenizer import Sequences
 
 _PREDICTED_TEXTS = 64
+_LENGTH_UNIT = 64  # arrays are a multiple of so many steps long: each new length is compiled
 
 Floats = npt.NDArray[np.float64]
 Classes = npt.NDArray[np.intp]
 
 
 @dataclass(frozen=True)
-class Batch:
-    """Texts of one width; one that weighs 0 only fills it up."""
+class Padding:
+    """How texts of at most `longest` words become arrays of one shape: where `left`, all of it is read.
 
-    tokens: Tokens
+    Otherwise zeros stand behind the text and are no part of it.
+    """
+
+    longest: int
+    left: bool
+
+    @classmethod
+    def of(cls, sequences: Sequences, *, max_tokens: int, left: bool) -> Padding:
+        """Return the padding for these texts: no further than need be, unless the zeros are read."""
+        return cls(max_tokens if left else max(1, *lengths_of(sequences).tolist(), 0), left)
+
+    @property
+    def steps(self) -> int:
+        """How many steps an array has."""
+        unit = STRETCH_STEPS if self.left else _LENGTH_UNIT
+        return _stretches(self.longest, unit) * unit
+
+    def __call__(self, sequences: Sequences) -> Padded:
+        """Return these texts as arrays."""
+        tokens = pad(sequences, width=self.steps, left=self.left).T
+        if self.left:
+            real = np.broadcast_to(np.arange(self.steps)[:, None] >= self.steps - self.longest, tokens.shape)
+        else:
+            real = tokens > 0
+        read = self.steps if self.left else int(lengths_of(sequences).max())
+        return Padded(tokens, real, np.int32(_stretches(read, STRETCH_STEPS)))
+
+
+def _stretches(steps: int, unit: int) -> int:
+    return -(-steps // unit)
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Some texts; one that weighs 0 only fills it up."""
+
+    texts: Padded
     classes: Classes
     weights: npt.NDArray[np.float32]
 
 
-def predict(
-    network: Any, sequences: Sequences, *, widths: Sequence[int], left: bool, n_classes: int
-) -> Floats:
-    """Return [texts, classes] what the network gives, in double precision."""
-    forward = _forward(network)
-    state = [variable.value for variable in network.trainable_variables]
-    other = [variable.value for variable in network.non_trainable_variables]
-    return _predict(lambda tokens: forward(state, other, tokens), sequences, widths, left, n_classes)
+def predict(weights: Sequence[Array], sequences: Sequences, padding: Padding) -> Floats:
+    """Return [texts, classes] logits, without dropout, by the network's `weights` in Keras's order."""
+    found = np.zeros((len(sequences), weights[-1].shape[0]))
+    for places in batches_of_like_length(lengths_of(sequences), most=_PREDICTED_TEXTS):
+        filled = np.resize(places, _PREDICTED_TEXTS)  # always as many, or another program is compiled
+        texts = padding([sequences[place] for place in filled])
+        found[places] = np.asarray(_logits(list(weights), texts))[: places.size]
+    return found
+
+
+@jax.jit
+def _logits(weights: list[Array], texts: Padded) -> Array:
+    *recurrent, kernel, bias = weights
+    return last_states(Weights(*recurrent), texts) @ kernel + bias
 
 
 class Steps:
-    """The variables of a network while it learns, and the compiled steps that change them."""
+    """The variables of a network while it learns, and the compiled step that changes them.
 
-    def __init__(self, network: Any, *, learning_rate: float, average: float):
+    Keras gives the network, its first weights and the optimizer; `seed` and the number of a step
+    decide what is dropped in it.
+    """
+
+    def __init__(self, network: Any, padding: Padding, *, learning_rate: float, average: float, seed: int):
         optimizer = keras.optimizers.Adam(learning_rate)
         optimizer.build(network.trainable_variables)
         self._state = tuple(
             [jnp.array(variable.value) for variable in variables]  # copies: a step gives its input away
             for variables in (
                 network.trainable_variables,
-                network.non_trainable_variables,
                 optimizer.variables,
                 network.trainable_variables if average else [],
             )
         )
-        self._step = _training_step(network, optimizer, average)
-        self._forward = _forward(network)
-        self._n_classes: int = network.output_shape[-1]
+        self._step = _training_step(network, optimizer, average, seed)
+        self._padding, self._units = padding, network.get_layer("lstm").units
 
     def run_epoch(self, batches: list[Batch], watch: Callable[[int, int, Floats], None]) -> dict[str, float]:
         """Take one step a batch; return the loss and the accuracy, with dropout, over the epoch.
@@ -67,19 +123,17 @@ class Steps:
         `watch` is told how many are done, of how many, and the sums of loss, correct answers and texts.
         """
         totals = np.zeros(3)
+        room = empty_history(self._padding.steps, batches[0].classes.size, self._units)
         for done, batch in enumerate(batches, 1):
-            self._state, sums = self._step(self._state, batch.tokens, batch.classes, batch.weights)
+            self._state, room, sums = self._step(self._state, room, batch.texts, batch.classes, batch.weights)
             totals += np.asarray(sums)
             watch(done, len(batches), totals)
         loss, correct, texts = totals
         return {"loss": float(loss / texts), "accuracy": float(correct / texts)}
 
-    def logits(self, sequences: Sequences, widths: Sequence[int], *, left: bool) -> Floats:
+    def logits(self, sequences: Sequences, padding: Padding) -> Floats:
         """Return [texts, classes] logits, without dropout."""
-        counting, other = self._counting, self._state[1]
-        return _predict(
-            lambda tokens: self._forward(counting, other, tokens), sequences, widths, left, self._n_classes
-        )
+        return predict(self._counting, sequences, padding)
 
     def weights(self) -> list[npt.NDArray[np.float32]]:
         """Return a copy of what has been learned, in Keras's order."""
@@ -88,11 +142,11 @@ class Steps:
     @property
     def _counting(self) -> Any:
         """The weights that count: their averages, where there are any."""
-        trained, _, _, averages = self._state
+        trained, _, averages = self._state
         return averages or trained
 
     def arrays(self) -> list[npt.NDArray[Any]]:
-        """Return all that the next step depends on: weights, seeds of dropout, moments, averages."""
+        """Return all that the next step depends on: weights, moments, averages."""
         return [np.array(values) for values in jax.tree.leaves(self._state)]
 
     def put(self, arrays: Sequence[npt.NDArray[Any]]) -> None:
@@ -100,53 +154,49 @@ class Steps:
         self._state = jax.tree.unflatten(jax.tree.structure(self._state), map(jnp.array, arrays))
 
 
-def _training_step(network: Any, optimizer: Any, average: float) -> Callable[..., Any]:
-    def loss_of(trained: Any, other: Any, tokens: Any, classes: Any, weights: Any) -> Any:
-        logits, other = network.stateless_call(trained, other, tokens, training=True)
+def _training_step(network: Any, optimizer: Any, average: float, seed: int) -> Callable[..., Any]:
+    lstm = network.get_layer("lstm")
+    rates = (network.get_layer("spatial_dropout").rate, lstm.dropout, lstm.recurrent_dropout)
+
+    def loss_of(
+        trained: Any, room: History, key: Array, texts: Padded, classes: Array, weights: Array
+    ) -> Any:
+        *recurrent, kernel, bias = trained
+        masks = _drawn_masks(key, rates, classes.size, Weights(*recurrent))
+        states, room = last_states_to_learn(Weights(*recurrent), masks, texts, room)
+        logits = states @ kernel + bias
         chances = jax.nn.log_softmax(logits)
         losses = -jnp.take_along_axis(chances, classes[:, None], axis=1)[:, 0] * weights
-        texts = jnp.count_nonzero(weights)
+        counting = jnp.count_nonzero(weights)
         correct = ((logits.argmax(axis=1) == classes) & (weights > 0)).sum()
-        return losses.sum() / texts, (other, jnp.stack([losses.sum(), correct, texts]))
+        return losses.sum() / counting, (room, jnp.stack([losses.sum(), correct, counting]))
 
     gradients_of = jax.value_and_grad(loss_of, has_aux=True)
 
-    def step(state: Any, tokens: Any, classes: Any, weights: Any) -> Any:
-        trained, other, moments, averages = state
-        (_, (other, sums)), gradients = gradients_of(trained, other, tokens, classes, weights)
+    def step(state: Any, room: History, texts: Padded, classes: Array, weights: Array) -> Any:
+        trained, moments, averages = state
         done = moments[0]  # Keras's optimizers count their steps in their first variable
+        key = jax.random.fold_in(jax.random.key(seed), done)
+        (_, (room, sums)), gradients = gradients_of(trained, room, key, texts, classes, weights)
         trained, moments = optimizer.stateless_apply(moments, gradients, trained)
         kept = jnp.minimum(average, (1 + done) / (10 + done))  # early on the old is hardly worth keeping
         if averages:
             averages = [kept * old + (1 - kept) * new for old, new in zip(averages, trained, strict=True)]
-        return (trained, other, moments, averages), sums
+        return (trained, moments, averages), room, sums
 
-    return jax.jit(step, donate_argnums=0)
+    return jax.jit(step, donate_argnums=(0, 1))
 
 
-def _forward(network: Any) -> Callable[..., Any]:
-    return jax.jit(
-        lambda trained, other, tokens: network.stateless_call(trained, other, tokens, training=False)[0]
+def _drawn_masks(key: Array, rates: tuple[float, float, float], texts: int, weights: Weights) -> Masks:
+    """Return what is dropped of the words, by the spatial dropout and by the LSTM's own, and of the states.
+
+    As in Keras each gate has masks of its own, but where no state is dropped the gates share one.
+    """
+    embedding, units = weights.embedding.shape[1], weights.recurrent.shape[0]
+    shapes = (texts, embedding), (4 if rates[2] else 1, texts, embedding), (4, texts, units)
+    keys = jax.random.split(key, len(rates))
+    spatial, given, states = (
+        jax.random.bernoulli(own, 1 - rate, shape) / (1 - rate)
+        for own, rate, shape in zip(keys, rates, shapes, strict=True)
     )
-
-
-def _predict(
-    forward: Callable[[Tokens], Any], sequences: Sequences, widths: Sequence[int], left: bool, n_classes: int
-) -> Floats:
-    found = np.zeros((len(sequences), n_classes))
-    for width, places in by_width(sequences, widths):
-        for start in range(0, places.size, _PREDICTED_TEXTS):
-            part = places[start : start + _PREDICTED_TEXTS]
-            filled = np.resize(part, _PREDICTED_TEXTS)  # one shape a width: each new one is compiled
-            tokens = pad([sequences[place] for place in filled], width=width, left=left)
-            found[part] = np.asarray(forward(tokens))[: part.size]
-    return found
-
-
-def by_width(sequences: Sequences, widths: Sequence[int]) -> Iterator[tuple[int, npt.NDArray[np.intp]]]:
-    """Yield each width that is needed, with the places of the texts that fit no smaller one."""
-    bucket_of = np.searchsorted(widths, lengths_of(sequences))
-    for bucket, width in enumerate(widths):
-        places = np.flatnonzero(bucket_of == bucket)
-        if places.size:
-            yield width, places
+    return Masks(jnp.broadcast_to(spatial * given, (4, texts, embedding)), states)

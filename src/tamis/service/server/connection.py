@@ -14,6 +14,8 @@ import struct
 import sys
 import termios
 from collections import deque
+from collections.abc import Coroutine
+from contextvars import Context, copy_context
 from typing import Any, cast
 from urllib.parse import unquote
 
@@ -24,6 +26,7 @@ from uvicorn.protocols.http.flow_control import FlowControl
 from uvicorn.protocols.utils import get_local_addr, get_remote_addr, is_ssl
 from uvicorn.server import ServerState
 
+from tamis.beginning import begin
 from tamis.service.answers import ErrorAnswer, Headers
 from tamis.service.server.exchange import Exchange
 from tamis.service.server.watch import Phase, Watch
@@ -66,6 +69,7 @@ class Connection(asyncio.Protocol):
         self._is_in_headers = False
         self._latest: Exchange | None = None
         self._current: Exchange | None = None
+        self._unbegun: Exchange | None = None
         self._waiting: deque[Exchange] = deque()
         self._watch = watch
         self._room = self._max_header_bytes = watch.limits.max_header_bytes
@@ -93,6 +97,7 @@ class Connection(asyncio.Protocol):
         if self._current is not None:
             self._current.leave()
         self._waiting.clear()
+        self._unbegun = None
         self._flow.resume_writing()
         self._parser = None  # it holds on to us
 
@@ -120,6 +125,9 @@ class Connection(asyncio.Protocol):
             self._room -= len(data)
         else:
             self._room = self._max_header_bytes
+        if self._unbegun is not None:
+            exchange, self._unbegun = self._unbegun, None
+            self._begin(exchange)
 
     def on_message_begin(self) -> None:
         """Begin a request (the parser calls)."""
@@ -151,7 +159,7 @@ class Connection(asyncio.Protocol):
             expects_continue=self._expects_continue,
         )
         if self._current is None:
-            self._start(exchange)
+            self._current = self._unbegun = exchange
         else:  # one after the other, and no more of them than have come
             self._flow.pause_reading()
             self._waiting.append(exchange)
@@ -195,11 +203,17 @@ class Connection(asyncio.Protocol):
             **self._addresses,
         }
 
-    def _start(self, exchange: Exchange) -> None:
-        self._current = exchange
+    def _begin(self, exchange: Exchange) -> None:
+        """Have the application answer, at once as far as it has nothing to wait for."""
         exchange.default_headers = self._server_state.default_headers
+        context = copy_context()
+        rest = context.run(begin, exchange.run(self._app))
+        if rest is not None:
+            self._go_on(rest, context)
+
+    def _go_on(self, rest: Coroutine[Any, Any, None], context: Context) -> None:
         tasks = self._server_state.tasks
-        task = self.loop.create_task(exchange.run(self._app))
+        task = self.loop.create_task(rest, context=context)
         tasks.add(task)
         task.add_done_callback(tasks.discard)
 
@@ -210,7 +224,9 @@ class Connection(asyncio.Protocol):
         if self.transport.is_closing():
             return
         if self._waiting:
-            self._start(self._waiting.popleft())
+            # not from here: each of many requests that came together would stand on those before it
+            self._current = self._waiting.popleft()
+            self.loop.call_soon(self._begin, self._current)
         else:
             self._flow.resume_reading()
 

@@ -1,85 +1,242 @@
-"""The prediction cache's SQL. Knows one connection; sees keyed digests, never a text."""
+"""The prediction cache: rings of answers in files beside the database. Sees keyed digests, never a text.
+
+New answers are written one behind the other over the oldest ones, all of a batch with one call; where
+each lies is known from `index`. A row of a B-tree costs several times as much: each new digest
+belongs to another page. Nothing is repaired: a slot carries its whole key and a checksum, so what a
+kill or a bad disk left behind is found to be no answer, and the answer is computed again.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from functools import cache
+import fcntl
+import os
+import struct
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import final
+from zlib import crc32
 
-import apsw
 import msgspec
 
+from tamis.errors import StoreError
 from tamis.storage.base import Answers, Scores
-from tamis.storage.sqlite.connection import transaction
+from tamis.storage.keys import KEY_BYTES
+from tamis.storage.sqlite.connection import open_as_owner
+from tamis.storage.sqlite.index import Index
 
-ROWS_OF_A_SWEEP = 1_000
-
-# JSON, because an operator can read it and its shortest digits give back the very same double
+# JSON, because its shortest digits give back the very same double
 _encode = msgspec.json.Encoder().encode
 _decode = msgspec.json.Decoder(dict[str, float]).decode
 
-_MOST_KEYS = 32
-"""Keys of one statement: asked one by one, each would cost the Python around it again."""
+_LEAST_SLOT_BYTES = 128
+_MOST_SECONDS = 2**32 - 1
 
-# a live answer stays: the same key means the same model, options and text, so the same answer
-_INSERT = """
-INSERT INTO cache (key, scores, expires_at) VALUES (?1, ?2, ?3)
-ON CONFLICT (key) DO UPDATE SET scores = excluded.scores, expires_at = excluded.expires_at
-WHERE cache.expires_at <= ?4
-"""
+_SLOTS_OF_A_READ = 4_096
+_MOST_ATTEMPTS = 100
 
-# numbers have gaps where expired rows were deleted, so this bounds the rows from above
-_BEYOND_THE_BOUND = """
-SELECT number FROM cache WHERE number <= (SELECT max(number) FROM cache) - :most ORDER BY number LIMIT :few
-"""
-_EXPIRED = """
-SELECT number FROM cache WHERE number > :after AND (:last IS NULL OR number <= :last) AND expires_at <= :now
-"""
+_MAGIC = b"TamisCache\x00\x01"
+"""The last byte is the version of what follows."""
+_HEADER = struct.Struct(f"<{len(_MAGIC)}sIQ")  # bytes of a slot, number of slots
+_HEAD = struct.Struct("<Q")  # slots that were ever written
+_HEAD_AT = 64
+_SLOTS_AT = 4096
 
-
-def look_up(connection: apsw.Connection, keys: Sequence[bytes], now_seconds: int) -> list[Scores | None]:
-    """Return the answers under `keys` that have not expired."""
-    found: dict[bytes, str] = {}
-    for start in range(0, len(keys), _MOST_KEYS):
-        part = keys[start : start + _MOST_KEYS]
-        found.update(connection.execute(_select(len(part)), (*part, now_seconds)))
-    if not found:
-        return [None] * len(keys)
-    return [_decode(found[key]) if key in found else None for key in keys]
+# of a slot: the checksum of the rest; the key, seconds since 1970 when it expires, bytes of the scores
+_CHECKSUM = struct.Struct("<I")
+_FACTS = struct.Struct(f"<{KEY_BYTES}sII")
+_SCORES_AT = _CHECKSUM.size + _FACTS.size
 
 
-@cache
-def _select(count: int) -> str:
-    return f"SELECT key, scores FROM cache WHERE key IN ({', '.join('?' * count)}) AND expires_at > ?"
+@final
+class Cache:
+    """Scores under keys of 32 bytes until they expire, of each size at most `most_rows`.
 
-
-def remember(
-    connection: apsw.Connection, answers: Iterable[Answers], now_seconds: int, cache_seconds: float
-) -> None:
-    """Add answers to the open transaction."""
-    expires_at = now_seconds + int(cache_seconds)
-    connection.executemany(
-        _INSERT,
-        [
-            (key, _encode(scores).decode(), expires_at, now_seconds)
-            for some in answers
-            for key, scores in some.items()
-        ],
-    )
-
-
-def sweep(connection: apsw.Connection, *, position: int, now_seconds: int, most_rows: int) -> int:
-    """Delete a few of the oldest rows beyond `most_rows`, and the expired among those behind `position`.
-
-    Takes the write lock only when there is something to delete. Return the position for the next
-    sweep, 0 when this one came to the end.
+    Each size of answers has a file of its own, whose slots, powers of two, just hold it; those of one
+    model nearly always have the same. Belongs to one thread; several processes may use the same files,
+    and learn of a new one when they write such an answer themselves. One that `is_alone` does not ask
+    at every look-up what others have written.
     """
-    last: int | None = connection.execute(
-        "SELECT number FROM cache WHERE number > ? ORDER BY number LIMIT 1 OFFSET ?",
-        (position, ROWS_OF_A_SWEEP - 1),
-    ).get
-    values = {"after": position, "last": last, "now": now_seconds, "most": most_rows, "few": ROWS_OF_A_SWEEP}
-    for doomed in (_BEYOND_THE_BOUND, _EXPIRED):
-        if connection.execute(f"SELECT EXISTS ({doomed})", values).get:
-            with transaction(connection):
-                connection.execute(f"DELETE FROM cache WHERE number IN ({doomed})", values)
-    return last or 0
+
+    def __init__(self, database: Path, most_rows: int, *, is_alone: bool = False):
+        self._database, self._most_rows, self._is_alone = database, most_rows, is_alone
+        self._rings: dict[int, _Ring] = {}
+        self._new: dict[bytes, tuple[Scores, int]] = {}
+
+    def open(self) -> None:
+        """Find the files that there are; make the one that nearly everybody needs."""
+        self.close()
+        self._ring(_LEAST_SLOT_BYTES)
+        prefix = self._path("").name
+        for path in self._database.parent.glob(f"{prefix}*"):
+            if path.name.removeprefix(prefix).isdecimal():
+                self._ring(int(path.name.removeprefix(prefix)))
+
+    def close(self) -> None:
+        """Let go of the files."""
+        while self._rings:
+            self._rings.popitem()[1].close()
+
+    def look_up(self, keys: Sequence[bytes], now_seconds: int) -> list[Scores | None]:
+        """Return the answers under `keys` that have not expired."""
+        answers: list[Scores | None] = [None] * len(keys)
+        for ring in self._rings.values():
+            if not self._is_alone:
+                ring.follow()
+            for i, key in enumerate(keys):
+                found = ring.get(key, now_seconds)
+                if found is not None:
+                    answers[i] = _decode(found)
+        if self._new:
+            for i, key in enumerate(keys):
+                scores, expires_at = self._new.get(key, (None, 0))
+                if answers[i] is None and expires_at > now_seconds:
+                    answers[i] = scores
+        return answers
+
+    def remember(self, answers: Answers, now_seconds: int, cache_seconds: float) -> int:
+        """Keep answers, those that have not expired as they are; return how many `write` has to write."""
+        expires_at = min(now_seconds + int(cache_seconds), _MOST_SECONDS)
+        for key, scores in answers.items():
+            kept = self._new.get(key)
+            if kept is None or kept[1] <= now_seconds:
+                self._new[key] = scores, expires_at
+        return len(self._new)
+
+    def write(self, now_seconds: int) -> None:
+        """Write what has been remembered; where that fails it is still known, and may be tried again."""
+        new = self._new
+        for ring in self._rings.values():
+            new = {key: new[key] for key in new if ring.get(key, now_seconds) is None}
+        by_size: defaultdict[int, dict[bytes, bytes]] = defaultdict(dict)
+        for key, (scores, expires_at) in new.items():
+            encoded = _encode(scores)
+            facts = _FACTS.pack(key, expires_at, len(encoded)) + encoded
+            by_size[_slot_bytes(len(facts))][key] = facts
+        for slot_bytes, facts_of in by_size.items():
+            self._ring(slot_bytes).put(facts_of)
+        self._new = {}
+
+    def _ring(self, slot_bytes: int) -> _Ring:
+        ring = self._rings.get(slot_bytes)
+        if ring is None:
+            ring = self._rings[slot_bytes] = _Ring(self._path(slot_bytes), slot_bytes, self._most_rows)
+        return ring
+
+    def _path(self, slot_bytes: int | str) -> Path:
+        return self._database.with_name(f"{self._database.name}-cache{slot_bytes}")
+
+
+def _slot_bytes(facts_bytes: int) -> int:
+    """Return the power of two that holds them and their checksum."""
+    needed = _CHECKSUM.size + facts_bytes
+    return _LEAST_SLOT_BYTES if needed <= _LEAST_SLOT_BYTES else 1 << (needed - 1).bit_length()
+
+
+@final
+class _Ring:
+    """Slots of one size in a file, the newest written over the oldest."""
+
+    def __init__(self, path: Path, slot_bytes: int, n_slots: int):
+        self._slot_bytes, self._n_slots = slot_bytes, n_slots
+        self._index = Index(n_slots)
+        self._file = open_as_owner(path)
+        try:
+            self._claim(path, _HEADER.pack(_MAGIC, slot_bytes, n_slots))
+            self.follow()
+        except BaseException:
+            os.close(self._file)
+            raise
+
+    def close(self) -> None:
+        os.close(self._file)
+
+    def follow(self) -> None:
+        """Learn what other processes have written."""
+        head = self._head()
+        if head == self._index.head:
+            return
+        if head < self._index.head:  # somebody emptied the file
+            self._index = Index(self._n_slots)
+        self._index.skip_to(head - self._n_slots)
+        for data in self._slots(self._index.head, head - self._index.head):
+            for start in range(_CHECKSUM.size, len(data), self._slot_bytes):
+                self._index.add(data[start : start + KEY_BYTES])
+
+    def get(self, key: bytes, now_seconds: int) -> bytes | None:
+        """Return the scores under `key` unless they have expired."""
+        for number in self._index.find(key):
+            place = number % self._n_slots
+            slot = os.pread(self._file, self._slot_bytes, _SLOTS_AT + place * self._slot_bytes)
+            found = _scores(slot, key, now_seconds)
+            if found is not None:
+                return found
+        return None
+
+    def put(self, facts_of: Mapping[bytes, bytes]) -> None:
+        """Write slots for new keys; they are given up where another process does not end its writing."""
+        if not self._lock():
+            return
+        try:
+            self.follow()
+            self._append([_CHECKSUM.pack(crc32(facts)) + facts for facts in facts_of.values()])
+        finally:
+            fcntl.flock(self._file, fcntl.LOCK_UN)
+        for key in facts_of:
+            self._index.add(key)
+
+    def _append(self, slots: Sequence[bytes]) -> None:
+        data = b"".join(slot.ljust(self._slot_bytes, b"\0") for slot in slots[-self._n_slots :])
+        head = self._index.head
+        place = (head + max(0, len(slots) - self._n_slots)) % self._n_slots
+        before_the_end = (self._n_slots - place) * self._slot_bytes
+        os.pwrite(self._file, data[:before_the_end], _SLOTS_AT + place * self._slot_bytes)
+        if len(data) > before_the_end:
+            os.pwrite(self._file, data[before_the_end:], _SLOTS_AT)
+        os.pwrite(self._file, _HEAD.pack(head + len(slots)), _HEAD_AT)
+
+    def _lock(self) -> bool:
+        """Keep the others from writing; they do for microseconds, unless one was stopped just then."""
+        for _ in range(_MOST_ATTEMPTS):
+            with suppress(BlockingIOError):
+                fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                return True
+            os.sched_yield()
+        return False
+
+    def _claim(self, path: Path, header: bytes) -> None:
+        """Empty a file whose slots lie otherwise; leave alone what is not ours."""
+        found = os.pread(self._file, len(header), 0)
+        if found == header:
+            return
+        if found and not found.startswith(_MAGIC[:-1]):
+            raise StoreError(f"{path}: not a cache of Tamis's; move it away and a new one will be made")
+        os.ftruncate(self._file, 0)
+        os.pwrite(self._file, header, 0)
+
+    def _head(self) -> int:
+        """Return how many slots were ever written."""
+        found = os.pread(self._file, _HEAD.size, _HEAD_AT)
+        return int.from_bytes(found, "little")
+
+    def _slots(self, first: int, count: int) -> Iterator[bytes]:
+        """Yield slots from number `first` on, some at a time."""
+        while count > 0:
+            place = first % self._n_slots
+            some = min(count, self._n_slots - place, _SLOTS_OF_A_READ)
+            n_bytes = some * self._slot_bytes
+            data = os.pread(self._file, n_bytes, _SLOTS_AT + place * self._slot_bytes)
+            yield data.ljust(n_bytes, b"\0")
+            first, count = first + some, count - some
+
+
+def _scores(slot: bytes, key: bytes, now_seconds: int) -> bytes | None:
+    """Return the scores in a slot of `key`; None where it is another's, expired or damaged."""
+    if len(slot) < _SCORES_AT:
+        return None
+    (checksum,) = _CHECKSUM.unpack_from(slot)
+    found, expires_at, length = _FACTS.unpack_from(slot, _CHECKSUM.size)
+    end = _SCORES_AT + length
+    is_live = found == key and expires_at > now_seconds and crc32(slot[_CHECKSUM.size : end]) == checksum
+    return slot[_SCORES_AT:end] if is_live else None

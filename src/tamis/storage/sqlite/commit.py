@@ -1,10 +1,10 @@
 """Group commit: one transaction for everything that arrived together. Knows no SQL.
 
-What arrives within one turn of the event loop is committed at its end, on the loop's own thread:
-with WAL and `synchronous=NORMAL` a commit waits for no disk, and handing it to another thread costs
-more than doing it. The loop never waits for a lock, though: a file that is locked, was slow lately,
-or is to be written through to the disk is left to the writer's thread, and what arrives meanwhile
-forms the next batch.
+Rows are committed where and when they are submitted, on the loop's own thread: with WAL and
+`synchronous=NORMAL` a commit waits for no disk, and handing it to another thread costs more than doing
+it. Who submits has put together what arrived in one turn of the loop. The loop never waits for a lock,
+though: a file that is locked, was slow lately, or is to be written through to the disk is left to the
+writer's thread, and what arrives meanwhile forms the next batch.
 """
 
 from __future__ import annotations
@@ -19,7 +19,6 @@ import apsw
 from tamis.clock import Clock
 from tamis.errors import StoreError
 from tamis.records import CallRecord
-from tamis.storage.base import Answers
 from tamis.storage.sqlite.connection import Worker, translated
 
 SLOW_COMMIT_SECONDS = 0.05
@@ -27,6 +26,7 @@ SLOW_COMMIT_SECONDS = 0.05
 
 _AWAY_SECONDS = 10.0
 _MOST_ROWS_ON_LOOP = 2_000
+_DEFECT = "the rows could not be written: a fault of Tamis, see the log"
 
 
 @dataclass(slots=True)
@@ -34,7 +34,6 @@ class Batch:
     """Rows that share a transaction, and the futures of those who wait for it."""
 
     calls: list[CallRecord] = field(default_factory=list)
-    answers: list[Answers] = field(default_factory=list)
     waiters: list[asyncio.Future[None]] = field(default_factory=list)
 
     def settle(self, error: StoreError | None = None) -> None:
@@ -48,13 +47,13 @@ class Batch:
                 waiter.set_exception(StoreError(*error.args))
 
 
-Write = Callable[[apsw.Connection, Sequence[CallRecord], Sequence[Answers]], None]
+Write = Callable[[apsw.Connection, Sequence[CallRecord]], None]
 """Writes rows in one transaction; called on the loop's thread or on the writer's."""
 
 
 @final
 class GroupCommit:
-    """Collects appends and commits them, a batch at a time."""
+    """Commits rows, and collects those that come while the writer's thread is at it."""
 
     def __init__(
         self, connection: apsw.Connection, writer: Worker, write: Write, *, clock: Clock, only_threaded: bool
@@ -64,74 +63,57 @@ class GroupCommit:
         self._clock, self._only_threaded = clock, only_threaded
         self._loop = asyncio.get_running_loop()
         self._waiting = Batch()
-        self._turn_is_planned = False
         self._handed_over: asyncio.Task[None] | None = None
         self._away_until = float("-inf")
 
-    def submit(self, calls: Sequence[CallRecord], answers: Answers) -> asyncio.Future[None]:
-        """Return a future that is done when the rows are committed."""
+    async def commit(self, calls: Sequence[CallRecord]) -> None:
+        """Return when the rows are committed."""
+        is_free = self._handed_over is None and self._belongs_on_loop(len(calls))
+        if is_free and self._commit_here(calls):
+            return
         waiter = self._loop.create_future()
-        batch = self._waiting
-        batch.calls += calls
-        if answers:
-            batch.answers.append(answers)
-        batch.waiters.append(waiter)
-        if not self._turn_is_planned and self._handed_over is None:
-            self._turn_is_planned = True
-            self._loop.call_soon(self._turn)
-        return waiter
+        self._waiting.calls += calls
+        self._waiting.waiters.append(waiter)
+        if self._handed_over is None:
+            self._hand_over_waiting()
+        await waiter
 
     async def finish(self) -> None:
         """Commit what is waiting."""
-        while self._handed_over is not None or self._waiting.waiters:
-            if self._handed_over is not None:
-                await asyncio.wait([self._handed_over])
-            else:
-                self._turn()
+        while self._handed_over is not None:
+            await asyncio.wait([self._handed_over])
 
-    def _turn(self) -> None:
-        self._turn_is_planned = False
-        if not self._waiting.waiters or self._handed_over is not None:
-            return
-        batch, self._waiting = self._waiting, Batch()
-        if self._belongs_on_loop(batch):
-            self._commit_here(batch)
-        else:
-            self._hand_over(batch)
-
-    def _belongs_on_loop(self, batch: Batch) -> bool:
+    def _belongs_on_loop(self, n_rows: int) -> bool:
         return (
             not self._only_threaded
-            and len(batch.calls) <= _MOST_ROWS_ON_LOOP
+            and n_rows <= _MOST_ROWS_ON_LOOP
             and self._clock.monotonic() >= self._away_until
         )
 
-    def _commit_here(self, batch: Batch) -> None:
+    def _commit_here(self, calls: Sequence[CallRecord]) -> bool:
+        """Commit on the loop's thread; return False where the file is locked."""
         started = self._clock.monotonic()
-        failed: StoreError | None = StoreError("the rows could not be written: a fault of Tamis, see the log")
         try:
             with translated(self._connection.filename):
-                self._write(self._connection, batch.calls, batch.answers)
-            failed = None
-        except StoreError as error:
-            failed = error
-            if isinstance(error.__cause__, apsw.BusyError):
-                self._hand_over(batch)
-                return
-        finally:  # also when something unforeseen goes up to the loop: nobody may wait for ever
-            if self._handed_over is None:
-                batch.settle(failed)
-        ended = self._clock.monotonic()
-        if ended - started > SLOW_COMMIT_SECONDS:
-            self._away_until = ended + _AWAY_SECONDS
+                self._write(self._connection, calls)
+        except StoreError as failed:
+            if isinstance(failed.__cause__, apsw.BusyError):
+                return False
+            raise
+        finally:
+            ended = self._clock.monotonic()
+            if ended - started > SLOW_COMMIT_SECONDS:
+                self._away_until = ended + _AWAY_SECONDS
+        return True
 
-    def _hand_over(self, batch: Batch) -> None:
+    def _hand_over_waiting(self) -> None:
+        batch, self._waiting = self._waiting, Batch()
         self._handed_over = self._loop.create_task(self._commit_there(batch))
 
     async def _commit_there(self, batch: Batch) -> None:
-        failed: StoreError | None = StoreError("the rows could not be written: a fault of Tamis, see the log")
+        failed: StoreError | None = StoreError(_DEFECT)
         try:
-            await self._writer.run(lambda connection: self._write(connection, batch.calls, batch.answers))
+            await self._writer.run(lambda connection: self._write(connection, batch.calls))
             failed = None
         except StoreError as error:
             failed = error
@@ -142,5 +124,20 @@ class GroupCommit:
             self._handed_over = None
             batch.settle(failed)
             if self._waiting.waiters:
-                self._turn_is_planned = True
-                self._loop.call_soon(self._turn)
+                self._commit_waiting()
+
+    def _commit_waiting(self) -> None:
+        """Commit what came while the writer's thread was at it."""
+        if not self._belongs_on_loop(len(self._waiting.calls)):
+            self._hand_over_waiting()
+            return
+        failed: StoreError | None = StoreError(_DEFECT)
+        try:
+            if not self._commit_here(self._waiting.calls):
+                self._hand_over_waiting()
+            failed = None
+        except StoreError as error:
+            failed = error
+        finally:  # also when something unforeseen goes up to the loop: nobody may wait for ever
+            done, self._waiting = self._waiting, Batch()
+            done.settle(failed)

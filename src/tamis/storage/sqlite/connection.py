@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import os
 import time
 from collections.abc import Callable
@@ -39,10 +40,7 @@ class File:
 
     def create_if_missing(self) -> None:
         """Make an empty file that only its owner may read: it will hold people's texts."""
-        try:
-            os.close(os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
-        except OSError as failed:
-            raise StoreError(f"{self.path}: cannot be opened for writing ({failed.strerror})") from None
+        os.close(open_as_owner(self.path))
 
     def identity(self) -> tuple[int, int]:
         """Return what changes when the file is removed or replaced behind our back."""
@@ -51,6 +49,14 @@ class File:
         except OSError as failed:
             raise StoreError(f"{self.path}: the file is gone ({failed.strerror})") from None
         return found.st_dev, found.st_ino
+
+
+def open_as_owner(path: Path) -> int:
+    """Open for reading and writing; what is made can be read by its owner only. Return the descriptor."""
+    try:
+        return os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
+    except OSError as failed:
+        raise StoreError(f"{path}: cannot be opened for writing ({failed.strerror})") from None
 
 
 class Worker:
@@ -111,7 +117,7 @@ class transaction:
 
 
 class translated:
-    """Turns SQLite's errors into one line that says which file and what to do."""
+    """Turns errors of SQLite and of its files into one line that says which file and what to do."""
 
     __slots__ = ("_path",)
 
@@ -122,7 +128,7 @@ class translated:
         """Expect errors."""
 
     def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
-        if isinstance(error, apsw.Error):
+        if isinstance(error, apsw.Error | OSError):
             raise StoreError(f"{self._path}: {_advice(error)}") from error
 
 
@@ -163,17 +169,20 @@ def _polls(lock_seconds: float) -> int:
     return round(lock_seconds / _POLL_SECONDS)
 
 
-def _advice(error: apsw.Error) -> str:
+def _advice(error: apsw.Error | OSError) -> str:
+    if isinstance(error, OSError):
+        return _FULL if error.errno == errno.ENOSPC else f"the disk failed ({error.strerror})"
     for kind, advice in _ADVICE.items():
         if isinstance(error, kind):
             return advice
     return f"SQLite failed: {error}"
 
 
+_FULL = "the disk is full; make room"
 _ADVICE: dict[type[apsw.Error], str] = {
     apsw.BusyError: "locked by another process; end it, or wait",
     apsw.LockedError: "locked by another process; end it, or wait",
-    apsw.FullError: "the disk is full; make room",
+    apsw.FullError: _FULL,
     apsw.ReadOnlyError: "may only be read; give this user the right to write",
     apsw.CantOpenError: "cannot be opened; does its folder exist, and may this user write there?",
     apsw.CorruptError: "damaged; move it away and a new one will be made, or restore a copy",

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import cache
+from itertools import chain
 
 import apsw
 
@@ -18,8 +20,9 @@ ROWS_OF_A_SEARCH = 2_000
 _ROWS_OF_A_COUNT = 20_000
 _ROWS_OF_A_DELETION = 1_000
 
-# DO NOTHING for the id alone: OR IGNORE would silently leave out rows that break another rule
-_INSERT = "INSERT INTO calls VALUES (?, ?, ?, ?, ?, ?, ?) ON CONFLICT (id) DO NOTHING"
+_ROWS_OF_A_STATEMENT = 32
+"""Rows that one statement inserts: one by one, each would cost the Python around it again."""
+
 _LAST = b"\xff"
 
 
@@ -57,8 +60,24 @@ class Step:
 
 
 def insert(connection: apsw.Connection, calls: Sequence[CallRecord]) -> None:
-    """Add calls to the open transaction; one that is there already stays as it is."""
-    connection.executemany(_INSERT, calls)
+    """Write calls in one transaction; one that is there already stays as it is."""
+    if len(calls) <= _ROWS_OF_A_STATEMENT:
+        _insert_some(connection, calls)  # a statement alone is a transaction
+        return
+    with transaction(connection):
+        for start in range(0, len(calls), _ROWS_OF_A_STATEMENT):
+            _insert_some(connection, calls[start : start + _ROWS_OF_A_STATEMENT])
+
+
+def _insert_some(connection: apsw.Connection, calls: Sequence[CallRecord]) -> None:
+    connection.execute(_insertion(len(calls)), tuple(chain.from_iterable(calls)))
+
+
+@cache
+def _insertion(n_rows: int) -> str:
+    """Return the statement; DO NOTHING for the id alone: OR IGNORE would hide other broken rules."""
+    rows = ", ".join(["(?, ?, ?, ?, ?, ?, ?)"] * n_rows)
+    return f"INSERT INTO calls VALUES {rows} ON CONFLICT (id) DO NOTHING"
 
 
 def read_step(query: CallQuery, span: Span, limit: int) -> Callable[[apsw.Connection], Step]:

@@ -24,13 +24,17 @@ def create_tables(connection: apsw.Connection) -> None:
     connection.execute("INSERT INTO meta VALUES ('secret', ?)", (os.urandom(KEY_BYTES),))
 
 
-MIGRATIONS: tuple[Callable[[apsw.Connection], None], ...] = (create_tables,)
+def drop_cache(connection: apsw.Connection) -> None:
+    """Give the room of the prediction cache to the log: it has files of its own now."""
+    connection.execute("DROP TABLE cache")
+
+
+MIGRATIONS: tuple[Callable[[apsw.Connection], None], ...] = (create_tables, drop_cache)
 """In order; a file of version n has seen the first n. Never change one that was released."""
 
 SCHEMA_VERSION = len(MIGRATIONS)
 
 # calls: clustered by time; the second index is one caller's hours, and covers their summary.
-# cache: the rowid is the order of arrival, so the oldest answers are found without a further index.
 _TABLES = """
 CREATE TABLE meta (name TEXT PRIMARY KEY, value BLOB NOT NULL) STRICT;
 

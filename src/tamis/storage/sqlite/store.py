@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -30,7 +31,8 @@ from tamis.storage.base import (
 )
 from tamis.storage.expiry import SteadySeconds
 from tamis.storage.keys import called_at, decode_cursor, encode_cursor, first_id
-from tamis.storage.sqlite import cache, log
+from tamis.storage.sqlite import log
+from tamis.storage.sqlite.cache import Cache
 from tamis.storage.sqlite.commit import GroupCommit
 from tamis.storage.sqlite.connection import File, Worker, close_quietly, transaction, translated
 from tamis.storage.sqlite.schema import migrate, version_of
@@ -39,8 +41,9 @@ from tamis.storage.sqlite.upkeep import Upkeep
 _STEPS_OF_A_PAGE = 50
 _UPKEEP_LOCK_SECONDS = 0.1
 
-_LOOP_CACHE_KB = 16_384
-"""The keys of the cache are digests, so each new one belongs to another page of its index."""
+_NEW_ANSWERS_SECONDS = 0.005
+_MOST_NEW_ANSWERS = 256
+"""So many answers, for so long, are known in memory alone where one process is alone with the store."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +54,7 @@ class _Opened:
     secret: bytes
     here: apsw.Connection
     """The loop's own connection: it never waits for a lock."""
+    cache: Cache
     commit: GroupCommit
     upkeep: Upkeep
     writer: Worker
@@ -58,6 +62,7 @@ class _Opened:
 
     async def close(self) -> None:
         await self.commit.finish()
+        self.cache.close()
         await self.upkeep.close()
         await self.reader.close()
         # not on the loop: whoever closes a file last writes back its whole WAL
@@ -67,7 +72,7 @@ class _Opened:
 
 @final
 class SqliteStore(Store):
-    """Calls and answers in one file that several processes of one machine may share."""
+    """Calls in a file, and answers beside it, that several processes of one machine may share."""
 
     def __init__(self, path: Path, clock: Clock, options: StoreOptions | None = None):
         self._options = options or StoreOptions()
@@ -75,6 +80,7 @@ class SqliteStore(Store):
         self._clock = clock
         self._steady = SteadySeconds(clock)
         self._now: _Opened | None = None
+        self._is_writing_planned = False
 
     async def open(self) -> None:
         """Create the file if it is missing, bring its tables up to date and connect."""
@@ -83,25 +89,29 @@ class SqliteStore(Store):
         identity = self._file.identity()
         writer, reader = Worker("write", self._connect), Worker("read", self._connect)
         # waits briefly: a checkpoint that waits for a reader keeps all writers waiting
-        sweeper = Worker("upkeep", lambda: self._file.connect(lock_seconds=_UPKEEP_LOCK_SECONDS))
+        checkpointer = Worker("upkeep", lambda: self._file.connect(lock_seconds=_UPKEEP_LOCK_SECONDS))
+        cache = Cache(self._file.path, self._options.cache_rows, is_alone=self._options.is_alone)
         try:
             secret = await writer.run(_prepare)
+            with translated(self._file.path):
+                cache.open()
             here = await writer.run(lambda _: self._connect())
         except StoreError:
+            cache.close()
             await writer.close()
             raise
         here.set_busy_handler(None)
-        here.execute(f"PRAGMA cache_size = -{_LOOP_CACHE_KB}")
-        upkeep = Upkeep(sweeper, self._steady, self._options)
+        upkeep = Upkeep(checkpointer)
         commit = GroupCommit(
             here, writer, self._write, clock=self._clock, only_threaded=self._options.full_durability
         )
         await writer.run(upkeep.watch)
         upkeep.watch(here)
-        self._now = _Opened(identity, secret, here, commit, upkeep, writer, reader)
+        self._now = _Opened(identity, secret, here, cache, commit, upkeep, writer, reader)
 
     async def close(self) -> None:
         """Commit what is waiting and let go of the file."""
+        self._write_waiting_answers()
         opened, self._now = self._now, None
         if opened is not None:
             await opened.close()
@@ -133,20 +143,23 @@ class SqliteStore(Store):
         return self._opened().secret
 
     async def get_many(self, keys: Sequence[bytes]) -> list[Scores | None]:
-        """Look the keys up on the loop's own thread: WAL makes no reader wait."""
-        opened = self._opened()
-        try:
-            with translated(self._file.path):
-                return cache.look_up(opened.here, keys, self._steady.now())
-        except StoreError as failed:
-            if isinstance(failed.__cause__, apsw.BusyError):  # a miss costs less than waiting
-                return [None] * len(keys)
-            raise
+        """Look the keys up on the loop's own thread: nothing there waits."""
+        with translated(self._file.path):
+            return self._opened().cache.look_up(keys, self._steady.now())
 
     async def append(self, calls: Sequence[CallRecord], answers: Answers = NO_ANSWERS) -> None:
-        """Commit with whatever else arrives in this turn of the loop."""
+        """Commit the calls, with those that wait for the writer's thread, and remember the answers."""
         check_calls(calls)
-        await self._opened().commit.submit(calls, answers)
+        opened = self._opened()
+        if calls:
+            await opened.commit.commit(calls)
+        if answers:
+            n_new = opened.cache.remember(answers, self._steady.now(), self._options.cache_seconds)
+            if not self._options.is_alone or n_new >= _MOST_NEW_ANSWERS:
+                self._write_answers(opened.cache)
+            elif not self._is_writing_planned:
+                self._is_writing_planned = True
+                asyncio.get_running_loop().call_later(_NEW_ANSWERS_SECONDS, self._write_waiting_answers)
 
     async def calls(self, query: CallQuery, *, after: str | None = None, limit: int = PAGE_ROWS) -> Page:
         """Read in short steps, each a transaction of its own."""
@@ -186,7 +199,7 @@ class SqliteStore(Store):
         return await self._delete(CallQuery(caller=caller))
 
     async def tidy(self) -> None:
-        """Write the WAL back and evict from the cache now; it is done by itself from time to time."""
+        """Write the WAL back now; it is done by itself from time to time."""
         await self._opened().upkeep.run()
 
     async def _delete(self, query: CallQuery) -> int:
@@ -203,19 +216,23 @@ class SqliteStore(Store):
             raise StoreError(f"{self._file.path}: the store is not open")
         return self._now
 
+    def _write_waiting_answers(self) -> None:
+        """Write answers that were remembered; where that fails the append that finds too many hears of it."""
+        self._is_writing_planned = False
+        with suppress(StoreError):
+            if self._now is not None:
+                self._write_answers(self._now.cache)
+
+    def _write_answers(self, cache: Cache) -> None:
+        with translated(self._file.path):
+            cache.write(self._steady.now())
+
     def _connect(self) -> apsw.Connection:
         return self._file.connect(lock_seconds=self._options.lock_seconds)
 
-    def _write(
-        self, connection: apsw.Connection, calls: Sequence[CallRecord], answers: Sequence[Answers]
-    ) -> None:
+    def _write(self, connection: apsw.Connection, calls: Sequence[CallRecord]) -> None:
         self._require_same_file()
-        with transaction(connection):
-            log.insert(connection, calls)
-            if answers:
-                cache.remember(connection, answers, self._steady.now(), self._options.cache_seconds)
-        if answers and self._now is not None:
-            self._now.upkeep.noticed_answers(sum(map(len, answers)))
+        log.insert(connection, calls)
 
     def _require_same_file(self) -> None:
         """Refuse to write into a file that nobody can find any more: SQLite would not notice."""

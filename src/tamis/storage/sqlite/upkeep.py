@@ -1,7 +1,4 @@
-"""Checkpoints and eviction, in a thread of their own so that no answer waits for them.
-
-Knows when they are due; does not know what is in the tables.
-"""
+"""Checkpoints, in a thread of their own so that no answer waits for them. Knows no table."""
 
 from __future__ import annotations
 
@@ -12,45 +9,32 @@ from typing import final
 import apsw
 
 from tamis.errors import StoreError
-from tamis.storage.base import StoreOptions
-from tamis.storage.expiry import SteadySeconds
-from tamis.storage.sqlite import cache
 from tamis.storage.sqlite.connection import Worker
 
 _CHECKPOINT_PAGES = 4_000
 _RESTART_PAGES = 16_000  # 64 MB
-_SWEEP_ANSWERS = cache.ROWS_OF_A_SWEEP // 2  # evicts faster than answers arrive
 
 _logger = logging.getLogger(__name__)
 
 
 @final
 class Upkeep:
-    """Writes the WAL back into the file and keeps the cache within its bounds."""
+    """Writes the WAL back into the file."""
 
-    def __init__(self, worker: Worker, steady: SteadySeconds, options: StoreOptions):
-        self._worker, self._steady, self._options = worker, steady, options
+    def __init__(self, worker: Worker):
+        self._worker = worker
         self._loop = asyncio.get_running_loop()
         self._task: asyncio.Task[None] | None = None
         self._wal_pages = self._checkpointed_pages = 0
-        self._answers = 0
-        self._position = 0
         self._is_closed = False
 
     def watch(self, connection: apsw.Connection) -> None:
         """Hear of every commit of `connection`, in whichever thread."""
         connection.set_wal_hook(self._committed)
 
-    def noticed_answers(self, count: int) -> None:
-        """Count answers towards the next sweep."""
-        self._answers += count
-
     async def run(self) -> None:
-        """Checkpoint and sweep until nothing is left to do."""
+        """Write back what can be."""
         await self._worker.run(self._checkpoint)
-        await self._sweep()
-        while self._position:
-            await self._sweep()
 
     async def truncate(self) -> None:
         """Write the whole WAL back and empty it, unless somebody is reading it now."""
@@ -70,8 +54,7 @@ class Upkeep:
         if pages < self._wal_pages:  # the WAL began anew
             self._checkpointed_pages = 0
         self._wal_pages = pages
-        is_due = pages - self._checkpointed_pages >= _CHECKPOINT_PAGES or self._answers >= _SWEEP_ANSWERS
-        if is_due and self._task is None:
+        if pages - self._checkpointed_pages >= _CHECKPOINT_PAGES and self._task is None:
             self._loop.call_soon_threadsafe(self._start)
         return apsw.SQLITE_OK
 
@@ -81,25 +64,12 @@ class Upkeep:
 
     async def _in_background(self) -> None:
         try:
-            while self._answers >= _SWEEP_ANSWERS:  # more may have come than one sweep takes away
-                self._answers -= _SWEEP_ANSWERS
-                await self._sweep()
             self._checkpointed_pages = self._wal_pages
-            await self._worker.run(self._checkpoint)
+            await self.run()
         except StoreError as failed:  # the next commit meets the same fault and answers for it
             _logger.warning("upkeep failed: %s", failed)
         finally:
             self._task = None
-
-    async def _sweep(self) -> None:
-        self._position = await self._worker.run(
-            lambda connection: cache.sweep(
-                connection,
-                position=self._position,
-                now_seconds=self._steady.now(),
-                most_rows=self._options.cache_rows,
-            )
-        )
 
     def _checkpoint(self, connection: apsw.Connection) -> None:
         """Write back without waiting for anybody; a WAL that never comes to rest is made to."""

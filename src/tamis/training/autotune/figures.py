@@ -9,8 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from tamis.training.calibrate import Probabilities, served_probabilities
-from tamis.training.crossval import Held, check_all_classes
-from tamis.training.learn import LearningPart
+from tamis.training.crossval import Held, LearningPart, check_all_classes
 from tamis.training.metrics import Floats
 
 _SMALLEST = 1e-15

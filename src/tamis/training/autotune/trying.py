@@ -15,8 +15,8 @@ from tamis.models.base import Calibration
 from tamis.training.autotune.figures import Answers, is_hopeless
 from tamis.training.autotune.space import Candidate
 from tamis.training.autotune.trials import Trial
-from tamis.training.crossval import Held, held_out_in_turn
-from tamis.training.learn import LearningPart, TrainSettings, is_slow, untrained
+from tamis.training.crossval import Held, LearningPart, held_out_in_turn
+from tamis.training.learn import TrainSettings, is_slow, untrained
 
 Reach = Callable[[Candidate, int], None]
 """Called within a trial as `reach(candidate, fold)`, fold 0 while its size is measured; may raise."""
@@ -65,10 +65,7 @@ class Bench:
         settings = self._of(candidate)
         return held_out_in_turn(
             lambda: untrained(settings),
-            self._part.texts,
-            self._part.labels,
-            self._part.groups,
-            folds=self._part.folds,
+            self._part,
             seed=settings.seed,
             progress=lambda done, total: self._reach(candidate, answers.folds + 1),
         )

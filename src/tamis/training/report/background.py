@@ -13,6 +13,7 @@ import numpy as np
 
 from tamis.data.audit import AuditReport, audit
 from tamis.data.findings import Finding, findings
+from tamis.data.near_duplicates import Indices
 from tamis.data.split import grouped_parts, random_split
 from tamis.errors import DataError, TrainingError
 from tamis.records import Dataset
@@ -93,7 +94,8 @@ def _joined(one: Dataset, other: Dataset) -> Dataset:
 def _findings(data: Path, prepared: Prepared) -> list[Finding]:
     """Audit the file, or read the audit that `tamis prepare` left in its folder."""
     if not data.is_dir():
-        return findings(audit(read_for(data, replace(prepared.settings, split="grouped"))))
+        reading = read_for(data, replace(prepared.settings, split="grouped"))
+        return findings(audit(reading, groups=_near_duplicates(prepared, reading.dataset)))
     file = data / AUDIT
     if not file.is_file():
         return []
@@ -101,3 +103,11 @@ def _findings(data: Path, prepared: Prepared) -> list[Finding]:
         return findings(msgspec.json.decode(file.read_bytes(), type=AuditReport))
     except (msgspec.DecodeError, UnicodeDecodeError) as broken:
         raise DataError(f"cannot be read ({broken}); run tamis prepare again", file=file) from None
+
+
+def _near_duplicates(prepared: Prepared, data: Dataset) -> Indices | None:
+    """Return the groups that preparing found, None where it was not these texts that it looked through."""
+    known = _joined(prepared.train, prepared.test)
+    if prepared.settings.columns.group is not None or [*known.texts] != [*data.texts]:
+        return None
+    return np.array(known.groups, np.intp)

@@ -1,0 +1,201 @@
+"""The files of the prediction cache: what they hold, forget, share and survive."""
+
+from __future__ import annotations
+
+import fcntl
+import random
+from collections.abc import Callable, Iterator
+from hashlib import blake2b
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from store_samples import SCORES
+
+from tamis.errors import StoreError
+from tamis.storage.sqlite.cache import Cache
+
+NOW, LONG = 1_700_000_000, 1_000.0
+
+MakeCache = Callable[..., Cache]
+
+
+def key(number: int) -> bytes:
+    return blake2b(str(number).encode(), digest_size=32).digest()
+
+
+def answers(numbers: range) -> dict[bytes, dict[str, float]]:
+    return {key(number): {"ham": 1 / (number + 3), "spam": number / 7} for number in numbers}
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    return tmp_path / "tamis.db-cache128"
+
+
+@pytest.fixture
+def make(tmp_path: Path) -> Iterator[MakeCache]:
+    made: list[Cache] = []
+
+    def make_cache(most_rows: int = 1_000) -> Cache:
+        made.append(Cache(tmp_path / "tamis.db", most_rows))
+        made[-1].open()
+        return made[-1]
+
+    yield make_cache
+    for cache in made:
+        cache.close()
+
+
+def remember(cache: Cache, some: dict[bytes, dict[str, float]]) -> None:
+    cache.remember(some, NOW, LONG)
+    cache.write(NOW)
+
+
+def known(cache: Cache, numbers: range) -> int:
+    """Return how many answers are known; each that is must be the right one."""
+    wanted = answers(numbers)
+    found = cache.look_up([*wanted], NOW)
+    assert all(one in (None, scores) for one, scores in zip(found, wanted.values(), strict=True))
+    return sum(one is not None for one in found)
+
+
+def test_what_is_remembered_outlives_the_process_and_is_the_owners_alone(make: MakeCache, file: Path) -> None:
+    remember(make(), answers(range(300)))
+    assert known(make(), range(300)) == 300
+    assert file.stat().st_mode & 0o777 == 0o600
+    assert key(7) in file.read_bytes()
+    assert b'{"ham":0.1,"spam":1.0}' in file.read_bytes()
+
+
+def test_the_newest_rows_are_kept_and_no_others(make: MakeCache, file: Path) -> None:
+    cache = make(500)
+    for start in range(0, 3_000, 30):
+        remember(cache, answers(range(start, start + 30)))
+    assert known(cache, range(2_500)) == 0
+    assert known(cache, range(2_500, 3_000)) > 480, "a full bucket forgets a little sooner"
+    assert known(cache, range(2_900, 3_000)) == 100
+    assert known(make(500), range(2_500, 3_000)) > 480
+    assert file.stat().st_size == 4_096 + 500 * 128
+
+
+@pytest.mark.parametrize("most_rows", [1, 2, 7])
+def test_more_answers_than_there_is_room_for_leave_the_last(make: MakeCache, most_rows: int) -> None:
+    cache = make(most_rows)
+    remember(cache, answers(range(5)))
+    remember(cache, answers(range(100, 120)))
+    assert known(cache, range(100, 120)) == known(cache, range(120 - most_rows, 120)) == most_rows
+
+
+@pytest.mark.parametrize("is_written", [False, True])
+def test_an_answer_that_has_expired_is_replaced(make: MakeCache, is_written: bool) -> None:
+    cache = make()
+    cache.remember({key(1): SCORES}, NOW, LONG)
+    if is_written:
+        cache.write(NOW)
+    later = NOW + int(LONG)
+    cache.remember({key(1): {"ham": 1.0}}, later - 1, LONG)
+    if is_written:
+        cache.write(later - 1)
+    assert cache.look_up([key(1)], later - 1) == [SCORES]
+    assert cache.look_up([key(1)], later) == [None]
+    cache.remember({key(1): {"ham": 1.0}}, later, LONG)
+    for _ in ("in memory", "in the file"):
+        assert cache.look_up([key(1)], later) == [{"ham": 1.0}]
+        cache.write(later)
+
+
+def test_an_answer_may_live_for_ever(make: MakeCache) -> None:
+    cache = make()
+    cache.remember({key(1): SCORES}, NOW, 1e12)
+    cache.write(NOW)
+    assert cache.look_up([key(1)], NOW + 10**9) == [SCORES]
+
+
+def test_two_processes_know_each_others_answers(make: MakeCache) -> None:
+    one, other = make(100), make(100)
+    for start in range(0, 1_000, 20):
+        remember(one, answers(range(start, start + 10)))
+        assert known(other, range(start, start + 10)) == 10
+        remember(other, answers(range(start + 10, start + 20)))
+        assert known(one, range(start, start + 20)) == 20
+    assert known(one, range(900)) == known(other, range(900)) == 0
+
+
+def test_who_fell_far_behind_goes_on_with_what_is_still_there(make: MakeCache) -> None:
+    one, other = make(100), make(100)
+    remember(one, answers(range(10)))
+    for start in range(100, 1_000, 50):
+        remember(other, answers(range(start, start + 50)))
+    assert known(one, range(10)) == 0
+    assert known(one, range(900, 1_000)) > 90
+
+
+def test_answers_of_every_length_come_back(make: MakeCache, tmp_path: Path) -> None:
+    wanted = {key(n): {f"label {i}": i / (n + 1) for i in range(n)} for n in (1, 2, 3, 5, 20, 77, 2_000)}
+    cache = make()
+    remember(cache, wanted)
+    for reader in (cache, make()):
+        assert reader.look_up([*wanted], NOW) == [*wanted.values()]
+    sizes = sorted(int(path.name.removeprefix("tamis.db-cache")) for path in tmp_path.iterdir())
+    assert sizes == [128, 256, 1024, 4096, 65536]
+    remember(cache, {key(2): {"ham": 1.0}, key(77): SCORES})
+    assert cache.look_up([*wanted], NOW) == [*wanted.values()], "a live answer stays, whatever its length"
+
+
+@settings(max_examples=50, deadline=None)
+@given(seed=st.integers(0, 2**32))
+def test_damage_makes_answers_unknown_and_never_wrong(
+    tmp_path_factory: pytest.TempPathFactory, seed: int
+) -> None:
+    chance = random.Random(seed)
+    path = tmp_path_factory.mktemp("damaged") / "tamis.db"
+    cache = Cache(path, 60)
+    cache.open()
+    remember(cache, answers(range(50)))
+    file = path.with_name("tamis.db-cache128")
+    content = bytearray(file.read_bytes())
+    for _ in range(chance.randrange(1, 200)):
+        content[chance.randrange(64, len(content))] ^= 1 << chance.randrange(8)
+    file.write_bytes(content[: chance.randrange(len(content) // 2, len(content) + 1)])
+    known(cache, range(50))
+    remember(cache, answers(range(100, 110)))
+    assert known(cache, range(100, 110)) == 10
+    cache.close()
+
+
+def test_an_emptied_file_is_filled_again(make: MakeCache, file: Path) -> None:
+    cache = make()
+    remember(cache, answers(range(50)))
+    file.write_bytes(b"")
+    assert known(cache, range(50)) == 0
+    remember(cache, answers(range(50)))
+    assert known(cache, range(50)) == 50
+
+
+def test_another_bound_begins_anew(make: MakeCache) -> None:
+    remember(make(1_000), answers(range(50)))
+    cache = make(2_000)
+    assert known(cache, range(50)) == 0
+    remember(cache, answers(range(50)))
+    assert known(make(2_000), range(50)) == 50
+
+
+def test_a_file_that_is_not_ours_is_refused_and_left_alone(make: MakeCache, file: Path) -> None:
+    file.write_bytes(b"the diary of somebody else" * 1_000)
+    with pytest.raises(StoreError, match="tamis.db-cache128: not a cache of Tamis's; move it away"):
+        make()
+    assert file.read_bytes() == b"the diary of somebody else" * 1_000
+
+
+def test_who_holds_the_lock_for_long_keeps_nobody_waiting(make: MakeCache, file: Path) -> None:
+    cache = make()
+    remember(cache, answers(range(10)))
+    with file.open("rb+") as stopped:
+        fcntl.flock(stopped, fcntl.LOCK_EX)
+        remember(cache, answers(range(100, 110)))
+        assert known(cache, range(10)) == 10
+        assert known(cache, range(100, 110)) == 0
+    remember(cache, answers(range(100, 110)))
+    assert known(cache, range(100, 110)) == 10
