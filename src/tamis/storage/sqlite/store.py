@@ -93,8 +93,7 @@ class SqliteStore(Store):
         cache = Cache(self._file.path, self._options.cache_rows, is_alone=self._options.is_alone)
         try:
             secret = await writer.run(_prepare)
-            with translated(self._file.path):
-                cache.open()
+            await writer.run(lambda _: cache.open())
             here = await writer.run(lambda _: self._connect())
         except StoreError:
             cache.close()
