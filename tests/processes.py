@@ -58,9 +58,12 @@ class Service:
             pass
 
     def workers(self) -> set[int]:
-        """Return the process numbers of the workers that run now."""
+        """Return the process numbers of the workers that run now.
+
+        One that has just been forked is still the parent's copy: to stop it there stops the parent as well.
+        """
         listed = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children").read_text()
-        return {int(pid) for pid in listed.split()}
+        return {int(pid) for pid in listed.split() if _is_worker(pid)}
 
     def insist(self) -> int:
         """Tell it to stop again and again, and return its exit code.
@@ -77,6 +80,13 @@ class Service:
         """Tell it to stop and return its exit code."""
         self.process.send_signal(number)
         return self.process.wait(timeout=60)
+
+
+def _is_worker(pid: str) -> bool:
+    try:
+        return b"--worker-channel" in Path(f"/proc/{pid}/cmdline").read_bytes()
+    except (FileNotFoundError, ProcessLookupError):
+        return False  # it has ended meanwhile
 
 
 @contextmanager

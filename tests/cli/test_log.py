@@ -190,7 +190,7 @@ def test_migrate_makes_the_tables_and_twice_changes_nothing(tmp_path: Path) -> N
     path = tmp_path / "new.db"
     for _ in range(2):
         done = tamis(tmp_path, "migrate", "--store", "sqlite:///new.db")
-        assert result(done) == "sqlite:new.db has schema version 1\n"
+        assert result(done) == "sqlite:new.db has schema version 2\n"
         fill(path, [("alice", "kept", "ham")])
     assert result(tamis(tmp_path, "log", "--store", "sqlite:///new.db")).count("kept") == 2
 

@@ -38,6 +38,6 @@ def test_migrate_is_refused_in_one_line_when_no_data_centre_is_known(tmp_path: P
 def test_migrate_makes_an_embedded_store_and_says_so(tmp_path: Path) -> None:
     for _ in range(2):
         done = _migrate(tmp_path, "--store", "sqlite:///calls.db")
-        assert done.stdout.endswith("has schema version 1\n")
+        assert done.stdout.endswith("has schema version 2\n")
     assert (tmp_path / "calls.db").is_file()
     assert _migrate(tmp_path, "--print", "--store", "memory:").stdout == "-- this store has no tables\n"
