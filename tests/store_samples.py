@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
+from hashlib import blake2b
 from pathlib import Path
 
 from fakes import ManualClock
@@ -33,6 +34,11 @@ async def everything(store: Store, query: CallQuery | None = None, *, limit: int
 
 def key(number: int) -> bytes:
     return number.to_bytes(32, "big")
+
+
+def digest(number: int) -> bytes:
+    """Return a key as a cache makes them: its bytes are spread."""
+    return blake2b(str(number).encode(), digest_size=32).digest()
 
 
 def hour(clock: ManualClock) -> datetime:

@@ -5,13 +5,13 @@ from __future__ import annotations
 import fcntl
 import random
 from collections.abc import Callable, Iterator
-from hashlib import blake2b
 from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from store_samples import SCORES
+from store_samples import digest as key
 
 from tamis.errors import StoreError
 from tamis.storage.sqlite.cache import Cache
@@ -19,10 +19,6 @@ from tamis.storage.sqlite.cache import Cache
 NOW, LONG = 1_700_000_000, 1_000.0
 
 MakeCache = Callable[..., Cache]
-
-
-def key(number: int) -> bytes:
-    return blake2b(str(number).encode(), digest_size=32).digest()
 
 
 def answers(numbers: range) -> dict[bytes, dict[str, float]]:

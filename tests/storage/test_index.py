@@ -2,18 +2,13 @@
 
 from __future__ import annotations
 
-from hashlib import blake2b
-
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from store_samples import digest as key
 
 from tamis.storage.sqlite.index import Index
-
-
-def key(number: int) -> bytes:
-    return blake2b(str(number).encode(), digest_size=32).digest()
 
 
 def rows(keys: list[bytes]) -> np.ndarray:

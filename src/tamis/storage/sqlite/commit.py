@@ -1,8 +1,8 @@
-"""Group commit: one transaction for everything that arrived together. Knows no SQL.
+"""Where rows are committed: one transaction for what is given together. Knows no SQL.
 
-Rows are committed where and when they are submitted, on the loop's own thread: with WAL and
-`synchronous=NORMAL` a commit waits for no disk, and handing it to another thread costs more than doing
-it. Who submits has put together what arrived in one turn of the loop. The loop never waits for a lock,
+That is at once, on the loop's own thread: with WAL and `synchronous=NORMAL` a commit waits for no disk,
+and handing it to another thread costs more than doing it. Who gives rows has put together what arrived
+in one turn of the loop. The loop never waits for a lock,
 though: a file that is locked, was slow lately, or is to be written through to the disk is left to the
 writer's thread, and what arrives meanwhile forms the next batch.
 """

@@ -1,7 +1,7 @@
 """Where in a ring of slots a key lies, as far as one can tell without reading it. Knows no file.
 
-A hash table in memory: ten bytes a slot of the ring, which a dictionary would need a hundred for. A
-key belongs to one bucket of eight entries, each the number of a slot and one byte of the key to tell
+A hash table in memory of ten bytes a slot of the ring, where a dictionary's keys alone have 32. A key
+belongs to one bucket of eight entries, each the number of a slot and one byte of the key to tell
 most others apart.
 """
 
