@@ -3,8 +3,10 @@
 //! answers are the same to the last bit.
 
 use crate::features::{for_each_hash, Characters, Settings, Workspace};
+use std::mem::take;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
-/// Everything that scoring reads; nothing of it changes, so threads may share it.
+/// Everything that scoring reads; threads may share it.
 pub struct Model {
     characters: Characters,
     settings: Settings,
@@ -15,6 +17,7 @@ pub struct Model {
     intercept: Vec<f64>,
     /// What a feature counts by how often it stands in a text.
     sublinear: Vec<f64>,
+    tallies: Tallies,
 }
 
 /// What was learned, as an artifact holds it.
@@ -49,6 +52,10 @@ impl Model {
                 .collect(),
             intercept: learned.intercept.to_vec(),
             sublinear: sublinear.to_vec(),
+            tallies: Tallies {
+                n_rows: learned.numbers.len(),
+                idle: Mutex::default(),
+            },
         }
     }
 
@@ -58,13 +65,15 @@ impl Model {
 
     /// Write the margin of each text in each column; the texts lie end to end, `lengths` long.
     pub fn margins(&self, codes: &[u32], lengths: &[u64], margins: &mut [f64]) {
-        let mut rows = Vec::new();
+        let (mut rows, mut tally) = (Vec::new(), self.tallies.take());
         let mut all = margins.chunks_exact_mut(self.intercept.len());
         self.for_each_text(codes, lengths, |numbers| {
-            let known = self.known.rows(numbers, &mut rows);
-            known.sort_unstable();
-            self.add_up(known, all.next().expect("a row for each text"));
+            for &row in self.known.rows(numbers, &mut rows).iter() {
+                tally.add(row);
+            }
+            self.add_up(&mut tally, all.next().expect("a row for each text"));
         });
+        self.tallies.give_back(tally);
     }
 
     /// Write how many distinct features each text has, and, text by text and ascending, these features
@@ -128,23 +137,99 @@ impl Model {
         self.n_columns().max(2)
     }
 
-    /// Sum over the distinct `rows`, ascending, and scale by the length of the text's vector.
-    fn add_up(&self, rows: &[u32], sums: &mut [f64]) {
+    /// Sum over the rows that are in the tally, ascending, and scale by the length of the text's vector.
+    fn add_up(&self, tally: &mut Tally, sums: &mut [f64]) {
         sums.fill(0.0);
         let mut squares = 0.0;
-        for (row, count) in Runs(rows) {
-            let width = 1 + sums.len();
-            let numbers = &self.numbers[row as usize * width..][..width];
+        let width = 1 + sums.len();
+        tally.drain(|row, count| {
+            let numbers = &self.numbers[row * width..][..width];
             let value = self.sublinear[count.min(self.sublinear.len() - 1)] * f64::from(numbers[0]);
             squares += value * value;
             for (sum, &weight) in sums.iter_mut().zip(&numbers[1..]) {
                 *sum += value * f64::from(weight);
             }
-        }
+        });
         let length = if squares == 0.0 { 1.0 } else { squares.sqrt() };
         for (sum, intercept) in sums.iter_mut().zip(&self.intercept) {
             *sum = *sum / length + intercept;
         }
+    }
+}
+
+/// How often each row of a model is there in a text. It gives them in ascending order without sorting
+/// them, which took a third of a text's time.
+struct Tally {
+    counts: Vec<u32>,
+    /// A bit for every row that is there, and above it one for every word of 64 rows, so that a large
+    /// model's rows need not all be looked at.
+    rows: Vec<u64>,
+    words: Vec<u64>,
+}
+
+impl Tally {
+    fn new(n_rows: usize) -> Self {
+        let n_words = n_rows.div_ceil(64);
+        Tally {
+            counts: vec![0; n_rows],
+            rows: vec![0; n_words],
+            words: vec![0; n_words.div_ceil(64)],
+        }
+    }
+
+    fn add(&mut self, row: u32) {
+        let row = row as usize;
+        self.counts[row] += 1;
+        self.rows[row >> 6] |= 1 << (row & 63);
+        self.words[row >> 12] |= 1 << (row >> 6 & 63);
+    }
+
+    /// Call `each` with every row that is there, ascending, and its count; nothing is there afterwards.
+    fn drain(&mut self, mut each: impl FnMut(usize, usize)) {
+        for (upper, words) in self.words.iter_mut().enumerate() {
+            for word in Bits(take(words)).map(|bit| upper << 6 | bit) {
+                for row in Bits(take(&mut self.rows[word])).map(|bit| word << 6 | bit) {
+                    each(row, take(&mut self.counts[row]) as usize);
+                }
+            }
+        }
+    }
+}
+
+/// The places of the bits that are set, ascending.
+struct Bits(u64);
+
+impl Iterator for Bits {
+    type Item = usize;
+
+    fn next(&mut self) -> Option<usize> {
+        if self.0 == 0 {
+            return None;
+        }
+        let place = self.0.trailing_zeros() as usize;
+        self.0 &= self.0 - 1;
+        Some(place)
+    }
+}
+
+/// Empty tallies from call to call: a large model's takes longer to make than a text to score.
+struct Tallies {
+    n_rows: usize,
+    idle: Mutex<Vec<Tally>>,
+}
+
+impl Tallies {
+    fn take(&self) -> Tally {
+        let tally = self.idle().pop();
+        tally.unwrap_or_else(|| Tally::new(self.n_rows))
+    }
+
+    fn give_back(&self, tally: Tally) {
+        self.idle().push(tally);
+    }
+
+    fn idle(&self) -> MutexGuard<'_, Vec<Tally>> {
+        self.idle.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
