@@ -9,6 +9,7 @@ import numpy as np
 
 from tamis.inference.classifier import Classifier
 from tamis.inference.scorer import Scorer, Scores
+from tests.fakes import ManualClock
 
 BAD = "bad"
 """A text with this in it makes the model fail."""
@@ -39,12 +40,13 @@ class WatchedScorer(Scorer):
 
 
 class HeldScorer(WatchedScorer):
-    """A heavy model that scores a batch when it is let."""
+    """A heavy model that scores a batch when it is let, and takes a second of `clock` for it."""
 
     is_heavy = True
 
-    def __init__(self) -> None:
+    def __init__(self, clock: ManualClock | None = None) -> None:
         super().__init__(before=lambda texts: self._wait())
+        self._clock = clock or ManualClock()
         self.began = threading.Semaphore(0)
         self._may_go_on = threading.Semaphore(0)
 
@@ -54,6 +56,7 @@ class HeldScorer(WatchedScorer):
     def _wait(self) -> None:
         self.began.release()
         assert self._may_go_on.acquire(timeout=30)
+        self._clock.advance(1.0)
 
 
 def classifier_with(

@@ -150,6 +150,34 @@ async def test_no_texts_have_no_outcomes() -> None:
     assert await _batcher(WatchedScorer()).submit([]) == []
 
 
+class _Heavy(WatchedScorer):
+    is_heavy = True
+
+
+@asynchronous
+async def test_a_heavy_model_takes_a_brief_batch_on_the_loop_once_its_speed_is_known() -> None:
+    clock = ManualClock()
+    scorer = _Heavy(before=lambda texts: clock.advance(1e-5 * sum(map(len, texts))))
+    batcher = Batcher(classifier_with(scorer), clock, max_queue_seconds=9)
+    measuring = batcher.submit(["unknown"])
+    assert not measuring.done()
+    await measuring
+    assert batcher.submit(["brief"]).done()
+    await asyncio.sleep(0)
+    long = batcher.submit(["x" * 201])  # 2.01 ms
+    assert not long.done()
+    await long
+    polite = batcher.submit(["brief"], others_wait=True)
+    assert not polite.done()
+    await polite
+    assert batcher.submit(["x" * 199]).done()
+    await asyncio.sleep(0)
+    both = batcher.submit(["brief", *["x"] * BATCH_TEXTS])  # a second batch waits behind the first
+    assert not both.done()
+    await both
+    await batcher.close()
+
+
 class _Slow:
     """A light model that takes 10 ms a text on a clock of its own."""
 

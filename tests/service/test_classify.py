@@ -171,8 +171,9 @@ async def test_skipping_callers_get_fresh_answers_beside_others_who_get_known_on
 
 @asynchronous
 async def test_a_known_text_does_not_wait_for_the_model() -> None:
-    scorer = HeldScorer()
-    async with _classifying(scorer) as classification:
+    clock = ManualClock()
+    scorer = HeldScorer(clock)
+    async with _classifying(scorer, clock=clock) as classification:
         scorer.release()
         await classification.classify(["known"], caller="c")
         new = classification.classify(["new"], caller="c")

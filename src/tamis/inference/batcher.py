@@ -24,6 +24,10 @@ BATCH_TEXTS = 64
 BATCH_CHARS = 32_000
 """The loop is kept for a few milliseconds at most, whatever a list brings."""
 
+_BRIEF_SECONDS = 0.002
+"""A heavy model's batch that takes no longer is computed on the loop: between two threads it would be cut
+into smaller ones, and a lone text would wait for the hand-over there and back."""
+
 _MEMORY_OF_SPEED = 0.9
 """Weight that the measured speed keeps with every batch: the last ten count."""
 
@@ -54,6 +58,7 @@ class _Job:
     future: asyncio.Future[list[Outcome]]
     outcomes: list[Outcome]
     arrived: float
+    others_wait: bool
     taken: int = 0
 
     def take(self, room_texts: int, room_chars: int) -> Sequence[str]:
@@ -77,7 +82,8 @@ class _Job:
 class Batcher:
     """Classifies texts in batches: a light model on the loop's thread, a heavy one beside it.
 
-    A text that the model fails on fails alone. What cannot be begun within `max_queue_seconds`, as
+    A heavy model too works on the loop where nothing else waits for the loop and the batch is brief, as
+    far as the speed of the last ones tells. A text that the model fails on fails alone. What cannot be begun within `max_queue_seconds`, as
     far as the speed of the last batches tells, is refused at once.
     """
 
@@ -96,6 +102,7 @@ class Batcher:
         self._is_running = False
         self._batch_began, self._batch_texts = 0.0, 0
         self._measured_texts = self._measured_seconds = 0.0
+        self._scored_chars = self._scored_seconds = 0.0
         self._executor: ThreadPoolExecutor | None = None
 
     @property
@@ -110,10 +117,11 @@ class Batcher:
             return 0.0
         return self._waiting_texts * self._measured_seconds / self._measured_texts
 
-    def submit(self, texts: Sequence[str]) -> asyncio.Future[list[Outcome]]:
+    def submit(self, texts: Sequence[str], *, others_wait: bool = False) -> asyncio.Future[list[Outcome]]:
         """Return the future outcomes of canonical `texts`; raise OverloadedError if they came too late.
 
-        A light and idle model has answered the first of them when this returns.
+        A light and idle model has answered the first of them when this returns; so has a heavy one
+        often, unless `others_wait` for whatever the loop could do meanwhile.
 
         A caller that leaves cancels the future and disturbs nobody.
         """
@@ -121,7 +129,7 @@ class Batcher:
         if seconds > self._max_queue_seconds:
             raise OverloadedError(ceil(seconds))
         loop = asyncio.get_running_loop()
-        job = _Job(texts, loop.create_future(), [], self._clock.monotonic())
+        job = _Job(texts, loop.create_future(), [], self._clock.monotonic(), others_wait)
         if not texts:
             job.future.set_result(job.outcomes)
             return job.future
@@ -150,11 +158,18 @@ class Batcher:
             self._is_running = False
             return
         texts = [text for _, texts in batch for text in texts]
-        if self._classifier.is_heavy:
+        if self._classifier.is_heavy and not self._may_hold_the_loop(batch):
             self._score_in_thread(batch, texts)
         else:
             self._settle(batch, _outcomes(self._classifier, texts))
             asyncio.get_running_loop().call_soon(self._next)
+
+    def _may_hold_the_loop(self, batch: Sequence[tuple[_Job, Sequence[str]]]) -> bool:
+        """Whether nothing else waits, and what a heavy model takes is known to be short."""
+        if self._jobs or not self._scored_chars or any(job.others_wait for job, _ in batch):
+            return False
+        chars = sum(len(text) for _, texts in batch for text in texts)
+        return chars * self._scored_seconds / self._scored_chars <= _BRIEF_SECONDS
 
     def _take_batch(self) -> list[tuple[_Job, Sequence[str]]]:
         """Take from each job in turn; a long list goes on behind those who came meanwhile."""
@@ -187,16 +202,20 @@ class Batcher:
         scored.add_done_callback(done)
 
     def _settle(self, batch: list[tuple[_Job, Sequence[str]]], outcomes: list[Outcome]) -> None:
+        score_seconds = self._clock.monotonic() - self._batch_began
+        self._scored_seconds = self._scored_seconds * _MEMORY_OF_SPEED + score_seconds
+        self._scored_chars *= _MEMORY_OF_SPEED
         self._waiting_texts -= len(outcomes)
         start = 0
         for job, texts in batch:
+            self._scored_chars += sum(map(len, texts))
             job.add(outcomes[start : start + len(texts)])
             start += len(texts)
         self._report(
             BatchReport(
                 len(outcomes),
                 self._batch_began - min(job.arrived for job, _ in batch),
-                self._clock.monotonic() - self._batch_began,
+                score_seconds,
                 self._waiting_texts,
                 self.waiting_seconds,
             )

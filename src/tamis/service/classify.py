@@ -210,7 +210,7 @@ class Classification:
         return outcomes
 
     async def _ask_model(self, forms: Mapping[bytes, str]) -> dict[bytes, Outcome]:
-        job = self._batcher.submit([*forms.values()])
+        job = self._batcher.submit([*forms.values()], others_wait=bool(self._groups))
         if not job.done():
             self._computing.update((key, (job, place)) for place, key in enumerate(forms))
             try:
