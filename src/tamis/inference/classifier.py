@@ -155,7 +155,7 @@ class Classifier:
 
     def _predictions(self, scores: Scores) -> list[Prediction]:
         rows: list[list[float]] = scores.tolist()
-        if not all(isfinite(sum(row)) for row in rows):
+        if not isfinite(sum(map(sum, rows))):
             raise ValueError("the model gave scores that are not finite numbers")
         return [self._prediction(row) for row in rows]
 

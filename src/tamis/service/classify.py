@@ -12,7 +12,9 @@ from collections.abc import Callable, Coroutine, Iterable, Iterator, Mapping, Se
 from dataclasses import dataclass, field
 from datetime import datetime
 from time import perf_counter
-from typing import Any, NamedTuple, final
+from typing import Any, final
+
+import msgspec
 
 from tamis.beginning import begin
 from tamis.clock import Clock
@@ -34,7 +36,7 @@ Known = Mapping[bytes, Prediction]
 """Answers by cache key."""
 
 
-class Classified(NamedTuple):
+class Classified(msgspec.Struct, frozen=True, gc=False):
     """The answer to one text, and whether it was known before."""
 
     prediction: Prediction
@@ -75,8 +77,10 @@ class _Call:
         """Return what the log keeps of the call."""
         caller = self.caller
         return [
-            CallRecord(id, caller, text, found.label, found.score, model, from_cache)
-            for id, text, (found, from_cache) in zip(self.ids, self.texts, answer, strict=True)
+            CallRecord(
+                id, caller, text, one.prediction.label, one.prediction.score, model, one.from_cache
+            )
+            for id, text, one in zip(self.ids, self.texts, answer, strict=True)
         ]
 
 
@@ -110,6 +114,9 @@ class Classification:
         self._arrived: list[_Call] = []
         self._groups: deque[list[_Call]] = deque()
         self._turn_is_planned = False
+        self._came_this_turn = 0
+        self._comes_alone = False
+        """Whether nobody came beside the last one: the next is not kept waiting for company either."""
         self._computing: dict[bytes, tuple[asyncio.Future[list[Outcome]], int]] = {}
         self._tasks: set[asyncio.Task[None]] = set()
 
@@ -128,9 +135,12 @@ class Classification:
         loop = asyncio.get_running_loop()
         call = _Call(texts, caller, skip_cache, self._ids.take(len(texts)), loop.create_future())
         self._arrived.append(call)
+        self._came_this_turn += 1
         if not self._turn_is_planned:
             self._turn_is_planned = True
             loop.call_soon(self._turn)
+            if self._comes_alone:
+                self._serve_next()
         return call.future
 
     async def finish(self) -> None:
@@ -140,12 +150,19 @@ class Classification:
 
     def _turn(self) -> None:
         """Answer one group of what has arrived; the next has its turn when the loop has looked around."""
+        self._comes_alone, self._came_this_turn = self._came_this_turn <= 1, 0
+        self._turn_is_planned = False
+        self._serve_next()
+
+    def _serve_next(self) -> None:
         if self._arrived:
             self._groups.extend(_groups(self._arrived))
             self._arrived = []
+        if not self._groups:
+            return
         group = self._groups.popleft()
-        self._turn_is_planned = len(self._groups) > 0
-        if self._turn_is_planned:
+        if self._groups and not self._turn_is_planned:
+            self._turn_is_planned = True
             asyncio.get_running_loop().call_soon(self._turn)
         self._start(group, self._serve(group))
 
@@ -247,6 +264,9 @@ class Classification:
 
 def _groups(calls: Sequence[_Call]) -> Iterator[list[_Call]]:
     """Divide calls into those that are looked up, computed and logged together."""
+    if len(calls) == 1:
+        yield [*calls]
+        return
     for skip_cache in (False, True):
         alike = [call for call in calls if call.skip_cache is skip_cache]
         small = [call for call in alike if len(call.texts) <= _SMALL_TEXTS]

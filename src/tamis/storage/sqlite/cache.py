@@ -12,7 +12,7 @@ import fcntl
 import os
 import struct
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import final
@@ -25,7 +25,7 @@ from tamis.errors import StoreError
 from tamis.storage.base import Answers, Scores
 from tamis.storage.keys import KEY_BYTES
 from tamis.storage.sqlite.connection import open_as_owner
-from tamis.storage.sqlite.index import Index
+from tamis.storage.sqlite.index import Index, Keys
 
 # JSON, because its shortest digits give back the very same double
 _encode = msgspec.json.Encoder().encode
@@ -33,6 +33,9 @@ _decode = msgspec.json.Decoder(dict[str, float]).decode
 
 _LEAST_SLOT_BYTES = 128
 _MOST_SECONDS = 2**32 - 1
+
+_MANY_KEYS = 64
+"""From here on numpy is faster than one key after the other."""
 
 _SLOTS_OF_A_READ = 4_096
 _MOST_ATTEMPTS = 100
@@ -110,7 +113,7 @@ class Cache:
         """Write what has been remembered; where that fails it is still known, and may be tried again."""
         new = self._new
         for ring in self._rings.values():
-            new = {key: new[key] for key in new if ring.get(key, now_seconds) is None}
+            new = {key: new[key] for key in ring.unknown([*new], now_seconds)}
         by_size: defaultdict[int, dict[bytes, bytes]] = defaultdict(dict)
         for key, (scores, expires_at) in new.items():
             encoded = _encode(scores)
@@ -176,6 +179,13 @@ class _Ring:
                 return found
         return None
 
+    def unknown(self, keys: Sequence[bytes], now_seconds: int) -> Sequence[bytes]:
+        """Return those of `keys` that `get` finds nothing for."""
+        if len(keys) < _MANY_KEYS:
+            return [key for key in keys if self.get(key, now_seconds) is None]
+        known = {keys[i] for i in self._index.suspects(_matrix(keys)) if self.get(keys[i], now_seconds)}
+        return [key for key in keys if key not in known] if known else keys
+
     def put(self, facts_of: Mapping[bytes, bytes]) -> None:
         """Write slots for new keys; they are given up where another process does not end its writing."""
         if not self._lock():
@@ -185,8 +195,11 @@ class _Ring:
             self._append([_CHECKSUM.pack(crc32(facts)) + facts for facts in facts_of.values()])
         finally:
             fcntl.flock(self._file, fcntl.LOCK_UN)
-        for key in facts_of:
-            self._index.add(key)
+        if len(facts_of) < _MANY_KEYS:
+            for key in facts_of:
+                self._index.add(key)
+        else:
+            self._index.add_many(_matrix(facts_of))
 
     def _append(self, slots: Sequence[bytes]) -> None:
         data = b"".join(slot.ljust(self._slot_bytes, b"\0") for slot in slots[-self._n_slots :])
@@ -231,6 +244,10 @@ class _Ring:
             data = os.pread(self._file, n_bytes, _SLOTS_AT + place * self._slot_bytes)
             yield data.ljust(n_bytes, b"\0")
             first, count = first + some, count - some
+
+
+def _matrix(keys: Iterable[bytes]) -> Keys:
+    return np.frombuffer(b"".join(keys), np.uint8).reshape(-1, KEY_BYTES)
 
 
 def _scores(slot: bytes, key: bytes, now_seconds: int) -> bytes | None:
