@@ -221,6 +221,19 @@ def test_any_text_comes_back_unchanged_when_echoed(ask: Ask, text: str) -> None:
         assert body["input"] == text
 
 
+_SPELLINGS = ('"text"', '"te\\u0078t"', '"echo_input"', '"echo_inpu\\u0074"', '"skip_cache"')
+
+
+@settings(max_examples=CASES, deadline=None)
+@given(keys=st.lists(st.sampled_from(_SPELLINGS), max_size=3), text=st.text('a:"\\{,é\n', max_size=20))
+def test_a_key_that_stands_twice_is_found_however_it_is_spelled(ask: Ask, keys: list[str], text: str) -> None:
+    names = ["text", *map(json.loads, keys)]
+    values = [json.dumps(text, ensure_ascii=False) if name == "text" else "true" for name in names]
+    pairs = [f"{key}: {value}" for key, value in zip(['"text"', *keys], values, strict=True)]
+    response = _generated(ask, f"{{{', '.join(pairs)}}}".encode(), "/prediction")
+    assert response.status_code == (200 if len({*names}) == len(names) else 400)
+
+
 def _generated(ask: Ask, body: bytes, path: str) -> httpx.Response:
     asked[f"POST {path}"] += 1
     return _post(ask, body, path)

@@ -77,9 +77,7 @@ class _Call:
         """Return what the log keeps of the call."""
         caller = self.caller
         return [
-            CallRecord(
-                id, caller, text, one.prediction.label, one.prediction.score, model, one.from_cache
-            )
+            CallRecord(id, caller, text, one.prediction.label, one.prediction.score, model, one.from_cache)
             for id, text, one in zip(self.ids, self.texts, answer, strict=True)
         ]
 
