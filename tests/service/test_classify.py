@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -133,6 +134,43 @@ async def test_what_arrives_in_one_turn_is_scored_and_committed_together() -> No
         await asyncio.gather(*calls)
         assert [len(batch) for batch in scorer.batches] == [20]
         assert [len(calls) for calls in store.appends] == [20]
+
+
+@asynchronous
+async def test_lists_of_one_turn_are_committed_together_until_there_are_many_texts() -> None:
+    store = WatchedStore(SystemClock())
+    async with _classifying(WatchedScorer(), store) as classification:
+        sizes = [(1, False), (32, False), (31, False), (9, True), (100, False), (2, False), (3, True)]
+        await asyncio.gather(
+            *(
+                classification.classify([f"{number}"] * size, caller=f"{number}", skip_cache=skips)
+                for number, (size, skips) in enumerate(sizes)
+            )
+        )
+        assert [[*Counter(int(call.caller) for call in calls)] for calls in store.appends] == [
+            [0, 1, 2],
+            [4],
+            [5],
+            [3, 6],
+        ]
+
+
+@asynchronous
+async def test_who_comes_alone_is_not_kept_waiting_for_company() -> None:
+    async with _classifying(WatchedScorer()) as classification:
+
+        def ask(text: str) -> asyncio.Future[list[Classified]]:
+            return classification.classify([text], caller="c")
+
+        assert not (first := ask("may have company")).done()
+        await first
+        assert ask("alone").done()
+        others = [ask("company"), ask("for it")]
+        assert not any(other.done() for other in others)
+        await asyncio.gather(*others)
+        assert not (next_one := ask("with company the last time")).done()
+        await next_one
+        assert ask("alone again").done()
 
 
 @asynchronous

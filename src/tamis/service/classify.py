@@ -24,11 +24,8 @@ from tamis.records import CallRecord, Prediction
 from tamis.service.answer_cache import AnswerCache
 from tamis.storage import Scores, Store, TimeIds
 
-_SMALL_TEXTS = 16
-"""A call with more texts goes its own way, so that no other waits for its end."""
-
-_GROUP_CALLS = 64
-"""Small calls of one turn are answered together, but not so many that the first wait for the last."""
+_GROUP_TEXTS = 64
+"""Calls of one turn are answered together, but not so many that the first wait long for the last."""
 
 _COMMIT_ROWS = 256
 
@@ -266,8 +263,14 @@ def _groups(calls: Sequence[_Call]) -> Iterator[list[_Call]]:
         yield [*calls]
         return
     for skip_cache in (False, True):
-        alike = [call for call in calls if call.skip_cache is skip_cache]
-        small = [call for call in alike if len(call.texts) <= _SMALL_TEXTS]
-        for start in range(0, len(small), _GROUP_CALLS):
-            yield small[start : start + _GROUP_CALLS]
-        yield from ([call] for call in alike if len(call.texts) > _SMALL_TEXTS)
+        group, room = list[_Call](), _GROUP_TEXTS
+        for call in calls:
+            if call.skip_cache is not skip_cache:
+                continue
+            if group and len(call.texts) > room:
+                yield group
+                group, room = [], _GROUP_TEXTS
+            group.append(call)
+            room -= len(call.texts)
+        if group:
+            yield group

@@ -145,6 +145,7 @@ class _Ring:
 
     def __init__(self, path: Path, slot_bytes: int, n_slots: int):
         self._slot_bytes, self._n_slots = slot_bytes, n_slots
+        self._slot = struct.Struct(f"{_CHECKSUM.format}{slot_bytes - _CHECKSUM.size}s")  # pads with zeros
         self._index = Index(n_slots)
         self._file = open_as_owner(path)
         try:
@@ -192,7 +193,7 @@ class _Ring:
             return
         try:
             self.follow()
-            self._append([_CHECKSUM.pack(crc32(facts)) + facts for facts in facts_of.values()])
+            self._append([self._slot.pack(crc32(facts), facts) for facts in facts_of.values()])
         finally:
             fcntl.flock(self._file, fcntl.LOCK_UN)
         if len(facts_of) < _MANY_KEYS:
@@ -202,7 +203,7 @@ class _Ring:
             self._index.add_many(_matrix(facts_of))
 
     def _append(self, slots: Sequence[bytes]) -> None:
-        data = b"".join(slot.ljust(self._slot_bytes, b"\0") for slot in slots[-self._n_slots :])
+        data = b"".join(slots[-self._n_slots :])
         head = self._index.head
         place = (head + max(0, len(slots) - self._n_slots)) % self._n_slots
         before_the_end = (self._n_slots - place) * self._slot_bytes
