@@ -72,9 +72,12 @@ class _Call:
 
     def rows(self, answer: Sequence[Classified], model: str) -> list[CallRecord]:
         """Return what the log keeps of the call."""
-        caller = self.caller
+        caller, new = self.caller, tuple.__new__  # which makes a named tuple without a call in Python
         return [
-            CallRecord(id, caller, text, one.prediction.label, one.prediction.score, model, one.from_cache)
+            new(
+                CallRecord,
+                (id, caller, text, one.prediction.label, one.prediction.score, model, one.from_cache),
+            )
             for id, text, one in zip(self.ids, self.texts, answer, strict=True)
         ]
 

@@ -120,7 +120,7 @@ def prediction_body(text: str | None, classified: Classified, *, model_version: 
     prediction = classified.prediction
     return PredictionBody(
         input=text,
-        prediction=dict(prediction.scores),
+        prediction=prediction.scores,
         top=Top(prediction.label, prediction.score),
         from_cache=classified.from_cache,
         decision=prediction.decision,

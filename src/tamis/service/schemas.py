@@ -33,18 +33,18 @@ class ManyQuery(Struct, frozen=True, forbid_unknown_fields=True):
     skip_cache: _SkipCache = False
 
 
-class Top(Struct, frozen=True):
+class Top(Struct, frozen=True, gc=False):
     """The most probable label and its probability."""
 
     label: str
     value: Annotated[float, Meta(ge=0, le=1)]
 
 
-class PredictionBody(Struct, frozen=True):
+class PredictionBody(Struct, frozen=True, gc=False):
     """What the model says of one text."""
 
     input: Annotated[str | None, Meta(description="The text, if `echo_input` asked for it.")]
-    prediction: Annotated[dict[str, float], Meta(description="The probability of every label.")]
+    prediction: Annotated[Mapping[str, float], Meta(description="The probability of every label.")]
     top: Top
     from_cache: Annotated[bool, Meta(description="Whether the answer was stored earlier.")]
     decision: Annotated[

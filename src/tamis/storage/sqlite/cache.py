@@ -13,7 +13,6 @@ import os
 import struct
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import suppress
 from pathlib import Path
 from typing import final
 from zlib import crc32
@@ -215,10 +214,12 @@ class _Ring:
     def _lock(self) -> bool:
         """Keep the others from writing; they do for microseconds, unless one was stopped just then."""
         for _ in range(_MOST_ATTEMPTS):
-            with suppress(BlockingIOError):
+            try:
                 fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                os.sched_yield()
+            else:
                 return True
-            os.sched_yield()
         return False
 
     def _claim(self, path: Path, header: bytes) -> None:

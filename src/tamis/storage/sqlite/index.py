@@ -38,7 +38,8 @@ class Index:
 
     def find(self, key: bytes) -> Sequence[int]:
         """Return the numbers of slots where `key` may be."""
-        first, tag = self._bucket(key), _tag(key)
+        # the bucket as `_buckets` finds it and the tag as `suspects` does: asked for every text
+        first, tag = int.from_bytes(key[-8:], "big") % self._n_buckets * _WAYS, key[0] or 1
         at = self._tags.find(tag, first, first + _WAYS)
         if at < 0:
             return ()
@@ -82,23 +83,16 @@ class Index:
         self.head = max(self.head, number)
 
     def _put(self, key: bytes, number: int) -> None:
-        first = self._bucket(key)
+        first = int.from_bytes(key[-8:], "big") % self._n_buckets * _WAYS
         at = self._tags.find(0, first, first + _WAYS)
         if at < 0:  # the oldest makes room
             at = max(range(first, first + _WAYS), key=self._age)
-        self._tags[at], self._numbers[at] = _tag(key), number & _NUMBER_MASK
+        self._tags[at], self._numbers[at] = key[0] or 1, number & _NUMBER_MASK
 
     def _buckets(self, keys: Keys) -> npt.NDArray[np.intp]:
         hashes = np.ascontiguousarray(keys[:, -8:]).view(">u8")[:, 0]
         return (hashes % self._n_buckets).astype(np.intp)
 
-    def _bucket(self, key: bytes) -> int:
-        return int.from_bytes(key[-8:], "big") % self._n_buckets * _WAYS
-
     def _age(self, at: int) -> int:
         """Return how many slots have been written since an entry's, itself included."""
         return (self.head - self._numbers[at]) & _NUMBER_MASK
-
-
-def _tag(key: bytes) -> int:
-    return key[0] or 1
