@@ -1,12 +1,10 @@
-"""The frozen records that the steps hand to one another. Knows no step."""
+"""The frozen records that the steps hand to one another. Knows no step and no library."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import NamedTuple
-
-import msgspec
 
 Progress = Callable[[int, int], None]
 """Called as `progress(done, total)` from time to time by anything that may take over two seconds."""
@@ -77,8 +75,8 @@ class Dataset:
         )
 
 
-class Prediction(msgspec.Struct, frozen=True, gc=False):
-    """What a model says of one text; a Struct, because one is made for every text served.
+class Prediction(NamedTuple):
+    """What a model says of one text; a named tuple, because one is made for every text served.
 
     `scores` maps every label to its probability and sums to 1; `label` is the most probable one and
     `score` its probability. `decision` is the label at the model's operating point: for a binary

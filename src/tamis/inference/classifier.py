@@ -166,7 +166,10 @@ class Classifier:
         if self._positive is not None:
             decided = self._positive if row[self._positive] >= self._threshold else 1 - self._positive
         labels = self.labels
-        return Prediction(dict(zip(labels, row, strict=True)), labels[top], score, labels[decided])
+        # as `Prediction(...)`, without a call in Python
+        return tuple.__new__(
+            Prediction, (dict(zip(labels, row, strict=True)), labels[top], score, labels[decided])
+        )
 
 
 def _network(artifact: Artifact) -> dict[str, Any] | None:
