@@ -26,6 +26,10 @@ def test_many_keys_are_noted_as_one_after_the_other(n_slots: int, numbers: list[
         assert together.head == one_by_one.head == min(start + at_once, len(numbers))
         for number in numbers:
             assert together.find(key(number)) == one_by_one.find(key(number))
+    asked = [key(number) for number in range(250)]
+    suspects = {asked[place] for place in together.suspects(rows(asked))}
+    assert {each for each in asked if together.find(each)} <= suspects
+    assert len(suspects) <= len({*numbers}) + 50  # a byte in 256 is the same by chance, in eight entries
 
 
 @pytest.mark.parametrize("already_written", [0, 2**32 - 50, 2**62])

@@ -84,7 +84,7 @@ class Batcher:
 
     A heavy model too works on the loop where nothing else waits for the loop and the batch is brief, as
     far as the speed of the last ones tells. A text that the model fails on fails alone. What cannot be
-    begun within `max_queue_seconds`, by the same speed, is refused at once.
+    begun within `max_queue_seconds`, as far as that tells, is refused at once.
     """
 
     def __init__(

@@ -262,9 +262,6 @@ class Classification:
 
 def _groups(calls: Sequence[_Call]) -> Iterator[list[_Call]]:
     """Divide calls into those that are looked up, computed and logged together."""
-    if len(calls) == 1:
-        yield [*calls]
-        return
     for skip_cache in (False, True):
         group, room = list[_Call](), _GROUP_TEXTS
         for call in calls:

@@ -38,8 +38,7 @@ class Index:
 
     def find(self, key: bytes) -> Sequence[int]:
         """Return the numbers of slots where `key` may be."""
-        # the bucket as `_buckets` finds it and the tag as `suspects` does: asked for every text
-        first, tag = int.from_bytes(key[-8:], "big") % self._n_buckets * _WAYS, key[0] or 1
+        first, tag = self._bucket(key), _tag(key)
         at = self._tags.find(tag, first, first + _WAYS)
         if at < 0:
             return ()
@@ -57,7 +56,7 @@ class Index:
         self._put(key, self.head - 1)
 
     def suspects(self, keys: Keys) -> list[int]:
-        """Return which of the keys `find` would find a number for, or nearly so: their places, ascending."""
+        """Return the places, ascending, of those keys that `find` may find a number for."""
         tags = np.frombuffer(self._tags, np.uint8).reshape(-1, _WAYS)
         alike = tags[self._buckets(keys)] == np.maximum(keys[:, :1], 1)
         return np.flatnonzero(alike.any(axis=1)).tolist()
@@ -83,11 +82,14 @@ class Index:
         self.head = max(self.head, number)
 
     def _put(self, key: bytes, number: int) -> None:
-        first = int.from_bytes(key[-8:], "big") % self._n_buckets * _WAYS
+        first = self._bucket(key)
         at = self._tags.find(0, first, first + _WAYS)
         if at < 0:  # the oldest makes room
             at = max(range(first, first + _WAYS), key=self._age)
-        self._tags[at], self._numbers[at] = key[0] or 1, number & _NUMBER_MASK
+        self._tags[at], self._numbers[at] = _tag(key), number & _NUMBER_MASK
+
+    def _bucket(self, key: bytes) -> int:
+        return int.from_bytes(key[-8:], "big") % self._n_buckets * _WAYS
 
     def _buckets(self, keys: Keys) -> npt.NDArray[np.intp]:
         hashes = np.ascontiguousarray(keys[:, -8:]).view(">u8")[:, 0]
@@ -96,3 +98,7 @@ class Index:
     def _age(self, at: int) -> int:
         """Return how many slots have been written since an entry's, itself included."""
         return (self.head - self._numbers[at]) & _NUMBER_MASK
+
+
+def _tag(key: bytes) -> int:
+    return key[0] or 1
