@@ -149,9 +149,10 @@ async def test_lists_of_one_turn_are_committed_together_until_there_are_many_tex
         )
         assert [[*Counter(int(call.caller) for call in calls)] for calls in store.appends] == [
             [0, 1, 2],
+            [3],
             [4],
             [5],
-            [3, 6],
+            [6],
         ]
 
 

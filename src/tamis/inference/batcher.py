@@ -11,9 +11,10 @@ import asyncio
 from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from math import ceil
 from typing import NamedTuple, final
+
+import msgspec
 
 from tamis.clock import Clock
 from tamis.errors import OverloadedError
@@ -50,8 +51,7 @@ def no_report(report: BatchReport) -> None:
     """Tell nobody."""
 
 
-@dataclass(slots=True, eq=False)
-class _Job:
+class _Job(msgspec.Struct, eq=False):
     """Texts that came together, and the future of whoever waits for them."""
 
     texts: Sequence[str]
@@ -61,21 +61,30 @@ class _Job:
     others_wait: bool
     taken: int = 0
 
-    def take(self, room_texts: int, room_chars: int) -> Sequence[str]:
-        """Return the next texts that there is room for, at least one."""
-        start, stop, chars = self.taken, self.taken, 0
-        end = min(len(self.texts), start + room_texts)
-        while stop < end and (stop == start or chars < room_chars):
-            chars += len(self.texts[stop])
-            stop += 1
-        self.taken = stop
-        return self.texts[start:stop]
-
     def add(self, outcomes: Sequence[Outcome]) -> None:
         """Keep what became of the texts that were taken; tell who waits, if they still do."""
         self.outcomes += outcomes
         if len(self.outcomes) == len(self.texts) and not self.future.done():
             self.future.set_result(self.outcomes)
+
+
+class _Batch(msgspec.Struct, eq=False):
+    """Texts that are scored together, and how many of them, one behind the other, are whose."""
+
+    texts: list[str] = []
+    shares: list[tuple[_Job, int]] = []
+    chars: int = 0
+
+    def take_from(self, job: _Job) -> None:
+        """Take the next texts that there is room for, at least one."""
+        texts = [*job.texts[job.taken : job.taken + BATCH_TEXTS - len(self.texts)]]
+        chars = sum(map(len, texts))
+        while len(texts) > 1 and self.chars + chars > BATCH_CHARS:
+            chars -= len(texts.pop())
+        job.taken += len(texts)
+        self.texts += texts
+        self.chars += chars
+        self.shares.append((job, len(texts)))
 
 
 @final
@@ -153,47 +162,40 @@ class Batcher:
             self._measured_texts = self._measured_texts * _MEMORY_OF_SPEED + self._batch_texts
             self._measured_seconds = self._measured_seconds * _MEMORY_OF_SPEED + now - self._batch_began
         batch = self._take_batch()
-        self._batch_began, self._batch_texts = now, sum(len(texts) for _, texts in batch)
-        if not batch:
+        self._batch_began, self._batch_texts = now, len(batch.texts)
+        if not batch.texts:
             self._is_running = False
-            return
-        texts = [text for _, texts in batch for text in texts]
-        if self._classifier.is_heavy and not self._may_hold_the_loop(batch):
-            self._score_in_thread(batch, texts)
+        elif self._classifier.is_heavy and not self._may_hold_the_loop(batch):
+            self._score_in_thread(batch)
         else:
-            self._settle(batch, _outcomes(self._classifier, texts))
+            self._settle(batch, _outcomes(self._classifier, batch.texts))
             asyncio.get_running_loop().call_soon(self._next)
 
-    def _may_hold_the_loop(self, batch: Sequence[tuple[_Job, Sequence[str]]]) -> bool:
+    def _may_hold_the_loop(self, batch: _Batch) -> bool:
         """Whether nothing else waits, and what a heavy model takes is known to be short."""
-        if self._jobs or not self._scored_chars or any(job.others_wait for job, _ in batch):
+        if self._jobs or not self._scored_chars or any(job.others_wait for job, _ in batch.shares):
             return False
-        chars = sum(len(text) for _, texts in batch for text in texts)
-        return chars * self._scored_seconds / self._scored_chars <= _BRIEF_SECONDS
+        return batch.chars * self._scored_seconds / self._scored_chars <= _BRIEF_SECONDS
 
-    def _take_batch(self) -> list[tuple[_Job, Sequence[str]]]:
+    def _take_batch(self) -> _Batch:
         """Take from each job in turn; a long list goes on behind those who came meanwhile."""
-        batch: list[tuple[_Job, Sequence[str]]] = []
-        room_texts, room_chars = BATCH_TEXTS, BATCH_CHARS
-        while self._jobs and room_texts > 0 and room_chars > 0:
+        batch = _Batch()
+        while self._jobs and len(batch.texts) < BATCH_TEXTS and batch.chars < BATCH_CHARS:
             job = self._jobs.popleft()
             if job.future.done():
                 self._waiting_texts -= len(job.texts) - job.taken
                 continue
-            texts = job.take(room_texts, room_chars)
-            batch.append((job, texts))
-            room_texts -= len(texts)
-            room_chars -= sum(map(len, texts))
+            batch.take_from(job)
             if job.taken < len(job.texts):
                 self._jobs.append(job)
                 break
         return batch
 
-    def _score_in_thread(self, batch: list[tuple[_Job, Sequence[str]]], texts: Sequence[str]) -> None:
+    def _score_in_thread(self, batch: _Batch) -> None:
         if self._executor is None:
             self._executor = ThreadPoolExecutor(1, thread_name_prefix="tamis-model")
         loop = asyncio.get_running_loop()
-        scored = loop.run_in_executor(self._executor, _outcomes, self._classifier, texts)
+        scored = loop.run_in_executor(self._executor, _outcomes, self._classifier, batch.texts)
 
         def done(scored: asyncio.Future[list[Outcome]]) -> None:
             self._settle(batch, scored.result())
@@ -201,20 +203,20 @@ class Batcher:
 
         scored.add_done_callback(done)
 
-    def _settle(self, batch: list[tuple[_Job, Sequence[str]]], outcomes: list[Outcome]) -> None:
+    def _settle(self, batch: _Batch, outcomes: list[Outcome]) -> None:
         score_seconds = self._clock.monotonic() - self._batch_began
         self._scored_seconds = self._scored_seconds * _MEMORY_OF_SPEED + score_seconds
-        self._scored_chars *= _MEMORY_OF_SPEED
+        self._scored_chars = self._scored_chars * _MEMORY_OF_SPEED + batch.chars
         self._waiting_texts -= len(outcomes)
-        start = 0
-        for job, texts in batch:
-            self._scored_chars += sum(map(len, texts))
-            job.add(outcomes[start : start + len(texts)])
-            start += len(texts)
+        start, first_arrived = 0, self._batch_began
+        for job, count in batch.shares:
+            job.add(outcomes[start : start + count])
+            start += count
+            first_arrived = min(first_arrived, job.arrived)
         self._report(
             BatchReport(
                 len(outcomes),
-                self._batch_began - min(job.arrived for job, _ in batch),
+                self._batch_began - first_arrived,
                 score_seconds,
                 self._waiting_texts,
                 self.waiting_seconds,

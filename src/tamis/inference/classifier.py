@@ -6,7 +6,7 @@ Knows a model's labels and operating point; does not know where texts come from.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from math import isfinite
 from typing import Any, Self
 
@@ -115,7 +115,10 @@ class Classifier:
 
     def predict_canonical(self, texts: Sequence[str]) -> list[Prediction]:
         """Classify texts that are in the model's form (see `form`) already."""
-        return [prediction for scores in self._batches(texts) for prediction in self._predictions(scores)]
+        predictions: list[Prediction] = []
+        for start in range(0, len(texts), _BATCH_TEXTS):
+            predictions += self._predictions(self._scorer.score(texts[start : start + _BATCH_TEXTS]))
+        return predictions
 
     def explain(self, text: str, label: str | None = None) -> Explanation:
         """Say what each token of a text contributes to `label`, by default the most probable one.
@@ -142,16 +145,12 @@ class Classifier:
 
     def probabilities(self, texts: Sequence[str], *, progress: Progress = no_progress) -> Scores:
         """Return [texts, classes] probabilities, columns in the order of `labels`."""
-        parts, done = [np.zeros((0, len(self.labels)))], 0
-        for scores in self._batches([self.form(text) for text in texts]):
-            parts.append(scores)
-            done += len(scores)
-            progress(done, len(texts))
-        return np.concatenate(parts)
-
-    def _batches(self, texts: Sequence[str]) -> Iterator[Scores]:
+        parts = [np.zeros((0, len(self.labels)))]
         for start in range(0, len(texts), _BATCH_TEXTS):
-            yield self._scorer.score(texts[start : start + _BATCH_TEXTS])
+            batch = [self.form(text) for text in texts[start : start + _BATCH_TEXTS]]
+            parts.append(self._scorer.score(batch))
+            progress(start + len(batch), len(texts))
+        return np.concatenate(parts)
 
     def _predictions(self, scores: Scores) -> list[Prediction]:
         rows: list[list[float]] = scores.tolist()

@@ -82,6 +82,9 @@ class AnswerCache:
             memory.popitem(last=False)
 
     async def _look_up_in_store(self, keys: Sequence[bytes]) -> dict[bytes, Prediction]:
-        found = zip(keys, await self._store.get_many(keys), strict=True)
-        restored = {key: self._classifier.restored(scores) for key, scores in found if scores is not None}
-        return {key: prediction for key, prediction in restored.items() if prediction is not None}
+        restored: dict[bytes, Prediction] = {}
+        for key, scores in zip(keys, await self._store.get_many(keys), strict=True):
+            prediction = None if scores is None else self._classifier.restored(scores)
+            if prediction is not None:
+                restored[key] = prediction
+        return restored

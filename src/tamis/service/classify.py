@@ -8,8 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Callable, Coroutine, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
 from datetime import datetime
 from time import perf_counter
 from typing import Any, final
@@ -40,8 +39,7 @@ class Classified(msgspec.Struct, frozen=True, gc=False):
     from_cache: bool
 
 
-@dataclass(slots=True, eq=False)
-class _Call:
+class _Call(msgspec.Struct, eq=False):
     """The texts of one caller on their way."""
 
     texts: Sequence[str]
@@ -49,7 +47,7 @@ class _Call:
     skip_cache: bool
     ids: Sequence[bytes]
     future: asyncio.Future[list[Classified]]
-    keys: list[bytes] = field(default_factory=list)
+    keys: list[bytes] = []
 
     def fail(self, error: BaseException) -> None:
         if not self.future.done():
@@ -82,6 +80,21 @@ class _Call:
         ]
 
 
+class _Group(msgspec.Struct, eq=False):
+    """Calls that are looked up, computed and logged together."""
+
+    skip_cache: bool
+    calls: list[_Call] = []
+    texts: int = 0
+
+    def has_room_for(self, call: _Call) -> bool:
+        return self.skip_cache is call.skip_cache and self.texts + len(call.texts) <= _GROUP_TEXTS
+
+    def add(self, call: _Call) -> None:
+        self.calls.append(call)
+        self.texts += len(call.texts)
+
+
 def _fail(calls: Iterable[_Call], error: BaseException) -> None:
     for call in calls:
         call.fail(error)
@@ -109,8 +122,7 @@ class Classification:
         self._observe_commit = observe_commit
         self._model, self._form = classifier.identity, classifier.form
         self._ids = TimeIds(clock)
-        self._arrived: list[_Call] = []
-        self._groups: deque[list[_Call]] = deque()
+        self._groups: deque[_Group] = deque()
         self._turn_is_planned = False
         self._came_this_turn = 0
         self._comes_alone = False
@@ -132,7 +144,7 @@ class Classification:
         """
         loop = asyncio.get_running_loop()
         call = _Call(texts, caller, skip_cache, self._ids.take(len(texts)), loop.create_future())
-        self._arrived.append(call)
+        self._put_into_group(call)
         self._came_this_turn += 1
         if not self._turn_is_planned:
             self._turn_is_planned = True
@@ -146,6 +158,11 @@ class Classification:
         while self._turn_is_planned or self._tasks:
             await (asyncio.wait(self._tasks) if self._tasks else asyncio.sleep(0))
 
+    def _put_into_group(self, call: _Call) -> None:
+        if not self._groups or not self._groups[-1].has_room_for(call):
+            self._groups.append(_Group(call.skip_cache))
+        self._groups[-1].add(call)
+
     def _turn(self) -> None:
         """Answer one group of what has arrived; the next has its turn when the loop has looked around."""
         self._comes_alone, self._came_this_turn = self._came_this_turn <= 1, 0
@@ -153,16 +170,13 @@ class Classification:
         self._serve_next()
 
     def _serve_next(self) -> None:
-        if self._arrived:
-            self._groups.extend(_groups(self._arrived))
-            self._arrived = []
         if not self._groups:
             return
-        group = self._groups.popleft()
+        calls = self._groups.popleft().calls
         if self._groups and not self._turn_is_planned:
             self._turn_is_planned = True
             asyncio.get_running_loop().call_soon(self._turn)
-        self._start(group, self._serve(group))
+        self._start(calls, self._serve(calls))
 
     def _start(self, calls: Sequence[_Call], answering: Coroutine[Any, Any, None]) -> None:
         """Have `calls` answered, at once as far as nothing has to be waited for; they fail if it fails."""
@@ -258,19 +272,3 @@ class Classification:
             part, began = slice(start, start + _COMMIT_ROWS), perf_counter()
             await self._store.append(rows[part], dict(answers[part]))
             self._observe_commit(perf_counter() - began)
-
-
-def _groups(calls: Sequence[_Call]) -> Iterator[list[_Call]]:
-    """Divide calls into those that are looked up, computed and logged together."""
-    for skip_cache in (False, True):
-        group, room = list[_Call](), _GROUP_TEXTS
-        for call in calls:
-            if call.skip_cache is not skip_cache:
-                continue
-            if group and len(call.texts) > room:
-                yield group
-                group, room = [], _GROUP_TEXTS
-            group.append(call)
-            room -= len(call.texts)
-        if group:
-            yield group

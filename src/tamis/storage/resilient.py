@@ -157,8 +157,10 @@ class ResilientStore(Store):
     @property
     def secret(self) -> bytes:
         """The store's key; one of our own as long as the store has never been reached."""
-        with suppress(StoreError):
+        try:
             self._secret = self._inner.secret
+        except StoreError:
+            return self._secret
         return self._secret
 
     async def get_many(self, keys: Sequence[bytes]) -> list[Scores | None]:

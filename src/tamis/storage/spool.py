@@ -15,7 +15,7 @@ import msgspec
 
 from tamis.errors import StoreError
 from tamis.records import CallRecord
-from tamis.storage.sqlite.connection import File, Worker, transaction, translated
+from tamis.storage.sqlite.connection import FAILURES, File, Worker, store_error, transaction
 
 SPOOL_ROWS = 100_000
 """Calls that a spool holds where the operator does not say."""
@@ -175,13 +175,15 @@ class FileSpool(Spool):
     def _connect(self) -> apsw.Connection:
         self._file.create_if_missing()
         connection = self._file.connect(lock_seconds=0)
-        with translated(self._file.path):
+        try:
             connection.execute("PRAGMA locking_mode = EXCLUSIVE")  # two would send each other's rows
             connection.execute(
                 "CREATE TABLE IF NOT EXISTS spool (id BLOB PRIMARY KEY, call BLOB NOT NULL) STRICT"
             )
             with transaction(connection):  # takes the lock now, not with the first row
                 connection.execute("PRAGMA user_version = 1")
+        except FAILURES as failed:
+            raise store_error(self._file.path, failed) from failed
         return connection
 
 

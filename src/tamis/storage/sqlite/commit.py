@@ -19,7 +19,7 @@ import apsw
 from tamis.clock import Clock
 from tamis.errors import StoreError
 from tamis.records import CallRecord
-from tamis.storage.sqlite.connection import Worker, translated
+from tamis.storage.sqlite.connection import FAILURES, Worker, store_error
 
 SLOW_COMMIT_SECONDS = 0.05
 """A commit on the loop that takes longer says that the disk is stalling."""
@@ -94,12 +94,11 @@ class GroupCommit:
         """Commit on the loop's thread; return False where the file is locked."""
         started = self._clock.monotonic()
         try:
-            with translated(self._connection.filename):
-                self._write(self._connection, calls)
-        except StoreError as failed:
-            if isinstance(failed.__cause__, apsw.BusyError):
-                return False
-            raise
+            self._write(self._connection, calls)
+        except apsw.BusyError:
+            return False
+        except FAILURES as failed:
+            raise store_error(self._connection.filename, failed) from failed
         finally:
             ended = self._clock.monotonic()
             if ended - started > SLOW_COMMIT_SECONDS:

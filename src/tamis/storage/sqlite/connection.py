@@ -18,6 +18,13 @@ from tamis.errors import StoreError
 
 Result = TypeVar("Result")
 
+FAILURES = (apsw.Error, OSError)
+"""What SQLite, and the files beside its own, raise: `store_error` makes one line of it.
+
+Caught where it may come from and not by a context manager, which is three calls more on the way of
+every request.
+"""
+
 _POLL_SECONDS = 0.001
 
 
@@ -30,13 +37,15 @@ class File:
 
     def connect(self, *, lock_seconds: float) -> apsw.Connection:
         """Open a connection that waits up to `lock_seconds` for another's lock; 0 does not wait."""
-        with translated(self.path):
+        try:
             connection = apsw.Connection(str(self.path))
             _wait_for_locks(connection, lock_seconds)
             _enter_wal(connection, lock_seconds)
             connection.execute(f"PRAGMA synchronous = {'FULL' if self.full_durability else 'NORMAL'}")
             connection.wal_autocheckpoint(0)  # the upkeep thread's work, never a writer's
-            return connection
+        except FAILURES as failed:
+            raise store_error(self.path, failed) from failed
+        return connection
 
     def create_if_missing(self) -> None:
         """Make an empty file that only its owner may read: it will hold people's texts."""
@@ -83,8 +92,10 @@ class Worker:
     def _work(self, work: Callable[[apsw.Connection], Result]) -> Result:
         if self._connection is None:
             self._connection = self._connect()
-        with translated(self._connection.filename):
+        try:
             return work(self._connection)
+        except FAILURES as failed:
+            raise store_error(self._connection.filename, failed) from failed
 
     def _close(self) -> None:
         if self._connection is not None:
@@ -96,7 +107,7 @@ class transaction:
     """Writes what the block writes, all or nothing.
 
     `IMMEDIATE`, because SQLite's waiting for locks does not help a reader that wants to write. A
-    class and not a generator, as `translated` is: every commit passes both.
+    class and not a generator: every commit of many rows passes here.
     """
 
     __slots__ = ("_connection",)
@@ -116,20 +127,9 @@ class transaction:
                 self._connection.execute("ROLLBACK")
 
 
-class translated:
-    """Turns errors of SQLite and of its files into one line that says which file and what to do."""
-
-    __slots__ = ("_path",)
-
-    def __init__(self, path: object):
-        self._path = path
-
-    def __enter__(self) -> None:
-        """Expect errors."""
-
-    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
-        if isinstance(error, apsw.Error | OSError):
-            raise StoreError(f"{self._path}: {_advice(error)}") from error
+def store_error(path: object, failure: apsw.Error | OSError) -> StoreError:
+    """Return the error that says in one line which file failed and what to do."""
+    return StoreError(f"{path}: {_advice(failure)}")
 
 
 def close_quietly(connection: apsw.Connection) -> None:

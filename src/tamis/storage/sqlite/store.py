@@ -34,7 +34,7 @@ from tamis.storage.keys import called_at, decode_cursor, encode_cursor, first_id
 from tamis.storage.sqlite import log
 from tamis.storage.sqlite.cache import Cache
 from tamis.storage.sqlite.commit import GroupCommit
-from tamis.storage.sqlite.connection import File, Worker, close_quietly, transaction, translated
+from tamis.storage.sqlite.connection import FAILURES, File, Worker, close_quietly, store_error, transaction
 from tamis.storage.sqlite.schema import migrate, version_of
 from tamis.storage.sqlite.upkeep import Upkeep
 
@@ -143,8 +143,10 @@ class SqliteStore(Store):
 
     async def get_many(self, keys: Sequence[bytes]) -> list[Scores | None]:
         """Look the keys up on the loop's own thread: nothing there waits."""
-        with translated(self._file.path):
+        try:
             return self._opened().cache.look_up(keys, self._steady.now())
+        except FAILURES as failed:
+            raise store_error(self._file.path, failed) from failed
 
     async def append(self, calls: Sequence[CallRecord], answers: Answers = NO_ANSWERS) -> None:
         """Commit the calls, with those that wait for the writer's thread, and remember the answers."""
@@ -223,8 +225,10 @@ class SqliteStore(Store):
                 self._write_answers(self._now.cache)
 
     def _write_answers(self, cache: Cache) -> None:
-        with translated(self._file.path):
+        try:
             cache.write(self._steady.now())
+        except FAILURES as failed:
+            raise store_error(self._file.path, failed) from failed
 
     def _connect(self) -> apsw.Connection:
         return self._file.connect(lock_seconds=self._options.lock_seconds)
