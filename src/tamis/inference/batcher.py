@@ -74,6 +74,7 @@ class _Batch(msgspec.Struct, eq=False):
     texts: list[str] = []
     shares: list[tuple[_Job, int]] = []
     chars: int = 0
+    score_seconds: float = 0.0
 
     def take_from(self, job: _Job) -> None:
         """Take the next texts that there is room for, at least one."""
@@ -109,7 +110,7 @@ class Batcher:
         self._jobs: deque[_Job] = deque()
         self._waiting_texts = 0
         self._is_running = False
-        self._batch_began, self._batch_texts = 0.0, 0
+        self._batch_began, self._batch = 0.0, _Batch()
         self._measured_texts = self._measured_seconds = 0.0
         self._scored_chars = self._scored_seconds = 0.0
         self._executor: ThreadPoolExecutor | None = None
@@ -158,11 +159,12 @@ class Batcher:
     def _next(self) -> None:
         """Begin the next batch. From one beginning to the next is what a batch takes under load."""
         now = self._clock.monotonic()
-        if self._batch_texts:
-            self._measured_texts = self._measured_texts * _MEMORY_OF_SPEED + self._batch_texts
+        if self._batch.texts:
+            self._measured_texts = self._measured_texts * _MEMORY_OF_SPEED + len(self._batch.texts)
             self._measured_seconds = self._measured_seconds * _MEMORY_OF_SPEED + now - self._batch_began
+            self._report_batch()
         batch = self._take_batch()
-        self._batch_began, self._batch_texts = now, len(batch.texts)
+        self._batch_began, self._batch = now, batch
         if not batch.texts:
             self._is_running = False
         elif self._classifier.is_heavy and not self._may_hold_the_loop(batch):
@@ -204,20 +206,22 @@ class Batcher:
         scored.add_done_callback(done)
 
     def _settle(self, batch: _Batch, outcomes: list[Outcome]) -> None:
-        score_seconds = self._clock.monotonic() - self._batch_began
-        self._scored_seconds = self._scored_seconds * _MEMORY_OF_SPEED + score_seconds
+        batch.score_seconds = self._clock.monotonic() - self._batch_began
+        self._scored_seconds = self._scored_seconds * _MEMORY_OF_SPEED + batch.score_seconds
         self._scored_chars = self._scored_chars * _MEMORY_OF_SPEED + batch.chars
         self._waiting_texts -= len(outcomes)
-        start, first_arrived = 0, self._batch_began
+        start = 0
         for job, count in batch.shares:
             job.add(outcomes[start : start + count])
             start += count
-            first_arrived = min(first_arrived, job.arrived)
+
+    def _report_batch(self) -> None:
+        """Say what the last batch was like; on the loop that is only when its answers have left."""
         self._report(
             BatchReport(
-                len(outcomes),
-                self._batch_began - first_arrived,
-                score_seconds,
+                len(self._batch.texts),
+                self._batch_began - min(job.arrived for job, _ in self._batch.shares),
+                self._batch.score_seconds,
                 self._waiting_texts,
                 self.waiting_seconds,
             )

@@ -119,7 +119,7 @@ class ResilientStore(Store):
         await self._spool.open()
         self._count_found()
         try:
-            await self._inner.open()
+            await self._open_inner()
         except StoreError as failed:
             if not self._may_start_without:
                 await self._spool.close()
@@ -157,10 +157,6 @@ class ResilientStore(Store):
     @property
     def secret(self) -> bytes:
         """The store's key; one of our own as long as the store has never been reached."""
-        try:
-            self._secret = self._inner.secret
-        except StoreError:
-            return self._secret
         return self._secret
 
     async def get_many(self, keys: Sequence[bytes]) -> list[Scores | None]:
@@ -207,6 +203,10 @@ class ResilientStore(Store):
         if len(self._spool) > 0:
             raise StoreError(f"{len(self._spool)} calls still wait to be written; delete when they have been")
         return await self._inner.delete_caller(caller)
+
+    async def _open_inner(self) -> None:
+        await self._inner.open()
+        self._secret = self._inner.secret
 
     def _failed(self, error: StoreError) -> None:
         if self._fault is None:
@@ -262,7 +262,7 @@ class ResilientStore(Store):
         """Reconnect if need be and send what waits; return whether all is well."""
         try:
             if self._fault is not None:
-                await self._inner.open()
+                await self._open_inner()
                 await self._inner.check()
             all_sent = await self._send_some()
             if self._fault is not None:  # only now, when calls can be written, are more let through

@@ -24,7 +24,7 @@ _FAILED_HEADERS = [(b"content-type", b"text/plain"), (b"content-length", b"%d" %
 _log = logging.getLogger(__name__)
 
 STATUS_LINES = {
-    status.value: b"HTTP/1.1 %d %s\r\n" % (status, status.phrase.encode()) for status in http.HTTPStatus
+    status.value: b"HTTP/1.1 %d %s" % (status, status.phrase.encode()) for status in http.HTTPStatus
 }
 
 
@@ -170,21 +170,17 @@ class Exchange:
     def _head(self) -> bytes:
         """Return the status line and the headers, and settle how the body ends."""
         headers = [*self.default_headers, *self._headers]
-        parts, length, says_close = [STATUS_LINES[self._status]], -1, False
-        for name, value in headers:
-            if name == b"content-length":
-                length = int(value)
-            elif name == b"connection" and value == b"close":
-                self.keep_alive, says_close = False, True
-            parts += (name, b": ", value, b"\r\n")
-        self._left, self._framing = length, self._framing_for(length)
+        named = dict(headers)
+        self._left = int(named.get(b"content-length", -1))
+        self._framing = self._framing_for(self._left)
         if self._framing is Framing.CHUNKED:
-            parts.append(b"transfer-encoding: chunked\r\n")
-        if not self.keep_alive and not says_close:
-            parts.append(b"connection: close\r\n")
-        parts.append(b"\r\n")
-        head = b"".join(parts)
-        if head.count(b"\n") != len(parts) - 3 * len(headers) or head.count(b"\n") != head.count(b"\r"):
+            headers.append((b"transfer-encoding", b"chunked"))
+        if named.get(b"connection") == b"close":
+            self.keep_alive = False
+        elif not self.keep_alive:
+            headers.append((b"connection", b"close"))
+        head = b"\r\n".join([STATUS_LINES[self._status], *map(b": ".join, headers), b"", b""])
+        if not head.count(b"\n") == head.count(b"\r") == len(headers) + 2:
             raise RuntimeError("a header of the answer holds a line break")
         return head
 

@@ -54,5 +54,4 @@ class _Farewell(asyncio.Protocol):
 
 def _response(answer: Answer) -> bytes:
     headers = [*answer.headers, (b"content-length", b"%d" % len(answer.body)), (b"connection", b"close")]
-    lines = [b"%s: %s\r\n" % header for header in headers]
-    return b"".join([STATUS_LINES[answer.status], *lines, b"\r\n", answer.body])
+    return b"\r\n".join([STATUS_LINES[answer.status], *map(b": ".join, headers), b"", answer.body])

@@ -54,7 +54,7 @@ class File:
     def identity(self) -> tuple[int, int]:
         """Return what changes when the file is removed or replaced behind our back."""
         try:
-            found = os.stat(self.path)
+            found = os.stat(str(self.path))  # which a path keeps, and `stat` would ask for by two calls
         except OSError as failed:
             raise StoreError(f"{self.path}: the file is gone ({failed.strerror})") from None
         return found.st_dev, found.st_ino
