@@ -140,7 +140,7 @@ async def test_what_arrives_in_one_turn_is_scored_and_committed_together() -> No
 async def test_lists_of_one_turn_are_committed_together_until_there_are_many_texts() -> None:
     store = WatchedStore(SystemClock())
     async with _classifying(WatchedScorer(), store) as classification:
-        sizes = [(1, False), (32, False), (31, False), (9, True), (100, False), (2, False), (3, True)]
+        sizes = [(1, False), (64, False), (63, False), (9, True), (200, False), (2, False), (3, True)]
         await asyncio.gather(
             *(
                 classification.classify([f"{number}"] * size, caller=f"{number}", skip_cache=skips)

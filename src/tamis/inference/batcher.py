@@ -21,7 +21,7 @@ from tamis.errors import OverloadedError
 from tamis.inference.classifier import Classifier
 from tamis.records import Prediction
 
-BATCH_TEXTS = 64
+BATCH_TEXTS = 128
 BATCH_CHARS = 32_000
 """The loop is kept for a few milliseconds at most, whatever a list brings."""
 

@@ -23,7 +23,7 @@ from tamis.records import CallRecord, Prediction
 from tamis.service.answer_cache import AnswerCache
 from tamis.storage import Scores, Store, TimeIds
 
-_GROUP_TEXTS = 64
+_GROUP_TEXTS = 128
 """Calls of one turn are answered together, but not so many that the first wait long for the last."""
 
 _COMMIT_ROWS = 256

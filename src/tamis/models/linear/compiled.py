@@ -22,7 +22,7 @@ from tamis.models.linear.features import FAMILIES, SIZE_STEPS, FeatureCounts, Fe
 
 _INTERFACE = 3
 _FILE = Path(__file__).with_name("compiled_library.so")
-_MANY_TEXTS = 64
+_MANY_TEXTS = 128
 """For fewer the interpreter's lock is kept: to let it go and wait for it costs more than the work."""
 
 
