@@ -27,6 +27,7 @@ _DISCARD_FACTOR = 4
 """A body up to this many times too large is read to its end: a client that is still sending may not
 see an answer when the connection is closed under it."""
 
+_JSON = b"application/json"
 _BOOLEANS = {"true": True, "1": True, "false": False, "0": False}
 _QUERY_FIELDS = frozenset(SingleQuery.__struct_fields__)
 _BODY_FIELDS = _QUERY_FIELDS | frozenset(ManyQuery.__struct_fields__)
@@ -100,8 +101,8 @@ class RequestReader:
 
 
 def _check_content_type(headers: dict[bytes, bytes]) -> None:
-    media_type = headers.get(b"content-type", b"").partition(b";")[0].strip().lower()
-    if media_type != b"application/json":
+    content_type = headers.get(b"content-type", b"")
+    if content_type != _JSON and content_type.partition(b";")[0].strip().lower() != _JSON:
         message = "the header `content-type` must be application/json"
         raise InputError("wrong_content_type", message, field="content-type")
     if headers.get(b"content-encoding", b"identity").strip().lower() != b"identity":
@@ -111,12 +112,11 @@ def _check_content_type(headers: dict[bytes, bytes]) -> None:
 
 async def _receive_body(headers: dict[bytes, bytes], receive: Receive, max_bytes: int) -> bytes:
     """Collect the body; what is beyond the limit is counted and dropped, never kept."""
-    declared = headers.get(b"content-length", b"")
-    size = int(declared) if declared.isdigit() and len(declared) < 20 else 0
-    if size > max_bytes * _DISCARD_FACTOR:
+    declared, most_bytes = headers.get(b"content-length", b""), max_bytes * _DISCARD_FACTOR
+    if declared.isdigit() and len(declared) < 20 and int(declared) > most_bytes:
         _refuse_size(max_bytes)
     chunks, received, more = [], 0, True
-    while more and received <= max_bytes * _DISCARD_FACTOR:
+    while more and received <= most_bytes:
         message = await receive()
         if message["type"] == "http.disconnect":
             raise InputError(
