@@ -28,6 +28,7 @@ _DISCARD_FACTOR = 4
 see an answer when the connection is closed under it."""
 
 _JSON = b"application/json"
+_BACKSLASH = ord("\\")
 _BOOLEANS = {"true": True, "1": True, "false": False, "0": False}
 _QUERY_FIELDS = frozenset(SingleQuery.__struct_fields__)
 _BODY_FIELDS = _QUERY_FIELDS | frozenset(ManyQuery.__struct_fields__)
@@ -157,7 +158,7 @@ def _may_repeat_a_key(body: bytes) -> bool:
     Each key needs a colon. Its keys are known, or it would have been refused, so one that stands twice is
     found as it is unless it is written with a backslash; within a text its quotes would have one too.
     """
-    return body.count(b":") > 1 and (b"\\" in body or any(body.count(key) > 1 for key in _BODY_KEYS))
+    return body.count(b":") > 1 and (_BACKSLASH in body or any(body.count(key) > 1 for key in _BODY_KEYS))
 
 
 def _nearly_json(body: bytes) -> InputError | None:

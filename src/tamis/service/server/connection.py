@@ -31,6 +31,7 @@ from tamis.service.answers import ErrorAnswer, Headers
 from tamis.service.server.exchange import Exchange
 from tamis.service.server.watch import Phase, Watch
 
+_HASH = ord("#")  # a number: Python looks for bytes in bytes only after it has made and dropped an error
 _ASGI = {"version": "3.0", "spec_version": "2.3"}
 
 _BYTES_ACKED = struct.Struct("=120xQ")
@@ -183,7 +184,7 @@ class Connection(asyncio.Protocol):
 
     def _scope(self, version: str) -> Scope:
         url = self._url
-        if not url.startswith(b"/") or b"#" in url:
+        if not url.startswith(b"/") or _HASH in url:
             # what is no URL is no HTTP: this raises what the parser itself raises for that
             parsed = httptools.parse_url(url)
             url = (parsed.path or b"/") + (b"?" + parsed.query if parsed.query else b"")
