@@ -42,12 +42,35 @@ def test_it_learns_three_classes():
 
 
 def test_the_same_bits_are_learned_in_another_process(model: LstmClassifier):
+    assert learned_elsewhere("import sys") == b"".join(array.tobytes() for array in model.weights_)
+
+
+def test_as_much_is_learned_where_jax_runs_already_and_has_one_device(model: LstmClassifier):
+    one_device = "import sys, jax; assert len(jax.devices()) == 1"
+    weights = np.frombuffer(learned_elsewhere(one_device), np.float32)
+    expected = np.concatenate([array.ravel() for array in model.weights_])
+    assert np.abs(weights - expected).max() < 1e-3  # gradients are added up in another order
+
+
+def learned_elsewhere(beginning: str) -> bytes:
     program = (
-        "import sys; from tests.networks import small_lstm\n"
+        f"{beginning}; from tests.networks import small_lstm\n"
         "sys.stdout.buffer.write(b''.join(array.tobytes() for array in small_lstm().weights_))"
     )
     run = subprocess.run([sys.executable, "-c", program], capture_output=True, check=True, cwd=ROOT)
-    assert run.stdout == b"".join(array.tobytes() for array in model.weights_)
+    return run.stdout
+
+
+@pytest.mark.parametrize("batch", [7, 8, 1])
+def test_every_text_counts_once_whether_or_not_a_batch_can_be_halved(batch: int):
+    nothing_dropped = {"spatial_dropout": 0.0, "dropout": 0.0, "recurrent_dropout": 0.0}
+    model = small_lstm(batch=batch, epochs=1, learning_rate=1e-12, **nothing_dropped)
+    data = messages(240)
+    chances = softmax(model.logits(data.texts))
+    places = [model.classes_.index(label) for label in data.labels]
+    loss = -np.log(chances[np.arange(len(places)), places]).mean()
+    assert model.history_[0]["loss"] == pytest.approx(loss, abs=1e-4)
+    assert model.history_[0]["accuracy"] == (chances.argmax(axis=1) == places).mean()
 
 
 def test_another_seed_learns_other_weights(model: LstmClassifier):

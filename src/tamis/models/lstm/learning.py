@@ -16,7 +16,7 @@ import numpy.typing as npt
 from tamis.errors import TrainingError
 from tamis.models.lstm.checkpoint import read_checkpoint, write_checkpoint
 from tamis.models.lstm.padding import lengths_of
-from tamis.models.lstm.steps import Batch, Classes, Floats, Padding, Steps
+from tamis.models.lstm.steps import Batch, Classes, Floats, Padding, Steps, rows_for
 from tamis.models.lstm.tokenizer import Sequences
 from tamis.records import Notice, Progress
 
@@ -174,10 +174,11 @@ def _shuffled_batches(
     for places in _by_width(examples.sequences, course.widths):
         order = rng.permutation(places)
         batches += [order[start : start + course.batch] for start in range(0, order.size, course.batch)]
+    rows = rows_for(course.batch)
     for index in rng.permutation(len(batches)):
         places = batches[index]
-        filled = np.resize(places, course.batch)
-        weights = np.where(np.arange(course.batch) < places.size, examples.weights[filled], 0)
+        filled = np.resize(places, rows)
+        weights = np.where(np.arange(rows) < places.size, examples.weights[filled], 0)
         texts = padding([examples.sequences[place] for place in filled])
         yield Batch(texts, examples.classes[filled], weights.astype(np.float32))
 

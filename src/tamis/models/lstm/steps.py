@@ -12,8 +12,9 @@ from typing import Any
 import jax.numpy as jnp
 import numpy as np
 import numpy.typing as npt
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
-from tamis.models.lstm.keras_on_jax import jax, keras
+from tamis.models.lstm.keras_on_jax import jax, keras, learning_devices
 from tamis.models.lstm.padding import batches_of_like_length, lengths_of, pad
 from tamis.models.lstm.recurrence import (
     STRETCH_STEPS,
@@ -80,6 +81,12 @@ class Batch:
     weights: npt.NDArray[np.float32]
 
 
+def rows_for(texts: int) -> int:
+    """Return how many rows a batch of so many texts has: as many on each device."""
+    devices = len(learning_devices())
+    return _stretches(texts, devices) * devices
+
+
 def predict(weights: Sequence[Array], sequences: Sequences, padding: Padding) -> Floats:
     """Return [texts, classes] logits, without dropout, by the network's `weights` in Keras's order."""
     found = np.zeros((len(sequences), weights[-1].shape[0]))
@@ -96,25 +103,40 @@ def _logits(weights: list[Array], texts: Padded) -> Array:
     return last_states(Weights(*recurrent), texts) @ kernel + bias
 
 
+_cut: Any = PartitionSpec  # it has no types, nor has what adds up
+_sum_over_devices: Any = jax.lax.psum
+
+_WHOLE, _BY_TEXT, _SECOND_BY_TEXT = _cut(), _cut("texts"), _cut(None, "texts")
+_HISTORY = History(_cut(None, None, "texts"), _SECOND_BY_TEXT, _SECOND_BY_TEXT)
+_MASKS = Masks(_SECOND_BY_TEXT, _SECOND_BY_TEXT)
+_PADDED = Padded(_SECOND_BY_TEXT, _SECOND_BY_TEXT, _WHOLE)
+"""How the devices share a batch: each has its own texts, and all that is learned."""
+
+
 class Steps:
     """The variables of a network while it learns, and the compiled step that changes them.
 
     Keras gives the network, its first weights and the optimizer; `seed` and the number of a step
-    decide what is dropped in it.
+    decide what is dropped in it. Two processors do half of each batch: a second one gains next to
+    nothing within the products of so few texts.
     """
 
     def __init__(self, network: Any, padding: Padding, *, learning_rate: float, average: float, seed: int):
         optimizer = keras.optimizers.Adam(learning_rate)
         optimizer.build(network.trainable_variables)
-        self._state = tuple(
-            [jnp.array(variable.value) for variable in variables]  # copies: a step gives its input away
-            for variables in (
-                network.trainable_variables,
-                optimizer.variables,
-                network.trainable_variables if average else [],
-            )
+        self._devices = Mesh(np.array(learning_devices()), ("texts",))
+        self._state = self._on_devices(
+            tuple(
+                [np.array(variable.value) for variable in variables]  # copies: a step gives its input away
+                for variables in (
+                    network.trainable_variables,
+                    optimizer.variables,
+                    network.trainable_variables if average else [],
+                )
+            ),
+            _WHOLE,
         )
-        self._step = _training_step(network, optimizer, average, seed)
+        self._step = _training_step(network, optimizer, average, seed, self._devices)
         self._padding, self._units = padding, network.get_layer("lstm").units
 
     def run_epoch(self, batches: list[Batch], watch: Callable[[int, int, Floats], None]) -> dict[str, float]:
@@ -124,6 +146,7 @@ class Steps:
         """
         totals = np.zeros(3)
         room = empty_history(self._padding.steps, batches[0].classes.size, self._units)
+        room = self._on_devices(room, _HISTORY)
         for done, batch in enumerate(batches, 1):
             self._state, room, sums = self._step(self._state, room, batch.texts, batch.classes, batch.weights)
             totals += np.asarray(sums)
@@ -133,17 +156,12 @@ class Steps:
 
     def logits(self, sequences: Sequences, padding: Padding) -> Floats:
         """Return [texts, classes] logits, without dropout."""
-        return predict(self._counting, sequences, padding)
+        return predict(self.weights(), sequences, padding)
 
     def weights(self) -> list[npt.NDArray[np.float32]]:
         """Return a copy of what has been learned, in Keras's order."""
-        return [np.array(values) for values in self._counting]
-
-    @property
-    def _counting(self) -> Any:
-        """The weights that count: their averages, where there are any."""
         trained, _, averages = self._state
-        return averages or trained
+        return [np.array(values) for values in averages or trained]
 
     def arrays(self) -> list[npt.NDArray[Any]]:
         """Return all that the next step depends on: weights, moments, averages."""
@@ -151,33 +169,51 @@ class Steps:
 
     def put(self, arrays: Sequence[npt.NDArray[Any]]) -> None:
         """Go back to what `arrays` returned."""
-        self._state = jax.tree.unflatten(jax.tree.structure(self._state), map(jnp.array, arrays))
+        self._state = self._on_devices(jax.tree.unflatten(jax.tree.structure(self._state), arrays), _WHOLE)
+
+    def _on_devices(self, arrays: Any, parts: Any) -> Any:
+        """Put arrays where a step leaves them: for any other place it would be compiled once more."""
+        return jax.device_put(arrays, jax.tree.map(lambda part: NamedSharding(self._devices, part), parts))
 
 
-def _training_step(network: Any, optimizer: Any, average: float, seed: int) -> Callable[..., Any]:
+def _training_step(
+    network: Any, optimizer: Any, average: float, seed: int, devices: Mesh
+) -> Callable[..., Any]:
     lstm = network.get_layer("lstm")
     rates = (network.get_layer("spatial_dropout").rate, lstm.dropout, lstm.recurrent_dropout)
 
     def loss_of(
-        trained: Any, room: History, key: Array, texts: Padded, classes: Array, weights: Array
+        trained: Any, room: History, masks: Masks, texts: Padded, classes: Array, weights: Array
     ) -> Any:
         *recurrent, kernel, bias = trained
-        masks = _drawn_masks(key, rates, classes.size, Weights(*recurrent))
         states, room = last_states_to_learn(Weights(*recurrent), masks, texts, room)
         logits = states @ kernel + bias
         chances = jax.nn.log_softmax(logits)
         losses = -jnp.take_along_axis(chances, classes[:, None], axis=1)[:, 0] * weights
         counting = jnp.count_nonzero(weights)
         correct = ((logits.argmax(axis=1) == classes) & (weights > 0)).sum()
-        return losses.sum() / counting, (room, jnp.stack([losses.sum(), correct, counting]))
+        return losses.sum(), (room, jnp.stack([losses.sum(), correct, counting]))
 
-    gradients_of = jax.value_and_grad(loss_of, has_aux=True)
+    def gradients_of(*of_some_texts: Any) -> Any:
+        gradients, (room, sums) = jax.grad(loss_of, has_aux=True)(*of_some_texts)
+        gradients, sums = _sum_over_devices((gradients, sums), "texts")
+        return gradients, room, sums
+
+    shared_gradients_of = jax.shard_map(
+        gradients_of,
+        mesh=devices,
+        in_specs=(_WHOLE, _HISTORY, _MASKS, _PADDED, _BY_TEXT, _BY_TEXT),
+        out_specs=(_WHOLE, _HISTORY, _WHOLE),
+        check_vma=False,
+    )
 
     def step(state: Any, room: History, texts: Padded, classes: Array, weights: Array) -> Any:
         trained, moments, averages = state
         done = moments[0]  # Keras's optimizers count their steps in their first variable
         key = jax.random.fold_in(jax.random.key(seed), done)
-        (_, (room, sums)), gradients = gradients_of(trained, room, key, texts, classes, weights)
+        masks = _drawn_masks(key, rates, classes.size, Weights(*trained[:-2]))
+        gradients, room, sums = shared_gradients_of(trained, room, masks, texts, classes, weights)
+        gradients = [gradient / sums[-1] for gradient in gradients]
         trained, moments = optimizer.stateless_apply(moments, gradients, trained)
         kept = jnp.minimum(average, (1 + done) / (10 + done))  # early on the old is hardly worth keeping
         if averages:
