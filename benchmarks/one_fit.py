@@ -7,6 +7,8 @@ Reads, numbers the words, learns, measures on the test part once. The last line 
 
 from __future__ import annotations
 
+import atexit
+import gc
 import json
 import sys
 
@@ -29,4 +31,5 @@ def main(folder: str, epochs: str) -> None:
 
 
 if __name__ == "__main__":
+    atexit.register(gc.freeze)  # as `tamis` does
     main(*sys.argv[1:])
