@@ -216,7 +216,7 @@ class Batcher:
             start += count
 
     def _report_batch(self) -> None:
-        """Say what the last batch was like; on the loop that is only when its answers have left."""
+        """Say what the last batch was like; on the loop that is mostly when its answers have left."""
         self._report(
             BatchReport(
                 len(self._batch.texts),

@@ -15,7 +15,7 @@ from tamis.errors import TrainingError
 
 os.environ.setdefault("KERAS_BACKEND", "jax")
 
-# what these make lives as long as the process: looking it through for garbage takes a seventh of the time
+# what these make lives as long as the process: looking it through for garbage takes an eighth of the time
 _collects = gc.isenabled()
 gc.disable()
 try:
@@ -32,8 +32,9 @@ _config: Any = jax.config  # its attributes have no types
 _PROCESSORS = 2
 """As many whatever the machine has: what is learned must not depend on where."""
 
-with suppress(RuntimeError):  # JAX was at work in this process before us, with what it had found
-    _config.update("jax_num_cpu_devices", _PROCESSORS)
+if _config.jax_num_cpu_devices < 0:  # nobody has chosen
+    with suppress(RuntimeError):  # JAX was at work in this process before us, with what it had found
+        _config.update("jax_num_cpu_devices", _PROCESSORS)
 
 
 def prepare_keras() -> None:

@@ -103,11 +103,11 @@ def _logits(weights: list[Array], texts: Padded) -> Array:
     return last_states(Weights(*recurrent), texts) @ kernel + bias
 
 
-_cut: Any = PartitionSpec  # it has no types, nor has what adds up
+_split: Any = PartitionSpec  # it has no types, nor has what adds up
 _sum_over_devices: Any = jax.lax.psum
 
-_WHOLE, _BY_TEXT, _SECOND_BY_TEXT = _cut(), _cut("texts"), _cut(None, "texts")
-_HISTORY = History(_cut(None, None, "texts"), _SECOND_BY_TEXT, _SECOND_BY_TEXT)
+_WHOLE, _BY_TEXT, _SECOND_BY_TEXT = _split(), _split("texts"), _split(None, "texts")
+_HISTORY = History(_split(None, None, "texts"), _SECOND_BY_TEXT, _SECOND_BY_TEXT)
 _MASKS = Masks(_SECOND_BY_TEXT, _SECOND_BY_TEXT)
 _PADDED = Padded(_SECOND_BY_TEXT, _SECOND_BY_TEXT, _WHOLE)
 """How the devices share a batch: each has its own texts, and all that is learned."""
@@ -117,7 +117,7 @@ class Steps:
     """The variables of a network while it learns, and the compiled step that changes them.
 
     Keras gives the network, its first weights and the optimizer; `seed` and the number of a step
-    decide what is dropped in it. Two processors do half of each batch: a second one gains next to
+    decide what is dropped in it. Each of two processors does half of every batch: a second one gains next to
     nothing within the products of so few texts.
     """
 
