@@ -74,7 +74,6 @@ class _Batch(msgspec.Struct, eq=False):
     texts: list[str] = []
     shares: list[tuple[_Job, int]] = []
     chars: int = 0
-    score_seconds: float = 0.0
 
     def take_from(self, job: _Job) -> None:
         """Take the next texts that there is room for, at least one."""
@@ -110,7 +109,7 @@ class Batcher:
         self._jobs: deque[_Job] = deque()
         self._waiting_texts = 0
         self._is_running = False
-        self._batch_began, self._batch = 0.0, _Batch()
+        self._batch_began, self._batch_texts = 0.0, 0
         self._measured_texts = self._measured_seconds = 0.0
         self._scored_chars = self._scored_seconds = 0.0
         self._executor: ThreadPoolExecutor | None = None
@@ -159,12 +158,11 @@ class Batcher:
     def _next(self) -> None:
         """Begin the next batch. From one beginning to the next is what a batch takes under load."""
         now = self._clock.monotonic()
-        if self._batch.texts:
-            self._measured_texts = self._measured_texts * _MEMORY_OF_SPEED + len(self._batch.texts)
+        if self._batch_texts:
+            self._measured_texts = self._measured_texts * _MEMORY_OF_SPEED + self._batch_texts
             self._measured_seconds = self._measured_seconds * _MEMORY_OF_SPEED + now - self._batch_began
-            self._report_batch()
         batch = self._take_batch()
-        self._batch_began, self._batch = now, batch
+        self._batch_began, self._batch_texts = now, len(batch.texts)
         if not batch.texts:
             self._is_running = False
         elif self._classifier.is_heavy and not self._may_hold_the_loop(batch):
@@ -206,22 +204,20 @@ class Batcher:
         scored.add_done_callback(done)
 
     def _settle(self, batch: _Batch, outcomes: list[Outcome]) -> None:
-        batch.score_seconds = self._clock.monotonic() - self._batch_began
-        self._scored_seconds = self._scored_seconds * _MEMORY_OF_SPEED + batch.score_seconds
+        score_seconds = self._clock.monotonic() - self._batch_began
+        self._scored_seconds = self._scored_seconds * _MEMORY_OF_SPEED + score_seconds
         self._scored_chars = self._scored_chars * _MEMORY_OF_SPEED + batch.chars
         self._waiting_texts -= len(outcomes)
-        start = 0
+        start, first_arrived = 0, self._batch_began
         for job, count in batch.shares:
             job.add(outcomes[start : start + count])
             start += count
-
-    def _report_batch(self) -> None:
-        """Say what the last batch was like; on the loop that is mostly when its answers have left."""
+            first_arrived = min(first_arrived, job.arrived)
         self._report(
             BatchReport(
-                len(self._batch.texts),
-                self._batch_began - min(job.arrived for job, _ in self._batch.shares),
-                self._batch.score_seconds,
+                len(outcomes),
+                self._batch_began - first_arrived,
+                score_seconds,
                 self._waiting_texts,
                 self.waiting_seconds,
             )
