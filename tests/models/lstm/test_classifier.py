@@ -18,6 +18,8 @@ from tamis.models.lstm.classifier import LstmClassifier, _Texts
 from tamis.models.lstm.keras_on_jax import keras
 from tamis.models.lstm.network import Shape, build_network
 from tamis.models.lstm.padding import pad
+from tamis.models.lstm.recurrence import Weights
+from tamis.models.lstm.steps import _first_state
 from tamis.models.lstm.tokenizer import Tokenizer
 from tests.networks import SMALL, small_lstm
 from tests.samples import messages
@@ -347,6 +349,35 @@ def test_another_backend_is_refused_by_name():
         [sys.executable, "-c", program], capture_output=True, text=True, check=True, cwd=ROOT
     )
     assert "'numpy'" in run.stdout and "KERAS_BACKEND=jax" in run.stdout
+
+
+def test_scikit_learn_is_brought_by_keras_only_for_whoever_asks_for_its_wrappers():
+    program = """
+import sys
+from tamis.models.lstm.keras_on_jax import _AtFirstUse, keras
+assert not any(isinstance(finder, _AtFirstUse) for finder in sys.meta_path)
+assert "sklearn" not in sys.modules
+from keras.wrappers import SKLearnClassifier
+from keras._tf_keras.keras import wrappers
+assert keras.wrappers.SKLearnClassifier is SKLearnClassifier is wrappers.SKLearnClassifier
+assert "sklearn" in sys.modules
+"""
+    subprocess.run([sys.executable, "-c", program], check=True)
+
+
+def test_the_first_state_is_that_of_keras():
+    shape = Shape(words=9, classes=3, embedding=6, units=5)
+    optimizer = keras.optimizers.Adam(0.01)
+    trained, moments, averages = _first_state(shape, optimizer, 7, averaged=True)
+    own = [*Weights(*trained[:-2]).to_keras(), *trained[-2:]]
+    network = build_network(shape, activation="linear", seed=7)
+    by_keras = [variable.value for variable in network.trainable_variables]
+    assert all(np.array_equal(a, b) for a, b in zip(own, by_keras, strict=True))
+    assert all(np.array_equal(a, b) for a, b in zip(averages, trained, strict=True))
+    done, rate, *others = moments
+    assert (int(done), float(rate)) == (0, pytest.approx(0.01))
+    assert [part.shape for part in others] == [part.shape for part in trained for _ in range(2)]
+    assert not any(part.any() for part in others)
 
 
 def test_the_compilation_cache_is_the_users_unless_another_is_chosen(tmp_path: Path):

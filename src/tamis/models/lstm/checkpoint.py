@@ -20,7 +20,7 @@ from tamis.errors import TrainingError
 
 Arrays = Mapping[str, npt.NDArray[Any]]
 
-_LAYOUT = "2"
+_LAYOUT = "3"
 """Changes with what is kept, so that nobody goes on from what an older Tamis kept otherwise."""
 
 

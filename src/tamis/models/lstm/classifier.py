@@ -221,7 +221,7 @@ class LstmClassifier(TrainableClassifier):
             checkpoint=watch.checkpoint,
         )
         learned = learn(
-            build_network(self._shape(tokenizer), activation="linear", seed=self.seed),
+            self._shape(tokenizer),
             self._examples(examples, tokenizer, kept),
             self._examples(examples, tokenizer, aside),
             course,

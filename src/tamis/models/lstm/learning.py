@@ -15,6 +15,7 @@ import numpy.typing as npt
 
 from tamis.errors import TrainingError
 from tamis.models.lstm.checkpoint import read_checkpoint, write_checkpoint
+from tamis.models.lstm.network import Shape
 from tamis.models.lstm.padding import lengths_of
 from tamis.models.lstm.steps import Batch, Classes, Floats, Padding, Steps, rows_for
 from tamis.models.lstm.tokenizer import Sequences
@@ -65,9 +66,9 @@ class Learned:
 
 
 def learn(
-    network: Any, training: Examples, validation: Examples, course: Course, progress: Progress, notice: Notice
+    shape: Shape, training: Examples, validation: Examples, course: Course, progress: Progress, notice: Notice
 ) -> Learned:
-    """Teach `network`, which gives logits; its own weights change on the way and are of no use after.
+    """Teach a new network of this shape.
 
     Without validation examples every epoch is run and the last one counts. Ctrl-C keeps the best
     epoch so far; before the first one is complete it is passed on. Where `course.checkpoint` is the
@@ -75,7 +76,7 @@ def learn(
     """
     padding = _padding(training.sequences, course)
     steps = Steps(
-        network, padding, learning_rate=course.learning_rate, average=course.average, seed=course.seed
+        shape, padding, learning_rate=course.learning_rate, average=course.average, seed=course.seed
     )
     rng = np.random.default_rng(course.seed)
     learned = _go_on(course.checkpoint, steps, rng)
