@@ -92,6 +92,13 @@ def test_what_was_left_in_the_room_changes_nothing(texts: Padded):
         assert np.array_equal(clean, used)
 
 
+def test_a_batch_of_empty_texts_says_nothing():
+    empty = Padding(12, left=False)([np.zeros(0, np.int32)] * TEXTS)
+    states, gradients = learn(empty, MASK, jnp.ones((TEXTS, UNITS)), filling=3)
+    assert int(empty.steps) == 0
+    assert not any(np.any(part) for part in (states, *gradients))
+
+
 def test_weights_go_to_keras_and_back():
     assert all(np.array_equal(a, b) for a, b in zip(WEIGHTS.to_keras(), OF_KERAS, strict=True))
 
