@@ -118,12 +118,17 @@ def test_a_network_of_keras_gives_the_same_logits_and_learns_the_same_without_dr
     assert np.allclose(predict(weights, SEQUENCES, padding), logits_by_keras(weights), atol=1e-5)
     by_keras = jax.grad(lambda weights: logits_by_keras(weights)[:, 0].sum())(weights)
 
-    *recurrent, kernel, _ = weights
+    *recurrent, kernel, bias = weights
     own, texts = Weights.from_keras(*recurrent), padding(SEQUENCES)
     states, history = last_states_to_learn(own, NOTHING_DROPPED, texts, room_for(texts))
-    by_states = jnp.broadcast_to(kernel[:, 0], states.shape)
-    ours, _ = gradient(own, NOTHING_DROPPED, texts, history, by_states)
-    assert all(np.allclose(a, b, atol=1e-5) for a, b in zip(ours.to_keras(), by_keras[:-2], strict=True))
+
+    def first_logit(states: jax.Array, kernel: jax.Array, bias: jax.Array) -> jax.Array:
+        return (states @ kernel + bias)[:, 0].sum()
+
+    by_states, *by_head = jax.grad(first_logit, argnums=(0, 1, 2))(states, kernel, bias)
+    by_recurrent, _ = gradient(own, NOTHING_DROPPED, texts, history, by_states)
+    ours = [*by_recurrent.to_keras(), *by_head]
+    assert all(np.allclose(a, b, atol=1e-5) for a, b in zip(ours, by_keras, strict=True))
 
 
 @pytest.mark.parametrize("recurrent_dropout", [0.0, 0.3])

@@ -249,7 +249,7 @@ def _training_step(
         done = moments[0]  # Keras's optimizers count their steps in their first variable
         mask = _drawn_mask(jax.random.fold_in(jax.random.key(seed), done), shape, classes.size)
         gradients, room, sums = shared_gradients_of(trained, room, mask, texts, classes, weights)
-        gradients = [gradient / sums[-1] for gradient in gradients]
+        gradients = [part / sums[-1] for part in gradients]
         trained, moments = optimizer.stateless_apply(moments, gradients, trained)
         kept = jnp.minimum(average, (1 + done) / (10 + done))  # early on the old is hardly worth keeping
         if averages:
