@@ -8,6 +8,8 @@ from __future__ import annotations
 import unicodedata
 from collections.abc import Callable, Mapping
 
+from tamis.markup import strip_html
+
 CANONICAL_FORM = "nfkc-1"
 """Names the rules below; an artifact records it, so that a changed rule cannot meet an old model."""
 
@@ -37,8 +39,21 @@ def canonical(text: str) -> str:
     return " ".join(text.split())
 
 
+HTML_FORM = "html-1+nfkc-1"
+"""Names the same rules after `tamis.markup.strip_html`, for models that were trained with `--strip-html`."""
+
+
+def canonical_without_html(text: str) -> str:
+    """Return the canonical form of the text without its HTML."""
+    return canonical(strip_html(text))
+
+
 AS_IT_IS = "as-it-is"
 """Names the form of models that were trained elsewhere, on texts as they came."""
 
-TEXT_FORMS: Mapping[str, Callable[[str], str]] = {CANONICAL_FORM: canonical, AS_IT_IS: str}
+TEXT_FORMS: Mapping[str, Callable[[str], str]] = {
+    CANONICAL_FORM: canonical,
+    HTML_FORM: canonical_without_html,
+    AS_IT_IS: str,
+}
 """What brings a text into the form that a model expects, by the name in its artifact."""

@@ -50,9 +50,9 @@ def test_contradictions_name_the_rows_of_each_label_when_only_blanks_differ(repo
 def test_duplicates_are_exact_or_near_when_texts_repeat(report):
     repeated = 2 + 6 * 39  # the river twice more, and each short text 39 times
     assert report.duplicates.exact == repeated
-    largest, *_ = report.duplicates.families
+    largest, *_ = report.duplicates.clusters
     assert (largest.rows, largest.labels) == (40, {"ham": 40})
-    river = next(family for family in report.duplicates.families if "river" in family.text)
+    river = next(family for family in report.duplicates.clusters if "river" in family.text)
     assert (river.rows, river.labels, river.first_row) == (4, {"ham": 2, "spam": 2}, 1)
 
 
@@ -71,19 +71,22 @@ def test_no_label_is_doubted_when_no_model_is_asked(report):
     assert (report.doubtful_labels, report.doubtful_count) == (None, 0)
 
 
+WORDS = ["apple", "birch", "cedar", "daisy", "elder", "fennel", "grape", "hazel", "ivy", "jade"]
+
+
 def test_doubtful_labels_are_named_with_row_and_text_when_a_model_is_asked(tmp_path):
-    reading = read(tmp_path, "label,text", "ham,one", "ham,two", "spam,three", "spam,four")
+    reading = read(tmp_path, "label,text", *(f"{label},{n}" for label in ("ham", "spam") for n in WORDS))
     asked = []
 
     def confidence(*columns):
         asked.append(columns)
-        return np.array([[0.9, 0.1], [0.9, 0.1], [0.1, 0.9], [0.95, 0.05]])
+        return np.array([[0.9, 0.1]] * 10 + [[0.1, 0.9]] * 9 + [[0.95, 0.05]])
 
     report = audit(reading, confidence=confidence)
-    assert asked == [(["one", "two", "three", "four"], ["ham", "ham", "spam", "spam"], ["0", "1", "2", "3"])]
+    assert asked == [(WORDS * 2, ["ham"] * 10 + ["spam"] * 10, [str(n) for n in range(10)] * 2)]
     assert report.doubtful_labels is not None
     (one,) = report.doubtful_labels
-    assert (one.row, one.label, one.suggested, one.text) == (4, "spam", "ham", "four")
+    assert (one.row, one.label, one.suggested, one.text) == (20, "spam", "ham", "jade")
 
 
 def test_a_constant_column_is_named_when_everything_is_the_same(tmp_path):

@@ -6,22 +6,25 @@ import pytest
 
 from tamis.data.audit import AuditReport, ClassFacts, Contradiction, Duplicates, LongText, SourceFacts
 from tamis.data.findings import findings
+from tamis.data.labels import LabelProblem
 from tamis.data.near_duplicates import TwinShare
+from tamis.data.quote_repair import SwallowedField
 from tamis.data.shortcuts import Shortcut
-from tamis.data.swallowed import SwallowedField
 
 CLEAN = AuditReport(
     rows_as_read=10,
     rows=10,
     classes=(ClassFacts("ham", 6, 0.6), ClassFacts("spam", 4, 0.4)),
     imbalance=1.5,
-    notes=(),
+    assumed=(),
+    label_problems=(),
+    html_rows=0,
     swallowed=(),
     empty_rows=(),
     constant=(),
     long_limit=300.0,
     long_texts=(),
-    duplicates=Duplicates(exact=0, groups=10, rows_in_families=0, families=()),
+    duplicates=Duplicates(exact=0, distinct=10, rows_in_clusters=0, clusters=()),
     contradictions=(),
     shortcuts=(),
     sources=(),
@@ -52,7 +55,7 @@ def test_nothing_is_said_when_nothing_is_wrong():
             "1 text with more than one label",
         ),
         ({"known_test": TwinShare(0.02, {"ham": 0.01, "spam": 0.3})}, "warning", "30% of 'spam'"),
-        ({"doubtful_count": 12}, "warning", "12 labels"),
+        ({"doubtful_count": 12}, "warning", "12 possible label issues"),
         (
             {"shortcuts": (Shortcut("a web address", "spam", 30, 0.97, 0.6),)},
             "warning",
@@ -71,7 +74,13 @@ def test_nothing_is_said_when_nothing_is_wrong():
         ({"empty_rows": tuple(range(1, 12))}, "warning", "rows 1, 2, 3, 4, 5, 6, 7, 8 and 3 more"),
         ({"duplicates": replace(CLEAN.duplicates, exact=1234)}, "note", "1,234 rows repeat"),
         ({"long_texts": (LongText(7, 4000),)}, "note", "up to 4,000: row 7"),
-        ({"notes": ("read as cp1252: byte 7 is not UTF-8",)}, "note", "read as cp1252"),
+        ({"assumed": ("delimiter ';'",)}, "note", "assumed: delimiter ';'"),
+        (
+            {"label_problems": (LabelProblem("variants", {"ham": 9, "Ham": 1}),)},
+            "problem",
+            "'ham' (9), 'Ham' (1) may be one label",
+        ),
+        ({"html_rows": 4}, "warning", "4 texts with HTML"),
     ],
 )
 def test_one_thing_is_said_when_one_thing_is_wrong(change, severity, words):
@@ -105,6 +114,13 @@ def test_the_gravest_comes_first_when_several_things_are_wrong():
     assert [finding.severity for finding in findings(report)] == ["problem", "warning", "note"]
 
 
-def test_a_swallowed_row_is_told_once_when_the_reader_noted_it_too():
-    note = "row 3, column 'text': an unescaped quote had swallowed 2 rows; they are split"
-    assert len(findings(replace(CLEAN, swallowed=(SwallowedField(3, 2),), notes=(note,)))) == 1
+def test_shortcuts_are_folded_into_one_finding_when_there_are_many():
+    shortcuts = tuple(Shortcut(f"the word {n}", "spam", 30, 0.97, 0.6) for n in range(9))
+    (finding,) = findings(replace(CLEAN, shortcuts=shortcuts))
+    assert "9 single words or shapes each give one of 1 labels away" in finding.what
+
+
+def test_near_duplicates_name_the_worst_labels_when_there_are_many():
+    shares = {f"label {n}": n / 100 for n in range(50)}
+    (finding,) = findings(replace(CLEAN, known_test=TwinShare(0.2, shares)))
+    assert finding.what.endswith("47% of 'label 47', 46% of 'label 46', …")

@@ -10,7 +10,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tamis.data.reader import Columns, read_dataset
+from tamis.data.options import Columns, ReadOptions
+from tamis.data.reader import read_dataset
 from tamis.data.writer import atomic_text_file, write_dataset
 from tamis.errors import DataError
 from tamis.records import Dataset
@@ -42,7 +43,7 @@ def test_data_set_is_the_same_when_read_back(
     rows = range(1, len(texts) + 1)
     dataset = Dataset(texts, labels, rows, texts, texts if grouped else None)
     write_dataset(dataset, path)
-    result = read_dataset(path, Columns(group="group" if grouped else None))
+    result = read_dataset(path, ReadOptions(Columns(group="group" if grouped else None)))
     assert result.dataset == Dataset(texts, labels, rows, texts, texts if grouped else None)
 
 

@@ -8,7 +8,7 @@ import pytest
 
 from tamis.artifact import DataFacts
 from tamis.data.near_duplicates import near_duplicate_groups
-from tamis.data.reader import Columns
+from tamis.data.options import Columns, ReadOptions
 from tamis.errors import DataError
 from tamis.training.prepare import PrepareSettings, prepare_file
 
@@ -79,7 +79,7 @@ def test_groups_are_the_files_own_when_a_column_is_named(tmp_path):
     file = tmp_path / "data.csv"
     rows = [f"{label},text number {n} {label},video {n % 5}" for n in range(20) for label in ("ham", "spam")]
     file.write_text("\n".join(["label,text,video", *rows]) + "\n")
-    prepared = prepare_file(file, PrepareSettings(columns=Columns(group="video")))
+    prepared = prepare_file(file, PrepareSettings(reading=ReadOptions(Columns(group="video"))))
     assert {*prepared.train.groups, *prepared.test.groups} == {f"video {n}" for n in range(5)}
     assert set(prepared.train.groups).isdisjoint(prepared.test.groups)
 
@@ -111,7 +111,7 @@ def test_settings_come_back_when_a_model_remembers_them():
     facts = DataFacts(
         "0" * 64, "random", 0.2, 7, {"label": "v1", "text": "v2", "source": "source", "group": None}, 8, 2, {}
     )
-    expected = PrepareSettings("random", 0.2, 7, Columns("v1", "v2"))
+    expected = PrepareSettings("random", 0.2, 7, ReadOptions(Columns("v1", "v2")))
     assert PrepareSettings.from_manifest(facts) == expected
 
 

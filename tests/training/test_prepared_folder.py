@@ -97,8 +97,8 @@ def test_a_part_is_refused_when_one_letter_was_changed(folder, name):
         (b"{", "cannot be read"),
         (b"\xff", "cannot be read"),
         (b"[]", "cannot be read"),
-        (b'{"format": 1}', "cannot be read"),
-        (b'{"format": 2}', "has format 2"),
+        (b'{"format": 2}', "cannot be read"),
+        (b'{"format": 1}', "has format 1"),
     ],
 )
 def test_a_description_is_refused_when_it_is_broken(folder, contents, message):

@@ -27,7 +27,10 @@ class FileFacts(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class DataFacts(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """What the model was trained on: the file's digest, the split, the rows of each part."""
+    """What the model was trained on: the file's digest, the split, the rows of each part.
+
+    `reading` holds how the file was read, beside the columns: only what differs from the usual.
+    """
 
     sha256: str
     split: str
@@ -37,6 +40,7 @@ class DataFacts(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     train_rows: int
     test_rows: int
     train_classes: dict[str, int]
+    reading: dict[str, Any] = {}
 
 
 class OperatingPoint(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from tamis.cli.options import column_options
+from tamis.cli.options import data_argument, reading_options
 from tamis.errors import DataError, TrainingError
 
 if TYPE_CHECKING:
@@ -17,34 +17,36 @@ if TYPE_CHECKING:
 
 
 @click.command(epilog="Example: tamis audit data/sms-spam.csv --fix data/fixed.csv")
-@click.argument("data", metavar="DATA.csv")
+@data_argument()
 @click.option("--json", "as_json", is_flag=True, help="Print everything that was found as JSON.")
 @click.option("--fix", metavar="FIXED.csv", help="Write the repaired file, and say what was changed.")
-@column_options
-def command(data: str, as_json: bool, fix: str | None, **options: Any) -> None:
-    """Say what is wrong with the labelled texts in DATA.csv; the file itself is not changed.
+@reading_options
+def command(data: tuple[str, ...], as_json: bool, fix: str | None, **options: Any) -> None:
+    """Report what is wrong with labelled texts; the files themselves are not changed.
 
-    Looks for rows swallowed by an unescaped quote, duplicates and near duplicates, texts with two
-    labels, labels that a model doubts, features that give the label away, and differences between
-    sources.
+    Looks for rows hidden by an unescaped quote, labels in several spellings, HTML, duplicates and near
+    duplicates, texts with two labels, probably wrong labels, features that give the label away, and
+    differences between sources.
     """
     from pathlib import Path
 
-    from tamis.cli.options import columns
+    from tamis.cli.options import read_options
     from tamis.cli.progress import progress_bar
+    from tamis.cli.reading import say_reading, title_of
     from tamis.data.reader import read_dataset
 
-    if fix is not None and Path(fix).resolve() == Path(data).resolve():
+    if fix is not None and Path(fix).resolve() in [Path(file).resolve() for file in data]:
         raise click.BadParameter("the file itself is never changed; name another", param_hint="--fix")
-    with progress_bar(f"reading {data}") as progress:
-        reading = read_dataset(data, columns(options), progress=progress)
+    with progress_bar(f"reading {title_of(data)}") as progress:
+        reading = read_dataset(data, read_options(options), progress=progress)
+    say_reading(reading)
     report, skipped = _audit(reading)
     if as_json:
-        _print_json(report, skipped)
+        _print_json(reading, report, skipped)
     else:
         from tamis.cli.audit_page import show_audit
 
-        show_audit(report, f"Audit of {data}", skipped=skipped)
+        show_audit(report, f"Audit of {title_of(data)}", skipped=skipped)
     if fix is not None:
         _fix(reading, fix)
 
@@ -58,7 +60,7 @@ def _audit(reading: ReadResult) -> tuple[AuditReport, str | None]:
         skipped = "that needs scikit-learn: pip install 'tamis[train]'"
     else:
         try:
-            with progress_bar("training models that each leave a fifth of the rows out") as progress:
+            with progress_bar("5-fold cross-validation") as progress:
                 return audit(reading, confidence=_confidence(progress)), None
         except (TrainingError, DataError) as impossible:
             skipped = str(impossible)
@@ -72,14 +74,15 @@ def _confidence(progress: Progress) -> Confidence:
     return lambda texts, labels, groups: out_of_fold(texts, labels, groups, progress=progress)[0]
 
 
-def _print_json(report: AuditReport, skipped: str | None) -> None:
+def _print_json(reading: ReadResult, report: AuditReport, skipped: str | None) -> None:
     import msgspec
 
     from tamis.cli.figures import print_json
+    from tamis.cli.reading import describe_reading
     from tamis.data.findings import findings
 
     found = {"findings": findings(report), "labels_not_checked": skipped}
-    print_json(found | msgspec.to_builtins(report))
+    print_json({"reading": describe_reading(reading)} | found | msgspec.to_builtins(report))
 
 
 def _fix(reading: ReadResult, path: str) -> None:

@@ -1,4 +1,4 @@
-"""An audit as a page in the terminal: what to know first, then the places in the file."""
+"""The audit report in the terminal: findings first, then the rows to look at."""
 
 from __future__ import annotations
 
@@ -13,22 +13,26 @@ from tamis.cli.lines import shortened
 from tamis.data.audit import AuditReport
 from tamis.data.findings import Finding, findings
 
-WIDTH = 100
+WIDTH = 80
 """Columns of the page, so that it reads the same in a wide window and in a pipe."""
 
 _STYLES = {"problem": "bold red", "warning": "yellow", "note": "cyan"}
-_FAMILIES_SHOWN = 5
+_CLUSTERS_SHOWN = 5
 _CONTRADICTIONS_SHOWN = 10
+_SOURCES_SHOWN = 20
+_SHORTCUTS_SHOWN = 10
 _ROWS_SHOWN = 4
-_CLASSES_SHOWN = 5  # as columns
-_LABEL_WIDTH = 24
-_WORDS = frozenset(
-    ["label", "labels", "source", "text", "given", "probably", "feature", "points to", "rows of each label"]
+_CLASS_COLUMNS = 3
+_CLASSES_SHOWN = 10  # the largest, and half as many of the smallest
+_LABEL_WIDTH = 20
+_FEATURE_WIDTH = 32
+_TEXT_COLUMNS = frozenset(
+    ["label", "labels", "source", "text", "given", "suggested", "feature", "points to", "rows of each label"]
 )
 
 
 def show_audit(report: AuditReport, title: str, *, skipped: str | None) -> None:
-    """Print `report`; `skipped` says why nothing is said about doubtful labels, if that is so."""
+    """Print `report`; `skipped` is why label issues were not looked for, if they were not."""
     console = Console(width=WIDTH, highlight=False)
     console.print(Text(title, "bold"), Text(_summary(report)), "", sep="\n", soft_wrap=True)
     for finding in findings(report):
@@ -44,8 +48,8 @@ def _summary(report: AuditReport) -> str:
     parts = [f"{report.rows:,} rows"]
     if report.rows != report.rows_as_read:
         parts[0] += f" ({report.rows_as_read:,} before repair)"
-    parts.append(f"{len(report.classes)} classes")
-    parts.append(f"{report.duplicates.groups:,} truly different texts")
+    parts.append(f"{len(report.classes)} labels")
+    parts.append(f"{report.duplicates.distinct:,} distinct texts")
     parts.append(f"{found} problem{'' if found == 1 else 's'}")
     return " · ".join(parts)
 
@@ -54,10 +58,10 @@ def _finding(finding: Finding) -> RenderableType:
     grid = Table.grid(padding=(0, 1))
     grid.add_column(width=8, no_wrap=True)
     grid.add_column(ratio=1)
-    said: list[RenderableType] = [Text(finding.what)]
+    lines: list[RenderableType] = [Text(finding.what)]
     if finding.advice:
-        said.append(Text(f"→ {finding.advice}", "dim"))
-    grid.add_row(Text(finding.severity, _STYLES[finding.severity]), Group(*said))
+        lines.append(Text(f"→ {finding.advice}", "dim"))
+    grid.add_row(Text(finding.severity, _STYLES[finding.severity]), Group(*lines))
     return grid
 
 
@@ -71,16 +75,16 @@ def _sections(report: AuditReport) -> Iterator[RenderableType]:
         yield _doubtful_labels(report)
     if report.shortcuts:
         yield _shortcuts(report)
-    if report.duplicates.families:
-        yield _families(report)
+    if report.duplicates.clusters:
+        yield _clusters(report)
 
 
 def _table(title: str, *columns: str) -> Table:
-    """Return an empty table; words stand left and figures right, and `text` takes the room that is left."""
+    """Return an empty table; words are aligned left, numbers right, and `text` takes the remaining width."""
     table = Table(title=title, box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False)
     table.title_justify, table.title_style, table.expand = "left", "bold", "text" in columns
     for column in columns:
-        justify: JustifyMethod = "left" if column in _WORDS else "right"
+        justify: JustifyMethod = "left" if column in _TEXT_COLUMNS else "right"
         table.add_column(column, justify=justify, no_wrap=True, ratio=1 if column == "text" else None)
     return table
 
@@ -90,16 +94,25 @@ def _label(label: str) -> Text:
 
 
 def _classes(report: AuditReport) -> Table:
-    table = _table("Classes", "label", "rows", "share")
-    for one in report.classes:
-        table.add_row(_label(one.label), f"{one.rows:,}", f"{one.share:.1%}")
+    table = _table("Labels", "label", "rows", "share")
+    classes = report.classes
+    smallest = _CLASSES_SHOWN // 2
+    folded = len(classes) - _CLASSES_SHOWN - smallest
+    for index, one in enumerate(classes):
+        if folded > 1 and index == _CLASSES_SHOWN:
+            rows = sum(other.rows for other in classes[index : index + folded])
+            table.add_row(Text(f"… {folded} more labels", "dim"), f"{rows:,}", f"{rows / report.rows:.1%}")
+        if folded <= 1 or not _CLASSES_SHOWN <= index < _CLASSES_SHOWN + folded:
+            table.add_row(_label(one.label), f"{one.rows:,}", f"{one.share:.1%}")
     return table
 
 
 def _sources(report: AuditReport) -> Table:
-    labels = [one.label for one in report.classes][:_CLASSES_SHOWN]
-    table = _table("Sources", "source", "rows", "median length", *labels)
-    for source in report.sources:
+    labels = [one.label for one in report.classes][:_CLASS_COLUMNS]
+    shown = sorted(report.sources, key=lambda one: -one.rows)[:_SOURCES_SHOWN]
+    title = _title("Sources, and the share of the largest labels", len(shown), len(report.sources))
+    table = _table(title, "source", "rows", "median length", *(shortened(label, 12) for label in labels))
+    for source in shown:
         shares = [f"{source.label_shares.get(label, 0):.1%}" for label in labels]
         table.add_row(_label(source.source), f"{source.rows:,}", f"{source.median_characters:,.0f}", *shares)
     return table
@@ -107,43 +120,37 @@ def _sources(report: AuditReport) -> Table:
 
 def _contradictions(report: AuditReport) -> Table:
     shown = report.contradictions[:_CONTRADICTIONS_SHOWN]
-    table = _table(
-        _title("One text, several labels", len(shown), len(report.contradictions)),
-        "rows of each label",
-        "text",
-    )
+    title = _title("One text, several labels", len(shown), len(report.contradictions))
+    table = _table(title, "rows of each label", "text")
     for one in shown:
-        rows = "; ".join(f"{label}: {_some(places)}" for label, places in one.rows.items())
-        table.add_row(_label(rows), Text(shortened(one.text, WIDTH)))
+        rows = "; ".join(f"{label}: {_first_rows(numbers)}" for label, numbers in one.rows.items())
+        table.add_row(Text(shortened(rows, 2 * _LABEL_WIDTH)), Text(shortened(one.text, WIDTH)))
     return table
 
 
 def _doubtful_labels(report: AuditReport) -> Table:
     shown = report.doubtful_labels or ()
-    title = _title("Labels to look at again", len(shown), report.doubtful_count)
-    table = _table(title, "row", "given", "probably", "by", "text")
+    title = _title("Possible label issues", len(shown), report.doubtful_count)
+    table = _table(title, "row", "given", "suggested", "by", "text")
     for one in shown:
-        cells = [
-            _label(one.label),
-            _label(one.suggested),
-            Text(f"{one.probability:.1%}"),
-            Text(shortened(one.text, WIDTH)),
-        ]
-        table.add_row(str(one.row), *cells)
+        labels = (Text(shortened(label, _LABEL_WIDTH - 4)) for label in (one.label, one.suggested))
+        table.add_row(str(one.row), *labels, f"{one.probability:.0%}", Text(shortened(one.text, WIDTH)))
     return table
 
 
 def _shortcuts(report: AuditReport) -> Table:
-    table = _table("Features that give the label away", "feature", "points to", "right in", "covers", "texts")
-    for one in report.shortcuts:
-        figures = [f"{one.precision:.1%}", f"{one.coverage:.1%}", f"{one.texts:,}"]
-        table.add_row(Text(shortened(one.feature, 40)), _label(one.label), *figures)
+    shown = sorted(report.shortcuts, key=lambda one: -one.coverage * one.precision)[:_SHORTCUTS_SHOWN]
+    title = _title("Features that give the label away", len(shown), len(report.shortcuts))
+    table = _table(title, "feature", "points to", "precision", "coverage", "texts")
+    for one in shown:
+        shares = [f"{one.precision:.0%}", f"{one.coverage:.0%}", f"{one.texts:,}"]
+        table.add_row(Text(shortened(one.feature, _FEATURE_WIDTH)), _label(one.label), *shares)
     return table
 
 
-def _families(report: AuditReport) -> Table:
-    shown = report.duplicates.families[:_FAMILIES_SHOWN]
-    title = f"Largest families of near duplicates ({report.duplicates.rows_in_families:,} rows have a twin)"
+def _clusters(report: AuditReport) -> Table:
+    shown = report.duplicates.clusters[:_CLUSTERS_SHOWN]
+    title = f"Largest clusters of near duplicates ({report.duplicates.rows_in_clusters:,} rows are in one)"
     table = _table(title, "rows", "labels", "first row", "text")
     for one in shown:
         labels = _label(", ".join(one.labels))
@@ -155,6 +162,6 @@ def _title(title: str, shown: int, total: int) -> str:
     return title if shown == total else f"{title} ({shown} of {total:,})"
 
 
-def _some(rows: Sequence[int]) -> str:
+def _first_rows(rows: Sequence[int]) -> str:
     more = ", …" if len(rows) > _ROWS_SHOWN else ""
     return ", ".join(map(str, rows[:_ROWS_SHOWN])) + more

@@ -6,23 +6,24 @@ from typing import Any
 
 import click
 
-from tamis.cli.options import column_options
+from tamis.cli.options import data_argument, reading_options
 from tamis.errors import DataError
 
 
 @click.command(epilog="Example: tamis compare models/spam@1 models/spam@2 data/sms-spam.csv")
 @click.argument("first", metavar="MODEL_A[@VERSION]")
 @click.argument("second", metavar="MODEL_B[@VERSION]")
-@click.argument("data", metavar="DATA.csv|FOLDER")
+@data_argument("DATA…|FOLDER")
 @click.option("--json", "as_json", is_flag=True, help="Print the figures as JSON.")
-@column_options
-def command(first: str, second: str, data: str, *, as_json: bool, **options: Any) -> None:
+@reading_options
+def command(first: str, second: str, data: tuple[str, ...], *, as_json: bool, **options: Any) -> None:
     """Say whether MODEL_B is better than MODEL_A on the same rows, by McNemar's exact test.
 
     Rows that either model was trained on are left out.
     """
     from tamis.cli.figures import print_json, show_comparison
     from tamis.cli.progress import progress_bar
+    from tamis.cli.reading import title_of
     from tamis.cli.rows import rows_unseen_by
     from tamis.inference.classifier import Classifier
     from tamis.training.compare import compare
@@ -33,11 +34,11 @@ def command(first: str, second: str, data: str, *, as_json: bool, **options: Any
         raise DataError(
             f"the models have different labels: {', '.join(labels)} and {', '.join(models[1].labels)}"
         )
-    part, rows = rows_unseen_by(models, data, options)
+    part, rows, reading = rows_unseen_by(models, data, options)
     with progress_bar(f"scoring {len(rows):,} texts twice") as progress:
         one, other = (model.probabilities(rows.texts, progress=progress) for model in models)
     comparison = compare(one, other, rows.labels, labels)
     if as_json:
-        print_json({"models": [first, second], "part": part, "comparison": comparison})
+        print_json({"models": [first, second], "part": part, "reading": reading, "comparison": comparison})
     else:
-        show_comparison(comparison, (first, second), f"{part} of {data}")
+        show_comparison(comparison, (first, second), f"{part} of {title_of(data)}")

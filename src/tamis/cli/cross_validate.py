@@ -7,11 +7,11 @@ from typing import Any
 
 import click
 
-from tamis.cli.options import column_options, model_options
+from tamis.cli.options import data_argument, model_options, reading_options
 
 
 @click.command(epilog="Example: tamis cross-validate data/sms-spam.csv --folds 5 --repeats 2")
-@click.argument("data", metavar="DATA.csv")
+@data_argument()
 @model_options
 @click.option("--folds", default=5, show_default=True, type=click.IntRange(2, 50))
 @click.option(
@@ -19,14 +19,14 @@ from tamis.cli.options import column_options, model_options
 )
 @click.option("--seed", default=42, show_default=True, type=click.IntRange(0, 2**32 - 1))
 @click.option("--json", "as_json", is_flag=True, help="Print the figures as JSON.")
-@column_options
-def command(data: str, model: str, overrides: Mapping[str, str], **options: Any) -> None:
-    """Measure settings on DATA.csv by repeated cross-validation, honestly and as usual, side by side.
+@reading_options
+def command(data: tuple[str, ...], model: str, overrides: Mapping[str, str], **options: Any) -> None:
+    """Measure settings on labelled files by repeated cross-validation, honestly and as usual, side by side.
 
     grouped repairs the file, keeps near duplicates together and tests on one text of each group;
     random takes the file as it is. In every fold the operating point is chosen on the training folds.
     """
-    from tamis.cli.options import columns, missing_extra
+    from tamis.cli.options import missing_extra, read_options
 
     try:
         from tamis.training.protocols import cross_validate_file
@@ -35,18 +35,20 @@ def command(data: str, model: str, overrides: Mapping[str, str], **options: Any)
     from tamis.cli.figures import print_json, show_protocols
     from tamis.cli.options import train_settings
     from tamis.cli.progress import progress_bar
+    from tamis.cli.reading import title_of
     from tamis.training.prepare import PrepareSettings
 
-    with progress_bar(f"cross-validating on {data}") as progress:
+    with progress_bar(f"cross-validating on {title_of(data)}") as progress:
         figures = cross_validate_file(
             data,
             train_settings(model, overrides, options),
-            PrepareSettings(columns=columns(options)),
+            PrepareSettings(reading=read_options(options)),
             folds=options["folds"],
             repeats=options["repeats"],
             progress=progress,
+            say=progress.say,
         )
     if options["as_json"]:
         print_json(figures)
     else:
-        show_protocols(figures, f"{model} on {data}")
+        show_protocols(figures, f"{model} on {title_of(data)}")

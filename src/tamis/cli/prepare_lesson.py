@@ -39,7 +39,7 @@ def _steps(reading: ReadResult, prepared: Prepared) -> Iterator[list[str]]:
     yield from _one_text(_telling_text(prepared.train), prepared.train)
     placed = _placed(prepared)
     sizes = Counter(one.group for one in placed)
-    yield _grouping(placed, sizes, prepared.settings.columns.group)
+    yield _grouping(placed, sizes, prepared.settings.reading.columns.group)
     yield _dividing(placed, sizes, prepared.settings)
 
 
@@ -49,7 +49,7 @@ def _reading(reading: ReadResult, prepared: Prepared) -> list[str]:
         "Read the file",
         f"{reading.rows_as_read:,} rows ({reading.encoding}, delimiter {reading.delimiter!r})",
     ]
-    lines += reading.notes
+    lines += reading.assumed
     if prepared.settings.split == "random":
         return [*lines, "nothing is repaired and nothing dropped: --split random takes the file as it is"]
     return [*lines, f"{used:,} rows after repair and without empty texts"]

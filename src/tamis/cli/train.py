@@ -7,13 +7,13 @@ from typing import Any
 
 import click
 
-from tamis.cli.options import autotune_options, column_options, model_options, split_options
+from tamis.cli.options import autotune_options, data_argument, model_options, reading_options, split_options
 
 
 @click.command(
     epilog="Example: tamis train data/sms-spam.csv -o models/spam --autotune 60s",
 )
-@click.argument("data", metavar="DATA.csv|FOLDER")
+@data_argument("DATA…|FOLDER")
 @click.option(
     "-o", "--output", required=True, metavar="FOLDER", help="The model's folder; it gets its next version."
 )
@@ -30,9 +30,14 @@ from tamis.cli.options import autotune_options, column_options, model_options, s
 @click.option("--dry", is_flag=True, help="Train and measure, and write nothing.")
 @click.option("--json", "as_json", is_flag=True, help="Print the figures as JSON.")
 @split_options
-@column_options
-def command(data: str, output: str, model: str, overrides: Mapping[str, str], **options: Any) -> None:
-    """Train a model on DATA.csv, or on a folder made by `tamis prepare`, and save it as the next version."""
+@reading_options
+def command(
+    data: tuple[str, ...], output: str, model: str, overrides: Mapping[str, str], **options: Any
+) -> None:
+    """Train a model on labelled files, or on a folder made by `tamis prepare`; save it as the next version.
+
+    Files: CSV, TSV, JSON lines, fastText's label lines, also gzipped; Excel and Parquet with their extras.
+    """
     try:
         from tamis.training.train import train
     except ModuleNotFoundError as missing:
@@ -42,9 +47,10 @@ def command(data: str, output: str, model: str, overrides: Mapping[str, str], **
     from tamis.cli.figures import print_json, show_evaluation
     from tamis.cli.options import autotune_limits, prepare_settings, train_settings
     from tamis.cli.progress import progress_bar
+    from tamis.cli.reading import title_of
     from tamis.cli.search_page import search_page
 
-    with progress_bar(f"training on {data}") as progress, search_page(progress) as watch:
+    with progress_bar(f"training on {title_of(data)}") as progress, search_page(progress) as watch:
         trained = train(
             data,
             None if options["dry"] else output,
@@ -61,8 +67,11 @@ def command(data: str, output: str, model: str, overrides: Mapping[str, str], **
     where = str(trained.path) if trained.path else "nothing was saved (--dry)"
     if options["as_json"]:
         path, search = str(trained.path) if trained.path else None, trained.manifest.training.get("search")
-        print_json({"path": path, "evaluation": trained.evaluation, "search": search})
+        reading = trained.manifest.data.reading
+        print_json({"path": path, "reading": reading, "evaluation": trained.evaluation, "search": search})
     else:
         if options["dry"] and trained.summary:
             click.echo(trained.summary + "\n")
-        show_evaluation(trained.evaluation, f"{where}: {trained.manifest.kind}, test part of {data}")
+        show_evaluation(
+            trained.evaluation, f"{where}: {trained.manifest.kind}, test part of {title_of(data)}"
+        )

@@ -1,8 +1,8 @@
-"""What is the matter with a labelled data set, as figures and places.
+"""What is wrong with a labelled data set, as counts and row numbers.
 
-Knows examples and how they were read; does not know models. Whoever has a model brings the
-function that says what it thinks of texts it has not seen. `tamis.data.findings` says in words what
-the figures mean.
+Knows examples and how they were read; does not know models. A caller that has a model passes a
+function that returns its probabilities for texts it has not seen. `tamis.data.findings` puts the
+counts into words.
 """
 
 from __future__ import annotations
@@ -14,12 +14,14 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from tamis.data.label_issues import find_label_issues
+from tamis.data.labels import LabelProblem
 from tamis.data.near_duplicates import Indices, TwinShare, near_duplicate_groups, twin_share
+from tamis.data.quote_repair import SwallowedField
 from tamis.data.reader import ReadResult
 from tamis.data.shortcuts import Shortcut, find_shortcuts
 from tamis.data.split import random_split
-from tamis.data.suspects import find_suspects
-from tamis.data.swallowed import SwallowedField
+from tamis.markup import has_html
 from tamis.records import Dataset, Progress, no_progress
 from tamis.text import canonical
 
@@ -58,21 +60,21 @@ class SourceFacts:
 class Duplicates:
     """Texts that occur more than once.
 
-    exact:        rows that repeat the very text of an earlier row
-    groups:       groups of near duplicates, texts without a twin counted as groups of one
-    rows_in_families: rows in groups of two and more
-    families:     the largest groups
+    exact:            rows that repeat the very text of an earlier row
+    distinct:         clusters of near duplicates, a text without any counted as a cluster of one
+    rows_in_clusters: rows in clusters of two or more
+    clusters:         the largest clusters
     """
 
     exact: int
-    groups: int
-    rows_in_families: int
-    families: tuple[Family, ...]
+    distinct: int
+    rows_in_clusters: int
+    clusters: tuple[Cluster, ...]
 
 
 @dataclass(frozen=True, slots=True)
-class Family:
-    """A group of near duplicates: its rows by label, and the text of its first row."""
+class Cluster:
+    """A cluster of near duplicates: its rows by label, and the text of its first row."""
 
     rows: int
     labels: Mapping[str, int]
@@ -111,17 +113,22 @@ class DoubtfulLabel:
 class AuditReport:
     """Everything that the audit found.
 
+    label_problems:  labels that are probably one, or that stand for none
+    html_rows:       rows whose text has HTML tags or character references
     imbalance:       rows of the largest class for one of the smallest
+    assumed:         what was assumed when the file was read
     long_limit:      characters above which a text counts as far too long
-    known_test:      share of the test part of a random 67/33 split with a twin in the training part
-    doubtful_labels: None where no model was asked; the most doubtful 20 of `doubtful_count`
+    known_test:      share of a random 33 % test part with a near duplicate in the training part
+    doubtful_labels: None if no model was asked; the most doubtful 20 of `doubtful_count`
     """
 
     rows_as_read: int
     rows: int
     classes: tuple[ClassFacts, ...]
     imbalance: float
-    notes: tuple[str, ...]
+    assumed: tuple[str, ...]
+    label_problems: tuple[LabelProblem, ...]
+    html_rows: int
     swallowed: tuple[SwallowedField, ...]
     empty_rows: tuple[int, ...]
     constant: tuple[str, ...]
@@ -143,9 +150,9 @@ def audit(
     groups: Indices | None = None,
     progress: Progress = no_progress,
 ) -> AuditReport:
-    """Look at everything that commonly goes wrong with labelled texts; nothing is changed.
+    """Look for everything that commonly goes wrong with labelled texts; nothing is changed.
 
-    `groups` are those of `near_duplicate_groups` where the caller has them: to search takes longest.
+    `groups` are those of `near_duplicate_groups` if the caller has them: finding them takes longest.
     """
     data = reading.dataset
     if groups is None:
@@ -159,7 +166,9 @@ def audit(
         rows=len(data),
         classes=classes,
         imbalance=classes[0].rows / classes[-1].rows,
-        notes=reading.notes,
+        assumed=reading.choices,
+        label_problems=reading.label_problems,
+        html_rows=sum(map(has_html, data.texts)),
         swallowed=reading.swallowed,
         empty_rows=tuple(row for row, text in zip(data.rows, data.texts, strict=True) if not canonical(text)),
         constant=tuple(_constant(data)),
@@ -184,9 +193,11 @@ def _classes(labels: Sequence[str]) -> tuple[ClassFacts, ...]:
 
 
 def _constant(data: Dataset) -> Iterable[str]:
-    """Say of what there is only one kind."""
+    """Yield what is the same in all rows, or different in all."""
     if len(data.classes) == 1:
         yield f"every row has the label {data.classes[0]!r}"
+    elif len(data.classes) == len(data) > 2:
+        yield f"{len(data):,} labels with one row each"
     texts: dict[str, set[str]] = defaultdict(set)
     for text, label in zip(data.texts, data.labels, strict=True):
         texts[label].add(canonical(text))
@@ -203,18 +214,18 @@ def _duplicates(data: Dataset, groups: Indices) -> Duplicates:
     largest = np.argsort(-sizes, kind="stable")[:_SHOWN]
     return Duplicates(
         exact=len(data) - len(set(data.texts)),
-        groups=sizes.size,
-        rows_in_families=int(sizes[sizes > 1].sum()),
-        families=tuple(
-            _family(data, np.flatnonzero(groups == group)) for group in largest if sizes[group] > 1
+        distinct=sizes.size,
+        rows_in_clusters=int(sizes[sizes > 1].sum()),
+        clusters=tuple(
+            _cluster(data, np.flatnonzero(groups == group)) for group in largest if sizes[group] > 1
         ),
     )
 
 
-def _family(data: Dataset, members: Indices) -> Family:
+def _cluster(data: Dataset, members: Indices) -> Cluster:
     labels = Counter(data.labels[i] for i in members)
     first = members[0]
-    return Family(members.size, dict(sorted(labels.items())), data.rows[first], data.texts[first])
+    return Cluster(members.size, dict(sorted(labels.items())), data.rows[first], data.texts[first])
 
 
 def _contradictions(data: Dataset) -> tuple[Contradiction, ...]:
@@ -261,5 +272,5 @@ def _doubtful_labels(data: Dataset, groups: Indices, confidence: Confidence) -> 
     probabilities = confidence(data.texts, data.labels, whole)
     return tuple(
         DoubtfulLabel(data.rows[s.index], s.label, s.suggested, s.probability, data.texts[s.index])
-        for s in find_suspects(data.labels, probabilities, data.classes)
+        for s in find_label_issues(data.labels, probabilities, data.classes)
     )

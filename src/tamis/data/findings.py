@@ -1,4 +1,4 @@
-"""What an audit's figures mean, in sentences, the gravest first.
+"""What an audit's counts mean, in sentences, the most severe first.
 
 Knows the report; does not know how it was made or where it is shown.
 """
@@ -14,16 +14,20 @@ from tamis.data.audit import AuditReport
 Severity = Literal["problem", "warning", "note"]
 
 _ORDER: tuple[Severity, ...] = ("problem", "warning", "note")
-_KNOWN_TEST = 0.05  # from here on twins flatter a random split noticeably
+_KNOWN_TEST = 0.05  # from here on near duplicates make a random split noticeably too easy
 _STRONG_SHORTCUT = 0.3  # a third of a class hangs on one feature
 _STRONG_IMBALANCE = 10
 _SOURCE_GAP = 0.2
+_MIN_HTML_ROWS = 3
+_HTML_SHARE = 0.01
 _ROWS_SHOWN = 8
+_LABELS_NAMED = 4
+_SHORTCUTS_NAMED = 3
 
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One thing to know: how grave it is, what it is, and what to do about it."""
+    """One thing to know: how severe it is, what it is, and what to do about it."""
 
     severity: Severity
     what: str
@@ -31,12 +35,14 @@ class Finding:
 
 
 def findings(report: AuditReport) -> list[Finding]:
-    """Return what a user should know about the data, the gravest first."""
+    """Return what a user should know about the data, the most severe first."""
     checks = (
         _classes,
+        _labels,
         _swallowed,
         _contradictions,
-        _twins,
+        _near_duplicates,
+        _html,
         _doubtful_labels,
         _shortcuts,
         _sources,
@@ -52,15 +58,24 @@ def findings(report: AuditReport) -> list[Finding]:
 def _classes(report: AuditReport) -> Iterator[Finding]:
     for what in report.constant:
         yield Finding(
-            "problem", what, "nothing can be learned from that: check the file and the column names"
+            "problem", what, "nothing can be learned from this: check the file and the column names"
         )
     if report.imbalance >= _STRONG_IMBALANCE:
         largest, smallest = report.classes[0], report.classes[-1]
         yield Finding(
             "warning",
             f"{report.imbalance:.0f} rows of {largest.label!r} for each of {smallest.label!r}",
-            "accuracy says little here: look at precision and recall of each class",
+            "accuracy is misleading here: compare precision and recall of each label",
         )
+
+
+def _labels(report: AuditReport) -> Iterator[Finding]:
+    for problem in report.label_problems:
+        if problem.kind == "variants":
+            advice = "rename them in the file: each spelling is learned as a label of its own"
+        else:
+            advice = "give these rows a label, or empty the cells and use --skip-unlabelled"
+        yield Finding("problem", str(problem), advice)
 
 
 def _swallowed(report: AuditReport) -> Iterator[Finding]:
@@ -70,14 +85,14 @@ def _swallowed(report: AuditReport) -> Iterator[Finding]:
             "problem",
             f"{_count(sum(field.recovered for field in split), 'row')} were hidden inside the text of "
             f"{_rows([field.row for field in split])}, by an unescaped quote",
-            "counted below as rows of their own; tamis train does so too, and --fix FIXED.csv writes them",
+            "read as rows of their own, also by tamis train; --fix FIXED.csv writes them",
         )
     whole = [field.row for field in report.swallowed if not field.recovered]
     if whole:
         yield Finding(
             "warning",
             f"{_rows(whole)} may hold several rows in one text, of an unknown layout",
-            "left as it is: look at the file there",
+            "left as it is: check these rows in the file",
         )
 
 
@@ -86,19 +101,30 @@ def _contradictions(report: AuditReport) -> Iterator[Finding]:
         yield Finding(
             "problem",
             f"{_count(len(report.contradictions), 'text')} with more than one label",
-            "decide on one label each: no model can get both right",
+            "choose one label for each: no model can get both right",
         )
 
 
-def _twins(report: AuditReport) -> Iterator[Finding]:
+def _html(report: AuditReport) -> Iterator[Finding]:
+    if report.html_rows >= max(_MIN_HTML_ROWS, _HTML_SHARE * report.rows):
+        yield Finding(
+            "warning",
+            f"{_count(report.html_rows, 'text')} with HTML tags or character references",
+            "--strip-html removes them, when training and when serving",
+        )
+
+
+def _near_duplicates(report: AuditReport) -> Iterator[Finding]:
     known = report.known_test
     if known is None or max(known.overall, *known.by_label.values()) < _KNOWN_TEST:
         return
-    each = ", ".join(f"{share:.0%} of {label!r}" for label, share in known.by_label.items())
+    highest = sorted(known.by_label.items(), key=lambda item: -item[1])
+    each = ", ".join(f"{share:.0%} of {label!r}" for label, share in highest[:_LABELS_NAMED])
+    each += ", …" if len(highest) > _LABELS_NAMED else ""
     yield Finding(
         "warning",
-        f"a random third for testing would hold {known.overall:.0%} twins of training texts: {each}",
-        "such a test flatters; tamis prepare and tamis train keep near duplicates together",
+        f"{known.overall:.0%} of a random 33 % test part have a near duplicate in the training part: {each}",
+        "a random split is too optimistic; tamis prepare and tamis train keep near duplicates together",
     )
 
 
@@ -106,22 +132,28 @@ def _doubtful_labels(report: AuditReport) -> Iterator[Finding]:
     if report.doubtful_count:
         yield Finding(
             "warning",
-            f"{_count(report.doubtful_count, 'label')} that a model trained on the other rows disagrees with",
-            "read the list below: some are wrong labels, some are just hard",
+            f"{_count(report.doubtful_count, 'possible label issue')}, by a model trained on the other rows",
+            "review the list below: some labels are wrong, some texts are just hard",
         )
 
 
 def _shortcuts(report: AuditReport) -> Iterator[Finding]:
-    """Name what a rarer label hangs on; that the usual one has its usual words is no news."""
+    """Name the single features that give a rarer label away."""
     usual = report.classes[0].label
-    for shortcut in report.shortcuts:
-        if shortcut.coverage >= _STRONG_SHORTCUT and shortcut.label != usual:
-            yield Finding(
-                "warning",
-                f"{shortcut.feature}: in {shortcut.coverage:.0%} of {shortcut.label!r}, and "
-                f"{shortcut.precision:.0%} of the texts with it are {shortcut.label!r}",
-                "a model will lean on it: make sure that it is also true where the model will be used",
-            )
+    strong = [one for one in report.shortcuts if one.coverage >= _STRONG_SHORTCUT and one.label != usual]
+    advice = "a model relies on such features: make sure that they also hold in production"
+    if len(strong) > _SHORTCUTS_NAMED:
+        labels = len({one.label for one in strong})
+        what = f"{len(strong)} single words or shapes each give one of {labels} labels away: see the table"
+        yield Finding("warning", what, advice)
+        return
+    for shortcut in strong:
+        yield Finding(
+            "warning",
+            f"{shortcut.feature}: in {shortcut.coverage:.0%} of {shortcut.label!r}, and "
+            f"{shortcut.precision:.0%} of the texts with it are {shortcut.label!r}",
+            advice,
+        )
 
 
 def _sources(report: AuditReport) -> Iterator[Finding]:
@@ -132,7 +164,7 @@ def _sources(report: AuditReport) -> Iterator[Finding]:
             yield Finding(
                 "warning",
                 f"the share of {label!r} depends on the source: {each}",
-                "a model can guess by the source: look at the figures of each source",
+                "a model can guess by the source: compare the metrics of each source",
             )
             return  # the other labels' shares differ because this one's do
 
@@ -166,10 +198,8 @@ def _long_texts(report: AuditReport) -> Iterator[Finding]:
 
 
 def _reading(report: AuditReport) -> Iterator[Finding]:
-    told_already = tuple(f"row {field.row}," for field in report.swallowed)
-    for note in report.notes:
-        if not note.startswith(told_already):
-            yield Finding("note", note, "")
+    for assumption in report.assumed:
+        yield Finding("note", f"assumed: {assumption}", "")
 
 
 def _count(n: int, thing: str) -> str:

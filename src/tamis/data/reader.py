@@ -1,137 +1,209 @@
-"""A labelled CSV as a user has it, read into a Dataset, and what was noticed on the way.
+"""Labelled data files as a user has them, read into one Dataset, and what was assumed on the way.
 
 Knows which columns matter and what may be in them; bytes, rows and repairs are the business of
-`encoding`, `table` and `swallowed`. Texts and labels are taken as they are: blank texts are kept,
-so that an audit can count them.
+`encoding`, the formats behind `tables`, and `quote_repair`. Texts are taken as they are: blank texts
+are kept, so that an audit can count them. Labels get one spelling.
 """
 
 from __future__ import annotations
 
+import hashlib
 import os
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 
-from tamis.data.encoding import FileFacts, examine
-from tamis.data.swallowed import Layout, Repair, SwallowedField, find_swallowed
-from tamis.data.table import Record, Table, open_table
+from tamis.data.columns import ChosenColumns, choose_columns
+from tamis.data.encoding import FileFacts, inspect_file
+from tamis.data.labels import LabelProblem, label_problems, normalise_label
+from tamis.data.options import USUAL_OPTIONS, ReadOptions
+from tamis.data.quote_repair import Repair, RowLayout, SwallowedField, find_swallowed
+from tamis.data.tables import Record, Table, open_table
 from tamis.errors import DataError
+from tamis.markup import strip_html
 from tamis.records import Dataset, Progress, no_progress
 
+_MAX_SOURCES = 100
+_FEW_SOURCES = 10
+_MIN_ROWS_PER_SOURCE = 2
+_ROWS_SHOWN = 5
 
-@dataclass(frozen=True, slots=True)
-class Columns:
-    """The names of the columns that matter; `source` may be absent, `group` must exist if it is named."""
-
-    label: str = "label"
-    text: str = "text"
-    source: str = "source"
-    group: str | None = None
+Paths = str | os.PathLike[str] | Sequence[str | os.PathLike[str]]
 
 
-USUAL_COLUMNS = Columns()
-
-
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class ReadResult:
-    """A data set and the file it came from.
+    """A data set and the files it came from.
 
-    `sha256` is of the file's bytes, `rows_as_read` the count before swallowed rows were split;
-    `label_words` maps the file's labels to the words that replaced them, where they were replaced.
+    sha256:       digest of the file's bytes; of several files, the digest of their digests
+    options:      those to read the same files in the same way again, columns by name
+    header:       all columns of the file, of the first one if there are several
+    rows_as_read: the count before swallowed rows were split
+    unlabelled:   rows that were left out because they have no label
+    label_words:  maps the file's labels to the words that replaced them, if they were replaced
+    choices:      what the reader chose or left out by itself, one phrase each
+    repairs:      what it did about swallowed rows
     """
 
     dataset: Dataset
-    path: Path
+    paths: tuple[Path, ...]
     sha256: str
+    options: ReadOptions
     encoding: str
     delimiter: str
-    columns: tuple[str, ...]
+    header: tuple[str, ...]
     rows_as_read: int
+    unlabelled: int
     swallowed: tuple[SwallowedField, ...]
     label_words: Mapping[str, str]
-    notes: tuple[str, ...]
+    choices: tuple[str, ...]
+    repairs: tuple[str, ...] = ()
+
+    @property
+    def assumed(self) -> tuple[str, ...]:
+        """What the reader chose, left out or repaired by itself, one phrase each."""
+        return self.choices + self.repairs
+
+    @cached_property
+    def label_problems(self) -> tuple[LabelProblem, ...]:
+        """Labels that are probably one, or that stand for none."""
+        return label_problems(Counter(self.dataset.labels))
+
+    @property
+    def lines(self) -> Iterator[str]:
+        """Yield what a user should know about how the files were read: no line, one, or two."""
+        name = ", ".join(path.name for path in self.paths[:3]) + (" …" if len(self.paths) > 3 else "")
+        if self.assumed:
+            yield f"{name}: assumed {'; '.join(self.assumed)}"
+        if self.label_problems:
+            found = "; ".join(map(str, self.label_problems[:3]))
+            yield f"{name}: check the labels: {found} (see tamis audit)"
 
 
 def read_dataset(
-    path: str | os.PathLike[str],
-    columns: Columns = USUAL_COLUMNS,
+    paths: Paths,
+    options: ReadOptions = USUAL_OPTIONS,
     *,
     repair: bool = True,
     progress: Progress = no_progress,
 ) -> ReadResult:
-    """Read the CSV at `path` and split swallowed rows; without `repair`, take rows as the csv module does.
+    """Read one labelled file or several and split swallowed rows; without `repair`, leave rows as they are.
 
-    `progress` counts bytes. Raises DataError, which names the file, row and column.
+    Rows of further files are counted on from those of the first. `progress` counts bytes. Raises
+    DataError, which names the file, row and column.
     """
-    if columns.label == columns.text:
-        raise DataError("the label and the text cannot be the same column", file=path, column=columns.text)
-    facts = examine(Path(path))
-    wanted = {columns.label: "--label-column", columns.text: "--text-column"}
-    if columns.group is not None:
-        wanted[columns.group] = "--group-column"
-    with open_table(facts, wanted, progress=progress) as table:
-        contents = _Contents(table, columns)
-        for record in table.records:
-            contents.add(record, facts.path)
-    if not contents.labels:
-        raise DataError("has a header and no rows", file=path)
+    files = [Path(paths)] if isinstance(paths, str | os.PathLike) else [Path(path) for path in paths]
+    if not files:
+        raise DataError("no data file was named")
+    facts = [inspect_file(file, options.encoding) for file in files]
+    total, done = sum(one.size_bytes for one in facts), 0
+    results = []
+    for one in facts:
+
+        def moved(bytes_read: int, size: int, before: int = done) -> None:
+            progress(before + bytes_read, total)
+
+        results.append(_read_file(one, options, repair, moved))
+        done += one.size_bytes
+    return results[0] if len(results) == 1 else _joined(results)
+
+
+def require_classes(dataset: Dataset, file: object, *, column: str | None = None) -> None:
+    """Refuse a data set that nothing can be learned from: one class, or no label that occurs twice."""
+    classes = len(dataset.classes)
+    if classes < 2:
+        found = f"only the class {dataset.classes[0]!r}" if classes else "no class"
+        raise DataError(f"has {found}; at least two are needed", file=file, column=column)
+    if classes == len(dataset) > 2:
+        what = f"is {column!r} the label column?" if column else "is this the label column?"
+        problem = f"{classes:,} labels with one row each: {what} name another with --label-column"
+        raise DataError(problem, file=file)
+
+
+def _read_file(facts: FileFacts, options: ReadOptions, repair: bool, progress: Progress) -> ReadResult:
+    with open_table(facts, options, progress) as table:
+        columns = choose_columns(table.columns, table.sample(), options, facts.path)
+        contents = _Contents(columns, table.delimiter, options)
+        for record in table.records(columns.needed):
+            contents.add(record)
+    contents.check(facts.path)
     rows_as_read = len(contents.labels)
     repaired = contents.repair() if repair else Repair((), {}, {})
     return ReadResult(
         dataset=contents.dataset(),
-        path=facts.path,
+        paths=(facts.path,),
         sha256=facts.sha256,
-        encoding=facts.encoding,
+        options=replace(options, columns=columns.names, remembered=None),
+        encoding=facts.encoding or "",
         delimiter=table.delimiter,
-        columns=table.columns,
+        header=table.columns,
         rows_as_read=rows_as_read,
+        unlabelled=contents.unlabelled,
         swallowed=repaired.found,
         label_words=repaired.label_words,
-        notes=_notes(facts, repaired, columns),
+        choices=tuple(_choices(facts, table, contents, repaired.label_words)),
+        repairs=tuple(_repairs(repaired)),
     )
-
-
-def require_classes(dataset: Dataset, file: object, *, column: str = USUAL_COLUMNS.label) -> None:
-    """Refuse a data set with fewer than two classes, which nothing can be learned from."""
-    if len(dataset.classes) < 2:
-        found = f"only the class {dataset.classes[0]!r}" if dataset.classes else "no class"
-        raise DataError(f"has {found}; at least two are needed", file=file, column=column)
 
 
 class _Contents:
     """The columns of a data set while they grow."""
 
-    def __init__(self, table: Table, columns: Columns) -> None:
-        self.names = columns
-        self.layout = Layout(
-            columns.label,
-            table.columns.index(columns.label),
-            table.columns.index(columns.text),
-            table.delimiter,
+    def __init__(self, columns: ChosenColumns, delimiter: str, options: ReadOptions) -> None:
+        self.columns, self.options = columns, options
+        self.layout = RowLayout(
+            columns.names.label or "", columns.needed.label, columns.needed.text, delimiter
         )
-        self.source = table.columns.index(columns.source) if columns.source in table.columns else None
-        self.group = table.columns.index(columns.group) if columns.group is not None else None
         self.texts: list[str] = []
         self.labels: list[str] = []
-        self.sources: list[str] = []
-        self.groups: list[str] = []
-        self.rows: Sequence[int] = []
-        self.multiline: dict[int, list[str]] = {}
+        self.sources: list[str] | None = [] if columns.source is not None else None
+        self.groups: list[str] | None = [] if columns.group is not None else None
+        self.rows: Sequence[int] | None = None
+        self.unlabelled = 0
+        self.relabelled = 0
+        self.source_values: set[str] = set()
+        self._numbers: list[int] | None = None
+        self._multiline: dict[int, Sequence[str]] = {}
+        self._first_unlabelled: Record | None = None
+        self._label_of: dict[str, str] = {}
         self._shared: dict[str, str] = {}
 
-    def add(self, record: Record, path: Path) -> None:
-        """Take over the cells that matter; refuse a row without a label."""
-        if not record.cells[self.layout.label].strip():
-            problem = f"the label is empty (line {record.line} of the file)"
-            raise DataError(problem, file=path, row=record.row, column=self.names.label)
-        self._append(record.cells)
-        text = record.cells[self.layout.text]
+    def add(self, record: Record) -> None:
+        """Take over the cells that matter; a row without a label is counted and left out."""
+        cells = record.cells
+        raw = cells[self.layout.label]
+        # One string for all rows with the same label: a large file has millions of rows and few labels.
+        label = self._label_of.get(raw)
+        if label is None:
+            label = self._label_of[raw] = normalise_label(raw)
+        if not label:
+            self._leave_out(record)
+            return
+        if label is not raw and label != raw:
+            self.relabelled += 1
+        text = cells[self.layout.text]
         if "\n" in text or "\r" in text:
-            self.multiline[record.row] = record.cells
+            self._multiline[record.row] = cells
+        if self._numbers is not None:
+            self._numbers.append(record.row)
+        self._append(label, text, cells)
+
+    def check(self, path: Path) -> None:
+        """Raise DataError for a file without rows, or with unlabelled rows that are not to be skipped."""
+        first = self._first_unlabelled
+        if first is not None and not self.options.skip_unlabelled:
+            rows = f"{self.unlabelled:,} row{' has' if self.unlabelled == 1 else 's have'} no label"
+            problem = f"{rows} (the first on line {first.line}); add them, or use --skip-unlabelled"
+            raise DataError(problem, file=path, row=first.row, column=self.columns.names.label)
+        if not self.labels:
+            raise DataError("has no row with a label" if first else "has a header and no rows", file=path)
 
     def repair(self) -> Repair:
-        """Put the rows that were swallowed behind the row that swallowed them."""
-        repair = find_swallowed(self.multiline, self.layout, frozenset(self.labels))
+        """Put the rows that were swallowed after the row that swallowed them."""
+        labels = frozenset(filter(None, self._label_of.values()))
+        repair = find_swallowed(self._multiline, self.layout, labels)
         if repair.rows:
             self._spread(repair.rows)
         if repair.label_words:
@@ -139,55 +211,149 @@ class _Contents:
         return repair
 
     def dataset(self) -> Dataset:
-        """Return what was gathered."""
+        """Return what was gathered; a source column of too many values is left out."""
+        if self.sources is not None and not self._are_sources():
+            self.sources = None
         return Dataset(
             texts=self.texts,
             labels=self.labels,
-            rows=self.rows or range(1, len(self.texts) + 1),
-            sources=self.sources if self.source is not None else None,
-            groups=self.groups if self.group is not None else None,
+            rows=self._numbers if self._numbers is not None else range(1, len(self.texts) + 1),
+            sources=self.sources,
+            groups=self.groups,
         )
 
-    def _append(self, cells: list[str]) -> None:
-        self.texts.append(cells[self.layout.text])
-        # One string for all rows with the same label: a large file has millions of rows and few labels.
-        self.labels.append(self._share(cells[self.layout.label]))
-        if self.source is not None:
-            self.sources.append(self._share(cells[self.source]))
-        if self.group is not None:
-            self.groups.append(self._share(cells[self.group]))
+    @property
+    def has_too_many_sources(self) -> bool:
+        """Whether the source column was left out because its values are hardly repeated."""
+        return self.columns.source is not None and self.sources is None
+
+    def _are_sources(self) -> bool:
+        """Return whether the source column has few values, each with several rows."""
+        values = len(self.source_values)
+        return values <= _FEW_SOURCES or _MIN_ROWS_PER_SOURCE * values <= len(self.labels)
+
+    def _leave_out(self, record: Record) -> None:
+        self.unlabelled += 1
+        self._first_unlabelled = self._first_unlabelled or record
+        if self._numbers is None:
+            self._numbers = list(range(1, len(self.labels) + 1))
+
+    def _append(self, label: str, text: str, cells: Sequence[str]) -> None:
+        self.texts.append(strip_html(text) if self.options.strip_html else text)
+        self.labels.append(label)
+        if self.sources is not None:
+            source = self._share(cells[self.columns.source or 0])
+            self.sources.append(source)
+            self.source_values.add(source)
+            if len(self.source_values) > _MAX_SOURCES:
+                self.sources = None  # addresses or ids: kept any longer, they could fill the memory
+        if self.groups is not None:
+            self.groups.append(self._share(cells[self.columns.group or 0]))
 
     def _share(self, value: str) -> str:
         return self._shared.setdefault(value, value)
 
     def _spread(self, replacements: Mapping[int, list[list[str]]]) -> None:
+        numbers = self._numbers if self._numbers is not None else range(1, len(self.labels) + 1)
         before = (self.texts, self.labels, self.sources, self.groups)
-        self.texts, self.labels, self.sources, self.groups = [], [], [], []
-        after = (self.texts, self.labels, self.sources, self.groups)
-        rows: list[int] = []
-        for row in range(1, len(before[0]) + 1):
+        self.texts, self.labels = [], []
+        self.sources = [] if self.sources is not None else None
+        self.groups = [] if self.groups is not None else None
+        self._numbers = []
+        for index, row in enumerate(numbers):
             held = replacements.get(row)
-            rows.extend([row] * (len(held) if held else 1))
+            self._numbers.extend([row] * (len(held) if held else 1))
             for cells in held or ():
-                self._append(cells)
+                self._append(normalise_label(cells[self.layout.label]), cells[self.layout.text], cells)
             if not held:
-                for old, new in zip(before, after, strict=True):
-                    new.extend(old[row - 1 : row])  # empty where the file has no such column
-        self.rows = rows
+                for old, new in zip(
+                    before, (self.texts, self.labels, self.sources, self.groups), strict=True
+                ):
+                    if old is not None and new is not None:
+                        new.append(old[index])
 
 
-def _notes(facts: FileFacts, repair: Repair, columns: Columns) -> tuple[str, ...]:
-    """Say in one line each what a user should know about how the file was read."""
-    notes = []
-    if facts.encoding == "cp1252":
-        notes.append(f"read as cp1252: byte {facts.invalid_utf8_at} is not UTF-8")
-    for field in repair.found:
-        place = f"row {field.row}, column {columns.text!r}: "
-        if field.recovered:
-            notes.append(f"{place}an unescaped quote had swallowed {field.recovered} rows; they are split")
-        else:
-            notes.append(f"{place}looks like several rows in one field, of an unknown layout; left as it is")
-    if repair.label_words:
-        renamed = ", ".join(f"{label!r} is {word!r}" for label, word in sorted(repair.label_words.items()))
-        notes.append(f"labels are named as in the swallowed rows: {renamed}")
-    return tuple(notes)
+def _choices(
+    facts: FileFacts, table: Table, contents: _Contents, label_words: Mapping[str, str]
+) -> Iterator[str]:
+    """Yield what was chosen or left out in one file, one phrase each."""
+    if facts.confidence is not None:
+        yield f"encoding {facts.encoding} (detected, confidence {facts.confidence:.0%})"
+    if facts.damaged_at is not None:
+        yield f"UTF-8 with damaged characters, the first at byte {facts.damaged_at}"
+    yield from table.assumed
+    names = contents.columns.names
+    for role in contents.columns.guessed:
+        yield f"{role} column {getattr(names, role)!r}"
+    if contents.unlabelled:
+        yield f"{_rows(contents.unlabelled)} without a label left out"
+    if contents.relabelled:
+        yield f"blanks or Unicode form of the label changed in {_rows(contents.relabelled)}"
+    if label_words:
+        renamed = ", ".join(f"{label!r} to {word!r}" for label, word in sorted(label_words.items()))
+        yield f"labels renamed as in the recovered rows: {renamed}"
+    if contents.has_too_many_sources:
+        yield f"column {names.source!r} ignored: too many different values for a source"
+    if contents.options.strip_html:
+        yield "HTML removed from texts"
+
+
+def _repairs(repair: Repair) -> Iterator[str]:
+    recovered = sum(field.recovered for field in repair.found)
+    if recovered:
+        where = _places([field.row for field in repair.found if field.recovered])
+        yield f"{_rows(recovered)} recovered from {where}, after an unescaped quote"
+    left = [field.row for field in repair.found if not field.recovered]
+    if left:
+        yield f"the text of {_places(left)} left as it is, although it looks like several rows"
+
+
+def _places(rows: Sequence[int]) -> str:
+    shown = ", ".join(map(str, rows[:_ROWS_SHOWN])) + (" …" if len(rows) > _ROWS_SHOWN else "")
+    return f"row{'s' if len(rows) > 1 else ''} {shown}"
+
+
+def _rows(n: int) -> str:
+    return f"{n:,} row{'' if n == 1 else 's'}"
+
+
+def _joined(results: Sequence[ReadResult]) -> ReadResult:
+    """Return several files as one, their rows counted on."""
+    first = results[0]
+    texts: list[str] = []
+    labels: list[str] = []
+    rows: list[int] = []
+    swallowed: list[SwallowedField] = []
+    offset = 0
+    for one in results:
+        texts.extend(one.dataset.texts)
+        labels.extend(one.dataset.labels)
+        rows.extend(offset + row for row in one.dataset.rows)
+        swallowed.extend(replace(field, row=field.row + offset) for field in one.swallowed)
+        offset += one.rows_as_read + one.unlabelled
+    digests = "".join(one.sha256 for one in results)
+    return replace(
+        first,
+        dataset=Dataset(
+            texts,
+            labels,
+            rows,
+            sources=_all_or_none([one.dataset.sources for one in results]),
+            groups=_all_or_none([one.dataset.groups for one in results]),
+        ),
+        paths=tuple(path for one in results for path in one.paths),
+        sha256=hashlib.sha256(digests.encode()).hexdigest(),
+        rows_as_read=sum(one.rows_as_read for one in results),
+        unlabelled=sum(one.unlabelled for one in results),
+        swallowed=tuple(swallowed),
+        label_words={label: word for one in results for label, word in one.label_words.items()},
+        choices=tuple(f"{phrase} in {one.paths[0].name}" for one in results for phrase in one.choices),
+        repairs=tuple(f"{phrase} in {one.paths[0].name}" for one in results for phrase in one.repairs),
+    )
+
+
+def _all_or_none(columns: Sequence[Sequence[str] | None]) -> list[str] | None:
+    """Return the columns one after the other, None unless every file has one."""
+    if any(column is None for column in columns):
+        return None
+    return [cell for column in columns if column is not None for cell in column]

@@ -6,7 +6,6 @@ files and parts; does not know models. `tamis.training.prepared_folder` keeps th
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass, replace
 from typing import Literal, cast
 
@@ -16,10 +15,11 @@ import numpy as np
 from tamis.artifact import DataFacts
 from tamis.data.clean import drop_empty
 from tamis.data.near_duplicates import near_duplicate_groups
-from tamis.data.reader import USUAL_COLUMNS, Columns, ReadResult, read_dataset, require_classes
+from tamis.data.options import USUAL_OPTIONS, Columns, ReadOptions
+from tamis.data.reader import Paths, ReadResult, read_dataset, require_classes
 from tamis.data.split import grouped_parts, random_split
 from tamis.errors import DataError
-from tamis.records import Dataset, Progress, no_progress
+from tamis.records import Dataset, Notice, Progress, no_notice, no_progress
 
 Split = Literal["grouped", "random"]
 
@@ -36,26 +36,30 @@ class PrepareSettings:
     split: Split = "grouped"
     test_size: float = 0.33
     seed: int = 42
-    columns: Columns = USUAL_COLUMNS
+    reading: ReadOptions = USUAL_OPTIONS
 
     @classmethod
     def from_manifest(cls, facts: DataFacts) -> PrepareSettings:
         """Return the settings that a model was trained with."""
         columns = msgspec.convert(facts.columns, Columns)
-        return cls(cast(Split, facts.split), facts.test_size, facts.seed, columns)
+        reading = msgspec.convert(facts.reading, ReadOptions)
+        return cls(cast(Split, facts.split), facts.test_size, facts.seed, replace(reading, columns=columns))
 
 
 @dataclass(frozen=True, slots=True)
 class Prepared:
     """The two parts, and what they were made of; `Dataset.groups` is filled in both.
 
+    settings:    with the columns that were read, also if they were guessed
     data_sha256: digest of the file's bytes
+    assumed:     what was assumed when the file was read, one phrase each
     """
 
     train: Dataset
     test: Dataset
     settings: PrepareSettings
     data_sha256: str
+    assumed: tuple[str, ...] = ()
 
     @property
     def absent_from_test(self) -> tuple[str, ...]:
@@ -64,16 +68,26 @@ class Prepared:
 
 
 def prepare_file(
-    path: str | os.PathLike[str], settings: PrepareSettings, *, progress: Progress = no_progress
+    paths: Paths,
+    settings: PrepareSettings,
+    *,
+    progress: Progress = no_progress,
+    say: Notice = no_notice,
 ) -> Prepared:
-    """Read the labelled CSV at `path` and divide it; raise DataError where that cannot be done."""
-    return prepare_dataset(read_for(path, settings), settings, progress=progress)
+    """Read labelled files and divide them; raise DataError if that cannot be done.
+
+    `say` is called with what was assumed about the files, one line at a time.
+    """
+    return prepare_dataset(read_for(paths, settings, say=say), settings, progress=progress)
 
 
-def read_for(path: str | os.PathLike[str], settings: PrepareSettings) -> ReadResult:
-    """Read the CSV at `path`, repaired unless the split wants the file as it is."""
-    reading = read_dataset(path, settings.columns, repair=settings.split == "grouped")
-    require_classes(reading.dataset, path, column=settings.columns.label)
+def read_for(paths: Paths, settings: PrepareSettings, *, say: Notice = no_notice) -> ReadResult:
+    """Read labelled files, repaired unless the split wants them as they are."""
+    reading = read_dataset(paths, settings.reading, repair=settings.split == "grouped")
+    for line in reading.lines:
+        say(line)
+    name = ", ".join(map(str, reading.paths))
+    require_classes(reading.dataset, name, column=reading.options.columns.label)
     return reading
 
 
@@ -88,7 +102,8 @@ def prepare_dataset(
         groups = near_duplicate_groups(data.texts, progress=progress)
         data = replace(data, groups=[str(group) for group in groups.tolist()])
     train, test = _divide(data, settings)
-    return Prepared(data.select(train), data.select(test), settings, reading.sha256)
+    settings = replace(settings, reading=reading.options)
+    return Prepared(data.select(train), data.select(test), settings, reading.sha256, reading.assumed)
 
 
 def _divide(data: Dataset, settings: PrepareSettings) -> tuple[list[int], list[int]]:

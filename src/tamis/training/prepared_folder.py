@@ -10,23 +10,27 @@ import os
 import secrets
 import shutil
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
 import msgspec
 
 from tamis import __version__
 from tamis.data.audit import AuditReport
-from tamis.data.encoding import FileFacts, examine
-from tamis.data.table import open_table
+from tamis.data.encoding import FileFacts, inspect_file
+from tamis.data.options import USUAL_OPTIONS
+from tamis.data.reader import Paths
+from tamis.data.tables import Needed, open_table
 from tamis.data.writer import write_dataset
 from tamis.errors import DataError
 from tamis.records import Dataset, no_progress
 from tamis.training.prepare import Prepared, PrepareSettings
 
-FORMAT = 1
+FORMAT = 2
 DESCRIPTION = "prepared.json"
 AUDIT = "audit.json"
 
+_WRITTEN = replace(USUAL_OPTIONS, encoding="utf-8", delimiter=",", escape="none")
 _REQUIRED = ("label", "text", "group", "row")
 _AGAIN = "make the folder again with tamis prepare"
 
@@ -46,12 +50,19 @@ class Description(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_on
     tamis: str = __version__
     data_sha256: str
     settings: PrepareSettings
+    assumed: tuple[str, ...] = ()
     absent_from_test: tuple[str, ...]
     parts: dict[str, PartFacts]
 
 
 class _FormatOnly(msgspec.Struct):
     format: int
+
+
+def prepared_folder_in(data: Paths) -> Path | None:
+    """Return the folder if `data` is a single folder, which `tamis prepare` should have made."""
+    paths = [Path(data)] if isinstance(data, str | os.PathLike) else [Path(path) for path in data]
+    return paths[0] if len(paths) == 1 and paths[0].is_dir() else None
 
 
 def check_replaceable(folder: Path) -> None:
@@ -86,7 +97,7 @@ def read_prepared(folder: str | os.PathLike[str]) -> Prepared:
     """Read what `write_prepared` wrote; raise DataError where a file is missing or was changed."""
     description = _read_description(Path(folder) / DESCRIPTION)
     train, test = (_read_part(Path(folder), name, description) for name in ("train", "test"))
-    return Prepared(train, test, description.settings, description.data_sha256)
+    return Prepared(train, test, description.settings, description.data_sha256, description.assumed)
 
 
 def _write_files(prepared: Prepared, report: AuditReport, folder: Path) -> Description:
@@ -94,10 +105,13 @@ def _write_files(prepared: Prepared, report: AuditReport, folder: Path) -> Descr
     for name, part in (("train", prepared.train), ("test", prepared.test)):
         file = folder / f"{name}.csv"
         write_dataset(part, file, rows=True)
-        parts[name] = PartFacts(examine(file).sha256, len(part), dict(sorted(Counter(part.labels).items())))
+        parts[name] = PartFacts(
+            inspect_file(file).sha256, len(part), dict(sorted(Counter(part.labels).items()))
+        )
     description = Description(
         data_sha256=prepared.data_sha256,
         settings=prepared.settings,
+        assumed=prepared.assumed,
         absent_from_test=prepared.absent_from_test,
         parts=parts,
     )
@@ -133,15 +147,20 @@ def _read_description(file: Path) -> Description:
 
 def _read_part(folder: Path, name: str, description: Description) -> Dataset:
     file = folder / f"{name}.csv"
-    facts = examine(file)
+    facts = inspect_file(file)
     if name not in description.parts or facts.sha256 != description.parts[name].sha256:
         raise DataError(f"was changed since it was made; {_AGAIN}", file=file)
     return _read_rows(facts)
 
 
 def _read_rows(facts: FileFacts) -> Dataset:
-    with open_table(facts, dict.fromkeys(_REQUIRED, "column"), progress=no_progress) as table:
-        cells = [record.cells for record in table.records]
+    with open_table(facts, _WRITTEN, no_progress) as table:
+        missing = sorted({*_REQUIRED} - {*table.columns})
+        if missing:
+            raise DataError(f"has no column {missing[0]!r}; {_AGAIN}", file=facts.path)
+        indices = {name: table.columns.index(name) for name in table.columns}
+        needed = Needed(indices["label"], indices["text"], tuple(indices.values()))
+        cells = [record.cells for record in table.records(needed)]
     column = {name: [row[place] for row in cells] for place, name in enumerate(table.columns)}
     return Dataset(
         texts=column["text"],

@@ -8,7 +8,6 @@ train`: calibrated, and its operating point chosen, on the training folds alone.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
@@ -17,9 +16,10 @@ import numpy.typing as npt
 
 from tamis.data.clean import drop_empty
 from tamis.data.near_duplicates import near_duplicate_groups
+from tamis.data.reader import Paths
 from tamis.data.split import grouped_parts
 from tamis.errors import TrainingError
-from tamis.records import Dataset, Progress, no_progress
+from tamis.records import Dataset, Notice, Progress, no_notice, no_progress
 from tamis.training import metrics
 from tamis.training.evaluate import Estimate
 from tamis.training.learn import TrainSettings, learn
@@ -51,20 +51,22 @@ class ProtocolFigures:
     accuracies: tuple[float, ...]
 
 
-def cross_validate_file(
-    path: str | os.PathLike[str],
+def cross_validate_file(  # noqa: PLR0913 - data, two settings, two counts, two callbacks
+    paths: Paths,
     settings: TrainSettings,
     prepare: PrepareSettings,
     *,
     folds: int = 5,
     repeats: int = 2,
     progress: Progress = no_progress,
+    say: Notice = no_notice,
 ) -> tuple[ProtocolFigures, ...]:
-    """Cross-validate on a CSV file by both protocols, the grouped one first."""
+    """Cross-validate on labelled files by both protocols, the grouped one first."""
     total = 2 * folds * repeats
     figures = []
     for number, split in enumerate(_PROTOCOLS):
-        data = read_for(path, replace(prepare, split=split)).dataset
+        say_once = say if number == 0 else no_notice
+        data = read_for(paths, replace(prepare, split=split), say=say_once).dataset
         if split == "grouped":
             data = drop_empty(data)
         done = number * folds * repeats

@@ -6,7 +6,6 @@ Knows classifiers by their seam only. The test part is looked at once, at the en
 from __future__ import annotations
 
 import hashlib
-import os
 import platform
 from collections import Counter
 from collections.abc import Sequence
@@ -19,15 +18,18 @@ from typing import Any
 import msgspec
 
 from tamis.artifact import DataFacts, Manifest, reserve_version
+from tamis.data.options import unusual_options
+from tamis.data.reader import Paths
 from tamis.errors import TrainingError
 from tamis.models.base import TrainableClassifier
 from tamis.records import Dataset, Notice, Progress, no_notice, no_progress
+from tamis.text import CANONICAL_FORM, HTML_FORM
 from tamis.training.autotune import Autotune
 from tamis.training.autotune.search import chosen, kinds_to_try, search
 from tamis.training.evaluate import Evaluation
 from tamis.training.learn import Learned, TrainSettings, learn, untrained
 from tamis.training.prepare import Prepared, PrepareSettings, prepare_file
-from tamis.training.prepared_folder import read_prepared
+from tamis.training.prepared_folder import prepared_folder_in, read_prepared
 from tamis.training.report.background import look_behind
 from tamis.training.report.card import model_card
 from tamis.training.report.facts import Facts, Measured, measure
@@ -53,8 +55,8 @@ class Trained:
 
 
 def train(  # noqa: PLR0913 - data in, model out, three settings, formats, three callbacks
-    data: str | os.PathLike[str],
-    output: str | os.PathLike[str] | None,
+    data: Paths,
+    output: str | Path | None,
     *,
     settings: TrainSettings | None = None,
     prepare: PrepareSettings | None = None,
@@ -64,7 +66,7 @@ def train(  # noqa: PLR0913 - data in, model out, three settings, formats, three
     notice: Notice = no_notice,
     say: Notice = no_notice,
 ) -> Trained:
-    """Train on a CSV file or a prepared folder and write the next version of the model folder `output`.
+    """Train on labelled files or a prepared folder and write the next version of the model folder `output`.
 
     `formats` are written beside it, for users of other libraries. With `output` None nothing is
     written. `autotune` first searches for better settings, on the training part. A slow model that was
@@ -74,7 +76,7 @@ def train(  # noqa: PLR0913 - data in, model out, three settings, formats, three
     """
     settings = settings or TrainSettings()
     _check_formats(formats, settings, autotune)
-    prepared = _prepared(Path(data), prepare or PrepareSettings())  # first: bad data leaves no folder
+    prepared = _prepared(data, prepare or PrepareSettings(), say)  # first: bad data leaves no folder
     with reserve_version(Path(output)) if output is not None else nullcontext() as reservation:
         settings, searched = _searched(prepared.train, settings, autotune)
         checkpoints = reservation.checkpoints(_digest(prepared, settings)) if reservation else None
@@ -91,7 +93,7 @@ def train(  # noqa: PLR0913 - data in, model out, three settings, formats, three
         for form in formats:
             learned.model.export_as(form, reservation.folder, calibration)
         manifest = msgspec.structs.replace(manifest, model=dict(exported))
-        background = look_behind(learned, prepared, settings, Path(data))
+        background = look_behind(learned, prepared, settings, data)
         _write_pages(Facts(manifest, measured, background), reservation.folder)
         return _trained(reservation.commit(manifest), manifest, measured.evaluation, learned)
 
@@ -121,8 +123,9 @@ def _libraries(model: TrainableClassifier) -> dict[str, str]:
     return {"python": platform.python_version(), **{name: version(name) for name in model.libraries}}
 
 
-def _prepared(data: Path, prepare: PrepareSettings) -> Prepared:
-    return read_prepared(data) if data.is_dir() else prepare_file(data, prepare)
+def _prepared(data: Paths, prepare: PrepareSettings, say: Notice) -> Prepared:
+    folder = prepared_folder_in(data)
+    return read_prepared(folder) if folder is not None else prepare_file(data, prepare, say=say)
 
 
 def _searched(
@@ -156,6 +159,7 @@ def _describe(
     split = prepared.settings
     return Manifest(
         kind=learned.model.kind,
+        text_form=HTML_FORM if split.reading.strip_html else CANONICAL_FORM,
         labels=learned.model.classes_,
         model={},
         training=training,
@@ -166,7 +170,8 @@ def _describe(
             split=split.split,
             test_size=split.test_size,
             seed=split.seed,
-            columns=msgspec.to_builtins(split.columns),
+            columns=msgspec.to_builtins(split.reading.columns),
+            reading={**unusual_options(split.reading), "assumed": list(prepared.assumed)},
             train_rows=len(prepared.train),
             test_rows=len(prepared.test),
             train_classes=dict(sorted(Counter(prepared.train.labels).items())),

@@ -6,7 +6,6 @@ Slow models are not trained again for it. Knows data and models; does not know p
 from __future__ import annotations
 
 from dataclasses import replace
-from pathlib import Path
 
 import msgspec
 import numpy as np
@@ -14,6 +13,7 @@ import numpy as np
 from tamis.data.audit import AuditReport, audit
 from tamis.data.findings import Finding, findings
 from tamis.data.near_duplicates import Indices
+from tamis.data.reader import Paths
 from tamis.data.split import grouped_parts, random_split
 from tamis.errors import DataError, TrainingError
 from tamis.records import Dataset
@@ -22,13 +22,13 @@ from tamis.training.evaluate import Evaluation, evaluate
 from tamis.training.learn import Learned, TrainSettings, untrained
 from tamis.training.learning_curve import learning_curve
 from tamis.training.prepare import Prepared, read_for
-from tamis.training.prepared_folder import AUDIT
+from tamis.training.prepared_folder import AUDIT, prepared_folder_in
 from tamis.training.report.facts import Background
 
 _FEATURES = 50
 
 
-def look_behind(learned: Learned, prepared: Prepared, settings: TrainSettings, data: Path) -> Background:
+def look_behind(learned: Learned, prepared: Prepared, settings: TrainSettings, data: Paths) -> Background:
     """Name the telling features, draw the learning curve, try the other split, and audit the data."""
     texts = [canonical(text) for text in prepared.train.texts]
     quick = not learned.model.slow
@@ -91,12 +91,13 @@ def _joined(one: Dataset, other: Dataset) -> Dataset:
     return both.select(np.argsort(both.rows, kind="stable").tolist())
 
 
-def _findings(data: Path, prepared: Prepared) -> list[Finding]:
-    """Audit the file, or read the audit that `tamis prepare` left in its folder."""
-    if not data.is_dir():
+def _findings(data: Paths, prepared: Prepared) -> list[Finding]:
+    """Audit the files, or read the audit that `tamis prepare` left in its folder."""
+    folder = prepared_folder_in(data)
+    if folder is None:
         reading = read_for(data, replace(prepared.settings, split="grouped"))
         return findings(audit(reading, groups=_near_duplicates(prepared, reading.dataset)))
-    file = data / AUDIT
+    file = folder / AUDIT
     if not file.is_file():
         return []
     try:
@@ -108,6 +109,6 @@ def _findings(data: Path, prepared: Prepared) -> list[Finding]:
 def _near_duplicates(prepared: Prepared, data: Dataset) -> Indices | None:
     """Return the groups that preparing found, None where it was not these texts that it looked through."""
     known = _joined(prepared.train, prepared.test)
-    if prepared.settings.columns.group is not None or [*known.texts] != [*data.texts]:
+    if prepared.settings.reading.columns.group is not None or [*known.texts] != [*data.texts]:
         return None
     return np.array(known.groups, np.intp)

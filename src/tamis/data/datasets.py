@@ -12,8 +12,9 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from tamis.data.reader import Columns, read_dataset
-from tamis.data.sources import PackagedCsv, Source, ZippedLines
+from tamis.data.dataset_sources import PackagedCsv, Source, ZippedLines
+from tamis.data.options import Columns
+from tamis.data.reader import read_dataset
 from tamis.data.writer import write_dataset
 from tamis.errors import DataError, FetchError
 from tamis.records import Dataset, Progress, no_progress

@@ -13,7 +13,7 @@ from __future__ import annotations
 import csv
 import re
 from collections import Counter
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 _LINE_END = re.compile(r"\r\n|\r|\n")
@@ -35,7 +35,7 @@ class SwallowedField:
 
 
 @dataclass(frozen=True, slots=True)
-class Layout:
+class RowLayout:
     """Where the label and the text stand in a row of this file, and what separates its cells."""
 
     label_column: str
@@ -56,7 +56,9 @@ class Repair:
     label_words: Mapping[str, str]
 
 
-def find_swallowed(suspects: Mapping[int, list[str]], layout: Layout, labels: Collection[str]) -> Repair:
+def find_swallowed(
+    suspects: Mapping[int, Sequence[str]], layout: RowLayout, labels: Collection[str]
+) -> Repair:
     """Look for swallowed rows in `suspects`: the cells, by row number, of rows whose text has line ends."""
     words = _words_for_labels(suspects, layout, labels)
     known = frozenset(labels) | frozenset(words.values())
@@ -71,7 +73,7 @@ def find_swallowed(suspects: Mapping[int, list[str]], layout: Layout, labels: Co
 
 
 def _words_for_labels(
-    suspects: Mapping[int, list[str]], layout: Layout, labels: Collection[str]
+    suspects: Mapping[int, Sequence[str]], layout: RowLayout, labels: Collection[str]
 ) -> dict[str, str]:
     """Map labels such as 0 and 1 to the words of the swallowed lines, if there is only one way to.
 
@@ -88,7 +90,7 @@ def _words_for_labels(
     return {label: positive_word if label.casefold() == positive_label else negative_word for label in labels}
 
 
-def _rows_of_own_layout(cells: list[str], layout: Layout, labels: Collection[str]) -> list[list[str]]:
+def _rows_of_own_layout(cells: Sequence[str], layout: RowLayout, labels: Collection[str]) -> list[list[str]]:
     """Return the rows that the field holds, or none unless every one of its lines is a whole row.
 
     The cells before the swallowed text belong to the first of these rows, those after it to the last.
@@ -102,7 +104,7 @@ def _rows_of_own_layout(cells: list[str], layout: Layout, labels: Collection[str
     return rows if whole and len(rows) > 1 else []
 
 
-def _lines_around(cells: list[str], layout: Layout) -> list[str]:
+def _lines_around(cells: Sequence[str], layout: RowLayout) -> list[str]:
     """Put the row together again as it stood in the file, without the quotes of its text."""
     raw = [cell if i == layout.text else _quoted(cell, layout.delimiter) for i, cell in enumerate(cells)]
     return _LINE_END.split(layout.delimiter.join(raw).rstrip("\r\n"))
@@ -120,11 +122,11 @@ def _parse_line(line: str, delimiter: str) -> list[str]:
         return line.split(delimiter)
 
 
-def _is_row(cells: list[str], width: int, layout: Layout, labels: Collection[str]) -> bool:
-    return len(cells) == width and cells[layout.label] in labels
+def _is_row(cells: list[str], width: int, layout: RowLayout, labels: Collection[str]) -> bool:
+    return len(cells) == width and cells[layout.label].strip(" ") in labels
 
 
-def _rows_with_tabs(cells: list[str], layout: Layout, known: Collection[str]) -> list[list[str]]:
+def _rows_with_tabs(cells: Sequence[str], layout: RowLayout, known: Collection[str]) -> list[list[str]]:
     """Return the rows that start with a known label and a tab; other lines stay with the row before them."""
     text = cells[layout.text]
     starts = [match for match in _LINE_WITH_TAB.finditer(text) if match[1] in known]
@@ -137,13 +139,13 @@ def _rows_with_tabs(cells: list[str], layout: Layout, known: Collection[str]) ->
     return rows
 
 
-def _with(cells: list[str], layout: Layout, label: str, text: str) -> list[str]:
+def _with(cells: Sequence[str], layout: RowLayout, label: str, text: str) -> list[str]:
     changed = list(cells)
     changed[layout.label], changed[layout.text] = label, text
     return changed
 
 
-def _looks_foreign(cells: list[str], layout: Layout, labels: Collection[str]) -> bool:
+def _looks_foreign(cells: Sequence[str], layout: RowLayout, labels: Collection[str]) -> bool:
     """Tell whether the text seems to hold rows that cannot be read: some like this file's, or a table's."""
     further = _LINE_END.split(cells[layout.text])[1:]
     if any(_is_row(_parse_line(line, layout.delimiter), len(cells), layout, labels) for line in further):

@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from tamis.data.fetch import SMS_SPAM, Fetched, KnownContents, PublicDataset, digest_of, fetch
+from tamis.data.dataset_sources import Source
+from tamis.data.datasets import SMS_SPAM, Fetched, KnownContents, PublicDataset, digest_of, fetch
 from tamis.data.reader import read_dataset
-from tamis.data.sources import Source
 from tamis.errors import DataError, FetchError
 from tamis.records import Dataset, Progress
 

@@ -7,14 +7,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tamis.data.swallowed import Layout, SwallowedField, find_swallowed
+from tamis.data.quote_repair import RowLayout, SwallowedField, find_swallowed
 
 LABELS = frozenset({"ham", "spam"})
-LABEL_FIRST = Layout("label", label=0, text=1, delimiter=",")
-TEXT_FIRST = Layout("label", label=1, text=0, delimiter=",")
+LABEL_FIRST = RowLayout("label", label=0, text=1, delimiter=",")
+TEXT_FIRST = RowLayout("label", label=1, text=0, delimiter=",")
 
 
-def held(cells: list[str], layout: Layout = LABEL_FIRST) -> list[list[str]]:
+def held(cells: list[str], layout: RowLayout = LABEL_FIRST) -> list[list[str]]:
     return find_swallowed({1: cells}, layout, LABELS).rows.get(1, [])
 
 
@@ -115,7 +115,7 @@ def test_found_fields_say_how_many_rows_came_out_when_split() -> None:
     ("negative", "positive"), [("0", "1"), ("-1", "1"), ("False", "True"), ("no", "yes")]
 )
 def test_labels_get_words_when_the_column_is_named_after_one(negative: str, positive: str) -> None:
-    layout = Layout("Spam", label=0, text=1, delimiter=",")
+    layout = RowLayout("Spam", label=0, text=1, delimiter=",")
     repair = find_swallowed({1: [negative, "a\nspam\tb\nham\tc"]}, layout, {negative, positive})
     assert repair.label_words == {negative: "ham", positive: "spam"}
     assert repair.rows[1] == [[negative, "a"], ["spam", "b"], ["ham", "c"]]
@@ -132,7 +132,7 @@ def test_labels_get_words_when_the_column_is_named_after_one(negative: str, posi
     ],
 )
 def test_field_is_left_when_its_words_cannot_be_matched(column: str, labels: set[str], text: str) -> None:
-    layout = Layout(column, label=0, text=1, delimiter=",")
+    layout = RowLayout(column, label=0, text=1, delimiter=",")
     repair = find_swallowed({1: [min(labels), text]}, layout, labels)
     assert repair.label_words == {}
     assert repair.rows == {}

