@@ -50,7 +50,7 @@ requirements:                               ## pin again after a change of pypro
 	scripts/pin.sh
 
 clean:                                      ## remove what the other targets made, but no data and no models
-	rm -rf $(VENV) dist build src/tamis/models/linear/compiled_library.so .coverage .coverage.* .hypothesis .mypy_cache .pytest_cache .ruff_cache
+	rm -rf $(VENV) dist build src/tamis/native_library.so .coverage .coverage.* .hypothesis .mypy_cache .pytest_cache .ruff_cache
 
 $(VENV)/bin/python:
 	$(PYTHON) -m venv $(VENV)

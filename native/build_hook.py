@@ -15,12 +15,12 @@ from typing import Any
 
 from hatchling.builders.hooks.plugin.interface import BuildHookInterface
 
-_PLACE = "tamis/models/linear/compiled_library.so"
+_PLACE = "tamis/native_library.so"
 _BUILT = ("libtamis_native.so", "libtamis_native.dylib")
 
 
 class CompiledLibrary(BuildHookInterface):  # type: ignore[type-arg]
-    """Puts the compiled library where `tamis.models.linear.compiled` looks for it."""
+    """Puts the compiled library where `tamis.native` looks for it."""
 
     def initialize(self, version: str, build_data: dict[str, Any]) -> None:
         """Compile, and name the wheel after the platform that it is for."""

@@ -140,7 +140,7 @@ def test_a_wheel_that_is_built_without_rust_answers_the_same(tmp_path: Path):
     program = f"""
 import json, tamis
 from tamis import Classifier
-from tamis.models.linear.compiled import is_compiled
+from tamis.native import is_compiled
 texts = ["WIN a camera now", "see you at the library", "", "☃ Émile"]
 answers = [found.scores["spam"] for found in Classifier.load({str(folder)!r}).predict_many(texts)]
 print(json.dumps([tamis.__file__, is_compiled(), answers]))

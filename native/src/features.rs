@@ -6,7 +6,14 @@ const SPACE: u8 = 0;
 const UPPER: u8 = 2;
 const DIGIT: u8 = 3;
 const SYMBOL: u8 = 5;
-const N_CLASSES: usize = 6;
+const IDEOGRAPH: u8 = 6;
+const N_CLASSES: usize = 7;
+
+/// Blocks of features, each scaled on its own; `BLOCKS` of `tamis/models/linear/features.py`.
+const WORDS: usize = 0;
+const NGRAMS: usize = 1;
+const SHAPES: usize = 2;
+pub const N_BLOCKS: usize = 3;
 
 const BASE: u64 = 0x9E37_79B9_7F4A_7C15;
 const PAIR: u64 = 0xD6E8_FEB8_6659_FD93;
@@ -29,9 +36,9 @@ const NGRAM_ACROSS: u64 = FAMILY.wrapping_mul(10);
 const ACROSS: usize = 6;
 const LONGEST_RUN: usize = 4;
 
-/// The shape of each class: space, lower, upper, digit, letter; a symbol is its own shape.
+/// The shape of each class: space, lower, upper, digit, letter, ideograph; a symbol is its own shape.
 const SHAPE_OF_CLASS: [u32; N_CLASSES] = [
-    ' ' as u32, 'x' as u32, 'X' as u32, 'd' as u32, 'u' as u32, 0,
+    ' ' as u32, 'x' as u32, 'X' as u32, 'd' as u32, 'u' as u32, 0, 'u' as u32,
 ];
 
 /// Python's own tables of characters, so that both agree on every one of them.
@@ -59,6 +66,8 @@ pub struct Settings {
     pub word_pairs: bool,
     pub shapes: bool,
     pub phrases: bool,
+    /// Whether the features fall into blocks and ideographs are words, as artifacts of format 2 have it.
+    pub blocks: bool,
     /// Where the steps of a text's sizes begin, ascending.
     pub size_steps: Vec<u64>,
 }
@@ -70,14 +79,29 @@ pub struct Workspace {
     lower: Vec<u32>,
 }
 
-/// Call `found` with the mixed hash of every occurrence of a feature in `codes`, which begin and end
-/// with a space.
+impl Settings {
+    pub fn n_blocks(&self) -> usize {
+        if self.blocks {
+            N_BLOCKS
+        } else {
+            1
+        }
+    }
+
+    /// Whether a character of this class is a word by itself.
+    fn is_word(&self, class: u8) -> bool {
+        class == SYMBOL || (self.blocks && class == IDEOGRAPH)
+    }
+}
+
+/// Call `found` with the block and the mixed hash of every occurrence of a feature in `codes`, which begin
+/// and end with a space.
 pub fn for_each_hash(
     codes: &[u32],
     characters: &Characters,
     settings: &Settings,
     workspace: &mut Workspace,
-    mut found: impl FnMut(u64),
+    mut found: impl FnMut(usize, u64),
 ) {
     workspace.classes.clear();
     workspace.lower.clear();
@@ -98,7 +122,7 @@ pub fn for_each_hash(
 }
 
 /// Runs of letters, digits and underscores, every other symbol by itself, pairs and threes of neighbours.
-fn words(lower: &[u32], classes: &[u8], settings: &Settings, found: &mut impl FnMut(u64)) {
+fn words(lower: &[u32], classes: &[u8], settings: &Settings, found: &mut impl FnMut(usize, u64)) {
     let (mut previous, mut two_before) = (None, None);
     let mut at = 0;
     while at < classes.len() {
@@ -107,30 +131,34 @@ fn words(lower: &[u32], classes: &[u8], settings: &Settings, found: &mut impl Fn
             continue;
         }
         let mut word = Polynomial::default();
-        let is_symbol = classes[at] == SYMBOL;
+        let is_single = settings.is_word(classes[at]);
         loop {
             word.push(lower[at]);
             at += 1;
-            let ends = is_symbol || at == classes.len() || matches!(classes[at], SPACE | SYMBOL);
+            let ends = is_single
+                || at == classes.len()
+                || classes[at] == SPACE
+                || settings.is_word(classes[at]);
             if ends {
                 break;
             }
         }
         if let (true, Some(before)) = (settings.word_pairs, previous) {
-            found(mix(pair(before, word.sum).wrapping_add(WORD_PAIR)));
+            found(WORDS, mix(pair(before, word.sum).wrapping_add(WORD_PAIR)));
         }
         if let (true, Some(first), Some(second)) = (settings.phrases, two_before, previous) {
-            found(mix(
-                pair(pair(first, second), word.sum).wrapping_add(WORD_TRIPLE)
-            ));
+            found(
+                WORDS,
+                mix(pair(pair(first, second), word.sum).wrapping_add(WORD_TRIPLE)),
+            );
         }
-        found(mix(word.sum.wrapping_add(WORD)));
+        found(WORDS, mix(word.sum.wrapping_add(WORD)));
         (two_before, previous) = (previous, Some(word.sum));
     }
 }
 
 /// The n-grams within what spaces divide, a space on either side counted as part of it.
-fn ngrams(lower: &[u32], classes: &[u8], settings: &Settings, found: &mut impl FnMut(u64)) {
+fn ngrams(lower: &[u32], classes: &[u8], settings: &Settings, found: &mut impl FnMut(usize, u64)) {
     let mut start = 0;
     while start + 1 < classes.len() {
         let next = start
@@ -150,7 +178,7 @@ fn ngrams(lower: &[u32], classes: &[u8], settings: &Settings, found: &mut impl F
             for (n, &code) in (1..).zip(&lower[from..from + most]) {
                 ngram.push(code);
                 if n >= settings.ngram_min {
-                    found(mix(ngram.sum.wrapping_add(NGRAM)));
+                    found(NGRAMS, mix(ngram.sum.wrapping_add(NGRAM)));
                 }
             }
         }
@@ -159,18 +187,18 @@ fn ngrams(lower: &[u32], classes: &[u8], settings: &Settings, found: &mut impl F
 }
 
 /// Every run of characters with a blank inside, neither first nor last.
-fn ngrams_across(lower: &[u32], classes: &[u8], found: &mut impl FnMut(u64)) {
+fn ngrams_across(lower: &[u32], classes: &[u8], found: &mut impl FnMut(usize, u64)) {
     for (codes, classes) in lower.windows(ACROSS).zip(classes.windows(ACROSS)) {
         if classes[1..ACROSS - 1].contains(&SPACE) {
             let mut ngram = Polynomial::default();
             codes.iter().for_each(|&code| ngram.push(code));
-            found(mix(ngram.sum.wrapping_add(NGRAM_ACROSS)));
+            found(NGRAMS, mix(ngram.sum.wrapping_add(NGRAM_ACROSS)));
         }
     }
 }
 
 /// Shapes of blank-separated tokens, runs cut at four, and pairs of neighbours.
-fn shapes(codes: &[u32], classes: &[u8], found: &mut impl FnMut(u64)) {
+fn shapes(codes: &[u32], classes: &[u8], found: &mut impl FnMut(usize, u64)) {
     let (mut previous, mut token) = (None, Polynomial::default());
     let (mut last, mut run) = (0, 0);
     for (&code, &class) in codes.iter().zip(classes) {
@@ -185,9 +213,12 @@ fn shapes(codes: &[u32], classes: &[u8], found: &mut impl FnMut(u64)) {
             }
         } else if token.power != 1 {
             if let Some(before) = previous {
-                found(mix(pair(before, token.sum).wrapping_add(SHAPE_PAIR)));
+                found(
+                    SHAPES,
+                    mix(pair(before, token.sum).wrapping_add(SHAPE_PAIR)),
+                );
             }
-            found(mix(token.sum.wrapping_add(SHAPE)));
+            found(SHAPES, mix(token.sum.wrapping_add(SHAPE)));
             previous = Some(token.sum);
             token = Polynomial::default();
         }
@@ -196,14 +227,14 @@ fn shapes(codes: &[u32], classes: &[u8], found: &mut impl FnMut(u64)) {
 }
 
 /// Length, capitals and digits, each as the step that it falls into.
-fn sizes(classes: &[u8], steps: &[u64], found: &mut impl FnMut(u64)) {
+fn sizes(classes: &[u8], steps: &[u64], found: &mut impl FnMut(usize, u64)) {
     let count = |class| classes.iter().filter(|&&c| c == class).count() as u64;
     for (size, family) in [classes.len() as u64, count(UPPER), count(DIGIT)]
         .into_iter()
         .zip(SIZES)
     {
         let step = steps.partition_point(|&begins| begins <= size) as u64;
-        found(mix(step.wrapping_add(family)));
+        found(SHAPES, mix(step.wrapping_add(family)));
     }
 }
 
@@ -233,7 +264,7 @@ fn pair(first: u64, second: u64) -> u64 {
 }
 
 /// Spread every bit over all 64 (the finaliser of SplitMix64).
-fn mix(polynomial: u64) -> u64 {
+pub fn mix(polynomial: u64) -> u64 {
     let mut mixed = polynomial;
     mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
     mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);

@@ -1,22 +1,29 @@
-//! What of tamis is compiled: counting the features of texts, and scoring them with a linear model. Called by
-//! `tamis/models/linear/compiled.py` through ctypes, and by nothing else.
+//! What of tamis is compiled: counting the features of texts, learning a linear model, scoring texts with it, and
+//! the search for near duplicates. Called through ctypes: `tamis/native.py` has the signatures.
 //!
 //! Every function trusts its caller about pointers and lengths, and nothing about the texts.
 
+mod counts;
+mod examples;
+mod feature_weights;
 mod features;
 mod linear;
+mod solver;
 
-use features::{Characters, Settings};
+use counts::{Counts, Labelled};
+use examples::{Examples, Scaling};
+use feature_weights::Weighting;
+use features::{Characters, Settings, N_BLOCKS};
 use linear::{Found, Model, Weights};
 use std::slice::{from_raw_parts, from_raw_parts_mut};
 
 /// Changes with every change of what is passed here, so that an old file is never called by new code.
 #[no_mangle]
 pub extern "C" fn tamis_interface() -> u32 {
-    3
+    4
 }
 
-/// What a model is made of; the layout of `_Parts` in `compiled.py`.
+/// What a model is made of; the layout of `_Parts` in `native_weights.py`.
 #[repr(C)]
 pub struct Parts {
     classes: *const u8,
@@ -38,6 +45,8 @@ pub struct Parts {
     word_pairs: u32,
     shapes: u32,
     phrases: u32,
+    blocks: u32,
+    scale: f64,
 }
 
 /// Make a model; what the pointers lead to is copied. To be given to `tamis_model_free` in the end.
@@ -56,6 +65,7 @@ pub unsafe extern "C" fn tamis_model_new(parts: &Parts) -> *mut Model {
         word_pairs: parts.word_pairs != 0,
         shapes: parts.shapes != 0,
         phrases: parts.phrases != 0,
+        blocks: parts.blocks != 0,
         size_steps: from_raw_parts(parts.size_steps, parts.n_size_steps).to_vec(),
     };
     let learned = Weights {
@@ -64,6 +74,7 @@ pub unsafe extern "C" fn tamis_model_new(parts: &Parts) -> *mut Model {
         idf: from_raw_parts(parts.idf, parts.n_features),
         weights: from_raw_parts(parts.weights, parts.n_features * parts.n_columns),
         intercept: from_raw_parts(parts.intercept, parts.n_columns),
+        scale: parts.scale,
     };
     let sublinear = from_raw_parts(parts.sublinear, parts.n_sublinear);
     let model = Model::new(characters, settings, &learned, sublinear);
@@ -127,7 +138,7 @@ pub unsafe extern "C" fn tamis_model_count(
     n_texts: usize,
     distinct: *mut u64,
     features: *mut u32,
-    counts: *mut u64,
+    counts: *mut u16,
     room: usize,
 ) -> usize {
     let lengths = from_raw_parts(lengths, n_texts);
@@ -137,4 +148,140 @@ pub unsafe extern "C" fn tamis_model_count(
         counts: from_raw_parts_mut(counts, room),
     };
     model.count(codes, lengths, from_raw_parts_mut(distinct, n_texts), found)
+}
+
+/// The counted features of texts; the layout of `NativeCounts` in `tamis/native.py`.
+#[repr(C)]
+pub struct CountedTexts {
+    starts: *const u64,
+    ids: *const u32,
+    counts: *const u16,
+    n_texts: usize,
+    n_entries: usize,
+    n_features: usize,
+}
+
+impl CountedTexts {
+    unsafe fn counts(&self) -> Counts<'_> {
+        Counts {
+            starts: from_raw_parts(self.starts, self.n_texts + 1),
+            ids: from_raw_parts(self.ids, self.n_entries),
+            counts: from_raw_parts(self.counts, self.n_entries),
+        }
+    }
+}
+
+/// The rows to learn from; the layout of `NativeRows` in `tamis/native.py`.
+#[repr(C)]
+pub struct LabelledRows {
+    rows: *const u32,
+    labels: *const u32,
+    n_rows: usize,
+    n_labels: usize,
+}
+
+impl LabelledRows {
+    unsafe fn labelled(&self) -> Labelled<'_> {
+        Labelled {
+            rows: from_raw_parts(self.rows, self.n_rows),
+            labels: from_raw_parts(self.labels, self.n_rows),
+            n_labels: self.n_labels,
+        }
+    }
+}
+
+/// Write the margins of the texts at `rows`, whose features are counted: the same bits as of the texts.
+///
+/// # Safety
+/// `row_of_id` has a number for each feature; `margins` has the room; every row and id is in range.
+#[no_mangle]
+pub unsafe extern "C" fn tamis_model_margins_of_counts(
+    model: &Model,
+    texts: &CountedTexts,
+    rows: *const u32,
+    n_rows: usize,
+    row_of_id: *const u32,
+    margins: *mut f64,
+) {
+    model.margins_of_counts(
+        &texts.counts(),
+        from_raw_parts(rows, n_rows),
+        from_raw_parts(row_of_id, texts.n_features),
+        from_raw_parts_mut(margins, n_rows * model.n_columns()),
+    );
+}
+
+/// Write the weight of each feature, 0 for those that are not learned, and how many texts have it.
+///
+/// # Safety
+/// `weights` and `documents` have room for every feature; labels are below `n_labels`, which is below 65,536.
+#[no_mangle]
+pub unsafe extern "C" fn tamis_feature_weights(
+    texts: &CountedTexts,
+    rows: &LabelledRows,
+    min_documents: u32,
+    log_ratios: u32,
+    weights: *mut f64,
+    documents: *mut u32,
+) {
+    let weighting = Weighting {
+        min_documents,
+        log_ratios: log_ratios != 0,
+    };
+    feature_weights::feature_weights(
+        &texts.counts(),
+        &rows.labelled(),
+        &weighting,
+        from_raw_parts_mut(weights, texts.n_features),
+        from_raw_parts_mut(documents, texts.n_features),
+    );
+}
+
+/// How to learn a model; the layout of `NativeOptions` in `tamis/native.py`.
+#[repr(C)]
+pub struct SolverOptions {
+    feature_weights: *const f32,
+    blocks: *const u8,
+    block_weights: [f64; N_BLOCKS],
+    sublinear: *const f64,
+    n_sublinear: usize,
+    costs: *const (f64, f64),
+    n_columns: usize,
+    epochs: usize,
+    seed: u64,
+    n_threads: usize,
+}
+
+/// Write `[features, columns]` weights and `[columns]` intercepts of the support vector machines.
+///
+/// # Safety
+/// The arrays are as long as `tamis_feature_weights` and the struct say; `weights` is zero.
+#[no_mangle]
+pub unsafe extern "C" fn tamis_solve(
+    texts: &CountedTexts,
+    rows: &LabelledRows,
+    options: &SolverOptions,
+    weights: *mut f32,
+    intercept: *mut f64,
+) {
+    let (n_features, n_columns) = (texts.n_features, options.n_columns);
+    let scaling = Scaling {
+        weights: from_raw_parts(options.feature_weights, n_features),
+        blocks: from_raw_parts(options.blocks, n_features),
+        block_weights: options.block_weights,
+        sublinear: from_raw_parts(options.sublinear, options.n_sublinear),
+    };
+    let rows = rows.labelled();
+    let examples = Examples::new(&texts.counts(), &rows, &scaling);
+    let chosen = solver::Options {
+        costs: from_raw_parts(options.costs, n_columns),
+        epochs: options.epochs,
+        seed: options.seed,
+        n_threads: options.n_threads,
+    };
+    let solution = solver::Solution {
+        weights: from_raw_parts_mut(weights, n_features * n_columns),
+        intercept: from_raw_parts_mut(intercept, n_columns),
+    };
+    solver::solve(&examples, rows.labels, n_features, &chosen, solution);
 }

@@ -2,7 +2,8 @@
 //! `tamis/models/linear/weights.py` does in numpy, the same operations in the same order, so that the
 //! answers are the same to the last bit.
 
-use crate::features::{for_each_hash, Characters, Settings, Workspace};
+use crate::counts::Counts;
+use crate::features::{for_each_hash, Characters, Settings, Workspace, N_BLOCKS};
 use std::mem::take;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
@@ -15,6 +16,9 @@ pub struct Model {
     /// `[features, 1 + columns]`: the inverse document frequency, then a weight for each column.
     numbers: Vec<f32>,
     intercept: Vec<f64>,
+    scale: f64,
+    /// The row after the last one of each block.
+    ends: [usize; N_BLOCKS],
     /// What a feature counts by how often it stands in a text.
     sublinear: Vec<f64>,
     tallies: Tallies,
@@ -23,7 +27,7 @@ pub struct Model {
 /// What was learned, as an artifact holds it.
 pub struct Weights<'a> {
     pub bits: u32,
-    /// `[features]` ascending numbers below `2^bits`.
+    /// `[features]` ascending numbers, `2^bits` to a block.
     pub numbers: &'a [u32],
     /// `[features]`
     pub idf: &'a [f32],
@@ -31,6 +35,8 @@ pub struct Weights<'a> {
     pub weights: &'a [f32],
     /// `[columns]`
     pub intercept: &'a [f64],
+    /// What the sums are multiplied by.
+    pub scale: f64,
 }
 
 impl Model {
@@ -42,11 +48,18 @@ impl Model {
     ) -> Self {
         let weights = learned.weights.chunks_exact(learned.intercept.len());
         let rows = learned.idf.iter().zip(weights);
+        let n_numbers = settings.n_blocks() << learned.bits;
+        let end = |block| {
+            let numbers = learned.numbers;
+            numbers.partition_point(|&number| (number as usize) < (block + 1) << learned.bits)
+        };
         Model {
             characters,
-            settings,
             shift: 64 - learned.bits,
-            known: Known::new(learned.bits, learned.numbers),
+            known: Known::new(n_numbers, learned.numbers),
+            ends: std::array::from_fn(end),
+            settings,
+            scale: learned.scale,
             numbers: rows
                 .flat_map(|(&idf, row)| std::iter::once(idf).chain(row.iter().copied()))
                 .collect(),
@@ -66,14 +79,40 @@ impl Model {
     /// Write the margin of each text in each column; the texts lie end to end, `lengths` long.
     pub fn margins(&self, codes: &[u32], lengths: &[u64], margins: &mut [f64]) {
         let (mut rows, mut tally) = (Vec::new(), self.tallies.take());
+        let mut block = vec![0.0; self.intercept.len()];
         let mut all = margins.chunks_exact_mut(self.intercept.len());
         self.for_each_text(codes, lengths, |numbers| {
             for &row in self.known.rows(numbers, &mut rows).iter() {
                 tally.add(row);
             }
-            self.add_up(&mut tally, all.next().expect("a row for each text"));
+            let mut sums = Sums::new(self, all.next().expect("a row for each text"), &mut block);
+            tally.drain(|row, count| sums.add(row, count));
+            sums.finish();
         });
         self.tallies.give_back(tally);
+    }
+
+    /// Write the margins of the texts at `rows`, whose features are counted already: the same bits as of the texts
+    /// themselves. `row_of_id` is the model's row of each counted feature, `u32::MAX` where it has none.
+    pub fn margins_of_counts(
+        &self,
+        counts: &Counts,
+        rows: &[u32],
+        row_of_id: &[u32],
+        margins: &mut [f64],
+    ) {
+        let mut block = vec![0.0; self.intercept.len()];
+        let all = margins.chunks_exact_mut(self.intercept.len());
+        for (&row, margins) in rows.iter().zip(all) {
+            let mut sums = Sums::new(self, margins, &mut block);
+            for (id, count) in counts.entries(row) {
+                let row = row_of_id[id as usize];
+                if row != u32::MAX {
+                    sums.add(row as usize, count as usize);
+                }
+            }
+            sums.finish();
+        }
     }
 
     /// Write how many distinct features each text has, and, text by text and ascending, these features
@@ -90,7 +129,8 @@ impl Model {
             numbers.sort_unstable();
             let before = total;
             for (number, count) in Runs(numbers) {
-                (found.features[total], found.counts[total]) = (number, count as u64);
+                (found.features[total], found.counts[total]) =
+                    (number, count.min(LARGEST_COUNT) as u16);
                 total += 1;
             }
             *sizes.next().expect("a size for each text") = (total - before) as u64;
@@ -98,9 +138,18 @@ impl Model {
         total
     }
 
+    /// Return the first number of each block.
+    fn first_numbers(&self) -> [u32; N_BLOCKS] {
+        match self.settings.blocks {
+            true => std::array::from_fn(|block| (block as u32) << (64 - self.shift)),
+            false => [0; N_BLOCKS],
+        }
+    }
+
     /// Call `each` with the numbers of every text's features, in no particular order.
     fn for_each_text(&self, mut codes: &[u32], lengths: &[u64], mut each: impl FnMut(&mut [u32])) {
         let (mut workspace, mut numbers) = (Workspace::default(), Vec::new());
+        let first = self.first_numbers();
         for &length in lengths {
             let (text, rest) = codes.split_at(length as usize);
             codes = rest;
@@ -110,7 +159,7 @@ impl Model {
                 &self.characters,
                 &self.settings,
                 &mut workspace,
-                |hash| numbers.push((hash >> self.shift) as u32),
+                |block, hash| numbers.push(first[block] | (hash >> self.shift) as u32),
             );
             each(&mut numbers);
         }
@@ -136,23 +185,60 @@ impl Model {
     pub fn n_classes(&self) -> usize {
         self.n_columns().max(2)
     }
+}
 
-    /// Sum over the rows that are in the tally, ascending, and scale by the length of the text's vector.
-    fn add_up(&self, tally: &mut Tally, sums: &mut [f64]) {
-        sums.fill(0.0);
-        let mut squares = 0.0;
-        let width = 1 + sums.len();
-        tally.drain(|row, count| {
-            let numbers = &self.numbers[row * width..][..width];
-            let value = self.sublinear[count.min(self.sublinear.len() - 1)] * f64::from(numbers[0]);
-            squares += value * value;
-            for (sum, &weight) in sums.iter_mut().zip(&numbers[1..]) {
-                *sum += value * f64::from(weight);
-            }
-        });
+/// The sums over a text's features, which come in ascending order of their rows, block by block.
+struct Sums<'a> {
+    model: &'a Model,
+    /// What the blocks before have added to each column.
+    totals: &'a mut [f64],
+    /// The sums of this block.
+    block: &'a mut [f64],
+    squares: f64,
+    n_closed: usize,
+}
+
+impl<'a> Sums<'a> {
+    fn new(model: &'a Model, totals: &'a mut [f64], block: &'a mut [f64]) -> Self {
+        totals.fill(0.0);
+        block.fill(0.0);
+        Sums {
+            model,
+            totals,
+            block,
+            squares: 0.0,
+            n_closed: 0,
+        }
+    }
+
+    #[inline(always)]
+    fn add(&mut self, row: usize, count: usize) {
+        while row >= self.model.ends[self.n_closed] {
+            self.close_block();
+        }
+        let (width, sublinear) = (1 + self.block.len(), &self.model.sublinear);
+        let numbers = &self.model.numbers[row * width..][..width];
+        let value = sublinear[count.min(sublinear.len() - 1)] * f64::from(numbers[0]);
+        self.squares += value * value;
+        for (sum, &weight) in self.block.iter_mut().zip(&numbers[1..]) {
+            *sum += value * f64::from(weight);
+        }
+    }
+
+    /// Scale this block by the length of its vector, and begin the next.
+    fn close_block(&mut self) {
+        let squares = std::mem::take(&mut self.squares);
         let length = if squares == 0.0 { 1.0 } else { squares.sqrt() };
-        for (sum, intercept) in sums.iter_mut().zip(&self.intercept) {
-            *sum = *sum / length + intercept;
+        for (total, sum) in self.totals.iter_mut().zip(self.block.iter_mut()) {
+            *total += std::mem::take(sum) / length;
+        }
+        self.n_closed += 1;
+    }
+
+    fn finish(mut self) {
+        self.close_block();
+        for (total, intercept) in self.totals.iter_mut().zip(&self.model.intercept) {
+            *total = *total * self.model.scale + intercept;
         }
     }
 }
@@ -236,8 +322,11 @@ impl Tallies {
 /// Where `count` writes features and how often each is there; room for every occurrence.
 pub struct Found<'a> {
     pub features: &'a mut [u32],
-    pub counts: &'a mut [u64],
+    pub counts: &'a mut [u16],
 }
+
+/// A text counts a feature this often at most; more would not fit.
+const LARGEST_COUNT: usize = u16::MAX as usize;
 
 /// The distinct numbers of an ascending slice, with how often each is there.
 struct Runs<'a>(&'a [u32]);
@@ -269,8 +358,8 @@ struct Known {
 }
 
 impl Known {
-    fn new(bits: u32, numbers: &[u32]) -> Self {
-        let mut words = vec![0u64; 1 << bits >> 6];
+    fn new(n_numbers: usize, numbers: &[u32]) -> Self {
+        let mut words = vec![0u64; n_numbers >> 6];
         for &number in numbers {
             words[number as usize >> 6] |= 1 << (number & 63);
         }

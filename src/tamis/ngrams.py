@@ -22,9 +22,21 @@ Codes = npt.NDArray[np.uint32]
 Hashes = npt.NDArray[np.uint64]
 Positions = npt.NDArray[np.intp]
 
-SPACE, LOWER, UPPER, DIGIT, LETTER, SYMBOL = range(6)
-N_CLASSES = 6
-"""Classes of a character; LETTER is a letter or mark without case, SYMBOL all that is no part of a word."""
+SPACE, LOWER, UPPER, DIGIT, LETTER, SYMBOL, IDEOGRAPH = range(7)
+N_CLASSES = 7
+"""Classes of a character; LETTER is a letter or mark without case, SYMBOL all that is no part of a word.
+
+IDEOGRAPH is a letter of a script that writes no spaces between words: an ideograph or a kana.
+"""
+
+_IDEOGRAPHS = (
+    (0x3005, 0x3007),
+    (0x3040, 0x30FF),
+    (0x31F0, 0x31FF),
+    (0x3400, 0x4DBF),
+    (0x4E00, 0x9FFF),
+    (0xF900, 0xFAFF),
+)
 
 _UTF32 = "utf-32-le" if sys.byteorder == "little" else "utf-32-be"
 _BMP_SIZE = 0x10000
@@ -48,7 +60,7 @@ class JoinedTexts:
 
     @cached_property
     def classes(self) -> npt.NDArray[np.uint8]:
-        """[characters] SPACE, LOWER, UPPER, DIGIT, LETTER or SYMBOL; beyond the BMP all are SYMBOL."""
+        """[characters] class of each; beyond the BMP all are SYMBOL."""
         return _class_table()[np.minimum(self.codes, _BMP_SIZE - 1)]
 
     @cached_property
@@ -93,10 +105,15 @@ def join_texts(texts: Sequence[str]) -> JoinedTexts:
     return JoinedTexts(codes, np.arange(len(texts)).repeat(lengths), len(texts))
 
 
-def word_spans(joined: JoinedTexts) -> Spans:
-    """Return runs of letters, digits and underscores, and every other symbol by itself."""
+def word_spans(joined: JoinedTexts, *, split_ideographs: bool = False) -> Spans:
+    """Return runs of letters, digits and underscores, and every other symbol by itself.
+
+    With `split_ideographs` every ideograph and kana is a word of its own.
+    """
     visible = joined.classes != SPACE
     in_word = visible & (joined.classes != SYMBOL)
+    if split_ideographs:
+        in_word &= joined.classes != IDEOGRAPH
     return _cut(visible, in_word[1:] & in_word[:-1])
 
 
@@ -204,5 +221,6 @@ def _class_of(character: str) -> int:
     if character.isdigit():
         return DIGIT
     if character.isalnum() or character == "_" or unicodedata.category(character).startswith("M"):
-        return LETTER
+        is_ideograph = any(first <= ord(character) <= last for first, last in _IDEOGRAPHS)
+        return IDEOGRAPH if is_ideograph else LETTER
     return SYMBOL

@@ -139,7 +139,7 @@ def test_labels_that_do_not_fit_are_refused(model_folder: Path, labels: list[str
 
 def test_labels_that_do_not_fit_the_weights_are_refused(model_folder: Path):
     edit_manifest(model_folder / "1", lambda m: m.update(labels=["a", "b", "c"], operating_point=None))
-    assert "but 3 labels need float32" in refusal(model_folder)
+    assert "but 3 labels need float16" in refusal(model_folder)
 
 
 @pytest.mark.parametrize("change", [{"positive": "eggs"}, {"threshold": 7.0}])

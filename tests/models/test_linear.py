@@ -12,6 +12,7 @@ from pathlib import Path
 import msgspec
 import numpy as np
 import pytest
+import safetensors.numpy
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.feature_extraction.text import TfidfVectorizer
@@ -149,8 +150,8 @@ def test_fit_refuses_a_single_class():
 
 
 def test_fit_refuses_texts_that_share_nothing():
-    with pytest.raises(TrainingError, match="two texts"):
-        LinearClassifier(shapes=False).fit(["abc", "xyz"], ["a", "b"])
+    with pytest.raises(TrainingError, match="no feature is in 2 texts or more"):
+        LinearClassifier(shapes=False, min_documents=2).fit(["abc", "xyz"], ["a", "b"])
 
 
 def test_settings_are_read_from_text_by_type():
@@ -180,7 +181,7 @@ def test_an_unknown_model_is_refused_with_the_nearest():
 
 
 def test_hyper_parameters_are_named_with_their_defaults():
-    assert hyper_parameters("linear")["c"] == 4.0
+    assert hyper_parameters("linear")["c"] == 1.0
 
 
 class TestBroken:
@@ -212,13 +213,15 @@ class TestBroken:
 
     def test_features_out_of_range_are_refused(self, model: LinearClassifier):
         features = model.weights_.features.copy()
-        features[-1] = 1 << 20
+        features[-1] = model.features.n_numbers
         with pytest.raises(ArtifactError, match="out of range"):
             self.read(model, features=features)
 
     def test_a_wrong_type_is_refused(self, model: LinearClassifier):
+        tensors = safetensors.numpy.load(model.weights_.to_bytes())
+        data = safetensors.numpy.save({**tensors, "idf": tensors["idf"].astype(np.float64)})
         with pytest.raises(ArtifactError, match="idf is float64"):
-            self.read(model, idf=model.weights_.idf.astype(np.float64))
+            LinearWeights.from_bytes(data, model.features, n_classes=2)
 
     def test_bytes_that_are_no_tensors_are_refused(self, model: LinearClassifier):
         with pytest.raises(ArtifactError, match="safetensors format"):

@@ -50,7 +50,7 @@ def test_scores_are_equal_on_every_row_of_the_mixed_csv(shared_data: Path, tmp_p
     labels = [*whole.train.labels, *whole.test.labels]
     model = make_classifier("linear", {}, seed=1).fit(texts, labels)
     described = model.export(tmp_path, Calibration(1.0, (0.0, 0.0)))
-    assert described["features"]["bits"] == 20
+    assert described["features"]["bits"] == 18
     served = LinearWeights.from_bytes(
         (tmp_path / "weights.safetensors").read_bytes(), model.features, n_classes=2
     )

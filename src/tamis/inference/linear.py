@@ -44,8 +44,8 @@ class LinearScorer(Scorer):
 
     def score(self, texts: Sequence[str]) -> Scores:
         """Return [texts, classes] probabilities."""
-        compiled = self._weights.compiled
-        return softmax(self._weights.logits(texts)) if compiled is None else compiled.probabilities(texts)
+        native = self._weights.native
+        return softmax(self._weights.logits(texts)) if native is None else native.probabilities(texts)
 
     def explain(self, text: str, label: str, column: int) -> Explanation:
         """Say exactly what each token adds to the logit of `label`."""

@@ -26,7 +26,16 @@ _EXTRAS = {"linear": "train", "lstm": "lstm"}
 """The optional part of Tamis that each model needs to learn."""
 
 PRESETS: dict[str, dict[str, dict[str, str]]] = {
-    "linear": {},
+    "linear": {
+        "classic": {
+            "format": "1",
+            "bits": "20",
+            "min_documents": "2",
+            "feature_weights": "none",
+            "keep": "1",
+            "c": "4",
+        },
+    },
     "lstm": {
         "workshop": {
             "words": "280",
@@ -44,7 +53,10 @@ PRESETS: dict[str, dict[str, dict[str, str]]] = {
         },
     },
 }
-"""Hyper-parameters by name, as on the command line, for each model; the default preset is none of these."""
+"""Hyper-parameters by name, as on the command line, for each model; the default preset is none of these.
+
+`classic` is the recipe of Tamis 0.1, `workshop` the network of the workshop that Tamis continues.
+"""
 
 
 def preset(kind: str, name: str) -> Mapping[str, str]:

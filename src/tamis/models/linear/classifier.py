@@ -1,39 +1,41 @@
-"""Learns a linear model: TF-IDF over hashed features and a linear support vector machine (liblinear).
+"""The trainable linear model: weighted, hashed features and a linear support vector machine on top.
 
-Knows scikit-learn, and nobody below `tamis.training` imports it.
+Needed for training only, and nothing below `tamis.training` imports it.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
-from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar, Literal, Self
 
 import numpy as np
 import numpy.typing as npt
-from scipy.sparse import csr_matrix
-from sklearn.svm import LinearSVC
 
 from tamis.errors import TrainingError
-from tamis.models.base import Calibration, Logits, TellingFeature, TrainableClassifier
-from tamis.models.linear.compiled import compile_counter
-from tamis.models.linear.features import FeatureCounts, FeatureSettings, count_features
+from tamis.models.base import Calibration, EncodedTexts, Logits, TellingFeature, TrainableClassifier
+from tamis.models.linear.counted import CountedTexts, CountTable, chunks, count_texts
+from tamis.models.linear.features import FeatureSettings
+from tamis.models.linear.solver import Problem, Solution, solve
 from tamis.models.linear.telling import telling_features
-from tamis.models.linear.weights import LinearWeights, lengths, raw_values
+from tamis.models.linear.weights import LinearWeights
 from tamis.records import Notice, Progress, no_notice, no_progress
 
-_CHUNK_TEXTS = 2048
-_MOST_ITERATIONS = 10_000
+_UNKNOWN_ROW = 2**32 - 1
 
 
 class LinearClassifier(TrainableClassifier):
-    """TF-IDF over hashed words, n-grams and word shapes, and a linear support vector machine on top.
+    """Words, character n-grams and word shapes, and a linear support vector machine on top.
 
-    c:              inverse strength of regularisation
-    min_documents:  a feature in fewer training texts than this is dropped
-    class_weight:   "balanced" weighs classes by the inverse of their frequency
+    c:               inverse strength of regularisation
+    min_documents:   a feature in fewer training texts than this is dropped
+    feature_weights: "log-ratio" counts features by how strongly they tell labels apart, besides their rarity
+    ngram_weight:    length of the n-grams' vector; that of the words is 1
+    shape_weight:    length of the shapes' vector
+    keep:            share of the features that are kept
+    class_weight:    "balanced" weighs classes by the inverse of their frequency
+    format:          1 scales all features together, as models of Tamis 0.1 did; block weights are 1 then
     """
 
     kind: ClassVar[str] = "linear"
@@ -49,17 +51,27 @@ class LinearClassifier(TrainableClassifier):
         word_pairs: bool = True,
         shapes: bool = True,
         phrases: bool = False,
-        bits: int = 20,
-        min_documents: int = 2,
-        c: float = 4.0,
+        bits: int = 18,
+        min_documents: int = 1,
+        feature_weights: Literal["log-ratio", "none"] = "log-ratio",
+        ngram_weight: float = 0.75,
+        shape_weight: float = 0.2,
+        keep: float = 0.5,
+        c: float = 1.0,
         class_weight: Literal["balanced", "none"] = "none",
+        format: Literal[1, 2] = 2,
         seed: int = 42,
     ):
-        self.features = FeatureSettings(ngram_min, ngram_max, word_pairs, shapes, bits, phrases)
+        self.features = FeatureSettings(ngram_min, ngram_max, word_pairs, shapes, bits, phrases, format)
         self.min_documents = min_documents
+        self.feature_weights = feature_weights
+        self.ngram_weight, self.shape_weight = ngram_weight, shape_weight
+        self.keep = keep
         self.c = c
         self.class_weight = class_weight
         self.seed = seed
+        if not 0 < keep <= 1:
+            raise ValueError(f"keep must be above 0 and at most 1: {keep}")
 
     def fit(
         self,
@@ -70,35 +82,33 @@ class LinearClassifier(TrainableClassifier):
         notice: Notice = no_notice,
         checkpoints: Path | None = None,
     ) -> Self:
-        """Learn; see `TrainableClassifier.fit`. The progress is that of the features, most of the time."""
+        """Learn; see `TrainableClassifier.fit`. Progress is that of counting features."""
         self.classes_ = tuple(sorted(set(labels)))
         if len(self.classes_) < 2:
             raise TrainingError(f"training needs at least two classes; there is only {list(self.classes_)}")
-        counts = _count_in_chunks(texts, self.features, progress)
-        features, idf = self._vocabulary(counts)
-        if not features.size:
-            raise TrainingError("no word or n-gram is in two texts or more; training needs more data")
-        matrix = _matrix(counts, features, idf)
-        machine = LinearSVC(
-            C=self.c,
-            class_weight=None if self.class_weight == "none" else self.class_weight,
-            random_state=self.seed,
-            max_iter=_MOST_ITERATIONS,
-            dual=True,  # the dual solver has no threads and no BLAS in it: the same bits everywhere
-        ).fit(matrix, np.asarray(labels))
-        self.weights_ = LinearWeights(
-            self.features,
-            features,
-            idf,
-            np.ascontiguousarray(machine.coef_.T, np.float32),
-            np.asarray(machine.intercept_, np.float64),
-        )
+        counted = self._counted(texts) or count_texts(texts, self.features, progress=progress)
+        solution = solve(self._problem(counted, np.searchsorted(self.classes_, labels)))
+        learned = np.flatnonzero(solution.feature_weights)
+        if not learned.size:
+            raise TrainingError(
+                f"no feature is in {self.min_documents} texts or more; training needs more data"
+            )
+        self.weights_ = self._weights(solution, self._strongest(solution, learned), counted.table)
         return self
+
+    def encode(self, texts: Sequence[str]) -> EncodedTexts:
+        """Count the features of canonical `texts`."""
+        return count_texts(texts, self.features)
 
     def logits(self, texts: Sequence[str]) -> Logits:
         """Return [texts, classes] logits."""
-        chunks = [self.weights_.logits(chunk) for chunk in _chunks(texts)]
-        return np.concatenate(chunks) if chunks else np.zeros((0, len(self.classes_)))
+        counted, native = self._counted(texts), self.weights_.native
+        if counted is not None and native is not None:
+            row_of_id = _rows_of_ids(self.weights_.features, counted.table)
+            margins = native.margins_of_counts(counted.table.parts(), counted.rows, row_of_id)
+            return self.weights_.logits_of_margins(margins)
+        parts = [self.weights_.logits(chunk) for chunk in chunks(texts)]
+        return np.concatenate(parts) if parts else np.zeros((0, len(self.classes_)))
 
     def export(self, folder: Path, calibration: Calibration) -> Mapping[str, Any]:
         """Write `weights.safetensors`; the manifest keeps the settings of the features."""
@@ -110,40 +120,57 @@ class LinearClassifier(TrainableClassifier):
         """Return the features of largest weight for each class, named from the training `texts`."""
         return telling_features(self.weights_, texts, self.classes_, most=most)
 
-    def _vocabulary(self, counts: FeatureCounts) -> tuple[npt.NDArray[np.uint32], npt.NDArray[np.float32]]:
-        documents = np.bincount(counts.features, minlength=1 << self.features.bits)
-        features = np.flatnonzero(documents >= self.min_documents)
-        idf = np.log((1 + counts.n_texts) / (1 + documents[features])) + 1
-        return features.astype(np.uint32), idf.astype(np.float32)
+    def _counted(self, texts: Sequence[str]) -> CountedTexts | None:
+        """Return the texts if they were counted with these settings."""
+        if isinstance(texts, CountedTexts) and texts.table.settings == self.features:
+            return texts
+        return None
+
+    def _problem(self, counted: CountedTexts, labels: npt.NDArray[np.intp]) -> Problem:
+        block_weights = (1.0, self.ngram_weight, self.shape_weight)
+        return Problem(
+            table=counted.table,
+            rows=counted.rows,
+            labels=labels.astype(np.uint32),
+            n_labels=len(self.classes_),
+            min_documents=self.min_documents,
+            log_ratios=self.feature_weights == "log-ratio",
+            block_weights=block_weights[: self.features.n_blocks],
+            costs=self._costs(labels),
+            seed=self.seed,
+        )
+
+    def _costs(self, labels: npt.NDArray[np.intp]) -> npt.NDArray[np.float64]:
+        """Return [columns, 2] the cost of errors on a label's own texts, and on the others."""
+        n = len(self.classes_)
+        weights = np.ones(n)
+        if self.class_weight == "balanced":
+            weights = labels.size / (n * np.bincount(labels, minlength=n))
+        if n == 2:
+            return self.c * weights[None, ::-1]
+        return self.c * np.stack([weights, np.ones(n)], axis=1)
+
+    def _strongest(self, solution: Solution, learned: npt.NDArray[np.intp]) -> npt.NDArray[np.intp]:
+        """Return those of the `learned` ids that are kept: those of large weights in many texts."""
+        n_kept = max(1, round(self.keep * learned.size))
+        if n_kept == learned.size:
+            return learned
+        strengths = np.abs(solution.weights[learned]).max(axis=1) * solution.feature_weights[learned]
+        strengths *= np.sqrt(solution.documents[learned])
+        return learned[np.argsort(-strengths, kind="stable")[:n_kept]]
+
+    def _weights(self, solution: Solution, kept: npt.NDArray[np.intp], table: CountTable) -> LinearWeights:
+        kept = kept[np.argsort(table.numbers[kept])]
+        weights = solution.weights[kept]
+        if self.features.format > 1:
+            weights = weights.astype(np.float16).astype(np.float32)
+        return LinearWeights(
+            self.features, table.numbers[kept], solution.feature_weights[kept], weights, solution.intercept
+        )
 
 
-def _chunks(texts: Sequence[str]) -> list[Sequence[str]]:
-    return [texts[start : start + _CHUNK_TEXTS] for start in range(0, len(texts), _CHUNK_TEXTS)]
-
-
-def _count_in_chunks(texts: Sequence[str], settings: FeatureSettings, progress: Progress) -> FeatureCounts:
-    """Count the features of many texts, some thousands at a time: the intermediate arrays are large."""
-    count = compile_counter(settings) or partial(count_features, settings=settings)
-    parts, done = [], 0
-    for chunk in _chunks(texts):
-        part = count(chunk)
-        parts.append((part.texts + done, part.features, part.counts))
-        done += len(chunk)
-        progress(done, len(texts))
-    owners, features, counts = (np.concatenate(column) for column in zip(*parts, strict=True))
-    return FeatureCounts(owners, features, counts, len(texts))
-
-
-def _matrix(
-    counts: FeatureCounts, features: npt.NDArray[np.uint32], idf: npt.NDArray[np.float32]
-) -> csr_matrix:
-    """Return [texts, features] TF-IDF values, each computed as the scorer computes it."""
-    place_of = np.full(int(counts.features.max()) + 1, -1, np.int32)
-    place_of[features] = np.arange(features.size)
-    places = place_of[counts.features]
-    known = places >= 0
-    values = raw_values(counts, np.where(known, idf[places], np.float32(0)))
-    values /= lengths(counts, values)[counts.texts]
-    sizes = np.bincount(counts.texts[known], minlength=counts.n_texts)
-    ends = np.concatenate([[0], sizes.cumsum()]).astype(np.int32)
-    return csr_matrix((values[known], places[known], ends), shape=(counts.n_texts, features.size))
+def _rows_of_ids(features: npt.NDArray[np.uint32], table: CountTable) -> npt.NDArray[np.uint32]:
+    """Return [ids] the row of each id among ascending `features`, 2**32 - 1 if it is not there."""
+    rows = np.full(table.settings.n_numbers, _UNKNOWN_ROW, np.uint32)
+    rows[features] = np.arange(features.size, dtype=np.uint32)
+    return rows[table.numbers]

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -31,13 +31,17 @@ FAMILIES = {
 }
 """Names of the families in `Located`; the three sizes of a text are told apart by `name_sizes`."""
 
+BLOCKS = ("words", "n-grams", "shapes")
+"""Blocks of format 2: the vector of each is scaled to length 1 by itself."""
+_WORDS, _NGRAMS, _SHAPES = range(len(BLOCKS))
+
 SHAPE_FAMILIES = frozenset({_SHAPE, _SHAPE_PAIR})
 _LONGEST_RUN = 4
 _LONGEST_NGRAM = 12
 _ACROSS_CHARACTERS = 6  # characters of an n-gram across words
 _FEWEST_BITS, _MOST_BITS = 8, 24  # 2**24 numbers take 64 MB to look up
 SIZE_STEPS = np.array([0, *sorted({round(2 ** (step / 2)) for step in range(64)})])
-_SHAPE_OF_CLASS = np.array([ord(c) for c in " xXdu\0"], np.uint32)
+_SHAPE_OF_CLASS = np.array([ord(c) for c in " xXdu\0u"], np.uint32)
 _OFFSETS = [ngrams.family_offset(family) for family in range(11)]
 _SIZE_OFFSETS = np.array([_OFFSETS[family] for family in (_LENGTH, _CAPITALS, _DIGITS)])
 _NUMBER_BITS = np.uint64(32)
@@ -46,7 +50,7 @@ _KEPT_AT_FIRST = np.ones(_LONGEST_RUN, np.bool_)
 
 @dataclass(frozen=True)
 class FeatureSettings:
-    """Which features a text is turned into; an artifact that does not say means these defaults."""
+    """Which features a text is turned into; an artifact without one of these settings means its default."""
 
     ngram_min: int = 2
     ngram_max: int = 5
@@ -54,6 +58,17 @@ class FeatureSettings:
     shapes: bool = True
     bits: int = 20
     phrases: bool = False
+    format: int = 1
+
+    @property
+    def n_blocks(self) -> int:
+        """How many blocks the features fall into."""
+        return len(BLOCKS) if self.format > 1 else 1
+
+    @property
+    def n_numbers(self) -> int:
+        """The bound below which all numbers of features are."""
+        return self.n_blocks << self.bits
 
     def __post_init__(self) -> None:
         if not 2 <= self.ngram_min <= self.ngram_max <= _LONGEST_NGRAM:
@@ -62,6 +77,8 @@ class FeatureSettings:
             )
         if not _FEWEST_BITS <= self.bits <= _MOST_BITS:
             raise ValueError(f"bits must be {_FEWEST_BITS} to {_MOST_BITS}: {self.bits}")
+        if self.format not in (1, 2):
+            raise ValueError(f"format must be 1 or 2: {self.format}")
 
 
 @dataclass(frozen=True)
@@ -69,13 +86,13 @@ class FeatureCounts:
     """The distinct features of many texts, sorted by text and then by feature.
 
     texts:    [entries] index of the text
-    features: [entries] number of the feature, below 2**bits
+    features: [entries] number of the feature
     counts:   [entries] how often the text has it, at least 1
     """
 
     texts: Positions
     features: npt.NDArray[np.uint32]
-    counts: Positions
+    counts: npt.NDArray[np.integer[Any]]
     n_texts: int
 
 
@@ -90,10 +107,7 @@ def feature_occurrences(
 ) -> tuple[Positions, npt.NDArray[np.uint64]]:
     """Return [occurrences] the text and the number of each feature, in no particular order."""
     parts = _parts(ngrams.join_texts(texts), settings)
-    owners = np.concatenate([part.owners for part in parts])
-    hashes = ngrams.mix(np.concatenate([part.polynomials for part in parts]))
-    hashes >>= np.uint64(64 - settings.bits)
-    return owners, hashes
+    return np.concatenate([part.owners for part in parts]), _numbers(parts, settings)
 
 
 def count_occurrences(owners: Positions, numbers: npt.NDArray[np.uint64], *, n_texts: int) -> FeatureCounts:
@@ -118,7 +132,7 @@ def count_occurrences(owners: Positions, numbers: npt.NDArray[np.uint64], *, n_t
 class Located:
     """Every occurrence of a feature in joined texts, in no particular order.
 
-    features: [occurrences] number of the feature, below 2**bits
+    features: [occurrences] number of the feature
     families: [occurrences] which of `FAMILIES` it belongs to
     spans:    the characters of the joined texts that it covers; none where it is the whole text's
     """
@@ -131,11 +145,9 @@ class Located:
 def locate_features(joined: JoinedTexts, settings: FeatureSettings) -> Located:
     """Return where the features that `count_features` counts are: for explaining, not for scoring."""
     parts = _parts(joined, settings)
-    hashes = ngrams.mix(np.concatenate([part.polynomials for part in parts]))
     places = [part.places() for part in parts]
     families, starts, ends = (np.concatenate(column) for column in zip(*places, strict=True))
-    numbers = (hashes >> np.uint64(64 - settings.bits)).astype(np.uint32)
-    return Located(numbers, families, Spans(starts, ends))
+    return Located(_numbers(parts, settings).astype(np.uint32), families, Spans(starts, ends))
 
 
 def name_sizes(settings: FeatureSettings) -> dict[int, str]:
@@ -161,7 +173,8 @@ def shape_of(piece: str) -> str:
 
 
 def _number_of(polynomial: np.uint64, settings: FeatureSettings) -> int:
-    return int(ngrams.mix(np.array([polynomial]))[0]) >> (64 - settings.bits)
+    number = int(ngrams.mix(np.array([polynomial]))[0]) >> (64 - settings.bits)
+    return number | (_SHAPES << settings.bits if settings.n_blocks > 1 else 0)
 
 
 def _size_range(step: int, added: int) -> str:
@@ -175,14 +188,25 @@ _Places = tuple[npt.NDArray[np.uint8], Positions, Positions]
 
 
 class _Part(NamedTuple):
-    """Some features: the text that each belongs to, its polynomial not yet mixed, and where it is.
+    """Some features of one block: the text of each, its polynomial not yet mixed, and where it is.
 
-    Serving never asks where, so that is worked out on demand.
+    Serving does not need to know where, so that is computed on demand.
     """
 
+    block: int
     owners: Positions
     polynomials: Hashes
     places: Callable[[], _Places]
+
+
+def _numbers(parts: Sequence[_Part], settings: FeatureSettings) -> npt.NDArray[np.uint64]:
+    """Return [occurrences] number of each feature."""
+    numbers = ngrams.mix(np.concatenate([part.polynomials for part in parts]))
+    numbers >>= np.uint64(64 - settings.bits)
+    if settings.n_blocks > 1:
+        firsts = np.array([part.block << settings.bits for part in parts], np.uint64)
+        numbers |= firsts.repeat([part.owners.size for part in parts])
+    return numbers
 
 
 def _parts(joined: JoinedTexts, settings: FeatureSettings) -> list[_Part]:
@@ -194,23 +218,19 @@ def _parts(joined: JoinedTexts, settings: FeatureSettings) -> list[_Part]:
 
 def _words(joined: JoinedTexts, settings: FeatureSettings) -> Iterator[_Part]:
     """Words, pairs of words, and the n-grams within words, in lower case."""
-    words = ngrams.word_spans(joined)
+    words = ngrams.word_spans(joined, split_ideographs=settings.format > 1)
     inside = ngrams.word_ngram_spans(joined, settings.ngram_min, settings.ngram_max)
     both = Spans(np.concatenate([words.starts, inside.starts]), np.concatenate([words.ends, inside.ends]))
     polynomials = ngrams.polynomials(joined.lower, both)
     owners, n_words = joined.owners[both.starts], words.starts.size
     if settings.word_pairs:
-        yield _pairs(owners[:n_words], polynomials[:n_words], _WORD_PAIR, lambda: words)
+        yield _pairs(_WORDS, owners[:n_words], polynomials[:n_words], _WORD_PAIR, lambda: words)
     if settings.phrases:
         yield _triples(owners[:n_words], polynomials[:n_words], lambda: words)
     polynomials[:n_words] += _OFFSETS[_WORD]
     polynomials[n_words:] += _OFFSETS[_NGRAM]
-
-    def places() -> _Places:
-        families = np.where(np.arange(both.starts.size) < n_words, _WORD, _NGRAM)
-        return families.astype(np.uint8), both.starts, both.ends
-
-    yield _Part(owners, polynomials, places)
+    yield _Part(_WORDS, owners[:n_words], polynomials[:n_words], lambda: _places(_WORD, words))
+    yield _Part(_NGRAMS, owners[n_words:], polynomials[n_words:], lambda: _places(_NGRAM, inside))
 
 
 def _shapes(joined: JoinedTexts) -> Iterator[_Part]:
@@ -227,8 +247,8 @@ def _shapes(joined: JoinedTexts) -> Iterator[_Part]:
     def uncut() -> Spans:
         return ngrams.token_spans(whole)
 
-    yield _pairs(owners, polynomials, _SHAPE_PAIR, uncut)
-    yield _Part(owners, polynomials + _OFFSETS[_SHAPE], lambda: _places(_SHAPE, uncut()))
+    yield _pairs(_SHAPES, owners, polynomials, _SHAPE_PAIR, uncut)
+    yield _Part(_SHAPES, owners, polynomials + _OFFSETS[_SHAPE], lambda: _places(_SHAPE, uncut()))
 
 
 def _shape_codes(joined: JoinedTexts) -> Codes:
@@ -243,7 +263,9 @@ def _beyond_four(shapes: Codes) -> npt.NDArray[np.bool_]:
     return beyond
 
 
-def _pairs(owners: Positions, polynomials: Hashes, family: int, spans: Callable[[], Spans]) -> _Part:
+def _pairs(
+    block: int, owners: Positions, polynomials: Hashes, family: int, spans: Callable[[], Spans]
+) -> _Part:
     neighbours = (owners[1:] == owners[:-1]).nonzero()[0]
     paired = ngrams.pairs(polynomials[neighbours], polynomials[neighbours + 1])
 
@@ -251,7 +273,7 @@ def _pairs(owners: Positions, polynomials: Hashes, family: int, spans: Callable[
         single = spans()
         return _places(family, Spans(single.starts[neighbours], single.ends[neighbours + 1]))
 
-    return _Part(owners[neighbours], paired + _OFFSETS[family], places)
+    return _Part(block, owners[neighbours], paired + _OFFSETS[family], places)
 
 
 def _triples(owners: Positions, polynomials: Hashes, spans: Callable[[], Spans]) -> _Part:
@@ -263,7 +285,7 @@ def _triples(owners: Positions, polynomials: Hashes, spans: Callable[[], Spans])
         single = spans()
         return _places(_WORD_TRIPLE, Spans(single.starts[firsts], single.ends[firsts + 2]))
 
-    return _Part(owners[firsts], three + _OFFSETS[_WORD_TRIPLE], places)
+    return _Part(_WORDS, owners[firsts], three + _OFFSETS[_WORD_TRIPLE], places)
 
 
 def _ngrams_across(joined: JoinedTexts) -> _Part:
@@ -273,7 +295,7 @@ def _ngrams_across(joined: JoinedTexts) -> _Part:
     starts = runs.starts[blanks[runs.ends - 2] > blanks[runs.starts]]
     spans = Spans(starts, starts + _ACROSS_CHARACTERS)
     polynomials = ngrams.polynomials(joined.lower, spans) + _OFFSETS[_NGRAM_ACROSS]
-    return _Part(joined.owners[spans.starts], polynomials, lambda: _places(_NGRAM_ACROSS, spans))
+    return _Part(_NGRAMS, joined.owners[spans.starts], polynomials, lambda: _places(_NGRAM_ACROSS, spans))
 
 
 def _sizes(joined: JoinedTexts) -> _Part:
@@ -293,7 +315,7 @@ def _sizes(joined: JoinedTexts) -> _Part:
         firsts = np.searchsorted(joined.owners, owners)
         return _places(_LENGTH, Spans(firsts, firsts))
 
-    return _Part(owners, polynomials, places)
+    return _Part(_SHAPES, owners, polynomials, places)
 
 
 def _places(family: int, spans: Spans) -> _Places:

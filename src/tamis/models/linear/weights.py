@@ -1,13 +1,14 @@
 """The learned numbers of a linear model, and the arithmetic that turns texts into logits.
 
 Training and serving both compute with this class, in numpy alone, so their answers are the same.
-Knows no labels' names: a class is a column.
+A text's margin is the sum over blocks of features, each block's vector scaled to length 1; format 1 has
+a single block. Knows no labels' names: a class is a column.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
@@ -17,20 +18,30 @@ import safetensors
 import safetensors.numpy
 
 from tamis.errors import ArtifactError
-from tamis.models.linear.compiled import CompiledWeights, Tensors, compile_weights
 from tamis.models.linear.features import (
     FeatureCounts,
     FeatureSettings,
     count_occurrences,
     feature_occurrences,
 )
+from tamis.models.linear.native import NativeWeights, Tensors, native_weights
 
 Floats = npt.NDArray[np.float64]
 
-_LARGEST_COUNT = 1024
-_SUBLINEAR = np.concatenate([[0.0], 1 + np.log(np.arange(1, _LARGEST_COUNT + 1))])
+_MAX_COUNT = 1024
+SUBLINEAR = np.concatenate([[0.0], 1 + np.log(np.arange(1, _MAX_COUNT + 1))])
 _TWO_SIDES = np.array([-0.5, 0.5])
-_TENSORS = {"features": np.uint32, "idf": np.float32, "weights": np.float32, "intercept": np.float64}
+_TENSORS: dict[int, dict[str, Any]] = {
+    1: {"features": np.uint32, "idf": np.float32, "weights": np.float32, "intercept": np.float64},
+    2: {
+        "features": np.uint32,
+        "idf": np.float16,
+        "weights": np.float16,
+        "intercept": np.float64,
+        "scale": np.float64,
+    },
+}
+"""The tensors of `weights.safetensors` and their types, by the format of the features."""
 
 
 @dataclass(frozen=True)
@@ -38,9 +49,12 @@ class LinearWeights:
     """A learned vocabulary of hashed features with a weight for each feature and class.
 
     features:  [features] numbers of the known features, ascending
-    idf:       [features] inverse document frequencies
+    idf:       [features] inverse document frequencies, times what each feature's block and labels add
     weights:   [features, columns] one column a class, or a single one for two classes
     intercept: [columns]
+    scale:     multiplies the sums; always 1 in format 1
+
+    In format 2 `idf` and `weights` have the precision of float16, so that a file holds them exactly.
     """
 
     settings: FeatureSettings
@@ -48,6 +62,7 @@ class LinearWeights:
     idf: npt.NDArray[np.float32]
     weights: npt.NDArray[np.float32]
     intercept: Floats
+    scale: float = 1.0
 
     @property
     def n_classes(self) -> int:
@@ -56,48 +71,56 @@ class LinearWeights:
 
     def logits(self, texts: Sequence[str]) -> Floats:
         """Return [texts, classes] logits of canonical texts, each computed from its own features alone."""
-        margins = self.margins(texts) if self.compiled is None else self.compiled.margins(texts)
+        margins = self.margins(texts) if self.native is None else self.native.margins(texts)
+        return self.logits_of_margins(margins)
+
+    def logits_of_margins(self, margins: Floats) -> Floats:
+        """Return [texts, classes] logits of [texts, columns] margins."""
         if margins.shape[1] > 1:
             return margins
         sides: Floats = margins * _TWO_SIDES
         return sides
 
     def margins(self, texts: Sequence[str]) -> Floats:
-        """Return [texts, columns] margins in numpy: what `compiled` returns, for whoever does not have it."""
+        """Return [texts, columns] margins in numpy, without the compiled library."""
         owners, numbers = feature_occurrences(texts, self.settings)
         rows = self._known_rows[numbers]
         seen = rows.nonzero()[0]  # what the model does not know adds nothing, and need not be counted
         counts = count_occurrences(owners[seen], rows[seen].astype(np.uint64), n_texts=len(texts))
         known = counts.features
         values = raw_values(counts, self._padded_idf[known])
-        norms = lengths(counts, values)
+        blocks = self._block_indices(counts.texts, known)
+        norms = self._block_lengths(blocks, values, counts.n_texts)
         margins = np.empty((counts.n_texts, self.intercept.size))
         for place, column in enumerate(self._padded_weights):
-            sums = np.bincount(counts.texts, values * column[known], minlength=counts.n_texts)
-            margins[:, place] = sums / norms + self.intercept[place]
+            sums = np.bincount(blocks, values * column[known], minlength=norms.size) / norms
+            # block by block, in the order in which the compiled library adds them up
+            total = sum(sums.reshape(counts.n_texts, self.settings.n_blocks).T)
+            margins[:, place] = total * self.scale + self.intercept[place]
         return margins
 
     def added(self, counts: FeatureCounts, place: int) -> Floats:
-        """Return [entries] what each feature adds to its text's sum in the column at `place`."""
+        """Return [entries] what each feature adds to its text's margin in the column at `place`."""
         known = self._known_rows[counts.features]
         values = raw_values(counts, self._padded_idf[known])
-        terms: Floats = values * self._padded_weights[place][known] / lengths(counts, values)[counts.texts]
+        blocks = self._block_indices(counts.texts, known)
+        norms = self._block_lengths(blocks, values, counts.n_texts)
+        terms: Floats = values * self._padded_weights[place][known] / norms[blocks] * self.scale
         return terms
 
     def scaled(self, scale: float, bias: Floats) -> LinearWeights:
         """Return weights with the logits `scale · logits + bias`, up to a shift common to all classes."""
         shift = bias if self.intercept.size > 1 else bias[1:] - bias[:-1]
-        return LinearWeights(
-            self.settings,
-            self.features,
-            self.idf,
-            (self.weights * scale).astype(np.float32),
-            self.intercept * scale + shift,
-        )
+        intercept = self.intercept * scale + shift
+        if self.settings.format > 1:  # the weights stay as they are: rounded again they would change
+            return replace(self, intercept=intercept, scale=self.scale * scale)
+        return replace(self, weights=(self.weights * scale).astype(np.float32), intercept=intercept)
 
     def to_bytes(self) -> bytes:
         """Return the tensors in safetensors format; the settings are kept elsewhere."""
-        return safetensors.numpy.save({name: np.ascontiguousarray(getattr(self, name)) for name in _TENSORS})
+        types = _TENSORS[self.settings.format]
+        values = {name: np.atleast_1d(getattr(self, name)).astype(kind) for name, kind in types.items()}
+        return safetensors.numpy.save({name: np.ascontiguousarray(value) for name, value in values.items()})
 
     @classmethod
     def from_bytes(cls, data: bytes, settings: FeatureSettings, *, n_classes: int) -> LinearWeights:
@@ -106,23 +129,41 @@ class LinearWeights:
             tensors = safetensors.numpy.load(data)
         except (safetensors.SafetensorError, ValueError, KeyError, TypeError) as broken:
             raise ArtifactError(f"weights.safetensors is not in safetensors format ({broken})") from None
-        weights = cls(settings, **_checked(tensors, settings, n_classes))
-        if weights.features.size and (
-            (np.diff(weights.features.astype(np.int64)) <= 0).any() or weights.features[-1] >> settings.bits
-        ):
+        tensors = _checked(tensors, settings, n_classes)
+        features = tensors["features"]
+        if (np.diff(features.astype(np.int64)) <= 0).any() or (features >= settings.n_numbers).any():
             raise ArtifactError("weights.safetensors: feature numbers are not ascending or out of range")
-        return weights
+        return cls(
+            settings,
+            features,
+            tensors["idf"].astype(np.float32),
+            tensors["weights"].astype(np.float32),
+            tensors["intercept"],
+            float(tensors["scale"][0]) if "scale" in tensors else 1.0,
+        )
 
     @cached_property
-    def compiled(self) -> CompiledWeights | None:
-        """The same weights in the compiled library, None where the installation has none."""
-        tensors = Tensors(self.features, self.idf, self.weights, self.intercept, _SUBLINEAR)
-        return compile_weights(tensors, self.settings)
+    def native(self) -> NativeWeights | None:
+        """The same weights in the compiled library, None if the installation has none."""
+        tensors = Tensors(self.features, self.idf, self.weights, self.intercept, SUBLINEAR, self.scale)
+        return native_weights(tensors, self.settings)
+
+    def _block_indices(self, texts: npt.NDArray[np.intp], known: npt.NDArray[Any]) -> npt.NDArray[np.intp]:
+        """Return [entries] index of the text's block that each entry belongs to."""
+        n_blocks = self.settings.n_blocks
+        return texts if n_blocks == 1 else texts * n_blocks + self._padded_blocks[known]
+
+    def _block_lengths(self, blocks: npt.NDArray[np.intp], values: Floats, n_texts: int) -> Floats:
+        """Return [texts · blocks] the Euclidean length of each block's values, 1 if it has none."""
+        squares = np.bincount(blocks, values * values, minlength=n_texts * self.settings.n_blocks)
+        squares[squares == 0] = 1
+        norms: Floats = np.sqrt(squares)
+        return norms
 
     @cached_property
     def _known_rows(self) -> npt.NDArray[np.int32]:
-        """[2**bits] row of each feature in the padded arrays; row 0 stands for every unknown one."""
-        rows = np.zeros(1 << self.settings.bits, np.int32)
+        """[numbers] row of each feature in the padded arrays; row 0 stands for every unknown one."""
+        rows = np.zeros(self.settings.n_numbers, np.int32)
         rows[self.features] = np.arange(1, self.features.size + 1, dtype=np.int32)
         return rows
 
@@ -131,22 +172,19 @@ class LinearWeights:
         return np.concatenate([np.zeros(1, np.float32), self.idf])
 
     @cached_property
+    def _padded_blocks(self) -> npt.NDArray[np.intp]:
+        blocks = (self.features >> self.settings.bits).astype(np.intp)
+        return np.concatenate([np.zeros(1, np.intp), blocks])
+
+    @cached_property
     def _padded_weights(self) -> list[npt.NDArray[np.float32]]:
         return [np.concatenate([np.zeros(1, np.float32), column]) for column in self.weights.T]
 
 
 def raw_values(counts: FeatureCounts, idf: npt.NDArray[np.float32]) -> Floats:
     """Return [entries] TF-IDF values before a text's are scaled; `idf` [entries] of 0 drops an entry."""
-    values: Floats = _SUBLINEAR[np.minimum(counts.counts, _LARGEST_COUNT)] * idf
+    values: Floats = SUBLINEAR[np.minimum(counts.counts, _MAX_COUNT)] * idf
     return values
-
-
-def lengths(counts: FeatureCounts, values: Floats) -> Floats:
-    """Return [texts] the Euclidean length of each text's values, 1 where it has none."""
-    squares = np.bincount(counts.texts, values * values, minlength=counts.n_texts)
-    squares[squares == 0] = 1
-    result: Floats = np.sqrt(squares)
-    return result
 
 
 def _checked(
@@ -154,20 +192,28 @@ def _checked(
 ) -> dict[str, npt.NDArray[Any]]:
     columns = 1 if n_classes == 2 else n_classes
     size = tensors["features"].size if "features" in tensors else 0
-    shapes = {"features": (size,), "idf": (size,), "weights": (size, columns), "intercept": (columns,)}
+    types = _TENSORS[settings.format]
+    shapes = {
+        "features": (size,),
+        "idf": (size,),
+        "weights": (size, columns),
+        "intercept": (columns,),
+        "scale": (1,),
+    }
+    shapes = {name: shapes[name] for name in types}
     if tensors.keys() != shapes.keys():
         raise ArtifactError(
             f"weights.safetensors must hold {', '.join(shapes)}; it holds {', '.join(tensors)}"
         )
     for name, shape in shapes.items():
         tensor = tensors[name]
-        if tensor.dtype != _TENSORS[name] or tensor.shape != shape:
+        if tensor.dtype != types[name] or tensor.shape != shape:
             raise ArtifactError(
                 f"weights.safetensors: {name} is {tensor.dtype}{list(tensor.shape)}, "
-                f"but {n_classes} labels need {np.dtype(_TENSORS[name])}{list(shape)}"
+                f"but {n_classes} labels need {np.dtype(types[name])}{list(shape)}"
             )
         if not np.isfinite(tensor).all():
             raise ArtifactError(f"weights.safetensors: {name} has values that are not finite numbers")
-    if size > 1 << settings.bits:
+    if size > settings.n_numbers:
         raise ArtifactError(f"weights.safetensors: {size:,} features do not fit into {settings.bits} bits")
     return tensors

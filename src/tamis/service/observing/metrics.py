@@ -15,7 +15,7 @@ from tamis import __version__
 from tamis.errors import STORE_FAULTS
 from tamis.inference.batcher import BatchReport
 from tamis.inference.classifier import Classifier
-from tamis.models.linear.compiled import is_compiled
+from tamis.native import is_compiled
 from tamis.service.observing import catalogue
 from tamis.service.observing.catalogue import LAYOUT, METHODS, NO_ANSWER, OTHER, SECONDS, STATUSES, route_of
 from tamis.service.observing.exposition import exposition, head, sample

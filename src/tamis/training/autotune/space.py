@@ -23,6 +23,10 @@ VALUES: dict[str, dict[str, tuple[str, ...]]] = {
         "shapes": _ON_OFF,
         "phrases": _ON_OFF,
         "bits": ("12", "14", "16", "18", "20", "22"),
+        "feature_weights": ("log-ratio", "none"),
+        "ngram_weight": ("0.25", "0.5", "0.75", "1"),
+        "shape_weight": ("0.1", "0.2", "0.4"),
+        "keep": ("0.1", "0.25", "0.5", "1"),
     },
     "lstm": {
         "words": ("2000", "5000", "10000", "20000"),

@@ -1,0 +1,159 @@
+"""A linear model's answers, and the features it learns from, by the compiled library if there is one.
+
+The library does for one text at a time what `weights` and `features` do for many in numpy, the same
+operations in the same order: its margins are the same bits, sooner. Knows no labels and no files.
+"""
+
+from __future__ import annotations
+
+import ctypes
+from array import array
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from tamis import ngrams
+from tamis.models.linear.features import FAMILIES, SIZE_STEPS, FeatureCounts, FeatureSettings
+from tamis.native import Function, Library, ModelParts, address_of, contiguous, native_library
+
+_LARGE_BATCH = 128
+"""In smaller batches the interpreter's lock is kept: releasing it and waiting for it costs more time."""
+
+
+class Tensors(NamedTuple):
+    """What a model is made of, as `LinearWeights` holds it; `sublinear` is the value of each count."""
+
+    features: npt.NDArray[np.uint32]
+    idf: npt.NDArray[np.float32]
+    weights: npt.NDArray[np.float32]
+    intercept: npt.NDArray[np.float64]
+    sublinear: npt.NDArray[np.float64]
+    scale: float = 1.0
+
+
+class NativeWeights:
+    """Computes margins and probabilities; several threads may use it."""
+
+    def __init__(self, library: Library, tensors: Tensors, settings: FeatureSettings):
+        self._library, self._columns = library, tensors.intercept.size
+        self._n_classes = max(2, self._columns)
+        self._model = _new_model(library, tensors, settings)
+
+    def __del__(self) -> None:
+        self._library.free_model(self._model)
+
+    def margins(self, texts: Sequence[str]) -> npt.NDArray[np.float64]:
+        """Return the margins of canonical `texts` in each column."""
+        return self._score(self._library.margins, texts, self._columns)
+
+    def probabilities(self, texts: Sequence[str]) -> npt.NDArray[np.float64]:
+        """Return [texts, classes] probabilities; numpy's exponential may differ in the last bit."""
+        return self._score(self._library.probabilities, texts, self._n_classes)
+
+    def margins_of_counts(
+        self,
+        counted: ctypes.Structure,
+        rows: npt.NDArray[np.uint32],
+        row_of_id: npt.NDArray[np.uint32],
+    ) -> npt.NDArray[np.float64]:
+        """Return the margins of `rows` of texts whose features are counted, the same bits as of the texts.
+
+        `row_of_id` is the model's row of each counted feature, 2**32 - 1 for those it does not know.
+        """
+        margins = np.empty((rows.size, self._columns))
+        self._library.margins_of_counts(
+            self._model,
+            ctypes.byref(counted),
+            address_of(rows),
+            rows.size,
+            address_of(row_of_id),
+            address_of(margins),
+        )
+        return margins
+
+    def _score(self, functions: Function, texts: Sequence[str], width: int) -> npt.NDArray[np.float64]:
+        codes = ngrams.encode_texts(texts)
+        lengths = array("Q", [len(text) + 2 for text in texts])
+        numbers = array("d", bytes(8 * len(texts) * width))  # asking numpy for an address takes a microsecond
+        call = functions.locked if len(texts) <= _LARGE_BATCH else functions.unlocked
+        call(self._model, codes, lengths.buffer_info()[0], len(texts), numbers.buffer_info()[0])
+        return np.frombuffer(numbers).reshape(len(texts), width)
+
+
+class NativeCounter:
+    """Counts features as `count_features` does, up to 65,535 of each; it is a model that knows none."""
+
+    def __init__(self, library: Library, settings: FeatureSettings):
+        number, none = np.zeros(0, np.float32), np.zeros(0, np.uint32)
+        nothing = Tensors(none, number, number, np.zeros(1), np.zeros(1))
+        self._library, self._model = library, _new_model(library, nothing, settings)
+        # one of each family, but n-grams of each length: more than there can be
+        self._max_at_a_character = len(FAMILIES) + settings.ngram_max - settings.ngram_min
+
+    def __del__(self) -> None:
+        self._library.free_model(self._model)
+
+    def __call__(self, texts: Sequence[str]) -> FeatureCounts:
+        """Return the features of canonical `texts`; several threads may call this."""
+        lengths = np.fromiter((len(text) + 2 for text in texts), np.uint64, len(texts))
+        room = int(lengths.sum()) * self._max_at_a_character
+        distinct = np.empty(len(texts), np.intp)
+        features, counts = np.empty(room, np.uint32), np.empty(room, np.uint16)
+        found = self._library.count(
+            self._model,
+            ngrams.encode_texts(texts),
+            address_of(lengths),
+            len(texts),
+            address_of(distinct),
+            address_of(features),
+            address_of(counts),
+            room,
+        )
+        owners = np.arange(len(texts)).repeat(distinct)
+        return FeatureCounts(owners, features[:found].copy(), counts[:found].copy(), len(texts))
+
+
+def native_counter(settings: FeatureSettings) -> NativeCounter | None:
+    """Return what counts features by the compiled library; None if there is no such library."""
+    library = native_library()
+    return None if library is None else NativeCounter(library, settings)
+
+
+def native_weights(tensors: Tensors, settings: FeatureSettings) -> NativeWeights | None:
+    """Return the model for the compiled library; None if there is no such library."""
+    library = native_library()
+    return None if library is None else NativeWeights(library, tensors, settings)
+
+
+def _new_model(library: Library, tensors: Tensors, settings: FeatureSettings) -> Any:
+    """Return the handle of a model; the library copies what it needs."""
+    classes, lower = ngrams.character_tables()
+    arrays = {
+        "classes": contiguous(classes, np.uint8),
+        "lower": contiguous(lower, np.uint32),
+        "size_steps": contiguous(SIZE_STEPS, np.uint64),
+        "sublinear": contiguous(tensors.sublinear, np.float64),
+        "features": contiguous(tensors.features, np.uint32),
+        "idf": contiguous(tensors.idf, np.float32),
+        "weights": contiguous(tensors.weights, np.float32),
+        "intercept": contiguous(tensors.intercept, np.float64),
+    }
+    parts = ModelParts(
+        **{name: address_of(values) for name, values in arrays.items()},
+        n_characters=classes.size,
+        n_size_steps=arrays["size_steps"].size,
+        n_sublinear=tensors.sublinear.size,
+        n_features=tensors.features.size,
+        n_columns=tensors.intercept.size,
+        bits=settings.bits,
+        ngram_min=settings.ngram_min,
+        ngram_max=settings.ngram_max,
+        word_pairs=settings.word_pairs,
+        shapes=settings.shapes,
+        phrases=settings.phrases,
+        blocks=settings.n_blocks > 1,
+        scale=tensors.scale,
+    )
+    return library.new_model(ctypes.byref(parts))
