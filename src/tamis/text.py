@@ -5,8 +5,10 @@ Knows characters; does not know words, features or models.
 
 from __future__ import annotations
 
+import re
 import unicodedata
 from collections.abc import Callable, Mapping
+from itertools import groupby
 
 from tamis.markup import strip_html
 
@@ -28,6 +30,13 @@ _INVISIBLE = dict.fromkeys(
     for code in range(first, last + 1)
 )
 
+_MAX_MARKS = 16
+"""Combining marks in a row up to which `unicodedata` may sort them itself, in quadratic time."""
+
+# Every combining mark matches; most other matches are punctuation, which only costs the slower path.
+# U+FF9E and U+FF9F are letters that decompose to marks. A test checks both on the whole of Unicode.
+_POSSIBLE_MARKS = re.compile(rf"[\W\uff9e\uff9f]{{{_MAX_MARKS},}}")
+
 
 def canonical(text: str) -> str:
     """Return `text` in Unicode form NFKC, without invisible characters, its runs of blanks as one space.
@@ -35,8 +44,33 @@ def canonical(text: str) -> str:
     Two texts with the same canonical form get the same answer. Capitals are kept: they tell.
     """
     if not text.isascii():
-        text = unicodedata.normalize("NFKC", text.translate(_INVISIBLE))
+        text = unicodedata.normalize("NFKC", order_marks(text.translate(_INVISIBLE)))
     return " ".join(text.split())
+
+
+def decompose(text: str) -> str:
+    """Return `text` in Unicode form NFKD, in time proportional to its length."""
+    return unicodedata.normalize("NFKD", order_marks(text))
+
+
+def order_marks(text: str) -> str:
+    """Return `text`, compatibility-equivalent, without long runs of unordered combining marks.
+
+    `unicodedata.normalize` moves each mark past those before it, one by one, so a run of n marks costs
+    n² steps; a run that is in canonical order already costs n. Texts without a long run are returned
+    as they are.
+    """
+    if _POSSIBLE_MARKS.search(text) is None:
+        return text
+    # Each character alone: a whole text would be sorted on the way.
+    decomposed = text.translate({ord(c): unicodedata.normalize("NFKD", c) for c in set(text)})
+    return _POSSIBLE_MARKS.sub(lambda found: _in_canonical_order(found.group()), decomposed)
+
+
+def _in_canonical_order(characters: str) -> str:
+    """Sort each run of combining marks by combining class; equal classes keep their order (UAX #15, D4)."""
+    runs = groupby(characters, lambda character: unicodedata.combining(character) != 0)
+    return "".join("".join(sorted(run, key=unicodedata.combining) if marks else run) for marks, run in runs)
 
 
 HTML_FORM = "html-1+nfkc-1"

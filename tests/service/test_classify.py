@@ -433,3 +433,17 @@ async def test_overload_is_503_with_retry_after_when_asked_over_http() -> None:
         assert refused.json()["error"]["code"] == "overloaded"
         scorer.release()
         assert (await waiting).status_code == 200
+
+
+@asynchronous
+async def test_classify_long_texts_leave_the_loop_to_others() -> None:
+    marks = "a" + "\N{COMBINING GRAVE ACCENT}\N{COMBINING GRAVE ACCENT BELOW}" * 5_000
+    turns = 0
+
+    async with _classifying(WatchedScorer()) as classification:
+        answers = classification.classify([f"{number} {marks}" for number in range(50)], caller="c")
+        while not answers.done():
+            turns += 1
+            await asyncio.sleep(0)
+        assert len(await answers) == 50
+    assert turns > 100  # on the loop all texts take one turn

@@ -16,7 +16,6 @@ clue, and no further.
 from __future__ import annotations
 
 import re
-import unicodedata
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -27,7 +26,7 @@ import numpy.typing as npt
 
 from tamis.ngrams import Spans, join_texts, ngram_spans, span_hashes
 from tamis.records import Progress, no_progress
-from tamis.text import canonical
+from tamis.text import canonical, decompose
 
 Indices = npt.NDArray[np.intp]
 Keys = npt.NDArray[np.uint64]
@@ -72,7 +71,7 @@ def twin_form(text: str) -> str:
     A text without letters and digits stands for itself, so that two different smileys stay apart.
     """
     plain = canonical(text)
-    letters = plain if plain.isascii() else unicodedata.normalize("NFKD", plain)
+    letters = plain if plain.isascii() else decompose(plain)
     return _NO_LETTER.sub("", _NUMBER.sub("0", letters.lower())) or plain
 
 
