@@ -11,7 +11,7 @@ from starlette.types import ASGIApp
 
 from tamis.clock import Clock, SystemClock
 from tamis.inference.classifier import Classifier
-from tamis.service.app import create_app
+from tamis.service.app import Application, create_app
 from tamis.settings import Settings
 from tamis.storage import MemorySpool, ResilientStore, Store, make_store
 from tests.fakes import keyword_classifier
@@ -25,7 +25,7 @@ def make_app(
     *,
     store: Store | None = None,
     clock: Clock | None = None,
-) -> ASGIApp:
+) -> Application:
     """Make an application; its store and its model are made up where the test gives none."""
     clock = clock or SystemClock()
     resilient = ResilientStore(store or make_store("memory:", clock), MemorySpool(), clock)

@@ -128,6 +128,9 @@ class Settings:
     rate_file: str = _setting(
         "", "file in which workers count callers' texts; empty is a file rates.tamis beside the model"
     )
+    fast_path: bool = _setting(
+        True, "answer POST /prediction and /predictions before FastAPI, with the same responses", switch
+    )
     workers: int = _setting(
         1,
         "processes that answer; two or more are watched, and replaced, by a small parent",

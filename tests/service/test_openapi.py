@@ -12,22 +12,19 @@ import schemathesis
 from hypothesis import HealthCheck, settings
 
 from tamis.inference.classifier import Classifier
-from tamis.service.openapi import openapi_document
-from tamis.service.requests import Limits
 from tamis.settings import Settings
 from tests.cursors import register_cursors
-from tests.fakes import keyword_classifier
 from tests.fuzzing import CASES, asked, figures  # noqa: F401 - a fixture of this module
 from tests.serving import make_app
 
 Ask = Callable[..., httpx.Response]
 
-_LIMITS = Limits(max_body_bytes=1_000, max_text_chars=77, max_texts=3)
+_SMALL = Settings(api_name="Sieve", max_body_bytes=1_000, max_text_chars=77, max_texts=3)
 
 
 @pytest.fixture(scope="module")
 def document() -> dict[str, Any]:
-    return openapi_document(keyword_classifier(), api_name="Sieve", limits=_LIMITS)
+    return make_app(_SMALL).openapi()
 
 
 def test_document_is_what_the_service_gives(ask: Ask) -> None:
@@ -61,22 +58,23 @@ def test_labels_and_limits_are_in_the_document(document: dict[str, Any]) -> None
     assert scores["additionalProperties"] is False
     assert schemas["Top"]["properties"]["label"]["enum"] == ["ham", "spam"]
     assert schemas["PredictionBody"]["properties"]["decision"]["enum"] == ["ham", "spam"]
-    assert schemas["SingleQuery"]["properties"]["text"]["maxLength"] == 77
-    assert schemas["ManyQuery"]["properties"]["texts"]["maxItems"] == 3
-    assert schemas["ManyQuery"]["properties"]["texts"]["items"]["maxLength"] == 77
+    assert schemas["PredictionRequest"]["properties"]["text"]["maxLength"] == 77
+    assert schemas["PredictionsRequest"]["properties"]["texts"]["maxItems"] == 3
+    assert schemas["PredictionsRequest"]["properties"]["texts"]["items"]["maxLength"] == 77
 
 
 def test_examples_are_the_services_own_answers(ask: Ask) -> None:
     document = ask("GET", "/openapi.json").json()
     for path in ["/prediction", "/predictions"]:
         operation = document["paths"][path]["post"]
-        request = operation["requestBody"]["content"]["application/json"]["example"]
+        [example] = operation["requestBody"]["content"]["application/json"]["examples"].values()
+        request = example["value"]
         answer = operation["responses"]["200"]["content"]["application/json"]["example"]
         assert ask("POST", path, json=request | {"skip_cache": True}).json() == answer
 
 
 def test_the_title_lists_few_labels_and_counts_many() -> None:
-    many = openapi_document(Classifier.mock([f"l{n}" for n in range(30)]), api_name="x", limits=_LIMITS)
+    many = make_app(classifier=Classifier.mock([f"l{n}" for n in range(30)])).openapi()
     assert many["info"]["description"].endswith("l9 or 20 more labels.")
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -14,21 +14,26 @@ from schemathesis.specs.openapi.checks import ignored_auth, positive_data_accept
 
 from tamis.service.api_keys import KeyRecord, hash_of, new_key
 from tamis.service.key_file import KeyFile
-from tamis.service.openapi import openapi_document
-from tamis.service.openapi_access import add_keys, add_limits
-from tamis.service.requests import Limits
 from tamis.settings import Settings
-from tests.fakes import keyword_classifier
 from tests.serving import make_app
 
 KEY = new_key()
 OPEN = {"/health/live", "/health/ready"}
 
 
+def _document(**chosen: Any) -> dict[str, Any]:
+    return make_app(Settings(**chosen)).openapi()
+
+
 @pytest.fixture
-def document() -> dict[str, Any]:
-    limits = Limits(max_body_bytes=1_000, max_text_chars=77, max_texts=3)
-    return openapi_document(keyword_classifier(), api_name="Sieve", limits=limits)
+def with_keys(tmp_path: Path) -> dict[str, Any]:
+    KeyFile(tmp_path / "keys.json").add(KeyRecord("schema", hash_of(KEY), ["admin"], datetime.now(UTC)))
+    return _document(require_keys=True, keys_file=str(tmp_path / "keys.json"))
+
+
+@pytest.fixture
+def with_limits(tmp_path: Path) -> dict[str, Any]:
+    return _document(rate_per_minute=60, rate_file=str(tmp_path / "rates.tamis"))
 
 
 def _operations(document: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
@@ -37,37 +42,34 @@ def _operations(document: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]
             yield path, operation
 
 
-@pytest.mark.parametrize("add", [add_keys, add_limits])
-def test_the_document_stays_valid(document: dict[str, Any], add: Callable[[dict[str, Any]], None]) -> None:
-    add(document)
-    schemathesis.openapi.from_dict(document).validate()
+@pytest.mark.parametrize("name", ["with_keys", "with_limits"])
+def test_document_is_valid_when_guarded(name: str, request: pytest.FixtureRequest) -> None:
+    schemathesis.openapi.from_dict(request.getfixturevalue(name)).validate()
 
 
-def test_the_document_says_nothing_of_keys_and_limits_when_both_are_off(document: dict[str, Any]) -> None:
-    for path, operation in _operations(document):
+def test_document_has_no_keys_or_limits_when_both_are_off() -> None:
+    for path, operation in _operations(_document()):
         assert "security" not in operation
         assert not {"401", "429"} & operation["responses"].keys(), path
 
 
-def test_every_closed_route_names_its_schemes_and_refusals(document: dict[str, Any]) -> None:
-    add_keys(document)
-    assert set(document["components"]["securitySchemes"]) == {"bearer", "header"}
-    for path, operation in _operations(document):
+def test_every_closed_route_names_its_schemes_and_refusals(with_keys: dict[str, Any]) -> None:
+    assert set(with_keys["components"]["securitySchemes"]) == {"bearer", "header"}
+    for path, operation in _operations(with_keys):
         if path in OPEN:
             assert "security" not in operation
             continue
         assert {"bearer": []} in operation["security"] and {"header": []} in operation["security"]
         assert ({} in operation["security"]) == (path == "/"), "only there a key is optional"
         assert "WWW-Authenticate" in operation["responses"]["401"]["headers"]
-    refusal = document["paths"]["/prediction"]["post"]["responses"]["403"]
+    refusal = with_keys["paths"]["/prediction"]["post"]["responses"]["403"]
     assert "admin or predict" in refusal["description"]
 
 
-def test_routes_that_count_texts_say_so_with_their_headers(document: dict[str, Any]) -> None:
-    add_limits(document)
-    counted = [path for path, operation in _operations(document) if "429" in operation["responses"]]
+def test_routes_that_count_texts_say_so_with_their_headers(with_limits: dict[str, Any]) -> None:
+    counted = [path for path, operation in _operations(with_limits) if "429" in operation["responses"]]
     assert counted == ["/prediction", "/prediction", "/predictions"]
-    responses = document["paths"]["/predictions"]["post"]["responses"]
+    responses = with_limits["paths"]["/predictions"]["post"]["responses"]
     assert set(responses["200"]["headers"]) == {"RateLimit", "RateLimit-Policy"}
     assert set(responses["429"]["headers"]) == {"Retry-After", "RateLimit", "RateLimit-Policy"}
 

@@ -9,8 +9,7 @@ import msgspec
 
 from tamis.cli.lines import shortened
 from tamis.records import CallRecord
-from tamis.service.call_log.forms import Form, timestamp
-from tamis.service.call_log.schemas import HourlyCount, LogSummary
+from tamis.service.call_log.forms import Form, summary_document, timestamp
 from tamis.storage import HourCount, called_at
 
 _CALLER_WIDTH, _LABEL_WIDTH, _TEXT_WIDTH = 20, 12, 80
@@ -50,5 +49,4 @@ def summary_as_lines(counts: Sequence[HourCount]) -> str:
 
 def summary_as_json(counts: Sequence[HourCount]) -> str:
     """Return the document that `GET /log/summary` gives."""
-    body = LogSummary([HourlyCount(one.hour, one.label, one.count) for one in counts])
-    return msgspec.json.encode(body).decode()
+    return msgspec.json.encode(summary_document(counts)).decode()

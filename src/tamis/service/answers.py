@@ -8,10 +8,10 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 import msgspec
+from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from tamis.errors import InputError, OverloadedError
-from tamis.service.schemas import ErrorBody, ErrorDetail
 
 STATUS_BY_CODE = {
     "not_http": 400,
@@ -70,27 +70,23 @@ class Refused(InputError):
         super().__init__(code, message, field=field)
 
 
-class Answer:
-    """A whole response, sent in one piece; it is an ASGI application of its own."""
-
-    __slots__ = ("body", "headers", "status")
+class Answer(Response):
+    """A whole response, sent in one piece."""
 
     def __init__(self, status: int, headers: Headers, body: bytes):
-        self.status = status
-        self.headers = headers
+        self.status_code = status
+        self.raw_headers = [*headers, (b"content-length", b"%d" % len(body))]
         self.body = body
+        self.background = None
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Send the response; to a HEAD request, without its body."""
-        headers = [*self.headers, (b"content-length", b"%d" % len(self.body))]
-        await send({"type": "http.response.start", "status": self.status, "headers": headers})
+        await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
         await send({"type": "http.response.body", "body": b"" if scope["method"] == "HEAD" else self.body})
 
 
 class ErrorAnswer(Answer):
     """A refusal or a failure, which leaves its code in the scope for whoever counts them."""
-
-    __slots__ = ("code",)
 
     def __init__(self, code: str, headers: Headers, body: bytes):
         super().__init__(STATUS_BY_CODE[code], headers, body)
@@ -109,7 +105,7 @@ def json_answer(body: object, *, status: int = 200, headers: Iterable[tuple[byte
 
 def error_answer(code: str, message: str, headers: Iterable[tuple[bytes, bytes]] = ()) -> ErrorAnswer:
     """Answer with an error; its code decides the status."""
-    body = _encode(ErrorBody(ErrorDetail(code, message)))
+    body = _encode({"error": {"code": code, "message": message}})
     return ErrorAnswer(code, [*_JSON_HEADERS, *headers], body)
 
 

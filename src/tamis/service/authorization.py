@@ -14,29 +14,11 @@ from starlette.types import Scope
 
 from tamis.clock import Clock
 from tamis.errors import SettingsError
+from tamis.service.access import Access
 from tamis.service.answers import Refused
-from tamis.service.api_keys import SCOPES, KeyRecord, hash_of, is_well_formed
+from tamis.service.api_keys import KeyRecord, hash_of, is_well_formed
 from tamis.service.callers import Caller, Callers
 from tamis.service.key_file import KeyFile
-
-SERVICE_INFO = "/"
-"""Open, but a key that is sent along is checked: the place to try a key."""
-
-_ANY_SCOPE = frozenset(SCOPES)
-_PREDICT, _OWN_LOG, _METRICS = (
-    frozenset(scopes) for scopes in ({"predict", "admin"}, {"predict", "log", "admin"}, {"metrics", "admin"})
-)
-_SCOPES_BY_PATH = {
-    "/prediction": _PREDICT,
-    "/predictions": _PREDICT,
-    "/recent_log": _OWN_LOG,
-    "/log": _OWN_LOG,
-    "/log/summary": _OWN_LOG,
-    "/metrics": _METRICS,
-}
-"""A path that stands neither here nor among the open ones needs a key, whatever its scope."""
-_OPEN_PATHS = frozenset({"/docs", "/redoc", "/openapi.json", "/ui"})
-_OPEN_PREFIXES = ("/health/", "/docs/", "/redoc/", "/ui/")
 
 _LOOK_SECONDS = 0.5
 """How old the knowledge of the file may be: a key that is revoked is refused within a second."""
@@ -45,16 +27,6 @@ _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _CHALLENGE = b'Bearer realm="tamis"'
 
 _log = logging.getLogger(__name__)
-
-
-def scopes_for(path: str) -> frozenset[str]:
-    """Return the scopes of which a key needs one, none where any key will do."""
-    return _SCOPES_BY_PATH.get(path, frozenset())
-
-
-def is_open(path: str) -> bool:
-    """Return whether a path needs no key and looks at none."""
-    return path in _OPEN_PATHS or path.startswith(_OPEN_PREFIXES)
 
 
 class KnownKey(NamedTuple):
@@ -115,23 +87,19 @@ class CallersByKey(Callers):
     def __init__(self, keys: WatchedKeys, others: Callers):
         self._keys, self._others = keys, others
 
-    def identify(self, scope: Scope) -> Caller:
+    def identify(self, scope: Scope, access: Access) -> Caller:
         """Return the owner of the key, or refuse with 401 (no key, or one that does not hold) or 403."""
-        path = scope["path"]
-        needed = _SCOPES_BY_PATH.get(path, _ANY_SCOPE)
-        if needed is _ANY_SCOPE and is_open(path):
-            return self._others.identify(scope)
-        key = _sent_key(scope["headers"])
-        if key is None:
-            if path == SERVICE_INFO:
-                return self._others.identify(scope)
-            raise Refused(
-                "missing_key",
-                "send a key in the header `authorization: Bearer ...` or `x-api-key`",
-                field="authorization",
-                headers=[(b"www-authenticate", _CHALLENGE)],
-            )
-        return self._checked(key, needed)
+        key = None if access.is_open else _sent_key(scope["headers"])
+        if key is not None:
+            return self._checked(key, access.scopes)
+        if access.is_open or access.is_optional:
+            return self._others.identify(scope, access)
+        raise Refused(
+            "missing_key",
+            "send a key in the header `authorization: Bearer ...` or `x-api-key`",
+            field="authorization",
+            headers=[(b"www-authenticate", _CHALLENGE)],
+        )
 
     def _checked(self, key: str, needed: frozenset[str]) -> Caller:
         known = self._keys.find(key)
@@ -141,7 +109,7 @@ class CallersByKey(Callers):
             _refuse("wrong_key", f"the key {why}")
         if self._keys.is_expired(known):
             _refuse("expired_key", "the key has expired")
-        if known.scopes.isdisjoint(needed):
+        if needed and known.scopes.isdisjoint(needed):
             scopes = " ".join(sorted(needed - {"admin"}))
             challenge = b'%s, error="insufficient_scope", scope="%s"' % (_CHALLENGE, scopes.encode())
             raise Refused(

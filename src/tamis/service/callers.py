@@ -13,6 +13,7 @@ from ipaddress import IPv6Network
 
 from starlette.types import Scope
 
+from tamis.service.access import Access
 from tamis.service.proxies import UNIX_PEER, TrustedProxies
 
 CALLER = "tamis.caller"
@@ -36,8 +37,8 @@ class Callers(ABC):
     """Tells one caller from another."""
 
     @abstractmethod
-    def identify(self, scope: Scope) -> Caller:
-        """Return who sent this request, or raise the refusal that it deserves."""
+    def identify(self, scope: Scope, access: Access) -> Caller:
+        """Return who sent this request to a route of `access`, or raise the refusal that it deserves."""
 
 
 class CallersByAddress(Callers):
@@ -46,7 +47,7 @@ class CallersByAddress(Callers):
     def __init__(self, proxies: TrustedProxies):
         self._proxies = proxies
 
-    def identify(self, scope: Scope) -> Caller:
+    def identify(self, scope: Scope, access: Access) -> Caller:
         """Return the caller at the address the request comes from; no request is refused."""
         return caller_at(self._proxies.client(scope))
 

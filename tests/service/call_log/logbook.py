@@ -7,12 +7,14 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 import httpx
-from starlette.types import ASGIApp, Scope
+from starlette.types import Scope
 
 from tamis.records import CallRecord
-from tamis.service.call_log.routes import LogRoutes, log_handlers
+from tamis.service.access import Access
+from tamis.service.api.context import ApiContext, RequestLimits
+from tamis.service.api.log import add_log_routes
+from tamis.service.app import Application
 from tamis.service.callers import Caller, Callers
-from tamis.service.routing import Application
 from tamis.storage import Store, StoreOptions, TimeIds, make_store
 from tests.fakes import ManualClock
 
@@ -24,7 +26,7 @@ MODEL = "3f2a" * 16
 class CallersByHeader(Callers):
     """Believes whatever the header `x-caller` says; the caller called root is an administrator."""
 
-    def identify(self, scope: Scope) -> Caller:
+    def identify(self, scope: Scope, access: Access) -> Caller:
         name = dict(scope["headers"]).get(b"x-caller", b"alice").decode()
         return Caller(name, limited_as=name, is_admin=name == "root")
 
@@ -35,7 +37,11 @@ class Log:
     def __init__(self, store: Store, clock: ManualClock):
         self.store, self.clock = store, clock
         self.ids = TimeIds(clock)
-        self.app: ASGIApp = Application(log_handlers(LogRoutes(store, self.ids.this_hour)), CallersByHeader())
+        context = ApiContext(
+            CallersByHeader(), RequestLimits(1_000, 1_000, 10), requires_keys=False, is_rate_limited=False
+        )
+        self.app = Application("log", context)
+        add_log_routes(self.app.router, store, self.ids.this_hour)
 
     async def call(self, text: str, caller: str = "alice", **changes: Any) -> CallRecord:
         """Log a call at this moment of the clock."""

@@ -72,7 +72,7 @@ def test_requests_texts_and_refusals_are_counted_exactly() -> None:
     assert value(page, "tamis_cache_misses_total") == 4
     assert value(page, "tamis_batch_texts_sum") == 5
     assert value(page, "tamis_calls_accepted_total") == value(page, "tamis_calls_written_total") == 7
-    assert value(page, "tamis_stage_duration_seconds_count", stage="read") == 4
+    assert value(page, "tamis_stage_duration_seconds_count", stage="read") == 5
     assert value(page, "tamis_stage_duration_seconds_count", stage="store") == 5
     assert value(page, "tamis_stage_duration_seconds_count", stage="score") == value(
         page, "tamis_batch_texts_count"

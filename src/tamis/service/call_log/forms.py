@@ -15,8 +15,8 @@ from typing import Any, final
 import msgspec
 
 from tamis.records import CallRecord
-from tamis.service.call_log.schemas import LoggedCall, RecentCall
-from tamis.storage import called_at
+from tamis.service.api.bodies import LoggedCallResponse
+from tamis.storage import HourCount, called_at
 from tamis.storage.keys import uuid_text
 
 _encode = msgspec.json.Encoder().encode
@@ -67,8 +67,8 @@ class RecentJson(_JsonForm):
     is_whole = True
     head = b"["
 
-    def _item(self, call: CallRecord, index: int) -> RecentCall:
-        return RecentCall(index, call.text, timestamp(called_at(call.id)))
+    def _item(self, call: CallRecord, index: int) -> dict[str, object]:
+        return {"index": index, "input": call.text, "called_at": timestamp(called_at(call.id))}
 
     def tail(self, cursor: str | None) -> bytes:
         """Close the list."""
@@ -77,12 +77,12 @@ class RecentJson(_JsonForm):
 
 @final
 class CallsJson(_JsonForm):
-    """A `LogPage`."""
+    """A `LogPageResponse`."""
 
     is_whole = False
     head = b'{"calls":['
 
-    def _item(self, call: CallRecord, index: int) -> LoggedCall:
+    def _item(self, call: CallRecord, index: int) -> dict[str, object]:
         return logged_call(call)
 
     def tail(self, cursor: str | None) -> bytes:
@@ -92,7 +92,7 @@ class CallsJson(_JsonForm):
 
 @final
 class CallsNdjson(Form):
-    """One `LoggedCall` a line; texts stand in it as they were sent."""
+    """One `LoggedCallResponse` per line; texts stand in it as they were sent."""
 
     media_type = "application/x-ndjson"
     is_whole = True
@@ -113,7 +113,7 @@ class CallsCsv(Form):
 
     media_type = "text/csv; charset=utf-8; header=present"
     is_whole = True
-    head = ",".join(LoggedCall.__struct_fields__).encode() + b"\r\n"
+    head = ",".join(LoggedCallResponse.model_fields).encode() + b"\r\n"
 
     def rows(self, calls: Sequence[CallRecord]) -> bytes:
         """Return a line for each call."""
@@ -126,18 +126,23 @@ FORMS: dict[str, type[Form]] = {"json": CallsJson, "csv": CallsCsv, "ndjson": Ca
 """The forms of a search, by the name that asks for them."""
 
 
-def logged_call(call: CallRecord) -> LoggedCall:
+def logged_call(call: CallRecord) -> dict[str, object]:
     """Return what is shown of a logged call."""
-    return LoggedCall(
-        uuid_text(call.id),
-        timestamp(called_at(call.id)),
-        call.caller,
-        call.text,
-        call.label,
-        call.score,
-        call.model,
-        call.from_cache,
-    )
+    return {
+        "id": uuid_text(call.id),
+        "called_at": timestamp(called_at(call.id)),
+        "caller": call.caller,
+        "input": call.text,
+        "label": call.label,
+        "score": call.score,
+        "model": call.model,
+        "from_cache": call.from_cache,
+    }
+
+
+def summary_document(counts: Sequence[HourCount]) -> dict[str, object]:
+    """Return the document of `GET /log/summary`."""
+    return {"counts": [{"hour": one.hour, "label": one.label, "count": one.count} for one in counts]}
 
 
 def timestamp(moment: datetime) -> str:
@@ -146,7 +151,7 @@ def timestamp(moment: datetime) -> str:
 
 
 def _cells(call: CallRecord) -> tuple[object, ...]:
-    """Return the values of a `LoggedCall`, in its order."""
+    """Return the values of a `LoggedCallResponse`, in its order."""
     return (
         uuid_text(call.id),
         timestamp(called_at(call.id)),

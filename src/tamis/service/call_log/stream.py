@@ -10,9 +10,9 @@ import asyncio
 from collections.abc import AsyncIterator
 from typing import Self
 
+from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
-from tamis.service.answers import Headers
 from tamis.service.call_log.forms import Form
 from tamis.storage import CallQuery, Page, Store
 
@@ -20,7 +20,7 @@ PAGE_ROWS = 100
 """Few, because every slow reader keeps a page."""
 
 
-class CallStream:
+class CallStream(Response):
     """The response that gives the calls of `query`, at most `limit` of them, as `form`.
 
     A form that is whole goes on to the end. Another ends with a cursor where a search found less
@@ -30,6 +30,13 @@ class CallStream:
     def __init__(self, store: Store, query: CallQuery, form: Form, *, limit: int | None = None):
         self._store, self._query, self._form = store, query, form
         self._left = limit
+        self.status_code, self.background = 200, None
+        self.raw_headers = [
+            (b"content-type", form.media_type.encode()),
+            (b"cache-control", b"no-store"),
+            (b"x-content-type-options", b"nosniff"),
+            (b"x-accel-buffering", b"no"),  # nginx: pass it on as it comes
+        ]
         self._first: Page | None = None
 
     async def started(self, cursor: str | None = None) -> Self:
@@ -53,7 +60,7 @@ class CallStream:
         When the store fails in the middle the error is passed on: the server then breaks the connection
         before its proper end, which no client takes for a whole answer.
         """
-        await send({"type": "http.response.start", "status": 200, "headers": self._headers()})
+        await send({"type": "http.response.start", "status": 200, "headers": self.raw_headers})
         if scope["method"] == "HEAD":
             await send({"type": "http.response.body"})
             return
@@ -74,14 +81,6 @@ class CallStream:
         if self._left is not None:
             self._left -= len(page.calls)
         return page
-
-    def _headers(self) -> Headers:
-        return [
-            (b"content-type", self._form.media_type.encode()),
-            (b"cache-control", b"no-store"),
-            (b"x-content-type-options", b"nosniff"),
-            (b"x-accel-buffering", b"no"),  # nginx: pass it on as it comes
-        ]
 
 
 async def _disconnect(receive: Receive) -> None:

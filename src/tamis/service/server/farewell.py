@@ -53,5 +53,5 @@ class _Farewell(asyncio.Protocol):
 
 
 def _response(answer: Answer) -> bytes:
-    headers = [*answer.headers, (b"content-length", b"%d" % len(answer.body)), (b"connection", b"close")]
-    return b"\r\n".join([STATUS_LINES[answer.status], *map(b": ".join, headers), b"", answer.body])
+    headers = [*answer.raw_headers, (b"connection", b"close")]
+    return b"\r\n".join([STATUS_LINES[answer.status_code], *map(b": ".join, headers), b"", answer.body])

@@ -1,0 +1,1 @@
+"""The HTTP API as FastAPI routers: one module per concern, each route declared in one place."""

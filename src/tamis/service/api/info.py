@@ -1,0 +1,120 @@
+"""The routes that describe the service, its model and its health, and `/metrics`."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any
+
+from fastapi import APIRouter, Depends, Request
+from msgspec import to_builtins
+from starlette.responses import Response
+
+from tamis.inference.classifier import Classifier
+from tamis.service.access import ANY_KEY, METRICS, OPTIONAL_KEY
+from tamis.service.answers import Answer, json_answer
+from tamis.service.api.bodies import HealthResponse, ModelResponse, ServiceResponse
+from tamis.service.api.context import Requires
+from tamis.service.callers import CALLER
+from tamis.service.observing.exposition import CONTENT_TYPE
+from tamis.service.observing.metrics import Metrics
+from tamis.service.server import DRAINING
+from tamis.storage import ResilientStore
+
+_METRICS_HEADERS = [(b"content-type", CONTENT_TYPE), (b"cache-control", b"no-store")]
+_METRICS_EXAMPLE = {"text/plain": {"schema": {"type": "string"}, "example": "tamis_workers 2\n"}}
+
+
+def add_info_routes(
+    router: APIRouter, classifier: Classifier, *, api_name: str, started_at: datetime
+) -> None:
+    """Add `/` and `/model` to the application's router."""
+
+    @router.get(
+        "/",
+        response_model=ServiceResponse,
+        summary="Service information",
+        tags=["info"],
+        dependencies=[Depends(Requires(OPTIONAL_KEY))],
+    )
+    async def service_info(request: Request) -> Response:
+        return json_answer(
+            {
+                "api_name": api_name,
+                "caller_id": request.scope[CALLER].name,
+                "model_name": classifier.name,
+                "model_version": classifier.version,
+                "started_at": started_at,
+                "docs": "/docs",
+                "page": "/ui",
+            }
+        )
+
+    @router.get(
+        "/model",
+        response_model=ModelResponse,
+        summary="Model information",
+        tags=["info"],
+        dependencies=[Depends(Requires(ANY_KEY))],
+    )
+    async def model_info() -> Response:
+        return json_answer(described(classifier))
+
+
+def add_health_routes(router: APIRouter, classifier: Classifier, store: ResilientStore) -> None:
+    """Add the health checks to the application's router."""
+
+    @router.get("/health/live", response_model=HealthResponse, summary="Liveness", tags=["health"])
+    async def live() -> Response:
+        return _health("live", "the event loop answers")
+
+    @router.get(
+        "/health/ready",
+        response_model=HealthResponse,
+        summary="Readiness",
+        tags=["health"],
+        responses={503: {"model": HealthResponse, "description": "The service is stopping."}},
+    )
+    async def ready(request: Request) -> Response:
+        """Without its store the service still answers: that is 200 too."""
+        if request.scope.get("state", {}).get(DRAINING):
+            return _health("stopping", "the service is shutting down", status_code=503)
+        loaded = f"model {classifier.name}@{classifier.version} is loaded"
+        if store.is_degraded:
+            why = "the store fails" if store.fault else "the store works again"
+            return _health("degraded", f"{loaded}; {why}, {store.counters.spooled} calls wait for it")
+        return _health("ready", loaded)
+
+
+def add_metrics_route(router: APIRouter, metrics: Metrics) -> None:
+    """Add `/metrics` to the application's router."""
+
+    @router.get(
+        "/metrics",
+        summary="Metrics of all workers in Prometheus's text format",
+        tags=["health"],
+        response_class=Response,
+        responses={200: {"content": _METRICS_EXAMPLE}},
+        dependencies=[Depends(Requires(METRICS))],
+    )
+    async def prometheus() -> Response:
+        return Answer(200, _METRICS_HEADERS, metrics.page())
+
+
+def described(classifier: Classifier) -> dict[str, Any]:
+    """Return what clients may know of a model: its manifest without what concerns its files only."""
+    manifest = classifier.manifest
+    return {
+        "name": classifier.name,
+        "version": classifier.version,
+        "digest": classifier.identity,
+        "kind": manifest.kind if manifest else "mock",
+        "labels": list(classifier.labels),
+        "operating_point": to_builtins(manifest.operating_point) if manifest else None,
+        "metrics": manifest.metrics if manifest else {},
+        "training": manifest.training if manifest else {},
+        "network": classifier.network,
+    }
+
+
+def _health(status: str, reason: str, *, status_code: int = 200) -> Response:
+    return json_answer({"status": status, "reason": reason}, status=status_code)

@@ -1,0 +1,175 @@
+"""The routes of the call log: `/recent_log`, `/log` and `/log/summary`."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from datetime import datetime, timedelta
+from typing import Annotated, Any, Literal
+
+from fastapi import APIRouter, Depends, Query, Request
+from pydantic import AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic.json_schema import SkipJsonSchema
+from starlette.responses import Response
+
+from tamis.errors import InputError
+from tamis.service.access import OWN_LOG
+from tamis.service.answers import json_answer
+from tamis.service.api.bodies import LogPageResponse, LogSummaryResponse, RecentCallResponse
+from tamis.service.api.context import Requires, errors
+from tamis.service.call_log.forms import FORMS, RecentJson, summary_document
+from tamis.service.call_log.stream import CallStream
+from tamis.service.callers import CALLER, Caller
+from tamis.storage import CallQuery, Store
+
+JSON_LIMIT = 100
+"""Calls of a JSON response if the caller names no limit."""
+
+_MOMENT = re.compile(r"\d{4}-\d\d-\d\d[Tt ]\d\d:\d\d:\d\d(\.\d+)?([Zz]|[+ -]\d\d:\d\d)")
+_FORMAT_BY_TYPE = {"text/csv": "csv", "application/x-ndjson": "ndjson", "application/json": "json"}
+_LOG_TEXT = (
+    "Every caller reads their own calls; a key with the admin scope reads everyone's, or with `caller` "
+    "those of one. JSON comes page by page: ask again with `cursor` set to `next_cursor` until that is "
+    "null; a page may contain fewer calls than `limit` while more follow. CSV and NDJSON are streamed "
+    "completely, or up to `limit`. In CSV, a cell that a spreadsheet could take for a formula has an "
+    "apostrophe in front; NDJSON has every text as it was sent."
+)
+
+
+def _moment(value: object) -> object:
+    """Accept RFC 3339 only; a `+` that was not quoted arrives as a blank."""
+    if not isinstance(value, str) or not _MOMENT.fullmatch(value):
+        raise ValueError("expected a time with its offset, such as 2026-11-21T22:38:33Z")
+    return f"{value[:10]}T{value[11:].replace(' ', '+')}"
+
+
+_Moment = Annotated[AwareDatetime, BeforeValidator(_moment)]
+
+
+class NoParameters(BaseModel):
+    """The query of a route that takes none: a misspelt parameter is an error, not ignored."""
+
+    model_config = ConfigDict(extra="forbid")
+
+
+class CallFilter(NoParameters):
+    """Which calls to read; a parameter that is left out does not restrict them."""
+
+    since: Annotated[
+        _Moment | SkipJsonSchema[None],
+        Field(description="Calls at this time and later (RFC 3339).", examples=["2026-11-21T22:00:00Z"]),
+    ] = None
+    until: Annotated[
+        _Moment | SkipJsonSchema[None],
+        Field(description="Calls before this time (RFC 3339).", examples=["2026-11-22T00:00:00+01:00"]),
+    ] = None
+    label: Annotated[
+        str | SkipJsonSchema[None], Field(description="Calls that were answered with this label.")
+    ] = None
+    contains: Annotated[
+        str | SkipJsonSchema[None],
+        Field(description="Calls whose text contains this; the case of ASCII letters is ignored."),
+    ] = None
+    model: Annotated[
+        str | SkipJsonSchema[None], Field(description="Calls that the model of this digest answered.")
+    ] = None
+    caller: Annotated[
+        str | SkipJsonSchema[None],
+        Field(description="Calls of this caller; for keys with the admin scope only."),
+    ] = None
+
+    def query(self, caller: Caller, *, newest_first: bool = False) -> CallQuery:
+        """Return the query of the store: for the caller's own calls, for an admin all of them."""
+        given = self.model_dump(include=set(CallFilter.model_fields), exclude_none=True)
+        if not caller.is_admin:
+            if self.caller is not None:
+                message = "`caller` is for keys with the admin scope; leave it out to read your own calls"
+                raise InputError("not_admin", message, field="caller")
+            given["caller"] = caller.name
+        return CallQuery(**given, newest_first=newest_first)
+
+
+class LogParameters(CallFilter):
+    """What `GET /log` takes."""
+
+    limit: Annotated[
+        Annotated[int, Field(ge=1, le=1_000_000)] | SkipJsonSchema[None],
+        Field(description="Maximum number of calls. Default: 100 as JSON, otherwise all."),
+    ] = None
+    cursor: Annotated[
+        str | SkipJsonSchema[None],
+        Field(
+            description="The `next_cursor` of the page before.",
+            json_schema_extra={"format": "cursor"},
+        ),
+    ] = None
+    order: Annotated[Literal["newest", "oldest"], Field(description="Which calls come first.")] = "newest"
+    format: Annotated[
+        Literal["json", "csv", "ndjson"] | SkipJsonSchema[None],
+        Field(description="The format of the response; by default the header `accept` decides."),
+    ] = None
+
+
+def add_log_routes(router: APIRouter, store: Store, this_hour: Callable[[], datetime]) -> None:
+    """Add the routes of the call log; `this_hour` returns the UTC hour in which a call is logged now."""
+    options: dict[str, Any] = {"tags": ["call log"], "dependencies": [Depends(Requires(OWN_LOG))]}
+
+    @router.get(
+        "/recent_log",
+        response_model=list[RecentCallResponse],
+        summary="Your calls of this hour",
+        responses=errors(400, 422, 503),
+        **options,
+    )
+    async def recent_log(parameters: Annotated[NoParameters, Query()], request: Request) -> Response:
+        """Your calls of the current UTC hour in order of time, streamed; for an admin too."""
+        hour = this_hour()
+        query = CallQuery(caller=request.scope[CALLER].name, since=hour, until=hour + timedelta(hours=1))
+        return await CallStream(store, query, RecentJson()).started()
+
+    @router.get(
+        "/log",
+        response_model=LogPageResponse,
+        summary="Search your calls",
+        description=_LOG_TEXT,
+        responses={**errors(400, 403, 422, 503), 200: {"content": _OTHER_FORMATS}},
+        **options,
+    )
+    async def log(parameters: Annotated[LogParameters, Query()], request: Request) -> Response:
+        query = parameters.query(request.scope[CALLER], newest_first=parameters.order == "newest")
+        form = FORMS[parameters.format or _accepted(request.headers.get("accept", ""))]()
+        limit = parameters.limit if parameters.limit is not None or form.is_whole else JSON_LIMIT
+        return await CallStream(store, query, form, limit=limit).started(parameters.cursor)
+
+    @router.get(
+        "/log/summary",
+        response_model=LogSummaryResponse,
+        summary="Count your calls by hour and label",
+        responses=errors(400, 403, 422, 503),
+        **options,
+    )
+    async def log_summary(parameters: Annotated[CallFilter, Query()], request: Request) -> Response:
+        counts = await store.summary(parameters.query(request.scope[CALLER]))
+        return json_answer(summary_document(counts))
+
+
+_OTHER_FORMATS = {
+    form.media_type.partition(";")[0]: {"schema": {"type": "string"}}
+    for form in FORMS.values()
+    if form.is_whole
+}
+
+
+def _accepted(header: str) -> str:
+    """Return the format that an `accept` header prefers, JSON by default."""
+    ranked = sorted((_weighed(entry) for entry in header.split(",")), key=lambda one: -one[1])
+    return next(
+        (_FORMAT_BY_TYPE[kind] for kind, weight in ranked if kind in _FORMAT_BY_TYPE and weight > 0), "json"
+    )
+
+
+def _weighed(entry: str) -> tuple[str, float]:
+    """Return a media type of an `accept` header and its weight."""
+    kind, *parameters = (part.strip().lower() for part in entry.split(";"))
+    weight = next((part[2:] for part in parameters if part.startswith("q=")), "1")
+    return kind, float(weight) if re.fullmatch(r"[01](\.\d{0,3})?", weight) else 0.0

@@ -1,0 +1,114 @@
+"""The pages for people: Swagger UI, ReDoc and the web page, all from files that come with Tamis.
+
+Nothing is loaded from another address, and no page has a script within its HTML: a strict policy
+forbids both.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from importlib.resources import files
+from pathlib import Path
+
+from fastapi import APIRouter
+from starlette.exceptions import HTTPException
+from starlette.responses import FileResponse, Response
+
+from tamis.service.answers import Answer
+
+_BUNDLE = Path(str(files("openapi_ui_bundles")))
+_FOLDER = Path(str(files("tamis.service"))) / "page"
+
+_DOCS_POLICY = (
+    "default-src 'none'; script-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' data:; "
+    "connect-src 'self'; worker-src blob:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+)
+"""Both documentation pages write style elements at run time, hence 'unsafe-inline'; ReDoc searches in a
+worker."""
+_PAGE_POLICY = (
+    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; "
+    "base-uri 'none'; form-action 'none'; frame-ancestors 'none'; "
+    "require-trusted-types-for 'script'; trusted-types 'none'"
+)
+
+# Paths in the pages are relative, so that they work behind a proxy that adds a prefix. FastAPI's own
+# pages have their script within the HTML, which the policy above forbids.
+_DOCUMENT = """<!doctype html>
+<html lang="en">
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<title>API documentation</title>
+<link rel="icon" href="docs/favicon-32x32.png">
+{body}
+</html>
+"""
+_SWAGGER = _DOCUMENT.format(
+    body="""<link rel="stylesheet" href="docs/swagger-ui.css">
+<div id="swagger-ui"></div>
+<script src="docs/swagger-ui-bundle.js"></script>
+<script src="docs/start.js"></script>"""
+)
+_START = """SwaggerUIBundle({
+  url: "openapi.json", dom_id: "#swagger-ui", deepLinking: true, tryItOutEnabled: true, validatorUrl: null,
+});
+"""
+_REDOC = _DOCUMENT.format(
+    body="""<body style="margin: 0">
+<redoc spec-url="openapi.json"></redoc>
+<script src="redoc/redoc.standalone.js"></script>"""
+)
+
+_BUNDLED_HEADERS = {"cache-control": "max-age=3600", "x-content-type-options": "nosniff"}
+_MEDIA_TYPES = {".html": "text/html", ".css": "text/css", ".js": "text/javascript", ".svg": "image/svg+xml"}
+
+
+def add_pages(router: APIRouter) -> None:
+    """Add the documentation's pages and the web page to the application's router."""
+    swagger, redoc = _BUNDLE / "swagger_ui" / "vendor", _BUNDLE / "redoc" / "vendor"
+    docs: dict[str, Answer | Path] = {
+        "start.js": _page(_START.encode(), "text/javascript", _DOCS_POLICY),
+        "swagger-ui.css": swagger / "swagger-ui.css",
+        "swagger-ui-bundle.js": swagger / "swagger-ui-bundle.js",
+        "favicon-32x32.png": swagger / "favicon-32x32.png",
+    }
+    page = {
+        file.name: _page(file.read_bytes(), _MEDIA_TYPES[file.suffix], _PAGE_POLICY)
+        for file in sorted(_FOLDER.iterdir())
+        if file.suffix in _MEDIA_TYPES
+    }
+    _add(router, "/docs", _page(_SWAGGER.encode(), "text/html", _DOCS_POLICY), docs)
+    _add(
+        router,
+        "/redoc",
+        _page(_REDOC.encode(), "text/html", _DOCS_POLICY),
+        {"redoc.standalone.js": redoc / "redoc.standalone.js"},
+    )
+    _add(router, "/ui", page.pop("index.html"), page)
+
+
+def _add(router: APIRouter, path: str, index: Answer, others: Mapping[str, Answer | Path]) -> None:
+    """Add a page and the files it loads."""
+
+    @router.get(path, include_in_schema=False)
+    async def show() -> Response:
+        return index
+
+    @router.get(f"{path}/{{file}}", include_in_schema=False)
+    async def load(file: str) -> Response:
+        found = others.get(file)
+        if found is None:
+            raise HTTPException(404)
+        if isinstance(found, Answer):
+            return found
+        return FileResponse(found, headers=_BUNDLED_HEADERS)  # megabytes: not kept in memory
+
+
+def _page(content: bytes, media_type: str, policy: str) -> Answer:
+    headers = [
+        (b"content-type", f"{media_type}; charset=utf-8".encode()),
+        (b"content-security-policy", policy.encode()),
+        (b"x-content-type-options", b"nosniff"),
+        (b"referrer-policy", b"no-referrer"),
+        (b"cache-control", b"no-cache"),  # after an upgrade no page is made of old and new files
+    ]
+    return Answer(200, headers, content)

@@ -1,0 +1,223 @@
+"""The routes that classify: `/prediction` and `/predictions`, and what they answer.
+
+`Predictor` makes the response; the FastAPI routes and the fast path both call it.
+"""
+
+# No `from __future__ import annotations`: the models of a router are local classes, which FastAPI
+# could not find by their names.
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Body, Depends, Query, Request
+from msgspec import Struct, to_builtins
+from pydantic import BaseModel, ConfigDict, Field
+from starlette.responses import Response
+
+from tamis.inference.classifier import Classifier
+from tamis.service.access import PREDICT
+from tamis.service.answers import Answer, Headers, json_answer
+from tamis.service.api.bodies import PredictionResponse, TopLabel
+from tamis.service.api.context import RequestLimits, Requires, errors
+from tamis.service.callers import CALLER, Caller
+from tamis.service.classify import Classification, Classified
+from tamis.service.rate_limit import RateLimiter
+
+_NO_HEADERS: Headers = []
+EXAMPLE_TEXTS = ["WIN a FREE phone now, text CLAIM to 80080", "Are we still on for lunch tomorrow?"]
+_ECHO = "Return the text as `input`, which is null otherwise."
+_BODY_ERRORS = (400, 413, 415, 422, 503)
+_SKIP = "Skip reading the prediction cache; the fresh answer is stored all the same."
+
+
+class _Top(Struct, frozen=True, gc=False):
+    label: str
+    value: float
+
+
+class _Body(Struct, frozen=True, gc=False):
+    """`PredictionResponse` as it is encoded: pydantic would take ten times as long."""
+
+    input: str | None
+    prediction: Any
+    top: _Top
+    from_cache: bool
+    decision: str
+    model_version: str
+
+
+class Predictor:
+    """Turns checked texts into the response with their predictions."""
+
+    def __init__(self, classification: Classification, *, limiter: RateLimiter | None, model_version: str):
+        self._classification = classification
+        self._limiter = limiter
+        self._model_version = model_version
+
+    async def one(self, text: str, caller: Caller, *, echo_input: bool, skip_cache: bool) -> Answer:
+        """Return the response to one text."""
+        headers = self._count(caller, 1)
+        [classified] = await self._classification.classify([text], caller=caller.name, skip_cache=skip_cache)
+        return json_answer(self.body(text if echo_input else None, classified), headers=headers)
+
+    async def many(
+        self, texts: Sequence[str], caller: Caller, *, echo_input: bool, skip_cache: bool
+    ) -> Answer:
+        """Return the response to a list of texts, in the same order."""
+        headers = self._count(caller, len(texts))
+        classified = await self._classification.classify(texts, caller=caller.name, skip_cache=skip_cache)
+        inputs = texts if echo_input else [None] * len(texts)
+        return json_answer(
+            [self.body(*pair) for pair in zip(inputs, classified, strict=True)], headers=headers
+        )
+
+    def _count(self, caller: Caller, texts: int) -> Headers:
+        """Count the caller's texts if there is a limit, and return the headers that describe it."""
+        return _NO_HEADERS if self._limiter is None else self._limiter.take(caller, texts)
+
+    def body(self, text: str | None, classified: Classified) -> _Body:
+        """Return the body for one text."""
+        prediction = classified.prediction
+        return _Body(
+            text,
+            prediction.scores,
+            _Top(prediction.label, prediction.score),
+            classified.from_cache,
+            prediction.decision,
+            self._model_version,
+        )
+
+
+@dataclass(frozen=True)
+class _Routes:
+    """Adds the routes that classify to the application's router."""
+
+    router: APIRouter
+    predictor: Predictor
+    limits: RequestLimits
+    body: type[PredictionResponse]
+    example_answers: Sequence[Any]
+
+    def options(self, model: Any, example: object, *statuses: int) -> dict[str, Any]:
+        """Return what the routes have in common."""
+        return {
+            "response_model": model,
+            "tags": ["classification"],
+            "dependencies": [Depends(Requires(PREDICT))],
+            "responses": {
+                **errors(*statuses),
+                200: {"content": {"application/json": {"example": example}}},
+            },
+        }
+
+    def add_single(self) -> None:
+        """Add `POST` and `GET /prediction`."""
+        Text = Annotated[
+            str,
+            Field(max_length=self.limits.max_text_chars, description="The text to classify; may be empty."),
+        ]
+
+        class PredictionRequest(BaseModel):
+            """One text to classify."""
+
+            model_config = ConfigDict(extra="forbid", strict=True)
+            text: Text
+            echo_input: Annotated[bool, Field(description=_ECHO)] = False
+            skip_cache: Annotated[bool, Field(description=_SKIP)] = False
+
+        class PredictionQuery(PredictionRequest):
+            """One text to classify, as query parameters."""
+
+            model_config = ConfigDict(extra="forbid", strict=False)
+
+        router, predictor, example = self.router, self.predictor, self.example_answers[0]
+        documented = Body(
+            openapi_examples={"text": {"value": {"text": EXAMPLE_TEXTS[0], "echo_input": True}}}
+        )
+
+        @router.post(
+            "/prediction", summary="Classify one text", **self.options(self.body, example, *_BODY_ERRORS)
+        )
+        async def classify_text(
+            query: Annotated[PredictionRequest, documented], request: Request
+        ) -> Response:
+            return await predictor.one(
+                query.text, request.scope[CALLER], echo_input=query.echo_input, skip_cache=query.skip_cache
+            )
+
+        @router.get(
+            "/prediction",
+            summary="Classify one text given in the query",
+            **self.options(self.body, example, 400, 422, 503),
+        )
+        async def classify_text_of_query(
+            query: Annotated[PredictionQuery, Query()], request: Request
+        ) -> Response:
+            return await predictor.one(
+                query.text, request.scope[CALLER], echo_input=query.echo_input, skip_cache=query.skip_cache
+            )
+
+    def add_list(self) -> None:
+        """Add `POST /predictions`."""
+
+        class PredictionsRequest(BaseModel):
+            """Texts to classify; the predictions come in the same order."""
+
+            model_config = ConfigDict(extra="forbid", strict=True)
+            texts: Annotated[
+                list[Annotated[str, Field(max_length=self.limits.max_text_chars)]],
+                Field(min_length=1, max_length=self.limits.max_texts, description="The texts to classify."),
+            ]
+            echo_input: Annotated[bool, Field(description=_ECHO)] = True
+            skip_cache: Annotated[bool, Field(description=_SKIP)] = False
+
+        predictor, model = self.predictor, list[self.body]  # type: ignore[name-defined]
+        documented = Body(openapi_examples={"texts": {"value": {"texts": EXAMPLE_TEXTS}}})
+        options = self.options(model, self.example_answers, *_BODY_ERRORS)
+
+        @self.router.post("/predictions", summary="Classify many texts", **options)
+        async def classify_texts(
+            query: Annotated[PredictionsRequest, documented], request: Request
+        ) -> Response:
+            return await predictor.many(
+                query.texts, request.scope[CALLER], echo_input=query.echo_input, skip_cache=query.skip_cache
+            )
+
+
+def add_prediction_routes(
+    router: APIRouter, predictor: Predictor, classifier: Classifier, limits: RequestLimits
+) -> None:
+    """Add the routes that classify; their examples are the model's own answers."""
+    answers = zip(EXAMPLE_TEXTS, classifier.predict_many(EXAMPLE_TEXTS), strict=True)
+    examples = [
+        to_builtins(predictor.body(text, Classified(prediction, from_cache=False)))
+        for text, prediction in answers
+    ]
+    routes = _Routes(router, predictor, limits, _labelled(classifier.labels), examples)
+    routes.add_single()
+    routes.add_list()
+
+
+def _labelled(labels: Sequence[str]) -> type[PredictionResponse]:
+    """Return the response's model with the model's labels in its schema."""
+    number = {"type": "number", "minimum": 0, "maximum": 1}
+    scores = {
+        "properties": dict.fromkeys(labels, number),
+        "required": list(labels),
+        "additionalProperties": False,
+    }
+    Label = Annotated[str, Field(json_schema_extra={"enum": list(labels)})]
+
+    class Top(TopLabel):
+        __doc__ = TopLabel.__doc__
+        label: Label
+
+    class PredictionBody(PredictionResponse):
+        __doc__ = PredictionResponse.__doc__
+        prediction: Annotated[
+            dict[str, float], Field(description="The probability of every label.", json_schema_extra=scores)
+        ]
+        top: Top
+        decision: Annotated[Label, Field(description="The label at the model's operating point.")]
+
+    return PredictionBody

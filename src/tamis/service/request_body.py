@@ -1,0 +1,151 @@
+"""Request bodies and query strings: bounded, strictly JSON, no duplicate names.
+
+Python's own JSON reader accepts NaN, lone surrogates and duplicate keys, and FastAPI reads a body of
+any size; these functions run first, for the FastAPI routes and for the fast path alike. No message
+repeats the caller's text.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from math import isfinite
+from typing import Any, NoReturn
+from urllib.parse import parse_qsl
+
+import msgspec
+from starlette.types import Receive
+
+from tamis.errors import InputError
+
+_DISCARD_FACTOR = 4
+"""A body up to this many times too large is read to its end: a client that is still sending may not
+see an error response when the connection is closed under it."""
+
+_JSON = b"application/json"
+_BYTE_ORDER_MARK = b"\xef\xbb\xbf"
+_BACKSLASH = ord("\\")
+_SURROGATE = re.compile("[\ud800-\udfff]")
+_PRINTABLE_NAME = re.compile(r"[A-Za-z0-9_.-]{1,40}")
+_MAX_QUERY_FIELDS = 16
+
+_decode = msgspec.json.Decoder().decode
+
+
+def is_plain_json(headers: Mapping[bytes, bytes]) -> bool:
+    """Return whether the body is declared as uncompressed JSON, in the words that most clients use."""
+    return headers.get(b"content-type") == _JSON and b"content-encoding" not in headers
+
+
+def check_content_type(headers: Mapping[bytes, bytes]) -> None:
+    """Raise InputError unless the body is declared as uncompressed JSON."""
+    if headers.get(b"content-type", b"").partition(b";")[0].strip().lower() != _JSON:
+        message = "the header `content-type` must be application/json"
+        raise InputError("wrong_content_type", message, field="content-type")
+    if headers.get(b"content-encoding", b"identity").strip().lower() != b"identity":
+        message = "the body must not be compressed: remove the header `content-encoding`"
+        raise InputError("compressed_body", message, field="content-encoding")
+
+
+async def receive_body(headers: Mapping[bytes, bytes], receive: Receive, max_bytes: int) -> bytes:
+    """Return the whole body; bytes beyond `max_bytes` are counted and dropped, never kept."""
+    declared, max_read = headers.get(b"content-length", b""), max_bytes * _DISCARD_FACTOR
+    if declared.isdigit() and len(declared) < 20 and int(declared) > max_read:
+        _reject_size(max_bytes)
+    chunks, received, more = [], 0, True
+    while more and received <= max_read:
+        message = await receive()
+        if message["type"] == "http.disconnect":
+            raise InputError(
+                "incomplete_body", "the connection was closed before the body ended", field="body"
+            )
+        chunk, more = message.get("body", b""), message.get("more_body", False)
+        received += len(chunk)
+        if received <= max_bytes:
+            chunks.append(chunk)
+    if received > max_bytes:
+        _reject_size(max_bytes)
+    return chunks[0] if len(chunks) == 1 else b"".join(chunks)
+
+
+def parse_json(body: bytes) -> Any:
+    """Return the document in `body`; raise InputError unless it is RFC 8259 JSON without duplicate names.
+
+    A UTF-8 byte order mark, which some clients put first, is ignored.
+    """
+    body = body.removeprefix(_BYTE_ORDER_MARK)
+    try:
+        document = _decode(body)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as invalid:
+        # msgspec's message names a position, never a content; that of a UnicodeDecodeError may not
+        reason = str(invalid) if isinstance(invalid, msgspec.DecodeError) else "not valid UTF-8"
+        raise _nearly_json(body) or InputError(
+            "not_json", f"the body is not JSON in UTF-8: {reason}", field="body"
+        ) from None
+    if may_have_duplicates(body, document):
+        json.loads(body, object_pairs_hook=_reject_duplicates)
+    return document
+
+
+def may_have_duplicates(body: bytes, document: object) -> bool:
+    """Return whether a decoded body needs a second look for duplicate names; most do not.
+
+    Every name is followed by a colon, and a duplicate leaves fewer names in the document than colons
+    in the body. A colon within a text only costs the second look.
+    """
+    names = len(document) if isinstance(document, dict) else 0
+    return body.count(b":") != names
+
+
+def check_query(query_string: bytes) -> None:
+    """Raise InputError unless a query string is UTF-8 of few parameters, none given twice."""
+    try:
+        pairs = parse_qsl(
+            query_string.decode(), keep_blank_values=True, errors="strict", max_num_fields=_MAX_QUERY_FIELDS
+        )
+    except ValueError:  # not UTF-8, or too many parameters
+        message = "the query string is not valid UTF-8 or has too many parameters"
+        raise InputError("broken_query", message, field="query") from None
+    _reject_duplicates(pairs)
+
+
+def shown_name(name: str) -> str:
+    """Return a caller's field name for a message; one that is not plain is not repeated."""
+    return f"`{name}`" if _PRINTABLE_NAME.fullmatch(name) else "with an unprintable name"
+
+
+def _reject_size(max_bytes: int) -> NoReturn:
+    raise InputError("body_too_large", f"the body is larger than {max_bytes} bytes", field="body")
+
+
+def _reject_duplicates(pairs: Sequence[tuple[str, object]]) -> dict[str, object]:
+    """Reject two equal names: one reader would take the first, another the last."""
+    fields: dict[str, object] = {}
+    for name, value in pairs:
+        if name in fields:
+            raise InputError("duplicate_field", f"duplicate field {shown_name(name)}", field=name)
+        fields[name] = value
+    return fields
+
+
+def _nearly_json(body: bytes) -> InputError | None:
+    """Name the field that holds what Python's reader accepts although it is not JSON."""
+    try:
+        document = json.loads(body)  # from bytes it lets surrogates pass
+    except (ValueError, RecursionError):
+        return None
+    for field, value in _fields(document):
+        if isinstance(value, str) and _SURROGATE.search(value):
+            return InputError("not_json", f"{field} contains an unpaired surrogate", field=field)
+        if isinstance(value, float) and not isfinite(value):
+            return InputError("not_json", f"{field} is NaN or infinite, which is not JSON", field=field)
+    return None
+
+
+def _fields(document: object) -> Iterator[tuple[str, object]]:
+    """Yield each value of the outermost object, lists item by item, with its name for a message."""
+    for name, value in document.items() if isinstance(document, dict) else ():
+        yield shown_name(name), value
+        if isinstance(value, list):
+            yield from ((shown_name(name)[:-1] + f"[{index}]`", item) for index, item in enumerate(value))
