@@ -40,6 +40,7 @@ STATUS_BY_CODE = {
     "headers_too_large": 431,
     "rate_limited": 429,
     "internal_error": 500,
+    "unknown_coding": 501,
     "overloaded": 503,
     "too_many_connections": 503,
     "store_unavailable": 503,

@@ -19,6 +19,7 @@ from starlette.types import Receive
 
 from tamis.errors import InputError
 
+_MAX_LENGTH_DIGITS = 18
 _DISCARD_FACTOR = 4
 """A body up to this many times too large is read to its end: a client that is still sending may not
 see an error response when the connection is closed under it."""
@@ -50,8 +51,8 @@ def check_content_type(headers: Mapping[bytes, bytes]) -> None:
 
 async def receive_body(headers: Mapping[bytes, bytes], receive: Receive, max_bytes: int) -> bytes:
     """Return the whole body; bytes beyond `max_bytes` are counted and dropped, never kept."""
-    declared, max_read = headers.get(b"content-length", b""), max_bytes * _DISCARD_FACTOR
-    if declared.isdigit() and len(declared) < 20 and int(declared) > max_read:
+    declared, max_read = headers.get(b"content-length", b"").lstrip(b"0"), max_bytes * _DISCARD_FACTOR
+    if declared.isdigit() and (len(declared) > _MAX_LENGTH_DIGITS or int(declared) > max_read):
         _reject_size(max_bytes)
     chunks, received, more = [], 0, True
     while more and received <= max_read:

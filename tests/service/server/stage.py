@@ -11,7 +11,7 @@ from starlette.types import ASGIApp
 from uvicorn.server import ServerState
 
 from tamis.service.server.connection import Connection
-from tamis.service.server.watch import ConnectionLimits, Watch
+from tamis.service.server.watch import ConnectionLimits, ConnectionMonitor
 
 LIMITS = ConnectionLimits(
     max_connections=3,
@@ -28,9 +28,9 @@ Client = tuple[asyncio.StreamReader, asyncio.StreamWriter]
 class Stage:
     """A listening server whose time is moved by hand."""
 
-    def __init__(self, port: int, watch: Watch, state: ServerState):
+    def __init__(self, port: int, monitor: ConnectionMonitor, state: ServerState):
         self.port = port
-        self.watch = watch
+        self.monitor = monitor
         self.state = state
         self.now = 1_000.0
         self.clients: list[Client] = []
@@ -46,7 +46,7 @@ class Stage:
         end = self.now + seconds
         while self.now < end:
             self.now += 1
-            self.watch.sweep(self.state.connections, self.now)
+            self.monitor.sweep(self.state.connections, self.now)
         await self.settle()
 
     async def settle(self) -> None:
@@ -57,15 +57,15 @@ class Stage:
 
 @asynccontextmanager
 async def _staged(application: ASGIApp, limits: ConnectionLimits) -> AsyncIterator[Stage]:
-    loop, watch, state = asyncio.get_running_loop(), Watch(limits), ServerState()
+    loop, monitor, state = asyncio.get_running_loop(), ConnectionMonitor(limits), ServerState()
     config = uvicorn.Config(application, log_config=None, ws="none", timeout_keep_alive=3_600)
     app_state = {"left": []}
 
     def connection() -> Connection:
-        return Connection(config, state, app_state, loop, watch=watch)
+        return Connection(config, state, app_state, loop, monitor=monitor)
 
     server = await loop.create_server(connection, "127.0.0.1", 0)
-    stage = Stage(server.sockets[0].getsockname()[1], watch, state)
+    stage = Stage(server.sockets[0].getsockname()[1], monitor, state)
     try:
         yield stage
     finally:
@@ -78,12 +78,16 @@ async def _staged(application: ASGIApp, limits: ConnectionLimits) -> AsyncIterat
 
 
 def on_stage(
-    test: Callable[[Stage], Awaitable[None]], application: ASGIApp, limits: ConnectionLimits = LIMITS
+    test: Callable[[Stage], Awaitable[None]],
+    application: ASGIApp,
+    limits: ConnectionLimits = LIMITS,
+    *,
+    seconds: float = 30,
 ) -> None:
     """Run `test` with a server of `application` on the event loop that serves in earnest."""
 
     async def run() -> None:
-        async with asyncio.timeout(30), _staged(application, limits) as stage:
+        async with asyncio.timeout(seconds), _staged(application, limits) as stage:
             await test(stage)
 
     with asyncio.Runner(loop_factory=uvicorn.Config(application).get_loop_factory()) as runner:

@@ -246,11 +246,11 @@ def test_a_refused_client_that_sends_on_reads_the_answer_and_is_dropped_when_it_
         for _ in range(50):
             writer.write(b"x" * 10_000)
             await stage.settle()
-        assert await whole_answer(reader) == (431, "headers_too_large")
-        assert len(stage.watch.farewells) == 1
-        stage.watch.farewells.sweep(asyncio.get_running_loop().time() + 3)
+        assert await whole_answer(reader) == (400, "not_http")
+        assert len(stage.monitor.lingering) == 1
+        stage.monitor.lingering.sweep(asyncio.get_running_loop().time() + 3)
         await stage.settle()
-        assert len(stage.watch.farewells) == 0
+        assert len(stage.monitor.lingering) == 0
 
     on_stage(test)
 

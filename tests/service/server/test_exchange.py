@@ -137,9 +137,16 @@ def test_who_asks_first_is_told_to_send_the_body() -> None:
     on_stage(test, application)
 
 
-def test_who_would_speak_another_protocol_is_answered_in_this_one() -> None:
-    head, _, body = whole(request("/", b"", "connection: upgrade", "upgrade: h2c")).partition(b"\r\n\r\n")
-    assert head.startswith(b"HTTP/1.1 200 OK") and b"connection: close" in head and body == b"/"
+@pytest.mark.parametrize("upgrade", ["h2c", "websocket"])
+@pytest.mark.parametrize("piece_bytes", [1, 50, 10_000])
+def test_upgrade_with_a_body_is_answered_in_http_1_1(upgrade: str, piece_bytes: int) -> None:
+    offer = ("connection: upgrade, http2-settings", f"upgrade: {upgrade}", "http2-settings: AAMAAABkAAQ")
+    chunked = request("/", b"", *offer).replace(b"content-length: 0", b"transfer-encoding: chunked")
+    sent = request("/", b"body", *offer) + request("/", b"", *offer) + chunked + b"3\r\nabc\r\n0\r\n\r\n"
+    sent += request("/end", b"", CLOSE)
+    pieces = [sent[start : start + piece_bytes] for start in range(0, len(sent), piece_bytes)]
+    answers = whole(*pieces).split(b"HTTP/1.1 200 OK\r\n")[1:]
+    assert [answer.partition(b"\r\n\r\n")[2] for answer in answers] == [b"/body", b"/", b"/abc", b"/end"]
 
 
 @pytest.mark.parametrize("target", ["http://tamis/a%20b?c=d", "/a%20b?c=d#e"])

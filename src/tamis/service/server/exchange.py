@@ -28,6 +28,14 @@ STATUS_LINES = {
 }
 
 
+class CountingFlow(FlowControl):
+    """uvicorn's flow control, with a count of the bytes that were written to the transport."""
+
+    def __init__(self, transport: asyncio.Transport):
+        super().__init__(transport)
+        self.written = 0
+
+
 class Framing(Enum):
     """How a client sees where the body of an answer ends."""
 
@@ -37,7 +45,7 @@ class Framing(Enum):
     CLOSE = "the end of the connection"
 
 
-class Exchange:
+class RequestResponseCycle:
     """What the application is called with for one request, and how far that has come."""
 
     __slots__ = (
@@ -65,7 +73,7 @@ class Exchange:
         self,
         scope: Scope,
         transport: asyncio.Transport,
-        flow: FlowControl,
+        flow: CountingFlow,
         on_complete: Callable[[], None],
         *,
         keep_alive: bool,
@@ -121,6 +129,7 @@ class Exchange:
         if self._expects_continue and not self._transport.is_closing():
             self._expects_continue = False
             self._transport.write(_CONTINUE)
+            self._flow.written += len(_CONTINUE)
         while not (self.has_left or self.is_complete or self._has_news()):
             self._flow.resume_reading()
             self._waiter = asyncio.get_running_loop().create_future()
@@ -159,7 +168,9 @@ class Exchange:
             self._left -= len(body)
             if self._left < 0 or (self._left > 0 and not more):
                 raise RuntimeError("the answer is not as long as its content-length says")
-        self._transport.write(head + body)
+        data = head + body
+        self._flow.written += len(data)
+        self._transport.write(data)
         if not more:
             self.is_complete = True
             self._wake()

@@ -1,4 +1,4 @@
-"""A last answer on a connection that is given up: sent whole, then closed.
+"""Lingering close: a last response on a rejected connection, sent whole before it is closed.
 
 Closing while the client still sends makes the kernel reset the connection, and the client may lose
 the answer that says why. So what comes after it is read and thrown away for a moment.
@@ -15,19 +15,19 @@ _LINGER_SECONDS = 2.0
 _MAX_LINGERING = 500
 
 
-class Farewells:
-    """The connections that have had their last answer and not yet gone."""
+class LingeringClose:
+    """The connections that have been sent their last response and are not closed yet."""
 
     def __init__(self) -> None:
-        self._open: set[_Farewell] = set()
+        self._open: set[_LingeringConnection] = set()
 
     def __len__(self) -> int:
         return len(self._open)
 
-    def say(self, answer: Answer, transport: asyncio.Transport, *, now: float) -> None:
-        """Send the answer and hang up; `now` is the event loop's time."""
-        farewell = _Farewell(self._open, transport, until=now + _LINGER_SECONDS)
-        transport.set_protocol(farewell)
+    def close(self, answer: Answer, transport: asyncio.Transport, *, now: float) -> None:
+        """Send the answer and close; `now` is the event loop's time."""
+        connection = _LingeringConnection(self._open, transport, until=now + _LINGER_SECONDS)
+        transport.set_protocol(connection)
         transport.write(_response(answer))
         if len(self._open) > _MAX_LINGERING or not transport.can_write_eof():
             transport.close()
@@ -37,12 +37,12 @@ class Farewells:
 
     def sweep(self, now: float) -> None:
         """Drop those that have lingered long enough."""
-        for farewell in [farewell for farewell in self._open if farewell.until <= now]:
-            farewell.transport.abort()
+        for connection in [connection for connection in self._open if connection.until <= now]:
+            connection.transport.abort()
 
 
-class _Farewell(asyncio.Protocol):
-    def __init__(self, among: set[_Farewell], transport: asyncio.Transport, *, until: float):
+class _LingeringConnection(asyncio.Protocol):
+    def __init__(self, among: set[_LingeringConnection], transport: asyncio.Transport, *, until: float):
         self._among = among
         self.transport = transport
         self.until = until

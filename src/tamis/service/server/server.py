@@ -23,10 +23,11 @@ from starlette.types import ASGIApp
 
 from tamis.errors import TamisError
 from tamis.service.answers import COUNT_REFUSAL
+from tamis.service.observing.logs import FIELDS, error_fields
 from tamis.service.server import DRAINING, SAME_SIGNAL_SECONDS
 from tamis.service.server.connection import Connection
 from tamis.service.server.listening import Listeners
-from tamis.service.server.watch import ConnectionLimits, Watch
+from tamis.service.server.watch import ConnectionLimits, ConnectionMonitor
 from tamis.settings import Settings
 
 _TICK_SECONDS = 0.25
@@ -55,8 +56,8 @@ class Server(uvicorn.Server):
     """Serves one application in this process until a signal or `stop` ends it."""
 
     def __init__(self, app: ASGIApp, settings: Settings, *, listeners: Listeners, hooks: Hooks):
-        self._watch = Watch(connection_limits(settings))
-        super().__init__(_config(app, settings, self._watch))
+        self._monitor = ConnectionMonitor(connection_limits(settings))
+        super().__init__(_config(app, settings, self._monitor))
         self._listeners = listeners
         self._hooks = hooks
         self._drain_seconds = settings.drain_seconds
@@ -96,7 +97,7 @@ class Server(uvicorn.Server):
         except SystemExit:  # uvicorn's word for an application that does not start
             raise StartError("the service could not start: see the lines above") from None
         _collect_garbage_rarely()
-        self._watch.count_refusal = self.lifespan.state.get(COUNT_REFUSAL, self._watch.count_refusal)
+        self._monitor.count_refusal = self.lifespan.state.get(COUNT_REFUSAL, self._monitor.count_refusal)
         self._loop = asyncio.get_running_loop()
         self._ticking = self._loop.create_task(self._tick())
         self._hooks.on_start()
@@ -120,10 +121,16 @@ class Server(uvicorn.Server):
     async def _tick(self) -> None:
         loop = asyncio.get_running_loop()
         while True:
-            if not self.should_exit:
-                await self.on_tick(0)  # renews the date header
-            self._watch.sweep(self.server_state.connections, loop.time())
-            self._hooks.on_tick()
+            try:
+                if not self.should_exit:
+                    await self.on_tick(0)  # renews the date header
+                self._monitor.sweep(self.server_state.connections, loop.time())
+            except Exception as error:  # noqa: BLE001 - deadlines and heartbeat depend on this loop
+                _log.error("timer failed", extra={FIELDS: error_fields(error)})
+            try:
+                self._hooks.on_tick()
+            except Exception as error:  # noqa: BLE001 - as above
+                _log.error("timer failed", extra={FIELDS: error_fields(error)})
             await asyncio.sleep(_TICK_SECONDS)
 
 
@@ -149,8 +156,8 @@ def connection_limits(settings: Settings) -> ConnectionLimits:
     )
 
 
-def _config(app: ASGIApp, settings: Settings, watch: Watch) -> uvicorn.Config:
-    protocol = functools.partial(Connection, watch=watch)
+def _config(app: ASGIApp, settings: Settings, monitor: ConnectionMonitor) -> uvicorn.Config:
+    protocol = functools.partial(Connection, monitor=monitor)
     return uvicorn.Config(
         app,
         http=cast(type[asyncio.Protocol], protocol),

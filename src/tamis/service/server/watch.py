@@ -5,21 +5,25 @@ Knows no parser and no request.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from enum import Enum
 from typing import Any
 
-from tamis.service.answers import error_answer
-from tamis.service.server.farewell import Farewells
+from tamis.service.answers import ErrorAnswer, error_answer
+from tamis.service.observing.logs import FIELDS, error_fields
+from tamis.service.server.farewell import LingeringClose
+
+_log = logging.getLogger(__name__)
 
 
-class Phase(Enum):
+class ConnectionState(Enum):
     """What a connection waits for."""
 
     HEADERS = "headers"
     BODY = "body"
-    ANSWER = "answer"
+    RESPONSE = "response"
     NEXT_REQUEST = "next request"
 
 
@@ -36,30 +40,51 @@ class ConnectionLimits:
     min_read_bytes_per_second: int
 
 
-class Watch:
+class ConnectionMonitor:
     """What the connections of one process share: their limits, and those that were sent away."""
 
     def __init__(self, limits: ConnectionLimits):
         self.limits = limits
-        self.farewells = Farewells()
+        self.lingering = LingeringClose()
         self.count_refusal: Callable[[str], None] = lambda code: None
         self.seconds_in = {
-            Phase.HEADERS: limits.header_seconds,
-            Phase.BODY: limits.body_seconds,
-            Phase.ANSWER: float("inf"),
-            Phase.NEXT_REQUEST: limits.keep_alive_seconds,
+            ConnectionState.HEADERS: limits.header_seconds,
+            ConnectionState.BODY: limits.body_seconds,
+            ConnectionState.RESPONSE: float("inf"),
+            ConnectionState.NEXT_REQUEST: limits.keep_alive_seconds,
         }
         self.too_many = error_answer(
             "too_many_connections", "too many connections are open; try again later", [(b"retry-after", b"1")]
         )
-        self.headers_too_large = error_answer(
-            "headers_too_large", f"the headers are larger than {limits.max_header_bytes} bytes"
-        )
         self.too_slow = error_answer("too_slow", "the request did not arrive in time")
-        self.not_http = error_answer("not_http", "this is not a request in HTTP/1.1")
+        self.errors = _request_errors(limits.max_header_bytes)
 
     def sweep(self, connections: Iterable[Any], now: float) -> None:
-        """Give up every connection that is late; call it regularly, `now` is the event loop's time."""
+        """Close every connection that is late; call it regularly, `now` is the event loop's time.
+
+        An error on one connection is logged and closes that one: the others keep their deadlines.
+        """
         for connection in list(connections):
-            connection.give_up_if_late(now)
-        self.farewells.sweep(now)
+            try:
+                connection.close_if_late(now)
+            except Exception as error:  # noqa: BLE001 - the sweep runs on the server's only timer
+                _log.error("connection check failed", extra={FIELDS: error_fields(error)})
+                connection.transport.abort()
+        self.lingering.sweep(now)
+
+
+def _request_errors(max_header_bytes: int) -> dict[str, ErrorAnswer]:
+    """Return the responses to requests that cannot be accepted, by the parser's reason."""
+    too_large = (
+        f"the headers, a chunk header or the trailers are larger than {max_header_bytes} bytes or too many"
+    )
+    return {
+        "headers_too_large": error_answer("headers_too_large", too_large),
+        "body_too_large": error_answer("body_too_large", "the body is too large"),
+        "not_http": error_answer("not_http", "this is not a request in HTTP/1.1"),
+        "wrong_host": error_answer("not_http", "the request must have exactly one header `host`"),
+        "wrong_version": error_answer("not_http", "the request line must name HTTP/1.1 or HTTP/1.0"),
+        "unknown_coding": error_answer(
+            "unknown_coding", "the only transfer coding is `chunked`; send the body without another"
+        ),
+    }
