@@ -277,3 +277,12 @@ def _leave_unread(path: Path) -> None:
         client.connect(str(path))
         client.sendall(GET)
         assert client.recv(100).startswith(b"HTTP/1.1 ")
+
+
+def test_server_huge_content_length_is_413_at_once(tmp_path: Path) -> None:
+    head = b"POST /prediction HTTP/1.1\r\nhost: tamis\r\ncontent-type: application/json\r\n"
+    with serving(tmp_path, "--mock", "--workers", "1", "--store", "memory:") as service:
+        for length in (2**64, 2**64 - 1, 10**19, 10**18, 10**9):
+            with socket.create_connection(("127.0.0.1", service.port), timeout=10) as client:
+                client.sendall(head + b"content-length: %d\r\n\r\n{" % length)
+                assert client.recv(1_000).startswith(b"HTTP/1.1 413 ")
