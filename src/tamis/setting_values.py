@@ -16,6 +16,13 @@ def text(value: str) -> str:
     return value
 
 
+def required_text(value: str) -> str:
+    """Read any text but an empty one."""
+    if not value:
+        raise ValueError("must not be empty; leave it out for the default")
+    return text(value)
+
+
 def switch(value: str) -> bool:
     """Read a word for yes or no."""
     if value.lower() not in _TRUE | _FALSE:

@@ -18,7 +18,7 @@ from urllib.parse import quote
 from dotenv.parser import parse_stream
 
 from tamis.errors import SettingsError
-from tamis.setting_values import base_url, one_of, proxies, seconds, switch, text, whole_number
+from tamis.setting_values import base_url, one_of, proxies, required_text, seconds, switch, text, whole_number
 
 PREFIX = "TAMIS_"
 
@@ -47,7 +47,7 @@ class Settings:
         "Tamis", "name of the service, shown by GET / and in the documentation", workshop=True
     )
     model_directory: str = _setting(
-        "models/spam", "folder of the model, also NAME@VERSION or NAME@ALIAS", workshop=True
+        "models/spam", "folder of the model, also NAME@VERSION or NAME@ALIAS", required_text, workshop=True
     )
     model_version: str = _setting(
         "", "version to serve, such as 2, v2 or champion; empty is the newest", workshop=True
@@ -55,7 +55,9 @@ class Settings:
     mock_model_class: bool = _setting(
         False, "serve made-up answers without any model, for trying things out", switch, workshop=True
     )
-    host: str = _setting("127.0.0.1", "address to listen on; 0.0.0.0 is every network of this machine")
+    host: str = _setting(
+        "127.0.0.1", "address to listen on; 0.0.0.0 is every network of this machine", required_text
+    )
     port: int = _setting(8000, "port to listen on; 0 takes a free one", whole_number(0, 65_535))
     store: str = _setting(
         "",

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from tamis.errors import TamisError
+from tamis.errors import SettingsError, TamisError
 from tamis.settings import Settings
 
 if TYPE_CHECKING:
@@ -55,8 +55,10 @@ def command(model: str | None, mock: bool, migrate: bool, worker_channel: int | 
 
     from tamis.service.observing.logs import configure_logs
     from tamis.service.server.listening import allow_connections, listen
+    from tamis.service.server.signals import handle_other_signals
     from tamis.service.server.systemd import Notifier
 
+    handle_other_signals()
     if worker_channel is not None:
         _work(worker_channel)
         return
@@ -169,6 +171,8 @@ def _settings(model: str | None, **given: Any) -> Settings:
     if model is not None:
         given |= {"model_directory": model, "model_version": ""}
     settings = Settings.from_environment(os.environ, Path(".env"))
+    if given.get("host") == "":
+        raise SettingsError("--host must not be empty; leave it out for the default")
     return dataclasses.replace(
         settings, **{name: value for name, value in given.items() if value is not None}
     )

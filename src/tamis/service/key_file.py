@@ -51,7 +51,10 @@ class KeyFile:
     def read(self) -> Sequence[KeyRecord]:
         """Return all keys in the order in which they were made."""
         try:
-            with self._path.open("rb") as file:
+            # non-blocking: to open a FIFO would wait for its writer
+            with open(os.open(self._path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK), "rb") as file:
+                if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+                    raise self._unusable("it is not a regular file")
                 if stat.S_IMODE(os.fstat(file.fileno()).st_mode) & 0o022:
                     raise self._unusable("others may write to it; chmod 600 it")
                 return self._parse(file.read())

@@ -1,10 +1,17 @@
-"""How far each caller is ahead: a small file of fixed size, mapped into every worker of one machine.
+"""How far each caller is ahead: a small file of fixed size, shared by every worker of one machine.
 
 Knows slots, locks and nanoseconds; knows no caller but by a hash, and nothing of HTTP.
 
 The file is a hash table: a caller's keyed 64-bit hash chooses a row of sixteen slots, a slot holds
 a hash and a time. A row is locked by `fcntl` while one process reads and changes it; the kernel
-takes the lock away from a process that dies. Sixteen callers of one row can be counted at once; a
+takes the lock away from a process that dies. The file is read and written by `pread` and `pwrite`
+and never mapped: a file that another program cuts short would end a process that has it mapped.
+
+Nothing here blocks the event loop. A lock that another process keeps for longer than
+`_LOCK_SECONDS` is not waited for again until `_RETRY_SECONDS` have passed: meanwhile rows are
+changed without it, so that two workers that count one caller in the same microsecond may count one
+request in place of two. A row that cannot be read is empty; one that cannot be written is kept in
+memory until it can. Sixteen callers of one row can be counted at once; a
 seventeenth takes the place of the one whose time is over first, usually long ago. Times are on the
 monotonic clock, which all processes of one boot share and nobody can set.
 """
@@ -13,9 +20,11 @@ from __future__ import annotations
 
 import errno
 import fcntl
-import mmap
+import logging
 import os
+import stat
 import struct
+import time
 from functools import lru_cache
 from hashlib import blake2b
 from pathlib import Path
@@ -30,8 +39,6 @@ Place = tuple[int, int]
 _SLOTS_PER_ROW: Final = 16
 _ROWS = 8_192
 _ROW = struct.Struct(f"={_SLOTS_PER_ROW}Q{_SLOTS_PER_ROW}q")
-_HASH, _TIME = struct.Struct("=Q"), struct.Struct("=q")
-_TIMES_OFFSET = _HASH.size * _SLOTS_PER_ROW
 
 _MAGIC = b"tamis rates 1\n\0\0"
 _HEADER = struct.Struct("=16s36sI32s")
@@ -40,75 +47,178 @@ _HEADER_BYTES = 4_096
 _REMEMBERED_PLACES = 4_096
 _NS_PER_SECOND = 1_000_000_000
 
+_LOCK_SECONDS = 0.1
+"""A worker holds a row for microseconds; a busy machine may suspend it for some milliseconds."""
+_RETRY_SECONDS = 5.0
+_POLL_SECONDS = 0.0002
+_HEADER_CHECK_SECONDS = 1.0
+_WARN_SECONDS = 60.0
+_SECRET_BYTES = 32
+
+_log = logging.getLogger(__name__)
+
 
 class RateTable:
     """The shared times in the file at `path`, which is made if it is missing or from before a reboot."""
 
     def __init__(self, path: Path, clock: Clock, *, rows: int = _ROWS):
-        self._clock, self._rows = clock, rows
+        self._path, self._clock, self._rows = path, clock, rows
+        self._unlocked_until = self._quiet_until = float("-inf")
         try:
             self._file = _opened(path)
-            self._secret = self._prepare(path)
-            self._map = mmap.mmap(self._file, self._size)
+            self._header = self._prepare(path)
         except OSError as failed:
             raise SettingsError(
                 f"{path}: callers cannot be counted here: {failed.strerror or failed} (TAMIS_RATE_FILE)"
             ) from None
         self.place_of = lru_cache(_REMEMBERED_PLACES)(self._place_of)
+        self._unwritten: dict[int, bytes] = {}  # at most the table's rows
+        self._next_check = clock.monotonic() + _HEADER_CHECK_SECONDS
 
     def close(self) -> None:
         """Let go of the file; what is counted stays in it."""
-        self._map.close()
         os.close(self._file)
 
     def take(self, place: Place, cost_ns: int, most_ahead_ns: int) -> tuple[int, int]:
         """Do `gcra` for the caller at `place`, no other process in between, and remember the outcome."""
         row, caller = place
-        fcntl.lockf(self._file, fcntl.LOCK_EX, _ROW.size, row)
+        is_locked = self._lock(_ROW.size, row)
         try:
             now = round(self._clock.monotonic() * _NS_PER_SECOND)  # under the lock: times keep their order
-            slots = _ROW.unpack_from(self._map, row)
+            slots = self._read(row)
             is_known = caller in slots  # a hash has its top bit set and equals no time
             slot = slots.index(caller) if is_known else _first_over(slots)
             ahead = slots[_SLOTS_PER_ROW + slot] - now if is_known else 0
             ahead, wait = gcra(ahead, cost_ns, most_ahead_ns)
             if is_known or not wait:  # a refusal may have forgotten what was counted under other settings
-                if not is_known:  # the hash first: killed here, the newcomer gets a time that is over
-                    _HASH.pack_into(self._map, row + _HASH.size * slot, caller)
-                _TIME.pack_into(self._map, row + _TIMES_OFFSET + _TIME.size * slot, now + ahead)
-            return ahead, wait
+                slots[slot], slots[_SLOTS_PER_ROW + slot] = caller, now + ahead
+                self._write(row, _ROW.pack(*slots))
         finally:
-            fcntl.lockf(self._file, fcntl.LOCK_UN, _ROW.size, row)
+            if is_locked:
+                fcntl.lockf(self._file, fcntl.LOCK_UN, _ROW.size, row)
+        if now >= self._next_check * _NS_PER_SECOND:
+            self._check_header()
+        return ahead, wait
+
+    def _lock(self, length: int, offset: int) -> bool:
+        """Lock a part of the file; return False if another process keeps it, without waiting for long."""
+        if self._lock_now(length, offset):
+            return True
+        began = time.monotonic()  # the real one: a test's clock stands still
+        if began < self._unlocked_until:
+            return False
+        while time.monotonic() - began < _LOCK_SECONDS:
+            time.sleep(_POLL_SECONDS)
+            if self._lock_now(length, offset):
+                return True
+        self._unlocked_until = time.monotonic() + _RETRY_SECONDS
+        self._warn("another process keeps the rate file locked; counting without its lock")
+        return False
+
+    def _lock_now(self, length: int, offset: int) -> bool:
+        try:
+            fcntl.lockf(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB, length, offset)
+        except OSError:
+            return False
+        return True
+
+    def _read(self, row: int) -> list[int]:
+        """Return a row's hashes and times; a row that the file has lost is empty."""
+        found = self._unwritten.get(row)
+        if found is None:
+            try:
+                found = os.pread(self._file, _ROW.size, row)
+            except OSError as failed:
+                self._warn(f"the rate file cannot be read ({failed.strerror}); counting in memory")
+                found = b""
+        return [*_ROW.unpack(found.ljust(_ROW.size, b"\0"))]
+
+    def _write(self, row: int, content: bytes) -> None:
+        try:
+            is_whole = os.pwrite(self._file, content, row) == len(content)
+        except OSError as failed:
+            self._warn(f"the rate file cannot be written ({failed.strerror}); counting in memory")
+            is_whole = False
+        if not is_whole:
+            self._unwritten[row] = content
+        elif self._unwritten:
+            self._unwritten.pop(row, None)
+
+    def _check_header(self) -> None:
+        """Put back a header that was cut off or damaged; take over the secret of a newer one.
+
+        A worker that starts meanwhile would otherwise count the same callers in other rows.
+        """
+        self._next_check = self._clock.monotonic() + _HEADER_CHECK_SECONDS
+        try:
+            found = os.pread(self._file, _HEADER.size, 0)
+        except OSError:
+            return  # the rows' own reads report it
+        if found == self._header:
+            return
+        if len(found) == _HEADER.size and found[:-_SECRET_BYTES] == self._header[:-_SECRET_BYTES]:
+            self._header = found
+            self.place_of.cache_clear()
+            return
+        self._warn("the rate file was cut short or damaged; counts begin anew where they are lost")
+        if self._lock_now(_HEADER_BYTES, 0):
+            try:
+                self._write_header()
+            finally:
+                fcntl.lockf(self._file, fcntl.LOCK_UN, _HEADER_BYTES, 0)
+
+    def _write_header(self) -> None:
+        try:
+            os.pwrite(self._file, self._header, 0)
+        except OSError as failed:
+            self._warn(f"the rate file cannot be written ({failed.strerror}); counting in memory")
+
+    def _warn(self, event: str) -> None:
+        """Log an event once in a while, however many requests meet it."""
+        now = time.monotonic()
+        if now >= self._quiet_until:
+            self._quiet_until = now + _WARN_SECONDS
+            _log.warning("%s: %s (TAMIS_RATE_FILE)", self._path, event)
 
     @property
     def _size(self) -> int:
         return _HEADER_BYTES + self._rows * _ROW.size
 
     def _place_of(self, name: str) -> Place:
-        digest = blake2b(name.encode(), key=self._secret, digest_size=8, person=b"tamis-rates")
+        digest = blake2b(
+            name.encode(), key=self._header[-_SECRET_BYTES:], digest_size=8, person=b"tamis-rates"
+        )
         number = int.from_bytes(digest.digest(), "big")
         return _HEADER_BYTES + number % self._rows * _ROW.size, number | 1 << 63
 
     def _prepare(self, path: Path) -> bytes:
-        """Return the secret of a table that holds now, beginning anew after a reboot.
+        """Return the header of a table that holds now, beginning anew after a reboot.
 
-        The file never shrinks and is written in place: another process may have it mapped. It is
-        written whole, because changing a hole in a map on a full disk would kill the process.
+        The file never shrinks and is written in place: other processes may have it open. It is
+        written whole, so that a full disk is noticed at the start.
         """
-        fcntl.lockf(self._file, fcntl.LOCK_EX, _HEADER_BYTES, 0)
+        is_locked = self._lock(_HEADER_BYTES, 0)
         try:
             header = os.pread(self._file, _HEADER.size, 0)
-            if header.strip(b"\0") and header[: len(_MAGIC)] != _MAGIC:
+            is_foreign = header.strip(b"\0") and header[: len(_MAGIC)] != _MAGIC[: len(header)]
+            if is_foreign and os.fstat(self._file).st_size != self._size:  # else ours, damaged
                 raise SettingsError(f"{path} is no file of Tamis's counts: name another (TAMIS_RATE_FILE)")
-            expected = _HEADER.pack(_MAGIC, _boot(), self._rows, bytes(32))[:-32]
-            if len(header) < _HEADER.size or header[:-32] != expected:
-                if os.pwrite(self._file, bytes(self._size), 0) < self._size:
-                    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-                header = expected + os.urandom(32)
+            expected = _HEADER.pack(_MAGIC, _boot(), self._rows, bytes(_SECRET_BYTES))[:-_SECRET_BYTES]
+            is_ours = len(header) == _HEADER.size and header[:-_SECRET_BYTES] == expected
+            self._fill(os.fstat(self._file).st_size if is_ours else 0)
+            if not is_ours:
+                header = expected + os.urandom(_SECRET_BYTES)
                 os.pwrite(self._file, header, 0)
-            return header[-32:]
+            return header
         finally:
-            fcntl.lockf(self._file, fcntl.LOCK_UN, _HEADER_BYTES, 0)
+            if is_locked:
+                fcntl.lockf(self._file, fcntl.LOCK_UN, _HEADER_BYTES, 0)
+
+    def _fill(self, start: int) -> None:
+        """Write zeros from `start` to the table's end."""
+        missing = self._size - start
+        if missing > 0 and os.pwrite(self._file, bytes(missing), start) < missing:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
 
 def gcra(ahead: int, cost: int, most_ahead: int) -> tuple[int, int]:
@@ -123,7 +233,7 @@ def gcra(ahead: int, cost: int, most_ahead: int) -> tuple[int, int]:
     return (ahead, wait) if wait > 0 else (ahead + cost, 0)
 
 
-def _first_over(slots: tuple[int, ...]) -> int:
+def _first_over(slots: list[int]) -> int:
     """Return the slot whose time is over first; that of an empty one is 0."""
     times = slots[_SLOTS_PER_ROW:]
     return times.index(min(times))
@@ -131,7 +241,11 @@ def _first_over(slots: tuple[int, ...]) -> int:
 
 def _opened(path: Path) -> int:
     path.parent.mkdir(parents=True, exist_ok=True)
-    return os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+    file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK, 0o600)
+    if not stat.S_ISREG(os.fstat(file).st_mode):
+        os.close(file)
+        raise OSError(errno.EINVAL, "not a regular file")
+    return file
 
 
 def _boot() -> bytes:

@@ -1,7 +1,8 @@
 """How a worker process and the parent that watches it talk: over one pair of sockets.
 
 The parent sends one Assignment. The worker answers with one line that says what it serves, once it
-does, and from then on with a byte every time its event loop has come round. When one of them ends,
+does, and from then on with a byte every time its event loop has come round, and while the loop waits
+for its disk. When one of them ends,
 however suddenly, the other reads the end of the stream.
 """
 

@@ -19,6 +19,7 @@ import apsw
 from tamis.clock import Clock
 from tamis.errors import StoreError
 from tamis.records import CallRecord
+from tamis.storage.io_time import LOOP_IO
 from tamis.storage.sqlite.connection import FAILURES, Worker, store_error
 
 SLOW_COMMIT_SECONDS = 0.05
@@ -44,7 +45,7 @@ class Batch:
             if error is None:
                 waiter.set_result(None)
             else:
-                waiter.set_exception(StoreError(*error.args))
+                waiter.set_exception(StoreError(*error.args, fault=error.fault))
 
 
 Write = Callable[[apsw.Connection, Sequence[CallRecord]], None]
@@ -94,7 +95,8 @@ class GroupCommit:
         """Commit on the loop's thread; return False where the file is locked."""
         started = self._clock.monotonic()
         try:
-            self._write(self._connection, calls)
+            with LOOP_IO:
+                self._write(self._connection, calls)
         except apsw.BusyError:
             return False
         except FAILURES as failed:
