@@ -6,7 +6,7 @@ from typing import Any
 
 import click
 
-from tamis.cli.options import data_argument, reading_options
+from tamis.cli.options import data_argument, reading_options, training_data_option
 from tamis.errors import DataError
 
 
@@ -15,16 +15,25 @@ from tamis.errors import DataError
 @click.argument("second", metavar="MODEL_B[@VERSION]")
 @data_argument("DATA…|FOLDER")
 @click.option("--json", "as_json", is_flag=True, help="Print the figures as JSON.")
+@training_data_option
 @reading_options
-def command(first: str, second: str, data: tuple[str, ...], *, as_json: bool, **options: Any) -> None:
-    """Say whether MODEL_B is better than MODEL_A on the same rows, by McNemar's exact test.
+def command(
+    first: str,
+    second: str,
+    data: tuple[str, ...],
+    *,
+    as_json: bool,
+    training_data: tuple[str, ...],
+    **options: Any,
+) -> None:
+    """Compare MODEL_A and MODEL_B on the same rows, by McNemar's exact test.
 
-    Rows that either model was trained on are left out.
+    Rows that either model was trained on are left out, if its training data can be found.
     """
+    from tamis.cli.evaluation_data import evaluation_data
     from tamis.cli.figures import print_json, show_comparison
     from tamis.cli.progress import progress_bar
     from tamis.cli.reading import title_of
-    from tamis.cli.rows import rows_unseen_by
     from tamis.inference.classifier import Classifier
     from tamis.training.compare import compare
 
@@ -34,11 +43,13 @@ def command(first: str, second: str, data: tuple[str, ...], *, as_json: bool, **
         raise DataError(
             f"the models have different labels: {', '.join(labels)} and {', '.join(models[1].labels)}"
         )
-    part, rows, reading = rows_unseen_by(models, data, options)
+    chosen = evaluation_data(models, data, options, training_data=training_data)
+    rows = chosen.rows
     with progress_bar(f"scoring {len(rows):,} texts twice") as progress:
         one, other = (model.probabilities(rows.texts, progress=progress) for model in models)
     comparison = compare(one, other, rows.labels, labels)
     if as_json:
-        print_json({"models": [first, second], "part": part, "reading": reading, "comparison": comparison})
+        print_json({"models": [first, second], **chosen.described(), "comparison": comparison})
     else:
-        show_comparison(comparison, (first, second), f"{part} of {title_of(data)}")
+        title = f"{chosen.title} of {title_of(data)}"
+        show_comparison(comparison, (first, second), title, is_unseen=chosen.is_unseen)

@@ -11,7 +11,7 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from tamis.training.compare import Comparison
+from tamis.training.compare import LEARNED_UNKNOWN, Comparison
 from tamis.training.evaluate import Estimate, Evaluation
 
 if TYPE_CHECKING:
@@ -70,17 +70,23 @@ def show_protocols(figures: Sequence[ProtocolFigures], title: str) -> None:
     console.print(table)
 
 
-def show_comparison(comparison: Comparison, names: tuple[str, str], title: str) -> None:
-    """Print who is right where, and how probable that is by luck alone."""
+def show_comparison(
+    comparison: Comparison, names: tuple[str, str], title: str, *, is_unseen: bool = True
+) -> None:
+    """Print the rows that one model alone has right, and how probable such a difference is by chance.
+
+    Without `is_unseen`, a model may have learned these rows, and the p-value says so.
+    """
     console = Console(highlight=False)
     console.print(f"[bold]{title}[/bold]", soft_wrap=True)
     table = _table(f"{comparison.rows:,} rows", "", "accuracy", "95 % interval", "right alone")
     table.add_row(names[0], *_cells(comparison.first), f"{comparison.only_first:,}")
     table.add_row(names[1], *_cells(comparison.second), f"{comparison.only_second:,}")
-    table.add_row("second less first", *_cells(comparison.difference), "")
+    table.add_row("difference (B − A)", *_cells(comparison.difference), "")
     console.print(table)
-    verdict = "the models differ" if comparison.p_value < _SIGNIFICANT else "may well be luck"
-    console.print(f"McNemar's exact test: p = {comparison.p_value:.4g}, {verdict}")
+    verdict = "the models differ" if comparison.p_value < _SIGNIFICANT else "not statistically significant"
+    caution = "" if is_unseen else f"; {LEARNED_UNKNOWN}"
+    console.print(f"McNemar's exact test: p = {comparison.p_value:.4g}, {verdict}{caution}", soft_wrap=True)
 
 
 def _table(title: str, *columns: str) -> Table:

@@ -26,6 +26,17 @@ def data_argument(metavar: str = "DATA…") -> Callable[[Command], Command]:
     return click.argument("data", nargs=-1, required=True, metavar=metavar)
 
 
+def training_data_option(command: Command) -> Command:
+    """Add the option that names the files a model was trained on."""
+    return click.option(
+        "--training-data",
+        multiple=True,
+        type=click.Path(exists=True, dir_okay=False),
+        metavar="FILE",
+        help="What a model was trained on, to leave its rows out.  [default: looked for beside DATA]",
+    )(command)
+
+
 def reading_options(command: Command) -> Command:
     """Add the options that say how a data file is to be read, the same for every command that reads one."""
     for option in reversed(_READING_OPTIONS):

@@ -1,4 +1,4 @@
-"""Whether one model is better than another on the same rows, or only luckier.
+"""Whether one model is better than another on the same rows, beyond chance.
 
 Source: Q. McNemar, "Note on the sampling error of the difference between correlated proportions",
 1947, with the exact binomial distribution in place of its approximation.
@@ -14,6 +14,9 @@ import numpy.typing as npt
 
 from tamis.errors import DataError
 from tamis.training.evaluate import Estimate, proportion
+
+LEARNED_UNKNOWN = "cannot know whether these rows were learned"
+"""Stands beside every figure if the rows a model was trained on are not known."""
 
 _RESAMPLES = 1000
 

@@ -1,0 +1,202 @@
+"""Which rows of a file may measure a model: none that it is known to have learned.
+
+A model's manifest records the digest of its training file and how that was split, but no row. If the
+data is that very file, its test part is used. For any other data the training file is looked for, by
+its digest; rows whose text it has are left out. If it is not found, every figure says so.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import click
+import msgspec
+
+from tamis.cli.options import read_options
+from tamis.cli.reading import describe_reading, say_reading
+from tamis.data.options import Columns
+from tamis.data.reader import read_dataset
+from tamis.errors import DataError
+from tamis.inference.classifier import Classifier
+from tamis.records import Dataset
+from tamis.training.compare import LEARNED_UNKNOWN
+from tamis.training.prepare import PrepareSettings, prepare_file
+from tamis.training.prepared_folder import prepared_folder_in, read_prepared
+
+_MAX_FILES_SEARCHED = 100
+_MAX_BYTES_SEARCHED = 1 << 30
+
+
+@dataclass(frozen=True)
+class EvaluationData:
+    """Rows to measure on.
+
+    part:       which part of the data they are, in words
+    reading:    how the data was read, for `--json`
+    dropped:    rows left out because a model has learned their text
+    is_unseen:  whether it is known that no model has learned one of the rows
+    """
+
+    part: str
+    rows: Dataset
+    reading: Mapping[str, Any]
+    dropped: int = 0
+    is_unseen: bool = True
+
+    @property
+    def title(self) -> str:
+        """The part, and whether its rows may have been learned."""
+        return self.part if self.is_unseen else f"{self.part} ({LEARNED_UNKNOWN})"
+
+    def described(self) -> dict[str, Any]:
+        """Return what `--json` says about the rows."""
+        return {
+            "part": self.part,
+            "rows_dropped": self.dropped,
+            "rows_known_unseen": self.is_unseen,
+            "reading": self.reading,
+        }
+
+
+@dataclass(frozen=True)
+class _Contents:
+    """What the command line named, and the digest of the file that it is or was made of."""
+
+    data: EvaluationData
+    sha256: str
+    split: PrepareSettings | None
+
+
+def evaluation_data(
+    models: Sequence[Classifier],
+    data: Sequence[str],
+    options: Mapping[str, Any],
+    *,
+    training_data: Sequence[str] = (),
+) -> EvaluationData:
+    """Return the rows of `data` to measure `models` on; print to standard error what was left out and why.
+
+    `training_data` are the files that a model was trained on, if they are not beside the data. Raises
+    DataError if nothing is left.
+    """
+    contents = _contents(models, data, options)
+    others = [model for model in models if not _held_out_by(model, contents)]
+    chosen = contents.data
+    if contents.split is None and len(others) < len(models):
+        click.echo(
+            "this is the file that the model was trained on: measuring on its test part only", err=True
+        )
+        chosen = replace(chosen, part="the test part", rows=_common_test_rows(models, contents, data))
+    files = _FilesByDigest(data, training_data)
+    for model in others:
+        chosen = _without_learned_rows(chosen, model, files)
+    if not chosen.rows:
+        raise DataError("every row was learned by a model; name other data", file=", ".join(data))
+    return chosen
+
+
+def _contents(models: Sequence[Classifier], data: Sequence[str], options: Mapping[str, Any]) -> _Contents:
+    folder = prepared_folder_in(data)
+    if folder is not None:
+        prepared = read_prepared(folder)
+        part = EvaluationData("the test part", prepared.test, {})
+        return _Contents(part, prepared.data_sha256, prepared.settings)
+    reading = read_dataset(data, read_options(options, remembered=_columns_of(models)))
+    say_reading(reading)
+    rows = EvaluationData("all rows", reading.dataset, describe_reading(reading))
+    return _Contents(rows, reading.sha256, None)
+
+
+def _columns_of(models: Sequence[Classifier]) -> Columns | None:
+    """Return the columns that the first model was trained with."""
+    manifest = models[0].manifest
+    return msgspec.convert(manifest.data.columns, Columns) if manifest is not None else None
+
+
+def _held_out_by(model: Classifier, contents: _Contents) -> bool:
+    """Return whether training kept a part of this very data aside, and the same part as a prepared folder."""
+    if model.manifest is None or model.manifest.data.sha256 != contents.sha256:
+        return False
+    if contents.split is None:
+        return True
+    own, split = model.manifest.data, contents.split
+    return (own.split, own.test_size, own.seed) == (split.split, split.test_size, split.seed)
+
+
+def _common_test_rows(models: Sequence[Classifier], contents: _Contents, data: Sequence[str]) -> Dataset:
+    """Return the rows that every model trained on this data kept aside, told apart by number and text."""
+    facts = [model.manifest.data for model in models if model.manifest and _held_out_by(model, contents)]
+    splits = dict.fromkeys(PrepareSettings.from_manifest(fact) for fact in facts)
+    first, *others = (prepare_file(data, split).test for split in splits)
+    for other in others:
+        known = {*zip(other.rows, other.texts, strict=True)}
+        pairs = enumerate(zip(first.rows, first.texts, strict=True))
+        first = first.select([i for i, pair in pairs if pair in known])
+    return first
+
+
+def _without_learned_rows(data: EvaluationData, model: Classifier, files: _FilesByDigest) -> EvaluationData:
+    """Leave out rows whose text is in the model's training part, if its training file is found."""
+    assert model.manifest is not None
+    facts = model.manifest.data
+    found = files.find(facts.sha256)
+    if found is None:
+        _say_unknown(model)
+        return replace(data, is_unseen=False)
+    learned = {*map(model.form, prepare_file(found, PrepareSettings.from_manifest(facts)).train.texts)}
+    kept = [i for i, text in enumerate(data.rows.texts) if model.form(text) not in learned]
+    dropped = len(data.rows) - len(kept)
+    names = ", ".join(path.name for path in found)
+    rows = f"{dropped:,} row{' was' if dropped == 1 else 's were'}"
+    click.echo(f"{rows} left out: their texts are in the training part of {names}", err=True)
+    return replace(
+        data,
+        part=f"{data.part} not learned" if dropped else data.part,
+        rows=data.rows.select(kept),
+        dropped=data.dropped + dropped,
+    )
+
+
+def _say_unknown(model: Classifier) -> None:
+    assert model.manifest is not None
+    reason = "its training data was not found; name the file with --training-data"
+    if not model.manifest.data.sha256:
+        reason = "the model does not record its training data"
+    click.echo(f"{model.name}@{model.version}: {LEARNED_UNKNOWN}: {reason}", err=True)
+
+
+class _FilesByDigest:
+    """Looks for a training file: among the named ones, then in the folders of the data."""
+
+    def __init__(self, data: Sequence[str], named: Sequence[str]):
+        self._named = [Path(file) for file in named]
+        self._folders = list(dict.fromkeys(Path(path).resolve().parent for path in data))
+
+    def find(self, sha256: str) -> list[Path] | None:
+        """Return the files of this digest; of several files, it is the digest of their digests."""
+        digests = [_sha256(path) for path in self._named]
+        if len(digests) > 1 and hashlib.sha256("".join(digests).encode()).hexdigest() == sha256:
+            return self._named
+        for path, digest in zip(self._named, digests, strict=True):
+            if digest == sha256:
+                return [path]
+        return next(([path] for path in self._beside_the_data() if _sha256(path) == sha256), None)
+
+    def _beside_the_data(self) -> Iterator[Path]:
+        """Yield files in the folders of the data, within limits of number and size."""
+        bytes_left = _MAX_BYTES_SEARCHED
+        files = (path for folder in self._folders for path in sorted(folder.iterdir()) if path.is_file())
+        for _, path in zip(range(_MAX_FILES_SEARCHED), files, strict=False):
+            bytes_left -= path.stat().st_size
+            if bytes_left < 0:
+                return
+            yield path
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
