@@ -146,6 +146,20 @@ def test_an_empty_host_is_refused_in_one_line(tmp_path: Path) -> None:
         assert "must not be empty" in line
 
 
+def test_a_low_limit_of_open_files_is_logged(tmp_path: Path) -> None:
+    code = "from tamis.service.server.listening import allow_connections; allow_connections(1000)"
+    done = subprocess.run(
+        ["bash", "-c", f"ulimit -n 256; exec {sys.executable} -c '{code}'"],
+        cwd=tmp_path,
+        env=ENVIRON,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=True,
+    )
+    assert "(ulimit -n) is 256, but TAMIS_MAX_CONNECTIONS=1000 needs 1700" in done.stderr
+
+
 @pytest.mark.parametrize("workers", ["1", "2"])
 def test_sigusr1_is_ignored_and_sighup_drains(tmp_path: Path, workers: str) -> None:
     with serving(tmp_path, "--mock", "--workers", workers, TAMIS_DRAIN_SECONDS="0.2") as service:

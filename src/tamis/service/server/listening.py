@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import resource
 import socket
@@ -24,6 +25,9 @@ _DROP_SYN = (
     (0x06, 0, 0, 0xFFFF_FFFF),  # otherwise keep all of it
 )
 """A program of the classic packet filter: code, jump if true, jump if false, operand."""
+
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -68,6 +72,14 @@ def allow_connections(count: int) -> None:
     if soft != resource.RLIM_INFINITY and soft < needed:
         allowed = needed if hard == resource.RLIM_INFINITY else min(needed, hard)
         resource.setrlimit(resource.RLIMIT_NOFILE, (allowed, hard))
+        if allowed < needed:
+            _log.warning(
+                "the limit of open files (ulimit -n) is %d, but TAMIS_MAX_CONNECTIONS=%d needs %d; "
+                "raise the first or lower the second",
+                allowed,
+                count,
+                needed,
+            )
 
 
 def _given(environ: Mapping[str, str]) -> list[socket.socket]:
