@@ -158,7 +158,7 @@ class TestPredict:
     def test_bytes_that_are_not_utf8_are_refused_with_the_line(self, model: Path):
         code, _, error = tamis("predict", model, "-", stdin=b"fine\n\xff\n")
         assert code == 1
-        assert error == "tamis: <stdin>, line 2: not UTF-8; convert it with iconv\n"
+        assert error == "tamis: standard input, line 2: not valid utf-8; name the encoding with --encoding\n"
 
     @pytest.mark.parametrize("arguments", [[], ["text", "--file", "-"]])
     def test_nothing_or_both_is_wrong_use(self, model: Path, arguments: list[str]):

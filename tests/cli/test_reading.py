@@ -129,6 +129,38 @@ def test_html_is_stripped_when_served_as_when_trained(tmp_path: Path) -> None:
     assert answers[0] == answers[1]
 
 
+def test_text_column_is_predicted_when_the_file_is_a_table(folder: Path) -> None:
+    lines = ["id;kind;body", *(f"{n};ham;see you, Émile, at {n}" for n in range(3)), "3;;WIN a phone now"]
+    (folder / "new.csv").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    run = tamis("predict", "m", "--file", "new.csv", "--echo-input", folder=folder)
+    assert (run.returncode, run.stderr) == (0, "new.csv: assumed delimiter ';'\n")
+    texts = [line.split("\t")[2] for line in run.stdout.splitlines()]
+    assert texts == [*(f"see you, Émile, at {n}" for n in range(3)), "WIN a phone now"]
+
+
+def test_table_is_refused_when_its_text_column_is_in_doubt(folder: Path) -> None:
+    (folder / "doubt.csv").write_text("a,b\n" + "".join(f"one text {n},other text {n}\n" for n in range(9)))
+    run = tamis("predict", "m", "--file", "doubt.csv", folder=folder)
+    assert (run.returncode, run.stdout) == (1, "")
+    assert "has no column 'text'; it has 'a', 'b'; name the right one with --text-column" in run.stderr
+    named = tamis("predict", "m", "--file", "doubt.csv", "--text-column", "b", "--json", folder=folder)
+    assert named.stdout.count("\n") == 9
+
+
+def test_arguments_are_one_text_when_asked_for(folder: Path) -> None:
+    run = tamis("predict", "m", "see", "you", "at", "six", "--one-text", "--echo-input", folder=folder)
+    assert run.stdout.endswith("\tsee you at six\n")
+    assert run.stdout.count("\n") == 1
+
+
+def test_lines_are_decoded_when_their_encoding_is_named(folder: Path) -> None:
+    (folder / "lines.txt").write_bytes("Café à midi\nnaïve\n".encode("cp1252"))
+    refused = tamis("predict", "m", "--file", "lines.txt", folder=folder)
+    assert refused.stderr == "tamis: lines.txt, line 1: not valid utf-8; name the encoding with --encoding\n"
+    run = tamis("predict", "m", "--file", "lines.txt", "--encoding", "cp1252", "--echo-input", folder=folder)
+    assert [line.split("\t")[2] for line in run.stdout.splitlines()] == ["Café à midi", "naïve"]
+
+
 def cases() -> Path:
     import os
 

@@ -15,12 +15,13 @@ import sys
 import click
 
 from tamis import __version__
+from tamis.cli.streams import escape_unencodable_output
 from tamis.errors import TamisError
 
 COMMANDS = {
     "fetch": "Fetch a public data set.",
-    "audit": "Say what is wrong with a labelled CSV, and repair it.",
-    "prepare": "Split a labelled CSV into parts for training and testing.",
+    "audit": "Report what is wrong with labelled data, and repair it.",
+    "prepare": "Split labelled data into training and test part.",
     "train": "Train a model and save it as the next version.",
     "evaluate": "Measure a model on labelled texts.",
     "cross-validate": "Measure settings by cross-validation, honestly and as usual.",
@@ -77,6 +78,7 @@ def cli() -> None:
 
 def main() -> None:
     """Run the command line and turn what went wrong on purpose into one line and an exit code."""
+    escape_unencodable_output()
     atexit.register(gc.freeze)  # else Python looks through all that is left: half a second behind a network
     try:
         cli.main(standalone_mode=False)

@@ -18,9 +18,10 @@ def command(model: str, text: str, *, label: str | None, as_json: bool) -> None:
     "tokens acting together" holds what is missing.
     """
     from tamis.cli.explanation_page import show_explanation
+    from tamis.cli.streams import decoded_argument
     from tamis.inference.classifier import Classifier
 
-    explanation = Classifier.load(model).explain(text, label)
+    explanation = Classifier.load(model).explain(decoded_argument(text), label)
     if as_json:
         import msgspec
 

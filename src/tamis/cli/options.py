@@ -13,6 +13,7 @@ from tamis.errors import MissingExtraError
 
 if TYPE_CHECKING:
     from tamis.data.options import Columns, ReadOptions
+    from tamis.inference.classifier import Classifier
     from tamis.training.autotune import Autotune
     from tamis.training.autotune.trials import Watch
     from tamis.training.learn import TrainSettings
@@ -44,19 +45,15 @@ def reading_options(command: Command) -> Command:
     return command
 
 
-_READING_OPTIONS = (
-    click.option("--label-column", metavar="NAME", help="[default: label, or the only possible one]"),
-    click.option("--text-column", metavar="NAME", help="[default: text, or the only possible one]"),
-    click.option(
-        "--source-column",
-        default="source",
-        show_default=True,
-        metavar="NAME",
-        help="Where texts were collected; may be missing.",
-    ),
-    click.option(
-        "--group-column", metavar="NAME", help="Rows with the same value here stay together in a split."
-    ),
+def text_file_options(command: Command) -> Command:
+    """Add those of the reading options that matter for texts without labels."""
+    for option in reversed(_TEXT_FILE_OPTIONS):
+        command = option(command)
+    return command
+
+
+_TEXT_COLUMN = click.option("--text-column", metavar="NAME", help="[default: text, or the only possible one]")
+_FORMAT_OPTIONS = (
     click.option("--encoding", metavar="NAME", help="Such as cp1252 or gb18030.  [default: detected]"),
     click.option(
         "--delimiter",
@@ -71,6 +68,22 @@ _READING_OPTIONS = (
         help="How quotes inside texts are escaped, besides doubling.",
     ),
     click.option("--no-header", is_flag=True, help="The first line is a row; columns are named 1, 2, …"),
+)
+_TEXT_FILE_OPTIONS = (_TEXT_COLUMN, *_FORMAT_OPTIONS)
+_READING_OPTIONS = (
+    click.option("--label-column", metavar="NAME", help="[default: label, or the only possible one]"),
+    _TEXT_COLUMN,
+    click.option(
+        "--source-column",
+        default="source",
+        show_default=True,
+        metavar="NAME",
+        help="Where texts were collected; may be missing.",
+    ),
+    click.option(
+        "--group-column", metavar="NAME", help="Rows with the same value here stay together in a split."
+    ),
+    *_FORMAT_OPTIONS,
     click.option("--skip-unlabelled", is_flag=True, help="Leave rows without a label out."),
     click.option("--strip-html", is_flag=True, help="Remove HTML from texts, later also when serving."),
 )
@@ -226,24 +239,38 @@ def train_settings(model: str, overrides: Mapping[str, str], options: Mapping[st
 
 
 def read_options(options: Mapping[str, Any], *, remembered: Columns | None = None) -> ReadOptions:
-    """Return what `reading_options` gave; `remembered` are the columns that a model was trained with."""
+    """Return what `reading_options` or `text_file_options` gave.
+
+    `remembered` are the columns that a model was trained with.
+    """
     from tamis.data.options import Columns, ReadOptions
 
     return ReadOptions(
         columns=Columns(
-            label=options["label_column"],
+            label=options.get("label_column"),
             text=options["text_column"],
-            source=options["source_column"],
-            group=options["group_column"],
+            source=options.get("source_column"),
+            group=options.get("group_column"),
         ),
         remembered=remembered,
         encoding=options["encoding"],
         delimiter=options["delimiter"],
         escape=options["escape"],
         has_header=not options["no_header"],
-        skip_unlabelled=options["skip_unlabelled"],
-        strip_html=options["strip_html"],
+        skip_unlabelled=options.get("skip_unlabelled", False),
+        strip_html=options.get("strip_html", False),
     )
+
+
+def columns_of(classifier: Classifier) -> Columns | None:
+    """Return the columns that a model was trained with, None if it was not trained from a file."""
+    import msgspec
+
+    from tamis.data.options import Columns
+
+    if classifier.manifest is None:
+        return None
+    return msgspec.convert(classifier.manifest.data.columns, Columns)
 
 
 def prepare_settings(options: Mapping[str, Any]) -> PrepareSettings:

@@ -80,6 +80,20 @@ def choose_columns(
     return ChosenColumns(names, Needed(label, text, others), source, group, tuple(guessed))
 
 
+def choose_text_column(
+    header: Sequence[str], sample: Sequence[Sequence[str]], options: ReadOptions, path: Path
+) -> ChosenColumns:
+    """Return the text column of a file whose labels do not matter; raise DataError if that leaves a doubt."""
+    text, guessed = _by_name("text", header, options, path), False
+    if text is None and not (options.has_header and _looks_like_a_row(header, sample)):
+        label = _by_name("label", header, ReadOptions(remembered=options.remembered), path)
+        text, guessed = _guess("text", header, sample, set() if label is None else {label}), True
+    if text is None:
+        raise DataError(_missing("text", header, sample, options), file=path)
+    names = Columns(None, header[text], None)
+    return ChosenColumns(names, Needed(text, text), None, None, ("text",) if guessed else ())
+
+
 def _preferred(role: str, options: ReadOptions) -> Iterator[str | None]:
     """Yield the names to look for: the user's alone, or else the model's and the usual one."""
     asked = getattr(options.columns, role)

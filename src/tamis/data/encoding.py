@@ -61,6 +61,15 @@ class FileFacts:
     damaged_at: int | None = None
     escaped_quotes: int = 0
 
+    @property
+    def assumed(self) -> tuple[str, ...]:
+        """What was assumed about the encoding, one phrase each."""
+        if self.confidence is not None:
+            return (f"encoding {self.encoding} (detected, confidence {self.confidence:.0%})",)
+        if self.damaged_at is not None:
+            return (f"UTF-8 with damaged characters, the first at byte {self.damaged_at}",)
+        return ()
+
     def open_text(self) -> tuple[TextIO, BinaryIO]:
         """Open the decoded text, and the file itself, whose position tells how far reading is."""
         file = self.path.open("rb")

@@ -277,10 +277,7 @@ def _choices(
     facts: FileFacts, table: Table, contents: _Contents, label_words: Mapping[str, str]
 ) -> Iterator[str]:
     """Yield what was chosen or left out in one file, one phrase each."""
-    if facts.confidence is not None:
-        yield f"encoding {facts.encoding} (detected, confidence {facts.confidence:.0%})"
-    if facts.damaged_at is not None:
-        yield f"UTF-8 with damaged characters, the first at byte {facts.damaged_at}"
+    yield from facts.assumed
     yield from table.assumed
     names = contents.columns.names
     for role in contents.columns.guessed:
