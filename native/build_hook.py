@@ -1,7 +1,8 @@
 """Compiles the library into the package when the package is built, also for an editable installation.
 
-Without Rust the package is built without it, says so, and computes the same answers in numpy. With
-TAMIS_COMPILED=1 that is an error instead (for whoever builds wheels for others), with 0 it is asked for.
+Without Rust, or with a cargo that fails, the package is built without the library, with a warning, and
+computes the same answers in numpy. TAMIS_COMPILED=1 makes that an error (to build wheels for others),
+TAMIS_COMPILED=0 skips the library.
 """
 
 from __future__ import annotations
@@ -28,11 +29,11 @@ class CompiledLibrary(BuildHookInterface):  # type: ignore[type-arg]
         in_checkout = Path(self.root) / "src" / _PLACE
         if version == "editable":
             in_checkout.unlink(missing_ok=True)
-        if wanted == "0" or not (wanted or shutil.which("cargo")):
-            if not wanted:
-                self.app.display_warning("no Rust (cargo): texts will be scored in numpy, more slowly")
+        if wanted == "0":
             return
-        built = self._compile()
+        built = self._compile(is_required=bool(wanted))
+        if built is None:
+            return
         if version == "editable":
             shutil.copyfile(built, in_checkout)
             return
@@ -41,11 +42,31 @@ class CompiledLibrary(BuildHookInterface):  # type: ignore[type-arg]
         platform = sysconfig.get_platform().replace("-", "_").replace(".", "_")
         build_data["tag"] = f"py3-none-{platform}"  # no Python is linked, so any will do
 
-    def _compile(self) -> Path:
+    def _compile(self, *, is_required: bool) -> Path | None:
+        """Return the library, or None after a warning if cargo is missing, too old or broken."""
+        problem = "no Rust (cargo) found"
+        if shutil.which("cargo") is not None:
+            try:
+                return self._run_cargo()
+            except (subprocess.CalledProcessError, OSError) as failed:
+                problem = f"cargo failed: {_last_line(failed)}"
+        if is_required:
+            self.app.abort(f"TAMIS_COMPILED=1, but {problem}")
+        self.app.display_warning(f"{problem}; installing without the native library, which is slower")
+        return None
+
+    def _run_cargo(self) -> Path:
         source, folder = Path(self.root) / "native", Path(self.root) / "build" / "native"
         cargo = ["cargo", "build", "--quiet", "--release", "--locked", "--offline"]
-        subprocess.run(
-            [*cargo, "--manifest-path", str(source / "Cargo.toml"), "--target-dir", str(folder)], check=True
-        )
+        where = ["--manifest-path", str(source / "Cargo.toml"), "--target-dir", str(folder)]
+        subprocess.run([*cargo, *where], check=True, stderr=subprocess.PIPE)
         [built] = [path for name in _BUILT if (path := folder / "release" / name).exists()]
         return built
+
+
+def _last_line(failed: subprocess.CalledProcessError | OSError) -> str:
+    """Return what cargo said last, or why it could not be started."""
+    if isinstance(failed, OSError):
+        return failed.strerror or type(failed).__name__
+    said = failed.stderr.decode(errors="replace").strip().splitlines()
+    return said[-1].strip() if said else f"exit code {failed.returncode}"

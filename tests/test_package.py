@@ -153,3 +153,47 @@ print(json.dumps([tamis.__file__, is_compiled(), answers]))
     )
     assert there[0].startswith(str(tmp_path)) and not there[1]
     assert there[2] == pytest.approx(here[2], abs=1e-15)
+
+
+BROKEN = "echo 'error: rustup could not choose a version of cargo to run' >&2; exit 1"
+TOO_OLD = "echo 'error: lock file version 4 requires `-Znext-lockfile-bump`' >&2; exit 101"
+
+
+@pytest.mark.parametrize("script", [BROKEN, TOO_OLD, "exit 7"])
+def test_wheel_is_built_with_a_warning_when_cargo_fails(tmp_path: Path, script: str):
+    environ = fake_cargo(tmp_path / "bin", script)
+    run = build_wheel(tmp_path / "out", environ)
+    assert run.returncode == 0, run.stdout + run.stderr
+    said = run.stdout + run.stderr
+    assert "cargo failed: " + (script.split("'")[1] if "'" in script else "exit code 7") in said
+    assert "installing without the native library" in said
+    assert "Traceback" not in said
+    (built,) = (tmp_path / "out").glob("*-none-any.whl")
+    assert not any(name.endswith(".so") for name in zipfile.ZipFile(built).namelist())
+
+
+def test_wheel_is_refused_in_one_line_when_it_must_be_compiled(tmp_path: Path):
+    environ = fake_cargo(tmp_path / "bin", BROKEN) | {"TAMIS_COMPILED": "1"}
+    run = build_wheel(tmp_path / "out", environ)
+    assert run.returncode != 0
+    assert "TAMIS_COMPILED=1, but cargo failed: error: rustup could not choose" in run.stdout + run.stderr
+    assert "Traceback" not in run.stdout + run.stderr
+
+
+def test_lock_file_is_of_a_version_that_distributions_read():
+    lock = tomllib.loads((ROOT / "native/Cargo.lock").read_text())
+    assert lock["version"] == 3, "cargo older than 1.78 reads no version 4"
+
+
+def fake_cargo(folder: Path, script: str) -> dict[str, str]:
+    """Return an environment whose first cargo is a shell script."""
+    folder.mkdir()
+    (folder / "cargo").write_text(f"#!/bin/sh\n{script}\n")
+    (folder / "cargo").chmod(0o755)
+    environ = {name: value for name, value in os.environ.items() if name != "TAMIS_COMPILED"}
+    return environ | {"PATH": f"{folder}{os.pathsep}{environ['PATH']}"}
+
+
+def build_wheel(folder: Path, environ: dict[str, str]) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "hatchling", "build", "--target", "wheel", "--directory", str(folder)]
+    return subprocess.run(command, cwd=ROOT, env=environ, capture_output=True, text=True, check=False)

@@ -24,6 +24,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     trained = tamis("train", "mail.txt", "-o", "m", "--json", folder=folder)
     assert trained.returncode == 0, trained.stderr
     (folder / "train.json").write_text(trained.stdout)
+    prepared = tamis("prepare", "mail.txt", "-o", "p", folder=folder)
+    assert prepared.returncode == 0, prepared.stderr
     return folder
 
 
