@@ -14,11 +14,9 @@ from pathlib import Path
 from typing import Any
 
 import click
-import msgspec
 
-from tamis.cli.options import read_options
+from tamis.cli.options import columns_of, read_options
 from tamis.cli.reading import describe_reading, say_reading
-from tamis.data.options import Columns
 from tamis.data.reader import read_dataset
 from tamis.errors import DataError
 from tamis.inference.classifier import Classifier
@@ -105,16 +103,10 @@ def _contents(models: Sequence[Classifier], data: Sequence[str], options: Mappin
         prepared = read_prepared(folder)
         part = EvaluationData("the test part", prepared.test, {})
         return _Contents(part, prepared.data_sha256, prepared.settings)
-    reading = read_dataset(data, read_options(options, remembered=_columns_of(models)))
+    reading = read_dataset(data, read_options(options, remembered=columns_of(models[0])))
     say_reading(reading)
     rows = EvaluationData("all rows", reading.dataset, describe_reading(reading))
     return _Contents(rows, reading.sha256, None)
-
-
-def _columns_of(models: Sequence[Classifier]) -> Columns | None:
-    """Return the columns that the first model was trained with."""
-    manifest = models[0].manifest
-    return msgspec.convert(manifest.data.columns, Columns) if manifest is not None else None
 
 
 def _held_out_by(model: Classifier, contents: _Contents) -> bool:
