@@ -239,8 +239,8 @@ fn sizes(classes: &[u8], steps: &[u64], found: &mut impl FnMut(usize, u64)) {
 }
 
 /// The sum of `code · BASE^place` modulo 2^64 over the characters of a span.
-struct Polynomial {
-    sum: u64,
+pub struct Polynomial {
+    pub sum: u64,
     power: u64,
 }
 
@@ -251,7 +251,7 @@ impl Default for Polynomial {
 }
 
 impl Polynomial {
-    fn push(&mut self, code: u32) {
+    pub fn push(&mut self, code: u32) {
         self.sum = self
             .sum
             .wrapping_add(u64::from(code).wrapping_mul(self.power));

@@ -8,6 +8,7 @@ mod examples;
 mod feature_weights;
 mod features;
 mod linear;
+mod near_duplicates;
 mod solver;
 
 use counts::{Counts, Labelled};
@@ -20,7 +21,7 @@ use std::slice::{from_raw_parts, from_raw_parts_mut};
 /// Changes with every change of what is passed here, so that an old file is never called by new code.
 #[no_mangle]
 pub extern "C" fn tamis_interface() -> u32 {
-    4
+    5
 }
 
 /// What a model is made of; the layout of `_Parts` in `native_weights.py`.
@@ -284,4 +285,22 @@ pub unsafe extern "C" fn tamis_solve(
         intercept: from_raw_parts_mut(intercept, n_columns),
     };
     solver::solve(&examples, rows.labels, n_features, &chosen, solution);
+}
+
+/// Write for each text the smallest index of its cluster of near duplicates.
+///
+/// # Safety
+/// `lengths` are `n_texts` numbers whose sum is the number of `codes`, none below 5; `roots` has the room.
+#[no_mangle]
+pub unsafe extern "C" fn tamis_near_duplicates(
+    codes: *const u32,
+    lengths: *const u64,
+    n_texts: usize,
+    threshold: f64,
+    roots: *mut u64,
+) {
+    let lengths = from_raw_parts(lengths, n_texts);
+    let codes = from_raw_parts(codes, lengths.iter().sum::<u64>() as usize);
+    let roots = from_raw_parts_mut(roots, n_texts);
+    near_duplicates::clusters(codes, lengths, threshold, roots);
 }

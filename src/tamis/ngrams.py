@@ -88,12 +88,17 @@ def character_tables() -> tuple[npt.NDArray[np.uint8], Codes]:
     return _class_table(), _lower_table()
 
 
+def code_points(text: str) -> bytes:
+    """Return the code points of `text`, four bytes each; lone surrogates are kept."""
+    return text.encode(_UTF32, "surrogatepass")
+
+
 def encode_texts(texts: Sequence[str]) -> bytes:
     """Return the code points of `texts` laid end to end, each text between spaces; four bytes each.
 
     Lone surrogates are kept as code points of their own.
     """
-    return f" {'  '.join(texts)} ".encode(_UTF32, "surrogatepass")
+    return code_points(f" {'  '.join(texts)} ")
 
 
 def join_texts(texts: Sequence[str]) -> JoinedTexts:

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import csv
+import random
+import re
 from itertools import combinations
 from string import ascii_lowercase
 
@@ -9,8 +11,15 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from tamis.data.near_duplicates import near_duplicate_groups, twin_form, twin_share
+from tamis.data.near_duplicates import (
+    near_duplicate_groups,
+    near_duplicate_groups_in_numpy,
+    twin_form,
+    twin_share,
+)
+from tamis.native import is_compiled
 
+LONG_WORDS = [a + b for a in ("mar", "ben", "tol", "kir", "sud") for b in ("ane", "oso", "ury", "il", "erta")]
 WORDS = ["win", "a", "free", "phone", "now", "call", "before", "noon", "ok", "😀"]
 PHRASES = st.lists(st.sampled_from(WORDS), max_size=12).map(" ".join)
 ANY_TEXT = st.text(st.characters(), max_size=12)  # lone surrogates too
@@ -53,7 +62,40 @@ def test_groups_are_the_same_when_the_texts_are_shuffled(texts, random):
 @settings(max_examples=50, deadline=None)
 @given(st.lists(PHRASES | SLICES, max_size=20), st.integers(1, 40))
 def test_groups_are_the_same_when_the_work_is_cut_into_small_chunks(texts, chunk):
-    assert near_duplicate_groups(texts, chunk=chunk).tolist() == near_duplicate_groups(texts).tolist()
+    in_chunks = near_duplicate_groups_in_numpy(texts, chunk=chunk)
+    assert in_chunks.tolist() == near_duplicate_groups_in_numpy(texts).tolist()
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.lists(PHRASES | ANY_TEXT | SLICES, max_size=12), st.sampled_from([0.3, 0.5, 0.8, 0.9, 1.0]))
+def test_groups_in_numpy_are_those_of_comparing_all_pairs(texts, threshold):
+    assert near_duplicate_groups_in_numpy(texts, threshold=threshold).tolist() == brute_force(
+        texts, threshold
+    )
+
+
+@pytest.mark.skipif(not is_compiled(), reason="installed without Rust: nothing is compiled")
+@pytest.mark.parametrize("n_templates", [1, 40])
+def test_many_texts_have_the_groups_of_numpy(n_templates: int):
+    # the single template has more texts than the limit of neighbours, so that the limit is the same, too
+    rng = random.Random(n_templates)
+    templates = [" ".join(rng.choices(LONG_WORDS, k=30)) for _ in range(n_templates)]
+    texts = []
+    for _ in range(2_500):
+        words = rng.choice(templates).split()
+        for _ in range(rng.randrange(6)):
+            words[rng.randrange(len(words))] = rng.choice(LONG_WORDS)
+        texts.append(" ".join(words))
+    groups = near_duplicate_groups(texts)
+    assert groups.tolist() == near_duplicate_groups_in_numpy(texts).tolist()
+    assert 1 < groups.max() < 2_499
+
+
+@given(st.text(st.characters(max_codepoint=127), max_size=40))
+def test_the_form_of_ascii_is_that_of_any_text(text):
+    plain = " ".join(text.split())
+    expected = re.sub(r"[\W_]+", "", re.sub(r"\d+", "0", plain.lower())) or plain
+    assert twin_form(text) == expected
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,230 @@
+//! Clusters of near duplicates: what `tamis/data/near_duplicates.py` finds in numpy, text by text.
+//!
+//! hash 5-grams → a sorted set for each text → its rarest members are its *prefix tokens* → texts that share a
+//! prefix token are compared, each pair once → connected components.
+
+use crate::features::{mix, Polynomial};
+
+const NGRAM: usize = 5;
+/// A text is compared with so many smaller texts of a prefix token, nearest in size first.
+const MAX_NEIGHBOURS: usize = 1000;
+/// Rarity is counted by the upper bits of a hash; a shared slot costs a little time and loses no pair.
+const RARITY_BITS: u32 = 22;
+const ROUNDING: f64 = 1e-9;
+
+/// Write for each text the smallest index of its cluster. The texts lie end to end in `codes`, each of `NGRAM`
+/// characters or more.
+pub fn clusters(codes: &[u32], lengths: &[u64], threshold: f64, roots: &mut [u64]) {
+    let sets = NgramSets::new(codes, lengths);
+    let mut order: Vec<u32> = (0..lengths.len() as u32).collect();
+    order.sort_by_key(|&text| sets.members(text).len());
+    let prefixes = Prefixes::new(&sets, &order, threshold);
+    let mut search = Search {
+        sets: &sets,
+        order: &order,
+        threshold,
+        components: Components((0..lengths.len() as u32).collect()),
+        compared: vec![u32::MAX; lengths.len()],
+    };
+    for place in 0..order.len() {
+        for &position in prefixes.positions(place) {
+            search.compare_with_smaller(place as u32, &prefixes.tokens, position as usize);
+        }
+    }
+    for (text, root) in roots.iter_mut().enumerate() {
+        *root = u64::from(search.components.root(text as u32));
+    }
+}
+
+/// The 5-grams of each text as a sorted set of 32-bit hashes.
+struct NgramSets {
+    starts: Vec<usize>,
+    members: Vec<u32>,
+    /// Parity of the members that fall on each of 64 bits.
+    sketches: Vec<u64>,
+}
+
+impl NgramSets {
+    fn new(mut codes: &[u32], lengths: &[u64]) -> Self {
+        let mut sets = NgramSets {
+            starts: vec![0],
+            members: Vec::new(),
+            sketches: Vec::with_capacity(lengths.len()),
+        };
+        let mut set = Vec::new();
+        for &length in lengths {
+            let (text, rest) = codes.split_at(length as usize);
+            codes = rest;
+            set.clear();
+            set.extend(text.windows(NGRAM).map(hash));
+            set.sort_unstable();
+            set.dedup();
+            let parity = set.iter().fold(0, |bits, hash| bits ^ 1 << (hash & 63));
+            sets.sketches.push(parity);
+            sets.members.extend_from_slice(&set);
+            sets.starts.push(sets.members.len());
+        }
+        sets
+    }
+
+    fn members(&self, text: u32) -> &[u32] {
+        &self.members[self.starts[text as usize]..self.starts[text as usize + 1]]
+    }
+}
+
+fn hash(ngram: &[u32]) -> u32 {
+    let mut polynomial = Polynomial::default();
+    ngram.iter().for_each(|&code| polynomial.push(code));
+    (mix(polynomial.sum) >> 32) as u32
+}
+
+/// Each text's rarest 5-grams: of two near duplicates at least one is shared (Chaudhuri, Ganti and Kaushik, "A
+/// primitive operator for similarity joins in data cleaning", ICDE 2006).
+struct Prefixes {
+    /// Hash in the upper half, place of the text in order of size in the lower; sorted.
+    tokens: Vec<u64>,
+    starts: Vec<usize>,
+    positions: Vec<u32>,
+}
+
+impl Prefixes {
+    fn new(sets: &NgramSets, order: &[u32], threshold: f64) -> Self {
+        let tokens = prefix_tokens(sets, order, threshold);
+        let mut starts = vec![0; order.len() + 1];
+        for token in &tokens {
+            starts[*token as u32 as usize + 1] += 1;
+        }
+        for place in 0..order.len() {
+            starts[place + 1] += starts[place];
+        }
+        let (mut next, mut positions) = (starts.clone(), vec![0; tokens.len()]);
+        for (position, token) in tokens.iter().enumerate() {
+            let place = *token as u32 as usize;
+            positions[next[place]] = position as u32;
+            next[place] += 1;
+        }
+        Prefixes {
+            tokens,
+            starts,
+            positions,
+        }
+    }
+
+    /// Where in `tokens` those of the text at `place` are.
+    fn positions(&self, place: usize) -> &[u32] {
+        &self.positions[self.starts[place]..self.starts[place + 1]]
+    }
+}
+
+fn prefix_tokens(sets: &NgramSets, order: &[u32], threshold: f64) -> Vec<u64> {
+    let slot = |hash: u32| (hash >> (32 - RARITY_BITS)) as usize;
+    let mut rarity = vec![0u32; 1 << RARITY_BITS];
+    for &hash in &sets.members {
+        rarity[slot(hash)] += 1;
+    }
+    let (mut tokens, mut ranked) = (Vec::new(), Vec::new());
+    for (place, &text) in order.iter().enumerate() {
+        let members = sets.members(text);
+        let size = members.len();
+        let n_wanted = size - (threshold * size as f64 - ROUNDING).ceil() as usize + 1;
+        ranked.clear();
+        ranked.extend(
+            members
+                .iter()
+                .map(|&hash| u64::from(rarity[slot(hash)]) << 32 | u64::from(hash)),
+        );
+        if n_wanted < size {
+            ranked.select_nth_unstable(n_wanted - 1);
+        }
+        let wanted = &ranked[..n_wanted.min(size)];
+        tokens.extend(wanted.iter().map(|&member| member << 32 | place as u64));
+    }
+    tokens.sort_unstable();
+    tokens
+}
+
+struct Search<'a> {
+    sets: &'a NgramSets,
+    /// Texts from the smallest set to the largest.
+    order: &'a [u32],
+    threshold: f64,
+    components: Components,
+    /// The last text that each text was compared with.
+    compared: Vec<u32>,
+}
+
+impl Search<'_> {
+    /// Compare the text at `place` with the smaller texts before it at `position` of the sorted tokens.
+    fn compare_with_smaller(&mut self, place: u32, tokens: &[u64], position: usize) {
+        let token = tokens[position] >> 32;
+        let text = self.order[place as usize];
+        let size = self.sets.members(text).len() as f64;
+        let first = position.saturating_sub(MAX_NEIGHBOURS);
+        for &other in tokens[first..position].iter().rev() {
+            let other_place = other as u32;
+            let other_text = self.order[other_place as usize];
+            let other_size = self.sets.members(other_text).len() as f64;
+            if other >> 32 != token || other_size / size < self.threshold {
+                return;
+            }
+            if self.compared[other_place as usize] != place {
+                self.compared[other_place as usize] = place;
+                self.join_near_duplicates(text, other_text);
+            }
+        }
+    }
+
+    fn join_near_duplicates(&mut self, one: u32, other: u32) {
+        let is_apart = self.components.root(one) != self.components.root(other);
+        if is_apart && self.are_near_duplicates(one, other) {
+            self.components.join(one, other);
+        }
+    }
+
+    fn are_near_duplicates(&self, one: u32, other: u32) -> bool {
+        let sketches = &self.sets.sketches;
+        let unshared = (sketches[one as usize] ^ sketches[other as usize]).count_ones();
+        let (one, other) = (self.sets.members(one), self.sets.members(other));
+        let total = (one.len() + other.len()) as f64;
+        let max_unshared = total * (1.0 - self.threshold) / (1.0 + self.threshold) + ROUNDING;
+        if f64::from(unshared) > max_unshared {
+            return false;
+        }
+        let shared = shared_members(one, other, max_unshared as usize + 1);
+        shared.is_some_and(|n| n as f64 / (total - n as f64) >= self.threshold)
+    }
+}
+
+/// Count the members that two sorted sets share; None as soon as more than `max_unshared` are not shared.
+fn shared_members(one: &[u32], other: &[u32], max_unshared: usize) -> Option<usize> {
+    let (mut i, mut j, mut shared) = (0, 0, 0);
+    while i < one.len() && j < other.len() {
+        let (a, b) = (one[i], other[j]);
+        i += usize::from(a <= b);
+        j += usize::from(b <= a);
+        shared += usize::from(a == b);
+        if i + j - 2 * shared > max_unshared {
+            return None;
+        }
+    }
+    Some(shared)
+}
+
+/// Connected components; the root of each is its smallest member.
+struct Components(Vec<u32>);
+
+impl Components {
+    fn root(&mut self, mut text: u32) -> u32 {
+        while self.0[text as usize] != text {
+            let parent = self.0[text as usize];
+            self.0[text as usize] = self.0[parent as usize];
+            text = self.0[text as usize];
+        }
+        text
+    }
+
+    fn join(&mut self, one: u32, other: u32) {
+        let (one, other) = (self.root(one), self.root(other));
+        self.0[one.max(other) as usize] = one.min(other);
+    }
+}

@@ -1,0 +1,216 @@
+"""Finds clusters of near duplicates in numpy, for installations without the compiled library.
+
+The search never compares all pairs and still finds every near duplicate. Of two near duplicates, one of
+the rarest 5-grams of each is shared (prefix filter: Chaudhuri, Ganti and Kaushik, ICDE 2006), so only
+texts that share such a *prefix token* are compared, nearest in size first. A pair is skipped when its
+sizes differ too much, or when the xor of two 64-bit parity sketches has more bits than the sets may have
+unshared members; what is left is compared 5-gram by 5-gram. `native/src/near_duplicates.rs` finds the
+same clusters.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import pairwise
+
+import numpy as np
+import numpy.typing as npt
+
+from tamis.ngrams import Spans, join_texts, ngram_spans, span_hashes
+from tamis.records import Progress
+
+Indices = npt.NDArray[np.intp]
+Keys = npt.NDArray[np.uint64]
+
+NGRAM = 5
+_MAX_NEIGHBOURS = 1000
+CHUNK = 1 << 20
+_RARITY_BITS = 22  # rarity is counted by hash slots; a shared slot costs a little time, never a pair
+_ROUNDING = 1e-9
+_HALF = np.uint64(32)
+_LOWER = np.uint64(0xFFFFFFFF)
+_NO_KEYS = np.zeros(0, np.uint64)
+
+
+def clusters_in_numpy(forms: Sequence[str], *, threshold: float, chunk: int, progress: Progress) -> Indices:
+    """Return [forms] the smallest index of each form's cluster; no form is shorter than a 5-gram.
+
+    `chunk` is how many characters, 5-grams or pairs are looked at together: it bounds the memory
+    and changes no result.
+    """
+    search = _Search(_ngram_sets(forms, chunk), threshold, chunk, _Components(len(forms)))
+    search.run(progress)
+    return search.groups.roots
+
+
+@dataclass(frozen=True)
+class _NgramSets:
+    """The 5-grams of each text as a set.
+
+    keys:     [members] text in the upper half, hash of the 5-gram in the lower, sorted
+    sizes:    [texts] members of each text's set, at least 1
+    sketches: [texts] parity of the members that fall on each of 64 bits
+    """
+
+    keys: Keys
+    sizes: Indices
+    sketches: Keys
+
+    @cached_property
+    def starts(self) -> Indices:
+        """[texts] where each text's members begin."""
+        return np.cumsum(self.sizes) - self.sizes
+
+
+def _ngram_sets(forms: Sequence[str], chunk_size: int) -> _NgramSets:
+    keys, sizes, sketches = [_NO_KEYS], [np.zeros(0, np.intp)], [_NO_KEYS]
+    for chunk in _chunks(np.fromiter(map(len, forms), np.intp, len(forms)), chunk_size):
+        owners, hashes = _hashed_ngrams(forms[chunk])
+        members = np.unique(owners.astype(np.uint64) << _HALF | hashes >> _HALF)
+        size = np.bincount(_upper(members), minlength=chunk.stop - chunk.start)
+        bits = np.uint64(1) << (members & np.uint64(63))
+        keys.append(members + (np.uint64(chunk.start) << _HALF))
+        sizes.append(size)
+        sketches.append(np.bitwise_xor.reduceat(bits, np.cumsum(size) - size))
+    return _NgramSets(np.concatenate(keys), np.concatenate(sizes), np.concatenate(sketches))
+
+
+def _hashed_ngrams(forms: Sequence[str]) -> tuple[Indices, Keys]:
+    """Return text and hash of every 5-gram; no text is shorter than one."""
+    joined = join_texts(forms)
+    with_neighbours = ngram_spans(joined, NGRAM + 2)  # join_texts puts a space on either side of a text
+    spans = Spans(with_neighbours.starts + 1, with_neighbours.ends - 1)
+    return joined.owners[spans.starts], span_hashes(joined.codes, spans, family=0)
+
+
+def _prefix_tokens(grams: _NgramSets, place: Indices, *, threshold: float, chunk_size: int) -> Keys:
+    """Return each text's rarest 5-grams: hash in the upper half, `place[text]` in the lower, sorted."""
+    rarity = np.zeros(1 << _RARITY_BITS, np.intp)
+    for start in range(0, grams.keys.size, CHUNK):
+        np.add.at(rarity, _rarity_slot(grams.keys[start : start + CHUNK]), 1)
+    wanted = grams.sizes - np.ceil(threshold * grams.sizes - _ROUNDING).astype(np.intp) + 1
+    tokens = [_NO_KEYS]
+    for chunk in _chunks(grams.sizes, chunk_size):
+        first = grams.starts[chunk.start]
+        members = grams.keys[first : first + grams.sizes[chunk].sum()]
+        texts = _upper(members)
+        rarest_first = np.argsort(texts << 32 | rarity[_rarity_slot(members)], kind="stable")
+        rank = np.arange(first, first + members.size) - grams.starts[texts]
+        kept = rank < wanted[texts]  # texts are in the same order before and after the sort
+        hashes = members[rarest_first][kept] << _HALF
+        tokens.append(hashes | place[texts[kept]].astype(np.uint64))
+    joined = np.concatenate(tokens)
+    joined.sort()
+    return joined
+
+
+@dataclass(frozen=True)
+class _Search:
+    """Compares every text with those that share one of its tokens, and joins the twins."""
+
+    grams: _NgramSets
+    threshold: float
+    chunk_size: int
+    groups: _Components
+
+    @property
+    def _unshared_of_twins(self) -> float:
+        """How many unshared 5-grams two twins may have, for each member of their two sets."""
+        return (1 - self.threshold) / (1 + self.threshold)
+
+    def run(self, progress: Progress) -> None:
+        """Walk over the sorted tokens: neighbours first, then texts two places apart, and so on."""
+        by_size = np.argsort(self.grams.sizes, kind="stable")
+        place = np.empty_like(by_size)
+        place[by_size] = np.arange(by_size.size)
+        tokens = _prefix_tokens(self.grams, place, threshold=self.threshold, chunk_size=self.chunk_size)
+        texts = by_size[(tokens & _LOWER).astype(np.intp)]
+        ends = _ends_of_runs(tokens >> _HALF)
+        open_tokens = np.arange(tokens.size)
+        for distance in range(1, _MAX_NEIGHBOURS + 1):
+            open_tokens = open_tokens[open_tokens + distance < ends[open_tokens]]
+            if distance.bit_count() == 1:  # now and then: families that are one group already
+                open_tokens = open_tokens[~self._settled(texts, ends)[open_tokens]]
+            progress(tokens.size - open_tokens.size, tokens.size)
+            if not open_tokens.size:
+                break
+            open_tokens = self._compare(texts, open_tokens, distance)
+
+    def _settled(self, texts: Indices, ends: Indices) -> npt.NDArray[np.bool_]:
+        """[tokens] whether all later texts with the same prefix token are in one group."""
+        roots = self.groups.roots[texts]
+        changes = np.concatenate([[0], np.cumsum(roots[1:] != roots[:-1])])
+        return np.asarray(changes[: ends.size] == changes[ends - 1])
+
+    def _compare(self, texts: Indices, open_tokens: Indices, distance: int) -> Indices:
+        """Join twins `distance` places apart; return the tokens whose next text may still be near in size."""
+        going_on = [np.zeros(0, np.intp)]
+        for start in range(0, open_tokens.size, self.chunk_size):
+            tokens = open_tokens[start : start + self.chunk_size]
+            smaller, larger = texts[tokens], texts[tokens + distance]
+            near = self.grams.sizes[smaller] / self.grams.sizes[larger] >= self.threshold
+            going_on.append(tokens[near])  # the texts of a prefix token are sorted by size
+            self._join_twins(smaller[near], larger[near])
+        return np.concatenate(going_on)
+
+    def _join_twins(self, smaller: Indices, larger: Indices) -> None:
+        grams = self.grams
+        apart = self.groups.roots[smaller] != self.groups.roots[larger]
+        smaller, larger = smaller[apart], larger[apart]
+        unshared = np.bitwise_count(grams.sketches[smaller] ^ grams.sketches[larger])
+        most_unshared = (grams.sizes[smaller] + grams.sizes[larger]) * self._unshared_of_twins + _ROUNDING
+        possible = unshared <= most_unshared
+        pairs = np.unique(smaller[possible] << 32 | larger[possible])
+        for chunk in _chunks(grams.sizes[pairs >> 32], self.chunk_size):
+            one, other = pairs[chunk] >> 32, pairs[chunk] & 0xFFFFFFFF
+            shared = _shared_members(grams, one, other)
+            twins = shared / (grams.sizes[one] + grams.sizes[other] - shared) >= self.threshold
+            self.groups.join(one[twins], other[twins])
+
+
+def _shared_members(grams: _NgramSets, one: Indices, other: Indices) -> Indices:
+    """[pairs] how many 5-grams two texts share."""
+    sizes = grams.sizes[one]
+    first = np.cumsum(sizes) - sizes
+    members = np.repeat(grams.starts[one] - first, sizes) + np.arange(sizes.sum())
+    wanted = np.repeat(other, sizes).astype(np.uint64) << _HALF | grams.keys[members] & _LOWER
+    places = np.minimum(np.searchsorted(grams.keys, wanted), grams.keys.size - 1)
+    return np.add.reduceat(grams.keys[places] == wanted, first, dtype=np.intp)
+
+
+class _Components:
+    """Connected components; `roots[i]` is the smallest member of i's component."""
+
+    def __init__(self, size: int):
+        self.roots: Indices = np.arange(size)
+
+    def join(self, one: Indices, other: Indices) -> None:
+        """Join the components of each pair."""
+        while (self.roots[one] != self.roots[other]).any():
+            roots = np.sort(np.stack([self.roots[one], self.roots[other]]), axis=0)
+            np.minimum.at(self.roots, roots[1], roots[0])
+            while (self.roots[self.roots] != self.roots).any():
+                self.roots = self.roots[self.roots]
+
+
+def _chunks(sizes: Indices, chunk_size: int) -> Iterator[slice]:
+    """Cut items into stretches of about `chunk_size` in all."""
+    number = np.cumsum(sizes) // chunk_size
+    edges = [0, *(np.flatnonzero(np.diff(number)) + 1).tolist(), sizes.size]
+    return (slice(start, stop) for start, stop in pairwise(edges) if start < stop)
+
+
+def _ends_of_runs(values: Keys) -> Indices:
+    """[values] where the run of equal values that each belongs to ends."""
+    ends = np.append(np.flatnonzero(values[1:] != values[:-1]) + 1, values.size)
+    return np.repeat(ends, np.diff(ends, prepend=0))
+
+
+def _rarity_slot(keys: Keys) -> Indices:
+    return ((keys & _LOWER) >> np.uint64(32 - _RARITY_BITS)).astype(np.intp)
+
+
+def _upper(keys: Keys) -> Indices:
+    return (keys >> _HALF).astype(np.intp)
