@@ -225,3 +225,39 @@ class TestReferences:
         with pytest.raises(ArtifactError, match="promote another version"):
             remove_version(f"{two_versions}@1")
         assert list(list_versions(two_versions)) == [1, 2]
+
+
+@pytest.mark.parametrize("key", ["model", "training", "metrics", "unknown"])
+@pytest.mark.parametrize("deep", ['{"a":', "["])
+def test_a_manifest_nested_too_deep_is_refused(model_folder: Path, key: str, deep: str):
+    path = model_folder / "1/manifest.json"
+    end = "}" if deep == '{"a":' else "]"
+    nested = deep * 100_000 + "1" + end * 100_000
+    path.write_text(
+        path.read_text().replace('"format_version": 1', f'"format_version": 1, "{key}": {nested}')
+    )
+    assert "manifest.json cannot be read" in refusal(model_folder)
+
+
+def test_aliases_nested_too_deep_are_refused(model_folder: Path):
+    (model_folder / "aliases.json").write_text('{"a":' * 100_000)
+    assert "aliases.json cannot be read" in refusal(f"{model_folder}@champion")
+
+
+def test_an_unknown_feature_setting_is_refused_by_name(model_folder: Path):
+    edit_manifest(model_folder / "1", lambda manifest: manifest["model"]["features"].update(n_gram_max=9))
+    assert "unknown setting 'n_gram_max'" in refusal(model_folder)
+
+
+def test_an_unknown_key_beside_the_features_is_refused(model_folder: Path):
+    edit_manifest(model_folder / "1", lambda manifest: manifest["model"].update(stemming=True))
+    assert "stemming" in refusal(model_folder)
+
+
+@pytest.mark.parametrize("name", ["2", "02", "٢", "9" * 30])
+def test_a_stray_file_named_like_a_version_is_no_version(model_folder: Path, name: str):
+    (model_folder / name).write_text("notes")
+    assert open_artifact(model_folder).version == "1"
+    assert list(list_versions(model_folder)) == [1]
+    assert save_model(model_folder).name in ("2", "3")
+    assert (model_folder / name).read_text() == "notes"

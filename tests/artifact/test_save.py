@@ -82,4 +82,35 @@ def test_a_full_disk_leaves_no_version(tmp_path: Path):
 
 
 def _visible(folder: Path) -> list[str]:
-    return sorted(path.name for path in folder.iterdir() if path.name != ".lock")
+    return sorted(path.name for path in folder.glob("*") if path.name != ".lock")
+
+
+def test_reserve_version_failure_removes_the_folders_it_made(tmp_path: Path):
+    with pytest.raises(RuntimeError), reserve_version(tmp_path / "models/spam") as reservation:
+        (reservation.folder / "weights").write_bytes(b"half")
+        raise RuntimeError
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_reserve_version_failure_keeps_a_folder_that_was_there(tmp_path: Path):
+    (tmp_path / "models").mkdir()
+    with pytest.raises(RuntimeError), reserve_version(tmp_path / "models/spam"):
+        raise RuntimeError
+    assert [path.name for path in tmp_path.iterdir()] == ["models"]
+    assert list((tmp_path / "models").iterdir()) == []
+
+
+def test_reserve_version_failure_keeps_checkpoints(tmp_path: Path):
+    with pytest.raises(RuntimeError), reserve_version(tmp_path / "spam") as reservation:
+        reservation.checkpoints("0123").mkdir()
+        raise RuntimeError
+    assert (tmp_path / "spam/.training-0123").is_dir()
+
+
+def test_commit_of_an_unreadable_manifest_is_refused(tmp_path: Path):
+    with (
+        pytest.raises(ArtifactError, match="two different labels"),
+        reserve_version(tmp_path / "spam") as one,
+    ):
+        one.commit(manifest_of(("ham",), {}))
+    assert list(tmp_path.iterdir()) == []

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import msgspec
 
-from tamis.artifact.layout import ALIASES_FILE, versions_in
+from tamis.artifact.layout import ALIASES_FILE, decode_json, versions_in
 from tamis.artifact.manifest import MANIFEST_FILE, FileFacts, Manifest, identity_of, parse_manifest
 from tamis.errors import ArtifactError
 
@@ -123,10 +123,7 @@ def _aliases(folder: Path) -> dict[str, int]:
     path = folder / ALIASES_FILE
     if not path.exists():
         return {}
-    try:
-        return msgspec.json.decode(path.read_bytes(), type=dict[str, int])
-    except msgspec.MsgspecError as wrong:
-        raise ArtifactError(f"{path} cannot be read ({wrong})") from None
+    return decode_json(path.read_bytes(), dict[str, int], str(path))
 
 
 def _write_aliases(folder: Path, aliases: dict[str, int]) -> None:

@@ -11,12 +11,14 @@ from typing import Any
 
 import msgspec
 
+from tamis.artifact.layout import decode_json
 from tamis.errors import ArtifactError
 from tamis.text import CANONICAL_FORM, TEXT_FORMS
 
 FORMAT_VERSION = 1
 MANIFEST_FILE = "manifest.json"
 _MAX_LABELS = 10_000
+_MAX_SHOWN = 60
 
 
 class FileFacts(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -82,18 +84,21 @@ def identity_of(manifest_bytes: bytes) -> str:
 
 def parse_manifest(data: bytes) -> Manifest:
     """Read a manifest; raises ArtifactError that says what is wrong with it."""
-    try:
-        version = msgspec.json.decode(data, type=dict[str, Any]).get("format_version")
-        if version != FORMAT_VERSION:
-            raise ArtifactError(
-                f"format version {version!r}; this version of Tamis reads format {FORMAT_VERSION}: "
-                "install the version that wrote it, or train again"
-            )
-        manifest = msgspec.json.decode(data, type=Manifest)
-    except msgspec.MsgspecError as wrong:
-        raise ArtifactError(f"{MANIFEST_FILE} cannot be read ({wrong})") from None
+    version = decode_json(data, dict[str, Any], MANIFEST_FILE).get("format_version")
+    if version != FORMAT_VERSION:
+        raise ArtifactError(
+            f"format version {_shown(version)}; this version of Tamis reads format {FORMAT_VERSION}: "
+            "install the version that wrote it, or train again"
+        )
+    manifest = decode_json(data, Manifest, MANIFEST_FILE)
     _check(manifest)
     return manifest
+
+
+def _shown(value: object) -> str:
+    """Return a value of unknown size as it may stand in a message."""
+    text = ascii(value)
+    return text if len(text) <= _MAX_SHOWN else f"{text[:_MAX_SHOWN]}…"
 
 
 def _check(manifest: Manifest) -> None:

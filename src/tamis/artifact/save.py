@@ -8,7 +8,7 @@ from __future__ import annotations
 import fcntl
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -19,9 +19,9 @@ from tamis.artifact.layout import (
     LOCK_FILE,
     TEMPORARY_FOLDER,
     digest_file,
-    versions_in,
+    numbers_in,
 )
-from tamis.artifact.manifest import MANIFEST_FILE, FileFacts, Manifest
+from tamis.artifact.manifest import MANIFEST_FILE, FileFacts, Manifest, parse_manifest
 from tamis.errors import ArtifactError
 
 
@@ -47,8 +47,9 @@ class Reservation:
         """Add the manifest with the digests of all files, and make the version appear at once."""
         names = sorted(path.name for path in self.folder.iterdir())
         files = {name: FileFacts(*digest_file(self.folder / name)) for name in names}
-        complete = msgspec.structs.replace(manifest, files=files)
-        (self.folder / MANIFEST_FILE).write_bytes(complete.to_bytes())
+        written = msgspec.structs.replace(manifest, files=files).to_bytes()
+        parse_manifest(written)  # what could not be opened again must not become a version
+        (self.folder / MANIFEST_FILE).write_bytes(written)
         for name in [*names, MANIFEST_FILE]:
             _sync(self.folder / name)
         _sync(self.folder)
@@ -67,23 +68,48 @@ class Reservation:
 def reserve_version(model_folder: Path) -> Iterator[Reservation]:
     """Reserve the next version of the model in `model_folder` for as long as the block runs.
 
-    Raises ArtifactError where another process holds it. What was written and not committed is removed.
+    Raises ArtifactError if another process holds it. What was written and not committed is removed,
+    and so are folders that were made for it, unless something is in them.
     """
-    model_folder.mkdir(parents=True, exist_ok=True)
-    with open(model_folder / LOCK_FILE, "wb") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise ArtifactError(
-                f"{model_folder}: another process is writing this model; try again when it has finished"
-            ) from None
-        reservation = Reservation(model_folder, max(versions_in(model_folder), default=0) + 1)
+    made = [folder for folder in (model_folder, *model_folder.parents) if not folder.exists()]
+    with _locked(model_folder):
+        reservation = Reservation(model_folder, max(numbers_in(model_folder), default=0) + 1)
         _remove(reservation.folder)  # of a process that was killed: the lock is ours
         reservation.folder.mkdir()
         try:
             yield reservation
         finally:
             _remove(reservation.folder)
+            if made and {path.name for path in model_folder.iterdir()} == {LOCK_FILE}:
+                (model_folder / LOCK_FILE).unlink()
+                _remove_empty(made)
+
+
+@contextmanager
+def _locked(model_folder: Path) -> Iterator[None]:
+    """Hold the lock of a model's folder, which is made if it is missing."""
+    while True:
+        model_folder.mkdir(parents=True, exist_ok=True)
+        with open(model_folder / LOCK_FILE, "wb") as lock:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                raise ArtifactError(
+                    f"{model_folder}: another process is writing this model; try again when it has finished"
+                ) from None
+            # A failed training may have removed the file between `open` and `flock`: then this locks nothing.
+            if os.fstat(lock.fileno()).st_nlink:
+                yield
+                return
+
+
+def _remove_empty(folders: Sequence[Path]) -> None:
+    """Remove folders, the innermost first, until one holds something."""
+    for folder in folders:
+        try:
+            folder.rmdir()
+        except OSError:
+            return
 
 
 def _remove(folder: Path) -> None:

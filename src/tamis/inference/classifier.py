@@ -10,10 +10,10 @@ from collections.abc import Callable, Mapping, Sequence
 from math import isfinite
 from typing import Any, Self
 
-import msgspec
 import numpy as np
 
 from tamis.artifact import Artifact, Manifest, open_artifact
+from tamis.artifact.layout import decode_json
 from tamis.errors import ArtifactError, InputError
 from tamis.inference.explanation import Explanation
 from tamis.inference.linear import LinearScorer
@@ -175,7 +175,4 @@ def _network(artifact: Artifact) -> dict[str, Any] | None:
     """Return a network's own configuration, as Keras's `to_json()` gives it; other models have none."""
     if _NETWORK_FILE not in artifact.manifest.files:
         return None
-    try:
-        return msgspec.json.decode(artifact.read(_NETWORK_FILE), type=dict[str, Any])
-    except (msgspec.MsgspecError, RecursionError) as wrong:
-        raise ArtifactError(f"{_NETWORK_FILE} cannot be read ({wrong})") from None
+    return decode_json(artifact.read(_NETWORK_FILE), dict[str, Any], _NETWORK_FILE)

@@ -6,7 +6,8 @@ Knows artifacts and arrays; does not know labels' meaning, caches or HTTP.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from dataclasses import fields
 from typing import Self
 
 import msgspec
@@ -21,6 +22,12 @@ from tamis.models.linear.features import FeatureSettings
 from tamis.models.linear.weights import LinearWeights
 
 
+class _LinearModel(msgspec.Struct, forbid_unknown_fields=True):
+    """What the manifest of a linear model says under `model`."""
+
+    features: FeatureSettings
+
+
 class LinearScorer(Scorer):
     """Serves a linear model from its weights."""
 
@@ -32,11 +39,12 @@ class LinearScorer(Scorer):
         """Read the weights of a verified artifact; raises ArtifactError where they do not fit its labels."""
         manifest = artifact.manifest
         try:
-            settings = msgspec.convert(manifest.model["features"], FeatureSettings)
-        except (KeyError, msgspec.ValidationError) as wrong:
+            settings = msgspec.convert(manifest.model, _LinearModel).features
+        except msgspec.ValidationError as wrong:
             raise ArtifactError(
                 f"{artifact.path}: manifest.json has no usable feature settings ({wrong})"
             ) from None
+        _check_known(manifest.model["features"], artifact)
         data = artifact.read("weights.safetensors")
         scorer = cls(LinearWeights.from_bytes(data, settings, n_classes=len(manifest.labels)))
         scorer.score([""])  # makes the tables that the first text would have to wait for
@@ -63,3 +71,14 @@ class LinearScorer(Scorer):
             whole=found.whole + beside,
             families=found.families,
         )
+
+
+def _check_known(features: Iterable[str], artifact: Artifact) -> None:
+    """Refuse a setting that this version would ignore: its answers would not be the trained model's."""
+    known = {field.name for field in fields(FeatureSettings)}
+    for name in features:
+        if name not in known:
+            raise ArtifactError(
+                f"{artifact.path}: manifest.json has no usable feature settings (unknown setting {name!r}; "
+                f"known are {', '.join(sorted(known))})"
+            )

@@ -21,7 +21,7 @@ _BATCH_TEXTS = 64
 """More texts at once are not faster on one thread, and lengths differ more within a batch."""
 
 
-class NetworkInput(msgspec.Struct, frozen=True):
+class NetworkInput(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """How the graph wants its texts; see `tamis.models.onnx_graph.build.describe_input`."""
 
     max_tokens: Annotated[int, msgspec.Meta(ge=1, le=100_000)]

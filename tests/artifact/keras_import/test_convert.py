@@ -238,3 +238,29 @@ class TestRefused:
     def test_a_tokenizer_that_is_none(self, folder: Path):
         (folder / "spam_tokenizer.json").write_text("[]")
         assert "spam_tokenizer.json: this is no tokenizer" in self.refusal(folder)
+
+    @pytest.mark.parametrize(
+        "metadata",
+        [
+            {"label_legend_inverted": {"0": "a", "1": "\ud800"}, "max_seq_length": 300},
+            {"label_legend_inverted": {"0": "a", "1": "b"}, "max_seq_length": 300, "text_form": []},
+            {"label_legend_inverted": {"0": "a", "1": "b"}, "max_seq_length": 300, "text_form": {}},
+            {"label_legend_inverted": {"0": "a", "1": "b"}, "max_seq_length": True},
+        ],
+    )
+    def test_metadata_of_other_types(self, folder: Path, metadata: dict[str, object]):
+        (folder / "spam_metadata.json").write_text(json.dumps(metadata))
+        assert "spam_metadata.json" in self.refusal(folder)
+
+    @pytest.mark.parametrize("count", ["1e999", "-1", "[]", '"3"', "1.5", "NaN"])
+    def test_a_document_count_that_is_none(self, folder: Path, count: str):
+        file = folder / "spam_tokenizer.json"
+        file.write_text(file.read_text().replace('"document_count": 1', f'"document_count": {count}'))
+        assert "spam_tokenizer.json: this is no tokenizer" in self.refusal(folder)
+
+    @pytest.mark.parametrize("value", ["[" * 980 + "]" * 980, "[" * 5000 + "]" * 5000, "NaN", '"\\ud800"'])
+    def test_a_configuration_that_serving_could_not_read(self, folder: Path, value: str):
+        with h5py.File(folder / "spam_model.h5", "r+") as file:
+            config = json.dumps({**json.loads(file.attrs["model_config"]), "more": 0})
+            file.attrs["model_config"] = config.replace('"more": 0', f'"more": {value}')
+        assert "configuration" in self.refusal(folder)

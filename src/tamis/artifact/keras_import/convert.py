@@ -14,6 +14,7 @@ from typing import Any
 
 from tamis.artifact.keras_import.extract import extract
 from tamis.artifact.keras_import.layers import network_of
+from tamis.artifact.layout import decode_json
 from tamis.artifact.manifest import DataFacts, Manifest
 from tamis.artifact.save import reserve_version
 from tamis.errors import ArtifactError
@@ -44,10 +45,12 @@ def import_keras(folder: str | os.PathLike[str], output: str | os.PathLike[str])
         _check_fit(network, tokenizer, labels)
     except ArtifactError as wrong:
         raise ArtifactError(f"{files['network']}: {wrong}") from None
+    described = f"{json.dumps(config)}\n".encode()
+    decode_json(described, dict[str, Any], f"{files['network']}: its configuration")  # as serving will
     with reserve_version(Path(output)) as reservation:
         (reservation.folder / "model.onnx").write_bytes(build_onnx(network))
         (reservation.folder / "tokenizer.json").write_bytes(tokenizer.to_json())
-        (reservation.folder / "network.json").write_text(json.dumps(config) + "\n", encoding="utf-8")
+        (reservation.folder / "network.json").write_bytes(described)
         manifest = _manifest(files, labels, text_form, describe_input(network))
         return reservation.commit(manifest)
 
@@ -86,17 +89,22 @@ def _metadata(file: Path) -> tuple[tuple[str, ...], int, str]:
         text_form = metadata.get("text_form", AS_IT_IS)
         numbered = {int(number): label for number, label in legend.items()}
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as wrong:
-        raise ArtifactError(f"{file}: this is not the metadata of such a model ({wrong!r})") from None
+        raise ArtifactError(f"{file}: this is not the metadata of such a model ({wrong!r:.200})") from None
     labels = tuple(numbered[number] for number in sorted(numbered))
     if not 2 <= len(labels) <= _MOST_LABELS or sorted(numbered) != list(range(len(labels))):
         raise ArtifactError(f"{file}: label_legend_inverted must number the labels from 0")
-    if not all(isinstance(label, str) for label in labels) or len(set(labels)) != len(labels):
+    if not all(map(_is_name, labels)) or len(set(labels)) != len(labels):
         raise ArtifactError(f"{file}: label_legend_inverted must hold different names")
     if type(max_tokens) is not int:
         raise ArtifactError(f"{file}: max_seq_length must be a number of words")
-    if text_form not in TEXT_FORMS:
-        raise ArtifactError(f"{file}: text_form {text_form!r} is none of {', '.join(TEXT_FORMS)}")
+    if not isinstance(text_form, str) or text_form not in TEXT_FORMS:
+        raise ArtifactError(f"{file}: text_form is none of {', '.join(TEXT_FORMS)}")
     return labels, max_tokens, text_form
+
+
+def _is_name(label: object) -> bool:
+    """Return whether a label is a text that can be written down: no half of a surrogate pair."""
+    return isinstance(label, str) and not any("\ud800" <= character <= "\udfff" for character in label)
 
 
 def _check_fit(network: Network, tokenizer: Tokenizer, labels: tuple[str, ...]) -> None:

@@ -13,6 +13,7 @@ from __future__ import annotations
 import json
 import resource
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,9 @@ CPU_SECONDS = 60
 
 _LARGEST_ARRAY_BYTES = 1024**3
 _LARGEST_CONFIG_CHARACTERS = 16 * 1024**2
+_MAX_DEPTH = 64
+"""Keras nests a chain of layers about ten deep; JSON readers differ in how much deeper they go."""
+
 _MOST_LAYERS = 100
 _MOST_WEIGHTS = 16
 _LONGEST_NAME = 500
@@ -72,8 +76,27 @@ def _model_config(opened: Any) -> str:
     text = value.decode("utf-8") if isinstance(value, bytes) else str(value)
     if len(text) > _LARGEST_CONFIG_CHARACTERS:
         raise Refused("its configuration is absurdly long")
-    json.loads(text)
+    try:
+        too_deep = _depth(json.loads(text)) > _MAX_DEPTH
+    except RecursionError:
+        too_deep = True
+    if too_deep:
+        raise Refused(f"its configuration is nested more than {_MAX_DEPTH} deep")
     return text
+
+
+def _depth(value: Any) -> int:
+    """Return how many lists and objects are inside one another in a JSON value."""
+    depth, level = 0, [value]
+    while level := [inner for outer in level for inner in _members(outer)]:
+        depth += 1
+    return depth
+
+
+def _members(value: Any) -> Iterable[Any]:
+    if isinstance(value, dict):
+        return value.values()
+    return value if isinstance(value, list) else ()
 
 
 def _weights_of(layers: Any, layer: str) -> list[tuple[str, Any]]:

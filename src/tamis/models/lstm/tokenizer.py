@@ -117,7 +117,7 @@ class Tokenizer:
                 word_index=_counts(config["word_index"]),
                 word_counts=_counts(config.get("word_counts", {})),
                 word_docs=_counts(config.get("word_docs", {})),
-                document_count=int(config.get("document_count", 0)),
+                document_count=_documents(config.get("document_count", 0)),
                 filters=_text(config["filters"]),
                 lower=bool(config["lower"]),
                 split=_text(config["split"]) or " ",
@@ -146,6 +146,12 @@ def _counts(value: Any) -> dict[str, int]:
     if any(type(count) is not int or count < 1 for count in values.values()):
         raise ValueError("a word without a number")
     return dict(values)
+
+
+def _documents(value: Any) -> int:
+    if type(value) is not int or value < 0:
+        raise ValueError(f"{value!r} is no count of documents")
+    return value
 
 
 def _number_or_none(value: Any) -> int | None:
