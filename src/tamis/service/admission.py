@@ -6,7 +6,7 @@ from tamis.clock import Clock
 from tamis.service.authorization import CallersByKey, WatchedKeys
 from tamis.service.callers import Callers, CallersByAddress
 from tamis.service.key_file import KeyFile
-from tamis.service.proxies import TrustedProxies
+from tamis.service.proxies import TrustedProxies, UnlistedProxyDetector
 from tamis.service.rate_limit import RateLimiter
 from tamis.service.rate_table import RateTable
 from tamis.settings import Settings
@@ -14,9 +14,10 @@ from tamis.settings import Settings
 
 def callers(settings: Settings, clock: Clock) -> Callers:
     """Return who tells callers apart: by their keys where those are required, else by their addresses."""
-    by_address = CallersByAddress(TrustedProxies(settings.trusted_proxies))
+    listed = settings.trusted_proxies
     if not settings.require_keys:
-        return by_address
+        return CallersByAddress(TrustedProxies(listed, UnlistedProxyDetector()))
+    by_address = CallersByAddress(TrustedProxies(listed))  # for open routes only: nothing to tell apart
     return CallersByKey(WatchedKeys(KeyFile(settings.keys_path), clock), by_address)
 
 

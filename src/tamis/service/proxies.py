@@ -5,6 +5,8 @@ Knows addresses and the header `X-Forwarded-For`; knows no key and no limit.
 
 from __future__ import annotations
 
+import logging
+from collections.abc import Iterable
 from functools import lru_cache
 from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
 
@@ -20,24 +22,36 @@ _MAX_HOPS = 32
 _MAX_ENTRY_CHARS = 64
 """The longest address with brackets, zone and port is shorter."""
 
+_FORWARDING_HEADERS = frozenset({b"x-forwarded-for", b"forwarded"})
+_SUSPICIOUS_REQUESTS = 10
+"""Forwarded requests of one peer, no other peer between them, after which it counts as an unlisted proxy."""
+
+_log = logging.getLogger(__name__)
+
 
 class TrustedProxies:
     """The proxies whose `X-Forwarded-For` is believed: addresses, networks, and `unix` for a Unix socket.
 
-    `listed` has been checked by the settings; the empty one trusts nobody.
+    `listed` has been checked by the settings; the empty one trusts nobody. With `detector`, a proxy that
+    is not listed is detected.
     """
 
-    def __init__(self, listed: str = ""):
+    def __init__(self, listed: str = "", detector: UnlistedProxyDetector | None = None):
         entries = {entry.strip() for entry in listed.split(",")} - {""}
         self._trusts_unix = "unix" in entries
         self._networks = [ip_network(entry) for entry in sorted(entries - {"unix"})]
         self._judge = lru_cache(_REMEMBERED_ADDRESSES)(self._judged)
+        self._detector = detector
 
     def client(self, scope: Scope) -> str:
         """Return the normalised address of whoever is asking, or `UNIX_PEER`."""
         peer = scope.get("client")
         name, is_trusted = self._judge_peer(peer[0]) if peer and peer[0] else (UNIX_PEER, self._trusts_unix)
-        return self._forwarded(scope, name) if is_trusted else name
+        if is_trusted:
+            return self._forwarded(scope, name)
+        if self._detector is not None:
+            self._detector.observe(name, scope["headers"])
+        return name
 
     def _forwarded(self, scope: Scope, nearest: str) -> str:
         """Walk the header from the right, each proxy's own addition, to the first that is no proxy.
@@ -70,6 +84,42 @@ class TrustedProxies:
         """Return the address in its one spelling, and whether it is a trusted proxy's."""
         address = normalised(text)
         return str(address), any(address in network for network in self._networks)
+
+
+class UnlistedProxyDetector:
+    """Logs a warning, once, if all requests come from one peer that forwards them for others.
+
+    Such a peer is most likely a proxy that `TAMIS_TRUSTED_PROXIES` lacks: all its clients then share one
+    call log and one rate limit. A single forged header, or a client's own proxy among other peers, is
+    not reported.
+    """
+
+    def __init__(self) -> None:
+        self._peer = ""
+        self._forwarded = 0
+
+    def observe(self, peer: str, headers: Iterable[tuple[bytes, bytes]]) -> None:
+        """Take note of a request from a peer that is not trusted."""
+        if self._forwarded >= _SUSPICIOUS_REQUESTS:
+            return
+        if peer != self._peer:
+            self._peer, self._forwarded = peer, 0
+        for name, _ in headers:
+            if name in _FORWARDING_HEADERS:
+                self._forwarded += 1
+                break
+        if self._forwarded >= _SUSPICIOUS_REQUESTS:
+            self._warn()
+
+    def _warn(self) -> None:
+        peer, entry = ("the Unix socket", "unix") if self._peer == UNIX_PEER else (self._peer, self._peer)
+        _log.warning(
+            "all requests come from %s with X-Forwarded-For or Forwarded, but TAMIS_TRUSTED_PROXIES does not "
+            "list it: all clients are one caller, with one call log and one rate limit; if it is your proxy, "
+            "add %s and let it send X-Forwarded-For",
+            peer,
+            entry,
+        )
 
 
 def normalised(text: str) -> Address:
