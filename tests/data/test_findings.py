@@ -117,7 +117,7 @@ def test_the_gravest_comes_first_when_several_things_are_wrong():
 def test_shortcuts_are_folded_into_one_finding_when_there_are_many():
     shortcuts = tuple(Shortcut(f"the word {n}", "spam", 30, 0.97, 0.6) for n in range(9))
     (finding,) = findings(replace(CLEAN, shortcuts=shortcuts))
-    assert "9 single words or shapes each give one of 1 labels away" in finding.what
+    assert "9 single words or shapes each give the label 'spam' away" in finding.what
 
 
 def test_near_duplicates_name_the_worst_labels_when_there_are_many():

@@ -25,7 +25,8 @@ _ROWS_SHOWN = 4
 _CLASS_COLUMNS = 3
 _CLASSES_SHOWN = 10  # the largest, and half as many of the smallest
 _LABEL_WIDTH = 20
-_FEATURE_WIDTH = 32
+_WIDE_LABEL_WIDTH = 48
+_FEATURE_WIDTH = 30
 _TEXT_COLUMNS = frozenset(
     ["label", "labels", "source", "text", "given", "suggested", "feature", "points to", "rows of each label"]
 )
@@ -103,7 +104,8 @@ def _classes(report: AuditReport) -> Table:
             rows = sum(other.rows for other in classes[index : index + folded])
             table.add_row(Text(f"… {folded} more labels", "dim"), f"{rows:,}", f"{rows / report.rows:.1%}")
         if folded <= 1 or not _CLASSES_SHOWN <= index < _CLASSES_SHOWN + folded:
-            table.add_row(_label(one.label), f"{one.rows:,}", f"{one.share:.1%}")
+            label = Text(shortened(one.label, _WIDE_LABEL_WIDTH))
+            table.add_row(label, f"{one.rows:,}", f"{one.share:.1%}")
     return table
 
 
@@ -144,7 +146,8 @@ def _shortcuts(report: AuditReport) -> Table:
     table = _table(title, "feature", "points to", "precision", "coverage", "texts")
     for one in shown:
         shares = [f"{one.precision:.0%}", f"{one.coverage:.0%}", f"{one.texts:,}"]
-        table.add_row(Text(shortened(one.feature, _FEATURE_WIDTH)), _label(one.label), *shares)
+        label = Text(shortened(one.label, _LABEL_WIDTH + 4))
+        table.add_row(Text(shortened(one.feature, _FEATURE_WIDTH)), label, *shares)
     return table
 
 

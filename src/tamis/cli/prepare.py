@@ -41,9 +41,9 @@ def command(data: tuple[str, ...], output: str, verbose: bool, **options: Any) -
     with progress_bar("auditing") as progress:
         report = audit(reading, progress=progress)
     if verbose:
-        from tamis.cli.prepare_lesson import show_lesson
+        from tamis.cli.walkthrough import show_walkthrough
 
-        show_lesson(reading, prepared)
+        show_walkthrough(reading, prepared)
     description = write_prepared(prepared, report, folder)
     for name, part in description.parts.items():
         classes = ", ".join(f"{count:,} {label}" for label, count in part.classes.items())

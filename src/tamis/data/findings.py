@@ -143,8 +143,9 @@ def _shortcuts(report: AuditReport) -> Iterator[Finding]:
     strong = [one for one in report.shortcuts if one.coverage >= _STRONG_SHORTCUT and one.label != usual]
     advice = "a model relies on such features: make sure that they also hold in production"
     if len(strong) > _SHORTCUTS_NAMED:
-        labels = len({one.label for one in strong})
-        what = f"{len(strong)} single words or shapes each give one of {labels} labels away: see the table"
+        labels = sorted({one.label for one in strong})
+        of = f"one of {len(labels)} labels" if len(labels) > 1 else f"the label {labels[0]!r}"
+        what = f"{len(strong)} single words or shapes each give {of} away: see the table"
         yield Finding("warning", what, advice)
         return
     for shortcut in strong:

@@ -1,15 +1,17 @@
-"""Single words and shapes that give a label away by themselves.
+"""Shortcuts: single words and shapes that give a label away by themselves.
 
-A model that leans on one is fooled as soon as the world changes: a new short code, another sender.
-Knows texts and labels; does not know files or models.
+A model that relies on one fails when the data changes: a new short code, another sender. Knows texts
+and labels; does not know files or models.
 """
 
 from __future__ import annotations
 
 import re
+import unicodedata
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 
 SHAPES = {
     "four or more digits in a row": re.compile(r"\d{4}"),
@@ -19,7 +21,6 @@ SHAPES = {
     "several exclamation marks": re.compile(r"!\s*!"),
 }
 
-_WORD = re.compile(r"\w+")
 _MIN_TEXTS = 20
 _MIN_COVERAGE = 0.02
 _MIN_CERTAINTY = 0.8
@@ -27,7 +28,7 @@ _MIN_CERTAINTY = 0.8
 
 @dataclass(frozen=True, slots=True)
 class Shortcut:
-    """A word or shape, the label it points to, and how far it can be trusted.
+    """A word or shape, the label it points to, and how reliable it is.
 
     texts:     how many texts have it
     precision: share of these that have the label
@@ -46,9 +47,9 @@ def find_shortcuts(
 ) -> tuple[Shortcut, ...]:
     """Return the strongest shortcuts of each label.
 
-    A feature counts when it stands in 20 texts and in 2 % of the label's, and takes away at least
-    four fifths of the doubt that the label's share leaves. Strongest first: coverage times the share
-    of doubt taken away.
+    A feature counts if it is in 20 texts and in 2 % of the label's, and removes at least four fifths
+    of the uncertainty that the label's share leaves. Strongest first: coverage times the share of
+    uncertainty removed.
     """
     totals = Counter(labels)
     counts = _count_features(texts, labels)
@@ -77,10 +78,17 @@ def _count_features(texts: Sequence[str], labels: Sequence[str]) -> Mapping[str,
 
 
 def _certainty(shortcut: Shortcut, prior: float) -> float:
-    """Return how much of the doubt that the label's share `prior` leaves is gone: 0 none, 1 all."""
+    """Return how much of the uncertainty that the label's share `prior` leaves is gone: 0 none, 1 all."""
     return (shortcut.precision - prior) / (1 - prior) if prior < 1 else 0.0
 
 
+@cache
+def _word_pattern() -> re.Pattern[str]:
+    r"""Return `\w+` with combining marks: many scripts write vowels as marks, which `\w` leaves out."""
+    marks = [chr(code) for code in range(0x300, 0x10000) if unicodedata.category(chr(code)) in ("Mn", "Mc")]
+    return re.compile(rf"\w[\w{''.join(marks)}]*")
+
+
 def _features(text: str) -> Iterator[str]:
-    yield from (f"the word {word!r}" for word in set(_WORD.findall(text.lower())))
+    yield from (f"the word {word!r}" for word in set(_word_pattern().findall(text.lower())))
     yield from (name for name, shape in SHAPES.items() if shape.search(text))
