@@ -65,8 +65,20 @@ class OverloadedError(TamisError):
         super().__init__(f"too many texts are waiting; try again in {retry_after_seconds} s")
 
 
-STORE_FAULTS = ("unavailable", "timeout", "overloaded", "other")
-"""Why a store fails, as far as it says: too few replicas are up, no answer in time, too much to do."""
+STORE_FAULTS = (
+    "full",
+    "locked",
+    "readonly",
+    "missing",
+    "corrupt",
+    "io",
+    "timeout",
+    "unavailable",
+    "overloaded",
+    "other",
+)
+"""Why a store fails. Of a file: disk full, locked by another process, not writable, removed or replaced,
+damaged, another error of the disk. Of a cluster: no response in time, too few replicas, overloaded."""
 
 
 class StoreError(TamisError):

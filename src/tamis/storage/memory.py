@@ -119,7 +119,7 @@ class MemoryStore(Store):
 
     def _require_open(self) -> None:
         if not self._is_open:
-            raise StoreError("memory: the store is not open")
+            raise StoreError("memory: the store is not open", fault="unavailable")
 
     def _answer(self, key: bytes) -> Scores | None:
         scores, expires_at = self._answers.get(key, (None, 0.0))

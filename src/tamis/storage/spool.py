@@ -159,7 +159,7 @@ class FileSpool(Spool):
 
     def _opened(self) -> Worker:
         if self._worker is None:
-            raise StoreError(f"{self._file.path}: the spool is not open")
+            raise StoreError(f"{self._file.path}: the spool is not open", fault="unavailable")
         return self._worker
 
     async def _open(self, file: File) -> None:

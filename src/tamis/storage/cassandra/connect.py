@@ -21,7 +21,7 @@ from cassandra.query import tuple_factory
 
 from tamis.errors import StoreError
 from tamis.storage.base import ClusterOptions
-from tamis.storage.cassandra.faults import meaning
+from tamis.storage.cassandra.faults import fault_of, meaning
 from tamis.storage.cassandra.target import Target
 
 try:
@@ -78,7 +78,8 @@ def connect(target: Target, options: ClusterOptions) -> Session:
     except (DriverException, NoHostAvailable, UnresolvableContactPoints, OSError) as failed:
         wrong_data_centre = _data_centre_problem(target, cluster)
         cluster.shutdown()
-        raise StoreError(f"{target.name}: {wrong_data_centre or _problem(failed, target)}") from failed
+        message = f"{target.name}: {wrong_data_centre or _problem(failed, target)}"
+        raise StoreError(message, fault=fault_of(failed)) from failed
     except StoreError:
         cluster.shutdown()
         raise
@@ -133,7 +134,8 @@ def _cluster(target: Target, options: ClusterOptions) -> Cluster:
             application_name="tamis",
         )
     except UnresolvableContactPoints as failed:
-        raise StoreError(f"{target.name}: no host has an address; check their names") from failed
+        message = f"{target.name}: no host has an address; check their names"
+        raise StoreError(message, fault="unavailable") from failed
     except (OSError, KeyError, ValueError) as failed:
         raise StoreError(
             f"{target.name}: the secure bundle {target.bundle} cannot be read ({meaning(failed)}); "

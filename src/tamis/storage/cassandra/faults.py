@@ -12,9 +12,11 @@ from cassandra import (
     ReadTimeout,
     Unauthorized,
     Unavailable,
+    UnresolvableContactPoints,
     WriteTimeout,
 )
 from cassandra.cluster import NoHostAvailable
+from cassandra.connection import ConnectionException
 from cassandra.protocol import OverloadedErrorMessage
 
 _MEANINGS: dict[type[BaseException], str] = {
@@ -31,6 +33,7 @@ _FAULTS: tuple[tuple[tuple[type[BaseException], ...], str], ...] = (
     ((OverloadedErrorMessage,), "overloaded"),
     ((OperationTimedOut, WriteTimeout, ReadTimeout), "timeout"),
 )
+_NO_CONNECTION = (NoHostAvailable, UnresolvableContactPoints, ConnectionException, OSError)
 
 
 def meaning(error: BaseException) -> str:
@@ -52,7 +55,7 @@ def fault_of(error: BaseException) -> str:
         for kinds, fault in _FAULTS:
             if isinstance(cause, kinds):
                 return fault
-    return "unavailable" if isinstance(error, NoHostAvailable) else "other"
+    return "unavailable" if isinstance(error, _NO_CONNECTION) else "other"
 
 
 def causes(error: BaseException) -> Iterable[BaseException]:

@@ -12,7 +12,7 @@ from cassandra.query import ConsistencyLevel, SimpleStatement
 from tamis.errors import StoreError
 from tamis.storage.base import StoreOptions
 from tamis.storage.cassandra.connect import data_centres
-from tamis.storage.cassandra.faults import meaning
+from tamis.storage.cassandra.faults import fault_of, meaning
 from tamis.storage.cassandra.schema import VERSION, Plan, quoted, statements
 from tamis.storage.cassandra.target import Target
 
@@ -62,7 +62,7 @@ def translated(target: Target) -> Iterator[None]:
     try:
         yield
     except (DriverException, NoHostAvailable) as failed:
-        raise StoreError(f"{target.name}: {meaning(failed)}") from failed
+        raise StoreError(f"{target.name}: {meaning(failed)}", fault=fault_of(failed)) from failed
 
 
 def _read(session: Session, target: Target) -> dict[str, str]:

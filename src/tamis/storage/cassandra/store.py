@@ -137,7 +137,7 @@ class CassandraStore(Store):
 
     def _opened(self) -> _Opened:
         if self._now is None:
-            raise StoreError(f"{self._target.name}: the store is not open")
+            raise StoreError(f"{self._target.name}: the store is not open", fault="unavailable")
         return self._now
 
     def _ticks(self) -> int:
@@ -154,7 +154,8 @@ class CassandraStore(Store):
             task.add_done_callback(_close_late)
             if isinstance(late, TimeoutError):
                 seconds = self._options.cluster.connect_seconds
-                raise StoreError(f"{self._target.name}: cannot connect within {seconds:g} s") from None
+                message = f"{self._target.name}: cannot connect within {seconds:g} s"
+                raise StoreError(message, fault="timeout") from None
             raise
 
     async def _prepared(self, session: Session) -> _Opened:

@@ -228,7 +228,9 @@ class _Ring:
         if found == header:
             return
         if found and not found.startswith(_MAGIC[:-1]):
-            raise StoreError(f"{path}: not a cache of Tamis's; move it away and a new one will be made")
+            raise StoreError(
+                f"{path}: not a cache of Tamis's; move it away and a new one will be made", fault="corrupt"
+            )
         os.ftruncate(self._file, 0)
         os.pwrite(self._file, header, 0)
 

@@ -56,7 +56,7 @@ class File:
         try:
             found = os.stat(str(self.path))  # which a path keeps, and `stat` would ask for by two calls
         except OSError as failed:
-            raise StoreError(f"{self.path}: the file is gone ({failed.strerror})") from None
+            raise StoreError(f"{self.path}: the file is gone ({failed.strerror})", fault="missing") from None
         return found.st_dev, found.st_ino
 
 
@@ -65,7 +65,8 @@ def open_as_owner(path: Path) -> int:
     try:
         return os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
     except OSError as failed:
-        raise StoreError(f"{path}: cannot be opened for writing ({failed.strerror})") from None
+        message = f"{path}: cannot be opened for writing ({failed.strerror})"
+        raise StoreError(message, fault=_errno_fault(failed)) from None
 
 
 class Worker:
@@ -80,7 +81,7 @@ class Worker:
     async def run(self, work: Callable[[apsw.Connection], Result]) -> Result:
         """Return `work(connection)`, done in the thread; raise `StoreError` for SQLite's errors."""
         if self._is_closed:  # the store was closed, or opened afresh, between two steps of a reader
-            raise StoreError("the store was closed meanwhile; ask again")
+            raise StoreError("the store was closed meanwhile; ask again", fault="unavailable")
         return await asyncio.get_running_loop().run_in_executor(self._executor, self._work, work)
 
     async def close(self) -> None:
@@ -128,8 +129,9 @@ class transaction:
 
 
 def store_error(path: object, failure: apsw.Error | OSError) -> StoreError:
-    """Return the error that says in one line which file failed and what to do."""
-    return StoreError(f"{path}: {_advice(failure)}")
+    """Return the error that says in one line which file failed and what to do, and its class of fault."""
+    fault, advice = _classified(failure)
+    return StoreError(f"{path}: {advice}", fault=fault)
 
 
 def close_quietly(connection: apsw.Connection) -> None:
@@ -169,23 +171,46 @@ def _polls(lock_seconds: float) -> int:
     return round(lock_seconds / _POLL_SECONDS)
 
 
-def _advice(error: apsw.Error | OSError) -> str:
+def _classified(error: apsw.Error | OSError) -> tuple[str, str]:
+    """Return which of `STORE_FAULTS` an error is, and what to do about it."""
     if isinstance(error, OSError):
-        return _FULL if error.errno == errno.ENOSPC else f"the disk failed ({error.strerror})"
-    for kind, advice in _ADVICE.items():
+        fault = _errno_fault(error)
+        return fault, _FULL if fault == "full" else f"the disk failed ({error.strerror})"
+    for kind, fault, advice in _FAULTS:
         if isinstance(error, kind):
-            return advice
-    return f"SQLite failed: {error}"
+            return fault, advice
+    return "other", f"SQLite failed: {error}"
 
 
-_FULL = "the disk is full; make room"
-_ADVICE: dict[type[apsw.Error], str] = {
-    apsw.BusyError: "locked by another process; end it, or wait",
-    apsw.LockedError: "locked by another process; end it, or wait",
-    apsw.FullError: _FULL,
-    apsw.ReadOnlyError: "may only be read; give this user the right to write",
-    apsw.CantOpenError: "cannot be opened; does its folder exist, and may this user write there?",
-    apsw.CorruptError: "damaged; move it away and a new one will be made, or restore a copy",
-    apsw.NotADBError: "not an SQLite file; move it away and a new one will be made, or restore a copy",
-    apsw.IOError: "the disk failed; look at the system's log",
+def _errno_fault(error: OSError) -> str:
+    return _FAULT_BY_ERRNO.get(error.errno or 0, "io")
+
+
+_FAULT_BY_ERRNO = {
+    errno.ENOSPC: "full",
+    errno.EDQUOT: "full",
+    errno.EROFS: "readonly",
+    errno.EACCES: "readonly",
+    errno.EPERM: "readonly",
+    errno.ENOENT: "missing",
+    errno.ENOTDIR: "missing",
 }
+_FULL = "the disk is full; make room"
+_LOCKED = "locked by another process; end it, or wait"
+_RESTORE = "move it away and a new one will be made, or restore a copy"
+_FAULTS: tuple[tuple[type[apsw.Error], str, str], ...] = (
+    (apsw.BusyError, "locked", _LOCKED),
+    (apsw.LockedError, "locked", _LOCKED),
+    (apsw.FullError, "full", _FULL),
+    (apsw.ReadOnlyError, "readonly", "may only be read; give this user the right to write"),
+    (apsw.PermissionsError, "readonly", "may only be read; give this user the right to write"),
+    (
+        apsw.CantOpenError,
+        "missing",
+        "cannot be opened; does its folder exist, and may this user write there?",
+    ),
+    (apsw.CorruptError, "corrupt", f"damaged; {_RESTORE}"),
+    (apsw.NotADBError, "corrupt", f"not an SQLite file; {_RESTORE}"),
+    (apsw.IOError, "io", "the disk failed; look at the system's log"),
+    (apsw.InterruptError, "timeout", "interrupted: it took too long"),
+)

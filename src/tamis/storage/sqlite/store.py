@@ -214,7 +214,7 @@ class SqliteStore(Store):
 
     def _opened(self) -> _Opened:
         if self._now is None:
-            raise StoreError(f"{self._file.path}: the store is not open")
+            raise StoreError(f"{self._file.path}: the store is not open", fault="unavailable")
         return self._now
 
     def _write_waiting_answers(self) -> None:
@@ -240,7 +240,7 @@ class SqliteStore(Store):
     def _require_same_file(self) -> None:
         """Refuse to write into a file that nobody can find any more: SQLite would not notice."""
         if self._now is not None and self._file.identity() != self._now.identity:
-            raise StoreError(f"{self._file.path}: the file was replaced by another one")
+            raise StoreError(f"{self._file.path}: the file was replaced by another one", fault="missing")
 
 
 def _prepare(connection: apsw.Connection) -> bytes:
