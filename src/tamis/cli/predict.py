@@ -92,9 +92,10 @@ def _lines(file: BinaryIO, name: str, encoding: str | None) -> Iterator[str]:
             yield line.decode("utf-8-sig" if number == 1 else "utf-8").rstrip("\r\n")
     except LookupError:
         raise click.BadParameter("not a known encoding", param_hint="--encoding") from None
-    except UnicodeDecodeError as failed:
+    except UnicodeError as failed:
         place = f", line {number}" if number else ""
-        problem = f"{name}{place}: not valid {failed.encoding}; name the encoding with --encoding"
+        actual = getattr(failed, "encoding", encoding)
+        problem = f"{name}{place}: not valid {actual}; name the encoding with --encoding"
         raise click.ClickException(problem) from None
 
 

@@ -61,6 +61,9 @@ class Lines:
             number = count + 1 + failed.object[: failed.start].count(b"\n")
             problem = f"line {number} is not valid {failed.encoding}; name the encoding with --encoding"
             raise DataError(problem, file=self.path) from failed
+        except UnicodeError as failed:  # such as UTF-16 without a byte-order mark
+            problem = f"is not in the named encoding ({failed}); name another with --encoding"
+            raise DataError(problem, file=self.path) from failed
         except (gzip.BadGzipFile, EOFError, zlib.error) as failed:
             problem = f"is damaged after line {count}; download or compress it again"
             raise DataError(problem, file=self.path) from failed

@@ -26,7 +26,7 @@ def open_parquet(facts: FileFacts, options: ReadOptions, progress: Progress) -> 
     try:
         with ParquetFile(facts.path, memory_map=False, pre_buffer=False) as file:
             yield ParquetTable(file, facts, progress)
-    except pyarrow.ArrowInvalid as broken:
+    except (pyarrow.ArrowException, OSError) as broken:
         raise DataError("is a damaged Parquet file; write it again", file=facts.path) from broken
 
 
