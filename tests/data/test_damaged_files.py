@@ -93,18 +93,7 @@ def test_file_is_read_or_refused_in_one_line_when_damaged(
 
 
 @pytest.mark.alone
-@pytest.mark.parametrize(
-    "cell",
-    [
-        "a" + "\u0301\u0323" * 30_000,
-        "<a " * 30_000,
-        "\\\\" * 30_000,
-        "\n" * 60_000,
-        "1,2,3\n" * 20_000,
-        '""' * 60_000,
-    ],
-    ids=["marks", "tags", "backslashes", "lines", "rows", "quotes"],
-)
+@pytest.mark.parametrize("part", ["\u0301\u0323", "<a ", "\\\\", "\n", "1,2,3\n", '""', "ham\tx\n"])
 def test_audit_takes_seconds_when_one_text_is_hostile(tmp_path: Path, part: str) -> None:
     file = tmp_path / "data.csv"
     rows = "".join(f"{'spam' if n % 2 else 'ham'},text number {n}\n" for n in range(200))
