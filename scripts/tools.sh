@@ -1,11 +1,13 @@
 #!/usr/bin/env bash
 # Installs the programs that some tests use and skip without: nginx, wrk, systemd-analyze; with the word
-# `browser`, Chromium and its driver.
+# `browser`, Chromium and its driver; with `office`, LibreOffice Calc.
 set -euo pipefail
 export PATH="$PATH:/usr/sbin"
 missing=()
 want() { command -v "$1" >/dev/null || missing+=("$2"); }
-if [ "${1:-}" = browser ]; then
+if [ "${1:-}" = office ]; then
+  want soffice libreoffice-calc-nogui
+elif [ "${1:-}" = browser ]; then
   want chromium chromium
   want chromedriver chromium-driver
 else

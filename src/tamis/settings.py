@@ -102,6 +102,11 @@ class Settings:
     cache_memory_rows: int = _setting(
         10_000, "most answers kept in a process's memory; 0 is none", whole_number(0, 1 << 30)
     )
+    share_cache: bool = _setting(
+        False,
+        "let callers find answers to texts that others sent; shows by from_cache what they sent",
+        switch,
+    )
     max_queue_seconds: float = _setting(
         0.5, "longest a text may wait for the model; later ones are refused with 503", seconds(0, 3_600)
     )

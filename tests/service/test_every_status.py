@@ -76,6 +76,8 @@ async def test_every_declared_status_is_seen(tmp_path: Path) -> None:
         for path, operations in document["paths"].items():
             for method, operation in operations.items():
                 for status in sorted({*map(int, operation["responses"])} - {500}):
+                    if status == 429 and path not in _BODIES:
+                        continue  # takes nine connections: test_bounds has a real server for it
                     seen = await _provoke(guarded, client, method.upper(), path, status)
                     assert seen == status, f"{method.upper()} {path}"
 

@@ -14,6 +14,7 @@ from tamis.inference.classifier import Classifier
 from tamis.records import Prediction
 from tamis.storage import CacheKeys, Store
 
+_MAX_KEYS = 4_096
 _MEMORY_SECONDS = 60.0
 """What expires in the store, or is deleted there, is gone from memory this much later at most."""
 
@@ -33,22 +34,32 @@ class AnswerCache:
         clock: Clock,
         *,
         memory_rows: int,
+        is_shared: bool = False,
         count: Callable[[int, int, int], None] = no_count,
     ):
-        """Take, among others, who is to `count` the answers from memory, from the store and from nowhere."""
+        """Take, among others, who is to `count` the answers from memory, from the store and from nowhere.
+
+        Unless it `is_shared`, a caller finds only answers to what it sent itself: neither the flag nor
+        the time of a response tells one caller what another has sent.
+        """
         self._classifier, self._store, self._clock = classifier, store, clock
         self._count = count
-        self._memory_rows = memory_rows
+        self._memory_rows, self._is_shared = memory_rows, is_shared
         self._memory: OrderedDict[bytes, tuple[Prediction, float]] = OrderedDict()
         self._secret = b""
-        self._keys: CacheKeys | None = None
+        self._keys: dict[str, CacheKeys] = {}
 
-    def keys(self) -> CacheKeys:
-        """Return what makes keys; its secret is the store's, which a new file or a late start changes."""
+    def keys(self, caller: str) -> CacheKeys:
+        """Return what makes a caller's keys; the secret is the store's, which a new file changes."""
         secret = self._store.secret
-        if self._keys is None or secret != self._secret:
-            self._secret, self._keys = secret, CacheKeys(secret, model=self._classifier.identity)
-        return self._keys
+        if secret != self._secret or len(self._keys) > _MAX_KEYS:
+            self._secret, self._keys = secret, {}
+        owner = "" if self._is_shared else caller
+        keys = self._keys.get(owner)
+        if keys is None:
+            options = f"caller {owner}" if owner else ""
+            keys = self._keys[owner] = CacheKeys(secret, model=self._classifier.identity, options=options)
+        return keys
 
     async def look_up(self, keys: Collection[bytes]) -> dict[bytes, Prediction]:
         """Return what is known under `keys`, digit for digit as it was first answered."""

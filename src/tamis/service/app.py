@@ -34,6 +34,7 @@ from tamis.service.api.log import add_log_routes
 from tamis.service.api.pages import add_pages
 from tamis.service.api.predictions import Predictor, add_prediction_routes
 from tamis.service.api.strict_route import StrictRoute
+from tamis.service.call_log.readers import LogReaders
 from tamis.service.classify import Classification
 from tamis.service.fast_path import FastPath
 from tamis.service.observing.around import observed
@@ -64,7 +65,12 @@ def create_app(
         classifier, clock, max_queue_seconds=settings.max_queue_seconds, report=metrics.batch_ended
     )
     cache = AnswerCache(
-        classifier, store, clock, memory_rows=settings.cache_memory_rows, count=metrics.looked_up
+        classifier,
+        store,
+        clock,
+        memory_rows=settings.cache_memory_rows,
+        is_shared=settings.share_cache,
+        count=metrics.looked_up,
     )
     classification = Classification(
         classifier, store, clock, batcher=batcher, cache=cache, observe_commit=metrics.store.observe
@@ -87,7 +93,7 @@ def create_app(
     predictor = Predictor(classification, limiter=limiter, model_version=classifier.version)
     started_at = datetime.fromtimestamp(clock.utc_ns() / 1e9, UTC)
     add_prediction_routes(app.router, predictor, classifier, context.limits)
-    add_log_routes(app.router, store, classification.this_hour)
+    add_log_routes(app.router, store, classification.this_hour, LogReaders(metrics.log_read))
     add_info_routes(app.router, classifier, api_name=settings.api_name, started_at=started_at)
     add_health_routes(app.router, classifier, store)
     add_metrics_route(app.router, metrics)

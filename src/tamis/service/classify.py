@@ -224,9 +224,9 @@ class Classification:
     def _forms(self, calls: Sequence[_Call]) -> dict[bytes, str]:
         """Give each text its key; return every different text once, in the model's form."""
         forms: dict[bytes, str] = {}
-        form_of, key_of = self._form, self._cache.keys().key
+        form_of = self._form
         for call in calls:
-            keys = call.keys
+            keys, key_of = call.keys, self._cache.keys(call.caller).key
             for text in call.texts:
                 form = form_of(text)
                 key = key_of(form)

@@ -40,6 +40,10 @@ class RateLimiter:
             raise self._refusal(ahead, wait)
         return self._headers(ahead)
 
+    def refund(self, caller: Caller, texts: int) -> None:
+        """Take back what was counted for texts that were refused after all."""
+        self._table.refund(self._table.place_of(caller.limited_as), texts * self._interval_ns)
+
     def close(self) -> None:
         """Let go of the table."""
         self._table.close()

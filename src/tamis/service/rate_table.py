@@ -100,6 +100,19 @@ class RateTable:
             self._check_header()
         return ahead, wait
 
+    def refund(self, place: Place, cost_ns: int) -> None:
+        """Take back what `take` has counted; a caller that is no longer known is even anyway."""
+        row, caller = place
+        is_locked = self._lock(_ROW.size, row)
+        try:
+            slots = self._read(row)
+            if caller in slots:
+                slots[_SLOTS_PER_ROW + slots.index(caller)] -= cost_ns
+                self._write(row, _ROW.pack(*slots))
+        finally:
+            if is_locked:
+                fcntl.lockf(self._file, fcntl.LOCK_UN, _ROW.size, row)
+
     def _lock(self, length: int, offset: int) -> bool:
         """Lock a part of the file; return False if another process keeps it, without waiting for long."""
         if self._lock_now(length, offset):

@@ -25,6 +25,9 @@ NO_ANSWERS: Answers = MappingProxyType({})
 PAGE_ROWS = 500
 """Rows of a page where the caller does not say."""
 
+PAGE_CHARS = 32_768
+"""A page ends with the row that reaches so many characters of text: its size does not depend on theirs."""
+
 
 @dataclass(frozen=True, slots=True)
 class Astra:
@@ -93,7 +96,7 @@ class Page:
     """Some calls in order of time; `cursor` leads to what follows and is None at the end.
 
     A page may hold fewer calls than asked for, or none, while a cursor says that more may follow:
-    a search reads a bounded number of rows at a time.
+    a search reads a bounded number of rows at a time, and a page holds a bounded amount of text.
     """
 
     calls: Sequence[CallRecord]

@@ -14,6 +14,7 @@ from tamis.errors import StoreError
 from tamis.records import CallRecord
 from tamis.storage.base import (
     NO_ANSWERS,
+    PAGE_CHARS,
     PAGE_ROWS,
     Answers,
     CallQuery,
@@ -90,9 +91,11 @@ class MemoryStore(Store):
         """Walk the list from the cursor."""
         self._require_open()
         found: list[CallRecord] = []
+        chars = 0
         for call in self._matching(query, None if after is None else decode_cursor(after)):
             found.append(call)
-            if len(found) == limit:
+            chars += len(call.text)
+            if len(found) == limit or chars >= PAGE_CHARS:
                 return Page(found, encode_cursor(call.id))
         return Page(found, None)
 

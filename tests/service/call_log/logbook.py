@@ -14,6 +14,7 @@ from tamis.service.access import Access
 from tamis.service.api.context import ApiContext, RequestLimits
 from tamis.service.api.log import add_log_routes
 from tamis.service.app import Application
+from tamis.service.call_log.readers import LogReaders
 from tamis.service.callers import Caller, Callers
 from tamis.storage import Store, StoreOptions, TimeIds, make_store
 from tests.fakes import ManualClock
@@ -41,7 +42,7 @@ class Log:
             CallersByHeader(), RequestLimits(1_000, 1_000, 10), requires_keys=False, is_rate_limited=False
         )
         self.app = Application("log", context)
-        add_log_routes(self.app.router, store, self.ids.this_hour)
+        add_log_routes(self.app.router, store, self.ids.this_hour, LogReaders())
 
     async def call(self, text: str, caller: str = "alice", **changes: Any) -> CallRecord:
         """Log a call at this moment of the clock."""

@@ -15,6 +15,7 @@ import uvicorn
 from starlette.types import Receive, Scope, Send
 
 from tamis.records import CallRecord
+from tamis.service.call_log.readers import MAX_READS_PER_CALLER
 from tamis.service.call_log.stream import PAGE_ROWS
 from tamis.storage import CallQuery
 from tamis.storage.sqlite import SqliteStore
@@ -90,7 +91,7 @@ def read_all(client: socket.socket) -> bytes:
 
 
 def test_a_reader_who_stands_still_keeps_little_memory_and_holds_no_transaction(tmp_path: Path) -> None:
-    readers, rows = 10, 20_000
+    readers, rows = MAX_READS_PER_CALLER, 20_000
 
     async def test(log: Log) -> None:
         assert isinstance(log.store, SqliteStore)

@@ -18,6 +18,7 @@ from tamis.service.answers import json_answer
 from tamis.service.api.bodies import LogPageResponse, LogSummaryResponse, RecentCallResponse
 from tamis.service.api.context import Requires, errors
 from tamis.service.call_log.forms import FORMS, RecentJson, summary_document
+from tamis.service.call_log.readers import LogReaders, unless_abandoned
 from tamis.service.call_log.stream import CallStream
 from tamis.service.callers import CALLER, Caller
 from tamis.storage import CallQuery, Store
@@ -110,7 +111,9 @@ class LogParameters(CallFilter):
     ] = None
 
 
-def add_log_routes(router: APIRouter, store: Store, this_hour: Callable[[], datetime]) -> None:
+def add_log_routes(
+    router: APIRouter, store: Store, this_hour: Callable[[], datetime], readers: LogReaders
+) -> None:
     """Add the routes of the call log; `this_hour` returns the UTC hour in which a call is logged now."""
     options: dict[str, Any] = {"tags": ["call log"], "dependencies": [Depends(Requires(OWN_LOG))]}
 
@@ -118,38 +121,44 @@ def add_log_routes(router: APIRouter, store: Store, this_hour: Callable[[], date
         "/recent_log",
         response_model=list[RecentCallResponse],
         summary="Your calls of this hour",
-        responses=errors(400, 422, 503),
+        responses=errors(400, 422, 429, 503),
         **options,
     )
     async def recent_log(parameters: Annotated[NoParameters, Query()], request: Request) -> Response:
         """Your calls of the current UTC hour in order of time, streamed; for an admin too."""
-        hour = this_hour()
-        query = CallQuery(caller=request.scope[CALLER].name, since=hour, until=hour + timedelta(hours=1))
-        return await CallStream(store, query, RecentJson()).started()
+        hour, caller = this_hour(), request.scope[CALLER].name
+        query = CallQuery(caller=caller, since=hour, until=hour + timedelta(hours=1))
+        return await CallStream(store, query, RecentJson(), read=readers.begin(caller)).started()
 
     @router.get(
         "/log",
         response_model=LogPageResponse,
         summary="Search your calls",
         description=_LOG_TEXT,
-        responses={**errors(400, 403, 422, 503), 200: {"content": _OTHER_FORMATS}},
+        responses={**errors(400, 403, 422, 429, 503), 200: {"content": _OTHER_FORMATS}},
         **options,
     )
     async def log(parameters: Annotated[LogParameters, Query()], request: Request) -> Response:
         query = parameters.query(request.scope[CALLER], newest_first=parameters.order == "newest")
         form = FORMS[parameters.format or _accepted(request.headers.get("accept", ""))]()
         limit = parameters.limit if parameters.limit is not None or form.is_whole else JSON_LIMIT
-        return await CallStream(store, query, form, limit=limit).started(parameters.cursor)
+        read = readers.begin(request.scope[CALLER].name)
+        return await CallStream(store, query, form, read=read, limit=limit).started(parameters.cursor)
 
     @router.get(
         "/log/summary",
         response_model=LogSummaryResponse,
         summary="Count your calls by hour and label",
-        responses=errors(400, 403, 422, 503),
+        responses=errors(400, 403, 422, 429, 503),
         **options,
     )
     async def log_summary(parameters: Annotated[CallFilter, Query()], request: Request) -> Response:
-        counts = await store.summary(parameters.query(request.scope[CALLER]))
+        query = parameters.query(request.scope[CALLER])
+        read = readers.begin(request.scope[CALLER].name)
+        try:
+            counts = await unless_abandoned(store.summary(query), request.receive)
+        finally:
+            read.end()
         return json_answer(summary_document(counts))
 
 

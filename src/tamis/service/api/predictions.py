@@ -57,7 +57,7 @@ class Predictor:
     async def one(self, text: str, caller: Caller, *, echo_input: bool, skip_cache: bool) -> Answer:
         """Return the response to one text."""
         headers = self._count(caller, 1)
-        [classified] = await self._classification.classify([text], caller=caller.name, skip_cache=skip_cache)
+        [classified] = await self._classify([text], caller, skip_cache=skip_cache)
         return json_answer(self.body(text if echo_input else None, classified), headers=headers)
 
     async def many(
@@ -65,11 +65,22 @@ class Predictor:
     ) -> Answer:
         """Return the response to a list of texts, in the same order."""
         headers = self._count(caller, len(texts))
-        classified = await self._classification.classify(texts, caller=caller.name, skip_cache=skip_cache)
+        classified = await self._classify(texts, caller, skip_cache=skip_cache)
         inputs = texts if echo_input else [None] * len(texts)
         return json_answer(
             [self.body(*pair) for pair in zip(inputs, classified, strict=True)], headers=headers
         )
+
+    async def _classify(
+        self, texts: Sequence[str], caller: Caller, *, skip_cache: bool
+    ) -> Sequence[Classified]:
+        """Classify texts; those that fail or are refused do not count against the caller's limit."""
+        try:
+            return await self._classification.classify(texts, caller=caller.name, skip_cache=skip_cache)
+        except Exception:
+            if self._limiter is not None:
+                self._limiter.refund(caller, len(texts))
+            raise
 
     def _count(self, caller: Caller, texts: int) -> Headers:
         """Count the caller's texts if there is a limit, and return the headers that describe it."""

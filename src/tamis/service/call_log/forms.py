@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import csv
 import io
+import unicodedata
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from datetime import datetime
@@ -22,7 +23,9 @@ from tamis.storage.keys import uuid_text
 _encode = msgspec.json.Encoder().encode
 _encode_lines = msgspec.json.Encoder().encode_lines
 
-_FORMULA_STARTS = frozenset("=+-@\t\r\n＝＋－＠'")
+_FORMULA_STARTS = frozenset("=+-@＝＋－＠'")
+_INVISIBLE = frozenset({"Cc", "Cf", "Cn", "Co", "Zl", "Zp", "Zs", "Mn", "Me"})
+"""Unicode categories of what a spreadsheet may drop before it looks at a cell: LibreOffice drops NUL."""
 
 
 class Form(ABC):
@@ -155,14 +158,19 @@ def _cells(call: CallRecord) -> tuple[object, ...]:
     return (
         uuid_text(call.id),
         timestamp(called_at(call.id)),
-        _harmless(call.caller),
-        _harmless(call.text),
-        _harmless(call.label),
+        guarded(call.caller),
+        guarded(call.text),
+        guarded(call.label),
         call.score,
-        _harmless(call.model),
+        guarded(call.model),
         "true" if call.from_cache else "false",
     )
 
 
-def _harmless(text: str) -> str:
-    return f"'{text}" if text[:1] in _FORMULA_STARTS else text
+def guarded(text: str) -> str:
+    """Return a cell that no spreadsheet takes for a formula, whatever invisible characters come first.
+
+    A text that begins with a tab or a line break is guarded too: some spreadsheets split cells there.
+    """
+    first = next((char for char in text if unicodedata.category(char) not in _INVISIBLE), "")
+    return f"'{text}" if text and (first in _FORMULA_STARTS or text[0] in "\t\r\n") else text

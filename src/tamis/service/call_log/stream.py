@@ -14,6 +14,7 @@ from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from tamis.service.call_log.forms import Form
+from tamis.service.call_log.readers import LogRead, disconnected
 from tamis.storage import CallQuery, Page, Store
 
 PAGE_ROWS = 100
@@ -27,8 +28,10 @@ class CallStream(Response):
     than it was asked for, so that nobody waits long for nothing.
     """
 
-    def __init__(self, store: Store, query: CallQuery, form: Form, *, limit: int | None = None):
-        self._store, self._query, self._form = store, query, form
+    def __init__(
+        self, store: Store, query: CallQuery, form: Form, *, read: LogRead, limit: int | None = None
+    ):
+        self._store, self._query, self._form, self._read = store, query, form, read
         self._left = limit
         self.status_code, self.background = 200, None
         self.raw_headers = [
@@ -40,8 +43,12 @@ class CallStream(Response):
         self._first: Page | None = None
 
     async def started(self, cursor: str | None = None) -> Self:
-        """Fetch the first page, so that a store that fails is told by a status."""
-        self._first = await self._page(cursor)
+        """Fetch the first page, so that a store that fails is reported by a status."""
+        try:
+            self._first = await self._page(cursor)
+        except BaseException:
+            self._read.end()
+            raise
         return self
 
     async def chunks(self) -> AsyncIterator[bytes]:
@@ -60,30 +67,30 @@ class CallStream(Response):
         When the store fails in the middle the error is passed on: the server then breaks the connection
         before its proper end, which no client takes for a whole answer.
         """
-        await send({"type": "http.response.start", "status": 200, "headers": self.raw_headers})
-        if scope["method"] == "HEAD":
+        try:
+            await send({"type": "http.response.start", "status": 200, "headers": self.raw_headers})
+            if scope["method"] != "HEAD":
+                await self._send_chunks(receive, send)
             await send({"type": "http.response.body"})
-            return
-        leaving = asyncio.create_task(_disconnect(receive))
+        finally:
+            self._read.end()
+
+    async def _send_chunks(self, receive: Receive, send: Send) -> None:
+        leaving = asyncio.create_task(disconnected(receive))
         try:
             async for chunk in self.chunks():
                 if leaving.done():
                     return
                 if chunk:
                     await send({"type": "http.response.body", "body": chunk, "more_body": True})
-            await send({"type": "http.response.body"})
+                    self._read.add(0, len(chunk))
         finally:
             leaving.cancel()
 
     async def _page(self, cursor: str | None) -> Page:
         rows = PAGE_ROWS if self._left is None else min(PAGE_ROWS, self._left)
         page = await self._store.calls(self._query, after=cursor, limit=rows)
+        self._read.add(len(page.calls), 0)
         if self._left is not None:
             self._left -= len(page.calls)
         return page
-
-
-async def _disconnect(receive: Receive) -> None:
-    """Return when the reader has left."""
-    while (await receive())["type"] != "http.disconnect":
-        pass

@@ -86,6 +86,11 @@ STORE_DEGRADED = LAYOUT.gauge(
 STORE_FAILURES = LAYOUT.counter(
     "tamis_store_failures_total", "Times that the store failed, by what it said.", fault=STORE_FAULTS
 )
+LOG_READS = LAYOUT.gauge(
+    "tamis_log_reads_in_progress", "Reads of the call log that are being answered.", Merge.SUM_OF_LIVING
+)
+LOG_ROWS = LAYOUT.counter("tamis_log_read_rows_total", "Rows of the call log that were read.")
+LOG_BYTES = LAYOUT.counter("tamis_log_read_bytes_total", "Bytes of the call log that were sent.")
 WORKER_STARTS = LAYOUT.counter("tamis_worker_starts_total", "Worker processes that were started.")
 
 WORKERS = ("tamis_workers", "gauge", "Worker processes that are alive.")

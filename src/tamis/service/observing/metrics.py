@@ -94,6 +94,13 @@ class Metrics:
         values[_STORE_HITS] += from_store
         values[_MISSES] += unknown
 
+    def log_read(self, reads: int, rows: int, size: int) -> None:
+        """Count reads of the log that began (+1) or ended (-1), rows that were read, and bytes sent."""
+        values = self._values
+        values[catalogue.LOG_READS.first] += reads
+        values[catalogue.LOG_ROWS.first] += rows
+        values[catalogue.LOG_BYTES.first] += size
+
     def page(self) -> bytes:
         """Return the totals of all processes in Prometheus's text format."""
         return "".join(f"{line}\n" for line in self._lines(self._slots.everyone())).encode()

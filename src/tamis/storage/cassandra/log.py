@@ -14,7 +14,7 @@ from cassandra.query import BatchStatement, BatchType
 
 from tamis.errors import InputError
 from tamis.records import CallRecord
-from tamis.storage.base import CallQuery, HourCount, Page
+from tamis.storage.base import PAGE_CHARS, CallQuery, HourCount, Page
 from tamis.storage.cassandra.bridge import Bridge
 from tamis.storage.cassandra.index import Index
 from tamis.storage.cassandra.merge import Partition, merged
@@ -39,7 +39,7 @@ _ROWS_OF_A_SEARCH = 20_000
 _HOURS_OF_A_PAGE = 100
 _HOURS_OF_A_DELETION = 1_000
 _ROWS_OF_A_COUNT = 2_000
-_MOST_ROWS_AT_ONCE = 500
+_MOST_ROWS_AT_ONCE = 200
 
 Place = tuple[str, int, int]
 """Caller, ticks of the hour, shard: one partition."""
@@ -68,13 +68,14 @@ class CallLog:
         span = Span.of(query, after)
         hours = await self._index.hours(query, span, _HOURS_OF_A_PAGE)
         found: list[CallRecord] = []
-        seen = 0
+        seen = chars = 0
         for hour in hours:
             async for call in self._calls_of(hour, query, span, limit=limit):
                 seen += 1
                 if is_wanted(call, query):
                     found.append(call)
-                if len(found) == limit or seen == _ROWS_OF_A_SEARCH:
+                    chars += len(call.text)
+                if len(found) == limit or chars >= PAGE_CHARS or seen == _ROWS_OF_A_SEARCH:
                     return Page(found, encode_cursor(call.id))
         if len(hours) < _HOURS_OF_A_PAGE:
             return Page(found, None)

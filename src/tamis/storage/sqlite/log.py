@@ -10,7 +10,7 @@ from itertools import chain
 import apsw
 
 from tamis.records import CallRecord
-from tamis.storage.base import CallQuery
+from tamis.storage.base import PAGE_CHARS, CallQuery
 from tamis.storage.keys import TICKS_PER_HOUR, first_id, first_id_at, ticks_of
 from tamis.storage.sqlite.connection import transaction
 
@@ -80,8 +80,10 @@ def _insertion(n_rows: int) -> str:
     return f"INSERT INTO calls VALUES {rows} ON CONFLICT (id) DO NOTHING"
 
 
-def read_step(query: CallQuery, span: Span, limit: int) -> Callable[[apsw.Connection], Step]:
-    """Return a step that reads the first rows of `span`, at most `limit` of those asked for."""
+def read_step(
+    query: CallQuery, span: Span, limit: int, chars: int = PAGE_CHARS
+) -> Callable[[apsw.Connection], Step]:
+    """Return a step that reads the first rows of `span`: at most `limit`, and until they have `chars`."""
     searches = any(wish is not None for wish in (query.label, query.contains, query.model))
 
     def step(connection: apsw.Connection) -> Step:
@@ -93,9 +95,14 @@ def read_step(query: CallQuery, span: Span, limit: int) -> Callable[[apsw.Connec
             f"ORDER BY id {order} LIMIT ?",
             (*values, limit),
         )
-        calls = [CallRecord._make((*row[:-1], bool(row[-1]))) for row in rows]
-        if len(calls) == limit:
-            edge = calls[-1].id
+        calls, room = [], chars
+        for row in rows:
+            calls.append(CallRecord._make((*row[:-1], bool(row[-1]))))
+            room -= len(row[2])
+            if room <= 0 or len(calls) == limit:
+                edge = calls[-1].id
+                break
+        rows.close()  # an unfinished statement would hold up checkpoints
         return Step(calls, None if edge is None else span.behind(edge, query))
 
     return step
@@ -120,7 +127,9 @@ def count_step(query: CallQuery, span: Span) -> Callable[[apsw.Connection], tupl
             return [], None
         hour = ticks_of(start) // TICKS_PER_HOUR
         within = Span(start, min(first_id((hour + 1) * TICKS_PER_HOUR), span.high))
-        edge = _edge(connection, query, within, _ROWS_OF_A_COUNT)
+        edge = _edge(
+            connection, query, within, _ROWS_OF_A_COUNT if query.contains is None else ROWS_OF_A_SEARCH
+        )
         counted = within if edge is None else within.up_to(edge, query)
         where, values = _where(query, counted)
         rows = connection.execute(f"SELECT label, count(*) FROM calls WHERE {where} GROUP BY label", values)

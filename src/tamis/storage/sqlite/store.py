@@ -18,6 +18,7 @@ from tamis.errors import StoreError
 from tamis.records import CallRecord
 from tamis.storage.base import (
     NO_ANSWERS,
+    PAGE_CHARS,
     PAGE_ROWS,
     Answers,
     CallQuery,
@@ -167,13 +168,15 @@ class SqliteStore(Store):
         reader = self._opened().reader
         left = log.Span.of(query, None if after is None else decode_cursor(after))
         found: list[CallRecord] = []
+        room = PAGE_CHARS
         for _ in range(_STEPS_OF_A_PAGE):
-            step = await reader.run(log.read_step(query, left, limit - len(found)))
+            step = await reader.run(log.read_step(query, left, limit - len(found), room))
             found += step.calls
+            room -= sum(len(call.text) for call in step.calls)
             if step.left is None:
                 return Page(found, None)
             left = step.left
-            if len(found) == limit:
+            if len(found) == limit or room <= 0:
                 break
         return Page(found, encode_cursor(left.high if query.newest_first else left.low[:-1]))
 

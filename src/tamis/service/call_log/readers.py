@@ -1,0 +1,101 @@
+"""Bounds on reading the call log: how many reads go on at once, how long a search takes, who waits for it.
+
+A streamed log keeps one page in memory until its reader takes it, and a search keeps the store busy:
+without bounds, readers that do not read and searches that are abandoned would take both from everyone.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from collections.abc import Callable, Coroutine
+from typing import Any, TypeVar, final
+
+from starlette.types import Receive
+
+from tamis.errors import InputError
+from tamis.service.answers import Refused
+
+MAX_READS = 64
+"""Of one process. Each holds one page (`PAGE_CHARS`) as rows, as bytes and on its way to the client."""
+MAX_READS_PER_CALLER = 8
+SEARCH_SECONDS = 10.0
+"""A search that takes longer is given up: it would take the store from the readers after it."""
+
+Result = TypeVar("Result")
+
+
+def ignore_read(reads: int, rows: int, size: int) -> None:
+    """Count nothing."""
+
+
+@final
+class LogReaders:
+    """Counts the reads of the log that go on in this process."""
+
+    def __init__(self, count: Callable[[int, int, int], None] = ignore_read):
+        """Take the function to `count` reads that began (+1) or ended (-1), rows, and bytes."""
+        self.count = count
+        self._reads: Counter[str] = Counter()
+
+    def begin(self, caller: str) -> LogRead:
+        """Begin a read, or refuse it with 429 or 503 if too many go on."""
+        retry = [(b"retry-after", b"1")]
+        if self._reads[caller] >= MAX_READS_PER_CALLER:
+            message = f"more than {MAX_READS_PER_CALLER} reads of the log by one caller at once; try again"
+            raise Refused("too_many_reads", message, field="log", headers=retry)
+        if self._reads.total() >= MAX_READS:
+            raise Refused("log_busy", "the log is being read by many; try again", field="log", headers=retry)
+        self._reads[caller] += 1
+        self.count(1, 0, 0)
+        return LogRead(self, caller)
+
+    def end(self, caller: str) -> None:
+        """End a read; `LogRead.end` calls."""
+        self.count(-1, 0, 0)
+        self._reads[caller] -= 1
+        if not self._reads[caller]:
+            del self._reads[caller]
+
+
+@final
+class LogRead:
+    """One read of the log that goes on; ending it twice ends it once."""
+
+    def __init__(self, readers: LogReaders, caller: str):
+        self._readers, self._caller, self._is_going_on = readers, caller, True
+
+    def add(self, rows: int, size: int) -> None:
+        """Count what was read: rows and the bytes sent."""
+        self._readers.count(0, rows, size)
+
+    def end(self) -> None:
+        """Make room for another read."""
+        if self._is_going_on:
+            self._is_going_on = False
+            self._readers.end(self._caller)
+
+
+async def unless_abandoned(search: Coroutine[Any, Any, Result], receive: Receive) -> Result:
+    """Return what a search finds; cancel it if its client leaves or after `SEARCH_SECONDS`.
+
+    Raises InputError: `search_too_long`, or `search_abandoned`, which no client sees.
+    """
+    searching, leaving = asyncio.ensure_future(search), asyncio.ensure_future(disconnected(receive))
+    try:
+        await asyncio.wait({searching, leaving}, timeout=SEARCH_SECONDS, return_when=asyncio.FIRST_COMPLETED)
+        if searching.done():
+            return searching.result()
+        if leaving.done():
+            raise InputError("search_abandoned", "the client closed the connection", field="log")
+        message = f"the search took longer than {SEARCH_SECONDS:.0f} s; narrow it by `since` and `until`"
+        raise InputError("search_too_long", message, field="since")
+    finally:
+        for task in (searching, leaving):
+            task.cancel()
+
+
+async def disconnected(receive: Receive) -> None:
+    """Return when the client has closed the connection."""
+    while (await receive())["type"] != "http.disconnect":
+        pass
