@@ -5,8 +5,10 @@ Knows tokens and ONNX Runtime; does not know Keras or how the network was traine
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Annotated, Any, ClassVar, Self
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future
+from threading import Thread
+from typing import Annotated, Any, ClassVar, Self, TypeVar
 
 import msgspec
 import numpy as np
@@ -16,9 +18,16 @@ from tamis.errors import ArtifactError, MissingExtraError
 from tamis.inference.scorer import Scorer, Scores
 from tamis.models.lstm.padding import batches_of_like_length, lengths_of, pad
 from tamis.models.lstm.tokenizer import Sequences, Tokenizer
+from tamis.models.onnx_graph.structure import check_structure
 
 _BATCH_TEXTS = 64
 """More texts at once are not faster on one thread, and lengths differ more within a batch."""
+
+
+LOAD_DEADLINE_SECONDS = 60.0
+"""For a network's optimisation and its first two texts; the largest in the tests takes under a second."""
+
+T = TypeVar("T")
 
 
 class NetworkInput(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -41,10 +50,13 @@ class OnnxScorer(Scorer):
         self._n_classes = n_classes
 
     @classmethod
-    def load(cls, artifact: Artifact, *, threads: int = 1) -> Self:
-        """Read the graph and the vocabulary; raises ArtifactError where they do not fit the manifest.
+    def load(
+        cls, artifact: Artifact, *, threads: int = 1, deadline_seconds: float = LOAD_DEADLINE_SECONDS
+    ) -> Self:
+        """Read the graph and the vocabulary; raises ArtifactError if they do not fit the manifest.
 
-        `threads` work on one call; the default leaves the other cores to other calls.
+        `threads` work on one call; the default leaves the other cores to other calls. A graph that is
+        not ready and tried out by the deadline is refused.
         """
         try:
             expected = msgspec.convert(artifact.manifest.model, NetworkInput)
@@ -54,9 +66,11 @@ class OnnxScorer(Scorer):
             tokenizer = Tokenizer.from_json(artifact.read("tokenizer.json"))
         except ArtifactError as wrong:
             raise ArtifactError(f"tokenizer.json: {wrong}") from None
-        session = _session(artifact.read("model.onnx"), threads)
+        model = artifact.read("model.onnx")
+        check_structure(model)
+        session = _by_deadline(lambda: _session(model, threads), deadline_seconds)
         scorer = cls(session, tokenizer, expected, n_classes=len(artifact.manifest.labels))
-        scorer._try_out()
+        _by_deadline(scorer._try_out, deadline_seconds)
         return scorer
 
     def score(self, texts: Sequence[str]) -> Scores:
@@ -90,6 +104,27 @@ class OnnxScorer(Scorer):
             raise ArtifactError(f"model.onnx does not run ({_first_line(wrong)})") from None
         if answer.shape != (2, self._n_classes) or not np.isfinite(answer).all():
             raise ArtifactError(f"model.onnx gives no probabilities for {self._n_classes} labels")
+
+
+def _by_deadline(work: Callable[[], T], seconds: float) -> T:
+    """Return what `work` returns; raise ArtifactError if that takes longer.
+
+    ONNX Runtime cannot be stopped inside an operator, nor while it optimises a graph, so the thread
+    may run on. It is a daemon: the process can end.
+    """
+    outcome: Future[T] = Future()
+
+    def run() -> None:
+        try:
+            outcome.set_result(work())
+        except Exception as failed:  # noqa: BLE001 - raised again in the thread that waits
+            outcome.set_exception(failed)
+
+    Thread(target=run, name="tamis-onnx-self-test", daemon=True).start()
+    try:
+        return outcome.result(seconds)
+    except TimeoutError:
+        raise ArtifactError(f"model.onnx was not ready within {seconds:g} seconds") from None
 
 
 def _session(model: bytes, threads: int) -> Any:
