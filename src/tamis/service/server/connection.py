@@ -32,7 +32,12 @@ from uvicorn.server import ServerState
 from tamis.beginning import begin
 from tamis.service.answers import ErrorAnswer
 from tamis.service.server.exchange import CountingFlow, RequestResponseCycle
-from tamis.service.server.request_parser import CREDIT_PER_BODY_BYTE, RequestError, RequestParser
+from tamis.service.server.request_parser import (
+    CREDIT_PER_BODY_BYTE,
+    HEAD_SLICE_BYTES,
+    RequestError,
+    RequestParser,
+)
 from tamis.service.server.watch import ConnectionMonitor, ConnectionState
 
 _BYTES_ACKED = struct.Struct("=120xQ")
@@ -127,7 +132,7 @@ class Connection(RequestParser, asyncio.Protocol):
 
     def _receive(self, data: bytes) -> None:
         try:
-            if len(data) <= self._next_slice_bytes():
+            if len(data) <= HEAD_SLICE_BYTES:
                 self._feed(data)
             else:
                 self._feed_slices(data)

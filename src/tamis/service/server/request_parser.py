@@ -17,11 +17,10 @@ from tamis.service.answers import Headers
 
 _HASH = ord("#")  # a number: Python looks for bytes in bytes only after it has made and dropped an error
 _ASGI = {"version": "3.0", "spec_version": "2.3"}
-_HEAD_SLICE_BYTES = 4_096  # bounds how many small pipelined requests can wait as objects
+HEAD_SLICE_BYTES = 4_096  # bounds how many small pipelined requests can wait as objects
 _BODY_SLICE_BYTES = 16_384
 _MAX_HEADERS = 128
 CREDIT_PER_BODY_BYTE = 8  # a chunk of one byte has five more around it
-_CHECKED_HEADERS = frozenset([b"host", b"transfer-encoding", b"expect"])
 _FRAMING_HEADERS = frozenset([b"content-length", b"transfer-encoding"])
 
 
@@ -69,17 +68,13 @@ class RequestParser:
         if not self._is_in_head:
             return  # merging trailers would let them override what a proxy has set in the head
         name = name.lower()
-        if name in _CHECKED_HEADERS:
-            self._note(name, value)
-        self._headers.append((name, value))
-
-    def _note(self, name: bytes, value: bytes) -> None:
         if name == b"host":
             self._hosts += 1
         elif name == b"expect":
             self._expects_continue = value.lower() == b"100-continue"
-        elif value.strip().lower() != b"chunked":
-            self._has_unknown_coding = True
+        elif name == b"transfer-encoding":
+            self._has_unknown_coding = self._has_unknown_coding or value.strip().lower() != b"chunked"
+        self._headers.append((name, value))
 
     def _feed(self, data: bytes) -> None:
         """Parse `data`, which is one slice, and charge what is not body to the current request.
@@ -121,7 +116,7 @@ class RequestParser:
         return parser
 
     def _next_slice_bytes(self) -> int:
-        return _BODY_SLICE_BYTES if self._is_in_body else _HEAD_SLICE_BYTES
+        return _BODY_SLICE_BYTES if self._is_in_body else HEAD_SLICE_BYTES
 
     def _check_head(self, version: str) -> None:
         """Refuse a head that llhttp accepts and RFC 9112 does not, or that is beyond the limits."""
