@@ -16,6 +16,7 @@ import click
 
 from tamis import __version__
 from tamis.cli.streams import escape_unencodable_output
+from tamis.cli.terminal import echo
 from tamis.errors import TamisError
 
 COMMANDS = {
@@ -101,5 +102,5 @@ def main() -> None:
 
 
 def _failed(message: str) -> int:
-    click.echo(f"tamis: {message}", err=True)
+    echo(f"tamis: {message}", err=True)
     return 1

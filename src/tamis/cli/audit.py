@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from tamis.cli.options import data_argument, reading_options
+from tamis.cli.terminal import echo
 from tamis.errors import DataError, TrainingError
 
 if TYPE_CHECKING:
@@ -97,7 +98,7 @@ def _fix(reading: ReadResult, path: str) -> None:
         _count(cleaned.duplicates, "exact duplicate") + " dropped",
         _count(cleaned.empty, "empty text") + " dropped",
     ]
-    click.echo(f"{path}: {len(cleaned.dataset):,} rows written; {', '.join(changes)}", err=True)
+    echo(f"{path}: {len(cleaned.dataset):,} rows written; {', '.join(changes)}", err=True)
 
 
 def _count(n: int, thing: str) -> str:

@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from rich import box
-from rich.console import Console, Group, JustifyMethod, RenderableType
+from rich.console import Group, JustifyMethod, RenderableType
 from rich.table import Table
 from rich.text import Text
 
 from tamis.cli.lines import shortened
+from tamis.cli.terminal import make_console
 from tamis.data.audit import AuditReport
 from tamis.data.findings import Finding, findings
 
@@ -34,7 +35,7 @@ _TEXT_COLUMNS = frozenset(
 
 def show_audit(report: AuditReport, title: str, *, skipped: str | None) -> None:
     """Print `report`; `skipped` is why label issues were not looked for, if they were not."""
-    console = Console(width=WIDTH, highlight=False)
+    console = make_console(width=WIDTH)
     console.print(Text(title, "bold"), Text(_summary(report)), "", sep="\n", soft_wrap=True)
     for finding in findings(report):
         console.print(_finding(finding))

@@ -13,10 +13,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import click
-
 from tamis.cli.options import columns_of, read_options
 from tamis.cli.reading import describe_reading, say_reading
+from tamis.cli.terminal import echo
 from tamis.data.reader import read_dataset
 from tamis.errors import DataError
 from tamis.inference.classifier import Classifier
@@ -85,9 +84,7 @@ def evaluation_data(
     others = [model for model in models if not _held_out_by(model, contents)]
     chosen = contents.data
     if contents.split is None and len(others) < len(models):
-        click.echo(
-            "this is the file that the model was trained on: measuring on its test part only", err=True
-        )
+        echo("this is the file that the model was trained on: measuring on its test part only", err=True)
         chosen = replace(chosen, part="the test part", rows=_common_test_rows(models, contents, data))
     files = _FilesByDigest(data, training_data)
     for model in others:
@@ -144,7 +141,7 @@ def _without_learned_rows(data: EvaluationData, model: Classifier, files: _Files
     dropped = len(data.rows) - len(kept)
     names = ", ".join(path.name for path in found)
     rows = f"{dropped:,} row{' was' if dropped == 1 else 's were'}"
-    click.echo(f"{rows} left out: their texts are in the training part of {names}", err=True)
+    echo(f"{rows} left out: their texts are in the training part of {names}", err=True)
     return replace(
         data,
         part=f"{data.part} not learned" if dropped else data.part,
@@ -158,7 +155,7 @@ def _say_unknown(model: Classifier) -> None:
     reason = "its training data was not found; name the file with --training-data"
     if not model.manifest.data.sha256:
         reason = "the model does not record its training data"
-    click.echo(f"{model.name}@{model.version}: {LEARNED_UNKNOWN}: {reason}", err=True)
+    echo(f"{model.name}@{model.version}: {LEARNED_UNKNOWN}: {reason}", err=True)
 
 
 class _FilesByDigest:

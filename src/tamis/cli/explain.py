@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import click
 
+from tamis.cli.terminal import echo
+
 
 @click.command(epilog='Example: tamis explain models/spam "WIN a FREE phone, text NOW"')
 @click.argument("model", metavar="MODEL[@VERSION]")
@@ -25,6 +27,6 @@ def command(model: str, text: str, *, label: str | None, as_json: bool) -> None:
     if as_json:
         import msgspec
 
-        click.echo(msgspec.json.format(msgspec.json.encode(explanation), indent=2).decode())
+        echo(msgspec.json.format(msgspec.json.encode(explanation), indent=2).decode())
     else:
         show_explanation(explanation)

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from rich import box
-from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from tamis.cli.terminal import make_console
 from tamis.inference.explanation import Explanation
 
 _BAR_WIDTH = 24
@@ -19,7 +19,7 @@ _BASE = {"exact": "(intercept)", "occlusion": "(the empty text)"}
 
 def show_explanation(explanation: Explanation) -> None:
     """Print the coloured text, then a bar for each of the strongest tokens, then the sum."""
-    console = Console(highlight=False)
+    console = make_console()
     console.print(
         Text(f"{explanation.label} {explanation.probability:.1%}", "bold"),
         Text(f"logit {explanation.logit:+.3f}, {explanation.method}", "dim"),

@@ -6,6 +6,8 @@ from pathlib import Path
 
 import click
 
+from tamis.cli.terminal import echo
+
 
 @click.command(epilog="Example: tamis fetch sms-spam -o data/sms-spam.csv")
 @click.argument("name", type=click.Choice(["sms-spam"]))
@@ -28,8 +30,8 @@ def command(name: str, output: Path | None, force: bool) -> None:
             wanted,
             output or Path("data", f"{name}.csv"),
             force=force,
-            say=lambda line: click.echo(line, err=True),
+            say=lambda line: echo(line, err=True),
             progress=progress,
         )
     origin = f"from {fetched.source}" if fetched.source else "was there already"
-    click.echo(f"{fetched.path}: {describe_rows(wanted.contents.rows)}, {origin}")
+    echo(f"{fetched.path}: {describe_rows(wanted.contents.rows)}, {origin}")

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-import click
 import msgspec
 from rich import box
-from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
+from tamis.cli.terminal import echo, make_console
 from tamis.training.compare import LEARNED_UNKNOWN, Comparison
 from tamis.training.evaluate import Estimate, Evaluation
 
@@ -24,13 +24,13 @@ _SIGNIFICANT = 0.05
 
 def print_json(value: Any) -> None:
     """Print any frozen record as indented JSON."""
-    click.echo(msgspec.json.format(msgspec.json.encode(value), indent=2).decode())
+    echo(msgspec.json.format(msgspec.json.encode(value), indent=2).decode())
 
 
 def show_evaluation(evaluation: Evaluation, title: str) -> None:
     """Print an evaluation as tables: overall figures, operating point, classes, confusion, sources."""
-    console = Console(highlight=False)
-    console.print(f"[bold]{title}[/bold]", soft_wrap=True)
+    console = make_console()
+    console.print(Text(title, "bold"), soft_wrap=True)
     console.print(_overall(evaluation))
     console.print(_classes(evaluation))
     if len(evaluation.labels) <= _CONFUSION_LABELS_SHOWN:
@@ -47,13 +47,13 @@ def show_robustness(disguises: Sequence[Disguise]) -> None:
     table = _table(title, "how", "as they are", "disguised", "95 % interval", "drop")
     for one in disguises:
         table.add_row(one.name, f"{one.plain.value:.4f}", *_cells(one.disguised), f"{one.drop:+.4f}")
-    Console(highlight=False).print(table)
+    make_console().print(table)
 
 
 def show_protocols(figures: Sequence[ProtocolFigures], title: str) -> None:
     """Print cross-validated figures, a column a protocol."""
-    console = Console(highlight=False)
-    console.print(f"[bold]{title}[/bold]", soft_wrap=True)
+    console = make_console()
+    console.print(Text(title, "bold"), soft_wrap=True)
     table = _table("The mean over repeats, with 95 % intervals", "figure", *(one.protocol for one in figures))
     table.add_row("folds × repeats", *(f"{one.folds} × {one.repeats}" for one in figures))
     table.add_row("tested, of all texts", *(f"{one.tested:,} of {one.rows:,}" for one in figures))
@@ -77,8 +77,8 @@ def show_comparison(
 
     Without `is_unseen`, a model may have learned these rows, and the p-value says so.
     """
-    console = Console(highlight=False)
-    console.print(f"[bold]{title}[/bold]", soft_wrap=True)
+    console = make_console()
+    console.print(Text(title, "bold"), soft_wrap=True)
     table = _table(f"{comparison.rows:,} rows", "", "accuracy", "95 % interval", "right alone")
     table.add_row(names[0], *_cells(comparison.first), f"{comparison.only_first:,}")
     table.add_row(names[1], *_cells(comparison.second), f"{comparison.only_second:,}")

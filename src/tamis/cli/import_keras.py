@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import click
 
+from tamis.cli.terminal import echo
+
 
 @click.command("import-keras", epilog="Example: tamis import-keras old/ -o models/legacy")
 @click.argument("folder", metavar="FOLDER")
@@ -23,4 +25,4 @@ def command(folder: str, output: str) -> None:
         from tamis.cli.options import missing_extra
 
         raise missing_extra("tamis import-keras", "lstm", missing) from None
-    click.echo(path)
+    echo(path)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from tamis.cli.terminal import echo
 from tamis.service.api_keys import SCOPES
 
 if TYPE_CHECKING:
@@ -76,8 +77,8 @@ def create(
     now, key = _now(), new_key()
     record = KeyRecord(name, hash_of(key), sorted(set(scopes)), now, now + expires if expires else None)
     _key_file(path).add(record, another=another)
-    click.echo("This key is shown once and cannot be shown again:", err=True)
-    click.echo(key)
+    echo("This key is shown once and cannot be shown again:", err=True)
+    echo(key)
 
 
 @command.command("list", epilog="Example: tamis keys list --json")
@@ -90,12 +91,12 @@ def list_(*, as_json: bool, path: Path | None) -> None:
     now = _now()
     rows = [_row(key, now) for key in _key_file(path).read()]
     if as_json:
-        click.echo(msgspec.json.encode(rows).decode())
+        echo(msgspec.json.encode(rows).decode())
         return
     for row in rows:
         verb = "expired" if row["is_expired"] else "expires"
         ends = f"{verb} {row['expires_at']}" if row["expires_at"] else "no end"
-        click.echo("\t".join([row["name"], " ".join(row["scopes"]), f"made {row['created_at']}", ends]))
+        echo("\t".join([row["name"], " ".join(row["scopes"]), f"made {row['created_at']}", ends]))
 
 
 @command.command("revoke", epilog="Example: tamis keys revoke newsroom")
@@ -105,7 +106,7 @@ def list_(*, as_json: bool, path: Path | None) -> None:
 def revoke(name: str, *, older: bool, path: Path | None) -> None:
     """Let no key of the caller NAME in any more."""
     count = _key_file(path).remove(name, keep_newest=older)
-    click.echo(f"revoked {count} {'key' if count == 1 else 'keys'} of {name}")
+    echo(f"revoked {count} {'key' if count == 1 else 'keys'} of {name}")
 
 
 def _key_file(path: Path | None) -> KeyFile:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from tamis.cli.stores import store_option
+from tamis.cli.terminal import echo, escaped_bytes
 
 if TYPE_CHECKING:
     from tamis.storage import CallQuery, Store
@@ -157,12 +158,14 @@ async def _print(url: str | None, query: CallQuery, *, form: str | None, limit: 
     chosen = CallLines() if form is None else FORMS[form]()
     left = _LINES if form is None and limit is None else limit
     out = sys.stdout.buffer
+    # JSON stays the same document; a CSV file keeps its bytes
+    for_terminal = bytes if form == "csv" and not sys.stdout.isatty() else escaped_bytes
     async with existing_store(store_settings(url)) as store:
         out.write(chosen.head)
         cursor: str | None = None
         while left != 0:
             page = await store.calls(query, after=cursor, limit=500 if left is None else min(500, left))
-            out.write(chosen.rows(page.calls))
+            out.write(for_terminal(chosen.rows(page.calls)))
             left = None if left is None else left - len(page.calls)
             cursor = page.cursor
             if cursor is None:
@@ -177,7 +180,7 @@ async def _summarise(url: str | None, query: CallQuery, *, as_json: bool) -> Non
 
     async with existing_store(store_settings(url)) as store:
         counts = await store.summary(query)
-    click.echo(summary_as_json(counts) if as_json else summary_as_lines(counts))
+    echo(summary_as_json(counts) if as_json else summary_as_lines(counts))
 
 
 async def _delete(url: str | None, query: CallQuery, *, whose: str, yes: bool) -> None:
@@ -191,7 +194,7 @@ async def _delete(url: str | None, query: CallQuery, *, whose: str, yes: bool) -
                 f"Delete {found:,} calls {whose} from {settings.shown_store_url}?", abort=True, err=True
             )
         deleted = await _deleted(store, query)
-    click.echo(f"{deleted:,} calls {whose} deleted")
+    echo(f"{deleted:,} calls {whose} deleted")
 
 
 async def _deleted(store: Store, query: CallQuery) -> int:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import click
 
 from tamis.cli.stores import store_option
+from tamis.cli.terminal import echo
 
 
 @click.command(epilog="Example: tamis migrate --store cassandra://db1,db2/tamis?local_dc=dc1 --replication 3")
@@ -44,7 +45,7 @@ def command(url: str | None, keyspace: str | None, replication: str, log_days: i
     options = store_options(settings)
     options = replace(options, cluster=replace(options.cluster, replication=replication, log_days=log_days))
     if only_print:
-        click.echo(tables_of(settings.store_url, options) or "-- this store has no tables")
+        echo(tables_of(settings.store_url, options) or "-- this store has no tables")
         return
 
     async def migrate(store: Store) -> Health:
@@ -56,4 +57,4 @@ def command(url: str | None, keyspace: str | None, replication: str, log_days: i
             await store.close()
 
     health = asyncio.run(migrate(make_store(settings.store_url, SystemClock(), options)))
-    click.echo(f"{health.store} has schema version {health.schema_version}")
+    echo(f"{health.store} has schema version {health.schema_version}")

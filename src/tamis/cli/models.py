@@ -6,6 +6,8 @@ from pathlib import Path
 
 import click
 
+from tamis.cli.terminal import echo
+
 
 @click.group(
     epilog="Example: tamis models promote models/spam@3 champion && tamis serve models/spam@champion"
@@ -31,11 +33,11 @@ def list_(model: str, *, as_json: bool) -> None:
     if not rows:
         raise click.ClickException(f"{model}: no version of a model is in this folder")
     if as_json:
-        click.echo(msgspec.json.encode(rows).decode())
+        echo(msgspec.json.encode(rows).decode())
         return
     for row in rows:
         accuracy = f"accuracy {row['accuracy']:.4f}" if row["accuracy"] is not None else "not measured"
-        click.echo(f"{row['version']}\t{row['kind']}\t{accuracy}\t{' '.join(row['aliases'])}".rstrip())
+        echo(f"{row['version']}\t{row['kind']}\t{accuracy}\t{' '.join(row['aliases'])}".rstrip())
 
 
 @command.command("show", epilog="Example: tamis models show models/spam@champion")
@@ -49,7 +51,7 @@ def show(model: str) -> None:
     artifact = open_artifact(model)
     about = {"name": artifact.name, "version": artifact.version, "identity": artifact.identity}
     shown = {**about, **msgspec.to_builtins(artifact.manifest)}
-    click.echo(msgspec.json.format(msgspec.json.encode(shown), indent=2).decode())
+    echo(msgspec.json.format(msgspec.json.encode(shown), indent=2).decode())
 
 
 @command.command("promote", epilog="Example: tamis models promote models/spam@3 champion")
@@ -60,7 +62,7 @@ def promote(model: str, alias: str) -> None:
     from tamis.artifact import set_alias
 
     path = set_alias(model, alias)
-    click.echo(f"{path.parent.name}@{alias} is version {path.name}")
+    echo(f"{path.parent.name}@{alias} is version {path.name}")
 
 
 @command.command("remove", epilog="Example: tamis models remove models/spam@1")
@@ -72,4 +74,4 @@ def remove(model: str) -> None:
     if "@" not in model:
         raise click.UsageError("name the version to remove: MODEL@VERSION")
     path = remove_version(model)
-    click.echo(f"removed {path.parent.name}@{path.name}")
+    echo(f"removed {path.parent.name}@{path.name}")

@@ -14,6 +14,7 @@ import msgspec
 
 from tamis.cli.options import text_file_options
 from tamis.cli.streams import decoded_argument
+from tamis.cli.terminal import echo, escaped_in_line
 from tamis.records import Prediction
 
 if TYPE_CHECKING:
@@ -63,7 +64,7 @@ def command(
     form = _as_json if as_json else _as_line
     while batch := list(islice(inputs, _BATCH_TEXTS)):
         for text, prediction in zip(batch, classifier.predict_many(batch), strict=True):
-            click.echo(form(text, prediction, echo_input))
+            echo(form(text, prediction, echo_input))
 
 
 def _from_file(path: Path, options: Mapping[str, Any], classifier: Classifier) -> Iterator[str]:
@@ -75,7 +76,7 @@ def _from_file(path: Path, options: Mapping[str, Any], classifier: Classifier) -
         yield from _lines(sys.stdin.buffer, "standard input", options["encoding"])
     elif is_table(path) or options["text_column"] or options["delimiter"]:
         found = read_options(options, remembered=columns_of(classifier))
-        yield from read_texts(path, found, say=lambda line: click.echo(line, err=True))
+        yield from read_texts(path, found, say=lambda line: echo(line, err=True))
     else:
         with path.open("rb") as file:
             yield from _lines(file, str(path), options["encoding"])
@@ -100,7 +101,7 @@ def _lines(file: BinaryIO, name: str, encoding: str | None) -> Iterator[str]:
 
 
 def _as_line(text: str, prediction: Prediction, echo_input: bool) -> str:
-    cells = [prediction.label, f"{prediction.score:.4f}"]
+    cells = [escaped_in_line(prediction.label), f"{prediction.score:.4f}"]
     return "\t".join([*cells, " ".join(text.split())] if echo_input else cells)
 
 

@@ -7,6 +7,7 @@ from typing import Any
 import click
 
 from tamis.cli.options import data_argument, reading_options, split_options
+from tamis.cli.terminal import echo
 
 
 @click.command(epilog="Example: tamis prepare data/sms-spam.csv -o prepared/ -v")
@@ -47,9 +48,9 @@ def command(data: tuple[str, ...], output: str, verbose: bool, **options: Any) -
     description = write_prepared(prepared, report, folder)
     for name, part in description.parts.items():
         classes = ", ".join(f"{count:,} {label}" for label, count in part.classes.items())
-        click.echo(f"{folder / name}.csv: {part.rows:,} rows ({classes})")
+        echo(f"{folder / name}.csv: {part.rows:,} rows ({classes})")
     if prepared.absent_from_test:
         absent = ", ".join(map(repr, prepared.absent_from_test))
-        click.echo(
+        echo(
             f"the test part has no text of {absent}: all of them are near duplicates of each other", err=True
         )

@@ -6,6 +6,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
+from tamis.cli.terminal import make_console
+
 if TYPE_CHECKING:
     from rich.console import Console
     from rich.progress import Progress as Bars
@@ -59,7 +61,6 @@ def progress_bar(
 
     It is shown on standard error and by the monotonic clock unless told otherwise.
     """
-    from rich.console import Console
     from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
     from rich.table import Column
 
@@ -70,7 +71,7 @@ def progress_bar(
         TaskProgressColumn(),
         TimeRemainingColumn(),
     ]
-    console = console or Console(stderr=True)
+    console = console or make_console(stderr=True)
     with Progress(
         *columns,
         console=console,

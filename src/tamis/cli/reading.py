@@ -6,15 +6,14 @@ from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any
 
-import click
-
+from tamis.cli.terminal import echo
 from tamis.data.reader import ReadResult
 
 
 def say_reading(reading: ReadResult) -> None:
     """Print what was assumed, and what is suspicious about the labels, on one line of standard error each."""
     for line in reading.lines:
-        click.echo(line, err=True)
+        echo(line, err=True)
 
 
 def describe_reading(reading: ReadResult) -> Mapping[str, Any]:

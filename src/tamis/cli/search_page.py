@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-import click
 from rich import box
 from rich.console import Console, Group
 from rich.live import Live
@@ -13,6 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from tamis.cli.progress import ProgressBar
+from tamis.cli.terminal import echo, make_console
 from tamis.training.autotune.trials import OBJECTIVE, State, Trial, Watch
 
 _LINES_AROUND_THE_TABLE = 8
@@ -27,7 +27,7 @@ _ENDS = {
 @contextmanager
 def search_page(bar: ProgressBar) -> Iterator[Watch]:
     """Give what shows a search on standard error; `bar` leaves it the terminal for as long as it lasts."""
-    console = Console(stderr=True, highlight=False)
+    console = make_console(stderr=True)
     if not console.is_terminal:
         yield _Lines()
         return
@@ -48,10 +48,10 @@ class _Lines:
         for trial in state.trials[self._shown :]:
             best = ", the best so far" if trial is state.best else ""
             said = [cell for cell in _figures(trial) if cell]
-            click.echo(f"trial {trial.number}: {_name(trial)}: {', '.join(said)}{best}", err=True)
+            echo(f"trial {trial.number}: {_name(trial)}: {', '.join(said)}{best}", err=True)
         self._shown = len(state.trials)
         if state.ended:
-            click.echo(_summary(state), err=True)
+            echo(_summary(state), err=True)
 
 
 class _LiveTable:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from tamis.cli.terminal import make_console
 from tamis.errors import SettingsError, TamisError
 from tamis.settings import Settings
 
@@ -230,7 +231,6 @@ def _described(classifier: Classifier) -> str:
 def _show_start(settings: Settings, serves: str, address: str) -> None:
     import logging
 
-    from rich.console import Console
     from rich.text import Text
 
     if settings.log_format == "json":  # whoever reads lines by program gets no screen
@@ -239,7 +239,7 @@ def _show_start(settings: Settings, serves: str, address: str) -> None:
         return
     workers = "1 process" if settings.workers == 1 else f"{settings.workers} processes and one that watches"
     base = address if address.startswith("http") else ""  # a Unix socket has no address to click on
-    console = Console(stderr=True, highlight=False)
+    console = make_console(stderr=True)
     for name, value in [
         ("Model", serves),
         ("Store", settings.shown_store_url),

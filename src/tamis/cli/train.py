@@ -8,6 +8,7 @@ from typing import Any
 import click
 
 from tamis.cli.options import autotune_options, data_argument, model_options, reading_options, split_options
+from tamis.cli.terminal import echo
 
 
 @click.command(
@@ -63,7 +64,7 @@ def command(
             say=progress.say,
         )
     if trained.interrupted:
-        click.echo("stopped early: the best epoch so far is kept", err=True)
+        echo("stopped early: the best epoch so far is kept", err=True)
     where = str(trained.path) if trained.path else "nothing was saved (--dry)"
     if options["as_json"]:
         path, search = str(trained.path) if trained.path else None, trained.manifest.training.get("search")
@@ -71,7 +72,7 @@ def command(
         print_json({"path": path, "reading": reading, "evaluation": trained.evaluation, "search": search})
     else:
         if options["dry"] and trained.summary:
-            click.echo(trained.summary + "\n")
+            echo(trained.summary + "\n")
         show_evaluation(
             trained.evaluation, f"{where}: {trained.manifest.kind}, test part of {title_of(data)}"
         )

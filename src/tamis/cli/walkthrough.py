@@ -6,12 +6,12 @@ from collections import Counter, defaultdict
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
 from tamis.cli.audit_page import WIDTH
 from tamis.cli.lines import shortened
+from tamis.cli.terminal import make_console
 from tamis.data.reader import ReadResult
 from tamis.models.linear.features import FeatureSettings, count_features
 from tamis.ngrams import join_texts, word_spans
@@ -26,7 +26,7 @@ _CLUSTER_SHOWN = 4
 
 def show_walkthrough(reading: ReadResult, prepared: Prepared) -> None:
     """Print every step from the file's bytes to the two parts."""
-    console = Console(width=WIDTH, highlight=False)
+    console = make_console(width=WIDTH)
     for step, lines in enumerate(_steps(reading, prepared), start=1):
         title, *details = lines
         console.print(_indented(Text(title, "bold"), f"{step}."))
