@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import re
 from datetime import UTC, datetime
 
 import pytest
@@ -58,7 +59,7 @@ def test_csv_gives_the_exact_cells_back_when_one_apostrophe_is_taken_away(
     rows = csv.DictReader(io.StringIO(written(CallsCsv(), some_pages), newline=""))
     expected = [call for page in some_pages for call in page]
     for row, call in zip(rows, expected, strict=True):
-        cells = (row[name].removeprefix("'") for name in ("caller", "input", "label"))
+        cells = (re.sub(r"(^|[;\t\r\n])'", r"\1", row[name]) for name in ("caller", "input", "label"))
         assert tuple(cells) == (call.caller, call.text, call.label)
         assert (float(row["score"]), row["from_cache"]) == (call.score, str(call.from_cache).lower())
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import csv
 import io
+import re
 import unicodedata
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
@@ -23,9 +24,11 @@ from tamis.storage.keys import uuid_text
 _encode = msgspec.json.Encoder().encode
 _encode_lines = msgspec.json.Encoder().encode_lines
 
-_FORMULA_STARTS = frozenset("=+-@＝＋－＠'")
+_STARTS = frozenset("=+-@＝＋－＠'")
 _INVISIBLE = frozenset({"Cc", "Cf", "Cn", "Co", "Zl", "Zp", "Zs", "Mn", "Me"})
 """Unicode categories of what a spreadsheet may drop before it looks at a cell: LibreOffice drops NUL."""
+_SEPARATOR = re.compile("([;\t\r\n])")
+"""Where a spreadsheet may split a line beside the comma: Excel at `;` alone in half of Europe."""
 
 
 class Form(ABC):
@@ -109,9 +112,9 @@ class CallsNdjson(Form):
 class CallsCsv(Form):
     """A CSV file with a header that is safe to open in a spreadsheet.
 
-    A caller chooses the texts, an operator opens the file: a cell that a spreadsheet could take for
-    a formula gets an apostrophe in front. So does one that begins with an apostrophe; who takes one
-    away from every cell that has one gets the exact text back.
+    A caller chooses the texts, an operator opens the file: what a spreadsheet could take for a formula
+    gets an apostrophe in front (`guarded`), and every text is quoted: a text with a semicolon would
+    otherwise be two cells in a spreadsheet that splits at commas and semicolons.
     """
 
     media_type = "text/csv; charset=utf-8; header=present"
@@ -121,7 +124,7 @@ class CallsCsv(Form):
     def rows(self, calls: Sequence[CallRecord]) -> bytes:
         """Return a line for each call."""
         lines = io.StringIO(newline="")
-        csv.writer(lines).writerows(map(_cells, calls))
+        csv.writer(lines, quoting=csv.QUOTE_NONNUMERIC).writerows(map(_cells, calls))
         return lines.getvalue().encode()
 
 
@@ -170,7 +173,22 @@ def _cells(call: CallRecord) -> tuple[object, ...]:
 def guarded(text: str) -> str:
     """Return a cell that no spreadsheet takes for a formula, whatever invisible characters come first.
 
-    A text that begins with a tab or a line break is guarded too: some spreadsheets split cells there.
+    An apostrophe is put before a text that looks like a formula or begins with an apostrophe, a tab or a
+    line break, and likewise after each `;`, tab and line break in it. Taking one apostrophe away at each
+    of these places, `re.sub(r"(^|[;\\t\\r\\n])'", r"\\1", cell)`, gives the exact text back.
     """
-    first = next((char for char in text if unicodedata.category(char) not in _INVISIBLE), "")
-    return f"'{text}" if text and (first in _FORMULA_STARTS or text[0] in "\t\r\n") else text
+    first, *rest = _SEPARATOR.split(text)
+    is_guarded = _could_be_formula(first) or text[:1] in ("\t", "\r", "\n")
+    if not rest:
+        return f"'{text}" if is_guarded else text
+    # a smiley `;-)` stays as it is: nothing that can be computed begins with a closing parenthesis
+    rest[1::2] = [
+        f"'{part}" if _could_be_formula(part) and part[:2] not in ("-)", "+)") else part
+        for part in rest[1::2]
+    ]
+    return "".join(["'" if is_guarded else "", first, *rest])
+
+
+def _could_be_formula(part: str) -> bool:
+    """Return whether the first visible character begins a formula, or is an apostrophe."""
+    return next((char for char in part if unicodedata.category(char) not in _INVISIBLE), "") in _STARTS
