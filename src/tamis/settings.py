@@ -7,6 +7,7 @@ Knows no part of Tamis that uses a setting.
 from __future__ import annotations
 
 import dataclasses
+import difflib
 import io
 import re
 from collections.abc import Callable, Mapping
@@ -180,6 +181,11 @@ class Settings:
     log_format: str = _setting(
         "text", "how log lines look: text for people, json for programs", one_of("text", "json")
     )
+    log_level: str = _setting(
+        "info",
+        "least severe log lines to write: debug, info, warning or error",
+        one_of("debug", "info", "warning", "error"),
+    )
     access_log: bool = _setting(False, "write a log line for every request", switch)
     slow_seconds: float = _setting(
         1.0, "a request that takes longer is logged, one in a second at most", seconds(0, 3_600)
@@ -246,17 +252,50 @@ class Settings:
     def from_environment(cls, environ: Mapping[str, str], dotenv_path: Path | None = None) -> Self:
         """Read the settings: `environ` over the file at `dotenv_path`, if it exists, over the defaults.
 
-        Raises SettingsError that names the variable.
+        Raises SettingsError that names the variable, also for a name that is no setting.
         """
-        sources = [(environ, ""), (_read_dotenv(dotenv_path), f" (in {dotenv_path})")]
-        values = {}
-        for field in dataclasses.fields(cls):
-            for source, place in sources:
-                name = next((name for name in variables(field) if name in source), None)
-                if name is not None:
-                    values[field.name] = _parse(field, source[name], f"{name}{place}")
-                    break
-        return cls(**values)
+        found = find_values(environ, dotenv_path)
+        return cls(**{name: _parse(FIELDS[name], one.text, one.place) for name, one in found.items()})
+
+
+FIELDS = {field.name: field for field in dataclasses.fields(Settings)}
+
+_OTHER_VARIABLES = frozenset({"TAMIS_SHARED", "TAMIS_COMPILED", "TAMIS_FUZZ_CASES", "TAMIS_KILLS"})
+"""Names of the project's own build and tests, which may be set where a service is started too."""
+
+
+@dataclass(frozen=True, slots=True)
+class FoundValue:
+    """The text of one setting and where it was found: `TAMIS_PORT` or `TAMIS_PORT (in .env)`."""
+
+    text: str
+    place: str
+
+
+def find_values(environ: Mapping[str, str], dotenv_path: Path | None) -> dict[str, FoundValue]:
+    """Return what is set, by the name of the setting; raise SettingsError for a name that is none.
+
+    A misspelt name would otherwise be ignored: `TAMIS_REQUIRE_KEY=true` would serve without keys.
+    """
+    sources = [(environ, ""), (_read_dotenv(dotenv_path), f" (in {dotenv_path})")]
+    for source, place in sources:
+        _require_known(source, place)
+    found: dict[str, FoundValue] = {}
+    for field in FIELDS.values():
+        for source, place in sources:
+            name = next((name for name in variables(field) if name in source), None)
+            if name is not None:
+                found[field.name] = FoundValue(source[name], f"{name}{place}")
+                break
+    return found
+
+
+def _require_known(source: Mapping[str, str], place: str) -> None:
+    known = {name for field in FIELDS.values() for name in variables(field)} | _OTHER_VARIABLES
+    for name in source:
+        if name.startswith(PREFIX) and name not in known:
+            nearest = difflib.get_close_matches(name, sorted(known - _OTHER_VARIABLES), 1, cutoff=0.0)
+            raise SettingsError(f"{name}{place} is not a setting; the nearest is {nearest[0]}")
 
 
 def variables(field: dataclasses.Field[Any]) -> list[str]:

@@ -34,6 +34,7 @@ COMMANDS = {
     "models": "List, show, promote or remove model versions.",
     "keys": "Make, list or revoke API keys.",
     "log": "Search the call log, count it, delete from it.",
+    "settings": "Show the settings in force and where each comes from.",
     "migrate": "Create or upgrade a store's tables.",
 }
 

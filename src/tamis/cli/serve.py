@@ -64,7 +64,7 @@ def command(model: str | None, mock: bool, migrate: bool, worker_channel: int | 
         _work(worker_channel)
         return
     settings = _settings(model, mock_model_class=mock or None, **given)
-    configure_logs(settings.log_format)
+    configure_logs(settings.log_format, settings.log_level)
     with _refusal_in(settings.log_format):
         allow_connections(settings.max_connections)
         listeners = listen(settings.host, settings.port, os.environ)
@@ -140,7 +140,7 @@ def _work(channel_fd: int) -> None:
 
     channel = Channel(channel_fd)
     assignment = channel.receive()
-    configure_logs(assignment.settings.log_format)
+    configure_logs(assignment.settings.log_format, assignment.settings.log_level)
     with _refusal_in(assignment.settings.log_format):
         classifier = _classifier(assignment.settings)
         app = _app(assignment.settings, classifier, metrics_directory=assignment.metrics_directory)

@@ -20,7 +20,7 @@ FIELDS = "fields"
 """The key of `extra` under which an event brings its own fields, a dict."""
 
 
-def configure_logs(log_format: str) -> None:
+def configure_logs(log_format: str, log_level: str = "info") -> None:
     """Send what this process logs to standard error: `text` for people, `json` for programs."""
     logging.config.dictConfig(
         {
@@ -36,7 +36,7 @@ def configure_logs(log_format: str) -> None:
             },
             "root": {"level": "WARNING", "handlers": ["stderr"]},
             "loggers": {
-                "tamis": {"level": "INFO"},
+                "tamis": {"level": log_level.upper()},
                 "opentelemetry": {"level": "ERROR"},  # it warns of every try to reach its collector
                 **{name: {"handlers": [], "propagate": True} for name in ("uvicorn", "uvicorn.error")},
             },

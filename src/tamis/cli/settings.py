@@ -1,0 +1,44 @@
+"""`tamis settings`: what is in force, and where each value comes from."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+from pathlib import Path
+
+import click
+
+_HIDDEN = "(hidden)"
+_DEFAULT = "default"
+
+
+@click.command(epilog="Example: TAMIS_PORT=8080 tamis settings --json")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@click.option("--all", "show_all", is_flag=True, help="Print settings that have their default, too.")
+def command(as_json: bool, show_all: bool) -> None:
+    """Show the settings in force here: environment over .env over defaults.
+
+    Run it where `tamis serve` runs. Secrets are never printed. .env.sample explains each setting.
+    """
+    from tamis.settings import FIELDS, Settings, find_values, variables
+
+    dotenv = Path(".env")
+    settings, found = Settings.from_environment(os.environ, dotenv), find_values(os.environ, dotenv)
+    rows = []
+    for name, field in FIELDS.items():
+        value = getattr(settings, name)
+        shown = _HIDDEN if field.metadata["secret"] and value else value
+        source = found[name].place if name in found else _DEFAULT
+        rows.append((variables(field)[0], shown, source))
+    if as_json:
+        click.echo(json.dumps([dict(zip(("name", "value", "source"), row, strict=True)) for row in rows]))
+        return
+    shown_rows = [row for row in rows if show_all or row[2] != _DEFAULT]
+    for name, value, source in shown_rows:
+        click.echo(f"{name}={value if not isinstance(value, bool) else str(value).lower()}")
+        if source != _DEFAULT and source != name:
+            click.echo(f"    from {source}")
+    n_default = len(dataclasses.fields(Settings)) - len(shown_rows)
+    if n_default:
+        click.echo(f"{n_default} settings have their default; --all shows them", err=True)
