@@ -163,10 +163,10 @@ def test_who_waits_as_long_as_told_is_let_in(
 
 
 def test_an_answer_says_what_is_left(limiter: RateLimiter, clock: ManualClock) -> None:
-    headers = dict(limiter.take(ANNE, 4))
+    headers = dict(limiter.take(ANNE, 4).headers)
     assert headers == {b"ratelimit-policy": b'"texts";q=10;w=10', b"ratelimit": b'"texts";r=6;t=4'}
     clock.advance(0.5)
-    assert dict(limiter.take(ANNE, 1))[b"ratelimit"] == b'"texts";r=5;t=5'
+    assert dict(limiter.take(ANNE, 1).headers)[b"ratelimit"] == b'"texts";r=5;t=5'
 
 
 def test_more_than_a_burst_is_refused_for_good(limiter: RateLimiter) -> None:

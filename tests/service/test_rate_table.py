@@ -38,7 +38,7 @@ def small(path: Path, clock: ManualClock) -> Iterator[RateTable]:
 
 
 def _take(table: RateTable, name: str, *, seconds: int = 1, most: int = 10) -> bool:
-    _, wait = table.take(table.place_of(name), seconds * SECOND, most * SECOND)
+    wait = table.take(table.place_of(name), seconds * SECOND, most * SECOND).wait
     return wait == 0
 
 
@@ -178,7 +178,7 @@ def _sent_until(path: Path) -> int:
     """Return the time in nanoseconds that stands in the table."""
     clock = _StoppedClock()
     table = RateTable(path, clock)
-    ahead, _ = table.take(table.place_of("anne"), 0, 1 << 62)
+    ahead = table.take(table.place_of("anne"), 0, 1 << 62).ahead
     table.close()
     return round(clock.monotonic() * SECOND) + ahead
 

@@ -8,11 +8,22 @@ anew, so there is no moment at which twice the limit passes.
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 from tamis.service.answers import Headers, Refused
 from tamis.service.callers import Caller
-from tamis.service.rate_table import RateTable
+from tamis.service.rate_table import Place, RateTable
 
 _NS_PER_SECOND = 1_000_000_000
+
+
+class Charge(NamedTuple):
+    """Texts that were counted for a caller: what the response's headers say, and what a refund needs."""
+
+    headers: Headers
+    place: Place
+    cost_ns: int
+    over_at_ns: int
 
 
 class RateLimiter:
@@ -29,20 +40,21 @@ class RateLimiter:
         policy = b'"texts";q=%d;w=%d' % (burst, _seconds(self._burst_ns))
         self._policy = (b"ratelimit-policy", policy)
 
-    def take(self, caller: Caller, texts: int) -> Headers:
-        """Count `texts` for the caller and return the headers that say what is left, or refuse with 429."""
+    def take(self, caller: Caller, texts: int) -> Charge:
+        """Count `texts` for the caller, or refuse with 429."""
         if texts > self._burst:
             message = f"`texts` holds more than the {self._burst} texts that one caller may send at once"
             raise Refused("too_many_texts", message, field="texts", headers=[self._policy])
         place = self._table.place_of(caller.limited_as)
-        ahead, wait = self._table.take(place, texts * self._interval_ns, self._burst_ns)
+        cost_ns = texts * self._interval_ns
+        ahead, wait, over_at = self._table.take(place, cost_ns, self._burst_ns)
         if wait:
             raise self._refusal(ahead, wait)
-        return self._headers(ahead)
+        return Charge(self._headers(ahead), place, cost_ns, over_at)
 
-    def refund(self, caller: Caller, texts: int) -> None:
-        """Take back what was counted for texts that were refused after all."""
-        self._table.refund(self._table.place_of(caller.limited_as), texts * self._interval_ns)
+    def refund(self, charge: Charge) -> None:
+        """Undo the count of texts that got no prediction."""
+        self._table.give_back(charge.place, charge.cost_ns, over_at_ns=charge.over_at_ns)
 
     def close(self) -> None:
         """Let go of the table."""

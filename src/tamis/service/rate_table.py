@@ -28,7 +28,7 @@ import time
 from functools import lru_cache
 from hashlib import blake2b
 from pathlib import Path
-from typing import Final
+from typing import Final, NamedTuple
 
 from tamis.clock import Clock
 from tamis.errors import SettingsError
@@ -58,6 +58,17 @@ _SECRET_BYTES = 32
 _log = logging.getLogger(__name__)
 
 
+class Taken(NamedTuple):
+    """The outcome of `RateTable.take`, in nanoseconds."""
+
+    ahead: int
+    """How far the caller is ahead of the even rate afterwards."""
+    wait: int
+    """How long to wait until the same would be let in; 0 if it was."""
+    over_at: int
+    """The monotonic time at which the caller would no longer be ahead."""
+
+
 class RateTable:
     """The shared times in the file at `path`, which is made if it is missing or from before a reboot."""
 
@@ -79,7 +90,7 @@ class RateTable:
         """Let go of the file; what is counted stays in it."""
         os.close(self._file)
 
-    def take(self, place: Place, cost_ns: int, most_ahead_ns: int) -> tuple[int, int]:
+    def take(self, place: Place, cost_ns: int, most_ahead_ns: int) -> Taken:
         """Do `gcra` for the caller at `place`, no other process in between, and remember the outcome."""
         row, caller = place
         is_locked = self._lock(_ROW.size, row)
@@ -98,16 +109,21 @@ class RateTable:
                 fcntl.lockf(self._file, fcntl.LOCK_UN, _ROW.size, row)
         if now >= self._next_check * _NS_PER_SECOND:
             self._check_header()
-        return ahead, wait
+        return Taken(ahead, wait, now + ahead)
 
-    def refund(self, place: Place, cost_ns: int) -> None:
-        """Take back what `take` has counted; a caller that is no longer known is even anyway."""
+    def give_back(self, place: Place, cost_ns: int, *, over_at_ns: int) -> None:
+        """Undo a `take` of `cost_ns` after which the caller was ahead until `over_at_ns`.
+
+        What would have passed by itself meanwhile is not given back: it was taken from nothing.
+        """
         row, caller = place
         is_locked = self._lock(_ROW.size, row)
         try:
+            now = round(self._clock.monotonic() * _NS_PER_SECOND)
+            passed = max(0, now - (over_at_ns - cost_ns))
             slots = self._read(row)
-            if caller in slots:
-                slots[_SLOTS_PER_ROW + slots.index(caller)] -= cost_ns
+            if caller in slots and passed < cost_ns:
+                slots[_SLOTS_PER_ROW + slots.index(caller)] -= cost_ns - passed
                 self._write(row, _ROW.pack(*slots))
         finally:
             if is_locked:

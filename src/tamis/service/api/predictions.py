@@ -56,35 +56,33 @@ class Predictor:
 
     async def one(self, text: str, caller: Caller, *, echo_input: bool, skip_cache: bool) -> Answer:
         """Return the response to one text."""
-        headers = self._count(caller, 1)
-        [classified] = await self._classify([text], caller, skip_cache=skip_cache)
+        [classified], headers = await self._classify([text], caller, skip_cache)
         return json_answer(self.body(text if echo_input else None, classified), headers=headers)
 
     async def many(
         self, texts: Sequence[str], caller: Caller, *, echo_input: bool, skip_cache: bool
     ) -> Answer:
         """Return the response to a list of texts, in the same order."""
-        headers = self._count(caller, len(texts))
-        classified = await self._classify(texts, caller, skip_cache=skip_cache)
+        classified, headers = await self._classify(texts, caller, skip_cache)
         inputs = texts if echo_input else [None] * len(texts)
         return json_answer(
             [self.body(*pair) for pair in zip(inputs, classified, strict=True)], headers=headers
         )
 
     async def _classify(
-        self, texts: Sequence[str], caller: Caller, *, skip_cache: bool
-    ) -> Sequence[Classified]:
-        """Classify texts; those that fail or are refused do not count against the caller's limit."""
+        self, texts: Sequence[str], caller: Caller, skip_cache: bool
+    ) -> tuple[list[Classified], Headers]:
+        """Return the predictions, and the headers that describe the rate limit if there is one."""
+        if self._limiter is None:
+            future = self._classification.classify(texts, caller=caller.name, skip_cache=skip_cache)
+            return await future, _NO_HEADERS
+        charge = self._limiter.take(caller, texts=len(texts))
         try:
-            return await self._classification.classify(texts, caller=caller.name, skip_cache=skip_cache)
-        except Exception:
-            if self._limiter is not None:
-                self._limiter.refund(caller, len(texts))
+            future = self._classification.classify(texts, caller=caller.name, skip_cache=skip_cache)
+            return await future, charge.headers
+        except Exception:  # overload or a failure; a client that leaves (CancelledError) pays
+            self._limiter.refund(charge)
             raise
-
-    def _count(self, caller: Caller, texts: int) -> Headers:
-        """Count the caller's texts if there is a limit, and return the headers that describe it."""
-        return _NO_HEADERS if self._limiter is None else self._limiter.take(caller, texts)
 
     def body(self, text: str | None, classified: Classified) -> _Body:
         """Return the body for one text."""
