@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 NATIVE := $(wildcard native/*.* native/src/*)
 
-.PHONY: install tools demo test test-cassandra test-browser soak fuzz bench lint requirements clean
+.PHONY: install tools demo test test-cassandra test-browser soak fuzz bench bench-quality lint requirements clean
 
 install: $(VENV)/.dev                       ## everything a contributor needs, from the pinned requirements
 
@@ -31,6 +31,10 @@ bench: install                              ## serving beside an empty endpoint,
 	command -v wrk > /dev/null || apt-get install -y wrk
 	$(BIN)/python benchmarks/serving.py
 	$(BIN)/python benchmarks/training.py
+
+bench-quality: install                      ## accuracy and time on labelled sets (TAMIS_SHARED), beside a plain SVM and fastText
+	$(BIN)/pip install --quiet --requirement benchmarks/requirements.txt || echo 'no fastText: its column stays empty' >&2
+	$(BIN)/python benchmarks/quality.py
 
 test-cassandra: install                     ## the store on three real Cassandra nodes; needs a JDK 17 and Maven
 	$(BIN)/pytest -m cassandra

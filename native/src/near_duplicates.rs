@@ -19,16 +19,11 @@ pub fn clusters(codes: &[u32], lengths: &[u64], threshold: f64, roots: &mut [u64
     let mut order: Vec<u32> = (0..lengths.len() as u32).collect();
     order.sort_by_key(|&text| sets.members(text).len());
     let prefixes = Prefixes::new(&sets, &order, threshold);
-    let mut search = Search {
-        sets: &sets,
-        order: &order,
-        threshold,
-        components: Components((0..lengths.len() as u32).collect()),
-        compared: vec![u32::MAX; lengths.len()],
-    };
+    let mut search = Search::new(&sets, &order, threshold);
     for place in 0..order.len() {
+        let probe = search.probe(place as u32);
         for &position in prefixes.positions(place) {
-            search.compare_with_smaller(place as u32, &prefixes.tokens, position as usize);
+            search.compare_with_smaller(&probe, &prefixes.tokens, position as usize);
         }
     }
     for (text, root) in roots.iter_mut().enumerate() {
@@ -145,36 +140,100 @@ fn prefix_tokens(sets: &NgramSets, order: &[u32], threshold: f64) -> Vec<u64> {
 
 struct Search<'a> {
     sets: &'a NgramSets,
-    /// Texts from the smallest set to the largest.
+    /// Texts from the smallest set to the largest; a text's *place* is its index here.
     order: &'a [u32],
+    /// By place: all that is read of most pairs.
+    sketches: Vec<u64>,
     threshold: f64,
     components: Components,
-    /// The last text that each text was compared with.
+    /// By place, the last larger text that each text was compared with.
     compared: Vec<u32>,
 }
 
-impl Search<'_> {
-    /// Compare the text at `place` with the smaller texts before it at `position` of the sorted tokens.
-    fn compare_with_smaller(&mut self, place: u32, tokens: &[u64], position: usize) {
-        let token = tokens[position] >> 32;
-        let text = self.order[place as usize];
-        let size = self.sets.members(text).len() as f64;
+/// A text that is compared with smaller ones.
+struct Probe {
+    place: u32,
+    sketch: u64,
+    /// The first place of a text that is large enough to be a near duplicate.
+    first_place: u32,
+    /// How many members a near duplicate of the same size may not share; of a smaller one it is less.
+    max_unshared: u32,
+}
+
+impl<'a> Search<'a> {
+    fn new(sets: &'a NgramSets, order: &'a [u32], threshold: f64) -> Self {
+        let sketches = order.iter().map(|&text| sets.sketches[text as usize]);
+        Search {
+            sets,
+            order,
+            sketches: sketches.collect(),
+            threshold,
+            components: Components((0..order.len() as u32).collect()),
+            compared: vec![u32::MAX; order.len()],
+        }
+    }
+
+    fn probe(&self, place: u32) -> Probe {
+        let size = self.size(self.order[place as usize]);
+        let is_small = |&text: &u32| self.size(text) / size < self.threshold;
+        Probe {
+            place,
+            sketch: self.sketches[place as usize],
+            first_place: self.order.partition_point(is_small) as u32,
+            max_unshared: self.max_unshared(2.0 * size) as u32,
+        }
+    }
+
+    fn size(&self, text: u32) -> f64 {
+        self.sets.members(text).len() as f64
+    }
+
+    /// Return how many of so many members two near duplicates may not share.
+    fn max_unshared(&self, total: f64) -> f64 {
+        total * (1.0 - self.threshold) / (1.0 + self.threshold) + ROUNDING
+    }
+
+    #[cfg(target_arch = "x86_64")]
+    fn compare_with_smaller(&mut self, probe: &Probe, tokens: &[u64], position: usize) {
+        if std::arch::is_x86_feature_detected!("popcnt") {
+            // Safety: the processor has what the function is compiled for.
+            return unsafe { self.compare_with_popcnt(probe, tokens, position) };
+        }
+        self.compare(probe, tokens, position);
+    }
+
+    #[cfg(not(target_arch = "x86_64"))]
+    fn compare_with_smaller(&mut self, probe: &Probe, tokens: &[u64], position: usize) {
+        self.compare(probe, tokens, position);
+    }
+
+    #[cfg(target_arch = "x86_64")]
+    #[target_feature(enable = "popcnt")]
+    unsafe fn compare_with_popcnt(&mut self, probe: &Probe, tokens: &[u64], position: usize) {
+        self.compare(probe, tokens, position);
+    }
+
+    /// Compare a text with the smaller ones before it at `position` of the sorted tokens.
+    #[inline(always)]
+    fn compare(&mut self, probe: &Probe, tokens: &[u64], position: usize) {
         let first = position.saturating_sub(MAX_NEIGHBOURS);
+        let end = tokens[position] >> 32 << 32 | u64::from(probe.first_place);
         for &other in tokens[first..position].iter().rev() {
-            let other_place = other as u32;
-            let other_text = self.order[other_place as usize];
-            let other_size = self.sets.members(other_text).len() as f64;
-            if other >> 32 != token || other_size / size < self.threshold {
-                return;
+            if other < end {
+                return; // of another token, or too small
             }
-            if self.compared[other_place as usize] != place {
-                self.compared[other_place as usize] = place;
-                self.join_near_duplicates(text, other_text);
+            let place = other as u32 as usize;
+            let unshared = (probe.sketch ^ self.sketches[place]).count_ones();
+            if unshared <= probe.max_unshared && self.compared[place] != probe.place {
+                self.compared[place] = probe.place;
+                self.join_near_duplicates(probe.place, place as u32);
             }
         }
     }
 
+    #[cold]
     fn join_near_duplicates(&mut self, one: u32, other: u32) {
+        let (one, other) = (self.order[one as usize], self.order[other as usize]);
         let is_apart = self.components.root(one) != self.components.root(other);
         if is_apart && self.are_near_duplicates(one, other) {
             self.components.join(one, other);
@@ -182,15 +241,10 @@ impl Search<'_> {
     }
 
     fn are_near_duplicates(&self, one: u32, other: u32) -> bool {
-        let sketches = &self.sets.sketches;
-        let unshared = (sketches[one as usize] ^ sketches[other as usize]).count_ones();
+        let total = self.size(one) + self.size(other);
+        let max_unshared = self.max_unshared(total) as usize;
         let (one, other) = (self.sets.members(one), self.sets.members(other));
-        let total = (one.len() + other.len()) as f64;
-        let max_unshared = total * (1.0 - self.threshold) / (1.0 + self.threshold) + ROUNDING;
-        if f64::from(unshared) > max_unshared {
-            return false;
-        }
-        let shared = shared_members(one, other, max_unshared as usize + 1);
+        let shared = shared_members(one, other, max_unshared + 1);
         shared.is_some_and(|n| n as f64 / (total - n as f64) >= self.threshold)
     }
 }

@@ -155,9 +155,7 @@ class LinearClassifier(TrainableClassifier):
         n_kept = max(1, round(self.keep * learned.size))
         if n_kept == learned.size:
             return learned
-        strengths = np.abs(solution.weights[learned]).max(axis=1) * solution.feature_weights[learned]
-        strengths *= np.sqrt(solution.documents[learned])
-        return learned[np.argsort(-strengths, kind="stable")[:n_kept]]
+        return learned[np.argsort(-solution.strengths(learned), kind="stable")[:n_kept]]
 
     def _weights(self, solution: Solution, kept: npt.NDArray[np.intp], table: CountTable) -> LinearWeights:
         kept = kept[np.argsort(table.numbers[kept])]

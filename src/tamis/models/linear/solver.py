@@ -19,9 +19,10 @@ from tamis.native import LabelledRows, Library, SolverOptions, address_of, conti
 Floats = npt.NDArray[np.float64]
 
 _MIN_EPOCHS, _MAX_EPOCHS = 8, 50
-_MIN_VISITS = 20_000  # small data are solved closely: that costs nothing
+_MIN_VISITS = 20_000  # small data are solved closely: that costs little
 _MAX_ITERATIONS = 10_000
 _SMOOTHING = 1.0
+_CHUNK = 1 << 14
 
 
 @dataclass(frozen=True)
@@ -60,6 +61,14 @@ class Solution:
     weights: npt.NDArray[np.float32]
     intercept: Floats
 
+    def strengths(self, ids: npt.NDArray[np.intp]) -> npt.NDArray[np.float32]:
+        """Return how much features do: the largest weight · value, times √(the rows that have them)."""
+        strengths = self.feature_weights[ids] * np.sqrt(self.documents[ids])
+        for start in range(0, ids.size, _CHUNK):  # with many labels a copy of all weights is large
+            chunk = slice(start, start + _CHUNK)
+            strengths[chunk] *= np.abs(self.weights[ids[chunk]]).max(axis=1)
+        return strengths.astype(np.float32)
+
 
 @dataclass(frozen=True)
 class WeightedFeatures:
@@ -83,8 +92,8 @@ def solve(problem: Problem) -> Solution:
         weights, intercept = solve_with_sklearn(problem, kept)
     else:
         weights, intercept = _solve_natively(library, problem, kept)
-    block_weights = np.asarray(problem.block_weights, np.float32)[table.blocks]
-    return Solution(found.documents, kept, weights * block_weights[:, None], intercept)
+    weights *= np.asarray(problem.block_weights, np.float32)[table.blocks][:, None]
+    return Solution(found.documents, kept, weights, intercept)
 
 
 def weigh_features(problem: Problem) -> WeightedFeatures:
