@@ -27,7 +27,7 @@ def test_corpus_is_fetched_once_when_a_source_answers(tmp_path: Path) -> None:
     assert first.stdout.startswith("data/sms-spam.csv: 5,574 rows (4,827 ham, 747 spam), from ")
     path = tmp_path / "data" / "sms-spam.csv"
     result = read_dataset(path)
-    assert result.columns == ("label", "text")
+    assert result.header == ("label", "text")
     assert Counter(result.dataset.labels) == {"ham": 4827, "spam": 747}
     before = path.stat()
     second = tamis("fetch", "sms-spam", folder=tmp_path)

@@ -35,9 +35,7 @@ class DelimitedTable(Table):
         # A swallowed part of a file can be one huge field. The limit is the process's, so it is only raised.
         csv.field_size_limit(max(csv.field_size_limit(), _MAX_FIELD_CHARACTERS))
         self._lines, self._has_header = lines, options.has_header
-        self._backslash = options.escape == "backslash" or (
-            options.escape == "auto" and facts.escaped_quotes > 0
-        )
+        self._backslash = options.escape == "backslash" or (options.escape == "auto" and facts.is_escaped)
         self.delimiter = self._named_delimiter(options) or self._best_delimiter(options)
         first = self._first_rows(self.delimiter)
         self.columns = tuple(map(_title, first[0])) if self._has_header else _numbered(first)
@@ -154,6 +152,6 @@ def _numbered(rows: Sequence[Sequence[str]]) -> tuple[str, ...]:
 def _literal_backslashes(lines: Iterator[str]) -> Iterator[str]:
     """Double every backslash that escapes neither a quote nor a backslash, so that it stays in the text."""
     for line in lines:
-        if "\\" in line:
+        if "\\" in line and line.count("\\") != line.count('\\"'):  # mostly, only quotes are escaped
             line = _LITERAL_BACKSLASH.sub(lambda found: found[0] if found[1] else "\\\\", line)
         yield line

@@ -25,7 +25,7 @@ _MAX_LINE_CHUNKS = 64
 _SAMPLE_BYTES = 200_000
 _SAMPLE_BYTES_PER_CHUNK = 32_000
 _MARKS = {codecs.BOM_UTF8: "utf-8-sig", codecs.BOM_UTF16_LE: "utf-16", codecs.BOM_UTF16_BE: "utf-16"}
-_ESCAPED_QUOTE = re.compile(rb'(?<!\\)(?:\\\\)*\\"(?=[^",;|\t\r\n])')
+_ESCAPED_QUOTE = re.compile(rb'\\"(?=[^",;|\t\r\n])')
 _MIN_CONFIDENCE = 0.1  # below it the detector is no better than the commonest legacy encoding
 _FEW_ACCENTS = 10
 _COMMONEST = "cp1252"
@@ -49,7 +49,7 @@ class FileFacts:
     encoding:        a codec name; None for types that are no text
     confidence:      of a detected encoding, 0 to 1; None if it was named or is certain
     damaged_at:      offset of the first byte that is not UTF-8 in a file that is UTF-8 otherwise
-    escaped_quotes:  quotes inside texts that follow a backslash, which plain CSV never has
+    is_escaped:      whether a backslash precedes a quote inside a text, which plain CSV never has
     """
 
     path: Path
@@ -59,7 +59,7 @@ class FileFacts:
     encoding: str | None
     confidence: float | None = None
     damaged_at: int | None = None
-    escaped_quotes: int = 0
+    is_escaped: bool = False
 
     @property
     def assumed(self) -> tuple[str, ...]:
@@ -156,7 +156,7 @@ class _TextScan:
         self._invalid_at: int | None = None
         self._decoder = codecs.getincrementaldecoder("utf-8")()
         self._sample = bytearray()
-        self._escaped_quotes = 0
+        self._is_escaped = False
 
     def feed(self, chunk: bytes) -> None:
         """Look at the next piece."""
@@ -174,21 +174,20 @@ class _TextScan:
         self._check_line_length(chunk)
         if self._named is None and not is_wide:
             self._check_utf8(chunk)
-        if b'\\"' in chunk:
-            self._escaped_quotes += len(_ESCAPED_QUOTE.findall(chunk))
+        self._is_escaped = self._is_escaped or _has_escaped_quote(chunk)
         self._size += len(chunk)
 
-    def finish(self) -> tuple[str, float | None, int | None, int]:
-        """Return encoding, confidence, where UTF-8 is damaged, and the number of escaped quotes."""
+    def finish(self) -> tuple[str, float | None, int | None, bool]:
+        """Return encoding, confidence, where UTF-8 is damaged, and whether quotes are escaped."""
         if self._invalid_at is None and self._named is None and self._decoder.getstate()[0]:
             self._invalid_at = self._size - len(self._decoder.getstate()[0])
             self._sample += self._decoder.getstate()[0]
         if self._invalid_at is None:
-            return self._encoding or "utf-8", None, None, self._escaped_quotes
+            return self._encoding or "utf-8", None, None, self._is_escaped
         if self._encoding == "utf-8-sig" or _is_damaged_utf8(bytes(self._sample)):
-            return self._encoding or "utf-8", None, self._invalid_at, self._escaped_quotes
+            return self._encoding or "utf-8", None, self._invalid_at, self._is_escaped
         encoding, confidence = _detect(bytes(self._sample), self._path)
-        return encoding, confidence, None, self._escaped_quotes
+        return encoding, confidence, None, self._is_escaped
 
     def _check_utf8(self, chunk: bytes) -> None:
         if chunk.isascii() and not self._decoder.getstate()[0]:
@@ -218,6 +217,15 @@ class _TextScan:
         if self._chunks_of_line > _MAX_LINE_CHUNKS:
             problem = f"has a line of more than {_MAX_LINE_CHUNKS} MB; write one row per line"
             raise DataError(problem, file=self._path)
+
+
+def _has_escaped_quote(chunk: bytes) -> bool:
+    """Return whether an odd number of backslashes precedes a quote that neither begins nor ends a cell."""
+    for found in _ESCAPED_QUOTE.finditer(chunk):
+        before = chunk[: found.start()] if found.start() < 100 else chunk[found.start() - 100 : found.start()]
+        if (len(before) - len(before.rstrip(b"\\"))) % 2 == 0:
+            return True
+    return False
 
 
 def _is_wide(encoding: str) -> bool:
