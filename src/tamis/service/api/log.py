@@ -18,7 +18,7 @@ from tamis.service.answers import json_answer
 from tamis.service.api.bodies import LogPageResponse, LogSummaryResponse, RecentCallResponse
 from tamis.service.api.context import Requires, errors
 from tamis.service.call_log.forms import FORMS, RecentJson, summary_document
-from tamis.service.call_log.readers import LogReaders, unless_abandoned
+from tamis.service.call_log.readers import SEARCH_SECONDS, LogReaders, unless_abandoned
 from tamis.service.call_log.stream import CallStream
 from tamis.service.callers import CALLER, Caller
 from tamis.storage import CallQuery, Store
@@ -128,7 +128,9 @@ def add_log_routes(
         """Your calls of the current UTC hour in order of time, streamed; for an admin too."""
         hour, caller = this_hour(), request.scope[CALLER].name
         query = CallQuery(caller=caller, since=hour, until=hour + timedelta(hours=1))
-        return await CallStream(store, query, RecentJson(), read=readers.begin(caller)).started()
+        return await CallStream(store, query, RecentJson(), read=readers.begin(caller)).started(
+            request.receive
+        )
 
     @router.get(
         "/log",
@@ -143,7 +145,8 @@ def add_log_routes(
         form = FORMS[parameters.format or _accepted(request.headers.get("accept", ""))]()
         limit = parameters.limit if parameters.limit is not None or form.is_whole else JSON_LIMIT
         read = readers.begin(request.scope[CALLER].name)
-        return await CallStream(store, query, form, read=read, limit=limit).started(parameters.cursor)
+        stream = CallStream(store, query, form, read=read, limit=limit)
+        return await stream.started(request.receive, parameters.cursor)
 
     @router.get(
         "/log/summary",
@@ -156,7 +159,7 @@ def add_log_routes(
         query = parameters.query(request.scope[CALLER])
         read = readers.begin(request.scope[CALLER].name)
         try:
-            counts = await unless_abandoned(store.summary(query), request.receive)
+            counts = await unless_abandoned(store.summary(query), request.receive, seconds=SEARCH_SECONDS)
         finally:
             read.end()
         return json_answer(summary_document(counts))

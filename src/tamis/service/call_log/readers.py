@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import Callable, Coroutine
+from collections.abc import AsyncIterator, Callable, Coroutine
+from contextlib import asynccontextmanager
 from typing import Any, TypeVar, final
 
 from starlette.types import Receive
@@ -23,6 +24,13 @@ SEARCH_SECONDS = 10.0
 """A search that takes longer is given up: it would take the store from the readers after it."""
 
 Result = TypeVar("Result")
+
+
+class Abandoned(InputError):
+    """The client closed the connection before its search had ended."""
+
+    def __init__(self) -> None:
+        super().__init__("search_abandoned", "the client closed the connection", field="log")
 
 
 def ignore_read(reads: int, rows: int, size: int) -> None:
@@ -76,26 +84,45 @@ class LogRead:
             self._readers.end(self._caller)
 
 
-async def unless_abandoned(search: Coroutine[Any, Any, Result], receive: Receive) -> Result:
-    """Return what a search finds; cancel it if its client leaves or after `SEARCH_SECONDS`.
+async def unless_abandoned(
+    search: Coroutine[Any, Any, Result], receive: Receive, *, seconds: float | None = None
+) -> Result:
+    """Return what a search finds; cancel it if its client leaves (Abandoned) or after `seconds`.
 
-    Raises InputError: `search_too_long`, or `search_abandoned`, which no client sees.
+    Raises InputError `search_too_long`; by default a search may take as long as it does.
     """
-    searching, leaving = asyncio.ensure_future(search), asyncio.ensure_future(disconnected(receive))
+    async with disconnecting(receive) as leaving:
+        return await unless_left(search, leaving, seconds=seconds)
+
+
+async def unless_left(
+    search: Coroutine[Any, Any, Result], leaving: asyncio.Future[None], *, seconds: float | None = None
+) -> Result:
+    """Do as `unless_abandoned`, if somebody waits for the client's leaving already."""
+    searching = asyncio.ensure_future(search)
     try:
-        await asyncio.wait({searching, leaving}, timeout=SEARCH_SECONDS, return_when=asyncio.FIRST_COMPLETED)
+        either: set[asyncio.Future[Any]] = {searching, leaving}
+        await asyncio.wait(either, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
         if searching.done():
             return searching.result()
         if leaving.done():
-            raise InputError("search_abandoned", "the client closed the connection", field="log")
-        message = f"the search took longer than {SEARCH_SECONDS:.0f} s; narrow it by `since` and `until`"
+            raise Abandoned
+        message = f"the search took longer than {seconds:.0f} s; narrow it by `since` and `until`"
         raise InputError("search_too_long", message, field="since")
     finally:
-        for task in (searching, leaving):
-            task.cancel()
+        searching.cancel()
 
 
-async def disconnected(receive: Receive) -> None:
-    """Return when the client has closed the connection."""
+@asynccontextmanager
+async def disconnecting(receive: Receive) -> AsyncIterator[asyncio.Future[None]]:
+    """Give a future that is done when the client has closed the connection."""
+    leaving = asyncio.ensure_future(_disconnected(receive))
+    try:
+        yield leaving
+    finally:
+        leaving.cancel()
+
+
+async def _disconnected(receive: Receive) -> None:
     while (await receive())["type"] != "http.disconnect":
         pass

@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
+from contextlib import suppress
 from typing import Self
 
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from tamis.service.call_log.forms import Form
-from tamis.service.call_log.readers import LogRead, disconnected
+from tamis.service.call_log.readers import Abandoned, LogRead, disconnecting, unless_abandoned, unless_left
 from tamis.storage import CallQuery, Page, Store
 
 PAGE_ROWS = 100
@@ -42,22 +43,22 @@ class CallStream(Response):
         ]
         self._first: Page | None = None
 
-    async def started(self, cursor: str | None = None) -> Self:
+    async def started(self, receive: Receive, cursor: str | None = None) -> Self:
         """Fetch the first page, so that a store that fails is reported by a status."""
         try:
-            self._first = await self._page(cursor)
+            self._first = await unless_abandoned(self._page(cursor), receive)
         except BaseException:
             self._read.end()
             raise
         return self
 
-    async def chunks(self) -> AsyncIterator[bytes]:
+    async def _chunks(self, leaving: asyncio.Future[None]) -> AsyncIterator[bytes]:
         """Yield the document in parts; an empty one says that the search goes on."""
         page, self._first = self._first, None
         assert page is not None, "await started() comes first"
         yield self._form.head + self._form.rows(page.calls)
         while page.cursor is not None and self._left != 0 and (self._form.is_whole or page.calls):
-            page = await self._page(page.cursor)
+            page = await unless_left(self._page(page.cursor), leaving)
             yield self._form.rows(page.calls)
         yield self._form.tail(page.cursor)
 
@@ -76,16 +77,14 @@ class CallStream(Response):
             self._read.end()
 
     async def _send_chunks(self, receive: Receive, send: Send) -> None:
-        leaving = asyncio.create_task(disconnected(receive))
-        try:
-            async for chunk in self.chunks():
-                if leaving.done():
-                    return
-                if chunk:
-                    await send({"type": "http.response.body", "body": chunk, "more_body": True})
-                    self._read.add(0, len(chunk))
-        finally:
-            leaving.cancel()
+        with suppress(Abandoned):
+            async with disconnecting(receive) as leaving:
+                async for chunk in self._chunks(leaving):
+                    if leaving.done():
+                        return
+                    if chunk:
+                        await send({"type": "http.response.body", "body": chunk, "more_body": True})
+                        self._read.add(0, len(chunk))
 
     async def _page(self, cursor: str | None) -> Page:
         rows = PAGE_ROWS if self._left is None else min(PAGE_ROWS, self._left)
