@@ -41,7 +41,7 @@ def test_file_is_refused_in_one_line_when_it_holds_something_else(tmp_path: Path
     done = tamis("fetch", "sms-spam", "-o", "mine.csv", folder=tmp_path)
     assert done.returncode == 1
     assert done.stdout == ""
-    assert done.stderr == "tamis: mine.csv is there already and is not sms-spam; --force replaces it\n"
+    assert done.stderr == "tamis: mine.csv exists and is not sms-spam; replace it with --force\n"
 
 
 def test_use_is_wrong_when_the_data_set_is_unknown(tmp_path: Path) -> None:

@@ -91,7 +91,7 @@ def test_file_is_replaced_only_by_force_when_it_holds_something_else(path: Path,
     path.write_text(content)
     source = Having("good", RIGHT)
     with pytest.raises(
-        FetchError, match=r"greetings\.csv is there already and is not greetings; --force replaces it$"
+        FetchError, match=r"greetings\.csv exists and is not greetings; replace it with --force$"
     ):
         fetch(wanting(source), path)
     assert path.read_text() == content

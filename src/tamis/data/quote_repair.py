@@ -1,8 +1,8 @@
-"""Rows that an unescaped quote hid inside another row's text, and how to get them back.
+"""Quote repair: rows that an unescaped quote hid inside another row's text are recovered.
 
 A quote at the start of a text makes a CSV reader take everything up to the next quote, line ends
 included, into one field. What follows is found in two layouts: the file's own (`spam,WIN now`), and
-the label, a tab and the text, as corpora are often kept before somebody makes a CSV of them. The
+the label, a tab and the text, as corpora are often stored before they become a CSV. The
 quote itself is gone: no character is added or removed here.
 
 Knows the cells of suspicious rows and the labels of the file; does not know files.
@@ -36,7 +36,7 @@ class SwallowedField:
 
 @dataclass(frozen=True, slots=True)
 class RowLayout:
-    """Where the label and the text stand in a row of this file, and what separates its cells."""
+    """The indices of label and text in a row of this file, and its delimiter."""
 
     label_column: str
     label: int
@@ -105,7 +105,7 @@ def _rows_of_own_layout(cells: Sequence[str], layout: RowLayout, labels: Collect
 
 
 def _lines_around(cells: Sequence[str], layout: RowLayout) -> list[str]:
-    """Put the row together again as it stood in the file, without the quotes of its text."""
+    """Return the row's lines as they were in the file, without the quotes of its text."""
     raw = [cell if i == layout.text else _quoted(cell, layout.delimiter) for i, cell in enumerate(cells)]
     return _LINE_END.split(layout.delimiter.join(raw).rstrip("\r\n"))
 
@@ -146,7 +146,7 @@ def _with(cells: Sequence[str], layout: RowLayout, label: str, text: str) -> lis
 
 
 def _looks_foreign(cells: Sequence[str], layout: RowLayout, labels: Collection[str]) -> bool:
-    """Tell whether the text seems to hold rows that cannot be read: some like this file's, or a table's."""
+    """Return whether the text seems to hold rows that cannot be read: of this file's layout, or a table's."""
     further = _LINE_END.split(cells[layout.text])[1:]
     if any(_is_row(_parse_line(line, layout.delimiter), len(cells), layout, labels) for line in further):
         return True

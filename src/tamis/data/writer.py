@@ -1,4 +1,4 @@
-"""Files that are there whole or not at all.
+"""Files that are written completely or not at all.
 
 Knows folders, file modes and CSV quoting; does not know what the rows mean.
 """
@@ -19,7 +19,7 @@ from tamis.records import Dataset
 
 @contextmanager
 def atomic_text_file(path: str | os.PathLike[str]) -> Iterator[TextIO]:
-    """Open a UTF-8 file that takes the place of `path` when the block ends well, and vanishes otherwise.
+    """Open a UTF-8 file that replaces `path` if the block succeeds, and is removed otherwise.
 
     Missing folders are made; line ends are written as they are given. A link is followed, and a
     device or a folder is refused: it would be replaced by a file.
@@ -44,7 +44,7 @@ def atomic_text_file(path: str | os.PathLike[str]) -> Iterator[TextIO]:
 
 
 def write_dataset(dataset: Dataset, path: str | os.PathLike[str], *, rows: bool = False) -> None:
-    """Write `dataset` as a CSV with the columns label, text and, where it has them, source and group.
+    """Write `dataset` as a CSV with the columns label, text and, if it has them, source and group.
 
     With `rows`, a last column row holds the number of the row that each example came from.
     """
