@@ -71,7 +71,7 @@ def test_json_has_findings_and_figures_when_asked_for(folder: Path) -> None:
     assert (206, "ham", "spam") in [(d["row"], d["label"], d["suggested"]) for d in report["doubtful_labels"]]
 
 
-def test_fixed_file_has_no_duplicates_and_every_row_when_it_is_written(folder: Path) -> None:
+def test_fixed_file_has_no_duplicates_when_it_is_written(folder: Path) -> None:
     before = (folder / "mail.csv").read_bytes()
     run = tamis("audit", "mail.csv", "--fix", "out/fixed.csv", folder=folder)
     assert run.returncode == 0
@@ -93,7 +93,7 @@ def test_audit_says_what_to_install_when_scikit_learn_is_missing(folder: Path) -
     assert "pip install 'tamis[train]'" in run.stdout
 
 
-def test_audit_says_why_labels_are_not_checked_when_there_are_too_few_texts(folder: Path) -> None:
+def test_audit_says_why_labels_are_not_checked_with_few_texts(folder: Path) -> None:
     (folder / "few.csv").write_text("label,text\nham,one\nspam,two\n")
     run = tamis("audit", "few.csv", folder=folder)
     assert run.returncode == 0, run.stderr

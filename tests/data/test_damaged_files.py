@@ -103,7 +103,7 @@ def test_audit_takes_seconds_when_one_text_is_hostile(tmp_path: Path, part: str)
     assert time.perf_counter() - started < 10
 
 
-def test_quote_is_named_when_it_swallows_more_than_a_field_may_hold(tmp_path: Path) -> None:
+def test_open_quote_is_named_when_a_field_gets_too_large(tmp_path: Path) -> None:
     file = tmp_path / "data.csv"
     with file.open("w") as stream:
         stream.write('label,text\nham,"never closed\n')

@@ -114,13 +114,13 @@ def test_the_gravest_comes_first_when_several_things_are_wrong():
     assert [finding.severity for finding in findings(report)] == ["problem", "warning", "note"]
 
 
-def test_shortcuts_are_folded_into_one_finding_when_there_are_many():
+def test_shortcuts_are_one_finding_when_there_are_many():
     shortcuts = tuple(Shortcut(f"the word {n}", "spam", 30, 0.97, 0.6) for n in range(9))
     (finding,) = findings(replace(CLEAN, shortcuts=shortcuts))
     assert "9 single words or shapes each give the label 'spam' away" in finding.what
 
 
-def test_near_duplicates_name_the_worst_labels_when_there_are_many():
+def test_near_duplicates_name_the_worst_labels_only():
     shares = {f"label {n}": n / 100 for n in range(50)}
     (finding,) = findings(replace(CLEAN, known_test=TwinShare(0.2, shares)))
     assert finding.what.endswith("47% of 'label 47', 46% of 'label 46', …")

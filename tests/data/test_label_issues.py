@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from tamis.data.label_issues import find_label_issues
 
 
-def test_issues_are_sorted_by_doubt_when_the_model_prefers_others():
+def test_issues_are_sorted_when_the_model_prefers_other_labels():
     labels = ["ham"] * 10 + ["spam"] * 10
     spam = np.array([0.05] * 7 + [0.1, 0.93, 0.4] + [0.95] * 7 + [0.9, 0.02, 0.6])
     found = find_label_issues(labels, np.stack([1 - spam, spam], axis=1), ["ham", "spam"])
@@ -42,7 +42,7 @@ def test_no_issue_is_found_when_rows_or_probability_are_low(rows, probability):
         max_size=60,
     )
 )
-def test_no_suspect_keeps_its_label_when_probabilities_are_arbitrary(rows):
+def test_no_issue_suggests_the_given_label_for_any_probabilities(rows):
     weights = np.array([row[1:] for row in rows], float).reshape(-1, 3)
     probabilities = weights / weights.sum(axis=1, keepdims=True)
     labels = [row[0] for row in rows]
@@ -52,5 +52,5 @@ def test_no_suspect_keeps_its_label_when_probabilities_are_arbitrary(rows):
         assert one.probability > given_probability
 
 
-def test_nothing_is_suspect_when_a_class_of_the_model_has_no_rows():
+def test_no_issue_is_found_when_a_class_has_no_rows():
     assert find_label_issues(["a"], np.array([[0.2, 0.8]]), ["a", "b"]) == []

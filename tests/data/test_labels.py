@@ -40,5 +40,5 @@ def test_message_is_short_when_there_are_many_variants():
 
 
 @given(st.text())
-def test_normalising_twice_changes_nothing_when_label_is_arbitrary(label: str):
+def test_normalising_twice_changes_nothing_for_any_label(label: str):
     assert normalise_label(normalise_label(label)) == normalise_label(label)
