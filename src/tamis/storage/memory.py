@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 from bisect import bisect_left, bisect_right, insort
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import aclosing
 from datetime import datetime
 from typing import final
 
@@ -31,6 +33,12 @@ from tamis.storage.keys import KEY_BYTES, decode_cursor, encode_cursor, first_id
 
 MAX_CALLS = 100_000
 """The oldest calls beyond this number are forgotten: memory stays flat."""
+
+_CHARS_AT_ONCE = 100_000
+"""Characters that a search looks through before other work gets its turn: a millisecond or a few."""
+
+_CHARS_OF_A_ROW = 50
+"""What looking at a row costs besides its text, in characters."""
 
 _ASCII_LOWER = {code: code + 32 for code in range(ord("A"), ord("Z") + 1)}
 
@@ -92,17 +100,22 @@ class MemoryStore(Store):
         self._require_open()
         found: list[CallRecord] = []
         chars = 0
-        for call in self._matching(query, None if after is None else decode_cursor(after)):
-            found.append(call)
-            chars += len(call.text)
-            if len(found) == limit or chars >= PAGE_CHARS:
-                return Page(found, encode_cursor(call.id))
+        async with aclosing(
+            self._matching(query, None if after is None else decode_cursor(after))
+        ) as matching:
+            async for call in matching:
+                found.append(call)
+                chars += len(call.text)
+                if len(found) == limit or chars >= PAGE_CHARS:
+                    return Page(found, encode_cursor(call.id))
         return Page(found, None)
 
     async def summary(self, query: CallQuery) -> list[HourCount]:
         """Count in one pass."""
         self._require_open()
-        counts = Counter((hour_of(call.id), call.label) for call in self._matching(query, None))
+        counts: Counter[tuple[datetime, str]] = Counter()
+        async for call in self._matching(query, None):
+            counts[hour_of(call.id), call.label] += 1
         return [HourCount(hour, label, counts[hour, label]) for hour, label in sorted(counts)]
 
     async def delete_before(self, moment: datetime) -> int:
@@ -135,7 +148,24 @@ class MemoryStore(Store):
         if len(self._calls) > self._max_calls:
             del self._calls[0]
 
-    def _matching(self, query: CallQuery, after: bytes | None) -> Iterator[CallRecord]:
+    async def _matching(self, query: CallQuery, after: bytes | None) -> AsyncGenerator[CallRecord, None]:
+        """Yield the calls of `query` behind the id `after`; other work gets its turn in between."""
+        is_done = False
+        while not is_done:
+            room, is_done = _CHARS_AT_ONCE, True
+            for index in self._indices(query, after):
+                call = self._calls[index]
+                if _is_asked_for(call, query):
+                    yield call
+                after = call.id
+                room -= _CHARS_OF_A_ROW + (0 if query.contains is None else len(call.text))
+                if room <= 0:
+                    is_done = False
+                    await asyncio.sleep(0)
+                    break  # the list may have changed meanwhile
+
+    def _indices(self, query: CallQuery, after: bytes | None) -> range:
+        """Return where the calls of the query's time behind the id `after` are, in the query's order."""
         start = 0 if query.since is None else bisect_left(self._calls, first_id_at(query.since), key=_id)
         stop = len(self._calls)
         if query.until is not None:
@@ -144,12 +174,7 @@ class MemoryStore(Store):
             stop = min(stop, bisect_left(self._calls, after, key=_id))
         elif after is not None:
             start = max(start, bisect_right(self._calls, after, key=_id))
-        order = range(start, stop)
-        return (
-            self._calls[i]
-            for i in (reversed(order) if query.newest_first else order)
-            if _is_asked_for(self._calls[i], query)
-        )
+        return range(stop - 1, start - 1, -1) if query.newest_first else range(start, stop)
 
 
 def _id(call: CallRecord) -> bytes:
