@@ -8,7 +8,6 @@ from __future__ import annotations
 import csv
 import io
 import re
-import unicodedata
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from datetime import datetime
@@ -24,11 +23,17 @@ from tamis.storage.keys import uuid_text
 _encode = msgspec.json.Encoder().encode
 _encode_lines = msgspec.json.Encoder().encode_lines
 
-_STARTS = frozenset("=+-@＝＋－＠'")
-_INVISIBLE = frozenset({"Cc", "Cf", "Cn", "Co", "Zl", "Zp", "Zs", "Mn", "Me"})
-"""Unicode categories of what a spreadsheet may drop before it looks at a cell: LibreOffice drops NUL."""
-_SEPARATOR = re.compile("([;\t\r\n])")
-"""Where a spreadsheet may split a line beside the comma: Excel at `;` alone in half of Europe."""
+_STARTS = r"=+\-@'＝＋－＠"
+_INVISIBLE = rf"[^\w!-~{_STARTS}]"
+"""What a spreadsheet may drop before it looks at a cell, as LibreOffice drops NUL: neither a letter, a
+digit nor printable ASCII. Regular expressions, because a text may have thousands of them."""
+_FORMULA = re.compile(rf"{_INVISIBLE}*+[{_STARTS}]|[\t\r\n]")
+_FORMULA_WITHIN = re.compile(
+    # a spreadsheet may split a line there too: Excel at `;` alone in half of Europe
+    rf"([;\t\r\n])(?=[^\w!-~{_STARTS}\t\r\n]*+[{_STARTS}])"
+    # a smiley `;-)` stays as it is: nothing that can be computed begins with a closing parenthesis
+    r"(?![-+]\))"
+)
 
 
 class Form(ABC):
@@ -177,18 +182,5 @@ def guarded(text: str) -> str:
     line break, and likewise after each `;`, tab and line break in it. Taking one apostrophe away at each
     of these places, `re.sub(r"(^|[;\\t\\r\\n])'", r"\\1", cell)`, gives the exact text back.
     """
-    first, *rest = _SEPARATOR.split(text)
-    is_guarded = _could_be_formula(first) or text[:1] in ("\t", "\r", "\n")
-    if not rest:
-        return f"'{text}" if is_guarded else text
-    # a smiley `;-)` stays as it is: nothing that can be computed begins with a closing parenthesis
-    rest[1::2] = [
-        f"'{part}" if _could_be_formula(part) and part[:2] not in ("-)", "+)") else part
-        for part in rest[1::2]
-    ]
-    return "".join(["'" if is_guarded else "", first, *rest])
-
-
-def _could_be_formula(part: str) -> bool:
-    """Return whether the first visible character begins a formula, or is an apostrophe."""
-    return next((char for char in part if unicodedata.category(char) not in _INVISIBLE), "") in _STARTS
+    within = _FORMULA_WITHIN.sub(r"\1'", text)
+    return f"'{within}" if _FORMULA.match(text) else within
