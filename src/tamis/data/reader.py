@@ -15,19 +15,16 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
-from tamis.data.columns import ChosenColumns, choose_columns
+from tamis.data.columns import choose_columns
+from tamis.data.dataset_builder import DatasetBuilder
 from tamis.data.encoding import FileFacts, inspect_file
-from tamis.data.labels import LabelProblem, label_problems, normalise_label
+from tamis.data.labels import LabelProblem, label_problems
 from tamis.data.options import USUAL_OPTIONS, ReadOptions
-from tamis.data.quote_repair import Repair, RowLayout, SwallowedField, find_swallowed
-from tamis.data.tables import Record, Table, open_table
+from tamis.data.quote_repair import Repair, SwallowedField
+from tamis.data.tables import Table, open_table
 from tamis.errors import DataError
-from tamis.markup import strip_html
 from tamis.records import Dataset, Progress, no_progress
 
-_MAX_SOURCES = 100
-_FEW_SOURCES = 10
-_MIN_ROWS_PER_SOURCE = 2
 _ROWS_SHOWN = 5
 
 Paths = str | os.PathLike[str] | Sequence[str | os.PathLike[str]]
@@ -125,7 +122,7 @@ def require_classes(dataset: Dataset, file: object, *, column: str | None = None
 def _read_file(facts: FileFacts, options: ReadOptions, repair: bool, progress: Progress) -> ReadResult:
     with open_table(facts, options, progress) as table:
         columns = choose_columns(table.columns, table.sample(), options, facts.path)
-        contents = _Contents(columns, table.delimiter, options)
+        contents = DatasetBuilder(columns, table.delimiter, options)
         for record in table.records(columns.needed):
             contents.add(record)
     contents.check(facts.path)
@@ -148,133 +145,8 @@ def _read_file(facts: FileFacts, options: ReadOptions, repair: bool, progress: P
     )
 
 
-class _Contents:
-    """The columns of a data set while they grow."""
-
-    def __init__(self, columns: ChosenColumns, delimiter: str, options: ReadOptions) -> None:
-        self.columns, self.options = columns, options
-        self.layout = RowLayout(
-            columns.names.label or "", columns.needed.label, columns.needed.text, delimiter
-        )
-        self.texts: list[str] = []
-        self.labels: list[str] = []
-        self.sources: list[str] | None = [] if columns.source is not None else None
-        self.groups: list[str] | None = [] if columns.group is not None else None
-        self.rows: Sequence[int] | None = None
-        self.unlabelled = 0
-        self.relabelled = 0
-        self.source_values: set[str] = set()
-        self._numbers: list[int] | None = None
-        self._multiline: dict[int, Sequence[str]] = {}
-        self._first_unlabelled: Record | None = None
-        self._label_of: dict[str, str] = {}
-        self._shared: dict[str, str] = {}
-
-    def add(self, record: Record) -> None:
-        """Take over the cells that matter; a row without a label is counted and left out."""
-        cells = record.cells
-        raw = cells[self.layout.label]
-        # One string for all rows with the same label: a large file has millions of rows and few labels.
-        label = self._label_of.get(raw)
-        if label is None:
-            label = self._label_of[raw] = normalise_label(raw)
-        if not label:
-            self._leave_out(record)
-            return
-        if label is not raw and label != raw:
-            self.relabelled += 1
-        text = cells[self.layout.text]
-        if "\n" in text or "\r" in text:
-            self._multiline[record.row] = cells
-        if self._numbers is not None:
-            self._numbers.append(record.row)
-        self._append(label, text, cells)
-
-    def check(self, path: Path) -> None:
-        """Raise DataError for a file without rows, or with unlabelled rows that are not to be skipped."""
-        first = self._first_unlabelled
-        if first is not None and not self.options.skip_unlabelled:
-            rows = f"{self.unlabelled:,} row{' has' if self.unlabelled == 1 else 's have'} no label"
-            problem = f"{rows} (the first on line {first.line}); add them, or use --skip-unlabelled"
-            raise DataError(problem, file=path, row=first.row, column=self.columns.names.label)
-        if not self.labels:
-            raise DataError("has no row with a label" if first else "has a header and no rows", file=path)
-
-    def repair(self) -> Repair:
-        """Put the rows that were swallowed after the row that swallowed them."""
-        labels = frozenset(filter(None, self._label_of.values()))
-        repair = find_swallowed(self._multiline, self.layout, labels)
-        if repair.rows:
-            self._spread(repair.rows)
-        if repair.label_words:
-            self.labels = [repair.label_words.get(label, label) for label in self.labels]
-        return repair
-
-    def dataset(self) -> Dataset:
-        """Return what was gathered; a source column of too many values is left out."""
-        if self.sources is not None and not self._are_sources():
-            self.sources = None
-        return Dataset(
-            texts=self.texts,
-            labels=self.labels,
-            rows=self._numbers if self._numbers is not None else range(1, len(self.texts) + 1),
-            sources=self.sources,
-            groups=self.groups,
-        )
-
-    @property
-    def has_too_many_sources(self) -> bool:
-        """Whether the source column was left out because its values are hardly repeated."""
-        return self.columns.source is not None and self.sources is None
-
-    def _are_sources(self) -> bool:
-        """Return whether the source column has few values, each with several rows."""
-        values = len(self.source_values)
-        return values <= _FEW_SOURCES or _MIN_ROWS_PER_SOURCE * values <= len(self.labels)
-
-    def _leave_out(self, record: Record) -> None:
-        self.unlabelled += 1
-        self._first_unlabelled = self._first_unlabelled or record
-        if self._numbers is None:
-            self._numbers = list(range(1, len(self.labels) + 1))
-
-    def _append(self, label: str, text: str, cells: Sequence[str]) -> None:
-        self.texts.append(strip_html(text) if self.options.strip_html else text)
-        self.labels.append(label)
-        if self.sources is not None:
-            source = self._share(cells[self.columns.source or 0])
-            self.sources.append(source)
-            self.source_values.add(source)
-            if len(self.source_values) > _MAX_SOURCES:
-                self.sources = None  # addresses or ids: kept any longer, they could fill the memory
-        if self.groups is not None:
-            self.groups.append(self._share(cells[self.columns.group or 0]))
-
-    def _share(self, value: str) -> str:
-        return self._shared.setdefault(value, value)
-
-    def _spread(self, replacements: Mapping[int, list[list[str]]]) -> None:
-        numbers = self._numbers if self._numbers is not None else range(1, len(self.labels) + 1)
-        before = (self.texts, self.labels, self.sources, self.groups)
-        self.texts, self.labels = [], []
-        self.sources = [] if self.sources is not None else None
-        self.groups = [] if self.groups is not None else None
-        self._numbers = []
-        for index, row in enumerate(numbers):
-            held = replacements.get(row)
-            self._numbers.extend([row] * (len(held) if held else 1))
-            for cells in held or ():
-                self._append(normalise_label(cells[self.layout.label]), cells[self.layout.text], cells)
-            if not held:
-                for old, new in zip(
-                    before, (self.texts, self.labels, self.sources, self.groups), strict=True
-                ):
-                    if old is not None and new is not None:
-                        new.append(old[index])
-
-
 def _choices(
-    facts: FileFacts, table: Table, contents: _Contents, label_words: Mapping[str, str]
+    facts: FileFacts, table: Table, contents: DatasetBuilder, label_words: Mapping[str, str]
 ) -> Iterator[str]:
     """Yield what was chosen or left out in one file, one phrase each."""
     yield from facts.assumed
