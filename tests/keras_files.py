@@ -22,6 +22,7 @@ _ARRAYS = {
     "GRU": ("gru_cell/kernel", "gru_cell/recurrent_kernel", "gru_cell/bias"),
     "Conv1D": ("kernel", "bias"),
     "Dense": ("kernel", "bias"),
+    "BatchNormalization": ("gamma", "beta", "moving_mean", "moving_variance"),
 }
 
 
@@ -67,15 +68,10 @@ def dense(inputs: int = 3, units: int = 2, activation: str = "softmax") -> OldLa
 
 
 def write_old_model(
-    folder: Path, layers: Sequence[OldLayer], *, labels: Sequence[str] = ("ham", "spam")
+    folder: Path, layers: Sequence[OldLayer], *, labels: Sequence[str] = ("ham", "spam"), **metadata: Any
 ) -> Path:
     """Write the three files of a network with random weights; return the folder."""
-    folder.mkdir(parents=True, exist_ok=True)
-    legend = {str(i): label for i, label in enumerate(labels)}
-    metadata = {"label_legend_inverted": legend, "max_seq_length": MOST, "max_words": len(WORDS) + 1}
-    (folder / "spam_metadata.json").write_text(json.dumps(metadata))
-    tokenizer = Tokenizer.fit([" ".join(WORDS)], num_words=len(WORDS) + 1)
-    (folder / "spam_tokenizer.json").write_bytes(tokenizer.to_json())
+    write_beside(folder, labels=labels, **metadata)
     rng = np.random.default_rng(4)
     with h5py.File(folder / "spam_model.h5", "w") as file:
         group = file.create_group("model_weights")
@@ -89,6 +85,17 @@ def write_old_model(
         for name, layer in zip(names, layers, strict=True):
             _write_arrays(group.create_group(name), name, layer, rng)
     return folder
+
+
+def write_beside(folder: Path, *, labels: Sequence[str] = ("ham", "spam"), **metadata: Any) -> Path:
+    """Write tokenizer and metadata, with further keys of the latter; return where the network belongs."""
+    folder.mkdir(parents=True, exist_ok=True)
+    legend = {str(i): label for i, label in enumerate(labels)}
+    usual = {"label_legend_inverted": legend, "max_seq_length": MOST, "max_words": len(WORDS) + 1}
+    (folder / "spam_metadata.json").write_text(json.dumps({**usual, **metadata}))
+    tokenizer = Tokenizer.fit([" ".join(WORDS)], num_words=len(WORDS) + 1)
+    (folder / "spam_tokenizer.json").write_bytes(tokenizer.to_json())
+    return folder / "spam_model.h5"
 
 
 def arrays_of(folder: Path) -> list[np.ndarray]:

@@ -13,14 +13,15 @@ from tamis.cli.terminal import echo
     "-o", "--output", required=True, metavar="FOLDER", help="The model's folder; it gets its next version."
 )
 def command(folder: str, output: str) -> None:
-    """Bring an old Keras model over: FOLDER holds its HDF5 file, its tokenizer and its metadata.
+    """Import a Keras model of one chain of layers: FOLDER holds its HDF5 file, tokenizer and metadata.
 
-    The new model answers as the old one did. Nothing in the old files is executed.
+    The new model answers as the old one did, padding and truncating included. Nothing in the old
+    files is executed.
     """
     try:
         from tamis.artifact.keras_import.convert import import_keras
 
-        path = import_keras(folder, output)
+        path = import_keras(folder, output, say=lambda line: echo(line, err=True))
     except ModuleNotFoundError as missing:
         from tamis.cli.options import missing_extra
 

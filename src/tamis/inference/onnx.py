@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from threading import Thread
-from typing import Annotated, Any, ClassVar, Self, TypeVar
+from typing import Annotated, Any, ClassVar, Literal, Self, TypeVar
 
 import msgspec
 import numpy as np
@@ -36,6 +36,8 @@ class NetworkInput(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     max_tokens: Annotated[int, msgspec.Meta(ge=1, le=100_000)]
     own_steps: bool
     margin: Annotated[int, msgspec.Meta(ge=1)] | None = None
+    padding: Literal["pre", "post"] = "pre"
+    truncating: Literal["pre", "post"] = "pre"
 
 
 class OnnxScorer(Scorer):
@@ -75,7 +77,10 @@ class OnnxScorer(Scorer):
 
     def score(self, texts: Sequence[str]) -> Scores:
         """Return [texts, classes] probabilities."""
-        sequences = self._tokenizer.sequences(texts, max_tokens=self._expected.max_tokens)
+        expected = self._expected
+        sequences = self._tokenizer.sequences(
+            texts, max_tokens=expected.max_tokens, truncating=expected.truncating
+        )
         scores = np.zeros((len(texts), self._n_classes))
         for places in batches_of_like_length(lengths_of(sequences), most=_BATCH_TEXTS):
             scores[places] = self._run([sequences[place] for place in places])
@@ -90,7 +95,7 @@ class OnnxScorer(Scorer):
         else:
             all_steps = expected.max_tokens
             width = all_steps if expected.margin is None else min(longest + expected.margin, all_steps)
-            feeds = {"tokens": pad(sequences, width=width, left=True)}
+            feeds = {"tokens": pad(sequences, width=width, left=expected.padding == "pre")}
         (probabilities,) = self._session.run(["probabilities"], feeds)
         return np.asarray(probabilities, np.float64)
 

@@ -165,7 +165,7 @@ class TestRefused:
         ("layers", "message"),
         [
             ([old.embedding(), old.OldLayer("Lambda"), old.dense()], "kind 'Lambda'"),
-            ([old.embedding(), old.OldLayer("Bidirectional"), old.dense()], "kind 'Bidirectional'"),
+            ([old.embedding(), old.OldLayer("Bidirectional"), old.dense()], "its configuration is not one"),
             ([old.lstm(), old.dense()], "first layer must be an Embedding"),
             ([old.embedding(), old.lstm()], "last layer must be Dense"),
             ([old.embedding(), old.lstm(), old.dense(3, 2, "relu")], "last layer must be Dense"),
@@ -175,8 +175,8 @@ class TestRefused:
             ([old.embedding(), old.lstm(stateful=True), old.dense()], "stateful=True"),
             ([old.embedding(), old.lstm(activation="relu"), old.dense()], "activation='relu'"),
             (
-                [old.embedding(), old.lstm(recurrent_activation="hard_sigmoid"), old.dense()],
-                "recurrent_activation='hard_sigmoid'",
+                [old.embedding(), old.lstm(recurrent_activation="swish"), old.dense()],
+                "recurrent_activation='swish'",
             ),
             ([old.embedding(), old.lstm(return_sequences=True), old.dense()], "every step"),
             ([old.embedding(), old.dense(4)], "every step"),
@@ -198,8 +198,8 @@ class TestRefused:
 
     def test_a_model_that_is_not_sequential(self, folder: Path):
         with h5py.File(folder / "spam_model.h5", "r+") as file:
-            file.attrs["model_config"] = json.dumps({"class_name": "Functional", "config": {}})
-        assert "'Functional' model" in self.refusal(folder)
+            file.attrs["model_config"] = json.dumps({"class_name": "Own", "config": {}})
+        assert "'Own' model" in self.refusal(folder)
 
     @pytest.mark.parametrize("name", ["spam_model.h5", "spam_tokenizer.json", "spam_metadata.json"])
     def test_a_missing_file(self, folder: Path, name: str):
@@ -246,6 +246,8 @@ class TestRefused:
             {"label_legend_inverted": {"0": "a", "1": "b"}, "max_seq_length": 300, "text_form": []},
             {"label_legend_inverted": {"0": "a", "1": "b"}, "max_seq_length": 300, "text_form": {}},
             {"label_legend_inverted": {"0": "a", "1": "b"}, "max_seq_length": True},
+            {"label_legend_inverted": {"0": "a", "1": "b"}, "max_seq_length": 300, "padding": "left"},
+            {"label_legend_inverted": {"0": "a", "1": "b"}, "max_seq_length": 300, "truncating": ["pre"]},
         ],
     )
     def test_metadata_of_other_types(self, folder: Path, metadata: dict[str, object]):

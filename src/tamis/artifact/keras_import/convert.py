@@ -13,46 +13,52 @@ from pathlib import Path
 from typing import Any
 
 from tamis.artifact.keras_import.extract import extract
-from tamis.artifact.keras_import.layers import network_of
+from tamis.artifact.keras_import.metadata import Metadata, read_metadata
+from tamis.artifact.keras_import.network import network_of
 from tamis.artifact.layout import decode_json
 from tamis.artifact.manifest import DataFacts, Manifest
 from tamis.artifact.save import reserve_version
 from tamis.errors import ArtifactError
 from tamis.models.lstm.tokenizer import Tokenizer
 from tamis.models.onnx_graph.layers import Dense, Network
-from tamis.text import AS_IT_IS, TEXT_FORMS
+from tamis.records import Notice, no_notice
 
 _LARGEST_FILE_BYTES = 2 * 1024**3
 _LARGEST_JSON_BYTES = 128 * 1024**2
-_MOST_LABELS = 10_000
 _PATTERNS = {"network": "*.h5", "tokenizer": "*_tokenizer.json", "metadata": "*_metadata.json"}
 
 
-def import_keras(folder: str | os.PathLike[str], output: str | os.PathLike[str]) -> Path:
+def import_keras(
+    folder: str | os.PathLike[str], output: str | os.PathLike[str], *, say: Notice = no_notice
+) -> Path:
     """Write the model in `folder` as the next version of the model folder `output`; return its path.
 
-    The answers are those of Keras, texts taken as they come. Raises ArtifactError that says what is
-    missing, broken or not supported, and MissingExtraError where h5py or onnx is not installed.
+    The answers are those of Keras, texts taken as they come. `say` is called with what was ignored,
+    one line at a time. Raises ArtifactError that says what is missing, broken or not supported, and
+    MissingExtraError if h5py or onnx is not installed.
     """
     from tamis.models.onnx_graph.build import build_onnx, describe_input
 
     files = {role: _find(Path(folder), pattern, role) for role, pattern in _PATTERNS.items()}
-    tokenizer = _tokenizer(files["tokenizer"])
-    labels, max_tokens, text_form = _metadata(files["metadata"])
-    config, weights = extract(files["network"])
+    tokenizer, metadata = _tokenizer(files["tokenizer"]), read_metadata(files["metadata"])
+    if metadata.unknown:
+        say(f"{files['metadata']}: unknown keys ignored: {', '.join(metadata.unknown)}")
+    extracted = extract(files["network"])
     try:
-        network = network_of(config, weights, max_tokens=max_tokens)
-        _check_fit(network, tokenizer, labels)
+        network = network_of(extracted, max_tokens=metadata.max_tokens, padding=metadata.padding)
+        _check_fit(network, tokenizer, metadata.labels)
     except ArtifactError as wrong:
         raise ArtifactError(f"{files['network']}: {wrong}") from None
-    described = f"{json.dumps(config)}\n".encode()
-    decode_json(described, dict[str, Any], f"{files['network']}: its configuration")  # as serving will
+    config = f"{json.dumps(extracted.config)}\n".encode()
+    decode_json(config, dict[str, Any], f"{files['network']}: its configuration")  # as serving will
+    described = describe_input(network)
+    if metadata.truncating != "pre":
+        described["truncating"] = metadata.truncating
     with reserve_version(Path(output)) as reservation:
         (reservation.folder / "model.onnx").write_bytes(build_onnx(network))
         (reservation.folder / "tokenizer.json").write_bytes(tokenizer.to_json())
-        (reservation.folder / "network.json").write_bytes(described)
-        manifest = _manifest(files, labels, text_form, describe_input(network))
-        return reservation.commit(manifest)
+        (reservation.folder / "network.json").write_bytes(config)
+        return reservation.commit(_manifest(files, metadata, described))
 
 
 def _find(folder: Path, pattern: str, role: str) -> Path:
@@ -78,35 +84,6 @@ def _tokenizer(file: Path) -> Tokenizer:
         raise ArtifactError(f"{file}: {wrong}") from None
 
 
-def _metadata(file: Path) -> tuple[tuple[str, ...], int, str]:
-    """Return the labels in the order of the network's outputs, the padded length, and the form of texts.
-
-    Old metadata name no form: their texts were taken as they came.
-    """
-    try:
-        metadata = json.loads(file.read_bytes())
-        legend, max_tokens = metadata["label_legend_inverted"], metadata["max_seq_length"]
-        text_form = metadata.get("text_form", AS_IT_IS)
-        numbered = {int(number): label for number, label in legend.items()}
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as wrong:
-        raise ArtifactError(f"{file}: this is not the metadata of such a model ({wrong!r:.200})") from None
-    labels = tuple(numbered[number] for number in sorted(numbered))
-    if not 2 <= len(labels) <= _MOST_LABELS or sorted(numbered) != list(range(len(labels))):
-        raise ArtifactError(f"{file}: label_legend_inverted must number the labels from 0")
-    if not all(map(_is_name, labels)) or len(set(labels)) != len(labels):
-        raise ArtifactError(f"{file}: label_legend_inverted must hold different names")
-    if type(max_tokens) is not int:
-        raise ArtifactError(f"{file}: max_seq_length must be a number of words")
-    if not isinstance(text_form, str) or text_form not in TEXT_FORMS:
-        raise ArtifactError(f"{file}: text_form is none of {', '.join(TEXT_FORMS)}")
-    return labels, max_tokens, text_form
-
-
-def _is_name(label: object) -> bool:
-    """Return whether a label is a text that can be written down: no half of a surrogate pair."""
-    return isinstance(label, str) and not any("\ud800" <= character <= "\udfff" for character in label)
-
-
 def _check_fit(network: Network, tokenizer: Tokenizer, labels: tuple[str, ...]) -> None:
     last = network.layers[-1]
     outputs = max(2, last.bias.size) if isinstance(last, Dense) else 0
@@ -119,14 +96,12 @@ def _check_fit(network: Network, tokenizer: Tokenizer, labels: tuple[str, ...]) 
         )
 
 
-def _manifest(
-    files: dict[str, Path], labels: tuple[str, ...], text_form: str, described: dict[str, Any]
-) -> Manifest:
+def _manifest(files: dict[str, Path], metadata: Metadata, described: dict[str, Any]) -> Manifest:
     digests = {role: hashlib.sha256(file.read_bytes()).hexdigest() for role, file in files.items()}
     return Manifest(
         kind="keras",
-        labels=labels,
-        text_form=text_form,
+        labels=metadata.labels,
+        text_form=metadata.text_form,
         model=described,
         training={"imported_from": {role: file.name for role, file in files.items()}, "sha256": digests},
         calibration={},

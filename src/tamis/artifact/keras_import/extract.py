@@ -11,6 +11,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -24,20 +25,29 @@ from tamis.errors import ArtifactError, MissingExtraError
 _TIMEOUT_SECONDS = 120
 
 Weights = Mapping[str, Mapping[str, npt.NDArray[np.float32]]]
-"""The arrays of each layer by the last part of their names, such as `kernel`."""
+"""The arrays of each layer by their paths in the file, such as `lstm/lstm_cell/kernel`."""
 
 
-def extract(file: Path) -> tuple[Any, Weights]:
+@dataclass(frozen=True)
+class Extracted:
+    """What a Keras HDF5 file holds; the version is that of the Keras that wrote it, empty if unknown."""
+
+    config: Any
+    weights: Weights
+    keras_version: str = ""
+
+
+def extract(file: Path) -> Extracted:
     """Return the configuration and the weights in a Keras HDF5 file; raises ArtifactError."""
     with tempfile.TemporaryDirectory() as folder:
         _run(file, folder)
-        config = json.loads((Path(folder) / "config.json").read_text(encoding="utf-8"))
+        written = json.loads((Path(folder) / "config.json").read_text(encoding="utf-8"))
         arrays = safetensors.numpy.load((Path(folder) / "weights.safetensors").read_bytes())
     weights: dict[str, dict[str, npt.NDArray[np.float32]]] = {}
     for name, array in arrays.items():
         layer, _, path = name.partition("\n")
-        weights.setdefault(layer, {})[path.rpartition("/")[2].removesuffix(":0")] = array
-    return config, weights
+        weights.setdefault(layer, {})[path.removesuffix(":0")] = array
+    return Extracted(written["config"], weights, written["keras_version"])
 
 
 def _run(file: Path, folder: str) -> None:

@@ -56,7 +56,7 @@ def copy(file: Path, folder: Path) -> None:
     import safetensors.numpy
 
     with h5py.File(file, "r") as opened:
-        config = _model_config(opened)
+        config = {"config": _model_config(opened), "keras_version": _keras_version(opened)}
         layers = _member(opened, "model_weights")
         if not isinstance(layers, h5py.Group):
             raise Refused("'model_weights' is no group")
@@ -65,11 +65,11 @@ def copy(file: Path, folder: Path) -> None:
             for name in _names(layers, "layer_names", most=_MOST_LAYERS)
             for weight, array in _weights_of(layers, name)
         }
-    (folder / "config.json").write_text(config, encoding="utf-8")
+    (folder / "config.json").write_text(json.dumps(config), encoding="utf-8")
     (folder / "weights.safetensors").write_bytes(safetensors.numpy.save(weights))
 
 
-def _model_config(opened: Any) -> str:
+def _model_config(opened: Any) -> Any:
     if "model_config" not in opened.attrs:
         raise Refused("it holds weights without the network's configuration; save the whole model")
     value = opened.attrs["model_config"]
@@ -77,12 +77,18 @@ def _model_config(opened: Any) -> str:
     if len(text) > _LARGEST_CONFIG_CHARACTERS:
         raise Refused("its configuration is absurdly long")
     try:
-        too_deep = _depth(json.loads(text)) > _MAX_DEPTH
+        config = json.loads(text)
     except RecursionError:
-        too_deep = True
-    if too_deep:
+        config = None
+    if config is None or _depth(config) > _MAX_DEPTH:
         raise Refused(f"its configuration is nested more than {_MAX_DEPTH} deep")
-    return text
+    return config
+
+
+def _keras_version(opened: Any) -> str:
+    value = opened.attrs.get("keras_version", "")
+    text = value.decode("utf-8") if isinstance(value, bytes) else str(value)
+    return text if len(text) <= _LONGEST_NAME else ""
 
 
 def _depth(value: Any) -> int:

@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, Self
+from typing import Any, Literal, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -72,11 +72,17 @@ class Tokenizer:
         text = text.lower() if self.lower else text
         return [word for word in text.translate(self._separators).split(self.split) if word]
 
-    def sequences(self, texts: Iterable[str], *, max_tokens: int) -> Sequences:
-        """Return the numbers of each text's words, the last `max_tokens` where there are more."""
+    def sequences(
+        self, texts: Iterable[str], *, max_tokens: int, truncating: Literal["pre", "post"] = "pre"
+    ) -> Sequences:
+        """Return the numbers of each text's words, the last `max_tokens` if there are more.
+
+        With `truncating` "post", the end of a text is cut off, and the first `max_tokens` stay.
+        """
+        kept = slice(-max_tokens, None) if truncating == "pre" else slice(max_tokens)
         known, unknown = self._known, self._unknown
         found = ([known.get(word, unknown) for word in self.words(text)] for text in texts)
-        return [np.array([n for n in numbers if n][-max_tokens:], np.int32) for numbers in found]
+        return [np.array([n for n in numbers if n][kept], np.int32) for numbers in found]
 
     @property
     def largest_number(self) -> int:

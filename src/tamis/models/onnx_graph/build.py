@@ -14,7 +14,11 @@ import onnx
 from onnx import TensorProto, helper, numpy_helper
 
 from tamis.models.onnx_graph.layers import (
+    HARD_SIGMOID_SLOPES,
+    Activate,
     Activation,
+    Affine,
+    Bidirectional,
     Conv1D,
     Dense,
     Edges,
@@ -44,7 +48,7 @@ def build_onnx(network: Network) -> bytes:
     """Return the model: `tokens` [texts, steps] int32 to `probabilities` [texts, classes].
 
     Where the network runs its own steps, zeros follow a text's tokens and `lengths` [texts] int32
-    says how many there are; otherwise zeros stand before them.
+    says how many there are; otherwise zeros fill the side that the network names.
     """
     graph = _Graph()
     inputs = [helper.make_tensor_value_info("tokens", TensorProto.INT32, ["texts", "steps"])]
@@ -75,11 +79,12 @@ def build_onnx(network: Network) -> bytes:
 
 def describe_input(network: Network) -> Described:
     """Return what a scorer must know to feed the graph; the manifest keeps it."""
-    return {
+    described = {
         "max_tokens": network.max_tokens,
         "own_steps": network.runs_own_steps,
         "margin": network.margin,
     }
+    return described if network.padding == "pre" else {**described, "padding": network.padding}
 
 
 class _Graph:
@@ -121,7 +126,7 @@ def _initial_states(graph: _Graph, network: Network, lengths: str) -> list[list[
     """Add, for each recurrent layer, the states [1, texts, units] after the zeros before each text."""
     zeros = graph.node("Sub", graph.constant(np.array([network.max_tokens], np.int32)), lengths)
     outputs, cells = states_after_zeros(
-        network.recurrent, network.embedding.weights[0], most=network.max_tokens
+        network.one_way, network.embedding.weights[0], most=network.max_tokens
     )
 
     def looked_up(table: Floats) -> str:
@@ -134,24 +139,55 @@ def _initial_states(graph: _Graph, network: Network, lengths: str) -> list[list[
     ]
 
 
-def _recur(graph: _Graph, layer: Recurrent, signal: str, lengths: str, initial: list[str]) -> str:
+def _recur(
+    graph: _Graph, layer: Recurrent | Bidirectional, signal: str, lengths: str, initial: list[str]
+) -> str:
     """Add a layer over [steps, texts, inputs]; the result is [steps, texts, units] or [texts, units]."""
+    if not isinstance(layer, Bidirectional):
+        return _recur_one_way(graph, layer, signal, lengths, initial)
+    both = [
+        _recur_one_way(graph, one, signal, lengths, [], direction=direction)
+        for one, direction in ((layer.forward, "forward"), (layer.backward, "reverse"))
+    ]
+    if layer.merge == "concat":
+        return graph.node("Concat", *both, axis=-1)
+    return graph.node({"sum": "Add", "mul": "Mul", "ave": "Mean"}[layer.merge], *both)
+
+
+def _recur_one_way(
+    graph: _Graph,
+    layer: Recurrent,
+    signal: str,
+    lengths: str,
+    initial: list[str],
+    *,
+    direction: str = "forward",
+) -> str:
     order: tuple[int, ...]
-    attributes: Described = {}
+    attributes: Described = {} if direction == "forward" else {"direction": direction}
     if isinstance(layer, Lstm):
         operator, order = "LSTM", (0, 3, 1, 2)  # i, f, c, o becomes i, o, f, c
         bias = np.concatenate([_gates(layer.bias, order), np.zeros_like(layer.bias)])
     else:
         operator, order = "GRU", (0, 1, 2)
-        attributes = {"linear_before_reset": int(layer.reset_after)}
+        attributes["linear_before_reset"] = int(layer.reset_after)
         bias = layer.bias.reshape(-1)
+    if layer.gates != "sigmoid":
+        attributes |= _hard_gates(layer)
     weights = [_gates(layer.kernel, order).T[None], _gates(layer.recurrent, order).T[None], bias[None]]
     inputs = [signal, *map(graph.constant, weights), lengths, *initial]
     result = graph.node(
         operator, *inputs, outputs=2, output=int(not layer.sequences), hidden_size=layer.units, **attributes
     )
-    direction = 1 if layer.sequences else 0
-    return graph.node("Squeeze", result, graph.constant(np.array([direction], np.int64)))
+    directions = 1 if layer.sequences else 0  # the axis of the single direction
+    return graph.node("Squeeze", result, graph.constant(np.array([directions], np.int64)))
+
+
+def _hard_gates(layer: Recurrent) -> Described:
+    """Return the attributes by which the gates of a recurrent operator are hard sigmoids."""
+    tanh = ["Tanh", "Tanh"] if isinstance(layer, Lstm) else ["Tanh"]
+    slope = HARD_SIGMOID_SLOPES[layer.gates]
+    return {"activations": ["HardSigmoid", *tanh], "activation_alpha": [slope], "activation_beta": [0.5]}
 
 
 def _gates(array: Floats, order: tuple[int, ...]) -> Floats:
@@ -173,12 +209,17 @@ def _add(graph: _Graph, layer: object, signal: str, steps: int) -> tuple[str, in
             return graph.node("Flatten", signal, axis=1), 1
         case Conv1D() | Pool():
             return _slide(graph, layer, signal, steps)
-        case Lstm() | Gru():
+        case Lstm() | Gru() | Bidirectional():
             return _recur_padded(graph, layer, signal), steps
+        case Affine():
+            scaled = graph.node("Mul", signal, graph.constant(layer.scale))
+            return graph.node("Add", scaled, graph.constant(layer.shift)), steps
+        case Activate():
+            return _activate(graph, signal, layer.activation), steps
     raise TypeError(f"{layer!r} is no layer")
 
 
-def _recur_padded(graph: _Graph, layer: Recurrent, signal: str) -> str:
+def _recur_padded(graph: _Graph, layer: Recurrent | Bidirectional, signal: str) -> str:
     """Add a recurrent layer over [texts, steps, inputs] that reads every step, the zeros too."""
     by_step = graph.node("Transpose", signal, perm=[1, 0, 2])
     result = _recur(graph, layer, by_step, "", [])
@@ -218,5 +259,7 @@ def _edge_zeros(edges: Edges, steps: int, reach: int, stride: int) -> tuple[int,
 def _activate(graph: _Graph, signal: str, activation: Activation, *, axis: int = -1) -> str:
     if activation == "linear":
         return signal
+    if activation in HARD_SIGMOID_SLOPES:
+        return graph.node("HardSigmoid", signal, alpha=HARD_SIGMOID_SLOPES[activation], beta=0.5)
     attributes = {"axis": axis} if activation == "softmax" else {}
     return graph.node(_OPERATORS[activation], signal, **attributes)

@@ -12,7 +12,9 @@ import numpy as np
 import numpy.typing as npt
 
 Floats = npt.NDArray[np.float32]
-Activation = Literal["linear", "relu", "sigmoid", "softmax", "tanh"]
+Gates = Literal["sigmoid", "hard_sigmoid", "hard_sigmoid_keras_3"]
+Activation = Literal["linear", "relu", "sigmoid", "softmax", "tanh", "hard_sigmoid", "hard_sigmoid_keras_3"]
+Side = Literal["pre", "post"]
 Edges = Literal["valid", "same", "causal"]
 
 
@@ -32,6 +34,7 @@ class Lstm:
     recurrent: Floats
     bias: Floats
     sequences: bool = False
+    gates: Gates = "sigmoid"
 
     @property
     def units(self) -> int:
@@ -52,11 +55,31 @@ class Gru:
     bias: Floats
     reset_after: bool = True
     sequences: bool = False
+    gates: Gates = "sigmoid"
 
     @property
     def units(self) -> int:
         """The size of its state."""
         return int(self.recurrent.shape[0])
+
+
+@dataclass(frozen=True)
+class Bidirectional:
+    """Two recurrent layers of equal size, one over the steps as they are and one over them reversed."""
+
+    forward: Lstm | Gru
+    backward: Lstm | Gru
+    merge: Literal["concat", "sum", "ave", "mul"] = "concat"
+
+    @property
+    def sequences(self) -> bool:
+        """Whether it gives a value for every step."""
+        return self.forward.sequences
+
+    @property
+    def units(self) -> int:
+        """How many values it gives."""
+        return self.forward.units * (2 if self.merge == "concat" else 1)
 
 
 @dataclass(frozen=True)
@@ -102,37 +125,74 @@ class Dense:
     activation: Activation = "linear"
 
 
+@dataclass(frozen=True)
+class Affine:
+    """Channels times scale [channels] plus shift [channels]: batch normalisation in prediction."""
+
+    scale: Floats
+    shift: Floats
+    axis: int = -1
+
+
+@dataclass(frozen=True)
+class Activate:
+    """An activation as a layer of its own, over channels."""
+
+    activation: Activation
+
+
 Recurrent = Lstm | Gru
-Layer = Embedding | Lstm | Gru | Conv1D | Pool | GlobalPool | Flatten | Dense
+Layer = (
+    Embedding | Lstm | Gru | Bidirectional | Conv1D | Pool | GlobalPool | Flatten | Dense | Affine | Activate
+)
+
+HARD_SIGMOID_SLOPES: dict[str, float] = {"hard_sigmoid": 0.2, "hard_sigmoid_keras_3": 1 / 6}
+"""`max(0, min(1, slope · x + ½))`: Keras 3 made the slope another one and kept the name."""
 
 
 @dataclass(frozen=True)
 class Network:
-    """An embedding, then layers over steps, then dense ones; texts are `max_tokens` steps at most."""
+    """An embedding, then layers over steps, then dense ones; texts are `max_tokens` steps at most.
+
+    Zeros stand before or after a text, on the side `padding`.
+    """
 
     embedding: Embedding
     layers: tuple[Layer, ...]
     max_tokens: int
+    padding: Side = "pre"
 
     @property
-    def recurrent(self) -> tuple[Recurrent, ...]:
+    def recurrent(self) -> tuple[Recurrent | Bidirectional, ...]:
         """The leading layers that go from step to step."""
         leading = []
         for layer in self.layers:
-            if not isinstance(layer, Lstm | Gru):
+            if not isinstance(layer, Lstm | Gru | Bidirectional):
                 break
             leading.append(layer)
         return tuple(leading)
 
     @property
+    def one_way(self) -> tuple[Recurrent, ...]:
+        """The leading recurrent layers, if all of them go forward only."""
+        one_way = tuple(layer for layer in self.recurrent if not isinstance(layer, Bidirectional))
+        return one_way if len(one_way) == len(self.recurrent) else ()
+
+    @property
     def runs_own_steps(self) -> bool:
-        """Whether only the text's own steps are run: the state before them is known for any padding."""
+        """Whether only the text's own steps are run.
+
+        Masked zeros are no steps. Others must all come before the text, where the state that they
+        leave can be looked up.
+        """
         recurrent = self.recurrent
-        return bool(recurrent) and not recurrent[-1].sequences
+        if not recurrent or recurrent[-1].sequences:
+            return False
+        return self.embedding.masked or (self.padding == "pre" and bool(self.one_way))
 
     @property
     def margin(self) -> int | None:
-        """How many zeros before a text are enough where all of them would say the same; None: all count.
+        """How many zeros beside a text are enough if all of them would give the same; None: all count.
 
         The largest value over steps does not change when steps that see zeros alone are left out, as
         long as one of each kind stays: at the left edge, between zeros, and beside the text.
@@ -142,6 +202,8 @@ class Network:
             return None
         reach = 0
         for layer in windows:
+            if isinstance(layer, Affine | Activate):
+                continue  # they look at one step
             if not isinstance(layer, Conv1D) or layer.stride != 1:
                 return None
             reach += (layer.kernel.shape[0] - 1) * layer.dilation

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 
-from tamis.models.onnx_graph.layers import Floats, Gru, Lstm, Recurrent
+from tamis.models.onnx_graph.layers import HARD_SIGMOID_SLOPES, Floats, Gru, Lstm, Recurrent
 
 _Doubles = npt.NDArray[np.float64]
 
@@ -48,15 +48,15 @@ def states_after_zeros(
 def _lstm_step(layer: Lstm, signal: _Doubles, output: _Doubles, cell: _Doubles) -> tuple[_Doubles, _Doubles]:
     gates = signal @ layer.kernel + output @ layer.recurrent + layer.bias
     into, forget, candidate, out = np.split(gates, 4)
-    after = _sigmoid(forget) * cell + _sigmoid(into) * np.tanh(candidate)
-    return _sigmoid(out) * np.tanh(after), after
+    after = _gate(forget, layer) * cell + _gate(into, layer) * np.tanh(candidate)
+    return _gate(out, layer) * np.tanh(after), after
 
 
 def _gru_step(layer: Gru, signal: _Doubles, output: _Doubles) -> _Doubles:
     units = layer.units
     from_input = signal @ layer.kernel + layer.bias[0]
     gates = from_input[: 2 * units] + output @ layer.recurrent[:, : 2 * units] + layer.bias[1, : 2 * units]
-    update, reset = np.split(_sigmoid(gates), 2)
+    update, reset = np.split(_gate(gates, layer), 2)
     to_candidate = layer.recurrent[:, 2 * units :]
     remembered = (
         reset * (output @ to_candidate + layer.bias[1, 2 * units :])
@@ -68,6 +68,8 @@ def _gru_step(layer: Gru, signal: _Doubles, output: _Doubles) -> _Doubles:
     return after
 
 
-def _sigmoid(values: _Doubles) -> _Doubles:
-    result: _Doubles = 1 / (1 + np.exp(-values))
-    return result
+def _gate(values: _Doubles, layer: Recurrent) -> _Doubles:
+    if layer.gates == "sigmoid":
+        result: _Doubles = 1 / (1 + np.exp(-values))
+        return result
+    return np.clip(HARD_SIGMOID_SLOPES[layer.gates] * values + 0.5, 0, 1)

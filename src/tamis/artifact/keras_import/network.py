@@ -1,0 +1,168 @@
+"""A Keras configuration and its arrays as a network: known layers in an order that makes a classifier.
+
+Knows what fits after what; does not know Keras's names of settings, or files.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from tamis.artifact.keras_import.chain import Config, layers_in_order
+from tamis.artifact.keras_import.extract import Extracted
+from tamis.artifact.keras_import.layers import MAX_TOKENS, read_layer
+from tamis.errors import ArtifactError
+from tamis.models.onnx_graph.layers import (
+    Activate,
+    Affine,
+    Bidirectional,
+    Conv1D,
+    Dense,
+    Embedding,
+    Flatten,
+    GlobalPool,
+    Gru,
+    Layer,
+    Lstm,
+    Network,
+    Pool,
+    Side,
+)
+
+_SILENT = {"InputLayer", "SpatialDropout1D", "Dropout"}  # nothing is dropped when predicting
+
+
+def network_of(extracted: Extracted, *, max_tokens: int, padding: Side = "pre") -> Network:
+    """Return the network of a chain of layers; raises ArtifactError that names what is not supported."""
+    if not 1 <= max_tokens <= MAX_TOKENS:
+        raise ArtifactError(f"max_seq_length is {max_tokens}; it must be 1 to {MAX_TOKENS:,}")
+    try:
+        layers = [
+            read_layer(kind, _of_version(settings, extracted), extracted.weights.get(settings["name"], {}))
+            for kind, settings in layers_in_order(extracted.config)
+            if kind not in _SILENT
+        ]
+        first, *rest = _folded(layers)
+    except (KeyError, TypeError, ValueError, AttributeError, IndexError) as wrong:
+        raise ArtifactError(f"its configuration is not one that Keras writes ({wrong!r:.200})") from None
+    if not isinstance(first, Embedding):
+        raise ArtifactError("its first layer must be an Embedding")
+    network = Network(first, tuple(rest), max_tokens, padding)
+    _check_order(network)
+    _check_sizes(network)
+    return network
+
+
+def _of_version(settings: Any, extracted: Extracted) -> Config:
+    """Return settings in which the hard sigmoid has the name of the Keras that wrote the file."""
+    if not extracted.keras_version.startswith("3"):
+        return settings  # type: ignore[no-any-return]
+    return {name: _renamed(value) for name, value in settings.items()}
+
+
+def _renamed(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {name: _renamed(inner) for name, inner in value.items()}
+    return "hard_sigmoid_keras_3" if value == "hard_sigmoid" else value
+
+
+def _folded(layers: list[Layer]) -> list[Layer]:
+    """Return the layers with normalisations and activations as part of the layer before, if they can be."""
+    folded: list[Layer] = []
+    for layer in layers:
+        merged = _merged(folded[-1], layer) if folded else None
+        if merged is None:
+            folded.append(layer)
+        else:
+            folded[-1] = merged
+    return folded
+
+
+def _merged(before: Layer, layer: Layer) -> Layer | None:
+    """Return one layer that does what the two do; None if there is none."""
+    match before, layer:
+        case Dense() | Conv1D(), Activate() if before.activation == "linear":
+            return replace(before, activation=layer.activation)
+        case Dense(), Affine() if before.activation == "linear" and layer.scale.size == before.bias.size:
+            kernel = (before.kernel * layer.scale).astype(np.float32)
+            return replace(before, kernel=kernel, bias=before.bias * layer.scale + layer.shift)
+        case Embedding(), Affine() if layer.scale.size == before.weights.shape[1] and layer.axis in (-1, 2):
+            return replace(before, weights=before.weights * layer.scale + layer.shift)
+    return None
+
+
+def _check_order(network: Network) -> None:
+    """Refuse layers in an order that makes no classifier, or whose masking is not built here."""
+    last = network.layers[-1] if network.layers else None
+    if not isinstance(last, Dense) or last.activation not in ("softmax", "sigmoid"):
+        raise ArtifactError("its last layer must be Dense with softmax, or one unit with sigmoid")
+    if (last.bias.size == 1) != (last.activation == "sigmoid"):
+        raise ArtifactError(f"its last layer gives {last.bias.size} values through {last.activation}")
+    if network.embedding.masked and not network.runs_own_steps:
+        raise ArtifactError("mask_zero is supported before LSTM and GRU only")
+
+
+def _check_sizes(network: Network) -> None:
+    """Follow the shape of a text through the layers; refuse what does not fit together."""
+    steps: int | None = network.max_tokens
+    channels = int(network.embedding.weights.shape[1])
+    for layer in network.layers:
+        steps, channels = _after(layer, steps, channels)
+    if steps is not None:
+        raise ArtifactError("it answers for every step of a text; a pooling layer or Flatten is missing")
+
+
+def _after(layer: Layer, steps: int | None, channels: int) -> tuple[int | None, int]:
+    """Return how many steps and channels a layer leaves; None is a text without steps."""
+    _check_fits(layer, steps, channels)
+    match layer:
+        case Dense():
+            return steps, layer.bias.size
+        case Lstm() | Gru() | Bidirectional():
+            return (steps if layer.sequences else None), layer.units
+        case GlobalPool():
+            return None, channels
+        case Flatten():
+            return None, (steps or 0) * channels
+        case Conv1D():
+            reach = (layer.kernel.shape[0] - 1) * layer.dilation + 1
+            return _slid(steps or 0, reach, layer.stride, layer.edges), layer.bias.size
+        case Pool():
+            return _slid(steps or 0, layer.size, layer.stride, layer.edges), channels
+    return steps, channels  # Affine and Activate
+
+
+def _check_fits(layer: Layer, steps: int | None, channels: int) -> None:
+    kind = type(layer).__name__
+    if isinstance(layer, Embedding):
+        raise ArtifactError("it has two Embedding layers")
+    if steps is None and not isinstance(layer, Dense | Affine | Activate):
+        raise ArtifactError(f"{kind} stands where there are no steps any more")
+    if isinstance(layer, Affine) and layer.axis not in (-1, 1 if steps is None else 2):
+        raise ArtifactError(f"BatchNormalization over axis {layer.axis} is not supported, only the last")
+    if _inputs(layer) not in (None, channels):
+        raise ArtifactError(f"{kind} does not fit the {channels} channels before it")
+
+
+def _inputs(layer: Layer) -> int | None:
+    """Return how many channels a layer takes; None for any number."""
+    match layer:
+        case Conv1D():
+            return int(layer.kernel.shape[1])
+        case Dense() | Lstm() | Gru():
+            return int(layer.kernel.shape[0])
+        case Bidirectional():
+            one, other = layer.forward.kernel.shape[0], layer.backward.kernel.shape[0]
+            return int(one) if one == other else -1
+        case Affine():
+            return layer.scale.size
+    return None
+
+
+def _slid(steps: int, reach: int, stride: int, edges: str) -> int:
+    left = -(-(steps - reach + 1) // stride) if edges == "valid" else -(-steps // stride)
+    if left < 1:
+        raise ArtifactError(f"a window of {reach} steps does not fit into {steps}")
+    return left
