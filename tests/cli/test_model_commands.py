@@ -219,3 +219,9 @@ class TestHelp:
         for name in COMMANDS:
             command = importlib.import_module(f"tamis.cli.{name.replace('-', '_')}").command
             assert command.help, f"{name} has no help"
+
+
+@pytest.mark.parametrize("accuracy", [5, None, {"value": "high"}, []])
+def test_models_list_odd_metrics_count_as_not_measured(tmp_path: Path, accuracy: object):
+    save_model(tmp_path / "spam", metrics={"accuracy": accuracy})
+    assert tamis("models", "list", tmp_path / "spam")[:2] == (0, "1\tlinear\tnot measured\n")

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -25,10 +27,10 @@ def list_(model: str, *, as_json: bool) -> None:
 
     from tamis.artifact import list_versions, open_artifact
 
-    rows = []
+    rows: list[dict[str, Any]] = []
     for version, aliases in list_versions(Path(model)).items():
         manifest = open_artifact(f"{model}@{version}").manifest
-        accuracy = manifest.metrics.get("accuracy", {}).get("value")
+        accuracy = _accuracy(manifest.metrics)
         rows.append({"version": version, "aliases": aliases, "kind": manifest.kind, "accuracy": accuracy})
     if not rows:
         raise click.ClickException(f"{model}: no version of a model is in this folder")
@@ -36,8 +38,15 @@ def list_(model: str, *, as_json: bool) -> None:
         echo(msgspec.json.encode(rows).decode())
         return
     for row in rows:
-        accuracy = f"accuracy {row['accuracy']:.4f}" if row["accuracy"] is not None else "not measured"
-        echo(f"{row['version']}\t{row['kind']}\t{accuracy}\t{' '.join(row['aliases'])}".rstrip())
+        measured = f"accuracy {row['accuracy']:.4f}" if row["accuracy"] is not None else "not measured"
+        echo(f"{row['version']}\t{row['kind']}\t{measured}\t{' '.join(row['aliases'])}".rstrip())
+
+
+def _accuracy(metrics: Mapping[str, Any]) -> float | None:
+    """Return the measured accuracy; None if there is none, as in an imported model."""
+    estimate = metrics.get("accuracy")
+    value = estimate.get("value") if isinstance(estimate, dict) else None
+    return value if isinstance(value, float) else None
 
 
 @command.command("show", epilog="Example: tamis models show models/spam@champion")
