@@ -11,6 +11,7 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -88,15 +89,12 @@ def count_texts(
     texts: Sequence[str], settings: FeatureSettings, *, progress: Progress = no_progress
 ) -> CountedTexts:
     """Count the features of canonical `texts`, on all processors."""
-    parts = [FeatureCounts(np.zeros(0, np.intp), np.zeros(0, np.uint32), np.zeros(0, np.uint16), 0)]
-    done = 0
+    parts, done = [_EMPTY], 0
     for part in _counted_chunks(texts, settings):
         parts.append(part)
-        done += part.n_texts
+        done += part.sizes.size
         progress(done, len(texts))
-    sizes = np.concatenate([np.bincount(part.texts, minlength=part.n_texts) for part in parts])
-    counts = np.concatenate([np.minimum(part.counts, _MAX_COUNT).astype(np.uint16) for part in parts])
-    features = np.concatenate([part.features for part in parts])
+    sizes, features, counts = (np.concatenate(column) for column in zip(*parts, strict=True))
     del parts
     numbers, ids = _ids(features, settings)
     starts = np.concatenate([[0], np.cumsum(sizes)]).astype(np.uint64)
@@ -114,13 +112,30 @@ def chunks(texts: Sequence[str]) -> list[Sequence[str]]:
     return [texts[start : start + CHUNK_TEXTS] for start in range(0, len(texts), CHUNK_TEXTS)]
 
 
-def _counted_chunks(texts: Sequence[str], settings: FeatureSettings) -> Iterator[FeatureCounts]:
+class _Part(NamedTuple):
+    """The features of some texts: [texts] how many each has, then [entries] numbers and counts."""
+
+    sizes: npt.NDArray[np.intp]
+    features: npt.NDArray[np.uint32]
+    counts: npt.NDArray[np.uint16]
+
+
+_EMPTY = _Part(np.zeros(0, np.intp), np.zeros(0, np.uint32), np.zeros(0, np.uint16))
+
+
+def _counted_chunks(texts: Sequence[str], settings: FeatureSettings) -> Iterator[_Part]:
     native = native_counter(settings)
     if native is None:
-        yield from map(partial(count_features, settings=settings), chunks(texts))
+        yield from map(_part, map(partial(count_features, settings=settings), chunks(texts)))
         return
     with ThreadPoolExecutor(n_processors()) as threads:
-        yield from threads.map(native, chunks(texts))
+        yield from threads.map(lambda chunk: _part(native(chunk)), chunks(texts))
+
+
+def _part(counted: FeatureCounts) -> _Part:
+    """Keep sizes in place of the text of each entry: of many texts those would take most of the memory."""
+    sizes = np.bincount(counted.texts, minlength=counted.n_texts)
+    return _Part(sizes, counted.features, np.minimum(counted.counts, _MAX_COUNT).astype(np.uint16))
 
 
 def _ids(
