@@ -84,6 +84,10 @@ class FailingSpool(Spool):
         self._spool = MemorySpool()
         self.broken = ""
 
+    @property
+    def path(self):
+        return self._spool.path
+
     def _check(self, operation):
         if self.broken == operation:
             raise StoreError("the spool's disk fails")

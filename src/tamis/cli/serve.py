@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from tamis.inference.classifier import Classifier
     from tamis.service.server.listening import Listeners
     from tamis.service.server.systemd import Notifier
+    from tamis.storage import ResilientStore
 
 
 @click.command(epilog="Example: tamis serve models/spam@champion --port 8080")
@@ -91,13 +92,15 @@ def _serve_alone(settings: Settings, listeners: Listeners, notifier: Notifier, *
 
     classifier = _classifier(settings)
     _prepare_store(settings, migrate=migrate)
+    app, store = _app(settings, classifier)
     serve_alone(
-        _app(settings, classifier),
+        app,
         settings,
         listeners=listeners,
         notifier=notifier,
         on_start=lambda: _show_start(settings, _described(classifier), listeners.address),
     )
+    _exit_if_rows_are_lost(store)
 
 
 def _supervise(settings: Settings, listeners: Listeners, notifier: Notifier, *, migrate: bool) -> None:
@@ -122,7 +125,7 @@ def _supervise(settings: Settings, listeners: Listeners, notifier: Notifier, *, 
         _prepare_store(settings, migrate=migrate)
         supervisor = Supervisor(command, assignment, listeners=listeners, clock=SystemClock())
         try:
-            supervisor.run(
+            code = supervisor.run(
                 on_start=started,
                 on_tick=lambda: notifier.tell(systemd.ALIVE),
                 on_stop=lambda: notifier.tell(systemd.STOPPING),
@@ -131,6 +134,7 @@ def _supervise(settings: Settings, listeners: Listeners, notifier: Notifier, *, 
             if failed.is_told:
                 raise SystemExit(1) from None
             raise
+    raise SystemExit(code)
 
 
 def _work(channel_fd: int) -> None:
@@ -143,8 +147,17 @@ def _work(channel_fd: int) -> None:
     configure_logs(assignment.settings.log_format, assignment.settings.log_level)
     with _refusal_in(assignment.settings.log_format):
         classifier = _classifier(assignment.settings)
-        app = _app(assignment.settings, classifier, metrics_directory=assignment.metrics_directory)
+        app, store = _app(assignment.settings, classifier, metrics_directory=assignment.metrics_directory)
         serve_as_worker(app, assignment, channel=channel, serves=_described(classifier))
+        _exit_if_rows_are_lost(store)
+
+
+def _exit_if_rows_are_lost(store: ResilientStore) -> None:
+    """End with a code of its own after a shutdown that lost rows; the store has logged how many."""
+    from tamis.service.server import LOST_ROWS_EXIT_CODE
+
+    if store.lost_rows:
+        raise SystemExit(LOST_ROWS_EXIT_CODE)
 
 
 def _pinned(settings: Settings) -> Settings:
@@ -190,15 +203,18 @@ def _classifier(settings: Settings) -> Classifier:
     return Classifier.mock()
 
 
-def _app(settings: Settings, classifier: Classifier, metrics_directory: Path | None = None) -> ASGIApp:
-    """Assemble the application; a store that fails from now on stops no prediction."""
+def _app(
+    settings: Settings, classifier: Classifier, metrics_directory: Path | None = None
+) -> tuple[ASGIApp, ResilientStore]:
+    """Assemble the application and its store; a store that fails from now on stops no prediction."""
     from tamis.clock import SystemClock
     from tamis.service.app import create_app
     from tamis.service.assembly import resilient_store
 
     clock = SystemClock()
     store = resilient_store(settings, clock)
-    return create_app(settings, classifier, store=store, clock=clock, metrics_directory=metrics_directory)
+    app = create_app(settings, classifier, store=store, clock=clock, metrics_directory=metrics_directory)
+    return app, store
 
 
 def _prepare_store(settings: Settings, *, migrate: bool) -> None:

@@ -81,6 +81,8 @@ class ResilientStore(Store):
         self._sending: asyncio.Task[bool] | None = None
         self._putting: set[asyncio.Task[None]] = set()
         self._has_work, self._is_healthy = asyncio.Event(), asyncio.Event()
+        self.lost_rows = 0
+        """Calls that waited in memory when the store was closed, and are in no log."""
 
     @property
     def counters(self) -> Counters:
@@ -130,7 +132,7 @@ class ResilientStore(Store):
         self._healing = asyncio.create_task(self._heal())
 
     async def close(self) -> None:
-        """Send what waits if the store works; what stays in a spool without a file is dropped."""
+        """Send what waits if the store works; what stays in a spool without a file is lost."""
         if self._healing is None:
             return
         self._healing.cancel()
@@ -142,9 +144,21 @@ class ResilientStore(Store):
         if len(self._spool) > 0:
             await self._try_to_send()
         if len(self._spool) > 0:
-            _logger.warning("%d calls are left in the spool: %s", len(self._spool), self._fault)
+            await self._leave_waiting()
         await self._inner.close()
         await self._spool.close()
+
+    async def _leave_waiting(self) -> None:
+        """Leave calls in the spool's file for the next process; count them as lost if there is none."""
+        waiting, path = len(self._spool), self._spool.path
+        if path is not None:
+            _logger.warning("%d rows of the call log wait in %s: %s", waiting, path, self._fault)
+            return
+        await self._spool.remove(await self._spool.oldest(waiting))
+        self.lost_rows += waiting
+        self._numbers[_DROPPED] += waiting
+        self._note_state()
+        _logger.error("%d rows of the call log are lost; they waited in memory: %s", waiting, self._fault)
 
     async def migrate(self) -> None:
         """Migrate the store."""

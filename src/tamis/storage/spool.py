@@ -27,6 +27,11 @@ SPOOL_BYTES = 64 * 2**20
 class Spool(ABC):
     """A bounded queue of calls, each known by its id."""
 
+    @property
+    @abstractmethod
+    def path(self) -> Path | None:
+        """The file that keeps the calls when the process ends; None for a spool in memory."""
+
     @abstractmethod
     async def open(self) -> None:
         """Find what an earlier process left behind."""
@@ -60,6 +65,11 @@ class MemorySpool(Spool):
         self._max_rows, self._max_bytes = max_rows, max_bytes
         self._calls: dict[bytes, CallRecord] = {}
         self._bytes = 0
+
+    @property
+    def path(self) -> None:
+        """There is no file."""
+        return None
 
     async def open(self) -> None:
         """Find nothing."""
@@ -109,6 +119,11 @@ class FileSpool(Spool):
         self._worker: Worker | None = None
         self._rows = 0
         self._one_change = asyncio.Lock()
+
+    @property
+    def path(self) -> Path:
+        """The file that this process has taken."""
+        return self._file.path
 
     async def open(self) -> None:
         """Open the file, which no other process may have open, and count what waits there."""

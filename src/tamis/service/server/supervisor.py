@@ -16,7 +16,7 @@ from contextlib import contextmanager
 
 from tamis.clock import Clock
 from tamis.errors import TamisError
-from tamis.service.server import SAME_SIGNAL_SECONDS
+from tamis.service.server import LOST_ROWS_EXIT_CODE, SAME_SIGNAL_SECONDS
 from tamis.service.server.channel import Assignment
 from tamis.service.server.listening import Listeners
 from tamis.service.server.worker_process import WorkerProcess
@@ -62,13 +62,15 @@ class Supervisor:
         self._signals = 0
         self._signalled_at = 0.0
         self._is_orderly = True
+        self._has_lost_rows = False
 
     def run(
         self, *, on_start: Callable[[str], None], on_tick: Callable[[], None], on_stop: Callable[[], None]
-    ) -> None:
+    ) -> int:
         """Supervise until SIGTERM or SIGINT; `on_start` is told what the first worker serves.
 
-        Raises WorkerError where the service cannot go on or did not end in order.
+        Return the exit code: 0, or `LOST_ROWS_EXIT_CODE` if a worker ended with that. Raises WorkerError
+        where the service cannot go on or did not end in order.
         """
         with self._signals_waking() as wake_up:
             try:
@@ -80,6 +82,7 @@ class Supervisor:
                     on_tick()
                 on_stop()
                 self._stop(wake_up)
+                return LOST_ROWS_EXIT_CODE if self._has_lost_rows else 0
             finally:
                 for worker in self._workers:  # none is left where all went well
                     worker.kill()
@@ -120,8 +123,9 @@ class Supervisor:
         """Take a worker that has ended from the list; where it never served, the next one has to wait."""
         self._workers.remove(worker)
         code = worker.end()
+        self._has_lost_rows |= code == LOST_ROWS_EXIT_CODE and worker.serves is not None
         if self._signals:
-            self._is_orderly &= worker.serves is None or code == 0
+            self._is_orderly &= worker.serves is None or code in (0, LOST_ROWS_EXIT_CODE)
             return
         if worker.serves is not None:
             _log.error("worker %d has ended (%s): it is replaced", worker.pid, _ending(code))
