@@ -12,7 +12,7 @@ from click.testing import CliRunner, Result
 from tamis import train
 from tamis.cli import cli
 from tamis.training.compare import LEARNED_UNKNOWN
-from tamis.training.learn import TrainSettings
+from tamis.training.fit import TrainSettings
 from tamis.training.prepare import PrepareSettings, prepare_file
 from tests.samples import messages, write_csv
 
@@ -40,7 +40,7 @@ def tamis(*arguments: object) -> Result:
 
 
 def learned_texts(home: Path) -> set[str]:
-    return {*prepare_file(home / "messages.csv", PrepareSettings()).train.texts}
+    return {*prepare_file(home / "messages.csv", PrepareSettings()).joined.texts}
 
 
 def test_evaluate_changed_copy_leaves_learned_rows_out(home: Path):
@@ -49,7 +49,7 @@ def test_evaluate_changed_copy_leaves_learned_rows_out(home: Path):
     assert told["rows_dropped"] == sum(text in learned_texts(home) for text in messages(200).texts)
     assert told["evaluation"]["rows"] == 201 - told["rows_dropped"]
     assert told["rows_known_unseen"] is True
-    assert "in the training part of messages.csv" in ran.stderr
+    assert "among the rows it has learned, from messages.csv" in ran.stderr
 
 
 def test_evaluate_training_file_not_found_says_cannot_know(home: Path, elsewhere: Path):

@@ -12,7 +12,7 @@ from click.testing import CliRunner, Result
 
 from tamis import train
 from tamis.cli import cli
-from tamis.training.learn import TrainSettings
+from tamis.training.fit import TrainSettings
 from tamis.training.prepare import PrepareSettings
 from tests.artifact.making import save_model
 from tests.samples import messages, write_csv
@@ -75,8 +75,10 @@ def test_an_evaluation_says_what_disguises_cost(models: Path, data: Path):
 
 
 def test_measuring_loads_no_training_library(models: Path, data: Path, tmp_path: Path):
+    other = write_csv(messages(60, seed=9), tmp_path / "other.csv")
     commands = [
-        ["evaluate", str(models), str(data), "--report", str(tmp_path / "report.html")],
+        ["evaluate", str(models), str(data)],
+        ["evaluate", str(models), str(other), "--report", str(tmp_path / "report.html")],
         ["compare", f"{models}@1", f"{models}@2", str(data)],
         ["explain", str(models), "WIN a camera now!"],
     ]

@@ -31,7 +31,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_the_report_and_the_card_speak_of_all_three(folder: Path):
     report = (folder / "models/1/report.html").read_text()
     for label in LABELS:
-        assert f"Speaks for {label}" in report
+        assert f"Evidence for {label}" in report
         assert f"as {label}" in report
     assert "ham, question, spam" in (folder / "models/1/MODEL_CARD.md").read_text()
     assert report.count("operating point") == 0

@@ -7,7 +7,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tamis.data.split import grouped_parts, missing_classes, random_split
+from tamis.data.split import (
+    assign_folds,
+    grouped_parts,
+    labels_in_one_group,
+    missing_classes,
+    random_split,
+)
 from tamis.errors import DataError
 
 TWO_PARTS = [0.67, 0.33]
@@ -128,3 +134,21 @@ def test_a_million_lone_rows_are_split_in_seconds_when_some_have_twins():
     groups = np.minimum(np.arange(n), np.arange(n) // 2 * 3 + 7).tolist()
     parts = grouped_parts(groups, ["ham", "spam", "ham", "ham"] * (n // 4), FIVE_FOLDS, 42)
     assert np.bincount(parts).tolist() == [n // 5] * 5
+
+
+@given(
+    st.lists(st.tuples(st.integers(0, 12), st.integers(0, 5)), min_size=1, max_size=60),
+    st.integers(2, 6),
+    st.integers(0, 2**32),
+)
+@settings(max_examples=200, deadline=None)
+def test_assigned_folds_never_take_a_class_out_of_training(examples, folds, seed):
+    groups, labels = [group for group, _ in examples], [str(label) for _, label in examples]
+    fold_of = assign_folds(groups, labels, folds, seed)
+    assert fold_of.max() < folds
+    for group in set(groups):
+        assert len({fold_of[i] for i in range(len(groups)) if groups[i] == group}) == 1, "groups are whole"
+    for fold in {*fold_of.tolist()} - {-1}:
+        assert {label for label, at in zip(labels, fold_of, strict=True) if at != fold} == set(labels)
+    alone = labels_in_one_group(groups, labels)
+    assert all(at == -1 for label, at in zip(labels, fold_of, strict=True) if label in alone)

@@ -47,7 +47,7 @@ def test_a_model_does_not_differ_from_itself():
 
 
 def test_unknown_labels_and_no_rows_are_refused():
-    with pytest.raises(DataError, match="'eggs' is none of the models'"):
+    with pytest.raises(DataError, match="does not have: 'eggs'"):
         compare(answers([True]), answers([True]), ["eggs"], ["a", "b"])
     with pytest.raises(DataError, match="no row"):
         compare(np.zeros((0, 2)), np.zeros((0, 2)), [], ["a", "b"])

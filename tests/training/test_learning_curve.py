@@ -2,14 +2,22 @@
 
 from __future__ import annotations
 
-from tamis.records import Dataset
-from tamis.training.learn import TrainSettings
-from tamis.training.learning_curve import learning_curve
+from tamis.models.base import EncodedTexts
+from tamis.records import Dataset, Progress, no_progress
+from tamis.training.fit import TrainSettings, learning_part
+from tamis.training.learning_curve import CurvePoint, HeldOutPart, learning_curve
 from tests.samples import messages
 
 
+def curve(train: Dataset, test: Dataset, *, progress: Progress = no_progress) -> tuple[CurvePoint, ...]:
+    """Return the curve of the default settings."""
+    settings = TrainSettings()
+    held_out = HeldOutPart(EncodedTexts(test.texts), test.labels)
+    return learning_curve(learning_part(train, settings), held_out, settings, progress=progress)
+
+
 def test_more_rows_teach_more():
-    points = learning_curve(messages(600), messages(200, seed=8), TrainSettings())
+    points = curve(messages(600), messages(200, seed=8))
     assert [point.rows for point in points] == [30, 60, 150, 300, 600]
     assert points[-1].accuracy.value >= points[0].accuracy.value
     assert points[-1].matthews > 0.9
@@ -20,7 +28,7 @@ def test_more_rows_teach_more():
 def test_parts_without_all_labels_are_left_out():
     data = messages(40)
     rare = data.select([i for i in range(40) if data.labels[i] == "ham" or i in (1, 3)])
-    points = learning_curve(rare, messages(50, seed=8), TrainSettings())
+    points = curve(rare, messages(50, seed=8))
     assert points[-1].rows == len(rare)
     assert len(points) < 5
 
@@ -29,18 +37,16 @@ def test_parts_with_hardly_a_row_for_each_label_are_left_out():
     labels = [f"label {i % 20}" for i in range(400)]
     texts = [f"{'abcdefghijklmnopqrst'[i % 20] * 5} number {i}" for i in range(400)]
     data = Dataset(texts, labels, list(range(400)))
-    points = learning_curve(data, data, TrainSettings())
+    points = curve(data, data)
     assert points
     assert all(point.rows >= 60 for point in points)
 
 
 def test_there_is_no_curve_when_there_are_fewer_groups_than_points():
-    assert learning_curve(messages(3), messages(50, seed=8), TrainSettings()) == ()
+    assert curve(messages(3), messages(50, seed=8)) == ()
 
 
 def test_progress_reaches_its_total():
     seen: list[tuple[int, int]] = []
-    learning_curve(
-        messages(100), messages(20), TrainSettings(), progress=lambda done, total: seen.append((done, total))
-    )
+    curve(messages(100), messages(20), progress=lambda done, total: seen.append((done, total)))
     assert (seen[0], seen[-1]) == ((0, 5), (5, 5))

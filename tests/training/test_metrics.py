@@ -53,7 +53,7 @@ def test_figures_of_the_confusion_are_scikit_learns(n_classes: int, n: int, seed
         reference.accuracy_score(true, predicted, sample_weight=weights[0])
     )
     for ours, theirs in zip(metrics.precision_recall_f1(matrix), figures, strict=False):
-        assert np.allclose(ours[0], theirs)
+        assert np.allclose(np.nan_to_num(ours[0]), theirs), "undefined is NaN here and 0 there"
     assert metrics.matthews(matrix)[0] == pytest.approx(
         reference.matthews_corrcoef(true, predicted, sample_weight=weights[0]), abs=1e-12
     )
@@ -89,9 +89,61 @@ def test_wilson_says_nothing_without_trials():
     assert metrics.wilson(0, 0) == (0.0, 1.0)
 
 
-def test_bootstrap_draws_as_many_rows_as_there_are():
-    weights = metrics.bootstrap_weights(50, 30, seed=1)
+def test_resampling_draws_as_many_rows_of_each_label():
+    labels = np.repeat([0, 1], [40, 10])
+    weights = metrics.Resampler(labels).weights(30, seed=1)
     assert weights.shape == (30, 50)
-    assert (weights.sum(axis=1) == 50).all()
-    assert math.isclose((weights == 0).mean(), math.exp(-1), abs_tol=0.05)
-    assert np.array_equal(weights, metrics.bootstrap_weights(50, 30, seed=1))
+    assert (weights[:, :40].sum(axis=1) == 40).all() and (weights[:, 40:].sum(axis=1) == 10).all()
+    assert math.isclose((weights[:, :40] == 0).mean(), math.exp(-1), abs_tol=0.05)
+    assert np.array_equal(weights, metrics.Resampler(labels).weights(30, seed=1))
+
+
+def test_resampling_draws_clusters_whole():
+    groups = np.arange(60) // 3 + 7
+    weights = metrics.Resampler(np.zeros(60, np.intp), groups).weights(20, seed=1)
+    assert (weights.reshape(20, 20, 3) == weights[:, ::3, None]).all()
+    assert (weights.sum(axis=1) == 60).all()
+
+
+def test_resampling_draws_rare_labels_together():
+    weights = metrics.Resampler(np.arange(40)).weights(50, seed=1)
+    assert (weights.sum(axis=1) == 40).all()
+    assert (weights == 0).any(), "drawn one by one they would all be there, every time"
+
+
+@given(st.integers(1, 60), st.integers(1, 8), st.integers(2, 20), st.integers(0, 2**32))
+@settings(max_examples=60, deadline=None)
+def test_blocks_leave_out_every_row_once(n: int, n_labels: int, blocks: int, seed: int):
+    labels = np.random.default_rng(seed).integers(0, n_labels, n)
+    kept = metrics.Resampler(labels).without_each_block(blocks, seed=1)
+    assert ((kept == 0).sum(axis=0) == 1).all()
+
+
+@given(st.integers(2, 6), st.integers(1, 50), st.integers(0, 2**32))
+@settings(max_examples=60, deadline=None)
+def test_margins_of_rows_are_those_of_the_matrix(n_classes: int, n: int, seed: int):
+    rng = np.random.default_rng(seed)
+    true, predicted = rng.integers(0, n_classes, (2, n))
+    weights = rng.integers(0, 4, (3, n)).astype(float)
+    by_rows = metrics.Margins.of_rows(weights, true, predicted, n_classes)
+    by_matrix = metrics.Margins.of_matrix(metrics.confusion(weights, true, predicted, n_classes))
+    for name in ("hits", "predicted", "present"):
+        assert np.array_equal(getattr(by_rows, name), getattr(by_matrix, name))
+
+
+def test_metrics_are_undefined_without_what_they_compare():
+    ones, nothing = np.ones((1, 3)), np.zeros(3, np.bool_)
+    scores = np.array([0.1, 0.2, 0.3])
+    assert np.isnan(metrics.roc_auc(ones, nothing, scores)[0])
+    assert np.isnan(metrics.roc_auc(ones, ~nothing, scores)[0])
+    assert np.isnan(metrics.average_precision(ones, nothing, scores)[0])
+    one_class = metrics.confusion(ones, np.zeros(3, int), np.zeros(3, int), 2)
+    assert np.isnan(metrics.matthews(one_class)[0])
+    precision, recall, f1 = metrics.precision_recall_f1(one_class)
+    assert np.isnan([precision[0, 1], recall[0, 1], f1[0, 1]]).all()
+
+
+def test_macro_f1_is_the_mean_over_labels_that_are_there():
+    matrix = np.array([[[4.0, 0, 0], [0, 2, 2], [0, 0, 0]]])
+    f1 = metrics.Margins.of_matrix(matrix)
+    assert f1.macro_f1()[0] == pytest.approx((1 + 2 / 3) / 2)

@@ -90,7 +90,7 @@ def test_a_class_is_reported_absent_when_all_its_texts_are_near_duplicates(tmp_p
     twins = [f"rare,this one text again and again {n}" for n in range(4)]
     file.write_text("\n".join(["label,text", *lone, *twins]) + "\n")
     prepared = prepare_file(file, GROUPED)
-    assert prepared.absent_from_test == ("rare",)
+    assert prepared.unmeasured.keys() == {"rare"}
     assert list(prepared.train.labels).count("rare") == 4
 
 

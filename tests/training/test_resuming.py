@@ -17,7 +17,7 @@ from tamis.artifact import list_versions, open_artifact, reserve_version
 from tamis.errors import TrainingError
 from tamis.models.lstm.checkpoint import read_checkpoint, write_checkpoint
 from tamis.models.lstm.classifier import LstmClassifier
-from tamis.training.learn import TrainSettings
+from tamis.training.fit import TrainSettings
 from tests.networks import SMALL
 from tests.processes import waiting_for
 from tests.samples import messages, write_csv
@@ -36,7 +36,7 @@ import os, signal, sys
 from pathlib import Path
 from tamis import train
 from tamis.models.lstm import classifier
-from tamis.training.learn import TrainSettings
+from tamis.training.fit import TrainSettings
 from tests.training.test_resuming import OVERRIDES
 data, output, *names = map(Path, sys.argv[1:])
 for name in names:

@@ -9,9 +9,10 @@ import pytest
 
 from tamis import Classifier, train
 from tamis.errors import TrainingError
+from tamis.models.base import EncodedTexts
 from tamis.models.linear.classifier import LinearClassifier
-from tamis.training.crossval import LearningPart, held_out_logits
-from tamis.training.learn import TrainSettings
+from tamis.training.fit import TrainSettings
+from tamis.training.out_of_fold import LearningPart, held_out_logits
 from tamis.training.train import Trained
 from tests.networks import SMALL
 from tests.samples import messages, write_csv
@@ -65,7 +66,7 @@ def test_the_held_out_texts_are_one_fold_that_the_model_has_not_learned():
 
     groups = [str(i // 2) for i in range(100)]
     held = held_out_logits(
-        lambda: Watched(bits=12), LearningPart(data.texts, data.labels, groups, folds=5), seed=1
+        lambda: Watched(bits=12), LearningPart(EncodedTexts(data.texts), data.labels, groups, folds=5), seed=1
     )
     assert len(held.rows) == 20 and held.logits.shape == (20, 2) and held.interrupted is None
     rest = [data.texts[i] for i in range(100) if i not in held.rows]
@@ -78,7 +79,7 @@ def test_a_label_in_one_part_only_is_refused():
     labels = ["ham"] * 19 + ["spam"]
     texts = [f"text number {i}" for i in range(20)]
     with pytest.raises(TrainingError, match="'spam' has too few"):
-        held_out_logits(LinearClassifier, LearningPart(texts, labels, texts, folds=5), seed=1)
+        held_out_logits(LinearClassifier, LearningPart(EncodedTexts(texts), labels, texts, folds=5), seed=1)
 
 
 def test_a_model_that_is_stopped_while_it_is_calibrated_is_kept(data: Path):

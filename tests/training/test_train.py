@@ -10,9 +10,13 @@ import pytest
 from tamis import Classifier, train
 from tamis.artifact import open_artifact
 from tamis.errors import ArtifactError, DataError, TamisError, TrainingError
-from tamis.training.crossval import LearningPart, out_of_fold, out_of_fold_logits
-from tamis.training.learn import TrainSettings
-from tamis.training.prepare import PrepareSettings, prepare_file
+from tamis.models.base import EncodedTexts
+from tamis.records import Dataset
+from tamis.training.fit import TrainSettings
+from tamis.training.held_out import read_held_out
+from tamis.training.out_of_fold import LearningPart, out_of_fold, out_of_fold_logits
+from tamis.training.prepare import PrepareSettings, Split, prepare_file
+from tamis.training.train import Trained
 from tests.samples import messages, write_csv
 
 
@@ -98,6 +102,87 @@ def test_the_operating_point_comes_from_the_training_part_alone(data: Path, tmp_
     assert first.manifest.data.train_rows == len(prepared.train)
 
 
+def test_train_saves_a_model_of_all_rows_and_says_so(data: Path, tmp_path: Path):
+    said: list[str] = []
+    trained = train(data, tmp_path / "spam", say=said.append)
+    facts = trained.manifest.data
+    assert facts.learned_rows == facts.train_rows + facts.test_rows == 300
+    assert facts.has_learned_all_rows
+    measured = train(data, tmp_path / "spam", settings=TrainSettings(refit=False))
+    assert measured.manifest.data.learned_rows == measured.manifest.data.train_rows
+    assert measured.evaluation == trained.evaluation, "what is measured is the same model"
+    models = [Classifier.load(tmp_path / f"spam@{version}") for version in (1, 2)]
+    texts = prepare_file(data, PrepareSettings()).test.texts
+    all_rows, train_part = (model.probabilities(texts) for model in models)
+    assert not np.array_equal(all_rows, train_part)
+    assert np.bincount(train_part.argmax(axis=1)).tolist() == _predicted(measured).tolist()
+
+
+def test_train_keeps_held_out_predictions_in_its_order(data: Path, tmp_path: Path):
+    trained = train(data, tmp_path / "spam")
+    test = prepare_file(data, PrepareSettings()).test
+    assert trained.path is not None
+    held_out = read_held_out(open_artifact(trained.path))
+    right = np.asarray(trained.manifest.labels)[held_out] == np.asarray(test.labels)
+    assert right.mean() == pytest.approx(trained.evaluation.accuracy.value)
+
+
+def test_train_learns_rare_labels_and_names_them_once(tmp_path: Path):
+    rows = messages(200)
+    labels = [*rows.labels, "invoice", "newsletter"]
+    more = Dataset([*rows.texts, "pay me", "read me"], labels, list(range(1, 203)))
+    said: list[str] = []
+    trained = train(write_csv(more, tmp_path / "rare.csv"), tmp_path / "spam", say=said.append)
+    assert trained.manifest.labels == ("ham", "invoice", "newsletter", "spam")
+    assert trained.manifest.data.unmeasured == {"invoice": 1, "newsletter": 1}
+    (line,) = [line for line in said if "not measured" in line]
+    assert "'invoice' (1 row), 'newsletter' (1 row)" in line
+    bias = trained.manifest.calibration["bias"]
+    assert bias[1] == bias[2] == 0.0, "they take the shared calibration"
+
+
+@pytest.mark.parametrize("split", ["grouped", "random"])
+def test_train_learns_a_label_of_one_template(tmp_path: Path, split: Split):
+    rows = messages(120)
+    texts = [*rows.texts, *(f"your code is {n}" for n in range(100, 140))]
+    data = Dataset(texts, [*rows.labels, *["otp"] * 40], list(range(1, 161)))
+    trained = train(write_csv(data, tmp_path / "otp.csv"), None, prepare=PrepareSettings(split=split))
+    assert trained.manifest.labels == ("ham", "otp", "spam")
+    if split == "grouped":
+        assert trained.manifest.data.unmeasured == {"otp": 40}
+
+
+def test_train_without_anything_to_measure_names_all_labels(tmp_path: Path):
+    texts = [f"your code is {n}" for n in range(9)] + [f"hello again, number {n}" for n in range(5)]
+    data = Dataset(texts, ["otp"] * 9 + ["hello"] * 5, list(range(1, 15)))
+    with pytest.raises(DataError, match=r"two distinct.*'hello' \(5 rows\), 'otp' \(9 rows\); add texts"):
+        train(write_csv(data, tmp_path / "two.csv"), None)
+
+
+def test_train_says_when_calibration_is_rolled_back(tmp_path: Path):
+    rng = np.random.default_rng(3)
+    texts = [" ".join(rng.choice(list("abcdefgh"), 6)) for _ in range(60)]
+    data = Dataset(texts, [str(label) for label in rng.integers(0, 2, 60)], list(range(1, 61)))
+    said: list[str] = []
+    trained = train(write_csv(data, tmp_path / "noise.csv"), None, say=said.append)
+    rolled_back = [line for line in said if line.startswith("calibration rolled back")]
+    assert len(rolled_back) == (not trained.manifest.calibration["kept"])
+
+
+def test_manifest_of_many_labels_stays_small(tmp_path: Path):
+    rng = np.random.default_rng(1)
+    words = ["".join(rng.choice(list("abcdefghijklmnop"), 7)) for _ in range(480)]
+    texts = [f"{words[4 * k + i]} {words[4 * k]} {words[479 - k - i]}" for k in range(120) for i in range(4)]
+    data = Dataset(texts, [f"label {k}" for k in range(120) for _ in range(4)], list(range(1, 481)))
+    trained = train(write_csv(data, tmp_path / "many.csv"), None)
+    assert trained.manifest.metrics["confusion"] == []
+    assert len(trained.manifest.to_bytes()) < 120 * 1000
+
+
+def _predicted(trained: Trained) -> np.ndarray:
+    return np.sum(trained.evaluation.confusion, axis=0)
+
+
 def test_a_dry_run_writes_nothing(data: Path):
     before = sorted(data.parent.iterdir())
     assert train(data, None).path is None
@@ -107,8 +192,8 @@ def test_a_dry_run_writes_nothing(data: Path):
 def test_progress_reaches_its_total(data: Path):
     seen: list[tuple[int, int]] = []
     train(data, None, progress=lambda done, total: seen.append((done, total)))
-    assert seen[0] == (0, 6)
-    assert seen[-1] == (6, 6)
+    assert seen[0] == (0, 7)
+    assert seen[-1] == (7, 7)
 
 
 def test_an_interruption_leaves_nothing(data: Path, tmp_path: Path):
@@ -118,7 +203,7 @@ def test_an_interruption_leaves_nothing(data: Path, tmp_path: Path):
 
     with pytest.raises(KeyboardInterrupt):
         train(data, tmp_path / "spam", progress=interrupt)
-    with pytest.raises(ArtifactError, match="no version"):
+    with pytest.raises(ArtifactError, match="no such model"):
         open_artifact(tmp_path / "spam")
 
 
@@ -142,11 +227,13 @@ def test_one_class_is_refused(tmp_path: Path):
         train(write_csv(messages(20, labels=("ham",)), tmp_path / "ham.csv"), None)
 
 
-def test_a_class_with_too_few_texts_is_named(tmp_path: Path):
+def test_out_of_fold_keeps_a_rare_label_in_training(tmp_path: Path):
     rows = messages(200)
     labels = ["rare" if i < 1 else label for i, label in enumerate(rows.labels)]
-    with pytest.raises(TrainingError, match="'rare' has too few different texts"):
-        out_of_fold(rows.texts, labels, [str(i) for i in range(200)])
+    probabilities, classes = out_of_fold(rows.texts, labels, [str(i) for i in range(200)])
+    assert classes == ("ham", "rare", "spam")
+    assert probabilities[0].tolist() == [0.0, 1.0, 0.0], "nothing is known against a row never held out"
+    assert np.isfinite(probabilities).all()
 
 
 def test_out_of_fold_answers_are_by_models_that_have_not_seen_the_group():
@@ -163,6 +250,6 @@ def test_out_of_fold_answers_are_by_models_that_have_not_seen_the_group():
 def _accuracy(texts: list[str], labels: list[str], groups: list[str]) -> float:
     from tamis.models import make_classifier
 
-    part = LearningPart(texts, labels, groups, folds=5)
+    part = LearningPart(EncodedTexts(texts), labels, groups, folds=5)
     logits = out_of_fold_logits(lambda: make_classifier("linear", {"shapes": "false"}, seed=1), part, seed=1)
     return float(np.mean(np.asarray(["0", "1"])[logits.argmax(axis=1)] == np.asarray(labels)))

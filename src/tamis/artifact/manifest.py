@@ -31,7 +31,13 @@ class FileFacts(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 class DataFacts(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """What the model was trained on: the file's digest, the split, the rows of each part.
 
-    `reading` holds how the file was read, beside the columns: only what differs from the usual.
+    train_rows, train_classes: rows that the measured model learned
+    test_rows:    rows that the metrics were measured on
+    learned_rows: rows that the saved model has learned: those of both parts, or of the training part alone;
+                  None in models of earlier versions, which learned the training part
+    unmeasured:   labels without a row in the test part, with their rows
+    reading:      how the file was read, beside the columns: only what differs from the usual
+    min_rows, merge_rare: what was done about rare labels, as in `tamis prepare`
     """
 
     sha256: str
@@ -43,6 +49,15 @@ class DataFacts(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     test_rows: int
     train_classes: dict[str, int]
     reading: dict[str, Any] = {}
+    learned_rows: int | None = None
+    unmeasured: dict[str, int] = {}
+    min_rows: int = 1
+    merge_rare: str | None = None
+
+    @property
+    def has_learned_all_rows(self) -> bool:
+        """Whether the saved model has learned the test part too, after it was measured."""
+        return self.learned_rows is not None and self.learned_rows > self.train_rows
 
 
 class OperatingPoint(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

@@ -70,7 +70,7 @@ def _audit(reading: ReadResult) -> tuple[AuditReport, str | None]:
 
 
 def _confidence(progress: Progress) -> Confidence:
-    from tamis.training.crossval import out_of_fold
+    from tamis.training.out_of_fold import out_of_fold
 
     return lambda texts, labels, groups: out_of_fold(texts, labels, groups, progress=progress)[0]
 

@@ -46,7 +46,7 @@ def command(
     chosen = evaluation_data(models, data, options, training_data=training_data)
     rows = chosen.rows
     with progress_bar(f"scoring {len(rows):,} texts twice") as progress:
-        one, other = (model.probabilities(rows.texts, progress=progress) for model in models)
+        one, other = (chosen.probabilities(model, progress) for model in models)
     comparison = compare(one, other, rows.labels, labels)
     if as_json:
         print_json({"models": [first, second], **chosen.described(), "comparison": comparison})

@@ -29,7 +29,7 @@ def command(data: tuple[str, ...], model: str, overrides: Mapping[str, str], **o
     from tamis.cli.options import missing_extra, read_options
 
     try:
-        from tamis.training.protocols import cross_validate_file
+        from tamis.training.cross_validation import cross_validate_file
     except ModuleNotFoundError as missing:
         raise missing_extra("tamis cross-validate", "train", missing) from None
     from tamis.cli.figures import print_json, show_protocols

@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from tamis.cli.options import data_argument, reading_options, training_data_option
+from tamis.cli.terminal import echo
+
+if TYPE_CHECKING:
+    from tamis.cli.evaluation_data import EvaluationData
+    from tamis.inference.classifier import Classifier
+    from tamis.training.report.report_data import Measured
 
 
 @click.command(epilog="Example: tamis evaluate models/spam prepared/ --json")
@@ -32,36 +38,49 @@ def command(
     """
     from pathlib import Path
 
+    from tamis.artifact import open_artifact
     from tamis.cli.evaluation_data import evaluation_data
     from tamis.cli.figures import print_json, show_evaluation, show_robustness
-    from tamis.cli.progress import progress_bar
     from tamis.cli.reading import title_of
     from tamis.inference.classifier import Classifier
-    from tamis.training.report.facts import Facts, measure
     from tamis.training.report.page import report_page
+    from tamis.training.report.report_data import REPORT_FILE, Facts, stored_metrics
 
     classifier = Classifier.load(model)
     assert classifier.manifest is not None
     chosen = evaluation_data([classifier], data, options, training_data=training_data)
+    name = f"{classifier.name}@{classifier.version}"
+    if classifier.identity in chosen.held_out:
+        if report is not None and classifier.path is not None:
+            Path(report).write_bytes(open_artifact(classifier.path).read(REPORT_FILE))
+        echo("the model has learned these rows since: its metrics are those measured before", err=True)
+        evaluation, disguises = stored_metrics(classifier.manifest)
+    else:
+        measured = _measured(classifier, chosen, Path(data[0]).name)
+        evaluation, disguises = measured.evaluation, measured.disguises
+        if report is not None:
+            Path(report).write_bytes(report_page(Facts(classifier.manifest, measured)))
+    if as_json:
+        told = {"model": model, "identity": classifier.identity, **chosen.described()}
+        print_json({**told, "evaluation": evaluation, "robustness": disguises})
+    else:
+        show_evaluation(evaluation, f"{name} on {chosen.title} of {title_of(data)}")
+        show_robustness(disguises)
+
+
+def _measured(classifier: Classifier, chosen: EvaluationData, file: str) -> Measured:
+    from tamis.cli.progress import progress_bar
+    from tamis.training.report.report_data import measure
+
+    assert classifier.manifest is not None
     rows = chosen.rows
     with progress_bar(f"scoring {len(rows):,} texts") as progress:
         probabilities = classifier.probabilities(rows.texts, progress=progress)
-    measured = measure(
+    return measure(
         classifier.probabilities,
         rows,
         classifier.labels,
         operating_point=classifier.manifest.operating_point,
-        part=f"{chosen.title} of {Path(data[0]).name}: {len(rows):,} texts",
+        part=f"{chosen.title} of {file}: {len(rows):,} texts",
         probabilities=probabilities,
     )
-    if report is not None:
-        Path(report).write_bytes(report_page(Facts(classifier.manifest, measured)))
-    if as_json:
-        told = {"model": model, "identity": classifier.identity, **chosen.described()}
-        print_json({**told, "evaluation": measured.evaluation, "robustness": measured.disguises})
-    else:
-        show_evaluation(
-            measured.evaluation,
-            f"{classifier.name}@{classifier.version} on {chosen.title} of {title_of(data)}",
-        )
-        show_robustness(measured.disguises)

@@ -9,23 +9,33 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
+from tamis.artifact import open_artifact
 from tamis.cli.options import columns_of, read_options
 from tamis.cli.reading import describe_reading, say_reading
 from tamis.cli.terminal import echo
 from tamis.data.reader import read_dataset
 from tamis.errors import DataError
 from tamis.inference.classifier import Classifier
-from tamis.records import Dataset
+from tamis.inference.scorer import Scores
+from tamis.records import Dataset, Progress, no_progress
 from tamis.training.compare import LEARNED_UNKNOWN
+from tamis.training.held_out import read_held_out
 from tamis.training.prepare import PrepareSettings, prepare_file
 from tamis.training.prepared_folder import prepared_folder_in, read_prepared
 
 _MAX_FILES_SEARCHED = 100
 _MAX_BYTES_SEARCHED = 1 << 30
+
+
+RowKey = tuple[int, str]
+"""Number and text of a row."""
 
 
 @dataclass(frozen=True)
@@ -36,6 +46,8 @@ class EvaluationData:
     reading:    how the data was read, for `--json`
     dropped:    rows left out because a model has learned their text
     is_unseen:  whether it is known that no model has learned one of the rows
+    held_out:   for each model that has learned these rows since it was measured on them, by its identity,
+                the label that the measured model predicted for each row, told apart by number and text
     """
 
     part: str
@@ -43,6 +55,20 @@ class EvaluationData:
     reading: Mapping[str, Any]
     dropped: int = 0
     is_unseen: bool = True
+    held_out: Mapping[str, Mapping[RowKey, int]] = field(default_factory=dict)
+
+    def probabilities(self, model: Classifier, progress: Progress = no_progress) -> Scores:
+        """Return [rows, labels] the model's probabilities, as it was before it learned these rows.
+
+        Of models that have learned them since, only the predicted label is known: it gets probability 1.
+        """
+        predicted = self.held_out.get(model.identity)
+        if predicted is None:
+            return model.probabilities(self.rows.texts, progress=progress)
+        probabilities = np.zeros((len(self.rows), len(model.labels)))
+        for place, key in enumerate(row_keys(self.rows)):
+            probabilities[place, predicted[key]] = 1.0
+        return probabilities
 
     @property
     def title(self) -> str:
@@ -86,6 +112,7 @@ def evaluation_data(
     if contents.split is None and len(others) < len(models):
         echo("this is the file that the model was trained on: measuring on its test part only", err=True)
         chosen = replace(chosen, part="the test part", rows=_common_test_rows(models, contents, data))
+    chosen = replace(chosen, held_out=_held_out_predictions(models, contents, data))
     files = _FilesByDigest(data, training_data)
     for model in others:
         chosen = _without_learned_rows(chosen, model, files)
@@ -106,8 +133,34 @@ def _contents(models: Sequence[Classifier], data: Sequence[str], options: Mappin
     return _Contents(rows, reading.sha256, None)
 
 
+def row_keys(rows: Dataset) -> list[RowKey]:
+    """Return what tells the rows of one file apart: number and text."""
+    return [*zip(rows.rows, rows.texts, strict=True)]
+
+
+def _held_out_predictions(
+    models: Sequence[Classifier], contents: _Contents, data: Sequence[str]
+) -> dict[str, dict[RowKey, int]]:
+    """Return what was predicted for the test part before it was learned, for models that learned all rows."""
+    found = {}
+    for model in models:
+        if model.manifest is None or model.path is None or not _held_out_by(model, contents):
+            continue
+        if model.manifest.data.has_learned_all_rows:
+            split = PrepareSettings.from_manifest(model.manifest.data)
+            test = contents.data.rows if contents.split else _test_part(tuple(data), split)
+            predicted = read_held_out(open_artifact(model.path)).tolist()
+            found[model.identity] = dict(zip(row_keys(test), predicted, strict=True))
+    return found
+
+
+@lru_cache(maxsize=4)
+def _test_part(data: tuple[str, ...], split: PrepareSettings) -> Dataset:
+    return prepare_file(data, split).test
+
+
 def _held_out_by(model: Classifier, contents: _Contents) -> bool:
-    """Return whether training kept a part of this very data aside, and the same part as a prepared folder."""
+    """Return whether the model was measured on a part of this very data, the same as a prepared folder's."""
     if model.manifest is None or model.manifest.data.sha256 != contents.sha256:
         return False
     if contents.split is None:
@@ -120,7 +173,7 @@ def _common_test_rows(models: Sequence[Classifier], contents: _Contents, data: S
     """Return the rows that every model trained on this data kept aside, told apart by number and text."""
     facts = [model.manifest.data for model in models if model.manifest and _held_out_by(model, contents)]
     splits = dict.fromkeys(PrepareSettings.from_manifest(fact) for fact in facts)
-    first, *others = (prepare_file(data, split).test for split in splits)
+    first, *others = (_test_part(tuple(data), split) for split in splits)
     for other in others:
         known = {*zip(other.rows, other.texts, strict=True)}
         pairs = enumerate(zip(first.rows, first.texts, strict=True))
@@ -136,12 +189,14 @@ def _without_learned_rows(data: EvaluationData, model: Classifier, files: _Files
     if found is None:
         _say_unknown(model)
         return replace(data, is_unseen=False)
-    learned = {*map(model.form, prepare_file(found, PrepareSettings.from_manifest(facts)).train.texts)}
+    prepared = prepare_file(found, PrepareSettings.from_manifest(facts))
+    learned_rows = prepared.joined if facts.has_learned_all_rows else prepared.train
+    learned = {*map(model.form, learned_rows.texts)}
     kept = [i for i, text in enumerate(data.rows.texts) if model.form(text) not in learned]
     dropped = len(data.rows) - len(kept)
     names = ", ".join(path.name for path in found)
     rows = f"{dropped:,} row{' was' if dropped == 1 else 's were'}"
-    echo(f"{rows} left out: their texts are in the training part of {names}", err=True)
+    echo(f"{rows} left out: their texts are among the rows it has learned, from {names}", err=True)
     return replace(
         data,
         part=f"{data.part} not learned" if dropped else data.part,

@@ -2,23 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 from rich import box
+from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
 from tamis.cli.terminal import echo, make_console
 from tamis.training.compare import LEARNED_UNKNOWN, Comparison
-from tamis.training.evaluate import Estimate, Evaluation
+from tamis.training.evaluation import ClassFigures, Estimate, Evaluation, by_f1, cap_verdict
 
 if TYPE_CHECKING:
-    from tamis.training.protocols import ProtocolFigures
+    from tamis.training.cross_validation import ProtocolFigures
     from tamis.training.robustness import Disguise
 
-_CONFUSION_LABELS_SHOWN = 12
+_CONFUSION_LABELS_SHOWN = 5
+_LABELS_SHOWN = 20
+_EXTREMES = 10
+_NAME_WIDTH = 22
 _SIGNIFICANT = 0.05
 
 
@@ -28,13 +32,16 @@ def print_json(value: Any) -> None:
 
 
 def show_evaluation(evaluation: Evaluation, title: str) -> None:
-    """Print an evaluation as tables: overall figures, operating point, classes, confusion, sources."""
+    """Print an evaluation as tables: overall metrics, operating point, labels, confusion, sources."""
     console = make_console()
     console.print(Text(title, "bold"), soft_wrap=True)
     console.print(_overall(evaluation))
-    console.print(_classes(evaluation))
+    for table in _classes(evaluation):
+        console.print(table)
     if len(evaluation.labels) <= _CONFUSION_LABELS_SHOWN:
         console.print(_confusion(evaluation))
+    elif evaluation.confused:
+        console.print(_confused(evaluation))
     if evaluation.sources:
         console.print(_sources(evaluation))
 
@@ -97,7 +104,7 @@ def _table(title: str, *columns: str) -> Table:
 
 
 def _overall(evaluation: Evaluation) -> Table:
-    table = _table(f"{evaluation.rows:,} rows", "figure", "value", "95 % interval")
+    table = _table(f"{evaluation.rows:,} rows", "metric", "value", "95 % interval")
     for name, estimate in {
         "accuracy": evaluation.accuracy,
         "Matthews correlation": evaluation.matthews,
@@ -111,43 +118,79 @@ def _overall(evaluation: Evaluation) -> Table:
     point = evaluation.operating_point
     if point is not None:
         table.add_section()
-        table.add_row(f"at the operating point ({point.positive} from {point.threshold:.3f})", "", "")
+        table.add_row(f"operating point: {_shortened(point.positive)} from {point.threshold:.3f}", "", "")
         table.add_row("  recall", *_cells(point.recall))
         table.add_row("  precision", *_cells(point.precision))
         table.add_row(
             f"  false-positive rate (cap {point.max_false_positive_rate:.1%})",
             *_cells(point.false_positive_rate),
         )
-        table.add_row("  recall if the cap were met on these rows", f"{point.recall_at_cap:.4f}", "")
+        table.add_row("  recall if the cap were met on these rows", _value(point.recall_at_cap), "")
+        verdict = cap_verdict(point)
+        if verdict:
+            table.caption, table.caption_justify = verdict, "left"
     return table
 
 
-def _classes(evaluation: Evaluation) -> Table:
-    table = _table("By label", "label", "rows", "precision", "recall", "F1", "F1 interval")
-    for label, figures in evaluation.classes.items():
-        table.add_row(
-            label,
-            f"{figures.support:,}",
-            f"{figures.precision.value:.4f}",
-            f"{figures.recall.value:.4f}",
-            *_cells(figures.f1),
+def _classes(evaluation: Evaluation) -> Iterator[Table]:
+    """Yield one table of all labels; of many, the worst ten by F1 and the best ten."""
+    measured = by_f1(evaluation)
+    if len(evaluation.labels) <= _LABELS_SHOWN:
+        yield _class_table(
+            "By label",
+            [(label, one) for label, one in evaluation.classes.items() if one.support or one.precision],
         )
+        return
+    yield _class_table(f"The {_EXTREMES} labels of lowest F1", measured[:_EXTREMES])
+    rest = max(0, len(measured) - 2 * _EXTREMES)
+    best = _class_table(f"The {_EXTREMES} of highest F1", measured[-_EXTREMES:][::-1])
+    best.caption = f"{rest:,} more between them: see the report, or --json" if rest else None
+    best.caption_justify = "left"
+    yield best
+
+
+def _class_table(title: str, classes: Sequence[tuple[str, ClassFigures]]) -> Table:
+    table = _table(title, "label", "rows", "precision", "recall", "F1", "95 % interval of F1")
+    for label, one in classes:
+        precision, recall = (_cells(estimate)[0] for estimate in (one.precision, one.recall))
+        table.add_row(_shortened(label), f"{one.support:,}", precision, recall, *_cells(one.f1))
+    return table
+
+
+def _confused(evaluation: Evaluation) -> Table:
+    table = _table("Labels most often confused", "label", "predicted", "rows")
+    for pair in evaluation.confused[:_EXTREMES]:
+        table.add_row(_shortened(pair.label), _shortened(pair.predicted), f"{pair.rows:,}")
     return table
 
 
 def _confusion(evaluation: Evaluation) -> Table:
-    table = _table("Confusion", "true label", *(f"as {label}" for label in evaluation.labels))
+    table = _table("Confusion", "label", *(f"as {_shortened(one)}" for one in evaluation.labels))
     for label, row in zip(evaluation.labels, evaluation.confusion, strict=True):
-        table.add_row(label, *(f"{count:,}" for count in row))
+        if any(row):
+            table.add_row(_shortened(label), *(f"{count:,}" for count in row))
     return table
 
 
 def _sources(evaluation: Evaluation) -> Table:
     table = _table("By source", "source", "rows", "accuracy", "95 % interval", "Matthews")
     for source, part in evaluation.sources.items():
-        table.add_row(source, f"{part.rows:,}", *_cells(part.accuracy), f"{part.matthews.value:.4f}")
+        table.add_row(_shortened(source), f"{part.rows:,}", *_cells(part.accuracy), _cells(part.matthews)[0])
     return table
 
 
-def _cells(estimate: Estimate) -> tuple[str, str]:
+def _cells(estimate: Estimate | None) -> tuple[str, str]:
+    """Return a metric and its interval; dashes if it is undefined."""
+    if estimate is None:
+        return "–", "–"
     return f"{estimate.value:.4f}", f"{estimate.low:.4f} – {estimate.high:.4f}"
+
+
+def _value(metric: float | None) -> str:
+    return "–" if metric is None else f"{metric:.4f}"
+
+
+def _shortened(name: str) -> str:
+    """Return a label or source on one line, cut so that a table fits 80 columns."""
+    line = " ".join(name.split())
+    return escape(line if len(line) <= _NAME_WIDTH else f"{line[: _NAME_WIDTH - 1]}…")

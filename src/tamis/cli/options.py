@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from tamis.inference.classifier import Classifier
     from tamis.training.autotune import Autotune
     from tamis.training.autotune.trials import Watch
-    from tamis.training.learn import TrainSettings
+    from tamis.training.fit import TrainSettings
     from tamis.training.prepare import PrepareSettings
 
 Command = Callable[..., Any]
@@ -93,6 +93,16 @@ def split_options(command: Command) -> Command:
     """Add the options that say how rows are divided into training and test part."""
     share = click.FloatRange(0, 1, min_open=True, max_open=True)
     for option in (
+        click.option(
+            "--merge-rare", metavar="LABEL", help="Give rows of labels below --min-rows this label instead."
+        ),
+        click.option(
+            "--min-rows",
+            default=1,
+            show_default=True,
+            type=click.IntRange(1),
+            help="Leave out labels with fewer rows.",
+        ),
         click.option("--seed", default=42, show_default=True, type=click.IntRange(0, 2**32 - 1)),
         click.option(
             "--test-size", default=0.33, show_default=True, type=share, help="Share of the test part."
@@ -225,7 +235,7 @@ def _named_values(
 def train_settings(model: str, overrides: Mapping[str, str], options: Mapping[str, Any]) -> TrainSettings:
     """Return the settings that `model_options` and a seed gave."""
     from tamis.models import preset
-    from tamis.training.learn import TrainSettings
+    from tamis.training.fit import TrainSettings
 
     named = preset(model, options["preset"]) if options["preset"] else {}
     return TrainSettings(
@@ -234,6 +244,7 @@ def train_settings(model: str, overrides: Mapping[str, str], options: Mapping[st
         positive=options["positive"],
         max_false_positive_rate=options["max_fpr"],
         seed=options["seed"],
+        refit=not options.get("no_refit"),
         data_licence=options.get("data_licence"),
     )
 
@@ -277,11 +288,15 @@ def prepare_settings(options: Mapping[str, Any]) -> PrepareSettings:
     """Return the settings that `split_options` and `reading_options` gave."""
     from tamis.training.prepare import PrepareSettings
 
+    if options["merge_rare"] is not None and options["min_rows"] < 2:
+        raise click.UsageError("--merge-rare needs --min-rows: labels with fewer rows are merged")
     return PrepareSettings(
         split=options["split"],
         test_size=options["test_size"],
         seed=options["seed"],
         reading=read_options(options),
+        min_rows=options["min_rows"],
+        merge_rare=options["merge_rare"],
     )
 
 

@@ -9,6 +9,8 @@ import click
 from tamis.cli.options import data_argument, reading_options, split_options
 from tamis.cli.terminal import echo
 
+_LABELS_SHOWN = 20
+
 
 @click.command(epilog="Example: tamis prepare data/sms-spam.csv -o prepared/ -v")
 @data_argument()
@@ -29,6 +31,7 @@ def command(data: tuple[str, ...], output: str, verbose: bool, **options: Any) -
     from tamis.cli.progress import progress_bar
     from tamis.cli.reading import say_reading
     from tamis.data.audit import audit
+    from tamis.data.labels import describe_unmeasured
     from tamis.training.prepare import prepare_dataset, read_for
     from tamis.training.prepared_folder import check_replaceable, write_prepared
 
@@ -47,10 +50,8 @@ def command(data: tuple[str, ...], output: str, verbose: bool, **options: Any) -
         show_walkthrough(reading, prepared)
     description = write_prepared(prepared, report, folder)
     for name, part in description.parts.items():
-        classes = ", ".join(f"{count:,} {label}" for label, count in part.classes.items())
-        echo(f"{folder / name}.csv: {part.rows:,} rows ({classes})")
-    if prepared.absent_from_test:
-        absent = ", ".join(map(repr, prepared.absent_from_test))
-        echo(
-            f"the test part has no text of {absent}: all of them are near duplicates of each other", err=True
-        )
+        named = [f"{count:,} {label}" for label, count in part.classes.items()]
+        more = [f"{len(named) - _LABELS_SHOWN:,} more labels"] if len(named) > _LABELS_SHOWN else []
+        echo(f"{folder / name}.csv: {part.rows:,} rows ({', '.join([*named[:_LABELS_SHOWN], *more])})")
+    if prepared.unmeasured:
+        echo(describe_unmeasured(prepared.unmeasured), err=True)

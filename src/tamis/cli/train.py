@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from tamis.cli.options import autotune_options, data_argument, model_options, reading_options, split_options
 from tamis.cli.terminal import echo
+
+if TYPE_CHECKING:
+    from tamis.artifact import DataFacts
 
 
 @click.command(
@@ -28,6 +31,18 @@ from tamis.cli.terminal import echo
     help="Also write the model for other libraries; lstm: keras (a .keras file), h5 (the three old files).",
 )
 @click.option("--data-licence", metavar="TEXT", help="Licence of the data, for the model card.")
+@click.option(
+    "--no-refit",
+    is_flag=True,
+    help="Save the model that was measured, which has not learned the test part; saves a second fit.",
+)
+@click.option(
+    "--report",
+    default="auto",
+    show_default=True,
+    type=click.Choice(["auto", "full"]),
+    help="full also trains a learning curve and the other split for the report, whatever they cost.",
+)
 @click.option("--dry", is_flag=True, help="Train and measure, and write nothing.")
 @click.option("--json", "as_json", is_flag=True, help="Print the figures as JSON.")
 @split_options
@@ -62,17 +77,41 @@ def command(
             progress=progress,
             notice=progress.notice,
             say=progress.say,
+            full_report=options["report"] == "full",
         )
     if trained.interrupted:
         echo("stopped early: the best epoch so far is kept", err=True)
     where = str(trained.path) if trained.path else "nothing was saved (--dry)"
+    facts = trained.manifest.data
     if options["as_json"]:
-        path, search = str(trained.path) if trained.path else None, trained.manifest.training.get("search")
-        reading = trained.manifest.data.reading
-        print_json({"path": path, "reading": reading, "evaluation": trained.evaluation, "search": search})
-    else:
-        if options["dry"] and trained.summary:
-            echo(trained.summary + "\n")
-        show_evaluation(
-            trained.evaluation, f"{where}: {trained.manifest.kind}, test part of {title_of(data)}"
+        print_json(
+            {
+                "path": str(trained.path) if trained.path else None,
+                "reading": facts.reading,
+                "rows": {
+                    "learned": facts.learned_rows,
+                    "measured_model_learned": facts.train_rows,
+                    "measured_on": facts.test_rows,
+                },
+                "unmeasured": facts.unmeasured,
+                "calibration_kept": trained.manifest.calibration["kept"],
+                "evaluation": trained.evaluation,
+                "search": trained.manifest.training.get("search"),
+            }
         )
+        return
+    if options["dry"] and trained.summary:
+        echo(trained.summary + "\n")
+    show_evaluation(trained.evaluation, f"{where}: {trained.manifest.kind}, test part of {title_of(data)}")
+    echo(_what_was_learned(facts))
+
+
+def _what_was_learned(facts: DataFacts) -> str:
+    """Return which rows the saved model has learned, and which model was measured."""
+    if facts.has_learned_all_rows:
+        return (
+            f"The saved model has learned all {facts.learned_rows:,} rows; the metrics above are of one that "
+            f"had learned {facts.train_rows:,} and was measured on the other {facts.test_rows:,}."
+        )
+    learned = f"The saved model has learned {facts.train_rows:,} rows"
+    return f"{learned} and was measured on {facts.test_rows:,} others."

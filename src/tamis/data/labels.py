@@ -62,3 +62,20 @@ def _key(label: str) -> str:
     folded = " ".join(unicodedata.normalize("NFKC", label).casefold().split())
     number = _NUMBER.fullmatch(folded)
     return f"{number[1].strip('+')}{number[2]}" if number else folded
+
+
+def count_labels(counts: Mapping[str, int], *, shown: int | None = None) -> str:
+    """Return labels with their rows in words, all of them or the first `shown`."""
+    words = [f"{label!r} ({rows:,} row{'' if rows == 1 else 's'})" for label, rows in counts.items()]
+    if shown is None or len(words) <= shown:
+        return ", ".join(words)
+    return f"{', '.join(words[:shown])} and {len(words) - shown:,} more"
+
+
+def describe_unmeasured(unmeasured: Mapping[str, int]) -> str:
+    """Return in words which labels are learned without being measured, and why."""
+    are = "1 label is" if len(unmeasured) == 1 else f"{len(unmeasured):,} labels are"
+    return (
+        f"{are} learned and not measured, for lack of a second distinct text: {count_labels(unmeasured)}; "
+        "see --min-rows and --merge-rare"
+    )

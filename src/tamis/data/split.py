@@ -6,6 +6,7 @@ Knows numbers of groups and labels; does not know texts or files.
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Hashable, Iterable, Sequence
 
 import numpy as np
@@ -56,6 +57,58 @@ def grouped_parts(
             "ask for fewer parts, or split at random"
         )
     return part_of
+
+
+def assign_folds(groups: Sequence[Hashable], labels: Sequence[str], folds: int, seed: int) -> Indices:
+    """Return [n] the fold of each example, groups whole; -1 marks examples to keep in every training part.
+
+    Whichever fold is held out, each class is among the other examples. A class of a single group is
+    therefore never held out, and neither is any other class's example in that group. There may be fewer
+    folds than asked for, and none at all.
+    """
+    group_of, class_of = _numbered(groups), _numbered(labels)
+    n_groups = int(group_of.max(initial=-1)) + 1
+    is_kept = np.zeros(n_groups, np.bool_)
+    is_kept[group_of[np.isin(class_of, _classes_of_one_group(group_of, class_of))]] = True
+    free = np.flatnonzero(~is_kept[group_of])
+    fold_of = np.full(group_of.size, -1)
+    folds = min(folds, np.unique(group_of[free]).size)
+    if folds < 2:
+        return fold_of
+    try:
+        free_labels = [labels[row] for row in free.tolist()]
+        fold_of[free] = grouped_parts(group_of[free].tolist(), free_labels, [1 / folds] * folds, seed)
+    except DataError:  # every class has one group outside those that are kept
+        fold_of[free] = np.unique(group_of[free], return_inverse=True)[1] % folds
+    _keep_one_group_of_each_class(fold_of, group_of, class_of)
+    return fold_of
+
+
+def labels_in_one_group(groups: Sequence[Hashable], labels: Sequence[str]) -> dict[str, int]:
+    """Return the labels that cannot be held out, because all their rows are one group, with their rows."""
+    groups_of: dict[str, set[Hashable]] = {}
+    for group, label in zip(groups, labels, strict=True):
+        groups_of.setdefault(label, set()).add(group)
+    counts = Counter(labels)
+    return {label: counts[label] for label in sorted(groups_of) if len(groups_of[label]) == 1}
+
+
+def _classes_of_one_group(group_of: Indices, class_of: Indices) -> Indices:
+    n_classes = int(class_of.max(initial=-1)) + 1
+    pairs = np.unique(group_of * n_classes + class_of)
+    return np.flatnonzero(np.bincount(pairs % max(1, n_classes), minlength=n_classes) == 1)
+
+
+def _keep_one_group_of_each_class(fold_of: Indices, group_of: Indices, class_of: Indices) -> None:
+    """Take a group out of the folds, in place, for each class that is otherwise in one fold only."""
+    n_classes, sizes = int(class_of.max(initial=-1)) + 1, np.bincount(group_of)
+    pairs = np.unique(np.stack([class_of, fold_of]), axis=1)
+    in_one_fold = np.bincount(pairs[0], minlength=n_classes) == 1
+    for label in np.flatnonzero(in_one_fold).tolist():
+        own = group_of[(class_of == label) & (fold_of >= 0)]
+        if own.size:
+            smallest = min(np.unique(own).tolist(), key=lambda group: (sizes[group], group))
+            fold_of[group_of == smallest] = -1
 
 
 def missing_classes(parts: Indices, labels: Sequence[str]) -> list[tuple[int, str]]:

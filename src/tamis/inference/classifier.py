@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Mapping, Sequence
 from math import isfinite
+from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
@@ -65,6 +66,8 @@ class Classifier:
         self.form = TEXT_FORMS[manifest.text_form] if manifest else canonical
         """Brings a text into the form the model reads it in; texts of one form get one answer."""
         self.network = network
+        self.path: Path | None = None
+        """The folder of the version; None for a model that was not loaded from one."""
         self._scorer = scorer
         point = manifest.operating_point if manifest else None
         self._positive = self.labels.index(point.positive) if point else None
@@ -90,7 +93,7 @@ class Classifier:
         except ArtifactError as wrong:
             prefix = "" if str(wrong).startswith(str(artifact.path)) else f"{artifact.path}: "
             raise ArtifactError(f"{prefix}{wrong}") from None
-        return cls(
+        made = cls(
             scorer,
             manifest.labels,
             name=artifact.name,
@@ -99,6 +102,8 @@ class Classifier:
             manifest=manifest,
             network=network,
         )
+        made.path = artifact.path
+        return made
 
     @classmethod
     def mock(cls, labels: Sequence[str] = ("ham", "spam")) -> Self:

@@ -12,8 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from tamis.errors import DataError
-from tamis.training.evaluate import Estimate, proportion
+from tamis.training.evaluation import Estimate, check_labels, proportion_of_some
 
 LEARNED_UNKNOWN = "cannot know whether these rows were learned"
 """Stands beside every figure if the rows a model was trained on are not known."""
@@ -49,19 +48,15 @@ def compare(
     seed: int = 42,
 ) -> Comparison:
     """Compare two models' [rows, classes] probabilities by which rows each has right."""
-    if not labels:
-        raise DataError("there is no row to compare on")
-    unknown = sorted(set(labels) - set(classes))
-    if unknown:
-        raise DataError(f"label {unknown[0]!r} is none of the models': {', '.join(classes)}")
+    check_labels(labels, classes)
     true = np.array([classes.index(label) for label in labels])
     right_first, right_second = first.argmax(axis=1) == true, second.argmax(axis=1) == true
     only_first = int((right_first & ~right_second).sum())
     only_second = int((right_second & ~right_first).sum())
     return Comparison(
         rows=true.size,
-        first=proportion(right_first.sum(), true.size),
-        second=proportion(right_second.sum(), true.size),
+        first=proportion_of_some(right_first.sum(), true.size),
+        second=proportion_of_some(right_second.sum(), true.size),
         only_first=only_first,
         only_second=only_second,
         both_wrong=int((~right_first & ~right_second).sum()),

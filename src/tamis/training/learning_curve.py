@@ -1,68 +1,93 @@
-"""How accuracy grows with the number of texts to learn from: whether labelling more would help.
+"""How accuracy grows with the number of texts to learn from: whether more labelled texts would help.
 
 Every model is tested on the same part; the smaller training parts lie within the larger ones.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from tamis.data.split import grouped_parts
 from tamis.errors import DataError, TrainingError
-from tamis.records import Dataset, Progress, no_progress
-from tamis.text import canonical
+from tamis.models.base import EncodedTexts, TrainableClassifier
+from tamis.records import Progress, no_progress
 from tamis.training import metrics
-from tamis.training.evaluate import Estimate, proportion
-from tamis.training.learn import TrainSettings, untrained
+from tamis.training.evaluation import Estimate, proportion_of_some
+from tamis.training.fit import TrainSettings, untrained
+from tamis.training.out_of_fold import LearningPart
 
 _STEPS = (0.05, 0.05, 0.15, 0.25, 0.5)
 """Shares of the training part by which it grows, so that it has 5, 10, 25, 50 and 100 %."""
 
-_FEWEST_ROWS_A_CLASS = 3
+_MIN_ROWS_PER_CLASS = 3
 
 
 @dataclass(frozen=True)
 class CurvePoint:
-    """A model that learned from so many rows, on the test part; the interval of accuracy is Wilson's."""
+    """A model that learned this many rows, on the test part; the interval of accuracy is Wilson's."""
 
     rows: int
     accuracy: Estimate
-    matthews: float
+    matthews: float | None
+
+
+@dataclass(frozen=True)
+class HeldOutPart:
+    """Canonical texts that no model has learned, and their labels."""
+
+    texts: EncodedTexts
+    labels: Sequence[str]
 
 
 def learning_curve(
-    train: Dataset, test: Dataset, settings: TrainSettings, *, progress: Progress = no_progress
+    train: LearningPart,
+    test: HeldOutPart,
+    settings: TrainSettings,
+    *,
+    whole: TrainableClassifier | None = None,
+    progress: Progress = no_progress,
 ) -> tuple[CurvePoint, ...]:
-    """Train on growing parts, groups whole; parts that are too small to learn from are left out."""
-    return tuple(_points(train, test, settings, progress))
+    """Train on growing parts, groups whole; parts that are too small to learn from are left out.
+
+    `whole` is the model that has learned all of `train`, if there is one already.
+    """
+    return tuple(_points(train, test, settings, whole, progress))
 
 
 def _points(
-    train: Dataset, test: Dataset, settings: TrainSettings, progress: Progress
+    train: LearningPart,
+    test: HeldOutPart,
+    settings: TrainSettings,
+    whole: TrainableClassifier | None,
+    progress: Progress,
 ) -> Iterator[CurvePoint]:
-    groups = train.groups if train.groups is not None else [str(row) for row in range(len(train))]
     try:
-        part_of = grouped_parts(groups, train.labels, list(_STEPS), settings.seed)
+        part_of = grouped_parts(train.groups, train.labels, list(_STEPS), settings.seed)
     except DataError:
         return
-    texts = [canonical(text) for text in test.texts]
     for step in range(len(_STEPS)):
         progress(step, len(_STEPS))
-        part = train.select(np.flatnonzero(part_of <= step).tolist())
-        if part.classes != train.classes or len(part) < _FEWEST_ROWS_A_CLASS * len(part.classes):
+        rows = np.flatnonzero(part_of <= step)
+        labels = [train.labels[row] for row in rows.tolist()]
+        if len(set(labels)) < len(train.classes) or len(labels) < _MIN_ROWS_PER_CLASS * len(train.classes):
             continue
         try:
-            model = untrained(settings).fit([canonical(text) for text in part.texts], list(part.labels))
+            model = whole if whole is not None and rows.size == len(train.labels) else None
+            model = model or untrained(settings).fit(train.texts.select(rows), labels)
         except TrainingError:
             continue
-        yield _point(len(part), model.logits(texts).argmax(axis=1), test, model.classes_)
+        yield _point(rows.size, model, test)
     progress(len(_STEPS), len(_STEPS))
 
 
-def _point(rows: int, predicted: metrics.Indices, test: Dataset, classes: tuple[str, ...]) -> CurvePoint:
-    true = np.array([classes.index(label) for label in test.labels], np.intp)
-    matrix = metrics.confusion(np.ones((1, true.size)), true, predicted, len(classes))
-    return CurvePoint(rows, proportion(np.trace(matrix[0]), true.size), float(metrics.matthews(matrix)[0]))
+def _point(n_rows: int, model: TrainableClassifier, test: HeldOutPart) -> CurvePoint:
+    places = {label: place for place, label in enumerate(model.classes_)}
+    true = np.array([places[label] for label in test.labels], np.intp)
+    predicted = model.logits(test.texts).argmax(axis=1)
+    margins = metrics.Margins.of_rows(np.ones((1, true.size)), true, predicted, len(places))
+    matthews = float(margins.matthews()[0])
+    accuracy = proportion_of_some(margins.hits.sum(), true.size)
+    return CurvePoint(n_rows, accuracy, None if np.isnan(matthews) else matthews)

@@ -8,6 +8,7 @@ agrees (tests/training/test_metrics.py).
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 from statistics import NormalDist
 
 import numpy as np
@@ -16,6 +17,7 @@ import numpy.typing as npt
 Floats = npt.NDArray[np.float64]
 Indices = npt.NDArray[np.intp]
 
+_MIN_STRATUM = 5
 _NORMAL_975 = NormalDist().inv_cdf(0.975)
 
 
@@ -26,38 +28,90 @@ def confusion(weights: Floats, true: Indices, predicted: Indices, n_classes: int
     return np.reshape(flat, (len(weights), n_classes, n_classes))
 
 
+@dataclass(frozen=True)
+class Margins:
+    """Of a confusion matrix what most figures need, [resamples, classes]: memory for 500 labels as for 2.
+
+    hits:      weight of the rows of each class that are predicted as that class
+    predicted: weight of the rows that are predicted as it
+    present:   weight of its rows
+    """
+
+    hits: Floats
+    predicted: Floats
+    present: Floats
+
+    @classmethod
+    def of_rows(cls, weights: Floats, true: Indices, predicted: Indices, n_classes: int) -> Margins:
+        """Sum up `weights` [resamples, rows]."""
+        right = true == predicted
+        return cls(
+            _sums(weights[:, right], true[right], n_classes),
+            _sums(weights, predicted, n_classes),
+            _sums(weights, true, n_classes),
+        )
+
+    @classmethod
+    def of_matrix(cls, matrix: Floats) -> Margins:
+        """Sum up [resamples, true classes, predicted classes]."""
+        return cls(np.diagonal(matrix, axis1=1, axis2=2), matrix.sum(axis=1), matrix.sum(axis=2))
+
+    def precision(self) -> Floats:
+        """Return [resamples, classes], NaN for a class that is never predicted."""
+        return _ratio(self.hits, self.predicted)
+
+    def recall(self) -> Floats:
+        """Return [resamples, classes], NaN for a class without rows."""
+        return _ratio(self.hits, self.present)
+
+    def f1(self) -> Floats:
+        """Return [resamples, classes], NaN for a class that has no rows and is never predicted."""
+        return _ratio(2 * self.hits, self.predicted + self.present)
+
+    def macro_f1(self) -> Floats:
+        """Return [resamples] the mean F1 over the classes that have rows."""
+        return _ratio(np.where(self.present > 0, self.f1(), 0).sum(axis=1), (self.present > 0).sum(axis=1))
+
+    def matthews(self) -> Floats:
+        """Return [resamples] Matthews' correlation coefficient, for any number of classes (Gorodkin, 2004).
+
+        It is 0 if all rows are predicted as one class, and NaN if all rows have one class.
+        """
+        total = self.present.sum(axis=1)
+        covariance = self.hits.sum(axis=1) * total - (self.predicted * self.present).sum(axis=1)
+        spread_predicted = total**2 - (self.predicted**2).sum(axis=1)
+        spread_true = total**2 - (self.present**2).sum(axis=1)
+        found = np.where(spread_predicted > 0, _ratio(covariance, np.sqrt(spread_predicted * spread_true)), 0)
+        return np.where(spread_true > 0, found, np.nan)
+
+
 def accuracy(matrix: Floats) -> Floats:
     """Return [resamples] the share on the diagonal of `confusion`."""
     return _ratio(np.trace(matrix, axis1=1, axis2=2), matrix.sum(axis=(1, 2)))
 
 
 def precision_recall_f1(matrix: Floats) -> tuple[Floats, Floats, Floats]:
-    """Return [resamples, classes] precision, recall and F1, 0 where a class is never predicted or present."""
-    hits = np.diagonal(matrix, axis1=1, axis2=2)
-    predicted, present = matrix.sum(axis=1), matrix.sum(axis=2)
-    return _ratio(hits, predicted), _ratio(hits, present), _ratio(2 * hits, predicted + present)
+    """Return [resamples, classes] precision, recall and F1 of `confusion`; see `Margins`."""
+    margins = Margins.of_matrix(matrix)
+    return margins.precision(), margins.recall(), margins.f1()
 
 
 def matthews(matrix: Floats) -> Floats:
-    """Return [resamples] Matthews' correlation coefficient, for any number of classes (Gorodkin, 2004)."""
-    total = matrix.sum(axis=(1, 2))
-    predicted, present = matrix.sum(axis=1), matrix.sum(axis=2)
-    covariance = np.trace(matrix, axis1=1, axis2=2) * total - (predicted * present).sum(axis=1)
-    spread = (total**2 - (predicted**2).sum(axis=1)) * (total**2 - (present**2).sum(axis=1))
-    return _ratio(covariance, np.sqrt(spread))
+    """Return [resamples] Matthews' correlation coefficient of `confusion`; see `Margins.matthews`."""
+    return Margins.of_matrix(matrix).matthews()
 
 
 def roc_auc(weights: Floats, positive: npt.NDArray[np.bool_], scores: Floats) -> Floats:
-    """Return [resamples] the area under the ROC curve; a tie counts half."""
+    """Return [resamples] the area under the ROC curve; a tie counts half. NaN if one side is empty."""
     ups, downs = _by_descending_score(weights, positive, scores)
     above = np.cumsum(ups, axis=1) - ups / 2
     return _ratio((downs * above).sum(axis=1), ups.sum(axis=1) * downs.sum(axis=1))
 
 
 def average_precision(weights: Floats, positive: npt.NDArray[np.bool_], scores: Floats) -> Floats:
-    """Return [resamples] the precision at each new positive, averaged over recall."""
+    """Return [resamples] the precision at each new positive, averaged over recall; NaN without positives."""
     ups, downs = _by_descending_score(weights, positive, scores)
-    precision = _ratio(np.cumsum(ups, axis=1), np.cumsum(ups + downs, axis=1))
+    precision = np.nan_to_num(_ratio(np.cumsum(ups, axis=1), np.cumsum(ups + downs, axis=1)))
     return _ratio((precision * ups).sum(axis=1), ups.sum(axis=1))
 
 
@@ -86,10 +140,43 @@ def wilson(successes: float, trials: float) -> tuple[float, float]:
     return max(0.0, (middle - half) / (1 + spread)), min(1.0, (middle + half) / (1 + spread))
 
 
-def bootstrap_weights(n_rows: int, resamples: int, seed: int) -> Floats:
-    """Return [resamples, rows] how often each row is drawn when as many rows are drawn with replacement."""
-    drawn = np.random.default_rng(seed).integers(0, n_rows, (resamples, n_rows))
-    return np.stack([np.bincount(row, minlength=n_rows) for row in drawn]).astype(np.float64)
+class Resampler:
+    """Draws rows with replacement, label by label and cluster by cluster.
+
+    Every resample has as many clusters of each label as the rows have. Labels of fewer than five clusters
+    are drawn together: alone they would hardly vary. A cluster counts for the label of its first row;
+    without clusters each row is its own.
+    """
+
+    def __init__(self, labels: Indices, groups: Indices | None = None):
+        numbers = groups if groups is not None else np.arange(labels.size)
+        _, first, self._group_of = np.unique(numbers, return_index=True, return_inverse=True)
+        stratum = labels[first] + 1
+        stratum[(np.bincount(stratum) < _MIN_STRATUM)[stratum]] = 0
+        self._group_at = np.argsort(stratum, kind="stable")  # [places] groups: a stratum's are neighbours
+        sizes = np.bincount(stratum)
+        self._size = np.repeat(sizes, sizes)
+        self._start = np.repeat(np.cumsum(sizes) - sizes, sizes)
+
+    def weights(self, resamples: int, seed: int) -> Floats:
+        """Return [resamples, rows] how often each row is drawn."""
+        n = self._group_at.size
+        drawn = self._start + np.random.default_rng(seed).random((resamples, n)) * self._size
+        flat = drawn.astype(np.intp) + np.arange(resamples)[:, None] * n
+        counts = np.bincount(flat.ravel(), minlength=resamples * n).reshape(resamples, n)
+        of_group = np.empty((resamples, n), np.float64)
+        of_group[:, self._group_at] = counts
+        weights: Floats = of_group[:, self._group_of]
+        return weights
+
+    def without_each_block(self, blocks: int, seed: int) -> Floats:
+        """Return [blocks, rows] of 0 and 1: the clusters are dealt into blocks, and one block is left out."""
+        n = self._group_at.size
+        shuffled = np.lexsort([np.random.default_rng(seed).random(n), self._start])
+        block = np.empty(n, np.intp)
+        block[self._group_at[shuffled]] = np.arange(n) % blocks
+        kept: Floats = (block[self._group_of] != np.arange(blocks)[:, None]).astype(np.float64)
+        return kept
 
 
 def _by_descending_score(
@@ -103,5 +190,10 @@ def _by_descending_score(
     return ups, downs
 
 
+def _sums(weights: Floats, classes: Indices, n_classes: int) -> Floats:
+    sums = [np.bincount(classes, row, minlength=n_classes) for row in weights]
+    return np.reshape(sums, (len(weights), n_classes)).astype(np.float64)
+
+
 def _ratio(above: Floats, below: Floats) -> Floats:
-    return np.divide(above, below, out=np.zeros_like(above, dtype=np.float64), where=below > 0)
+    return np.divide(above, below, out=np.full_like(above, np.nan, dtype=np.float64), where=below > 0)

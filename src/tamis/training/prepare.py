@@ -6,6 +6,8 @@ files and parts; does not know models. `tamis.training.prepared_folder` keeps th
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Literal, cast
 
@@ -14,10 +16,11 @@ import numpy as np
 
 from tamis.artifact import DataFacts
 from tamis.data.clean import drop_empty
+from tamis.data.labels import count_labels
 from tamis.data.near_duplicates import near_duplicate_groups
 from tamis.data.options import USUAL_OPTIONS, Columns, ReadOptions
 from tamis.data.reader import Paths, ReadResult, read_dataset, require_classes
-from tamis.data.split import grouped_parts, random_split
+from tamis.data.split import grouped_parts, labels_in_one_group, random_split
 from tamis.errors import DataError
 from tamis.records import Dataset, Notice, Progress, no_notice, no_progress
 
@@ -31,19 +34,30 @@ class PrepareSettings:
     split: `grouped` repairs the file, drops empty texts, and keeps together what shares a group: the
         file's group column, or near duplicates where no column is named. `random` takes the file as
         the csv module reads it, and divides its rows as scikit-learn's train_test_split does.
+    min_rows:   leave out labels with fewer rows than this
+    merge_rare: the label to give those rows instead of leaving them out
     """
 
     split: Split = "grouped"
     test_size: float = 0.33
     seed: int = 42
     reading: ReadOptions = USUAL_OPTIONS
+    min_rows: int = 1
+    merge_rare: str | None = None
 
     @classmethod
     def from_manifest(cls, facts: DataFacts) -> PrepareSettings:
         """Return the settings that a model was trained with."""
         columns = msgspec.convert(facts.columns, Columns)
         reading = msgspec.convert(facts.reading, ReadOptions)
-        return cls(cast(Split, facts.split), facts.test_size, facts.seed, replace(reading, columns=columns))
+        return cls(
+            split=cast(Split, facts.split),
+            test_size=facts.test_size,
+            seed=facts.seed,
+            reading=replace(reading, columns=columns),
+            min_rows=facts.min_rows,
+            merge_rare=facts.merge_rare,
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +67,7 @@ class Prepared:
     settings:    with the columns that were read, also if they were guessed
     data_sha256: digest of the file's bytes
     assumed:     what was assumed when the file was read, one phrase each
+    reading:     what was read, None if the parts were read from a prepared folder
     """
 
     train: Dataset
@@ -60,11 +75,19 @@ class Prepared:
     settings: PrepareSettings
     data_sha256: str
     assumed: tuple[str, ...] = ()
+    reading: ReadResult | None = None
 
     @property
-    def absent_from_test(self) -> tuple[str, ...]:
-        """Classes that could not be put into the test part, because all their texts are one group."""
-        return tuple(sorted(set(self.train.classes) - set(self.test.classes)))
+    def unmeasured(self) -> dict[str, int]:
+        """Labels without a row in the test part, with their rows: too rare, or all of one group."""
+        counts = Counter(self.train.labels)
+        return {label: counts[label] for label in sorted(counts.keys() - set(self.test.labels))}
+
+    @property
+    def joined(self) -> Dataset:
+        """Return the rows of both parts, in the order of their file."""
+        both = joined_rows(self.train, self.test)
+        return both.select(np.argsort(both.rows, kind="stable").tolist())
 
 
 def prepare_file(
@@ -98,20 +121,82 @@ def prepare_dataset(
     if not 0 < settings.test_size < 1:
         raise DataError(f"the test part must be between 0 and 1 of the rows, not {settings.test_size:g}")
     data = reading.dataset if settings.split == "random" else drop_empty(reading.dataset)
+    data = merge_rare_labels(data, settings)
     if data.groups is None:
         groups = near_duplicate_groups(data.texts, progress=progress)
         data = replace(data, groups=[str(group) for group in groups.tolist()])
     train, test = _divide(data, settings)
     settings = replace(settings, reading=reading.options)
-    return Prepared(data.select(train), data.select(test), settings, reading.sha256, reading.assumed)
+    parts = data.select(train), data.select(test)
+    return Prepared(*parts, settings, reading.sha256, reading.assumed, reading)
+
+
+def merge_rare_labels(data: Dataset, settings: PrepareSettings) -> Dataset:
+    """Leave out the rows of labels rarer than `min_rows`, or give them the label `merge_rare`."""
+    counts = Counter(data.labels)
+    rare = {label for label, count in counts.items() if count < settings.min_rows}
+    if not rare:
+        return data
+    if settings.merge_rare is not None:
+        merged = settings.merge_rare
+        data = replace(data, labels=[merged if label in rare else label for label in data.labels])
+    else:
+        data = data.select([row for row, label in enumerate(data.labels) if label not in rare])
+    if len(data.classes) < 2:
+        raise DataError(
+            f"fewer than two labels are left with --min-rows {settings.min_rows}: the file has "
+            f"{count_labels(counts)}; lower --min-rows"
+        )
+    return data
+
+
+def joined_rows(one: Dataset, other: Dataset) -> Dataset:
+    """Return the rows of `one`, then those of `other`."""
+
+    def column(name: str) -> list[str] | None:
+        first, second = getattr(one, name), getattr(other, name)
+        return None if first is None or second is None else [*first, *second]
+
+    return Dataset(
+        texts=[*one.texts, *other.texts],
+        labels=[*one.labels, *other.labels],
+        rows=[*one.rows, *other.rows],
+        sources=column("sources"),
+        groups=column("groups"),
+    )
 
 
 def _divide(data: Dataset, settings: PrepareSettings) -> tuple[list[int], list[int]]:
-    """Return the places of the training and the test examples in `data`."""
+    """Return the rows of the training and of the test part; the training part has every label."""
+    assert data.groups is not None
     if settings.split == "random":
         train, test = random_split(len(data), test_size=settings.test_size, seed=settings.seed)
-        return train.tolist(), test.tolist()
+        unit: Sequence[object] = range(len(data))
+    else:
+        _require_two_groups(data)
+        shares = [1 - settings.test_size, settings.test_size]
+        parts = grouped_parts(data.groups, data.labels, shares, settings.seed)
+        train, test = np.flatnonzero(parts == 0), np.flatnonzero(parts == 1)
+        unit = data.groups
+    learned = {data.labels[row] for row in train.tolist()}
+    back = {unit[row] for row in test.tolist() if data.labels[row] not in learned}
+    returned = [row for row in test.tolist() if unit[row] in back]
+    kept = [row for row in test.tolist() if unit[row] not in back]
+    if not kept:
+        raise _nothing_to_measure(data)
+    return [*train.tolist(), *returned], kept
+
+
+def _require_two_groups(data: Dataset) -> None:
+    """Raise DataError unless a row of some label can be held out while another teaches that label."""
     assert data.groups is not None
-    shares = [1 - settings.test_size, settings.test_size]
-    parts = grouped_parts(data.groups, data.labels, shares, settings.seed)
-    return np.flatnonzero(parts == 0).tolist(), np.flatnonzero(parts == 1).tolist()
+    if len(labels_in_one_group(data.groups, data.labels)) == len(data.classes):
+        raise _nothing_to_measure(data)
+
+
+def _nothing_to_measure(data: Dataset) -> DataError:
+    labels = count_labels(dict(sorted(Counter(data.labels).items())))
+    return DataError(
+        "no label has two distinct texts, one to learn from and one to measure on (near duplicates count "
+        f"as one): {labels}; add texts to at least one label"
+    )

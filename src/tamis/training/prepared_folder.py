@@ -112,7 +112,7 @@ def _write_files(prepared: Prepared, report: AuditReport, folder: Path) -> Descr
         data_sha256=prepared.data_sha256,
         settings=prepared.settings,
         assumed=prepared.assumed,
-        absent_from_test=prepared.absent_from_test,
+        absent_from_test=tuple(prepared.unmeasured),
         parts=parts,
     )
     for file_name, contents in ((AUDIT, report), (DESCRIPTION, description)):

@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from tamis.artifact import OperatingPoint
-from tamis.training.evaluate import Estimate, proportion
+from tamis.training.evaluation import Estimate, proportion_of_some
 from tamis.training.perturb import PERTURBATIONS
 
 Probabilities = npt.NDArray[np.float64]
@@ -61,7 +61,7 @@ def robustness(
     chosen, true = [texts[i] for i in kept], [classes.index(labels[i]) for i in kept]
 
     def recall(of: Sequence[str]) -> Estimate:
-        return proportion(_found(score(of), np.asarray(true), operating_point).sum(), len(of))
+        return proportion_of_some(_found(score(of), np.asarray(true), operating_point).sum(), len(of))
 
     plain = recall(chosen)
     return tuple(

@@ -16,35 +16,40 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
+import numpy as np
 
 from tamis.artifact import DataFacts, Manifest, reserve_version
+from tamis.data.labels import describe_unmeasured
 from tamis.data.options import unusual_options
 from tamis.data.reader import Paths
 from tamis.errors import TrainingError
 from tamis.models.base import TrainableClassifier
 from tamis.records import Dataset, Notice, Progress, no_notice, no_progress
-from tamis.text import CANONICAL_FORM, HTML_FORM
+from tamis.text import CANONICAL_FORM, HTML_FORM, canonical
 from tamis.training.autotune import Autotune
 from tamis.training.autotune.search import chosen, kinds_to_try, search
-from tamis.training.evaluate import Evaluation
-from tamis.training.learn import Learned, TrainSettings, learn, untrained
-from tamis.training.prepare import Prepared, PrepareSettings, prepare_file
+from tamis.training.evaluation import Evaluation
+from tamis.training.fit import TrainSettings, fit, learning_part, refit, untrained
+from tamis.training.held_out import write_held_out
+from tamis.training.learning_curve import HeldOutPart
+from tamis.training.prepare import Prepared, PrepareSettings, joined_rows, prepare_file
 from tamis.training.prepared_folder import prepared_folder_in, read_prepared
-from tamis.training.report.background import look_behind
 from tamis.training.report.card import model_card
-from tamis.training.report.facts import Facts, Measured, measure
+from tamis.training.report.diagnostics import TrainingRun, diagnose
 from tamis.training.report.page import report_page
+from tamis.training.report.report_data import REPORT_FILE, Facts, Measured, measure
 
-REPORT_FILE = "report.html"
 CARD_FILE = "MODEL_CARD.md"
+
+_MAX_CONFUSION_LABELS = 50
 
 
 @dataclass(frozen=True)
 class Trained:
-    """What training made: where it was saved (None for a dry run), its manifest and its figures.
+    """What training made: where it was saved (None for a dry run), its manifest, and the measured metrics.
 
-    `interrupted` says that the user stopped it early and kept what had been learned until then.
-    `summary` says what the model is made of, one part a line.
+    interrupted: whether the user stopped it early and kept what had been learned until then
+    summary:     what the model is made of, one part per line
     """
 
     path: Path | None
@@ -65,41 +70,119 @@ def train(  # noqa: PLR0913 - data in, model out, three settings, formats, three
     progress: Progress = no_progress,
     notice: Notice = no_notice,
     say: Notice = no_notice,
+    full_report: bool = False,
 ) -> Trained:
     """Train on labelled files or a prepared folder and write the next version of the model folder `output`.
 
-    `formats` are written beside it, for users of other libraries. With `output` None nothing is
-    written. `autotune` first searches for better settings, on the training part. A slow model that was
-    killed goes on after its last whole epoch when the same is trained again, to the same bits. `say` is
-    told what is worth a line of its own, `notice` how it goes. Raises DataError, TrainingError or
-    ArtifactError.
+    The model is measured on the test part, which it has not learned; then, unless `settings.refit` is off,
+    the saved model is fitted on all rows with the same calibration. `formats` are written beside it, for
+    users of other libraries. With `output` None nothing is written. `autotune` first searches for better
+    settings, on the training part. `full_report` also trains what the report compares with, whatever it
+    costs. A slow model that was killed resumes after its last whole epoch if the same is trained again, to
+    the same bits. `say` is called with lines worth keeping, `notice` with the state of the fit.
+
+    Raises DataError, TrainingError or ArtifactError.
     """
     settings = settings or TrainSettings()
     _check_formats(formats, settings, autotune)
     prepared = _prepared(data, prepare or PrepareSettings(), say)  # first: bad data leaves no folder
+    if prepared.unmeasured:
+        say(describe_unmeasured(prepared.unmeasured))
     with reserve_version(Path(output)) if output is not None else nullcontext() as reservation:
         settings, searched = _searched(prepared.train, settings, autotune)
         checkpoints = reservation.checkpoints(_digest(prepared, settings)) if reservation else None
         if checkpoints and checkpoints.exists():
-            say(f"going on with a training of the same that did not come to its end ({checkpoints})")
-        learned = learn(prepared.train, settings, progress=progress, notice=notice, checkpoints=checkpoints)
-        measured = _measure(learned, prepared.test)
+            say(f"resuming an unfinished training of the same data and settings ({checkpoints})")
+        run = _run(prepared, settings, progress=progress, notice=notice, checkpoints=checkpoints)
+        _say_rolled_back(run, say)
+        measured = _measure(run)
         described = {**msgspec.to_builtins(settings), **searched}
-        manifest = _describe(learned, prepared, described, measured.evaluation)
+        manifest = _describe(run, described, measured)
         if reservation is None:
-            return _trained(None, manifest, measured.evaluation, learned)
-        calibration = learned.calibrated.calibration
-        exported = learned.model.export(reservation.folder, calibration)
+            return _trained(None, manifest, measured.evaluation, run)
+        calibration = run.saved.calibrated.calibration
+        exported = run.saved.model.export(reservation.folder, calibration)
         for form in formats:
-            learned.model.export_as(form, reservation.folder, calibration)
+            run.saved.model.export_as(form, reservation.folder, calibration)
+        if run.saved is not run.measured:
+            write_held_out(measured.probabilities.argmax(axis=1), reservation.folder)
         manifest = msgspec.structs.replace(manifest, model=dict(exported))
-        background = look_behind(learned, prepared, settings, data)
+        background = diagnose(run, data, full=full_report)
         _write_pages(Facts(manifest, measured, background), reservation.folder)
-        return _trained(reservation.commit(manifest), manifest, measured.evaluation, learned)
+        return _trained(reservation.commit(manifest), manifest, measured.evaluation, run)
 
 
-def _trained(path: Path | None, manifest: Manifest, evaluation: Evaluation, learned: Learned) -> Trained:
-    return Trained(path, manifest, evaluation, learned.model.interrupted_, learned.model.summary())
+def _run(
+    prepared: Prepared,
+    settings: TrainSettings,
+    *,
+    progress: Progress,
+    notice: Notice,
+    checkpoints: Path | None,
+) -> TrainingRun:
+    """Fit the model to measure on the training part, and the model to save on all rows.
+
+    Texts are encoded once for both. A model that the user stopped early is saved as it is.
+    """
+    model, n_train = untrained(settings), len(prepared.train)
+    rows = joined_rows(prepared.train, prepared.test)
+    encoded = model.encode([canonical(text) for text in rows.texts])
+    train_texts = encoded.select(np.arange(n_train))
+    part = learning_part(prepared.train, settings, encoded=train_texts)
+    extra = (lambda total: total // 2) if model.slow else (lambda total: 1)
+    measured = fit(
+        prepared.train,
+        settings,
+        encoded=train_texts,
+        progress=lambda done, total: progress(done, total + extra(total) * settings.refit),
+        notice=notice,
+        checkpoints=checkpoints,
+    )
+    saved = measured
+
+    def last_third(done: int, total: int) -> None:
+        progress(2 * total + done, 3 * total)
+
+    if settings.refit and not measured.model.interrupted_:
+        saved = refit(
+            measured,
+            encoded,
+            rows.labels,
+            settings,
+            progress=last_third if model.slow else no_progress,
+            notice=lambda text: notice(f"on all rows, {text}"),
+            checkpoints=checkpoints and checkpoints / "all",
+        )
+    if not model.slow:
+        progress(part.folds + 1 + settings.refit, part.folds + 1 + settings.refit)
+    return TrainingRun(
+        prepared,
+        settings,
+        part,
+        HeldOutPart(encoded.select(np.arange(n_train, len(rows))), prepared.test.labels),
+        measured,
+        saved,
+        train_texts if saved is measured else encoded,
+    )
+
+
+def _say_rolled_back(run: TrainingRun, say: Notice) -> None:
+    """Report a calibration that is not used, and why."""
+    chosen = run.measured.calibrated
+    if chosen.kept:
+        return
+    if chosen.calibration_error_before is None or chosen.calibration_error_after is None:
+        say("probabilities are not calibrated: too few distinct texts to hold any out")
+        return
+    before, after = chosen.calibration_error_before, chosen.calibration_error_after
+    say(
+        "calibration rolled back: it did not help on texts that it was not fitted on "
+        f"(calibration error {before:.3f} without it, {after:.3f} with it)"
+    )
+
+
+def _trained(path: Path | None, manifest: Manifest, evaluation: Evaluation, run: TrainingRun) -> Trained:
+    return Trained(path, manifest, evaluation, run.saved.model.interrupted_, run.saved.model.summary())
 
 
 def _check_formats(formats: Sequence[str], settings: TrainSettings, autotune: Autotune | None) -> None:
@@ -113,9 +196,9 @@ def _check_formats(formats: Sequence[str], settings: TrainSettings, autotune: Au
 
 
 def _digest(prepared: Prepared, settings: TrainSettings) -> str:
-    """Return a digest of all that decides what is learned: the training part, settings, libraries."""
-    data = prepared.train
-    what = [data.texts, data.labels, data.groups, settings, _libraries(untrained(settings))]
+    """Return a digest of all that decides what is learned: the rows, settings, libraries."""
+    parts = [[part.texts, part.labels, part.groups] for part in (prepared.train, prepared.test)]
+    what = [parts, settings, _libraries(untrained(settings))]
     return hashlib.sha256(msgspec.json.encode(what)).hexdigest()
 
 
@@ -138,13 +221,15 @@ def _searched(
     return chosen(settings, found), {"search": found.described()}
 
 
-def _measure(learned: Learned, test: Dataset) -> Measured:
+def _measure(run: TrainingRun) -> Measured:
+    test, fitted = run.prepared.test, run.measured
     return measure(
-        learned.probabilities,
+        fitted.probabilities,
         test,
-        learned.model.classes_,
-        operating_point=learned.operating_point,
-        part=f"the test part: {len(test):,} texts that the model has not learned from",
+        fitted.model.classes_,
+        operating_point=fitted.operating_point,
+        part=f"the test part: {len(test):,} texts that the measured model has not learned",
+        probabilities=fitted.calibrated.calibration(fitted.model.logits(run.test.texts)),
     )
 
 
@@ -153,18 +238,17 @@ def _write_pages(facts: Facts, folder: Path) -> None:
     (folder / CARD_FILE).write_bytes(model_card(facts))
 
 
-def _describe(
-    learned: Learned, prepared: Prepared, training: dict[str, Any], evaluation: Evaluation
-) -> Manifest:
-    split = prepared.settings
+def _describe(run: TrainingRun, training: dict[str, Any], measured: Measured) -> Manifest:
+    prepared, saved = run.prepared, run.saved
+    split, n_train, n_test = prepared.settings, len(prepared.train), len(prepared.test)
     return Manifest(
-        kind=learned.model.kind,
+        kind=saved.model.kind,
         text_form=HTML_FORM if split.reading.strip_html else CANONICAL_FORM,
-        labels=learned.model.classes_,
+        labels=saved.model.classes_,
         model={},
         training=training,
-        calibration=learned.calibrated.described(),
-        operating_point=learned.operating_point,
+        calibration=saved.calibrated.described(),
+        operating_point=saved.operating_point,
         data=DataFacts(
             sha256=prepared.data_sha256,
             split=split.split,
@@ -172,10 +256,23 @@ def _describe(
             seed=split.seed,
             columns=msgspec.to_builtins(split.reading.columns),
             reading={**unusual_options(split.reading), "assumed": list(prepared.assumed)},
-            train_rows=len(prepared.train),
-            test_rows=len(prepared.test),
+            train_rows=n_train,
+            test_rows=n_test,
             train_classes=dict(sorted(Counter(prepared.train.labels).items())),
+            learned_rows=n_train if saved is run.measured else n_train + n_test,
+            unmeasured=prepared.unmeasured,
+            min_rows=split.min_rows,
+            merge_rare=split.merge_rare,
         ),
-        metrics=msgspec.to_builtins(evaluation),
-        libraries=_libraries(learned.model),
+        metrics=_bounded(measured.evaluation) | {"robustness": msgspec.to_builtins(measured.disguises)},
+        libraries=_libraries(saved.model),
     )
+
+
+def _bounded(evaluation: Evaluation) -> dict[str, Any]:
+    """Return the metrics for the manifest; of many labels the confusion would be most of it."""
+    metrics: dict[str, Any] = msgspec.to_builtins(evaluation)
+    for one in (metrics, *metrics["sources"].values()):
+        if len(evaluation.labels) > _MAX_CONFUSION_LABELS:
+            one["confusion"] = []
+    return metrics

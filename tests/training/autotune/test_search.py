@@ -19,7 +19,7 @@ from tamis.training.autotune import Autotune
 from tamis.training.autotune.search import chosen, search
 from tamis.training.autotune.space import Candidate
 from tamis.training.autotune.trials import Found, State, Trial
-from tamis.training.learn import TrainSettings
+from tamis.training.fit import TrainSettings
 from tamis.training.prepare import Prepared, PrepareSettings, prepare_file, read_for
 from tamis.training.prepared_folder import write_prepared
 from tamis.training.train import Trained

@@ -9,7 +9,7 @@ import pytest
 from selenium import webdriver
 
 from tamis import train
-from tamis.training.learn import TrainSettings
+from tamis.training.fit import TrainSettings
 from tests.samples import messages, write_csv
 from tests.service.page.chromium import start_chromium
 

@@ -13,7 +13,7 @@ from tamis import train
 from tamis.artifact import open_artifact
 from tamis.cli import cli
 from tamis.records import Dataset
-from tamis.training.learn import TrainSettings
+from tamis.training.fit import TrainSettings
 from tamis.training.prepare import PrepareSettings
 from tests.samples import messages, write_csv
 
@@ -51,7 +51,9 @@ class Page(HTMLParser):
 
 
 def trained(data: Dataset, folder: Path, settings: TrainSettings = QUICK) -> Path:
-    path = train(write_csv(data, folder / "messages.csv"), folder / "spam", settings=settings).path
+    path = train(
+        write_csv(data, folder / "messages.csv"), folder / "spam", settings=settings, full_report=True
+    ).path
     assert path is not None
     return path
 
@@ -75,14 +77,14 @@ def test_every_section_and_chart_is_there(page: Page):
         "Calibration: do probabilities come true?",
         "Learning curve: would more texts help?",
         "Accuracy by length",
-        "What it goes by",
+        "Top features",
         "The data",
-        "Surest mistakes",
+        "Most confident errors",
         "How it was made",
     ):
         assert title in page.headings
-    assert any(title.startswith("What another threshold would do") for title in page.headings)
-    for words in ("grouped split", "random split", "By source", "homoglyphs", "Speaks for spam"):
+    assert any(title.startswith("Threshold analysis") for title in page.headings)
+    for words in ("grouped split", "random split", "By source", "homoglyphs", "Evidence for spam"):
         assert words in page.words
 
 
@@ -167,7 +169,7 @@ def test_markdown_in_labels_is_escaped_in_the_card(tmp_path: Path):
 def test_three_labels_have_a_report(tmp_path: Path):
     version = trained(messages(300, labels=("ham", "spam", "question")), tmp_path)
     page = Page((version / "report.html").read_text())
-    assert "Speaks for question" in page.words
+    assert "Evidence for question" in page.words
     assert re.search(
         r"<td>web</td>.*?<td class=n>–</td><td class=n>–</td>", (version / "report.html").read_text()
     )
@@ -177,7 +179,9 @@ def test_three_labels_have_a_report(tmp_path: Path):
 
 def test_the_random_split_is_compared_with_the_grouped_one(tmp_path: Path):
     data = write_csv(messages(200), tmp_path / "messages.csv")
-    path = train(data, tmp_path / "spam", settings=QUICK, prepare=PrepareSettings(split="random")).path
+    path = train(
+        data, tmp_path / "spam", settings=QUICK, prepare=PrepareSettings(split="random"), full_report=True
+    ).path
     assert path is not None
     assert "| random split | grouped split |" in (path / "MODEL_CARD.md").read_text()
 
@@ -198,6 +202,6 @@ def test_an_evaluation_writes_a_report_of_its_own(version: Path, tmp_path: Path)
     ran = CliRunner().invoke(cli, ["evaluate", str(version), str(data), "--report", str(file)])
     assert ran.exit_code == 0
     page = Page(file.read_text())
-    assert "all rows of other.csv: 80 texts" in page.words
+    assert "of other.csv: 80 texts" in page.words
     assert "Confusion" in page.headings
     assert "Learning curve" not in page.headings, "only training knows it"

@@ -8,9 +8,9 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from tamis.training.calibrate import Probabilities, served_probabilities
-from tamis.training.crossval import Held, LearningPart, check_all_classes
+from tamis.training.calibration import Probabilities, served_probabilities
 from tamis.training.metrics import Floats
+from tamis.training.out_of_fold import HeldOutFold, LearningPart
 
 _SMALLEST = 1e-15
 
@@ -30,20 +30,21 @@ class Answers:
         self._seed = seed
         self._classes = sorted(set(part.labels))
         self._true = np.searchsorted(self._classes, part.labels)
+        self._held_out_classes = {*self._true[part.fold_of(seed) >= 0].tolist()}
         self._logits = np.zeros((len(part.labels), len(self._classes)))
         self._fold_of = np.full(len(part.labels), -1)
         self._probabilities: dict[int, Probabilities] = {}
         self.folds = 0
 
-    def add(self, held: Held) -> None:
+    def add(self, held: HeldOutFold) -> None:
         """Take the answers about one more fold."""
         self._logits[held.rows] = held.logits
         self._fold_of[held.rows] = self.folds
         self.folds += 1
 
     def has_all_classes(self, folds: int) -> bool:
-        """Return whether every label is in the first `folds`: without that they say nothing."""
-        return np.unique(self._true[self._rows(folds)]).size == len(self._classes)
+        """Return whether every label that is held out at all is in the first `folds`."""
+        return self._held_out_classes <= {*self._true[self._rows(folds)].tolist()}
 
     def losses(self, folds: int) -> Floats:
         """Return [texts] the negative logarithm of the probability of each text's label."""
@@ -71,9 +72,8 @@ class Answers:
         if folds not in self._probabilities:
             rows = self._rows(folds)
             labels = [self._part.labels[row] for row in rows]
-            check_all_classes(set(labels), self._part.labels)
             groups = [self._part.groups[row] for row in rows]
-            served = served_probabilities(self._logits[rows], labels, groups, seed=self._seed)
+            served = served_probabilities(self._logits[rows], labels, groups, self._classes, seed=self._seed)
             self._probabilities[folds] = served
         return self._probabilities[folds]
 

@@ -15,7 +15,7 @@ from tamis.training.autotune.figures import Answers, difference, is_better
 from tamis.training.autotune.space import Candidate, Draws, other_kinds
 from tamis.training.autotune.trials import Autotune, Ended, Found, State, Trial
 from tamis.training.autotune.trying import Bench
-from tamis.training.learn import TrainSettings, part_to_learn
+from tamis.training.fit import TrainSettings, learning_part
 
 
 class _OutOfTimeError(Exception):
@@ -61,7 +61,7 @@ class _Search:
         self._kinds = kinds_to_try(settings, limits)
         self._started = limits.clock.monotonic()
         self._bench = Bench(
-            part_to_learn(data, settings), settings, self._kinds, limits.max_bytes, self._reach
+            learning_part(data, settings), settings, self._kinds, limits.max_bytes, self._reach
         )
         self._trials: list[Trial] = []
         self._best: tuple[Trial, Answers] | None = None

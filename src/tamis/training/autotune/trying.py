@@ -11,12 +11,15 @@ from itertools import islice
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+import numpy as np
+
+from tamis.errors import TrainingError
 from tamis.models.base import Calibration
 from tamis.training.autotune.figures import Answers, is_hopeless
 from tamis.training.autotune.space import Candidate
 from tamis.training.autotune.trials import Trial
-from tamis.training.crossval import Held, LearningPart, held_out_in_turn
-from tamis.training.learn import TrainSettings, is_slow, untrained
+from tamis.training.fit import TrainSettings, is_slow, untrained
+from tamis.training.out_of_fold import HeldOutFold, LearningPart, held_out_in_turn
 
 Reach = Callable[[Candidate, int], None]
 """Called within a trial as `reach(candidate, fold)`, fold 0 while its size is measured; may raise."""
@@ -42,7 +45,11 @@ class Bench:
         self._max_bytes = max_bytes
         self._reach = reach
         only_slow = all(is_slow(replace(settings, model=kind)) for kind in kinds)
-        self.folds = 1 if only_slow else part.folds
+        folds = np.unique(part.fold_of(settings.seed)).tolist()
+        n_folds = sum(fold >= 0 for fold in folds)
+        if not n_folds:
+            raise TrainingError("too few distinct texts to compare settings; train without --autotune")
+        self.folds = 1 if only_slow else n_folds
 
     def tried(self, trial: Trial, best: Answers | None) -> tuple[Trial, Answers]:
         """Return `trial` with its figures and the answers behind them; `best` is what to beat."""
@@ -61,7 +68,7 @@ class Bench:
             trial = self._with_size(trial)
         return _measured(trial, answers), answers
 
-    def _held_out(self, candidate: Candidate, answers: Answers) -> Iterator[Held]:
+    def _held_out(self, candidate: Candidate, answers: Answers) -> Iterator[HeldOutFold]:
         settings = self._of(candidate)
         return held_out_in_turn(
             lambda: untrained(settings),

@@ -8,9 +8,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
-from tamis.training.evaluate import Estimate, Evaluation
-from tamis.training.report.facts import Background, Facts
+from tamis.data.labels import count_labels
+from tamis.training.evaluation import Estimate, Evaluation, by_f1
 from tamis.training.report.page import FIGURES, title_of
+from tamis.training.report.report_data import Background, Facts
 
 _WEAK_DROP = 0.05
 _FEW_ROWS = 30
@@ -29,7 +30,7 @@ def model_card(facts: Facts) -> bytes:
 def _lines(facts: Facts) -> Iterator[str]:
     manifest, background = facts.manifest, facts.background or Background()
     yield f"# {_inline(title_of(facts))}\n"
-    yield "Made by Tamis in training; `report.html` beside it has the curves, the mistakes and more.\n"
+    yield "Made by Tamis in training; `report.html` beside it has curves, errors and more.\n"
     yield from _section("Intended use", _intended_use(facts))
     yield from _section("Data", _data(facts))
     yield from _section("How well it does", _figures(facts, background))
@@ -61,12 +62,17 @@ def _intended_use(facts: Facts) -> Iterator[str]:
 
 def _data(facts: Facts) -> Iterator[str]:
     data = facts.manifest.data
-    counted = [*data.train_classes.items()][:_LABELS_SHOWN]
+    counted = sorted(data.train_classes.items(), key=lambda item: -item[1])[:_LABELS_SHOWN]
     classes = ", ".join(f"{_inline(label)} {count:,}" for label, count in counted)
     licence = facts.manifest.training.get("data_licence")
     yield f"- SHA-256 of the file: `{data.sha256}`"
     yield f"- Licence: {_inline(licence) if licence else 'not given'}"
-    yield f"- Learned from {data.train_rows:,} rows ({classes}), tested on {data.test_rows:,}"
+    learned = data.learned_rows if data.learned_rows is not None else data.train_rows
+    yield f"- Learned by the saved model: {learned:,} rows"
+    yield f"- Learned by the measured model: {data.train_rows:,} of them ({classes})"
+    yield f"- Measured on: {data.test_rows:,} others"
+    if data.unmeasured:
+        yield f"- Learned and not measured, too rare: {_inline(count_labels(data.unmeasured))}"
     yield f"- Split: {data.split} ({_SPLITS.get(data.split, '')}), seed {data.seed}"
 
 
@@ -84,7 +90,7 @@ def _figures(facts: Facts, background: Background) -> Iterator[str]:
         ["label", "rows", "precision", "recall"],
         (
             [_inline(label), f"{one.support:,}", _interval(one.precision), _interval(one.recall)]
-            for label, one in [*chosen.classes.items()][:_LABELS_SHOWN]
+            for label, one in by_f1(chosen)[:_LABELS_SHOWN]
         ),
     )
     if chosen.sources:
@@ -133,7 +139,10 @@ def _making(facts: Facts) -> Iterator[str]:
     if "kept" in fitted:
         before, after = fitted["calibration_error"]
         what = "kept" if fitted["kept"] else "rolled back"
-        yield f"- Calibration: {what}; calibration error {before:.4f} before, {after:.4f} after"
+        if before is None or after is None:
+            yield "- Calibration: none, for lack of distinct texts to hold out"
+        else:
+            yield f"- Calibration: {what}; calibration error {before:.4f} before, {after:.4f} after"
     libraries = ", ".join(f"{name} {version}" for name, version in manifest.libraries.items())
     yield f"- Libraries: {libraries}"
 
@@ -160,7 +169,9 @@ def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> Iterator[str]:
         yield f"| {' | '.join(row)} |"
 
 
-def _interval(estimate: Estimate) -> str:
+def _interval(estimate: Estimate | None) -> str:
+    if estimate is None:
+        return "–"
     return f"{estimate.value:.4f} ({estimate.low:.4f} – {estimate.high:.4f})"
 
 

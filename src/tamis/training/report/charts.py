@@ -11,7 +11,7 @@ import numpy as np
 from tamis.training.metrics import Floats
 from tamis.training.report import curves
 from tamis.training.report.curves import Mask
-from tamis.training.report.facts import Measured
+from tamis.training.report.report_data import Measured
 from tamis.training.report.svg import Axis, Series, chart, count_axis, logarithmic_axis, percent_axis
 
 if TYPE_CHECKING:
@@ -28,15 +28,22 @@ class _Ranked:
     scores: Floats
     positive: Mask
 
+    @property
+    def has_both_sides(self) -> bool:
+        """Whether there are rows with the label and rows without it."""
+        return bool(self.positive.any() and not self.positive.all())
+
 
 def roc_chart(measured: Measured) -> str:
     """Return ROC curves, with few false positives given the most room, and the operating point."""
-    ranked = [*_ranked(measured)]
+    ranked = [one for one in _ranked(measured) if one.has_both_sides]
+    if not ranked:
+        return ""
     smallest = 1 / max(int((~one.positive).sum()) for one in ranked)
     axis = logarithmic_axis("false-positive rate (logarithmic)", min(smallest, 0.1), 1.0)
     series = [Series(one.label, _from(curves.roc(one.scores, one.positive), axis.low)) for one in ranked]
     point = measured.evaluation.operating_point
-    if point is not None:
+    if point is not None and point.recall is not None and point.false_positive_rate is not None:
         place = (max(point.false_positive_rate.value, axis.low), point.recall.value)
         series.append(Series("operating point", [place], "dots"))
     return chart("ROC: what is found, at which price", axis, percent_axis("recall"), series)
@@ -44,11 +51,13 @@ def roc_chart(measured: Measured) -> str:
 
 def precision_recall_chart(measured: Measured) -> str:
     """Return precision against recall."""
-    ranked = [*_ranked(measured)]
+    ranked = [one for one in _ranked(measured) if one.positive.any()]
+    if not ranked:
+        return ""
     drawn = [Series(one.label, curves.precision_recall(one.scores, one.positive)) for one in ranked]
     lowest = min(y for series in drawn for _, y in series.points)
     point = measured.evaluation.operating_point
-    if point is not None:
+    if point is not None and point.recall is not None and point.precision is not None:
         drawn.append(Series("operating point", [(point.recall.value, point.precision.value)], "dots"))
     y = percent_axis("precision", min(lowest, 0.9))
     return chart("Precision and recall", percent_axis("recall"), y, drawn)
@@ -64,7 +73,7 @@ def threshold_chart(measured: Measured) -> str:
     chosen = min(point.threshold, 1.0)
     series.append(Series("the chosen threshold", [(chosen, 0.0), (chosen, 1.0)], "guide"))
     x = Axis(f"threshold on the probability of {point.positive}", 0, 1, _TENTHS)
-    title = f"What another threshold would do (dashed: {point.threshold:.3f}, chosen in training)"
+    title = f"Threshold analysis (dashed: {point.threshold:.3f}, chosen in training)"
     return chart(title, x, percent_axis("share"), series)
 
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from tamis.training.evaluate import Estimate, proportion
+from tamis.training.evaluation import Estimate, proportion_of_some
 from tamis.training.metrics import Floats, Indices
 
 Points = list[tuple[float, float]]
@@ -73,7 +73,7 @@ def reliability(predicted: Floats, happened: Mask) -> list[Bin]:
             f"{number / _BINS:.1f}–{(number + 1) / _BINS:.1f}",
             int(inside.sum()),
             float(predicted[inside].mean()),
-            proportion(happened[inside].sum(), inside.sum()),
+            proportion_of_some(happened[inside].sum(), inside.sum()),
         )
         for number in range(_BINS)
         for inside in [bins == number]
@@ -88,7 +88,7 @@ def by_length(lengths: Indices, correct: Mask) -> list[Bin]:
             name,
             int(inside.sum()),
             float(lengths[inside].mean()),
-            proportion(correct[inside].sum(), inside.sum()),
+            proportion_of_some(correct[inside].sum(), inside.sum()),
         )
         for name, inside in _length_ranges(lengths)
         if inside.any()

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from html import escape as _escape
 
 from tamis.text import canonical
-from tamis.training.evaluate import Estimate
+from tamis.training.evaluation import Estimate
 
 _LONGEST_TEXT = 280
 
@@ -54,7 +54,15 @@ def row_of(*parts: str) -> str:
     return f'<div class="row">{"".join(parts)}</div>'
 
 
-def interval(estimate: Estimate, digits: int = 4) -> str:
-    """Return a figure with its interval, the interval fainter."""
+def folded(title: str, *parts: str) -> str:
+    """Return a part that is shown when its title is clicked, or nothing if it is empty."""
+    filled = "".join(parts)
+    return f"<details><summary>{escape(title)}</summary>{filled}</details>" if filled else ""
+
+
+def interval(estimate: Estimate | None, digits: int = 4) -> str:
+    """Return a metric with its interval, the interval fainter; a dash if it is undefined."""
+    if estimate is None:
+        return "–"
     low, high = f"{estimate.low:.{digits}f}", f"{estimate.high:.{digits}f}"
     return f'{estimate.value:.{digits}f} <span class="faint">{low} – {high}</span>'

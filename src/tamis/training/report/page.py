@@ -6,11 +6,12 @@ facts and how they read; `charts` draws, `html` escapes.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from importlib.resources import files
 from typing import Any
 
-from tamis.training.evaluate import Evaluation
+from tamis.data.labels import count_labels
+from tamis.training.evaluation import Evaluation, by_f1, cap_verdict
 from tamis.training.report.charts import (
     calibration_chart,
     learning_chart,
@@ -19,12 +20,12 @@ from tamis.training.report.charts import (
     roc_chart,
     threshold_chart,
 )
-from tamis.training.report.details import disguises, findings, mistakes, sources, telling, tried
-from tamis.training.report.facts import Background, Facts
-from tamis.training.report.html import escape, interval, row_of, said, section, table
+from tamis.training.report.html import escape, folded, interval, row_of, said, section, table
+from tamis.training.report.report_data import Background, Facts
+from tamis.training.report.tables import disguises, findings, mistakes, sources, telling, tried
 
 _CONFUSION_LABELS_SHOWN = 20
-_LABELS_SHOWN = 200
+_EXTREMES = 10
 _SPLITS = {
     "grouped": "near duplicates kept together",
     "random": "rows at random, near duplicates in both parts",
@@ -48,7 +49,7 @@ def report_page(facts: Facts) -> bytes:
 
 
 def title_of(facts: Facts) -> str:
-    """Return what kind of model this is and what it tells apart."""
+    """Return the kind of model and its labels."""
     labels = facts.manifest.labels
     named = ", ".join(labels) if len(labels) <= 6 else f"{len(labels)} labels"
     return f"{facts.manifest.kind} model: {named}"
@@ -68,31 +69,32 @@ def _sections(facts: Facts) -> Iterator[str]:
     curve = learning_chart(background.curve)
     yield section("Learning curve", row_of(curve, _curve_words(background))) if curve else ""
     yield section(
-        "Where it does well and where it fails",
+        "By source, length and obfuscation",
         sources(measured.evaluation),
         row_of(length_chart(measured), disguises(measured.disguises)),
     )
-    yield section("What it goes by", telling(background.telling))
+    yield section("Top features", telling(background.telling))
     yield section("The data", findings(background.findings), _data(facts))
-    yield section("Surest mistakes", mistakes(measured))
+    yield section("Most confident errors", mistakes(measured))
     yield section("Search for settings", tried(facts.manifest.training.get("search", {})))
     yield section("How it was made", _settings(facts))
 
 
 def _tiles(evaluation: Evaluation) -> str:
     point = evaluation.operating_point
-    figures = [
+    metrics = [
         ("accuracy", evaluation.accuracy),
         ("Matthews correlation", evaluation.matthews),
         ("average precision", evaluation.average_precision),
     ]
     if point is not None:
-        figures.append((f"recall of {point.positive} at the operating point", point.recall))
-        figures.append(("false-positive rate there", point.false_positive_rate))
+        metrics.append((f"recall of {point.positive} at the operating point", point.recall))
+        metrics.append(("false-positive rate there", point.false_positive_rate))
     tiles = "".join(
-        f'<div class="tile"><b>{figure.value:.4f}</b><span>{escape(name)}</span>'
-        f"<span>95 %: {figure.low:.4f} – {figure.high:.4f}</span></div>"
-        for name, figure in figures
+        f'<div class="tile"><b>{metric.value:.4f}</b><span>{escape(name)}</span>'
+        f"<span>95 %: {metric.low:.4f} – {metric.high:.4f}</span></div>"
+        for name, metric in metrics
+        if metric is not None
     )
     return f'<div class="tiles">{tiles}</div>'
 
@@ -101,11 +103,14 @@ def _figures(facts: Facts, background: Background) -> str:
     """Return the overall figures, those of the other split beside them where it was tried."""
     chosen, other = facts.measured.evaluation, background.other_split
     split = facts.manifest.data.split
-    head, columns = ["figure", "value and 95 % interval"], [chosen]
-    words = "Proportions have Wilson's interval, the others percentiles of a bootstrap over rows."
+    head, columns = ["metric", "value and 95 % interval"], [chosen]
+    words = (
+        "Proportions have Wilson's interval, the others one from resampling whole near-duplicate clusters, "
+        "label by label."
+    )
     if other is not None:
         second = "random" if split == "grouped" else "grouped"
-        head, columns = ["figure", f"{split} split", f"{second} split"], [chosen, other]
+        head, columns = ["metric", f"{split} split", f"{second} split"], [chosen, other]
         words += (
             f" The {split} split ({_SPLITS[split]}) is the one of this model. The {second} split "
             f"({_SPLITS[second]}) trained the same settings once more, for comparison."
@@ -129,30 +134,53 @@ FIGURES = {
 
 
 def _by_label(evaluation: Evaluation) -> str:
+    """Return the metrics of each label; of many, the worst and the best, the rest folded."""
     rows = [
         [escape(label), f"{one.support:,}", interval(one.precision), interval(one.recall), interval(one.f1)]
-        for label, one in [*evaluation.classes.items()][:_LABELS_SHOWN]
+        for label, one in by_f1(evaluation)
     ]
-    return "<h3>By label</h3>" + table(["label", "rows", "precision", "recall", "F1"], rows)
+    unmeasured = [escape(label) for label, one in evaluation.classes.items() if not one.support]
+    absent = f"<p>Not measured, without a row here: {', '.join(unmeasured)}.</p>" if unmeasured else ""
+    if len(rows) <= 2 * _EXTREMES:
+        return "<h3>By label, lowest F1 first</h3>" + _label_table(rows) + absent
+    rest = rows[_EXTREMES:-_EXTREMES]
+    return (
+        f"<h3>By label: the {_EXTREMES} of lowest F1</h3>"
+        + _label_table(rows[:_EXTREMES])
+        + f"<h3>The {_EXTREMES} of highest F1</h3>"
+        + _label_table(rows[: -_EXTREMES - 1 : -1])
+        + folded(f"The {len(rest):,} labels between them", _label_table(rest))
+        + absent
+    )
+
+
+def _label_table(rows: Sequence[Sequence[str]]) -> str:
+    return table(["label", "rows", "precision", "recall", "F1"], rows)
 
 
 def _operating_point(facts: Facts) -> str:
     point, chosen = facts.measured.evaluation.operating_point, facts.manifest.operating_point
     if point is None or chosen is None:
         return ""
-    return said(
-        f"The operating point flags {point.positive} from {point.threshold:.4f} on. It was chosen on "
-        f"{chosen.chosen_on}, for most recall at a false-positive rate of at most "
-        f"{point.max_false_positive_rate:.2%}. Here that gives a recall of {point.recall.value:.2%} at "
-        f"{point.false_positive_rate.value:.2%}; a threshold fitted to these very rows would have "
-        f"reached {point.recall_at_cap:.2%}."
+    words = (
+        f"The operating point flags {point.positive} from a probability of {point.threshold:.4f}. It was "
+        f"chosen on {chosen.chosen_on}, for the highest recall at a false-positive rate of at most "
+        f"{point.max_false_positive_rate:.2%}."
     )
+    if point.recall is not None and point.false_positive_rate is not None:
+        words += (
+            f" Here: recall {point.recall.value:.2%}, false positives {point.false_positive_rate.value:.2%}."
+        )
+    if point.recall_at_cap is not None:
+        words += f" A threshold fitted to these very rows would have reached {point.recall_at_cap:.2%}."
+    return said(f"{words} {cap_verdict(point)}")
 
 
 def _confusion(evaluation: Evaluation) -> str:
     labels = evaluation.labels
     if len(labels) > _CONFUSION_LABELS_SHOWN:
-        return said(f"{len(labels)} labels are too many for a table; see the mistakes below.")
+        pairs = [[escape(one.label), escape(one.predicted), f"{one.rows:,}"] for one in evaluation.confused]
+        return table(["label", "predicted as", "rows"], pairs, words=2) if pairs else said("No confusion.")
     head = "".join(f"<th>as {escape(label)}</th>" for label in labels)
     body = "".join(
         f"<tr><th>{escape(label)}</th>{''.join(_cell(place, column, n) for column, n in enumerate(row))}</tr>"
@@ -174,20 +202,25 @@ def _calibration(facts: Facts) -> str:
     if "calibration_error" not in fitted:
         return ""
     rows = [
-        [name, *(f"{value:.4f}" for value in fitted[field])]
+        [name, *("–" if value is None else f"{value:.4f}" for value in fitted[field])]
         for name, field in (("calibration error", "calibration_error"), ("log loss", "log_loss"))
     ]
     words = (
-        "The calibration lowered both errors on texts that it was not fitted on, and is kept."
+        "The calibration helped on texts that it was not fitted on, and is kept."
         if fitted["kept"]
-        else "The calibration did not lower both errors on texts that it was not fitted on: rolled back."
+        else "The calibration did not help on texts that it was not fitted on: rolled back."
     )
     return "<div>" + said(words) + table(["cross-validated in training", "before", "after"], rows) + "</div>"
 
 
 def _curve_words(background: Background) -> str:
     rows = [
-        [f"{point.rows:,}", interval(point.accuracy), f"{point.matthews:.4f}"] for point in background.curve
+        [
+            f"{point.rows:,}",
+            interval(point.accuracy),
+            "–" if point.matthews is None else f"{point.matthews:.4f}",
+        ]
+        for point in background.curve
     ]
     return (
         "<div>"
@@ -199,8 +232,23 @@ def _curve_words(background: Background) -> str:
 
 def _data(facts: Facts) -> str:
     data = facts.manifest.data
-    rows = [[escape(label), f"{count:,}"] for label, count in [*data.train_classes.items()][:_LABELS_SHOWN]]
-    return "<h3>Texts to learn from</h3>" + table(["label", "rows"], rows)
+    largest = sorted(data.train_classes.items(), key=lambda item: -item[1])
+    rows = [[escape(label), f"{count:,}"] for label, count in largest]
+    learned = data.learned_rows if data.learned_rows is not None else data.train_rows
+    words = f"The saved model has learned {learned:,} rows. "
+    if data.has_learned_all_rows:
+        words += (
+            f"Every metric here is of a model that had learned only the {data.train_rows:,} rows of the "
+            f"training part, measured on the other {data.test_rows:,}; the saved one was then fitted on all."
+        )
+    else:
+        words += f"It was measured on {data.test_rows:,} others."
+    if data.unmeasured:
+        words += " Learned and not measured, too rare: " + count_labels(data.unmeasured) + "."
+    head = "<h3>Training part</h3>"
+    shown, rest = rows[: 2 * _EXTREMES], rows[2 * _EXTREMES :]
+    more = folded(f"{len(rest):,} more labels", table(["label", "rows"], rest)) if rest else ""
+    return head + said(words) + table(["label", "rows"], shown) + more
 
 
 def _settings(facts: Facts) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from tamis.records import Dataset
-from tamis.training.mistakes import Mistake, surest_mistakes
+from tamis.training.most_confident_errors import Mistake, surest_mistakes
 
 DATA = Dataset(
     texts=["one", "two", "three", "four"],

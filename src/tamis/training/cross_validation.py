@@ -8,23 +8,25 @@ train`: calibrated, and its operating point chosen, on the training folds alone.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import numpy.typing as npt
 
 from tamis.data.clean import drop_empty
+from tamis.data.labels import count_labels
 from tamis.data.near_duplicates import near_duplicate_groups
 from tamis.data.reader import Paths
-from tamis.data.split import grouped_parts
-from tamis.errors import TrainingError
+from tamis.data.split import assign_folds
+from tamis.errors import DataError
 from tamis.records import Dataset, Notice, Progress, no_notice, no_progress
 from tamis.training import metrics
-from tamis.training.evaluate import Estimate
-from tamis.training.learn import TrainSettings, learn
+from tamis.training.evaluation import Estimate
+from tamis.training.fit import TrainSettings, fit
 from tamis.training.metrics import Floats
-from tamis.training.prepare import PrepareSettings, Split, read_for
+from tamis.training.prepare import PrepareSettings, Split, merge_rare_labels, read_for
 
 _RESAMPLES = 400
 
@@ -36,6 +38,7 @@ class ProtocolFigures:
     An interval is the spread of that mean over bootstrap resamples of the tested rows, the same
     rows in every repeat. `recall` and `false_positive_rate` are those of the operating points that
     the folds chose, None with more than two labels; `accuracies` are those of the single folds.
+    `unmeasured` are labels too rare to be held out, with their rows.
     """
 
     protocol: Split
@@ -44,11 +47,12 @@ class ProtocolFigures:
     rows: int
     tested: int
     accuracy: Estimate
-    matthews: Estimate
+    matthews: Estimate | None
     macro_f1: Estimate
     recall: Estimate | None
     false_positive_rate: Estimate | None
     accuracies: tuple[float, ...]
+    unmeasured: Mapping[str, int] = field(default_factory=dict)
 
 
 def cross_validate_file(  # noqa: PLR0913 - data, two settings, two counts, two callbacks
@@ -69,6 +73,7 @@ def cross_validate_file(  # noqa: PLR0913 - data, two settings, two counts, two 
         data = read_for(paths, replace(prepare, split=split), say=say_once).dataset
         if split == "grouped":
             data = drop_empty(data)
+        data = merge_rare_labels(data, prepare)
         done = number * folds * repeats
         figures.append(
             cross_validate(
@@ -103,11 +108,13 @@ def cross_validate(
     tested = _first_of_each(twins) if protocol == "grouped" else np.arange(len(data))
     runs, accuracies = [], []
     for repeat in range(repeats):
-        fold_of = grouped_parts(dealt, data.labels, [1 / folds] * folds, settings.seed + repeat)
+        fold_of = assign_folds(dealt, data.labels, folds, settings.seed + repeat)
         run = _Run.empty(len(data))
         for fold in range(folds):
             progress(repeat * folds + fold, repeats * folds)
-            accuracies.append(run.fill(data, settings, fold_of != fold, tested[fold_of[tested] == fold]))
+            inside = tested[fold_of[tested] == fold]
+            if inside.size:
+                accuracies.append(run.fill(data, settings, fold_of != fold, inside))
         runs.append(run)
     progress(repeats * folds, repeats * folds)
     return _figures(data, runs, tested, protocol, folds, tuple(accuracies))
@@ -122,7 +129,10 @@ def _first_of_each(groups: Sequence[str]) -> npt.NDArray[np.intp]:
 
 @dataclass(frozen=True)
 class _Run:
-    """One repeat: what the fold's model predicted for each row, and whether it flagged the row."""
+    """One repeat: what the fold's model predicted for each row, and whether it flagged the row.
+
+    predicted: [rows] -1 for rows that were never held out
+    """
 
     predicted: npt.NDArray[np.intp]
     flagged: npt.NDArray[np.bool_]
@@ -130,7 +140,7 @@ class _Run:
 
     @classmethod
     def empty(cls, n_rows: int) -> _Run:
-        return cls(np.zeros(n_rows, np.intp), np.zeros(n_rows, np.bool_), [])
+        return cls(np.full(n_rows, -1), np.zeros(n_rows, np.bool_), [])
 
     def fill(
         self,
@@ -140,11 +150,8 @@ class _Run:
         inside: npt.NDArray[np.intp],
     ) -> float:
         """Train on the rows `outside`, answer about those `inside`, and return the accuracy there."""
-        learned = learn(data.select(np.flatnonzero(outside).tolist()), settings)
+        learned = fit(data.select(np.flatnonzero(outside).tolist()), settings)
         classes = data.classes
-        if learned.model.classes_ != classes:
-            missing = sorted(set(classes) - set(learned.model.classes_))
-            raise TrainingError(f"label {missing[0]!r} has too few different texts for so many folds")
         probabilities = learned.probabilities([data.texts[i] for i in inside])
         self.predicted[inside] = probabilities.argmax(axis=1)
         point = learned.operating_point
@@ -152,7 +159,7 @@ class _Run:
             self.positive.append(point.positive)
             self.flagged[inside] = probabilities[:, classes.index(point.positive)] >= point.threshold
         true = np.array([classes.index(data.labels[i]) for i in inside], np.intp)
-        return float((self.predicted[inside] == true).mean()) if inside.size else 0.0
+        return float((self.predicted[inside] == true).mean())
 
 
 def _figures(
@@ -164,9 +171,17 @@ def _figures(
     accuracies: tuple[float, ...],
 ) -> ProtocolFigures:
     classes = data.classes
-    true = np.array([classes.index(data.labels[i]) for i in tested], np.intp)
-    weights = np.concatenate([np.ones((1, true.size)), metrics.bootstrap_weights(true.size, _RESAMPLES, 42)])
-    matrices = [metrics.confusion(weights, true, run.predicted[tested], len(classes)) for run in runs]
+    held_out = np.all([run.predicted[tested] >= 0 for run in runs], axis=0)
+    tested = tested[held_out]
+    if not tested.size:
+        labels = count_labels(Counter(data.labels))
+        raise DataError(f"no row can be held out: each label needs two distinct texts; there are {labels}")
+    places = {label: place for place, label in enumerate(classes)}
+    true = np.array([places[data.labels[i]] for i in tested.tolist()], np.intp)
+    weights = np.concatenate([np.ones((1, true.size)), metrics.Resampler(true).weights(_RESAMPLES, 42)])
+    margins = [metrics.Margins.of_rows(weights, true, run.predicted[tested], len(classes)) for run in runs]
+    measured = {classes[place] for place in np.unique(true).tolist()}
+    unmeasured = {label: n for label, n in Counter(data.labels).items() if label not in measured}
     positives = sorted({label for run in runs for label in run.positive})
     rates = None
     if len(positives) == 1:
@@ -178,12 +193,13 @@ def _figures(
         repeats=len(runs),
         rows=len(data),
         tested=true.size,
-        accuracy=_mean([metrics.accuracy(matrix) for matrix in matrices]),
-        matthews=_mean([metrics.matthews(matrix) for matrix in matrices]),
-        macro_f1=_mean([metrics.precision_recall_f1(matrix)[2].mean(axis=1) for matrix in matrices]),
+        accuracy=_defined([one.hits.sum(axis=1) / one.present.sum(axis=1) for one in margins]),
+        matthews=_mean([one.matthews() for one in margins]),
+        macro_f1=_defined([one.macro_f1() for one in margins]),
         recall=_mean([recall for recall, _ in rates]) if rates else None,
         false_positive_rate=_mean([rate for _, rate in rates]) if rates else None,
         accuracies=accuracies,
+        unmeasured=unmeasured,
     )
 
 
@@ -195,8 +211,16 @@ def _rates(
     return recall, (weights @ (flagged & ~positive)) / np.maximum(weights @ ~positive, 1)
 
 
-def _mean(repeats: Sequence[Floats]) -> Estimate:
-    """Average over repeats; the first value is the figure itself, the others its resamples."""
+def _mean(repeats: Sequence[Floats]) -> Estimate | None:
+    """Average over repeats; the first value is the metric itself, the others its resamples."""
     value, *drawn = np.mean(repeats, axis=0).tolist()
+    if np.isnan(value):
+        return None
     low, high = np.quantile(drawn, [0.025, 0.975])
-    return Estimate(value, float(low), float(high))
+    return Estimate(value, min(value, float(low)), max(value, float(high)))
+
+
+def _defined(repeats: Sequence[Floats]) -> Estimate:
+    mean = _mean(repeats)
+    assert mean is not None, "there is at least one row"
+    return mean

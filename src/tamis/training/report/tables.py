@@ -7,9 +7,9 @@ from typing import Any
 
 from tamis.data.findings import Finding
 from tamis.models.base import TellingFeature
-from tamis.training.evaluate import Evaluation
-from tamis.training.report.facts import Measured
+from tamis.training.evaluation import Evaluation
 from tamis.training.report.html import escape, interval, row_of, said, shortened, table
+from tamis.training.report.report_data import Measured
 from tamis.training.robustness import Disguise
 
 _FEATURES_SHOWN = 15
@@ -20,18 +20,11 @@ _MOST_SOURCES = 50
 def sources(evaluation: Evaluation) -> str:
     """Return each source's figures, where there are several."""
     rows = [
-        [escape(name), f"{one.rows:,}", interval(one.accuracy), *_where_defined(one)]
+        [escape(name), f"{one.rows:,}", interval(one.accuracy), interval(one.matthews), interval(one.roc_auc)]
         for name, one in _largest(evaluation.sources)
     ]
     head = ["source", "rows", "accuracy", "Matthews correlation", "ROC AUC"]
     return "<h3>By source</h3>" + table(head, rows) if rows else ""
-
-
-def _where_defined(part: Evaluation) -> tuple[str, str]:
-    """Return Matthews' correlation and ROC AUC, a dash where the part lacks labels that they need."""
-    present = sum(one.support > 0 for one in part.classes.values())
-    matthews = interval(part.matthews) if present > 1 else "–"
-    return matthews, interval(part.roc_auc) if present == len(part.labels) else "–"
 
 
 def _largest(parts: Mapping[str, Evaluation]) -> list[tuple[str, Evaluation]]:
@@ -59,7 +52,7 @@ def telling(features: Mapping[str, Sequence[TellingFeature]]) -> str:
         return ""
     heaviest = max(one.weight for found in features.values() for one in found)
     columns = [
-        f"<div><h3>Speaks for {escape(label)}</h3>{_bars(found[:_FEATURES_SHOWN], heaviest)}"
+        f"<div><h3>Evidence for {escape(label)}</h3>{_bars(found[:_FEATURES_SHOWN], heaviest)}"
         f"{_more(found[_FEATURES_SHOWN:], heaviest)}</div>"
         for label, found in [*features.items()][:_MOST_LABELS]
     ]

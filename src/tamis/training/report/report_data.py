@@ -9,19 +9,22 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+import msgspec
 import numpy as np
 
 from tamis.artifact import Manifest, OperatingPoint
 from tamis.data.findings import Finding
 from tamis.models.base import TellingFeature
 from tamis.records import Dataset
-from tamis.training.evaluate import Evaluation, evaluate
+from tamis.training.evaluation import Evaluation, evaluate
 from tamis.training.metrics import Floats, Indices
-from tamis.training.mistakes import Mistake, surest_mistakes
+from tamis.training.most_confident_errors import Mistake, surest_mistakes
 from tamis.training.robustness import Disguise, robustness
 
 if TYPE_CHECKING:  # measuring needs no training library
     from tamis.training.learning_curve import CurvePoint
+
+REPORT_FILE = "report.html"
 
 
 @dataclass(frozen=True)
@@ -74,9 +77,7 @@ def measure(
     """Measure what `score` says about `data`; `probabilities` spares scoring the rows once more."""
     if probabilities is None:
         probabilities = score(data.texts)
-    evaluation = evaluate(
-        probabilities, data.labels, classes, operating_point=operating_point, sources=data.sources
-    )
+    evaluation = evaluate(probabilities, data, classes, operating_point=operating_point)
     places = {label: place for place, label in enumerate(classes)}
     return Measured(
         part=part,
@@ -87,3 +88,9 @@ def measure(
         disguises=robustness(score, data.texts, data.labels, classes, operating_point=operating_point),
         mistakes=surest_mistakes(data, probabilities, classes),
     )
+
+
+def stored_metrics(manifest: Manifest) -> tuple[Evaluation, tuple[Disguise, ...]]:
+    """Return what training measured, from the manifest."""
+    evaluation = msgspec.convert(manifest.metrics, Evaluation)
+    return evaluation, msgspec.convert(manifest.metrics.get("robustness", []), tuple[Disguise, ...])

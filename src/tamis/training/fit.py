@@ -1,0 +1,204 @@
+"""Fits a model: measures by cross-validation how it predicts unseen texts, calibrates, then fits all rows.
+
+Knows classifiers by their seam; never sees the test part before `refit`.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from tamis.artifact import OperatingPoint
+from tamis.errors import TrainingError
+from tamis.models import make_classifier
+from tamis.models.base import EncodedTexts, Logits, TrainableClassifier
+from tamis.records import Dataset, Notice, Progress, no_notice, no_progress
+from tamis.text import canonical
+from tamis.training.calibration import (
+    ChosenCalibration,
+    choose_calibration,
+    choose_operating_point,
+    default_positive,
+)
+from tamis.training.out_of_fold import LearningPart, default_folds, held_out_logits, out_of_fold_logits
+
+
+@dataclass(frozen=True)
+class TrainSettings:
+    """How to train.
+
+    model:                    a name of `tamis.models.TRAINABLE`
+    overrides:                hyper-parameters by name, as text
+    positive:                 the label whose false positives are capped; by default the rarer one
+    max_false_positive_rate:  the cap, for two classes
+    folds:                    of the cross-validation that calibrates, of which slow models hold out one; by
+                              default 5, or 3 from 2,000 rows on; fewer if there are fewer groups
+    refit:                    fit the saved model on all rows, after it was measured on the test part
+    data_licence:             of the data, in the user's words, for the model card
+    """
+
+    model: str = "linear"
+    overrides: Mapping[str, str] = field(default_factory=dict)
+    positive: str | None = None
+    max_false_positive_rate: float = 0.005
+    folds: int | None = None
+    seed: int = 42
+    refit: bool = True
+    data_licence: str | None = None
+
+
+@dataclass(frozen=True)
+class FittedModel:
+    """A trained model with what turns its logits into probabilities and decisions."""
+
+    model: TrainableClassifier
+    calibrated: ChosenCalibration
+    operating_point: OperatingPoint | None
+
+    def probabilities(self, texts: Sequence[str]) -> npt.NDArray[np.float64]:
+        """Return [texts, classes] probabilities of texts in any form."""
+        return self.calibrated.calibration(self.model.logits([canonical(text) for text in texts]))
+
+
+def fit(
+    data: Dataset,
+    settings: TrainSettings,
+    *,
+    encoded: EncodedTexts | None = None,
+    progress: Progress = no_progress,
+    notice: Notice = no_notice,
+    checkpoints: Path | None = None,
+) -> FittedModel:
+    """Calibrate on predictions for texts that the model has not learned; then fit the whole part.
+
+    A slow model keeps its progress in `checkpoints`, and resumes what the same work left there. `encoded`
+    are the canonical texts of `data`, if they were encoded already.
+    """
+    part = learning_part(data, settings, encoded=encoded)
+    if is_slow(settings):
+        return _fit_slowly(part, settings, progress, notice, checkpoints)
+    return _fit_quickly(part, settings, progress, notice)
+
+
+def refit(  # noqa: PLR0913 - what to fit, how, and three ways to watch it
+    fitted: FittedModel,
+    texts: EncodedTexts,
+    labels: Sequence[str],
+    settings: TrainSettings,
+    *,
+    progress: Progress = no_progress,
+    notice: Notice = no_notice,
+    checkpoints: Path | None = None,
+) -> FittedModel:
+    """Fit the same settings on all rows; calibration and operating point stay."""
+    model = untrained(settings).fit(texts, labels, progress=progress, notice=notice, checkpoints=checkpoints)
+    return replace(fitted, model=model)
+
+
+def learning_part(
+    data: Dataset, settings: TrainSettings, *, encoded: EncodedTexts | None = None
+) -> LearningPart:
+    """Return what is to be learned; raise TrainingError if that cannot be done with these settings."""
+    _check_classes(data.classes, settings)
+    if encoded is None:
+        encoded = untrained(settings).encode([canonical(text) for text in data.texts])
+    groups = data.groups if data.groups is not None else [str(row) for row in range(len(data))]
+    folds = settings.folds if settings.folds is not None else default_folds(len(data))
+    return LearningPart(encoded, list(data.labels), groups, max(2, min(folds, len(set(groups)))))
+
+
+def _fit_quickly(
+    part: LearningPart, settings: TrainSettings, progress: Progress, notice: Notice
+) -> FittedModel:
+    """Cross-validate over every fold."""
+    logits = out_of_fold_logits(
+        lambda: untrained(settings),
+        part,
+        seed=settings.seed,
+        progress=lambda done, folds: progress(done, folds + 1),
+    )
+    chosen = choose_calibration(logits, part.labels, part.groups, part.classes, seed=settings.seed)
+    point = _operating_point(chosen, logits, part.labels, settings, "out-of-fold answers")
+    model = untrained(settings).fit(part.texts, part.labels, notice=notice)
+    progress(part.folds + 1, part.folds + 1)
+    return FittedModel(model, chosen, point)
+
+
+def _fit_slowly(
+    part: LearningPart,
+    settings: TrainSettings,
+    progress: Progress,
+    notice: Notice,
+    checkpoints: Path | None,
+) -> FittedModel:
+    """Calibrate on one held-out fold; a model that the user stops there is the one that is kept."""
+    held = held_out_logits(
+        lambda: untrained(settings),
+        part,
+        seed=settings.seed,
+        progress=lambda done, total: progress(done, 2 * total),
+        notice=lambda text: notice(f"to calibrate, {text}"),
+        checkpoints=checkpoints and checkpoints / "held-out",
+    )
+    chosen, point = ChosenCalibration.none(len(part.classes)), None
+    if held is not None:
+        rows = held.rows.tolist()
+        labels, groups = [part.labels[row] for row in rows], [part.groups[row] for row in rows]
+        chosen = choose_calibration(held.logits, labels, groups, part.classes, seed=settings.seed)
+        point = _operating_point(
+            chosen, held.logits, labels, settings, "answers about one held-out fold", all_labels=part.labels
+        )
+    model = (held and held.interrupted) or untrained(settings).fit(
+        part.texts,
+        part.labels,
+        progress=lambda done, total: progress(total + done, 2 * total),
+        notice=notice,
+        checkpoints=checkpoints and checkpoints / "measured",
+    )
+    return FittedModel(model, chosen, point)
+
+
+def is_slow(settings: TrainSettings) -> bool:
+    """Return whether such a model takes too long to be trained several times without being asked."""
+    return untrained(settings).slow
+
+
+def untrained(settings: TrainSettings) -> TrainableClassifier:
+    """Make a classifier of these settings that has learned nothing yet."""
+    return make_classifier(settings.model, settings.overrides, seed=settings.seed)
+
+
+def _check_classes(classes: tuple[str, ...], settings: TrainSettings) -> None:
+    if len(classes) < 2:
+        raise TrainingError(f"training needs at least two classes; the training part has {list(classes)}")
+    if settings.positive is not None and settings.positive not in classes:
+        raise TrainingError(f"--positive {settings.positive}: the labels are {', '.join(classes)}")
+
+
+def _operating_point(
+    chosen: ChosenCalibration,
+    logits: Logits,
+    labels: Sequence[str],
+    settings: TrainSettings,
+    chosen_on: str,
+    *,
+    all_labels: Sequence[str] | None = None,
+) -> OperatingPoint | None:
+    """Return the point for two classes; None if no text of one of them was held out."""
+    classes = sorted(set(all_labels or labels))
+    measured = np.flatnonzero(~np.isnan(logits[:, 0])).tolist()
+    held_labels = [labels[row] for row in measured]
+    if len(classes) != 2 or len(Counter(held_labels)) < 2:
+        return None
+    return choose_operating_point(
+        chosen.calibration(logits[measured]),
+        held_labels,
+        positive=settings.positive or default_positive(all_labels or labels),
+        max_false_positive_rate=settings.max_false_positive_rate,
+        chosen_on=f"{chosen_on} of the training part",
+    )

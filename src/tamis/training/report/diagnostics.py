@@ -1,0 +1,128 @@
+"""What training finds out for its report besides the model: top features, learning curve, other split, audit.
+
+Models are trained again for it only if that costs little or the full report was asked for. Knows data and
+models; does not know pages.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import msgspec
+import numpy as np
+
+from tamis.data.audit import AuditReport, audit
+from tamis.data.findings import Finding, findings
+from tamis.data.near_duplicates import Indices
+from tamis.data.reader import Paths, ReadResult
+from tamis.data.split import grouped_parts, random_split
+from tamis.errors import DataError, TrainingError
+from tamis.models.base import EncodedTexts
+from tamis.records import Dataset
+from tamis.text import canonical
+from tamis.training.evaluation import Evaluation, evaluate
+from tamis.training.fit import FittedModel, TrainSettings, untrained
+from tamis.training.learning_curve import CurvePoint, HeldOutPart, learning_curve
+from tamis.training.out_of_fold import LearningPart
+from tamis.training.prepare import Prepared, read_for
+from tamis.training.prepared_folder import AUDIT, prepared_folder_in
+from tamis.training.report.report_data import Background
+
+_FEATURES = 50
+_CHEAP_CELLS = 2_000_000  # characters times labels up to which a curve of four more models costs little
+
+
+@dataclass(frozen=True)
+class TrainingRun:
+    """What training had in hand: the parts, encoded, and the model that was measured.
+
+    saved:         the model that was saved: the measured one, or one that has learned all rows
+    learned_texts: what the saved model has learned
+    """
+
+    prepared: Prepared
+    settings: TrainSettings
+    train: LearningPart
+    test: HeldOutPart
+    measured: FittedModel
+    saved: FittedModel
+    learned_texts: EncodedTexts
+
+
+def diagnose(run: TrainingRun, data: Paths, *, full: bool) -> Background:
+    """Name the top features, draw the learning curve, try the other split, and audit the data."""
+    is_quick = not run.measured.model.slow
+    return Background(
+        telling=run.saved.model.telling_features(run.learned_texts, most=_FEATURES),
+        curve=_curve(run) if is_quick and (full or _is_cheap(run)) else (),
+        other_split=_other_split(run) if is_quick and full else None,
+        findings=_findings(data, run.prepared),
+    )
+
+
+def _is_cheap(run: TrainingRun) -> bool:
+    return sum(map(len, run.prepared.train.texts)) * len(run.train.classes) <= _CHEAP_CELLS
+
+
+def _curve(run: TrainingRun) -> tuple[CurvePoint, ...]:
+    return learning_curve(run.train, run.test, run.settings, whole=run.measured.model)
+
+
+def _other_split(run: TrainingRun) -> Evaluation | None:
+    """Train the same settings on the other split of the same rows; None if that cannot be done.
+
+    Calibration and operating point stay: they depend on the settings more than on the split.
+    """
+    try:
+        train, test = _divided_otherwise(run.prepared)
+        model = untrained(run.settings)
+        model.fit([canonical(text) for text in train.texts], list(train.labels))
+    except (DataError, TrainingError):
+        return None
+    if model.classes_ != run.measured.model.classes_:
+        return None
+    other = replace(run.measured, model=model)
+    point = run.measured.operating_point
+    return evaluate(other.probabilities(test.texts), test, model.classes_, operating_point=point)
+
+
+def _divided_otherwise(prepared: Prepared) -> tuple[Dataset, Dataset]:
+    """Return both parts of all rows: at random if groups were kept whole, and the other way round."""
+    data, split = prepared.joined, prepared.settings
+    if split.split == "grouped":
+        train, test = random_split(len(data), test_size=split.test_size, seed=split.seed)
+        return data.select(train.tolist()), data.select(test.tolist())
+    shares = [1 - split.test_size, split.test_size]
+    part_of = grouped_parts(data.groups or (), data.labels, shares, split.seed)
+    train_rows, test_rows = (np.flatnonzero(part_of == part).tolist() for part in (0, 1))
+    return data.select(train_rows), data.select(test_rows)
+
+
+def _findings(data: Paths, prepared: Prepared) -> list[Finding]:
+    """Audit what was read, or read the audit that `tamis prepare` left in its folder."""
+    folder = prepared_folder_in(data)
+    if folder is None:
+        reading = _repaired(data, prepared)
+        return findings(audit(reading, groups=_near_duplicates(prepared, reading.dataset)))
+    file = folder / AUDIT
+    if not file.is_file():
+        return []
+    try:
+        return findings(msgspec.json.decode(file.read_bytes(), type=AuditReport))
+    except (msgspec.DecodeError, UnicodeDecodeError) as broken:
+        raise DataError(f"cannot be read ({broken}); run tamis prepare again", file=file) from None
+
+
+def _repaired(data: Paths, prepared: Prepared) -> ReadResult:
+    """Return what was read; the random split took the rows as they are, so they are read once more."""
+    if prepared.reading is not None and prepared.settings.split == "grouped":
+        return prepared.reading
+    return read_for(data, replace(prepared.settings, split="grouped"))
+
+
+def _near_duplicates(prepared: Prepared, data: Dataset) -> Indices | None:
+    """Return the groups that preparing found, None if these are not the texts that it compared."""
+    known = prepared.joined
+    if prepared.settings.reading.columns.group is not None or [*known.texts] != [*data.texts]:
+        return None
+    return np.array(known.groups, np.intp)
