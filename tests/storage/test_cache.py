@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import fcntl
+import os
 import random
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -13,7 +15,6 @@ from hypothesis import strategies as st
 from store_samples import SCORES
 from store_samples import digest as key
 
-from tamis.errors import StoreError
 from tamis.storage.sqlite.cache import Cache
 
 NOW, LONG = 1_700_000_000, 1_000.0
@@ -34,8 +35,8 @@ def file(tmp_path: Path) -> Path:
 def make(tmp_path: Path) -> Iterator[MakeCache]:
     made: list[Cache] = []
 
-    def make_cache(most_rows: int = 1_000) -> Cache:
-        made.append(Cache(tmp_path / "tamis.db", most_rows))
+    def make_cache(max_rows: int = 1_000) -> Cache:
+        made.append(Cache(tmp_path / "tamis.db", max_rows))
         made[-1].open()
         return made[-1]
 
@@ -46,6 +47,7 @@ def make(tmp_path: Path) -> Iterator[MakeCache]:
 
 def remember(cache: Cache, some: dict[bytes, dict[str, float]]) -> None:
     cache.remember(some, NOW, LONG)
+    cache.stage()
     cache.write(NOW)
 
 
@@ -89,10 +91,12 @@ def test_an_answer_that_has_expired_is_replaced(make: MakeCache, is_written: boo
     cache = make()
     cache.remember({key(1): SCORES}, NOW, LONG)
     if is_written:
+        cache.stage()
         cache.write(NOW)
     later = NOW + int(LONG)
     cache.remember({key(1): {"ham": 1.0}}, later - 1, LONG)
     if is_written:
+        cache.stage()
         cache.write(later - 1)
     assert cache.look_up([key(1)], later - 1) == [SCORES]
     assert cache.look_up([key(1)], later) == [None]
@@ -105,6 +109,7 @@ def test_an_answer_that_has_expired_is_replaced(make: MakeCache, is_written: boo
 def test_an_answer_may_live_for_ever(make: MakeCache) -> None:
     cache = make()
     cache.remember({key(1): SCORES}, NOW, 1e12)
+    cache.stage()
     cache.write(NOW)
     assert cache.look_up([key(1)], NOW + 10**9) == [SCORES]
 
@@ -178,11 +183,109 @@ def test_another_bound_begins_anew(make: MakeCache) -> None:
     assert known(make(2_000), range(50)) == 50
 
 
-def test_a_file_that_is_not_ours_is_refused_and_left_alone(make: MakeCache, file: Path) -> None:
-    file.write_bytes(b"the diary of somebody else" * 1_000)
-    with pytest.raises(StoreError, match="tamis.db-cache128: not a cache of Tamis's; move it away"):
-        make()
-    assert file.read_bytes() == b"the diary of somebody else" * 1_000
+def _first_page_zero(content: bytes) -> bytes:
+    return bytes(4_096) + content[4_096:]
+
+
+def _head_huge(content: bytes) -> bytes:
+    return content[:64] + b"\xff" * 8 + content[72:]
+
+
+DAMAGE = {
+    "first page zero": _first_page_zero,
+    "magic": lambda content: b"t" + content[1:],
+    "version": lambda content: content[:11] + b"\x01" + content[12:],
+    "head": _head_huge,
+    "another file": lambda content: b"the diary of somebody else" * 1_000,
+    **{f"{size} bytes": lambda content, size=size: content[:size] for size in (*range(11), 70, 4_096)},
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGE.values(), ids=DAMAGE.keys())
+def test_damaged_file_is_rebuilt_with_one_log_line(
+    make: MakeCache, file: Path, damage: Callable[[bytes], bytes], caplog: pytest.LogCaptureFixture
+) -> None:
+    running = make(500_000)
+    remember(running, answers(range(50)))
+    file.write_bytes(damage(file.read_bytes()))
+    began = time.monotonic()
+    known(running, range(50))
+    started = make(500_000)
+    known(started, range(50))
+    assert time.monotonic() - began < 0.5
+    for cache in (running, started):
+        remember(cache, answers(range(50)))
+        assert known(cache, range(50)) == 50
+    assert len([line for line in caplog.messages if "cache file rebuilt" in line]) <= 1
+
+
+@settings(max_examples=50, deadline=None)
+@given(data=st.data())
+def test_damage_of_the_first_bytes_stops_nothing(
+    tmp_path_factory: pytest.TempPathFactory, data: st.DataObject
+) -> None:
+    path = tmp_path_factory.mktemp("damaged") / "tamis.db"
+    running, started = Cache(path, 60), Cache(path, 60)
+    running.open()
+    remember(running, answers(range(50)))
+    file = path.with_name("tamis.db-cache128")
+    content = bytearray(file.read_bytes())
+    for _ in range(data.draw(st.integers(1, 10))):
+        content[data.draw(st.integers(0, 79))] = data.draw(st.integers(0, 255))
+    file.write_bytes(content[: data.draw(st.integers(0, len(content)))])
+    known(running, range(50))
+    started.open()
+    for cache in (started, running):
+        remember(cache, answers(range(100, 110)))
+        assert known(cache, range(100, 110)) == 10
+        cache.close()
+
+
+@pytest.mark.parametrize("suffix", ["99999999999", "1" * 400, "0", "7", "0128", "129", "\u0661", "-1", "x"])
+def test_stray_files_beside_the_cache_are_ignored(make: MakeCache, file: Path, suffix: str) -> None:
+    if len(suffix) < 200:
+        file.with_name(f"tamis.db-cache{suffix}").write_bytes(b"stray")
+    cache = make()
+    remember(cache, answers(range(50)))
+    assert known(cache, range(50)) == 50
+
+
+@pytest.mark.parametrize("kind", ["folder", "FIFO", "dangling link"])
+def test_unusable_file_switches_the_cache_off(
+    make: MakeCache, file: Path, kind: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    if kind == "folder":
+        file.mkdir()
+    elif kind == "FIFO":
+        os.mkfifo(file)
+    else:
+        file.symlink_to("/nonexistent/folder/cache")
+    cache = make()
+    remember(cache, answers(range(50)))
+    assert known(cache, range(50)) == 0
+    assert cache.dropped == 50
+    assert len(caplog.messages) == 1 and "cache file not used" in caplog.text
+    file.rmdir() if kind == "folder" else file.unlink()
+    later = NOW + 11
+    cache.remember(answers(range(50)), later, LONG)
+    cache.stage()
+    cache.write(later)
+    assert known(cache, range(50)) == 50
+
+
+def test_removed_file_is_made_again(make: MakeCache, file: Path) -> None:
+    cache = make()
+    remember(cache, answers(range(50)))
+    file.unlink()
+    remember(cache, answers(range(100, 150)))
+    assert known(cache, range(100, 150)) == 50
+    assert known(make(), range(100, 150)) == 50
+
+
+def test_answers_beyond_the_bound_are_dropped_and_counted(make: MakeCache) -> None:
+    cache = make(10_000)
+    assert cache.remember(answers(range(5_000)), NOW, LONG) == 4_096
+    assert cache.dropped == 904
 
 
 def test_who_holds_the_lock_for_long_keeps_nobody_waiting(make: MakeCache, file: Path) -> None:

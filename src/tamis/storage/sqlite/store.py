@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 from collections.abc import Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -31,11 +30,13 @@ from tamis.storage.base import (
     check_calls,
 )
 from tamis.storage.expiry import SteadySeconds
+from tamis.storage.io_time import LOOP_IO
 from tamis.storage.keys import called_at, decode_cursor, encode_cursor, first_id
 from tamis.storage.sqlite import log
 from tamis.storage.sqlite.cache import Cache
+from tamis.storage.sqlite.cache_writer import CacheWriter
 from tamis.storage.sqlite.commit import GroupCommit
-from tamis.storage.sqlite.connection import FAILURES, File, Worker, close_quietly, store_error, transaction
+from tamis.storage.sqlite.connection import File, Worker, close_quietly, transaction
 from tamis.storage.sqlite.schema import migrate, version_of
 from tamis.storage.sqlite.upkeep import Upkeep
 
@@ -56,6 +57,7 @@ class _Opened:
     here: apsw.Connection
     """The loop's own connection: it never waits for a lock."""
     cache: Cache
+    cache_writer: CacheWriter
     commit: GroupCommit
     upkeep: Upkeep
     writer: Worker
@@ -63,7 +65,7 @@ class _Opened:
 
     async def close(self) -> None:
         await self.commit.finish()
-        self.cache.close()
+        await self.cache_writer.close()
         await self.upkeep.close()
         await self.reader.close()
         # not on the loop: whoever closes a file last writes back its whole WAL
@@ -92,12 +94,13 @@ class SqliteStore(Store):
         # waits briefly: a checkpoint that waits for a reader keeps all writers waiting
         checkpointer = Worker("upkeep", lambda: self._file.connect(lock_seconds=_UPKEEP_LOCK_SECONDS))
         cache = Cache(self._file.path, self._options.cache_rows, is_alone=self._options.is_alone)
+        cache_writer = CacheWriter(cache, self._steady.now)
         try:
             secret = await writer.run(_prepare)
-            await writer.run(lambda _: cache.open())
+            await cache_writer.open()
             here = await writer.run(lambda _: self._connect())
         except StoreError:
-            cache.close()
+            await cache_writer.close()
             await writer.close()
             raise
         here.set_busy_handler(None)
@@ -107,11 +110,10 @@ class SqliteStore(Store):
         )
         await writer.run(upkeep.watch)
         upkeep.watch(here)
-        self._now = _Opened(identity, secret, here, cache, commit, upkeep, writer, reader)
+        self._now = _Opened(identity, secret, here, cache, cache_writer, commit, upkeep, writer, reader)
 
     async def close(self) -> None:
         """Commit what is waiting and let go of the file."""
-        self._write_waiting_answers()
         opened, self._now = self._now, None
         if opened is not None:
             await opened.close()
@@ -143,11 +145,9 @@ class SqliteStore(Store):
         return self._opened().secret
 
     async def get_many(self, keys: Sequence[bytes]) -> list[Scores | None]:
-        """Look the keys up on the loop's own thread: nothing there waits."""
-        try:
+        """Look the keys up on the loop's own thread: reading waits for no lock."""
+        with LOOP_IO:
             return self._opened().cache.look_up(keys, self._steady.now())
-        except FAILURES as failed:
-            raise store_error(self._file.path, failed) from failed
 
     async def append(self, calls: Sequence[CallRecord], answers: Answers = NO_ANSWERS) -> None:
         """Commit the calls, with those that wait for the writer's thread, and remember the answers."""
@@ -158,7 +158,7 @@ class SqliteStore(Store):
         if answers:
             n_new = opened.cache.remember(answers, self._steady.now(), self._options.cache_seconds)
             if not self._options.is_alone or n_new >= _MOST_NEW_ANSWERS:
-                self._write_answers(opened.cache)
+                opened.cache_writer.start()
             elif not self._is_writing_planned:
                 self._is_writing_planned = True
                 asyncio.get_running_loop().call_later(_NEW_ANSWERS_SECONDS, self._write_waiting_answers)
@@ -221,17 +221,9 @@ class SqliteStore(Store):
         return self._now
 
     def _write_waiting_answers(self) -> None:
-        """Write answers that were remembered; where that fails the append that finds too many hears of it."""
         self._is_writing_planned = False
-        with suppress(StoreError):
-            if self._now is not None:
-                self._write_answers(self._now.cache)
-
-    def _write_answers(self, cache: Cache) -> None:
-        try:
-            cache.write(self._steady.now())
-        except FAILURES as failed:
-            raise store_error(self._file.path, failed) from failed
+        if self._now is not None:
+            self._now.cache_writer.start()
 
     def _connect(self) -> apsw.Connection:
         return self._file.connect(lock_seconds=self._options.lock_seconds)
