@@ -179,11 +179,34 @@ def test_trusted_proxies_may_be_addresses_networks_and_unix_sockets() -> None:
     TrustedProxies(listed)
 
 
-def test_keys_and_counts_lie_beside_the_model_when_nothing_else_is_said() -> None:
+def test_default_files_are_in_the_models_own_folder(tmp_path: Path) -> None:
     settings = Settings(model_directory="m/spam@2")
-    assert (settings.keys_path, settings.rate_path) == (Path("m/keys.json"), Path("m/rates.tamis"))
+    assert settings.store_url == "sqlite:///m/spam/tamis.db"
+    assert (settings.keys_path, settings.rate_path) == (Path("m/spam/keys.json"), Path("m/spam/rates.tamis"))
+    assert settings.spool_path == Path("m/spam/spool.tamis")
     settings = Settings(keys_file="/k", rate_file="/r")
     assert (settings.keys_path, settings.rate_path) == (Path("/k"), Path("/r"))
+    version = tmp_path / "spam" / "1"
+    version.mkdir(parents=True)
+    (version / "manifest.json").touch()
+    for reference in (version, tmp_path / "spam", f"{tmp_path}/spam@champion"):
+        assert Settings(model_directory=str(reference)).keys_path == tmp_path / "spam" / "keys.json"
+
+
+def test_old_files_beside_the_folder_are_listed(tmp_path: Path) -> None:
+    folder = tmp_path / "spam"
+    folder.mkdir()
+    for name in ("tamis.db", "keys.json", "spool.tamis", "rates.tamis"):
+        (tmp_path / name).touch()
+    settings = Settings(model_directory=str(folder))
+    assert dict(settings.unused_old_files()) == {
+        tmp_path / "tamis.db": f"TAMIS_STORE=sqlite:///{tmp_path}/tamis.db",
+        tmp_path / "keys.json": f"TAMIS_KEYS_FILE={tmp_path}/keys.json",
+        tmp_path / "spool.tamis": f"TAMIS_SPOOL_FILE={tmp_path}/spool.tamis",
+    }
+    for name in ("tamis.db", "keys.json", "spool.tamis"):
+        (folder / name).touch()
+    assert settings.unused_old_files() == []
 
 
 def test_sample_shows_every_setting_with_default_and_meaning() -> None:

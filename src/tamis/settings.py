@@ -62,7 +62,7 @@ class Settings:
     port: int = _setting(8000, "port to listen on; 0 takes a free one", whole_number(0, 65_535))
     store: str = _setting(
         "",
-        "store URL, such as sqlite:///tamis.db or memory:; empty is a file tamis.db beside the model",
+        "store URL, such as sqlite:///tamis.db or memory:; empty is a file tamis.db in the model's folder",
         secret=True,  # it may hold a password
     )
     store_deadline_seconds: float = _setting(
@@ -81,7 +81,7 @@ class Settings:
         False, "start although the cluster cannot be reached; calls wait in the spool", switch
     )
     spool_file: str = _setting(
-        "", "file in which calls wait for a cluster; empty is a file spool.tamis beside the model"
+        "", "file in which calls wait for a cluster; empty is a file spool.tamis in the model's folder"
     )
     astra_db_keyspace: str = _setting("", "keyspace of the Astra database of store astra:", workshop=True)
     astra_db_secure_bundle_path: str = _setting(
@@ -124,7 +124,7 @@ class Settings:
     require_keys: bool = _setting(
         False, "ask every caller for an API key; keys are made by tamis keys create", switch
     )
-    keys_file: str = _setting("", "file of the API keys; empty is a file keys.json beside the model")
+    keys_file: str = _setting("", "file of the API keys; empty is a file keys.json in the model's folder")
     rate_per_minute: int = _setting(
         0,
         "texts that one caller may send a minute in the long run; 0 is no limit",
@@ -134,7 +134,7 @@ class Settings:
         1_000, "texts that one caller may send at once after a pause", whole_number(1, 1_000_000)
     )
     rate_file: str = _setting(
-        "", "file in which workers count callers' texts; empty is a file rates.tamis beside the model"
+        "", "file in which workers count callers' texts; empty is a file rates.tamis in the model's folder"
     )
     fast_path: bool = _setting(
         True, "answer POST /prediction and /predictions before FastAPI, with the same responses", switch
@@ -213,7 +213,7 @@ class Settings:
         """The store to use; one of made-up answers is not kept unless it is named."""
         if self.store or self.mock_model_class:
             return self.store or "memory:"
-        return f"sqlite:///{quote(str(self._beside_model('tamis.db')))}"
+        return f"sqlite:///{quote(str(self._in_model_folder('tamis.db')))}"
 
     @property
     def shown_store_url(self) -> str:
@@ -233,20 +233,47 @@ class Settings:
     @property
     def spool_path(self) -> Path:
         """The file in which calls wait for a cluster."""
-        return Path(self.spool_file) if self.spool_file else self._beside_model("spool.tamis")
+        return Path(self.spool_file) if self.spool_file else self._in_model_folder("spool.tamis")
 
     @property
     def keys_path(self) -> Path:
         """The file of the API keys."""
-        return Path(self.keys_file) if self.keys_file else self._beside_model("keys.json")
+        return Path(self.keys_file) if self.keys_file else self._in_model_folder("keys.json")
 
     @property
     def rate_path(self) -> Path:
         """The file in which workers count callers' texts."""
-        return Path(self.rate_file) if self.rate_file else self._beside_model("rates.tamis")
+        return Path(self.rate_file) if self.rate_file else self._in_model_folder("rates.tamis")
 
-    def _beside_model(self, name: str) -> Path:
-        return Path(self.model_directory).parent / name
+    def _in_model_folder(self, name: str) -> Path:
+        return self.model_folder / name
+
+    @property
+    def model_folder(self) -> Path:
+        """The model's own folder, which holds its versions, whichever of them is served."""
+        folder = Path(self.model_directory)
+        if not folder.exists():
+            return Path(self.model_directory.partition("@")[0])
+        return folder.resolve().parent if (folder / "manifest.json").exists() else folder
+
+    def unused_old_files(self) -> list[tuple[Path, str]]:
+        """Return files in the places of older versions of Tamis, and the setting that uses each.
+
+        They were in the model's folder's folder, where models shared them. One is listed if the file in the
+        model's folder, which is used now, does not exist.
+        """
+        candidates = [
+            (self.keys_path, "keys.json", bool(self.keys_file), f"{PREFIX}KEYS_FILE={{}}"),
+            (self.spool_path, "spool.tamis", bool(self.spool_file), f"{PREFIX}SPOOL_FILE={{}}"),
+        ]
+        if not self.mock_model_class:
+            used = self._in_model_folder("tamis.db")
+            candidates.append((used, "tamis.db", bool(self.store), f"{PREFIX}STORE=sqlite:///{{}}"))
+        return [
+            (old, setting.format(quote(str(old)) if name == "tamis.db" else old))
+            for used, name, is_set, setting in candidates
+            if not is_set and (old := self.model_folder.parent / name).exists() and not used.exists()
+        ]
 
     @classmethod
     def from_environment(cls, environ: Mapping[str, str], dotenv_path: Path | None = None) -> Self:

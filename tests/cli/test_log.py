@@ -62,8 +62,8 @@ def fill(path: Path, calls: Sequence[tuple[str, str, str]], *, hours_ago: float 
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    (tmp_path / "models").mkdir()
-    path = tmp_path / "models" / "tamis.db"
+    (tmp_path / "models" / "spam").mkdir(parents=True)
+    path = tmp_path / "models" / "spam" / "tamis.db"
     fill(path, [("alice", "WIN a free phone", "spam"), ("bob", "lunch?", "ham")], hours_ago=50)
     fill(path, [("alice", "=1+1 \x1b[31mred", "ham"), ("bob", "free\nentry", "spam")])
     return tmp_path
@@ -89,7 +89,7 @@ def test_log_filters(folder: Path) -> None:
 
 
 def test_log_gives_forms_for_programs(folder: Path) -> None:
-    store = f"sqlite:///{folder}/models/tamis.db"
+    store = f"sqlite:///{folder}/models/spam/tamis.db"
     page = json.loads(result(tamis(Path("/"), "log", "--json", "--order", "oldest", "--store", store)))
     assert [call["caller"] for call in page["calls"]] == ["alice", "bob", "alice", "bob"]
     assert page["next_cursor"] is None

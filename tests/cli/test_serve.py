@@ -99,7 +99,7 @@ def test_serve_begins_with_one_screen_that_says_what_is_where(
     assert screen == 0 or options, "only workers may say first that they have started"
     assert lines[screen : screen + 7] == [
         "Model    spam@1 (ham, spam)",
-        "Store    sqlite:///models/tamis.db",
+        "Store    sqlite:///models/spam/tamis.db",
         f"Address  http://127.0.0.1:{port}",
         f"Page     http://127.0.0.1:{port}/ui",
         f"Docs     http://127.0.0.1:{port}/docs",
@@ -178,3 +178,27 @@ def test_serve_names_the_variable_of_each_option_in_its_help(tmp_path: Path) -> 
     text = _run(tmp_path, "--help").stdout
     for name in ("HOST", "PORT", "MOCK_MODEL_CLASS", "MODEL_DIRECTORY", "MODEL_VERSION"):
         assert f"TAMIS_{name}" in text
+
+
+def test_models_of_one_folder_share_no_log(tmp_path: Path) -> None:
+    for name in ("spam", "support"):
+        save_model(tmp_path / "models" / name)
+    old = tmp_path / "models" / "tamis.db"
+    old.write_bytes(b"")
+    for name in ("spam", "support"):
+        with serving(tmp_path, f"models/{name}", TAMIS_DRAIN_SECONDS="0") as service:
+            text = f"sent to {name}"
+            assert httpx.get(f"{service.address}/prediction", params={"text": text}).status_code == 200
+            calls = httpx.get(f"{service.address}/log").json()["calls"]
+            assert [call["input"] for call in calls] == [text]
+            lines = [line for line in service.said.splitlines() if "models/tamis.db" in line]
+            assert len(lines) == 1
+            assert f"models/{name}/tamis.db is used instead" in lines[0]
+            assert "set TAMIS_STORE=sqlite:///models/tamis.db" in lines[0]
+            assert service.stop() == 0
+        done = subprocess.run(
+            [sys.executable, "-m", "tamis", "models", "list", f"models/{name}"],
+            cwd=tmp_path, env=_ENVIRON, capture_output=True, text=True, timeout=60, check=True,
+        )  # fmt: skip
+        assert len(done.stdout.splitlines()) == 1
+    assert old.read_bytes() == b""

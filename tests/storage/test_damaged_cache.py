@@ -50,16 +50,18 @@ def test_store_opens_and_logs_with_a_damaged_cache(tmp_path: Path, content: byte
 def test_every_text_is_logged_when_the_cache_is_lost(tmp_path: Path, damage: str) -> None:
     file = tmp_path / "tamis.db-cache128"
     sent = 0
-    with serving(
-        tmp_path, "--mock", "--workers", "2", "--store", "sqlite:///tamis.db", TAMIS_DRAIN_SECONDS="0"
-    ) as service:
+    with (
+        serving(
+            tmp_path, "--mock", "--workers", "2", "--store", "sqlite:///tamis.db", TAMIS_DRAIN_SECONDS="0"
+        ) as service,
+        httpx.Client(base_url=service.address, timeout=20) as client,
+    ):
 
         def ask(count: int) -> None:
             nonlocal sent
             for _ in range(count):
-                answer = httpx.get(
-                    f"{service.address}/prediction", params={"text": f"text {sent}"}, timeout=20
-                )
+                params = {"text": f"text {sent}"}
+                answer = client.get("/prediction", params=params, headers={"connection": "close"})
                 assert answer.status_code == 200
                 sent += 1
 

@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 @click.option(
     "--store",
     help="Where calls are logged and answers remembered, such as sqlite:///tamis.db or memory:.  "
-    "[env: TAMIS_STORE; default: a file tamis.db beside the model]",
+    "[env: TAMIS_STORE; default: a file tamis.db in the model's folder]",
 )
 @click.option(
     "--workers",
@@ -67,6 +67,7 @@ def command(model: str | None, mock: bool, migrate: bool, worker_channel: int | 
     settings = _settings(model, mock_model_class=mock or None, **given)
     configure_logs(settings.log_format, settings.log_level)
     with _refusal_in(settings.log_format):
+        _warn_of_old_files(settings)
         allow_connections(settings.max_connections)
         listeners = listen(settings.host, settings.port, os.environ)
         serve = _serve_alone if settings.workers == 1 else _supervise
@@ -190,6 +191,19 @@ def _settings(model: str | None, **given: Any) -> Settings:
     return dataclasses.replace(
         settings, **{name: value for name, value in given.items() if value is not None}
     )
+
+
+def _warn_of_old_files(settings: Settings) -> None:
+    """Log each file that an older version would have used; it must come before a new one is created."""
+    import logging
+
+    for path, setting in settings.unused_old_files():
+        logging.getLogger(__name__).warning(
+            "%s is no longer used: %s is used instead; to keep the old file set %s",
+            path,
+            settings.model_folder / path.name,
+            setting,
+        )
 
 
 def _classifier(settings: Settings) -> Classifier:

@@ -16,7 +16,7 @@ store_option = click.option(
     "--store",
     "url",
     metavar="URL",
-    help="Such as sqlite:///models/tamis.db or cassandra://host/keyspace.  [env: TAMIS_STORE]",
+    help="Such as sqlite:///models/spam/tamis.db or cassandra://host/keyspace.  [env: TAMIS_STORE]",
 )
 
 
