@@ -24,6 +24,7 @@ STATUS_BY_CODE = {
     "expired_key": 401,
     "missing_scope": 403,
     "not_admin": 403,
+    "cross_site": 403,
     "not_found": 404,
     "method_not_allowed": 405,
     "too_slow": 408,

@@ -51,7 +51,7 @@ class Requires:
 _DESCRIPTIONS = {
     400: "The body or the query cannot be read.",
     401: "There is no key, or it is not valid.",
-    403: "The key lacks a scope for this.",
+    403: "The key lacks a scope for this, or a page of another site sent the request.",
     413: "The body is too large.",
     415: "The body is not declared as plain JSON.",
     422: "A field is missing, unknown, of the wrong type or too long.",

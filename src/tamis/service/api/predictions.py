@@ -14,6 +14,7 @@ from msgspec import Struct, to_builtins
 from pydantic import BaseModel, ConfigDict, Field
 from starlette.responses import Response
 
+from tamis.errors import InputError
 from tamis.inference.classifier import Classifier
 from tamis.service.access import PREDICT
 from tamis.service.answers import Answer, Headers, json_answer
@@ -157,11 +158,12 @@ class _Routes:
         @router.get(
             "/prediction",
             summary="Classify one text given in the query",
-            **self.options(self.body, example, 400, 422, 503),
+            **self.options(self.body, example, 400, 403, 422, 503),
         )
         async def classify_text_of_query(
             query: Annotated[PredictionQuery, Query()], request: Request
         ) -> Response:
+            _refuse_cross_site(request)
             return await predictor.one(
                 query.text, request.scope[CALLER], echo_input=query.echo_input, skip_cache=query.skip_cache
             )
@@ -230,3 +232,13 @@ def _labelled(labels: Sequence[str]) -> type[PredictionResponse]:
         decision: Annotated[Label, Field(description="The label at the model's operating point.")]
 
     return PredictionBody
+
+
+def _refuse_cross_site(request: Request) -> None:
+    """Refuse what a browser sends for a page of another site: it would be logged as its visitor's call.
+
+    A POST needs no such check: JSON from another site needs a preflight request, which is not answered.
+    """
+    if request.headers.get("sec-fetch-site") == "cross-site":
+        message = "a page of another site may not send this request (header `sec-fetch-site`); use POST"
+        raise InputError("cross_site", message, field="sec-fetch-site")
