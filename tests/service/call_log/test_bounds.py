@@ -50,8 +50,11 @@ def test_page_ends_when_its_texts_are_long(tmp_path: Path, url: str) -> None:
     assert max(sizes) == -(-PAGE_CHARS // 10_000)
 
 
-def test_readers_who_do_not_read_cost_little_memory(tmp_path: Path) -> None:
-    asyncio.run(_close(_filled(f"sqlite:///{tmp_path}/tamis.db", 180, "x" * 10_000)))
+@pytest.mark.parametrize(
+    "path", ["/log?format=ndjson", "/log?format=csv", "/log?limit=180", "/recent_log", "/log?contains=x"]
+)
+def test_readers_who_do_not_read_cost_little_memory(tmp_path: Path, path: str) -> None:
+    asyncio.run(_close(_filled(f"sqlite:///{tmp_path}/tamis.db", 180, "x\x01" * 5_000)))
     with (
         serving(tmp_path, "--mock", "--store", _STORE, TAMIS_TRUSTED_PROXIES="127.0.0.1") as service,
         ExitStack() as sockets,
@@ -61,12 +64,36 @@ def test_readers_who_do_not_read_cost_little_memory(tmp_path: Path) -> None:
             unread = socket.create_connection(("127.0.0.1", service.port))
             sockets.enter_context(unread)
             unread.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4_096)
-            unread.sendall(b"GET /log?format=ndjson HTTP/1.1\r\nHost: localhost\r\n\r\n")
+            unread.sendall(f"GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n".encode())
         page = httpx.get(f"{service.address}/metrics").text
         assert value(page, "tamis_log_reads_in_progress") <= MAX_READS_PER_CALLER
         assert value(page, "tamis_refusals_total", code="too_many_reads") > 0
         assert value(page, "tamis_log_read_rows_total") > 0
         assert _rss_mb(service) - before < _GROWTH_MB
+
+
+def test_unread_responses_of_many_callers_cost_little(tmp_path: Path) -> None:
+    async def fill() -> None:
+        for number in range(MAX_READS):
+            await _close(_filled(f"sqlite:///{tmp_path}/tamis.db", 60, "\x01" * 10_000, f"10.0.0.{number}"))
+
+    asyncio.run(fill())
+    with (
+        serving(tmp_path, "--mock", "--store", _STORE, TAMIS_TRUSTED_PROXIES="127.0.0.1") as service,
+        ExitStack() as sockets,
+    ):
+        before = _rss_mb(service)
+        for number in range(200):
+            unread = socket.create_connection(("127.0.0.1", service.port))
+            sockets.enter_context(unread)
+            unread.sendall(
+                b"GET /log?format=ndjson HTTP/1.1\r\nHost: localhost\r\n"
+                b"X-Forwarded-For: 10.0.0.%d\r\n\r\n" % (number % MAX_READS)
+            )
+        for _ in range(10):
+            page = httpx.get(f"{service.address}/metrics", timeout=30).text
+            assert value(page, "tamis_log_reads_in_progress") <= MAX_READS
+            assert _rss_mb(service) - before < _GROWTH_MB
 
 
 def test_abandoned_searches_end_and_delay_no_stop(tmp_path: Path) -> None:
@@ -119,15 +146,15 @@ def test_read_is_refused_when_too_many_go_on(name_of: Callable[[int], str], limi
         readers.begin(name_of(0))
 
 
-async def _filled(url: str, rows: int, text: str) -> Store:
-    """Return an open store with calls of this hour from this machine."""
+async def _filled(url: str, rows: int, text: str, caller: str = "127.0.0.1") -> Store:
+    """Return an open store with a caller's calls of this hour."""
     clock = SystemClock()
     ids, store = TimeIds(clock), make_store(url, clock)
     await store.open()
     for start in range(0, rows, 1_000):
         size = min(1_000, rows - start)
         await store.append(
-            [CallRecord(ids.next(), "127.0.0.1", text, "ham", 0.9, "m", False) for _ in range(size)]
+            [CallRecord(ids.next(), caller, text, "ham", 0.9, "m", False) for _ in range(size)]
         )
     return store
 

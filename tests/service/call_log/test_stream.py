@@ -12,11 +12,12 @@ from pathlib import Path
 import httpx
 import pytest
 import uvicorn
-from starlette.types import Receive, Scope, Send
+from starlette.types import Message, Receive, Scope, Send
 
 from tamis.records import CallRecord
-from tamis.service.call_log.readers import MAX_READS_PER_CALLER
-from tamis.service.call_log.stream import PAGE_ROWS
+from tamis.service.call_log.forms import CallsNdjson
+from tamis.service.call_log.readers import MAX_READS_PER_CALLER, LogReaders
+from tamis.service.call_log.stream import PAGE_ROWS, CallStream
 from tamis.storage import CallQuery
 from tamis.storage.sqlite import SqliteStore
 from tests.service.call_log.logbook import MODEL, Log, with_log
@@ -174,3 +175,32 @@ def test_head_has_the_headers_and_no_body(tmp_path: Path) -> None:
             assert len((await http.get(f"http://127.0.0.1:{service.port}/recent_log")).json()) == 1_000
 
     with_log(f"sqlite:///{tmp_path}/tamis.db", test)
+
+
+def test_pages_of_many_readers_are_encoded_one_per_turn() -> None:
+    readers, pages = LogReaders(), 0
+
+    async def receive() -> Message:
+        await asyncio.Event().wait()
+        raise AssertionError("nothing sets it")
+
+    async def send(message: Message) -> None:
+        nonlocal pages
+        pages += bool(message.get("body"))
+
+    async def test(log: Log) -> None:
+        await fill(log, 1_000)
+        scope = {"type": "http", "method": "GET"}
+        streams = [
+            CallStream(log.store, CallQuery(), CallsNdjson(), read=readers.begin(str(reader)))
+            for reader in range(10)
+        ]
+        started = [await stream.started(receive) for stream in streams]
+        reading = asyncio.gather(*(stream(scope, receive, send) for stream in started))
+        turns = 0
+        while not reading.done():
+            await asyncio.sleep(0)
+            turns += 1
+        assert turns >= pages >= 100
+
+    with_log("memory:", test)

@@ -43,7 +43,7 @@ class LogReaders:
 
     def __init__(self, count: Callable[[int, int, int], None] = ignore_read):
         """Take the function to `count` reads that began (+1) or ended (-1), rows, and bytes."""
-        self.count = count
+        self.count, self.encoding = count, asyncio.Lock()
         self._reads: Counter[str] = Counter()
 
     def begin(self, caller: str) -> LogRead:
@@ -72,6 +72,7 @@ class LogRead:
 
     def __init__(self, readers: LogReaders, caller: str):
         self._readers, self._caller, self._is_going_on = readers, caller, True
+        self.encoding = readers.encoding
 
     def add(self, rows: int, size: int) -> None:
         """Count what was read: rows and the bytes sent."""

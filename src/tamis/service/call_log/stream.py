@@ -56,10 +56,10 @@ class CallStream(Response):
         """Yield the document in parts; an empty one says that the search goes on."""
         page, self._first = self._first, None
         assert page is not None, "await started() comes first"
-        yield self._form.head + self._form.rows(page.calls)
+        yield self._form.head + await self._rows(page)
         while page.cursor is not None and self._left != 0 and (self._form.is_whole or page.calls):
             page = await unless_left(self._page(page.cursor), leaving)
-            yield self._form.rows(page.calls)
+            yield await self._rows(page)
         yield self._form.tail(page.cursor)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -85,6 +85,12 @@ class CallStream(Response):
                     if chunk:
                         await send({"type": "http.response.body", "body": chunk, "more_body": True})
                         self._read.add(0, len(chunk))
+
+    async def _rows(self, page: Page) -> bytes:
+        """Encode a page; only one in each turn of the event loop, or predictions would wait for many."""
+        async with self._read.encoding:
+            await asyncio.sleep(0)
+            return self._form.rows(page.calls)
 
     async def _page(self, cursor: str | None) -> Page:
         rows = PAGE_ROWS if self._left is None else min(PAGE_ROWS, self._left)
