@@ -121,7 +121,7 @@ def test_delete_removes_one_callers_rows_for_good(folder: Path) -> None:
         result(tamis(folder, "log", "delete", "--caller", "alice", "--yes")) == "2 calls of alice deleted\n"
     )
     assert "alice" not in result(tamis(folder, "log"))
-    left = b"".join(file.read_bytes() for file in (folder / "models").iterdir())
+    left = b"".join(file.read_bytes() for file in (folder / "models" / "spam").iterdir())
     assert b"WIN a free phone" not in left
     assert b"lunch?" in left
 
