@@ -101,10 +101,14 @@ def left_in(folder: Path) -> list[Path]:
 def test_it_goes_on_to_the_same_bits_in_whichever_fit_it_was_killed(
     data: Path, undisturbed: str, unfinished: Path
 ):
-    killed_at([f"{fit}.safetensors" for fit in ("held-out/2", "all/1", "all/2")], data, unfinished)
+    killed_at(
+        [f"{fit}.safetensors" for fit in ("held-out/2", "measured/1", "measured/2", "all/1", "all/2")],
+        data,
+        unfinished,
+    )
     said: list[str] = []
     assert trained(data, unfinished, said) == undisturbed
-    assert len(said) == 1 and said[0].startswith("going on with a training of the same")
+    assert len(said) == 1 and said[0].startswith("resuming an unfinished training of the same")
     assert list_versions(unfinished).keys() == {1}
     assert left_in(unfinished) == [], "it goes when it has served"
 
@@ -115,7 +119,9 @@ def test_the_command_goes_on_and_says_so_in_one_line(data: Path, undisturbed: st
     again = [*TAMIS, *COMMAND, "-o", unfinished]
     run = subprocess.run(again, cwd=data.parent, capture_output=True, text=True)
     assert run.returncode == 0
-    assert run.stderr.startswith("going on with a training of the same") and run.stderr.count("\n") == 1
+    assert (
+        run.stderr.startswith("resuming an unfinished training of the same") and run.stderr.count("\n") == 1
+    )
     assert open_artifact(unfinished).identity == undisturbed
 
 
