@@ -85,6 +85,7 @@ def held_out_in_turn(
     """
     fold_of = part.fold_of(seed)
     for fold in np.unique(fold_of[fold_of >= 0]).tolist():
+        progress(0, 1)  # a fit of encoded texts may be too quick to report any
         yield _hold_out(make(), part, fold_of == fold, progress=progress)
 
 

@@ -93,7 +93,7 @@ def test_the_same_seed_and_number_of_trials_give_the_same_search(part: Dataset):
 
 
 def test_hopeless_candidates_are_given_up_before_their_last_fold(part: Dataset):
-    found = search(part, QUICK, Autotune(trials=15))
+    found = search(part, QUICK, Autotune(trials=30))
     left = [trial for trial in found.trials if trial.outcome == "given up"]
     assert left and all(0 < trial.folds < 3 for trial in left)
     assert all(trial.folds == 3 for trial in found.trials if trial.outcome == "complete")
