@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import fcntl
-import os
 import random
 import time
 from collections.abc import Callable, Iterator
@@ -45,10 +44,14 @@ def make(tmp_path: Path) -> Iterator[MakeCache]:
         cache.close()
 
 
+def write(cache: Cache, now: int = NOW) -> None:
+    cache.write(cache.begin_write(), now)
+    cache.end_write()
+
+
 def remember(cache: Cache, some: dict[bytes, dict[str, float]]) -> None:
     cache.remember(some, NOW, LONG)
-    cache.stage()
-    cache.write(NOW)
+    write(cache)
 
 
 def known(cache: Cache, numbers: range) -> int:
@@ -91,26 +94,23 @@ def test_an_answer_that_has_expired_is_replaced(make: MakeCache, is_written: boo
     cache = make()
     cache.remember({key(1): SCORES}, NOW, LONG)
     if is_written:
-        cache.stage()
-        cache.write(NOW)
+        write(cache)
     later = NOW + int(LONG)
     cache.remember({key(1): {"ham": 1.0}}, later - 1, LONG)
     if is_written:
-        cache.stage()
-        cache.write(later - 1)
+        write(cache, later - 1)
     assert cache.look_up([key(1)], later - 1) == [SCORES]
     assert cache.look_up([key(1)], later) == [None]
     cache.remember({key(1): {"ham": 1.0}}, later, LONG)
     for _ in ("in memory", "in the file"):
         assert cache.look_up([key(1)], later) == [{"ham": 1.0}]
-        cache.write(later)
+        write(cache, later)
 
 
 def test_an_answer_may_live_for_ever(make: MakeCache) -> None:
     cache = make()
     cache.remember({key(1): SCORES}, NOW, 1e12)
-    cache.stage()
-    cache.write(NOW)
+    write(cache)
     assert cache.look_up([key(1)], NOW + 10**9) == [SCORES]
 
 
@@ -183,16 +183,12 @@ def test_another_bound_begins_anew(make: MakeCache) -> None:
     assert known(make(2_000), range(50)) == 50
 
 
-def _first_page_zero(content: bytes) -> bytes:
-    return bytes(4_096) + content[4_096:]
-
-
 def _head_huge(content: bytes) -> bytes:
     return content[:64] + b"\xff" * 8 + content[72:]
 
 
 DAMAGE = {
-    "first page zero": _first_page_zero,
+    "first page zero": lambda content: bytes(4_096) + content[4_096:],
     "magic": lambda content: b"t" + content[1:],
     "version": lambda content: content[:11] + b"\x01" + content[12:],
     "head": _head_huge,
@@ -202,7 +198,7 @@ DAMAGE = {
 
 
 @pytest.mark.parametrize("damage", DAMAGE.values(), ids=DAMAGE.keys())
-def test_damaged_file_is_rebuilt_with_one_log_line(
+def test_damaged_file_is_rebuilt_and_stalls_nothing(
     make: MakeCache, file: Path, damage: Callable[[bytes], bytes], caplog: pytest.LogCaptureFixture
 ) -> None:
     running = make(500_000)
@@ -216,7 +212,7 @@ def test_damaged_file_is_rebuilt_with_one_log_line(
     for cache in (running, started):
         remember(cache, answers(range(50)))
         assert known(cache, range(50)) == 50
-    assert len([line for line in caplog.messages if "cache file rebuilt" in line]) <= 1
+    assert len([line for line in caplog.messages if line.endswith("damaged")]) <= 1
 
 
 @settings(max_examples=50, deadline=None)
@@ -239,53 +235,6 @@ def test_damage_of_the_first_bytes_stops_nothing(
         remember(cache, answers(range(100, 110)))
         assert known(cache, range(100, 110)) == 10
         cache.close()
-
-
-@pytest.mark.parametrize("suffix", ["99999999999", "1" * 400, "0", "7", "0128", "129", "\u0661", "-1", "x"])
-def test_stray_files_beside_the_cache_are_ignored(make: MakeCache, file: Path, suffix: str) -> None:
-    if len(suffix) < 200:
-        file.with_name(f"tamis.db-cache{suffix}").write_bytes(b"stray")
-    cache = make()
-    remember(cache, answers(range(50)))
-    assert known(cache, range(50)) == 50
-
-
-@pytest.mark.parametrize("kind", ["folder", "FIFO", "dangling link"])
-def test_unusable_file_switches_the_cache_off(
-    make: MakeCache, file: Path, kind: str, caplog: pytest.LogCaptureFixture
-) -> None:
-    if kind == "folder":
-        file.mkdir()
-    elif kind == "FIFO":
-        os.mkfifo(file)
-    else:
-        file.symlink_to("/nonexistent/folder/cache")
-    cache = make()
-    remember(cache, answers(range(50)))
-    assert known(cache, range(50)) == 0
-    assert cache.dropped == 50
-    assert len(caplog.messages) == 1 and "cache file not used" in caplog.text
-    file.rmdir() if kind == "folder" else file.unlink()
-    later = NOW + 11
-    cache.remember(answers(range(50)), later, LONG)
-    cache.stage()
-    cache.write(later)
-    assert known(cache, range(50)) == 50
-
-
-def test_removed_file_is_made_again(make: MakeCache, file: Path) -> None:
-    cache = make()
-    remember(cache, answers(range(50)))
-    file.unlink()
-    remember(cache, answers(range(100, 150)))
-    assert known(cache, range(100, 150)) == 50
-    assert known(make(), range(100, 150)) == 50
-
-
-def test_answers_beyond_the_bound_are_dropped_and_counted(make: MakeCache) -> None:
-    cache = make(10_000)
-    assert cache.remember(answers(range(5_000)), NOW, LONG) == 4_096
-    assert cache.dropped == 904
 
 
 def test_who_holds_the_lock_for_long_keeps_nobody_waiting(make: MakeCache, file: Path) -> None:

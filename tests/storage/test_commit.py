@@ -13,7 +13,7 @@ from store_samples import call, calls, run
 
 from tamis.errors import StoreError
 from tamis.storage import TimeIds
-from tamis.storage.sqlite.commit import SLOW_COMMIT_SECONDS, GroupCommit
+from tamis.storage.sqlite.commit import AWAY_SECONDS, MAX_ROWS_ON_LOOP, SLOW_COMMIT_SECONDS, GroupCommit
 from tamis.storage.sqlite.connection import Worker
 
 
@@ -34,12 +34,16 @@ class Notes:
             raise self.failure
 
 
-def with_commit(body, *, only_threaded=False):
+def with_commit(body, *, only_threaded=False, is_measured=True):
     async def test():
         clock = ManualClock()
         notes = Notes(clock)
         connection, writer = apsw.Connection(":memory:"), Worker("test", lambda: apsw.Connection(":memory:"))
         commit = GroupCommit(connection, writer, notes.write, clock=clock, only_threaded=only_threaded)
+        if is_measured:
+            await commit.commit([])
+            notes.threads.clear()
+            notes.rows.clear()
         try:
             await body(commit, notes, clock, TimeIds(clock))
         finally:
@@ -74,15 +78,48 @@ def test_a_large_batch_is_left_to_the_writer():
     with_commit(body)
 
 
-def test_after_a_slow_commit_the_writer_takes_over_for_ten_seconds():
+def test_first_commit_is_measured_by_the_writer():
+    async def body(commit, notes, clock, ids):
+        for _ in range(3):
+            await commit.commit([call(ids)])
+        assert notes.threads == ["writer", "loop", "loop"]
+
+    with_commit(body, is_measured=False)
+
+
+def test_disk_slow_from_the_start_never_stalls_the_loop():
+    async def body(commit, notes, clock, ids):
+        notes.seconds = 1.2
+        for _ in range(20):
+            await commit.commit([call(ids)])
+        assert notes.threads == ["writer"] * 20
+
+    with_commit(body, is_measured=False)
+
+
+def test_slow_commit_keeps_the_loop_away_until_the_disk_is_fast():
     async def body(commit, notes, clock, ids):
         notes.seconds = SLOW_COMMIT_SECONDS * 1.1
         await commit.commit([call(ids)])
+        clock.advance(AWAY_SECONDS * 10)
+        await commit.commit([call(ids)])  # idle time proves nothing: the disk is still slow
         notes.seconds = 0.0
         await commit.commit([call(ids)])
-        clock.advance(10)
+        clock.advance(AWAY_SECONDS)
+        for _ in range(2):
+            await commit.commit([call(ids)])
+        assert notes.threads == ["loop", "writer", "writer", "writer", "loop"]
+
+    with_commit(body)
+
+
+def test_long_batch_of_many_rows_does_not_count_as_slow():
+    async def body(commit, notes, clock, ids):
+        notes.seconds = SLOW_COMMIT_SECONDS * 4
+        await commit.commit([call(ids)] * (MAX_ROWS_ON_LOOP + 1))
+        notes.seconds = 0.0
         await commit.commit([call(ids)])
-        assert notes.threads == ["loop", "writer", "loop"]
+        assert notes.threads == ["writer", "loop"]
 
     with_commit(body)
 

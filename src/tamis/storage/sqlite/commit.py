@@ -3,8 +3,10 @@
 That is at once, on the loop's own thread: with WAL and `synchronous=NORMAL` a commit waits for no disk,
 and handing it to another thread costs more than doing it. Who gives rows has put together what arrived
 in one turn of the loop. The loop never waits for a lock,
-though: a file that is locked, was slow lately, or is to be written through to the disk is left to the
-writer's thread, and what arrives meanwhile forms the next batch.
+though: a file that is locked, or is to be written through to the disk, is left to the writer's thread,
+and what arrives meanwhile forms the next batch. So is a slow disk: the first commit is the thread's,
+which measures it, and after a slow one, wherever it ran, the loop's turn comes again only when the
+thread has found the disk fast for ten seconds.
 """
 
 from __future__ import annotations
@@ -23,10 +25,13 @@ from tamis.storage.io_time import LOOP_IO
 from tamis.storage.sqlite.connection import FAILURES, Worker, store_error
 
 SLOW_COMMIT_SECONDS = 0.05
-"""A commit on the loop that takes longer says that the disk is stalling."""
+"""A commit that takes longer says that the disk is stalling."""
 
-_AWAY_SECONDS = 10.0
-_MOST_ROWS_ON_LOOP = 2_000
+AWAY_SECONDS = 10.0
+MAX_ROWS_ON_LOOP = 2_000
+
+_THREAD_SECONDS_PER_ROW = 0.0005
+"""What the thread may take besides: after each statement it may have to wait for the interpreter's lock."""
 _DEFECT = "the rows could not be written: a fault of Tamis, see the log"
 
 
@@ -65,7 +70,8 @@ class GroupCommit:
         self._loop = asyncio.get_running_loop()
         self._waiting = Batch()
         self._handed_over: asyncio.Task[None] | None = None
-        self._away_until = float("-inf")
+        self._slow_at: float | None = float("-inf")
+        """When the last slow commit ended, None once the disk is known to be fast."""
 
     async def commit(self, calls: Sequence[CallRecord]) -> None:
         """Return when the rows are committed."""
@@ -85,11 +91,7 @@ class GroupCommit:
             await asyncio.wait([self._handed_over])
 
     def _belongs_on_loop(self, n_rows: int) -> bool:
-        return (
-            not self._only_threaded
-            and n_rows <= _MOST_ROWS_ON_LOOP
-            and self._clock.monotonic() >= self._away_until
-        )
+        return not self._only_threaded and n_rows <= MAX_ROWS_ON_LOOP and self._slow_at is None
 
     def _commit_here(self, calls: Sequence[CallRecord]) -> bool:
         """Commit on the loop's thread; return False where the file is locked."""
@@ -104,7 +106,7 @@ class GroupCommit:
         finally:
             ended = self._clock.monotonic()
             if ended - started > SLOW_COMMIT_SECONDS:
-                self._away_until = ended + _AWAY_SECONDS
+                self._slow_at = ended
         return True
 
     def _hand_over_waiting(self) -> None:
@@ -114,7 +116,7 @@ class GroupCommit:
     async def _commit_there(self, batch: Batch) -> None:
         failed: StoreError | None = StoreError(_DEFECT)
         try:
-            await self._writer.run(lambda connection: self._write(connection, batch.calls))
+            await self._writer.run(lambda connection: self._write_measured(connection, batch.calls))
             failed = None
         except StoreError as error:
             failed = error
@@ -126,6 +128,18 @@ class GroupCommit:
             batch.settle(failed)
             if self._waiting.waiters:
                 self._commit_waiting()
+
+    def _write_measured(self, connection: apsw.Connection, calls: Sequence[CallRecord]) -> None:
+        """Write in the writer's thread, and note whether the disk is slow."""
+        started = self._clock.monotonic()
+        self._write(connection, calls)
+        ended = self._clock.monotonic()
+        if len(calls) > MAX_ROWS_ON_LOOP:
+            return  # so many take long on any disk
+        if ended - started > SLOW_COMMIT_SECONDS + len(calls) * _THREAD_SECONDS_PER_ROW:
+            self._slow_at = ended
+        elif self._slow_at is not None and ended - self._slow_at >= AWAY_SECONDS:
+            self._slow_at = None
 
     def _commit_waiting(self) -> None:
         """Commit what came while the writer's thread was at it."""

@@ -51,14 +51,6 @@ class File:
         """Make an empty file that only its owner may read: it will hold people's texts."""
         os.close(open_as_owner(self.path))
 
-    def identity(self) -> tuple[int, int]:
-        """Return what changes when the file is removed or replaced behind our back."""
-        try:
-            found = os.stat(str(self.path))  # which a path keeps, and `stat` would ask for by two calls
-        except OSError as failed:
-            raise StoreError(f"{self.path}: the file is gone ({failed.strerror})", fault="missing") from None
-        return found.st_dev, found.st_ino
-
 
 def open_as_owner(path: Path) -> int:
     """Open for reading and writing; what is made can be read by its owner only. Return the descriptor."""
@@ -84,10 +76,10 @@ class Worker:
             raise StoreError("the store was closed meanwhile; ask again", fault="unavailable")
         return await asyncio.get_running_loop().run_in_executor(self._executor, self._work, work)
 
-    async def close(self) -> None:
+    async def close(self, *, checkpoint: bool = True) -> None:
         """Finish what was asked for, close the connection and end the thread."""
         self._is_closed = True
-        await asyncio.get_running_loop().run_in_executor(self._executor, self._close)
+        await asyncio.get_running_loop().run_in_executor(self._executor, self._close, checkpoint)
         self._executor.shutdown()
 
     def _work(self, work: Callable[[apsw.Connection], Result]) -> Result:
@@ -98,9 +90,9 @@ class Worker:
         except FAILURES as failed:
             raise store_error(self._connection.filename, failed) from failed
 
-    def _close(self) -> None:
+    def _close(self, checkpoint: bool) -> None:
         if self._connection is not None:
-            close_quietly(self._connection)
+            close_quietly(self._connection, checkpoint=checkpoint)
             self._connection = None
 
 
@@ -134,8 +126,13 @@ def store_error(path: object, failure: apsw.Error | OSError) -> StoreError:
     return StoreError(f"{path}: {advice}", fault=fault)
 
 
-def close_quietly(connection: apsw.Connection) -> None:
-    """Close; a broken file cannot be closed better than this."""
+def close_quietly(connection: apsw.Connection, *, checkpoint: bool = True) -> None:
+    """Close; a broken file cannot be closed better than this.
+
+    Without a checkpoint SQLite also leaves alone what is at the WAL's path, which may be another's.
+    """
+    if not checkpoint:
+        connection.config(apsw.SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1)
     try:
         connection.close()
     except apsw.Error:

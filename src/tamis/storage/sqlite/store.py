@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from contextlib import suppress
 from datetime import datetime
 from pathlib import Path
 from typing import final
@@ -33,44 +34,16 @@ from tamis.storage.expiry import SteadySeconds
 from tamis.storage.io_time import LOOP_IO
 from tamis.storage.keys import called_at, decode_cursor, encode_cursor, first_id
 from tamis.storage.sqlite import log
-from tamis.storage.sqlite.cache import Cache
-from tamis.storage.sqlite.cache_writer import CacheWriter
-from tamis.storage.sqlite.commit import GroupCommit
-from tamis.storage.sqlite.connection import File, Worker, close_quietly, transaction
-from tamis.storage.sqlite.schema import migrate, version_of
-from tamis.storage.sqlite.upkeep import Upkeep
+from tamis.storage.sqlite.connection import File, transaction
+from tamis.storage.sqlite.opened import Opened
+from tamis.storage.sqlite.schema import version_of
 
 _STEPS_OF_A_PAGE = 50
-_UPKEEP_LOCK_SECONDS = 0.1
 
-_NEW_ANSWERS_SECONDS = 0.005
-_MOST_NEW_ANSWERS = 256
-"""So many answers, for so long, are known in memory alone where one process is alone with the store."""
+_LOOK_SECONDS = 1.0
+"""A lost file is noticed by each commit, and otherwise within this time."""
 
-
-@dataclass(frozen=True, slots=True)
-class _Opened:
-    """All that belongs to one opening of the file, and goes when it is closed."""
-
-    identity: tuple[int, int]
-    secret: bytes
-    here: apsw.Connection
-    """The loop's own connection: it never waits for a lock."""
-    cache: Cache
-    cache_writer: CacheWriter
-    commit: GroupCommit
-    upkeep: Upkeep
-    writer: Worker
-    reader: Worker
-
-    async def close(self) -> None:
-        await self.commit.finish()
-        await self.cache_writer.close()
-        await self.upkeep.close()
-        await self.reader.close()
-        # not on the loop: whoever closes a file last writes back its whole WAL
-        await self.writer.run(lambda _: close_quietly(self.here))
-        await self.writer.close()
+_logger = logging.getLogger(__name__)
 
 
 @final
@@ -82,41 +55,21 @@ class SqliteStore(Store):
         self._file = File(path, self._options.full_durability)
         self._clock = clock
         self._steady = SteadySeconds(clock)
-        self._now: _Opened | None = None
-        self._is_writing_planned = False
+        self._now: Opened | None = None
+        self._opening = asyncio.Lock()
+        self._next_look: asyncio.TimerHandle | None = None
+        self._reopening: asyncio.Task[None] | None = None
 
     async def open(self) -> None:
         """Create the file if it is missing, bring its tables up to date and connect."""
-        await self.close()
-        await asyncio.to_thread(self._file.create_if_missing)
-        identity = self._file.identity()
-        writer, reader = Worker("write", self._connect), Worker("read", self._connect)
-        # waits briefly: a checkpoint that waits for a reader keeps all writers waiting
-        checkpointer = Worker("upkeep", lambda: self._file.connect(lock_seconds=_UPKEEP_LOCK_SECONDS))
-        cache = Cache(self._file.path, self._options.cache_rows, is_alone=self._options.is_alone)
-        cache_writer = CacheWriter(cache, self._steady.now)
-        try:
-            secret = await writer.run(_prepare)
-            await cache_writer.open()
-            here = await writer.run(lambda _: self._connect())
-        except StoreError:
-            await cache_writer.close()
-            await writer.close()
-            raise
-        here.set_busy_handler(None)
-        upkeep = Upkeep(checkpointer)
-        commit = GroupCommit(
-            here, writer, self._write, clock=self._clock, only_threaded=self._options.full_durability
-        )
-        await writer.run(upkeep.watch)
-        upkeep.watch(here)
-        self._now = _Opened(identity, secret, here, cache, cache_writer, commit, upkeep, writer, reader)
+        async with self._opening:
+            await self._close()
+            await self._open()
 
     async def close(self) -> None:
         """Commit what is waiting and let go of the file."""
-        opened, self._now = self._now, None
-        if opened is not None:
-            await opened.close()
+        async with self._opening:
+            await self._close()
 
     async def migrate(self) -> None:
         """Do what `open` does: the tables of an embedded store follow the program."""
@@ -127,17 +80,18 @@ class SqliteStore(Store):
 
     async def check(self) -> Health:
         """Write the time of this check into the file."""
-        seconds = self._steady.now()
+        opened, seconds = self._opened(), self._steady.now()
 
         def touch(connection: apsw.Connection) -> int:
-            self._require_same_file()
+            opened.files.require_same()
             with transaction(connection):
                 connection.execute(
                     "INSERT OR REPLACE INTO meta VALUES ('checked_at', ?)", (str(seconds).encode(),)
                 )
+            opened.files.require_same()
             return version_of(connection)
 
-        return Health(f"sqlite:{self._file.path}", await self._opened().writer.run(touch))
+        return Health(f"sqlite:{self._file.path}", await opened.writer.run(touch))
 
     @property
     def secret(self) -> bytes:
@@ -145,23 +99,27 @@ class SqliteStore(Store):
         return self._opened().secret
 
     async def get_many(self, keys: Sequence[bytes]) -> list[Scores | None]:
-        """Look the keys up on the loop's own thread: reading waits for no lock."""
-        with LOOP_IO:
-            return self._opened().cache.look_up(keys, self._steady.now())
+        """Look the keys up on the loop's own thread: nothing there waits, also while it is reopened."""
+        if self._now is None and self._opening.locked():
+            return [None] * len(keys)
+        with LOOP_IO:  # a read waits for no lock, but may for the disk
+            return self._opened().cache.look_up(keys)
 
     async def append(self, calls: Sequence[CallRecord], answers: Answers = NO_ANSWERS) -> None:
         """Commit the calls, with those that wait for the writer's thread, and remember the answers."""
         check_calls(calls)
-        opened = self._opened()
+        # while it is being reopened: wait for that
+        opened = self._now if self._now is not None else await self._reopened(None)
         if calls:
-            await opened.commit.commit(calls)
+            try:
+                await opened.commit.commit(calls)
+            except StoreError:
+                if not opened.files.has_lost_companions:
+                    raise
+                opened = await self._reopened(opened)
+                await opened.commit.commit(calls)
         if answers:
-            n_new = opened.cache.remember(answers, self._steady.now(), self._options.cache_seconds)
-            if not self._options.is_alone or n_new >= _MOST_NEW_ANSWERS:
-                opened.cache_writer.start()
-            elif not self._is_writing_planned:
-                self._is_writing_planned = True
-                asyncio.get_running_loop().call_later(_NEW_ANSWERS_SECONDS, self._write_waiting_answers)
+            opened.cache.remember(answers)
 
     async def calls(self, query: CallQuery, *, after: str | None = None, limit: int = PAGE_ROWS) -> Page:
         """Read in short steps, each a transaction of its own."""
@@ -215,31 +173,46 @@ class SqliteStore(Store):
         await opened.upkeep.truncate()  # the deleted texts must not live on in the WAL
         return total
 
-    def _opened(self) -> _Opened:
+    async def _open(self) -> None:
+        self._now = await Opened.open(self._file, self._clock, self._options, now=self._steady.now)
+        self._look_later()
+
+    async def _close(self) -> None:
+        if self._next_look is not None:
+            self._next_look.cancel()
+        opened, self._now = self._now, None
+        if opened is not None:
+            await opened.close()
+
+    def _look_later(self) -> None:
+        self._next_look = asyncio.get_running_loop().call_later(_LOOK_SECONDS, self._look)
+
+    def _look(self) -> None:
+        """Rescue a lost WAL also while nothing is committed, before the process ends with it."""
+        if self._now is None:
+            return
+        with suppress(StoreError):  # from now on every commit is refused
+            self._now.files.require_same()
+        if self._now.files.has_lost_companions:
+            self._reopening = asyncio.create_task(self._reopen_if_possible(self._now))
+        else:
+            self._look_later()
+
+    async def _reopen_if_possible(self, lost: Opened) -> None:
+        try:
+            await self._reopened(lost)
+        except StoreError as failed:  # the next append meets the same fault and answers for it
+            _logger.warning("store not reopened: %s", failed)
+
+    async def _reopened(self, lost: Opened | None) -> Opened:
+        """Open afresh what is `lost`, unless that has been done meanwhile; return what is open."""
+        async with self._opening:
+            if lost is not None and self._now is lost:
+                await self._close()
+                await self._open()
+            return self._opened()
+
+    def _opened(self) -> Opened:
         if self._now is None:
             raise StoreError(f"{self._file.path}: the store is not open", fault="unavailable")
         return self._now
-
-    def _write_waiting_answers(self) -> None:
-        self._is_writing_planned = False
-        if self._now is not None:
-            self._now.cache_writer.start()
-
-    def _connect(self) -> apsw.Connection:
-        return self._file.connect(lock_seconds=self._options.lock_seconds)
-
-    def _write(self, connection: apsw.Connection, calls: Sequence[CallRecord]) -> None:
-        self._require_same_file()
-        log.insert(connection, calls)
-
-    def _require_same_file(self) -> None:
-        """Refuse to write into a file that nobody can find any more: SQLite would not notice."""
-        if self._now is not None and self._file.identity() != self._now.identity:
-            raise StoreError(f"{self._file.path}: the file was replaced by another one", fault="missing")
-
-
-def _prepare(connection: apsw.Connection) -> bytes:
-    connection.execute("PRAGMA secure_delete = ON")  # this connection is the one that deletes
-    migrate(connection)
-    secret: bytes = connection.execute("SELECT value FROM meta WHERE name = 'secret'").get
-    return secret

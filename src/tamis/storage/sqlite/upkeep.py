@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Callable
 from typing import final
 
 import apsw
@@ -21,8 +22,9 @@ _logger = logging.getLogger(__name__)
 class Upkeep:
     """Writes the WAL back into the file."""
 
-    def __init__(self, worker: Worker):
-        self._worker = worker
+    def __init__(self, worker: Worker, require_in_place: Callable[[], None]):
+        """Take what raises StoreError if the files are no longer those at their paths."""
+        self._worker, self._require_in_place = worker, require_in_place
         self._loop = asyncio.get_running_loop()
         self._task: asyncio.Task[None] | None = None
         self._wal_pages = self._checkpointed_pages = 0
@@ -39,16 +41,16 @@ class Upkeep:
     async def truncate(self) -> None:
         """Write the whole WAL back and empty it, unless somebody is reading it now."""
         try:
-            await self._worker.run(_truncate)
+            await self._worker.run(self._truncate)
         except StoreError as failed:
             _logger.warning("WAL not emptied: %s", failed)
 
-    async def close(self) -> None:
+    async def close(self, *, checkpoint: bool = True) -> None:
         """Finish what is going on and begin nothing more."""
         self._is_closed = True
         if self._task is not None:
             await asyncio.wait([self._task])
-        await self._worker.close()
+        await self._worker.close(checkpoint=checkpoint)
 
     def _committed(self, connection: apsw.Connection, database: str, pages: int) -> int:
         if pages < self._wal_pages:  # the WAL began anew
@@ -73,6 +75,7 @@ class Upkeep:
 
     def _checkpoint(self, connection: apsw.Connection) -> None:
         """Write back without waiting for anybody; a WAL that never comes to rest is made to."""
+        self._require_in_place()  # a WAL without a name may be older than what others have written since
         try:
             pages, _ = connection.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_PASSIVE)
             if pages > _RESTART_PAGES:
@@ -81,6 +84,6 @@ class Upkeep:
         except apsw.BusyError:
             return  # another process is at it, or a reader needs the WAL: next time
 
-
-def _truncate(connection: apsw.Connection) -> None:
-    connection.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_TRUNCATE)
+    def _truncate(self, connection: apsw.Connection) -> None:
+        self._require_in_place()
+        connection.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_TRUNCATE)

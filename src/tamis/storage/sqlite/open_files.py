@@ -1,0 +1,230 @@
+"""Whether the files that SQLite has open are still the ones at their paths.
+
+SQLite does not notice that its database, its WAL or its shared memory was removed or replaced: it
+commits on into a file that no longer has a name, and the rows are gone with the process. So every
+commit asks here before it is acknowledged. Asking must be cheap: inotify tells, by one system call,
+that nothing has happened to any of the files; only otherwise, or without inotify, each is looked at.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import ctypes
+import fcntl
+import os
+import select
+import stat
+import sys
+import threading
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import final
+
+from tamis.errors import StoreError
+
+# of inotify(7): links or mode changed, moved, deleted
+_CHANGES = 0x4 | 0x800 | 0x400
+_MOVES = 0x800 | 0x400
+_EVENT_BYTES = 65_536
+
+_RESCUED = 0o400
+"""The mode of a WAL that has been written back: all processes that have it open can see it there."""
+
+_FOLDER_LOCK_SECONDS = 10.0
+_POLL_SECONDS = 0.005
+
+
+@final
+class OpenFiles:
+    """The database, its WAL and its shared memory, as they were when this was made."""
+
+    def __init__(self, database: str, wal: str):
+        """Take the paths; all three files must exist. Raises StoreError if one does not."""
+        self.paths = (database, wal, f"{wal.removesuffix('-wal')}-shm")
+        self._inotify = _watch(self.paths)
+        self._poll = _poll_of(self._inotify)
+        """None where the files themselves must be looked at."""
+        self._looking = threading.Lock()
+        self._wal = -1
+        try:
+            self._identities = [_identity(path) for path in self.paths]
+            self._wal = _opened(wal)  # SQLite's locks are on the other two: closing this one gives none up
+        except StoreError:
+            self.close()
+            raise
+
+    def close(self) -> None:
+        """Stop watching."""
+        self._poll = None
+        for descriptor in (self._inotify, self._wal):
+            if descriptor >= 0:
+                os.close(descriptor)
+        self._inotify = self._wal = -1
+
+    def require_in_place(self) -> None:
+        """Raise StoreError if a file was removed or replaced since."""
+        if self._poll is None or self._poll.poll(0):
+            self.require_same()
+
+    def require_same(self) -> None:
+        """Look at each file, whatever inotify has reported; raise StoreError as `require_in_place`."""
+        with self._looking:
+            # until the end, or for good if a file is lost: other threads must not find the queue empty
+            poll, self._poll = self._poll, None
+            self._drain()
+            for path, identity in zip(self.paths, self._identities, strict=True):
+                if _identity(path) != identity:
+                    raise StoreError(f"{path}: the file was replaced by another one", fault="missing")
+            self._poll = poll
+
+    @property
+    def has_lost_companions(self) -> bool:
+        """Whether WAL or shared memory were removed or replaced and the database itself is in place."""
+        database, *companions = self._in_place()
+        return database and not all(companions)
+
+    @property
+    def is_wal_rescuable(self) -> bool:
+        """Whether WAL or shared memory are gone, with nothing new in their place now or since.
+
+        Then the connections that still have them open can write the WAL back into the database. If
+        another process has begun a new WAL, writing back the old one would damage its work.
+        """
+        _, *companions = zip(self.paths, self._in_place(), strict=True)
+        return (
+            self.has_lost_companions
+            and stat.S_IMODE(os.fstat(self._wal).st_mode) != _RESCUED
+            and all(is_in_place or not os.path.lexists(path) for path, is_in_place in companions)
+        )
+
+    def retire_wal(self) -> None:
+        """Mark the WAL as written back, and remove what is left of it: the next opener begins a new one.
+
+        Processes that have not noticed the loss must neither rescue it again nor share a WAL with those
+        that have, because they no longer share its locks.
+        """
+        os.fchmod(self._wal, _RESCUED)
+        _, *companions = zip(self.paths, self._in_place(), strict=True)
+        for path, is_in_place in companions:
+            if is_in_place:
+                os.unlink(path)
+
+    def _in_place(self) -> list[bool]:
+        found: list[bool] = []
+        for path, identity in zip(self.paths, self._identities, strict=True):
+            try:
+                found.append(_identity(path) == identity)
+            except StoreError:
+                found.append(False)
+        return found
+
+    def _drain(self) -> None:
+        with contextlib.suppress(BlockingIOError, OSError):
+            while self._inotify >= 0 and os.read(self._inotify, _EVENT_BYTES):
+                pass
+
+
+class FolderLock:
+    """Lets one process at a time open the store, or rescue a lost WAL before others begin a new one.
+
+    The lock is on the folder, so that it leaves no file. Raises StoreError where the folder is missing,
+    or if another process keeps the lock.
+    """
+
+    def __init__(self, database: Path):
+        self._database = database
+        self._folder = -1
+        self._deadline = time.monotonic() + _FOLDER_LOCK_SECONDS
+
+    def __enter__(self) -> None:
+        """Wait for the lock in this thread."""
+        self._open()
+        while not self._try():
+            time.sleep(_POLL_SECONDS)
+
+    def __exit__(self, *_: object) -> None:
+        self._close()
+
+    async def __aenter__(self) -> None:
+        """Wait for the lock while the event loop goes on."""
+        self._open()
+        try:
+            while not self._try():
+                await asyncio.sleep(_POLL_SECONDS)
+        except asyncio.CancelledError:
+            self._close()
+            raise
+
+    async def __aexit__(self, *_: object) -> None:
+        self._close()
+
+    def _open(self) -> None:
+        try:
+            self._folder = os.open(self._database.resolve().parent, os.O_RDONLY | os.O_DIRECTORY)
+        except PermissionError:
+            return  # it may be entered but not be read: as on a file system without such locks
+        except OSError as failed:
+            message = f"{self._database}: cannot be opened; does its folder exist? ({failed.strerror})"
+            raise StoreError(message, fault="missing") from None
+
+    def _try(self) -> bool:
+        """Return whether there is nothing more to wait for."""
+        if self._folder < 0:
+            return True
+        try:
+            fcntl.flock(self._folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if time.monotonic() < self._deadline:
+                return False
+            self._close()
+            message = f"{self._database}: its folder is locked by another process; end it, or wait"
+            raise StoreError(message, fault="locked") from None
+        except OSError:
+            return True  # a file system without such locks
+        return True
+
+    def _close(self) -> None:
+        folder, self._folder = self._folder, -1
+        if folder >= 0:
+            os.close(folder)
+
+
+def _identity(path: str) -> tuple[int, int]:
+    try:
+        found = os.stat(path)
+    except OSError as failed:
+        raise StoreError(f"{path}: the file is gone ({failed.strerror})", fault="missing") from None
+    return found.st_dev, found.st_ino
+
+
+def _opened(path: str) -> int:
+    try:
+        return os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    except OSError as failed:
+        raise StoreError(f"{path}: the file is gone ({failed.strerror})", fault="missing") from None
+
+
+def _poll_of(inotify: int) -> select.poll | None:
+    if inotify < 0:
+        return None
+    poll = select.poll()
+    poll.register(inotify, select.POLLIN)
+    return poll
+
+
+def _watch(paths: Sequence[str]) -> int:
+    """Return a descriptor that is readable once anything happened to the files, -1 without inotify."""
+    if not sys.platform.startswith("linux"):
+        return -1
+    library = ctypes.CDLL(None)
+    inotify = int(library.inotify_init1(os.O_NONBLOCK | os.O_CLOEXEC))
+    if inotify < 0:  # the user's limit of instances
+        return -1
+    watches = [(path, _CHANGES) for path in paths] + [(str(Path(paths[0]).resolve().parent), _MOVES)]
+    for path, mask in watches:
+        if library.inotify_add_watch(inotify, os.fsencode(path), mask) < 0:
+            os.close(inotify)
+            return -1
+    return inotify
