@@ -19,6 +19,7 @@ from tests.serving import make_app
 
 KEY = new_key()
 OPEN = {"/health/live", "/health/ready"}
+LOG = {"/recent_log", "/log", "/log/summary"}
 
 
 def _document(**chosen: Any) -> dict[str, Any]:
@@ -50,7 +51,8 @@ def test_document_is_valid_when_guarded(name: str, request: pytest.FixtureReques
 def test_document_has_no_keys_or_limits_when_both_are_off() -> None:
     for path, operation in _operations(_document()):
         assert "security" not in operation
-        assert not {"401", "429"} & operation["responses"].keys(), path
+        assert "401" not in operation["responses"], path
+        assert ("429" in operation["responses"]) == (path in LOG), "a caller's reads are limited always"
 
 
 def test_every_closed_route_names_its_schemes_and_refusals(with_keys: dict[str, Any]) -> None:
@@ -67,11 +69,18 @@ def test_every_closed_route_names_its_schemes_and_refusals(with_keys: dict[str, 
 
 
 def test_routes_that_count_texts_say_so_with_their_headers(with_limits: dict[str, Any]) -> None:
-    counted = [path for path, operation in _operations(with_limits) if "429" in operation["responses"]]
+    refusing = [path for path, operation in _operations(with_limits) if "429" in operation["responses"]]
+    counted = [path for path in refusing if path not in LOG]
     assert counted == ["/prediction", "/prediction", "/predictions"]
     responses = with_limits["paths"]["/predictions"]["post"]["responses"]
     assert set(responses["200"]["headers"]) == {"RateLimit", "RateLimit-Policy"}
     assert set(responses["429"]["headers"]) == {"Retry-After", "RateLimit", "RateLimit-Policy"}
+
+
+def test_every_operation_documents_the_connections_errors() -> None:
+    for path, operation in _operations(_document()):
+        assert {"400", "408", "431", "501", "503"} <= operation["responses"].keys(), path
+        assert "Retry-After" in operation["responses"]["503"]["headers"], path
 
 
 @pytest.fixture

@@ -49,14 +49,17 @@ class Requires:
 
 
 _DESCRIPTIONS = {
-    400: "The body or the query cannot be read.",
+    400: "The body or the query cannot be read, or the header `host` names another host.",
     401: "There is no key, or it is not valid.",
     403: "The key lacks a scope for this, or a page of another site sent the request.",
+    408: "The request did not arrive in time.",
     413: "The body is too large.",
     415: "The body is not declared as plain JSON.",
     422: "A field is missing, unknown, of the wrong type or too long.",
     429: "The caller has sent too many texts.",
+    431: "The request line and headers, or what frames the body, are too large.",
     500: "The service failed; the details are in its log.",
+    501: "The body has a transfer coding other than `chunked`.",
     503: "The service cannot do this now; the header `retry-after` says when to try again.",
 }
 _RATE_HEADERS = {
@@ -84,11 +87,11 @@ class ApiContext:
     """Called with the seconds that receiving and parsing a valid body took."""
 
     def documented_errors(self, access: Access) -> Responses:
-        """Return the errors that a route has because of its access and of this service's settings."""
-        found = errors(500)
+        """Return the errors of every route, and those of this access with this service's settings."""
+        found = errors(400, 408, 431, 500, 501)
+        found[503] = _error(503, _RETRY)
         if self.requires_keys and not access.is_open:
             found[401] = _error(401, _CHALLENGE)
-            found[503] = _error(503, _RETRY)
             if access.scopes:
                 found[403] = _error(403, _CHALLENGE)
                 found[403]["description"] = f"The key lacks a scope: {' or '.join(sorted(access.scopes))}."
