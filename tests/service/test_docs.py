@@ -42,6 +42,7 @@ def test_swagger_reads_this_services_document(ask: Ask) -> None:
         ("/docs/swagger-ui.css", "text/css; charset=utf-8"),
         ("/docs/swagger-ui-bundle.js", "text/javascript; charset=utf-8"),
         ("/redoc/redoc.standalone.js", "text/javascript; charset=utf-8"),
+        ("/redoc/logo-mini.svg", "image/svg+xml"),
         ("/docs/favicon-32x32.png", "image/png"),
     ],
 )
@@ -49,3 +50,10 @@ def test_a_bundled_file_says_what_it_is(ask: Ask, path: str, media_type: str) ->
     file = ask("GET", path)
     assert file.headers["content-type"] == media_type
     assert len(file.content) > 500
+
+
+def test_redoc_requests_no_outside_address(ask: Ask) -> None:
+    script = ask("GET", "/redoc/redoc.standalone.js").content
+    assert b"cdn.redoc" not in script
+    assert not re.findall(rb"""\bsrc[:=]\s*["']https?:""", script)
+    assert script.count(b'src:"redoc/logo-mini.svg"') == 1
