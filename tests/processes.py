@@ -24,6 +24,9 @@ _SETTINGS = {name for setting in dataclasses.fields(Settings) for name in variab
 ENVIRON = {name: value for name, value in os.environ.items() if name not in _SETTINGS}
 """The environment of the tests, which may measure coverage, without anything that is set for Tamis."""
 
+_SERVE_ENVIRON = ENVIRON | {"TAMIS_ALLOWED_HOSTS": "*"}
+"""Tests that write their own bytes call the service `tamis`; only test_allowed_hosts is about the name."""
+
 _START_SECONDS = 60
 
 
@@ -102,7 +105,7 @@ def serving(folder: Path, *arguments: str, fds: tuple[int, ...] = (), **environ:
         process = subprocess.Popen(
             [sys.executable, "-m", "tamis", "serve", "--port", "0", *arguments],
             cwd=folder,
-            env=ENVIRON | {"NOTIFY_SOCKET": str(notify_path)} | environ,
+            env=_SERVE_ENVIRON | {"NOTIFY_SOCKET": str(notify_path)} | environ,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             stderr=stderr,

@@ -70,6 +70,17 @@ def base_url(value: str) -> str:
     return value
 
 
+def host_names(value: str) -> str:
+    """Check a list of names as the header `host` has them, without ports; `*` is any."""
+    for entry in filter(None, (entry.strip() for entry in value.split(","))):
+        if entry != "*" and not re.fullmatch(r"[A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\]", entry):
+            raise ValueError(
+                "must list host names without ports, such as classify.example.org,127.0.0.1,[::1], "
+                "or be * for any"
+            )
+    return value
+
+
 def proxies(value: str) -> str:
     """Check a list of addresses and networks; one that holds everybody would believe every caller."""
     for entry in filter(None, (entry.strip() for entry in value.split(","))):

@@ -19,7 +19,17 @@ from urllib.parse import quote
 from dotenv.parser import parse_stream
 
 from tamis.errors import SettingsError
-from tamis.setting_values import base_url, one_of, proxies, required_text, seconds, switch, text, whole_number
+from tamis.setting_values import (
+    base_url,
+    host_names,
+    one_of,
+    proxies,
+    required_text,
+    seconds,
+    switch,
+    text,
+    whole_number,
+)
 
 PREFIX = "TAMIS_"
 
@@ -60,6 +70,11 @@ class Settings:
         "127.0.0.1", "address to listen on; 0.0.0.0 is every network of this machine", required_text
     )
     port: int = _setting(8000, "port to listen on; 0 takes a free one", whole_number(0, 65_535))
+    allowed_hosts: str = _setting(
+        "",
+        "host names to answer for; * is any; empty is this machine's own on a loopback address, else any",
+        host_names,
+    )
     store: str = _setting(
         "",
         "store URL, such as sqlite:///tamis.db or memory:; empty is a file tamis.db in the model's folder",

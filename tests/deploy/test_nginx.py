@@ -219,6 +219,12 @@ def test_errors_of_the_service_arrive_unchanged(front: Front) -> None:
         assert json.loads(response.content)["error"]["code"] == "body_too_large"
 
 
+def test_public_name_reaches_a_service_that_allows_it(front: Front) -> None:
+    with front.service(TAMIS_ALLOWED_HOSTS="classify.example.org"), front.client("127.0.0.2") as client:
+        assert client.get("/", headers={"host": "classify.example.org"}).status_code == 200
+        assert client.get("/", headers={"host": "evil.example"}).json()["error"]["code"] == "unknown_host"
+
+
 def test_metrics_are_for_this_machine_only(front: Front) -> None:
     with front.service(), front.client("127.0.0.2") as client:
         assert client.get("/metrics").status_code == 403

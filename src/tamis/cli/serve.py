@@ -70,6 +70,7 @@ def command(model: str | None, mock: bool, migrate: bool, worker_channel: int | 
         _warn_of_old_files(settings)
         allow_connections(settings.max_connections)
         listeners = listen(settings.host, settings.port, os.environ)
+        settings = _with_allowed_hosts(settings, listeners)
         serve = _serve_alone if settings.workers == 1 else _supervise
         serve(settings, listeners, Notifier(os.environ), migrate=migrate)
 
@@ -191,6 +192,19 @@ def _settings(model: str | None, **given: Any) -> Settings:
     return dataclasses.replace(
         settings, **{name: value for name, value in given.items() if value is not None}
     )
+
+
+def _with_allowed_hosts(settings: Settings, listeners: Listeners) -> Settings:
+    """Name the hosts to answer for, unless they are set or other machines may reach the service.
+
+    What listens on the network, behind a proxy or on a socket of systemd has names that we cannot know.
+    """
+    address = listeners.loopback_address
+    if settings.allowed_hosts.strip(" ,") or not address:
+        return settings
+    bound = [address] if ":" in settings.host else [address, settings.host]
+    allowed = dict.fromkeys(["localhost", "127.0.0.1", "[::1]", *bound])
+    return dataclasses.replace(settings, allowed_hosts=",".join(allowed))
 
 
 def _warn_of_old_files(settings: Settings) -> None:

@@ -19,6 +19,7 @@ STATUS_BY_CODE = {
     "duplicate_field": 400,
     "broken_query": 400,
     "incomplete_body": 400,
+    "unknown_host": 400,
     "missing_key": 401,
     "wrong_key": 401,
     "expired_key": 401,

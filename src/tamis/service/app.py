@@ -1,8 +1,8 @@
 """The application: a FastAPI application with telemetry and the fast path around it.
 
-    request ─► telemetry ─► fast path ─► FastAPI: api/ (one module per concern)
-                                │                    │
-                                └────► Predictor ◄───┘ ─► Classification ─► cache, batcher, store
+    request ─► telemetry ─► host ─► fast path ─► FastAPI: api/ (one module per concern)
+                                         │                    │
+                                         └────► Predictor ◄───┘ ─► Classification ─► cache, batcher, store
 
 Assembled from explicit parts; nothing is made at import and nothing is global.
 """
@@ -26,6 +26,7 @@ from tamis.clock import Clock, SystemClock
 from tamis.inference.batcher import Batcher
 from tamis.inference.classifier import Classifier
 from tamis.service.admission import callers, rate_limiter
+from tamis.service.allowed_hosts import checking_hosts
 from tamis.service.answer_cache import AnswerCache
 from tamis.service.answers import error_answer, json_answer
 from tamis.service.api.context import ApiContext, RequestLimits
@@ -99,6 +100,7 @@ def create_app(
     add_metrics_route(app.router, metrics)
     add_pages(app.router)
     app.wrap(lambda inner: FastPath(inner, predictor, context, is_on=settings.fast_path))
+    app.wrap(checking_hosts(settings.allowed_hosts))
     app.wrap(lambda inner: observed(inner, metrics, settings))
     return app
 

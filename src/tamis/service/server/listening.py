@@ -11,6 +11,7 @@ import sys
 from array import array
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from ipaddress import ip_address
 
 from tamis.errors import SettingsError
 
@@ -41,6 +42,17 @@ class Listeners:
     def address(self) -> str:
         """Where the service is found, as a person would type it."""
         return _shown(self.sockets[0])
+
+    @property
+    def loopback_address(self) -> str:
+        """The address we bound if only this machine can reach it, as a URL has it; otherwise empty."""
+        listener = self.sockets[0]
+        if self.are_given or listener.family == socket.AF_UNIX:
+            return ""
+        host: str = listener.getsockname()[0]
+        if not ip_address(host).is_loopback:
+            return ""
+        return f"[{host}]" if ":" in host else host
 
     def refuse_new(self) -> None:
         """Let no new connection in, but keep those that wait to be accepted; call it before closing.
