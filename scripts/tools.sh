@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Installs the programs that some tests use and skip without: nginx, wrk, systemd-analyze; with the word
+# Installs the programs that some tests use and skip without: gcc, nginx, wrk, systemd-analyze; with the word
 # `browser`, Chromium and its driver; with `office`, LibreOffice Calc.
 set -euo pipefail
 export PATH="$PATH:/usr/sbin"
@@ -11,6 +11,8 @@ elif [ "${1:-}" = browser ]; then
   want chromium chromium
   want chromedriver chromium-driver
 else
+  want gcc gcc
+  [ -e /usr/include/stdio.h ] || missing+=(libc6-dev)
   want nginx nginx-light
   want wrk wrk
   want systemd-analyze systemd

@@ -7,6 +7,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -74,3 +75,34 @@ def locked_by_another_process(path: Path) -> Iterator[None]:
         assert locker.stdout.readline() == b"locked\n"
         yield
         locker.communicate(b"\n")
+
+
+@dataclass(frozen=True)
+class SlowDisk:
+    """A folder whose writes can be made slow, for processes that run with `environ`."""
+
+    environ: dict[str, str]
+    switch: Path
+
+    def slow_down(self, milliseconds: int) -> None:
+        """Let every write take that much longer from now on."""
+        new = self.switch.with_suffix(".new")
+        new.write_text(str(milliseconds))
+        new.replace(self.switch)
+
+    def recover(self) -> None:
+        """Let writes be fast again."""
+        self.switch.unlink()
+
+
+def slow_disk(folder: Path, build: Path) -> SlowDisk:
+    """Compile what makes writes below `folder` slow; skip without a C compiler."""
+    if shutil.which("gcc") is None:
+        pytest.skip("gcc is not installed: scripts/tools.sh")
+    library = build / "slow_disk.so"
+    source = Path(__file__).with_name("slow_disk.c")
+    command = ["gcc", "-shared", "-fPIC", "-O1", "-o", str(library), str(source), "-ldl"]
+    subprocess.run(command, check=True, capture_output=True)
+    switch = build / "slow_switch"
+    environ = {"LD_PRELOAD": str(library), "SLOW_FOLDER": f"{folder}/", "SLOW_SWITCH": str(switch)}
+    return SlowDisk(environ, switch)

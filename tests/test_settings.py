@@ -191,6 +191,7 @@ def test_default_files_are_in_the_models_own_folder(tmp_path: Path) -> None:
     (version / "manifest.json").touch()
     for reference in (version, tmp_path / "spam", f"{tmp_path}/spam@champion"):
         assert Settings(model_directory=str(reference)).keys_path == tmp_path / "spam" / "keys.json"
+    assert Settings(model_directory="me@home/spam@2").keys_path == Path("me@home/spam/keys.json")
 
 
 def test_old_files_beside_the_folder_are_listed(tmp_path: Path) -> None:

@@ -268,7 +268,7 @@ class Settings:
         """The model's own folder, which holds its versions, whichever of them is served."""
         folder = Path(self.model_directory)
         if not folder.exists():
-            return Path(self.model_directory.partition("@")[0])
+            return folder.with_name(folder.name.partition("@")[0])
         return folder.resolve().parent if (folder / "manifest.json").exists() else folder
 
     def unused_old_files(self) -> list[tuple[Path, str]]:
