@@ -14,8 +14,6 @@ from tamis.errors import SettingsError, TamisError
 from tamis.settings import Settings
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from starlette.types import ASGIApp
 
     from tamis.inference.classifier import Classifier
@@ -108,10 +106,10 @@ def _serve_alone(settings: Settings, listeners: Listeners, notifier: Notifier, *
 def _supervise(settings: Settings, listeners: Listeners, notifier: Notifier, *, migrate: bool) -> None:
     """Watch over the workers; this process itself loads no model and keeps no store open."""
     import sys
-    from pathlib import Path
-    from tempfile import TemporaryDirectory
 
     from tamis.clock import SystemClock
+    from tamis.service.observing.catalogue import LAYOUT
+    from tamis.service.observing.slots import make_shared_memory
     from tamis.service.server import systemd
     from tamis.service.server.channel import Assignment
     from tamis.service.server.supervisor import Supervisor, WorkerError
@@ -122,20 +120,19 @@ def _supervise(settings: Settings, listeners: Listeners, notifier: Notifier, *, 
 
     command = [sys.executable, "-m", "tamis", "serve", "--worker-channel"]
     listener_fds = [listener.fileno() for listener in listeners.sockets]
-    with TemporaryDirectory(prefix="tamis-metrics-") as metrics:
-        assignment = Assignment(_pinned(settings), listener_fds, Path(metrics))
-        _prepare_store(settings, migrate=migrate)
-        supervisor = Supervisor(command, assignment, listeners=listeners, clock=SystemClock())
-        try:
-            code = supervisor.run(
-                on_start=started,
-                on_tick=lambda: notifier.tell(systemd.ALIVE),
-                on_stop=lambda: notifier.tell(systemd.STOPPING),
-            )
-        except WorkerError as failed:
-            if failed.is_told:
-                raise SystemExit(1) from None
-            raise
+    assignment = Assignment(_pinned(settings), listener_fds, make_shared_memory(LAYOUT.size))
+    _prepare_store(settings, migrate=migrate)
+    supervisor = Supervisor(command, assignment, listeners=listeners, clock=SystemClock())
+    try:
+        code = supervisor.run(
+            on_start=started,
+            on_tick=lambda: notifier.tell(systemd.ALIVE),
+            on_stop=lambda: notifier.tell(systemd.STOPPING),
+        )
+    except WorkerError as failed:
+        if failed.is_told:
+            raise SystemExit(1) from None
+        raise
     raise SystemExit(code)
 
 
@@ -149,7 +146,7 @@ def _work(channel_fd: int) -> None:
     configure_logs(assignment.settings.log_format, assignment.settings.log_level)
     with _refusal_in(assignment.settings.log_format):
         classifier = _classifier(assignment.settings)
-        app, store = _app(assignment.settings, classifier, metrics_directory=assignment.metrics_directory)
+        app, store = _app(assignment.settings, classifier, metrics_fd=assignment.metrics_fd)
         serve_as_worker(app, assignment, channel=channel, serves=_described(classifier))
         _exit_if_rows_are_lost(store)
 
@@ -232,7 +229,7 @@ def _classifier(settings: Settings) -> Classifier:
 
 
 def _app(
-    settings: Settings, classifier: Classifier, metrics_directory: Path | None = None
+    settings: Settings, classifier: Classifier, metrics_fd: int | None = None
 ) -> tuple[ASGIApp, ResilientStore]:
     """Assemble the application and its store; a store that fails from now on stops no prediction."""
     from tamis.clock import SystemClock
@@ -241,7 +238,7 @@ def _app(
 
     clock = SystemClock()
     store = resilient_store(settings, clock)
-    app = create_app(settings, classifier, store=store, clock=clock, metrics_directory=metrics_directory)
+    app = create_app(settings, classifier, store=store, clock=clock, metrics_fd=metrics_fd)
     return app, store
 
 

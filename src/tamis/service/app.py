@@ -12,7 +12,6 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
-from pathlib import Path
 
 from fastapi import FastAPI
 from starlette.exceptions import HTTPException
@@ -52,15 +51,15 @@ def create_app(
     *,
     store: ResilientStore,
     clock: Clock | None = None,
-    metrics_directory: Path | None = None,
+    metrics_fd: int | None = None,
 ) -> Application:
     """Return the application that serves `classifier`; its lifespan opens and closes `store`.
 
-    Processes with the same `metrics_directory` report the metrics of all of them. To mount it in another
-    application, enter its lifespan there: `FastAPI(lifespan=app.router.lifespan_context)`.
+    Processes with the same shared memory, `metrics_fd`, report the metrics of all of them. To mount it in
+    another application, enter its lifespan there: `FastAPI(lifespan=app.router.lifespan_context)`.
     """
     clock = clock or SystemClock()
-    metrics = Metrics(classifier, metrics_directory)
+    metrics = Metrics(classifier, metrics_fd)
     store.count_in(metrics.calls)
     batcher = Batcher(
         classifier, clock, max_queue_seconds=settings.max_queue_seconds, report=metrics.batch_ended

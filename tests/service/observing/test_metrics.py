@@ -6,6 +6,7 @@ import os
 import re
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -19,12 +20,20 @@ from tamis.service.observing import catalogue
 from tamis.service.observing.catalogue import BUILD_INFO, LAYOUT, MODEL_INFO, OTHER, ROUTES, WORKERS, route_of
 from tamis.service.observing.metrics import Metrics
 from tamis.service.observing.processes import PROCESS_METRICS, process_numbers
+from tamis.service.observing.slots import make_shared_memory
 from tamis.storage.resilient import COUNTED
 from tests.fakes import keyword_classifier
 from tests.service.observing.page import value
 from tests.serving import make_app
 
 _OPERATIONS = Path(__file__).parents[3] / "docs" / "operations.md"
+
+
+@pytest.fixture
+def shared_fd() -> Iterator[int]:
+    fd = make_shared_memory(LAYOUT.size)
+    yield fd
+    os.close(fd)
 
 
 def test_every_path_that_is_served_has_a_route_of_its_own() -> None:
@@ -57,29 +66,46 @@ def test_any_request_is_counted_once(asked: list[tuple[str, str, int, float]]) -
     assert value(page, "http_requests_in_progress") == 0
 
 
-def test_a_new_process_keeps_what_was_counted_and_forgets_what_was_going_on(tmp_path: Path) -> None:
+def test_a_new_process_keeps_what_was_counted_and_forgets_what_was_going_on(shared_fd: int) -> None:
     script = (
-        "import sys; from pathlib import Path\n"
+        "import sys\n"
         "from tamis.inference.classifier import Classifier\n"
         "from tamis.service.observing.metrics import Metrics\n"
-        "metrics = Metrics(Classifier.mock(), Path(sys.argv[1]))\n"
+        "metrics = Metrics(Classifier.mock(), int(sys.argv[1]))\n"
         "metrics.request_began(); metrics.refused('overloaded'); metrics.calls[2] = metrics.calls[4] = 1"
     )
-    subprocess.run([sys.executable, "-c", script, tmp_path], check=True)
-    page = Metrics(keyword_classifier(), tmp_path).page().decode()
+    subprocess.run([sys.executable, "-c", script, str(shared_fd)], pass_fds=[shared_fd], check=True)
+    page = Metrics(keyword_classifier(), shared_fd).page().decode()
     assert value(page, "http_requests_in_progress") == value(page, "tamis_store_degraded") == 0
     assert value(page, "tamis_refusals_total", code="overloaded") == 1
     assert value(page, "tamis_calls_spooled") == 1, "until its store has looked who still waits"
     assert (value(page, "tamis_worker_starts_total"), value(page, "tamis_workers")) == (2, 1)
 
 
-def test_every_process_shows_the_numbers_of_all(tmp_path: Path) -> None:
-    first, second = (Metrics(keyword_classifier(), tmp_path) for _ in range(2))
-    first.request_began()
-    first.refused("overloaded")
-    second.refused("overloaded")
-    page = second.page().decode()
-    assert page.splitlines()[:9] == first.page().decode().splitlines()[:9]
+def test_every_process_shows_the_numbers_of_all(shared_fd: int) -> None:
+    script = (
+        "import sys\n"
+        "from tamis.service.observing.metrics import Metrics\n"
+        "from tests.fakes import keyword_classifier\n"
+        "metrics = Metrics(keyword_classifier(), int(sys.argv[1]))\n"
+        "metrics.request_began(); metrics.refused('overloaded')\n"
+        "print(flush=True); sys.stdin.readline(); sys.stdout.write(metrics.page().decode())"
+    )
+    with subprocess.Popen(
+        [sys.executable, "-c", script, str(shared_fd)],
+        pass_fds=[shared_fd],
+        cwd=Path(__file__).parents[3],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    ) as other:
+        assert other.stdout is not None
+        other.stdout.readline()
+        metrics = Metrics(keyword_classifier(), shared_fd)
+        metrics.refused("overloaded")
+        page = metrics.page().decode()
+        seen_there, _ = other.communicate("\n")
+    assert page.splitlines()[:9] == seen_there.splitlines()[:9]
     assert value(page, "http_requests_in_progress") == 1
     assert value(page, "tamis_refusals_total", code="overloaded") == 2
     assert value(page, "tamis_worker_starts_total") == value(page, "tamis_workers") == 2

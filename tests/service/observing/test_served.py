@@ -5,6 +5,7 @@ from __future__ import annotations
 import http.server
 import json
 import os
+import select
 import signal
 import socket
 import subprocess
@@ -15,6 +16,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import httpx
+import pytest
 
 from tests.processes import ENVIRON, Service, serving
 from tests.service.observing.page import value
@@ -154,3 +156,19 @@ def test_spans_reach_the_collector_before_the_service_ends(tmp_path: Path) -> No
     spans = b"".join(body for _, body in collector.taken)  # type: ignore[attr-defined]
     assert spans.count(b"POST /prediction") == 3
     assert _SECRET_TEXT.encode() not in spans
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
+def test_a_stopped_or_killed_parent_leaves_no_temporary_file(tmp_path: Path, number: signal.Signals) -> None:
+    temporary = tmp_path / "temporary"
+    temporary.mkdir()
+    with serving(tmp_path, "--mock", "--workers", "2", TMPDIR=str(temporary), **_AT_ONCE) as service:
+        _page_when(service, lambda page: value(page, "tamis_workers") == 2)
+        workers = service.workers()
+        ends = [os.pidfd_open(pid) for pid in workers]
+        service.process.send_signal(number)
+        service.process.wait(timeout=60)
+        for end in ends:
+            assert select.select([end], [], [], 60)[0], "a worker outlives its parent"
+            os.close(end)
+        assert [*temporary.iterdir()] == []

@@ -8,7 +8,6 @@ from __future__ import annotations
 import platform
 from bisect import bisect_left
 from collections.abc import Iterator
-from pathlib import Path
 from typing import final
 
 from tamis import __version__
@@ -34,14 +33,16 @@ _MISSES = catalogue.CACHE_MISSES.first
 
 @final
 class Metrics:
-    """The numbers of this process, and the page with the totals of all that share `directory`.
+    """The numbers of this process, and the page with the totals of all that share its memory.
+
+    `shared_fd` is that memory, from `make_shared_memory`; without it this process is alone.
 
     Belongs to the event loop's thread: an addition that two threads make at once would be lost.
     """
 
-    def __init__(self, classifier: Classifier, directory: Path | None = None):
+    def __init__(self, classifier: Classifier, shared_fd: int | None = None):
         self._classifier = classifier
-        self._slots = Slots(LAYOUT.size, LAYOUT.digest, directory)
+        self._slots = Slots(LAYOUT.size, LAYOUT.digest, shared_fd)
         self._values = self._slots.values
         self._in_progress = catalogue.REQUESTS_IN_PROGRESS.first
         self._codes = {code: catalogue.REFUSALS.slot(code) for code in catalogue.REFUSALS.labels["code"]}

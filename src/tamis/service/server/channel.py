@@ -14,7 +14,6 @@ import pickle
 import socket
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 from tamis.service.server.listening import Listeners
 from tamis.settings import Settings
@@ -31,7 +30,12 @@ class Assignment:
 
     settings: Settings
     listener_fds: Sequence[int]
-    metrics_directory: Path | None = None
+    metrics_fd: int | None = None
+
+    @property
+    def shared_fds(self) -> Sequence[int]:
+        """The descriptors that a worker inherits, by the same numbers."""
+        return [*self.listener_fds, *([] if self.metrics_fd is None else [self.metrics_fd])]
 
     @property
     def drain_seconds(self) -> float:

@@ -26,7 +26,7 @@ class WorkerProcess:
             self._process = subprocess.Popen(
                 [*command, str(theirs.fileno())],
                 stdin=subprocess.DEVNULL,
-                pass_fds=[theirs.fileno(), *assignment.listener_fds],
+                pass_fds=[theirs.fileno(), *assignment.shared_fds],
                 process_group=0,  # Ctrl+C reaches the parent only, who passes it on in order
             )
         self._tell(pickle.dumps(assignment))
