@@ -228,3 +228,23 @@ class TestHelp:
 def test_models_list_odd_metrics_count_as_not_measured(tmp_path: Path, accuracy: object):
     save_model(tmp_path / "spam", metrics={"accuracy": accuracy})
     assert tamis("models", "list", tmp_path / "spam")[:2] == (0, "1\tlinear\tnot measured\n")
+
+
+_SERVICE_FILES = (
+    "tamis.db", "tamis.db-wal", "tamis.db-shm", "tamis.db-cache128",
+    "keys.json", "rates.tamis", "spool.tamis", "spool-1.tamis",
+)  # fmt: skip
+
+
+def test_models_commands_tolerate_the_services_files(tmp_path: Path):
+    for _ in range(2):
+        save_model(tmp_path / "spam")
+    for name in _SERVICE_FILES:
+        (tmp_path / "spam" / name).write_bytes(b"of the service")
+    assert len(tamis("models", "list", tmp_path / "spam")[1].splitlines()) == 2
+    assert tamis("models", "promote", f"{tmp_path}/spam@2", "champion")[0] == 0
+    assert json.loads(tamis("models", "show", f"{tmp_path}/spam")[1])["version"] == "2"
+    assert tamis("models", "remove", f"{tmp_path}/spam@1")[0] == 0
+    assert save_model(tmp_path / "spam").name == "3"
+    for name in _SERVICE_FILES:
+        assert (tmp_path / "spam" / name).read_bytes() == b"of the service"
