@@ -37,20 +37,21 @@ def replace_bias(file: Path, **creation: object) -> None:
 
 
 def test_arrays_are_found_by_layer_and_name(file: Path):
-    config, weights = extract(file)
-    assert config["class_name"] == "Sequential"
+    extracted = extract(file)
+    weights = extracted.weights
+    assert extracted.config["class_name"] == "Sequential"
     assert {layer: sorted(arrays) for layer, arrays in weights.items()} == {
-        "embedding_0": ["embeddings"],
-        "lstm_1": ["bias", "kernel", "recurrent_kernel"],
-        "dense_2": ["bias", "kernel"],
+        "embedding_0": ["embedding_0/embeddings"],
+        "lstm_1": [f"lstm_1/lstm_cell/{name}" for name in ("bias", "kernel", "recurrent_kernel")],
+        "dense_2": ["dense_2/bias", "dense_2/kernel"],
     }
     with h5py.File(file) as opened:
-        assert np.array_equal(opened[f"{PLACE}/kernel:0"][()], weights["dense_2"]["kernel"])
+        assert np.array_equal(opened[f"{PLACE}/kernel:0"][()], weights["dense_2"]["dense_2/kernel"])
 
 
 def test_compressed_arrays_are_read(file: Path):
     replace_bias(file, data=np.ones(2, np.float32), chunks=(2,), compression="gzip", shuffle=True)
-    assert extract(file)[1]["dense_2"]["bias"].tolist() == [1, 1]
+    assert extract(file).weights["dense_2"]["dense_2/bias"].tolist() == [1, 1]
 
 
 def test_an_external_link_is_refused(file: Path, tmp_path: Path):
