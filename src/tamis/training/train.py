@@ -28,6 +28,7 @@ from tamis.records import Dataset, Notice, Progress, no_notice, no_progress
 from tamis.text import CANONICAL_FORM, HTML_FORM, canonical
 from tamis.training.autotune import Autotune
 from tamis.training.autotune.search import chosen, kinds_to_try, search
+from tamis.training.autotune.trying import exported_size
 from tamis.training.evaluation import Evaluation
 from tamis.training.fit import TrainSettings, fit, learning_part, refit, untrained
 from tamis.training.held_out import write_held_out
@@ -95,6 +96,8 @@ def train(  # noqa: PLR0913 - data in, model out, three settings, formats, three
             say(f"resuming an unfinished training of the same data and settings ({checkpoints})")
         run = _run(prepared, settings, progress=progress, notice=notice, checkpoints=checkpoints)
         _say_rolled_back(run, say)
+        if autotune is not None and autotune.max_bytes is not None:
+            run = _small_enough(run, autotune.max_bytes, say)
         measured = _measure(run)
         described = {**msgspec.to_builtins(settings), **searched}
         manifest = _describe(run, described, measured)
@@ -164,6 +167,14 @@ def _run(
         saved,
         train_texts if saved is measured else encoded,
     )
+
+
+def _small_enough(run: TrainingRun, max_bytes: int, say: Notice) -> TrainingRun:
+    """Save the measured model if the one of all rows has grown beyond `max_bytes`, which the search kept."""
+    if run.saved is run.measured or exported_size(run.saved.model) <= max_bytes:
+        return run
+    say(f"fitted on all rows the model has more than {max_bytes:,} bytes: the measured one is saved")
+    return replace(run, saved=run.measured, learned_texts=run.train.texts)
 
 
 def _say_rolled_back(run: TrainingRun, say: Notice) -> None:

@@ -168,10 +168,11 @@ def test_the_figure_is_the_one_that_training_records(file: Path):
 
 
 def test_the_model_is_the_one_that_training_with_these_settings_gives(file: Path, tmp_path: Path):
-    found = train(file, tmp_path / "found", settings=QUICK, autotune=Autotune(trials=30))
+    poor = replace(QUICK, overrides={**QUICK.overrides, "feature_weights": "none"})
+    found = train(file, tmp_path / "found", settings=poor, autotune=Autotune(trials=15))
     overrides = found.manifest.training["overrides"]
-    assert overrides != QUICK.overrides
-    named = train(file, tmp_path / "named", settings=replace(QUICK, overrides=overrides))
+    assert overrides != poor.overrides
+    named = train(file, tmp_path / "named", settings=replace(poor, overrides=overrides))
     one, other = (open_artifact(tmp_path / name).manifest for name in ("found", "named"))
     assert found.path is not None and named.path is not None
     assert _without_search(one) == _without_search(other)
@@ -196,7 +197,11 @@ def test_the_same_search_twice_gives_the_same_identity_however_long_it_took(file
 
 
 def test_the_test_part_has_no_say(file: Path, tmp_path: Path):
-    """Two folders with the same training part; one has a test part of other texts, wrongly labelled."""
+    """Two folders with the same training part; one has a test part of other texts, wrongly labelled.
+
+    The measured model is compared: the saved one learns the test part in the end.
+    """
+    settings = replace(QUICK, refit=False)
     reading = read_for(file, PrepareSettings())
     prepared = prepare_file(file, PrepareSettings())
     turned = {"ham": "spam", "spam": "ham"}
@@ -209,7 +214,7 @@ def test_the_test_part_has_no_say(file: Path, tmp_path: Path):
     for name, test in (("as it is", prepared.test), ("spoiled", spoiled)):
         folder = tmp_path / name
         write_prepared(replace(prepared, test=test), audit(reading), folder)
-        trained.append(train(folder, tmp_path / "models", settings=QUICK, autotune=Autotune(trials=6)))
+        trained.append(train(folder, tmp_path / "models", settings=settings, autotune=Autotune(trials=6)))
     one, other = trained
     assert one.evaluation.accuracy.value > 0.6 > 0.5 > other.evaluation.accuracy.value
     assert one.manifest.training == other.manifest.training
@@ -230,11 +235,23 @@ def test_the_search_is_given_the_training_part_only(file: Path):
 
 
 def test_the_size_is_that_of_the_saved_files(file: Path, tmp_path: Path):
-    trained = train(file, tmp_path / "spam", settings=WITHOUT_BITS, autotune=Autotune(trials=5))
+    settings = replace(WITHOUT_BITS, refit=False)
+    trained = train(file, tmp_path / "spam", settings=settings, autotune=Autotune(trials=5))
     record = trained.manifest.training["search"]
     best = next(trial for trial in record["trials"] if trial["number"] == record["best"])
     files = open_artifact(tmp_path / "spam").manifest.files
     assert best["size_bytes"] == sum(facts.size_bytes for name, facts in files.items() if name not in PAGES)
+
+
+def test_train_keeps_the_measured_model_if_all_rows_grow_too_large(file: Path, tmp_path: Path):
+    measured = replace(WITHOUT_BITS, refit=False)
+    small = train(file, tmp_path / "small", settings=measured, autotune=Autotune(trials=1))
+    (trial,) = small.manifest.training["search"]["trials"]
+    said: list[str] = []
+    limits = Autotune(trials=1, max_bytes=trial["size_bytes"])
+    bounded = train(file, tmp_path / "bounded", settings=WITHOUT_BITS, autotune=limits, say=said.append)
+    assert bounded.manifest.data.learned_rows == bounded.manifest.data.train_rows
+    assert any("the measured one is saved" in line for line in said)
 
 
 def test_models_that_are_too_large_are_refused_before_they_are_tried(part: Dataset):

@@ -14,7 +14,7 @@ from tempfile import TemporaryDirectory
 import numpy as np
 
 from tamis.errors import TrainingError
-from tamis.models.base import Calibration
+from tamis.models.base import Calibration, TrainableClassifier
 from tamis.training.autotune.figures import Answers, is_hopeless
 from tamis.training.autotune.space import Candidate
 from tamis.training.autotune.trials import Trial
@@ -79,6 +79,7 @@ class Bench:
 
     def _with_size(self, trial: Trial) -> Trial:
         """Learn from the whole part and weigh what would serve the model: the very bytes of `train`."""
+        self._reach(trial.candidate, 0)  # a fit of encoded texts may be too quick to report any progress
         model = untrained(self._of(trial.candidate)).fit(
             self._part.texts,
             self._part.labels,
@@ -86,13 +87,17 @@ class Bench:
         )
         if model.interrupted_:
             raise KeyboardInterrupt
-        with TemporaryDirectory(prefix="tamis-") as folder:
-            model.export(Path(folder), Calibration(1.0, (0.0,) * len(model.classes_)))
-            size = sum(file.stat().st_size for file in Path(folder).iterdir())
-        return replace(trial, size_bytes=size)
+        return replace(trial, size_bytes=exported_size(model))
 
     def _of(self, candidate: Candidate) -> TrainSettings:
         return replace(self._settings, model=candidate.kind, overrides=candidate.overrides)
+
+
+def exported_size(model: TrainableClassifier) -> int:
+    """Return the bytes of the files that serve `model`."""
+    with TemporaryDirectory(prefix="tamis-") as folder:
+        model.export(Path(folder), Calibration(1.0, (0.0,) * len(model.classes_)))
+        return sum(file.stat().st_size for file in Path(folder).iterdir())
 
 
 def _measured(trial: Trial, answers: Answers) -> Trial:
