@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+import msgspec
 import pytest
 
 from tamis.errors import SettingsError
@@ -17,12 +18,14 @@ from tamis.service.api_keys import KeyRecord, hash_of, new_key
 from tamis.service.authorization import WatchedKeys
 from tamis.service.key_file import KeyFile
 from tamis.settings import Settings
+from tests.asynchronous import asynchronous
 from tests.fakes import ManualClock
 from tests.serving import client_of, make_app
 
 Call = Callable[..., httpx.Response]
 
 OPEN = ["/health/live", "/health/ready", "/docs", "/docs/start.js", "/redoc", "/openapi.json"]
+NOW = datetime(2026, 11, 28, tzinfo=UTC)
 CLOSED = ["/prediction?text=x", "/recent_log", "/log", "/log/summary", "/model", "/metrics"]
 
 
@@ -262,3 +265,23 @@ def test_keys_mean_nothing_when_none_is_required(tmp_path: Path) -> None:
             return await client.get("/", headers={"authorization": "Bearer whatever"})
 
     assert asyncio.run(ask()).json()["caller_id"] == "192.0.2.7"
+
+
+@asynchronous
+async def test_large_key_file_is_parsed_beside_the_loop(tmp_path: Path) -> None:
+    """While 20,000 keys are parsed the old ones are valid and the loop turns."""
+    file, clock = KeyFile(tmp_path / "keys.json"), ManualClock()
+    old, new = new_key(), new_key()
+    file.add(KeyRecord("old", hash_of(old), ["predict"], NOW))
+    keys = WatchedKeys(file, clock)
+    many = [KeyRecord(f"k{number}", hash_of(f"{number}"), ["predict"], NOW) for number in range(20_000)]
+    many.append(KeyRecord("new", hash_of(new), ["predict"], NOW))
+    (tmp_path / "keys.json").write_bytes(msgspec.json.encode({"format_version": 1, "keys": many}))
+    clock.advance(1)
+    assert keys.find(old) is not None, "valid until the file is parsed"
+    turns = 0
+    while keys.find(new) is None:
+        turns += 1
+        await asyncio.sleep(0)
+    assert turns > 1
+    assert keys.find(old) is None

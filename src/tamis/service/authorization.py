@@ -5,6 +5,7 @@ Knows hashes, scopes and paths. No message, log line or repr holds a key or a pa
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
@@ -18,10 +19,13 @@ from tamis.service.access import Access
 from tamis.service.answers import Refused
 from tamis.service.api_keys import KeyRecord, hash_of, is_well_formed
 from tamis.service.callers import Caller, Callers
-from tamis.service.key_file import KeyFile
+from tamis.service.key_file import KeyFile, Stamp
 
 _LOOK_SECONDS = 0.5
 """How old the knowledge of the file may be: a key that is revoked is refused within a second."""
+
+_LARGE_FILE_BYTES = 262_144
+"""A larger file, of more than a thousand keys, is parsed in a thread."""
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _CHALLENGE = b'Bearer realm="tamis"'
@@ -74,11 +78,28 @@ class WatchedKeys:
         if stamp == self._stamp:
             return
         self._stamp = stamp
+        if stamp is not None and stamp[2] > _LARGE_FILE_BYTES and (loop := _running_loop()) is not None:
+            # the old keys stay valid until the file is parsed; seconds of parsing would stall all requests
+            parsing = loop.run_in_executor(None, self._parsed)
+            parsing.add_done_callback(lambda done: self._replace(stamp, done.result()))
+        else:
+            self._replace(stamp, self._parsed())
+
+    def _parsed(self) -> dict[str, KnownKey] | SettingsError:
         try:
-            self._keys = _known(self._file.read())
+            return _known(self._file.read())
         except SettingsError as unusable:
+            return unusable
+
+    def _replace(self, stamp: Stamp | None, parsed: dict[str, KnownKey] | SettingsError) -> None:
+        """Use what was parsed, unless the file has changed again: that is being parsed too."""
+        if stamp != self._stamp:
+            return
+        if isinstance(parsed, SettingsError):
             self._keys = None
-            _log.error("%s; every key is refused until then", unusable)
+            _log.error("%s; every key is refused until then", parsed)
+        else:
+            self._keys = parsed
 
 
 class CallersByKey(Callers):
@@ -119,6 +140,13 @@ class CallersByKey(Callers):
                 headers=[(b"www-authenticate", challenge)],
             )
         return known.caller
+
+
+def _running_loop() -> asyncio.AbstractEventLoop | None:
+    try:
+        return asyncio.get_running_loop()
+    except RuntimeError:
+        return None
 
 
 def _refuse(code: str, message: str) -> NoReturn:
