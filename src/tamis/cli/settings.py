@@ -9,6 +9,8 @@ from pathlib import Path
 
 import click
 
+from tamis.cli.terminal import echo
+
 _HIDDEN = "(hidden)"
 _DEFAULT = "default"
 
@@ -32,13 +34,13 @@ def command(as_json: bool, show_all: bool) -> None:
         source = found[name].place if name in found else _DEFAULT
         rows.append((variables(field)[0], shown, source))
     if as_json:
-        click.echo(json.dumps([dict(zip(("name", "value", "source"), row, strict=True)) for row in rows]))
+        echo(json.dumps([dict(zip(("name", "value", "source"), row, strict=True)) for row in rows]))
         return
     shown_rows = [row for row in rows if show_all or row[2] != _DEFAULT]
     for name, value, source in shown_rows:
-        click.echo(f"{name}={value if not isinstance(value, bool) else str(value).lower()}")
+        echo(f"{name}={value if not isinstance(value, bool) else str(value).lower()}")
         if source != _DEFAULT and source != name:
-            click.echo(f"    from {source}")
+            echo(f"    from {source}")
     n_default = len(dataclasses.fields(Settings)) - len(shown_rows)
     if n_default:
-        click.echo(f"{n_default} settings have their default; --all shows them", err=True)
+        echo(f"{n_default} settings have their default; --all shows them", err=True)

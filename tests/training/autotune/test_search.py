@@ -32,7 +32,8 @@ WITHOUT_BITS = TrainSettings(folds=3)
 NETWORK = TrainSettings(
     model="lstm", overrides={name: str(value) for name, value in SMALL.items()} | {"buckets": ""}
 )
-PAGES = {"report.html", "MODEL_CARD.md"}
+PAGES = {"report.html", "MODEL_CARD.md", "held_out.safetensors"}
+"""Files of a version that prediction does not read."""
 
 
 @pytest.fixture(scope="module")
@@ -306,8 +307,9 @@ def test_defaults_that_cannot_be_learned_are_an_error(part: Dataset):
 
 def test_a_space_that_is_used_up_ends_the_search(part: Dataset):
     fixed = {"c": "1", "class_weight": "none", "ngram_min": "2", "ngram_max": "3", "min_documents": "2"}
+    weights = {"feature_weights": "none", "ngram_weight": "1", "shape_weight": "0.2", "keep": "1"}
     settings = TrainSettings(
-        folds=2, overrides={**fixed, "word_pairs": "true", "phrases": "false", "bits": "12"}
+        folds=2, overrides={**fixed, **weights, "word_pairs": "true", "phrases": "false", "bits": "12"}
     )
     found = search(part, settings, Autotune(trials=50))
     assert (len(found.trials), found.ended) == (2, "space")  # with shapes and without
@@ -333,7 +335,7 @@ def test_of_many_trials_the_first_and_the_best_are_recorded():
 
 def test_a_network_alone_is_tried_on_the_fold_that_it_is_calibrated_on(file: Path, tmp_path: Path):
     limits = Autotune(trials=1, max_bytes=10**6)
-    trained = train(file, tmp_path / "spam", settings=NETWORK, autotune=limits)
+    trained = train(file, tmp_path / "spam", settings=replace(NETWORK, refit=False), autotune=limits)
     trial, *others = trained.manifest.training["search"]["trials"]
     assert (trial["folds"], others) == (1, [])
     calibration = trained.manifest.calibration
