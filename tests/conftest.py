@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 settings.register_profile("tamis", deadline=None)  # a busy machine proves nothing
 settings.load_profile("tamis")
 signal.signal(signal.SIGINT, signal.default_int_handler)  # a background job of a shell ignores Ctrl-C
+signal.signal(signal.SIGHUP, signal.SIG_DFL)  # and what runs under nohup ignores this one
 
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # threads for such small matrices wait for one another
 
