@@ -15,6 +15,7 @@ import pytest
 
 import tamis
 from tests.artifact.making import save_model
+from tests.samples import messages, write_csv
 
 ROOT = Path(__file__).parents[1]
 HEAVY = {"numpy", "scipy", "sklearn", "pandas", "matplotlib", "keras", "jax", "onnxruntime"} | {
@@ -120,8 +121,11 @@ def test_the_wheel_alone_predicts_in_an_empty_environment(wheel: Path, tmp_path:
         subprocess.run([python, "-m", "pip", "list", "--format=json"], capture_output=True).stdout
     )
     assert not {"keras", "scikit-learn", "scipy", "pandas", "matplotlib"} & {item["name"] for item in listed}
+    write_csv(messages(60), tmp_path / "x.csv")
+    trained = [tmp_path / "empty/bin/tamis", "train", "x.csv", "-o", "m"]  # natively: without scikit-learn
+    subprocess.run(trained, check=True, capture_output=True, cwd=tmp_path)
     for arguments, extra in (
-        (["train", "x.csv", "-o", "m"], "train"),
+        (["train", "x.csv", "-o", "m", "--model", "lstm"], "lstm"),
         (["migrate", "--store", "cassandra://127.0.0.1/keyspace"], "cassandra"),
     ):
         refused = subprocess.run(

@@ -9,9 +9,9 @@ import hashlib
 import platform
 from collections import Counter
 from collections.abc import Sequence
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
 from dataclasses import dataclass, replace
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
@@ -214,7 +214,12 @@ def _digest(prepared: Prepared, settings: TrainSettings) -> str:
 
 
 def _libraries(model: TrainableClassifier) -> dict[str, str]:
-    return {"python": platform.python_version(), **{name: version(name) for name in model.libraries}}
+    """Return the versions of what the model was trained with; some of it is needed without Rust only."""
+    found = {"python": platform.python_version()}
+    for name in model.libraries:
+        with suppress(PackageNotFoundError):
+            found[name] = version(name)
+    return found
 
 
 def _prepared(data: Paths, prepare: PrepareSettings, say: Notice) -> Prepared:

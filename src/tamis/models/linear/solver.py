@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from tamis.errors import MissingExtraError
 from tamis.models.linear.counted import CountTable, n_processors
 from tamis.models.linear.weights import SUBLINEAR
 from tamis.native import LabelledRows, Library, SolverOptions, address_of, contiguous, native_library
@@ -181,8 +182,10 @@ def _solve_natively(library: Library, problem: Problem, kept: npt.NDArray[np.flo
 
 def solve_with_sklearn(problem: Problem, kept: npt.NDArray[np.float32]) -> _Learned:
     """Learn with scikit-learn, for installations without Rust; `kept` are [ids] weights of the features."""
-    from sklearn.svm import LinearSVC
-
+    try:
+        from sklearn.svm import LinearSVC
+    except ModuleNotFoundError:
+        raise MissingExtraError("training without the native library", "train") from None
     matrix = scaled_matrix(problem, kept)
     # the dual solver has no threads and no BLAS in it: the same bits everywhere
     machine = LinearSVC(C=1.0, random_state=problem.seed, max_iter=_MAX_ITERATIONS, dual=True)
