@@ -53,7 +53,7 @@ def test_a_problem_goes_when_the_next_text_is_answered(visit: Visit, service: Se
     page.open()
     page.find("#as-list").click()
     page.classify("")
-    assert page.text("#problem").startswith("`texts` must hold at least one text")
+    assert page.text("#problem").startswith("`texts` must contain at least one text")
     page.classify("hello")
     assert page.text("#problem") == ""
 
