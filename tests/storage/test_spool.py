@@ -130,3 +130,13 @@ def test_processes_with_slots_take_a_file_each_and_find_it_again(tmp_path: Path)
 
     run(test)
     assert {file.name for file in tmp_path.glob("*.tamis")} == {"spool.tamis", "spool-1.tamis"}
+
+
+def test_file_spool_opens_when_its_folder_is_missing(tmp_path: Path) -> None:
+    async def open_and_close() -> None:
+        spool = FileSpool(tmp_path / "models" / "spam" / "spool.tamis", slots=2)
+        await spool.open()
+        await spool.close()
+
+    asyncio.run(open_and_close())
+    assert (tmp_path / "models" / "spam").is_dir()

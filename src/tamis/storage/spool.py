@@ -128,6 +128,7 @@ class FileSpool(Spool):
     async def open(self) -> None:
         """Open the file, which no other process may have open, and count what waits there."""
         await self.close()
+        self._files[0].path.parent.mkdir(parents=True, exist_ok=True)  # a mock model has no folder yet
         for file in self._files[:-1]:
             with suppress(StoreError):
                 return await self._open(file)
