@@ -1,6 +1,6 @@
 """Where the parts of the service write what they see, and the page that shows it.
 
-Knows the catalogue of metrics; never sees a caller. What this costs a request: docs/log.md.
+Knows the catalogue of metrics; never sees a caller. What this costs a request: docs/lab-notes.md.
 """
 
 from __future__ import annotations
