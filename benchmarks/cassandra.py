@@ -16,10 +16,10 @@ from pathlib import Path
 from cassandra import ConsistencyLevel
 
 from tamis.clock import SystemClock
-from tamis.records import CallRecord
 from tamis.storage import Store, TimeIds, make_store
 from tamis.storage.cassandra.places import hour_ticks, moment, shard_of
 from tamis.storage.keys import as_uuid
+from tamis.types import CallRecord
 from tests.cassandra.cluster import Cluster
 from tests.cassandra.keyspaces import PATIENT, add_users, admin, migrate, url_of
 

@@ -21,8 +21,8 @@ import httpx
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
 from tamis.clock import SystemClock
-from tamis.records import CallRecord
 from tamis.storage import TimeIds, make_store
+from tamis.types import CallRecord
 from tests.processes import Service, serving
 
 TEXT = "\x01" * 10_000

@@ -13,7 +13,7 @@ import json
 import sys
 
 from tamis.models import make_classifier, preset
-from tamis.text import canonical
+from tamis.normalization import canonical
 from tamis.training.prepared_folder import read_prepared
 
 

@@ -34,7 +34,7 @@ from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.svm import LinearSVC
 
 from tamis.models import make_classifier, preset
-from tamis.text import canonical
+from tamis.normalization import canonical
 
 SHARED = Path(os.environ.get("TAMIS_SHARED", Path(__file__).parents[2] / "shared"))
 FOLDS = 3

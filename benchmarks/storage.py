@@ -20,9 +20,9 @@ from pathlib import Path
 import uvloop
 
 from tamis.clock import SystemClock
-from tamis.records import CallRecord
 from tamis.storage import CacheKeys, StoreOptions, TimeIds
 from tamis.storage.sqlite import SqliteStore
+from tamis.types import CallRecord
 
 CALLS_OF_A_TURN = 12
 WAYS = {"loop": StoreOptions(), "writer": StoreOptions(), "full": StoreOptions(full_durability=True)}

@@ -6,7 +6,7 @@ import csv
 import random
 from pathlib import Path
 
-from tamis.records import Dataset
+from tamis.types import Dataset
 
 _GRAMMAR = {
     "spam": [

@@ -10,8 +10,8 @@ from pathlib import Path
 
 from fakes import ManualClock
 
-from tamis.records import CallRecord
 from tamis.storage import CallQuery, Store, TimeIds, pages
+from tamis.types import CallRecord
 
 LABELS = ("ham", "spam")
 MODEL = "3f2a" * 16

@@ -10,7 +10,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 from tamis.errors import TamisError
-from tamis.records import Example, Prediction
+from tamis.types import Example, Prediction
 
 if TYPE_CHECKING:
     from tamis.inference.classifier import Classifier

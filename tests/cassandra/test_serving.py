@@ -11,8 +11,8 @@ import httpx
 import pytest
 
 from tamis.clock import SystemClock
-from tamis.records import CallRecord
 from tamis.storage import TimeIds, make_store
+from tamis.types import CallRecord
 from tests.cassandra.cluster import Cluster
 from tests.cassandra.keyspaces import PATIENT, url_of
 from tests.cassandra.serving import serving, tamis

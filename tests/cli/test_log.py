@@ -18,8 +18,8 @@ import pytest
 
 from tamis.cli.log import _moment
 from tamis.clock import SystemClock
-from tamis.records import CallRecord
 from tamis.storage import TimeIds, make_store
+from tamis.types import CallRecord
 from tests.fakes import ManualClock
 
 _ENVIRON = {name: value for name, value in os.environ.items() if not name.startswith("TAMIS_")}

@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 from tamis.data.clean import clean, drop_empty
-from tamis.records import Dataset
+from tamis.types import Dataset
 
 DATA = Dataset(
     texts=["hi", "hi", " \u200b ", "hi", "Hi", ""],

@@ -15,7 +15,7 @@ import pytest
 from tamis.data.dataset_sources import PackagedCsv, ZippedLines
 from tamis.data.options import Columns
 from tamis.errors import FetchError
-from tamis.records import no_progress
+from tamis.types import no_progress
 
 LINES = 'ham\tHello "you"\nspam\tWIN\ta phone\r\nham\t\n'
 

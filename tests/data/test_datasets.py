@@ -9,7 +9,7 @@ from tamis.data.dataset_sources import Source
 from tamis.data.datasets import SMS_SPAM, Fetched, KnownContents, PublicDataset, digest_of, fetch
 from tamis.data.reader import read_dataset
 from tamis.errors import DataError, FetchError
-from tamis.records import Dataset, Progress
+from tamis.types import Dataset, Progress
 
 RIGHT = Dataset(["Hello you", "WIN", "Bye"], ["ham", "spam", "ham"], [1, 2, 3])
 OTHER_TEXTS = Dataset(["Hello you", "LOSE", "Bye"], ["ham", "spam", "ham"], [1, 2, 3])

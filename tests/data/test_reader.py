@@ -13,7 +13,7 @@ import pytest
 from tamis.data.options import Columns, ReadOptions
 from tamis.data.reader import ReadResult, read_dataset, require_classes
 from tamis.errors import DataError
-from tamis.records import Dataset
+from tamis.types import Dataset
 
 
 @pytest.fixture

@@ -14,7 +14,7 @@ from tamis.data.options import Columns, ReadOptions
 from tamis.data.reader import read_dataset
 from tamis.data.writer import atomic_text_file, write_dataset
 from tamis.errors import DataError
-from tamis.records import Dataset
+from tamis.types import Dataset
 
 
 def test_columns_are_written_when_the_data_set_has_them(tmp_path: Path) -> None:
@@ -75,7 +75,7 @@ def test_nothing_is_left_when_the_disk_is_full(tmp_path: Path) -> None:
     code = (
         "import resource, signal, sys\n"
         "from tamis.data.writer import write_dataset\n"
-        "from tamis.records import Dataset\n"
+        "from tamis.types import Dataset\n"
         "signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
         "resource.setrlimit(resource.RLIMIT_FSIZE, (50_000, 50_000))\n"
         "write_dataset(Dataset(['text'] * 50_000, ['ham'] * 50_000, range(50_000)), sys.argv[1])\n"

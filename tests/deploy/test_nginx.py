@@ -19,8 +19,8 @@ import httpx
 import pytest
 
 from tamis.clock import SystemClock
-from tamis.records import CallRecord
 from tamis.storage import TimeIds, make_store
+from tamis.types import CallRecord
 from tests.processes import activate, restart_under_load
 
 SHIPPED = Path(__file__).parents[2] / "deploy" / "nginx.conf"

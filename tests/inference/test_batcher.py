@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from tamis.clock import SystemClock
 from tamis.errors import OverloadedError
 from tamis.inference.batcher import BATCH_CHARS, BATCH_TEXTS, Batcher, BatchReport
-from tamis.records import Prediction
+from tamis.types import Prediction
 from tests.asynchronous import asynchronous
 from tests.fakes import ManualClock
 from tests.scorers import BAD, HeldScorer, WatchedScorer, classifier_with, score_of

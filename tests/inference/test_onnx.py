@@ -25,7 +25,7 @@ from tamis.models import make_classifier, preset
 from tamis.models.base import Calibration
 from tamis.models.lstm.classifier import LstmClassifier
 from tamis.models.lstm.padding import pad
-from tamis.text import canonical
+from tamis.normalization import canonical
 from tests.networks import save_network, small_lstm
 from tests.samples import messages
 

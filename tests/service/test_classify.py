@@ -17,7 +17,6 @@ from tamis.errors import OverloadedError, StoreError
 from tamis.inference.batcher import Batcher
 from tamis.inference.classifier import Classifier
 from tamis.inference.scorer import Scorer
-from tamis.records import CallRecord
 from tamis.service.answer_cache import AnswerCache
 from tamis.service.classify import Classification, Classified
 from tamis.settings import Settings
@@ -25,6 +24,7 @@ from tamis.storage import MemorySpool, ResilientStore, Store
 from tamis.storage.base import NO_ANSWERS, Answers
 from tamis.storage.memory import MemoryStore
 from tamis.storage.sqlite import SqliteStore
+from tamis.types import CallRecord
 from tests.asynchronous import asynchronous
 from tests.fakes import ManualClock
 from tests.scorers import BAD, HeldScorer, WatchedScorer, classifier_with, score_of

@@ -13,9 +13,9 @@ import httpx
 import pytest
 
 from tamis.clock import SystemClock
-from tamis.records import CallRecord
 from tamis.storage import TimeIds
 from tamis.storage.sqlite import SqliteStore
+from tamis.types import CallRecord
 from tests.loads import request
 from tests.processes import Service, read_answer, serving
 

@@ -15,9 +15,9 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, rule
 from store_samples import database, everything
 
-from tamis.records import CallRecord
 from tamis.storage import CallQuery, HourCount, MemorySpool, ResilientStore, StoreOptions, TimeIds, make_store
 from tamis.storage.keys import called_at, hour_of
+from tamis.types import CallRecord
 
 TEXTS = st.one_of(st.sampled_from(["Free", "free\0", "\n", ""]), st.text(max_size=5))
 CALLERS = st.sampled_from(["a", "A", "ü"])

@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 
 from tamis.artifact import OperatingPoint
 from tamis.errors import DataError
-from tamis.records import Dataset
 from tamis.training.evaluation import Estimate, cap_verdict, evaluate
+from tamis.types import Dataset
 
 POINT = OperatingPoint(
     positive="spam",

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from tamis.models.base import EncodedTexts
-from tamis.records import Dataset, Progress, no_progress
 from tamis.training.fit import TrainSettings, learning_part
 from tamis.training.learning_curve import CurvePoint, HeldOutPart, learning_curve
+from tamis.types import Dataset, Progress, no_progress
 from tests.samples import messages
 
 

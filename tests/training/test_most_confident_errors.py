@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from tamis.records import Dataset
 from tamis.training.most_confident_errors import Mistake, surest_mistakes
+from tamis.types import Dataset
 
 DATA = Dataset(
     texts=["one", "two", "three", "four"],

@@ -8,9 +8,9 @@ import pytest
 from tamis.data.audit import audit
 from tamis.data.reader import read_dataset
 from tamis.errors import DataError
-from tamis.records import Dataset
 from tamis.training.prepare import Prepared, PrepareSettings
 from tamis.training.prepared_folder import check_replaceable, read_prepared, write_prepared
+from tamis.types import Dataset
 
 TRAIN = Dataset(
     texts=["plain", 'with "quotes", commas', "two\nlines", "a\rreturn", "", "ünïcode 😀"],

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from tamis.artifact import OperatingPoint
-from tamis.text import canonical
+from tamis.normalization import canonical
 from tamis.training.perturb import PERTURBATIONS, insert_zero_width, space_out, swap_homoglyphs, write_leet
 from tamis.training.robustness import robustness
 

@@ -11,12 +11,12 @@ from tamis import Classifier, train
 from tamis.artifact import open_artifact
 from tamis.errors import ArtifactError, DataError, TamisError, TrainingError
 from tamis.models.base import EncodedTexts
-from tamis.records import Dataset
 from tamis.training.fit import TrainSettings
 from tamis.training.held_out import read_held_out
 from tamis.training.out_of_fold import LearningPart, out_of_fold, out_of_fold_logits
 from tamis.training.prepare import PrepareSettings, Split, prepare_file
 from tamis.training.train import Trained
+from tamis.types import Dataset
 from tests.samples import messages, write_csv
 
 
@@ -47,7 +47,7 @@ def test_scores_are_equal_on_every_row_of_the_mixed_csv(shared_data: Path, tmp_p
     from tamis.models import make_classifier
     from tamis.models.base import Calibration
     from tamis.models.linear.weights import LinearWeights
-    from tamis.text import canonical
+    from tamis.normalization import canonical
 
     whole = prepare_file(shared_data / "spam-dataset.csv", PrepareSettings(split="random"))
     texts = [canonical(text) for text in [*whole.train.texts, *whole.test.texts]]

@@ -13,7 +13,7 @@ import msgspec
 
 from tamis.artifact.layout import decode_json
 from tamis.errors import ArtifactError
-from tamis.text import CANONICAL_FORM, TEXT_FORMS
+from tamis.normalization import CANONICAL_FORM, TEXT_FORMS
 
 FORMAT_VERSION = 1
 MANIFEST_FILE = "manifest.json"

@@ -14,7 +14,7 @@ from tamis.errors import DataError, TrainingError
 if TYPE_CHECKING:
     from tamis.data.audit import AuditReport, Confidence
     from tamis.data.reader import ReadResult
-    from tamis.records import Progress
+    from tamis.types import Progress
 
 
 @click.command(epilog="Example: tamis audit data/sms-spam.csv --fix data/fixed.csv")

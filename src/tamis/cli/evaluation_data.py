@@ -24,11 +24,11 @@ from tamis.data.reader import read_dataset
 from tamis.errors import DataError
 from tamis.inference.classifier import Classifier
 from tamis.inference.scorer import Scores
-from tamis.records import Dataset, Progress, no_progress
 from tamis.training.compare import LEARNED_UNKNOWN
 from tamis.training.held_out import read_held_out
 from tamis.training.prepare import PrepareSettings, prepare_file
 from tamis.training.prepared_folder import prepared_folder_in, read_prepared
+from tamis.types import Dataset, Progress, no_progress
 
 _MAX_FILES_SEARCHED = 100
 _MAX_BYTES_SEARCHED = 1 << 30

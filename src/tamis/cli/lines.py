@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tamis.text import canonical
+from tamis.normalization import canonical
 
 
 def shortened(text: str, width: int) -> str:

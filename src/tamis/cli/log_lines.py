@@ -8,9 +8,9 @@ from typing import final
 import msgspec
 
 from tamis.cli.lines import shortened
-from tamis.records import CallRecord
 from tamis.service.call_log.forms import Form, summary_document, timestamp
 from tamis.storage import HourCount, called_at
+from tamis.types import CallRecord
 
 _CALLER_WIDTH, _LABEL_WIDTH, _TEXT_WIDTH = 20, 12, 80
 

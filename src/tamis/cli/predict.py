@@ -15,7 +15,7 @@ import msgspec
 from tamis.cli.options import text_file_options
 from tamis.cli.streams import decoded_argument
 from tamis.cli.terminal import echo, escaped_in_line
-from tamis.records import Prediction
+from tamis.types import Prediction
 
 if TYPE_CHECKING:
     from tamis.inference.classifier import Classifier

@@ -15,9 +15,9 @@ from tamis.cli.terminal import make_console
 from tamis.data.reader import ReadResult
 from tamis.models.linear.features import FeatureSettings, count_features
 from tamis.ngrams import join_texts, word_spans
-from tamis.records import Dataset
-from tamis.text import canonical
+from tamis.normalization import canonical
 from tamis.training.prepare import Prepared, PrepareSettings
+from tamis.types import Dataset
 
 _TOKENS_SHOWN = 12
 _FEATURES_SHOWN = 8

@@ -22,8 +22,8 @@ from tamis.data.reader import ReadResult
 from tamis.data.shortcuts import Shortcut, find_shortcuts
 from tamis.data.split import random_split
 from tamis.markup import has_html
-from tamis.records import Dataset, Progress, no_progress
-from tamis.text import canonical
+from tamis.normalization import canonical
+from tamis.types import Dataset, Progress, no_progress
 
 Confidence = Callable[[Sequence[str], Sequence[str], Sequence[str]], npt.NDArray[np.float64]]
 """Takes texts, labels and groups; gives [n, classes] probabilities by models that did not see the text.

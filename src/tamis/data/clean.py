@@ -7,8 +7,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from tamis.records import Dataset
-from tamis.text import canonical
+from tamis.normalization import canonical
+from tamis.types import Dataset
 
 
 @dataclass(frozen=True, slots=True)

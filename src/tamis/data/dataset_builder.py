@@ -15,7 +15,7 @@ from tamis.data.quote_repair import Repair, RowLayout, find_swallowed
 from tamis.data.tables import Record
 from tamis.errors import DataError
 from tamis.markup import strip_html
-from tamis.records import Dataset
+from tamis.types import Dataset
 
 _MAX_SOURCES = 100
 _FEW_SOURCES = 10

@@ -21,7 +21,7 @@ from typing import BinaryIO
 from tamis.data.options import Columns, ReadOptions
 from tamis.data.reader import read_dataset
 from tamis.errors import FetchError
-from tamis.records import Dataset, Progress
+from tamis.types import Dataset, Progress
 
 _CHUNK_BYTES = 1 << 16
 _MAX_DOWNLOAD_BYTES = 32 << 20

@@ -17,7 +17,7 @@ from tamis.data.options import Columns
 from tamis.data.reader import read_dataset
 from tamis.data.writer import write_dataset
 from tamis.errors import DataError, FetchError
-from tamis.records import Dataset, Progress, no_progress
+from tamis.types import Dataset, Progress, no_progress
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import BinaryIO, TextIO
 
 from tamis.errors import DataError
-from tamis.records import Progress
+from tamis.types import Progress
 
 
 class Lines:

@@ -20,8 +20,8 @@ import numpy.typing as npt
 from tamis.data.ngram_similarity import CHUNK, NGRAM, clusters_in_numpy
 from tamis.native import Library, address_of, native_library
 from tamis.ngrams import code_points
-from tamis.records import Progress, no_progress
-from tamis.text import canonical, decompose
+from tamis.normalization import canonical, decompose
+from tamis.types import Progress, no_progress
 
 Indices = npt.NDArray[np.intp]
 

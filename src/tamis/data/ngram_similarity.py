@@ -19,7 +19,7 @@ import numpy as np
 import numpy.typing as npt
 
 from tamis.ngrams import Spans, join_texts, ngram_spans, span_hashes
-from tamis.records import Progress
+from tamis.types import Progress
 
 Indices = npt.NDArray[np.intp]
 Keys = npt.NDArray[np.uint64]

@@ -10,7 +10,7 @@ from tamis.data.encoding import FileFacts
 from tamis.data.options import ReadOptions
 from tamis.data.tables import ROWS_BETWEEN_PROGRESS, SAMPLE_ROWS, Needed, Record, Table
 from tamis.errors import DataError, MissingExtraError
-from tamis.records import Progress
+from tamis.types import Progress
 
 _BATCH_ROWS = 4096
 

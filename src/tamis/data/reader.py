@@ -23,7 +23,7 @@ from tamis.data.options import USUAL_OPTIONS, ReadOptions
 from tamis.data.quote_repair import Repair, SwallowedField
 from tamis.data.tables import Table, open_table
 from tamis.errors import DataError
-from tamis.records import Dataset, Progress, no_progress
+from tamis.types import Dataset, Progress, no_progress
 
 _ROWS_SHOWN = 5
 

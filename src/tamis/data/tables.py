@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 from tamis.data.encoding import FileFacts
 from tamis.data.options import ReadOptions
-from tamis.records import Progress
+from tamis.types import Progress
 
 SAMPLE_ROWS = 200
 """Rows that are looked at to choose a delimiter and columns."""

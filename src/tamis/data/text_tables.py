@@ -13,7 +13,7 @@ from tamis.data.lines import Lines
 from tamis.data.options import ReadOptions
 from tamis.data.tables import Table
 from tamis.errors import DataError
-from tamis.records import Progress
+from tamis.types import Progress
 
 
 @contextmanager

@@ -9,7 +9,7 @@ from tamis.data.columns import choose_text_column
 from tamis.data.encoding import inspect_file
 from tamis.data.options import ReadOptions
 from tamis.data.tables import open_table
-from tamis.records import Notice, no_notice, no_progress
+from tamis.types import Notice, no_notice, no_progress
 
 _TABLE_SUFFIXES = frozenset({".csv", ".tsv", ".jsonl", ".ndjson", ".xlsx", ".parquet"})
 

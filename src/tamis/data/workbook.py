@@ -14,7 +14,7 @@ from tamis.data.encoding import FileFacts
 from tamis.data.options import ReadOptions
 from tamis.data.tables import SAMPLE_ROWS, Needed, Record, Table
 from tamis.errors import DataError, MissingExtraError
-from tamis.records import Progress
+from tamis.types import Progress
 
 
 @contextmanager

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TextIO
 
 from tamis.errors import DataError
-from tamis.records import Dataset
+from tamis.types import Dataset
 
 
 @contextmanager

@@ -19,7 +19,7 @@ import msgspec
 from tamis.clock import Clock
 from tamis.errors import OverloadedError
 from tamis.inference.classifier import Classifier
-from tamis.records import Prediction
+from tamis.types import Prediction
 
 BATCH_TEXTS = 128
 BATCH_CHARS = 32_000

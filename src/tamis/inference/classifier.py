@@ -20,8 +20,8 @@ from tamis.inference.explanation import Explanation
 from tamis.inference.linear import LinearScorer
 from tamis.inference.onnx import OnnxScorer
 from tamis.inference.scorer import MockScorer, Scorer, Scores
-from tamis.records import Prediction, Progress, no_progress
-from tamis.text import TEXT_FORMS, canonical
+from tamis.normalization import TEXT_FORMS, canonical
+from tamis.types import Prediction, Progress, no_progress
 
 _BATCH_TEXTS = 1024
 """Larger lists are scored in parts: the arrays for a batch hold some hundred numbers a text."""

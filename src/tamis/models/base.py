@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from tamis.errors import TrainingError
-from tamis.records import Notice, Progress, no_notice, no_progress
+from tamis.types import Notice, Progress, no_notice, no_progress
 
 Logits = npt.NDArray[np.float64]
 """[texts, classes] unbounded scores; a column a class, in the order of `classes_`."""
@@ -84,7 +84,7 @@ class TrainableClassifier(ABC):
     """A model that learns from texts. `__init__` only stores hyper-parameters.
 
     Learned attributes end in an underscore and exist after `fit`. Texts are canonical
-    (`tamis.text.canonical`), in training and afterwards.
+    (`tamis.normalization.canonical`), in training and afterwards.
     """
 
     kind: ClassVar[str]

@@ -11,8 +11,8 @@ from typing import final
 
 from tamis.clock import Clock
 from tamis.inference.classifier import Classifier
-from tamis.records import Prediction
 from tamis.storage import CacheKeys, Store
+from tamis.types import Prediction
 
 _MAX_KEYS = 4_096
 _MEMORY_SECONDS = 60.0

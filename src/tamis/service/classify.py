@@ -19,9 +19,9 @@ from tamis.beginning import begin
 from tamis.clock import Clock
 from tamis.inference.batcher import Batcher, Outcome
 from tamis.inference.classifier import Classifier
-from tamis.records import CallRecord, Prediction
 from tamis.service.answer_cache import AnswerCache
 from tamis.storage import Scores, Store, TimeIds
+from tamis.types import CallRecord, Prediction
 
 _GROUP_TEXTS = 128
 """Calls of one turn are answered together, but not so many that the first wait long for the last."""

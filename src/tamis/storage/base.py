@@ -12,7 +12,7 @@ from pathlib import Path
 from types import MappingProxyType
 
 from tamis.errors import InputError
-from tamis.records import CallRecord
+from tamis.types import CallRecord
 
 Scores = Mapping[str, float]
 """Label to probability, in double precision: what is cached comes back digit for digit."""

@@ -13,7 +13,6 @@ from typing import final
 
 from tamis.clock import Clock
 from tamis.errors import StoreError
-from tamis.records import CallRecord
 from tamis.storage.base import (
     NO_ANSWERS,
     PAGE_CHARS,
@@ -30,6 +29,7 @@ from tamis.storage.base import (
 )
 from tamis.storage.expiry import SteadySeconds
 from tamis.storage.keys import KEY_BYTES, decode_cursor, encode_cursor, first_id_at, hour_of
+from tamis.types import CallRecord
 
 MAX_CALLS = 100_000
 """The oldest calls beyond this number are forgotten: memory stays flat."""

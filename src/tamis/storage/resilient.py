@@ -13,7 +13,6 @@ from typing import final
 
 from tamis.clock import Clock
 from tamis.errors import STORE_FAULTS, StoreError
-from tamis.records import CallRecord
 from tamis.storage.base import (
     NO_ANSWERS,
     PAGE_ROWS,
@@ -28,6 +27,7 @@ from tamis.storage.base import (
 )
 from tamis.storage.keys import KEY_BYTES
 from tamis.storage.spool import Spool
+from tamis.types import CallRecord
 
 RETRY_SECONDS = 1.0
 _DRAIN_ROWS = 500

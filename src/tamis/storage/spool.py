@@ -14,8 +14,8 @@ import apsw
 import msgspec
 
 from tamis.errors import StoreError
-from tamis.records import CallRecord
 from tamis.storage.sqlite.connection import FAILURES, File, Worker, store_error, transaction
+from tamis.types import CallRecord
 
 SPOOL_ROWS = 100_000
 """Calls that a spool holds where the operator does not say."""

@@ -16,9 +16,9 @@ import numpy.typing as npt
 from tamis.artifact import OperatingPoint
 from tamis.data.labels import count_labels
 from tamis.errors import DataError
-from tamis.records import Dataset
 from tamis.training import metrics
 from tamis.training.metrics import Floats, Indices
+from tamis.types import Dataset
 
 _RankingMetric = Callable[[Floats, npt.NDArray[np.bool_], Floats], Floats]
 

@@ -17,8 +17,7 @@ from tamis.artifact import OperatingPoint
 from tamis.errors import TrainingError
 from tamis.models import make_classifier
 from tamis.models.base import EncodedTexts, Logits, TrainableClassifier
-from tamis.records import Dataset, Notice, Progress, no_notice, no_progress
-from tamis.text import canonical
+from tamis.normalization import canonical
 from tamis.training.calibration import (
     ChosenCalibration,
     choose_calibration,
@@ -26,6 +25,7 @@ from tamis.training.calibration import (
     default_positive,
 )
 from tamis.training.out_of_fold import LearningPart, default_folds, held_out_logits, out_of_fold_logits
+from tamis.types import Dataset, Notice, Progress, no_notice, no_progress
 
 
 @dataclass(frozen=True)

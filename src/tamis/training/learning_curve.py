@@ -13,11 +13,11 @@ import numpy as np
 from tamis.data.split import grouped_parts
 from tamis.errors import DataError, TrainingError
 from tamis.models.base import EncodedTexts, TrainableClassifier
-from tamis.records import Progress, no_progress
 from tamis.training import metrics
 from tamis.training.evaluation import Estimate, proportion_of_some
 from tamis.training.fit import TrainSettings, untrained
 from tamis.training.out_of_fold import LearningPart
+from tamis.types import Progress, no_progress
 
 _STEPS = (0.05, 0.05, 0.15, 0.25, 0.5)
 """Shares of the training part by which it grows, so that it has 5, 10, 25, 50 and 100 %."""

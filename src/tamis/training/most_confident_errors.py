@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from tamis.records import Dataset
+from tamis.types import Dataset
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,9 +19,9 @@ from tamis.data.split import assign_folds
 from tamis.errors import TrainingError
 from tamis.models import make_classifier
 from tamis.models.base import EncodedTexts, Logits, TrainableClassifier
-from tamis.records import Notice, Progress, no_notice, no_progress
-from tamis.text import canonical
+from tamis.normalization import canonical
 from tamis.training.calibration import choose_calibration
+from tamis.types import Notice, Progress, no_notice, no_progress
 
 MakeClassifier = Callable[[], TrainableClassifier]
 Indices = npt.NDArray[np.intp]

@@ -22,7 +22,7 @@ from tamis.data.options import USUAL_OPTIONS, Columns, ReadOptions
 from tamis.data.reader import Paths, ReadResult, read_dataset, require_classes
 from tamis.data.split import grouped_parts, labels_in_one_group, random_split
 from tamis.errors import DataError
-from tamis.records import Dataset, Notice, Progress, no_notice, no_progress
+from tamis.types import Dataset, Notice, Progress, no_notice, no_progress
 
 Split = Literal["grouped", "random"]
 

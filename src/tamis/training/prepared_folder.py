@@ -23,8 +23,8 @@ from tamis.data.reader import Paths
 from tamis.data.tables import Needed, open_table
 from tamis.data.writer import write_dataset
 from tamis.errors import DataError
-from tamis.records import Dataset, no_progress
 from tamis.training.prepare import Prepared, PrepareSettings
+from tamis.types import Dataset, no_progress
 
 FORMAT = 2
 DESCRIPTION = "prepared.json"

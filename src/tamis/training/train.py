@@ -24,8 +24,7 @@ from tamis.data.options import unusual_options
 from tamis.data.reader import Paths
 from tamis.errors import TrainingError
 from tamis.models.base import TrainableClassifier
-from tamis.records import Dataset, Notice, Progress, no_notice, no_progress
-from tamis.text import CANONICAL_FORM, HTML_FORM, canonical
+from tamis.normalization import CANONICAL_FORM, HTML_FORM, canonical
 from tamis.training.autotune import Autotune
 from tamis.training.autotune.search import chosen, kinds_to_try, search
 from tamis.training.autotune.trying import exported_size
@@ -39,6 +38,7 @@ from tamis.training.report.card import model_card
 from tamis.training.report.diagnostics import TrainingRun, diagnose
 from tamis.training.report.page import report_page
 from tamis.training.report.report_data import REPORT_FILE, Facts, Measured, measure
+from tamis.types import Dataset, Notice, Progress, no_notice, no_progress
 
 CARD_FILE = "MODEL_CARD.md"
 

@@ -9,7 +9,6 @@ from typing import Any
 import httpx
 from starlette.types import Scope
 
-from tamis.records import CallRecord
 from tamis.service.access import Access
 from tamis.service.api.context import ApiContext, RequestLimits
 from tamis.service.api.log import add_log_routes
@@ -17,6 +16,7 @@ from tamis.service.app import Application
 from tamis.service.call_log.readers import LogReaders
 from tamis.service.callers import Caller, Callers
 from tamis.storage import Store, StoreOptions, TimeIds, make_store
+from tamis.types import CallRecord
 from tests.fakes import ManualClock
 
 NOON = 1_795_262_400_000_000_000

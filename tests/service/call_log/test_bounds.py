@@ -14,7 +14,6 @@ import pytest
 
 from tamis.clock import SystemClock
 from tamis.errors import InputError
-from tamis.records import CallRecord
 from tamis.service.answers import Refused
 from tamis.service.call_log.readers import (
     MAX_READS,
@@ -24,6 +23,7 @@ from tamis.service.call_log.readers import (
 )
 from tamis.storage import CallQuery, Store, TimeIds, make_store
 from tamis.storage.base import PAGE_CHARS
+from tamis.types import CallRecord
 from tests.asynchronous import asynchronous
 from tests.processes import Service, serving
 from tests.service.observing.page import value

@@ -12,8 +12,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tamis.records import CallRecord
 from tamis.service.call_log.forms import CallsCsv, CallsJson, CallsNdjson, Form, RecentJson, timestamp
+from tamis.types import CallRecord
 
 texts = st.text(st.characters(exclude_categories=["Cs"]))
 records = st.builds(

@@ -11,9 +11,9 @@ from typing import Any
 import httpx
 import pytest
 
-from tamis.records import CallRecord
 from tamis.service.call_log.stream import PAGE_ROWS
 from tamis.storage import CallQuery, TimeIds
+from tamis.types import CallRecord
 from tests.fakes import ManualClock
 from tests.service.call_log.logbook import MODEL, NOON, Log, with_log
 

@@ -14,12 +14,12 @@ import pytest
 import uvicorn
 from starlette.types import Message, Receive, Scope, Send
 
-from tamis.records import CallRecord
 from tamis.service.call_log.forms import CallsNdjson
 from tamis.service.call_log.readers import MAX_READS_PER_CALLER, LogReaders
 from tamis.service.call_log.stream import PAGE_ROWS, CallStream
 from tamis.storage import CallQuery
 from tamis.storage.sqlite import SqliteStore
+from tamis.types import CallRecord
 from tests.service.call_log.logbook import MODEL, Log, with_log
 from tests.service.call_log.watched import WatchedStore
 

@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from datetime import datetime
 
 from tamis.errors import StoreError
-from tamis.records import CallRecord
 from tamis.storage import Answers, CallQuery, Health, HourCount, Page, Scores, Store
 from tamis.storage.base import NO_ANSWERS, PAGE_ROWS
+from tamis.types import CallRecord
 
 
 class WatchedStore(Store):

@@ -9,8 +9,8 @@ from pathlib import Path
 import httpx
 import pytest
 
-from tamis.records import CallRecord
 from tamis.storage import FileSpool
+from tamis.types import CallRecord
 from tests.faults import locked_by_another_process
 from tests.processes import Service, serving
 

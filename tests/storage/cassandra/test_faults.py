@@ -12,7 +12,6 @@ from store_samples import SCORES, call, calls, everything, key, run
 
 from tamis.clock import SystemClock
 from tamis.errors import StoreError
-from tamis.records import CallRecord
 from tamis.storage import (
     CallQuery,
     ClusterOptions,
@@ -25,6 +24,7 @@ from tamis.storage import (
 )
 from tamis.storage.keys import as_uuid
 from tamis.storage.resilient import COUNTED
+from tamis.types import CallRecord
 
 pytest.importorskip("cassandra", reason="the extra tamis[cassandra] is not installed")
 

@@ -14,7 +14,6 @@ from tamis import Classifier, train
 from tamis.artifact import open_artifact
 from tamis.data.audit import audit
 from tamis.errors import TrainingError
-from tamis.records import Dataset
 from tamis.training.autotune import Autotune
 from tamis.training.autotune.search import chosen, search
 from tamis.training.autotune.space import Candidate
@@ -23,6 +22,7 @@ from tamis.training.fit import TrainSettings
 from tamis.training.prepare import Prepared, PrepareSettings, prepare_file, read_for
 from tamis.training.prepared_folder import write_prepared
 from tamis.training.train import Trained
+from tamis.types import Dataset
 from tests.fakes import ManualClock
 from tests.networks import SMALL
 from tests.samples import messages, write_csv

@@ -12,9 +12,9 @@ from click.testing import CliRunner
 from tamis import train
 from tamis.artifact import open_artifact
 from tamis.cli import cli
-from tamis.records import Dataset
 from tamis.training.fit import TrainSettings
 from tamis.training.prepare import PrepareSettings
+from tamis.types import Dataset
 from tests.samples import messages, write_csv
 
 VOID = {"meta", "br", "line", "circle", "polyline", "path"}

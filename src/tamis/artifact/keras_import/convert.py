@@ -21,7 +21,7 @@ from tamis.artifact.save import reserve_version
 from tamis.errors import ArtifactError
 from tamis.models.lstm.tokenizer import Tokenizer
 from tamis.models.onnx_graph.layers import Dense, Network
-from tamis.records import Notice, no_notice
+from tamis.types import Notice, no_notice
 
 _LARGEST_FILE_BYTES = 2 * 1024**3
 _LARGEST_JSON_BYTES = 128 * 1024**2

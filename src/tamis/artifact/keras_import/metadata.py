@@ -12,7 +12,7 @@ from typing import Any
 
 from tamis.errors import ArtifactError
 from tamis.models.onnx_graph.layers import Side
-from tamis.text import AS_IT_IS, TEXT_FORMS
+from tamis.normalization import AS_IT_IS, TEXT_FORMS
 
 _MAX_LABELS = 10_000
 _SIDES = ("pre", "post")

@@ -20,7 +20,7 @@ from tamis.models.linear.features import FeatureSettings
 from tamis.models.linear.solver import Problem, Solution, solve
 from tamis.models.linear.telling import telling_features
 from tamis.models.linear.weights import LinearWeights
-from tamis.records import Notice, Progress, no_notice, no_progress
+from tamis.types import Notice, Progress, no_notice, no_progress
 
 _UNKNOWN_ROW = 2**32 - 1
 

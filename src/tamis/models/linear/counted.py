@@ -20,7 +20,7 @@ from tamis.models.base import EncodedTexts
 from tamis.models.linear.features import FeatureCounts, FeatureSettings, count_features
 from tamis.models.linear.native import native_counter
 from tamis.native import CountedTextsParts, address_of
-from tamis.records import Progress, no_progress
+from tamis.types import Progress, no_progress
 
 CHUNK_TEXTS = 2048
 """Texts that are counted together: the arrays in between are large."""

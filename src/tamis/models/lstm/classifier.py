@@ -23,7 +23,7 @@ from tamis.models.lstm.steps import Classes, Padding, predict
 from tamis.models.lstm.tokenizer import Tokenizer
 from tamis.models.onnx_graph.build import build_onnx, describe_input
 from tamis.models.onnx_graph.layers import Dense, Embedding, Lstm, Network
-from tamis.records import Notice, Progress, no_notice, no_progress
+from tamis.types import Notice, Progress, no_notice, no_progress
 
 _POWERS = {"balanced": 1, "mild": 0.5, "none": 0}
 """A class of n texts weighs n to the power of minus this."""

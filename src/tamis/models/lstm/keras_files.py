@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from tamis.models.lstm.tokenizer import Tokenizer
-from tamis.text import CANONICAL_FORM
+from tamis.normalization import CANONICAL_FORM
 
 _FIRST_DATE = (1980, 1, 1, 0, 0, 0)  # the earliest that a zip file can name
 

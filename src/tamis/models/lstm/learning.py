@@ -19,7 +19,7 @@ from tamis.models.lstm.network import Shape
 from tamis.models.lstm.padding import lengths_of
 from tamis.models.lstm.steps import Batch, Classes, Floats, Padding, Steps, rows_for
 from tamis.models.lstm.tokenizer import Sequences
-from tamis.records import Notice, Progress
+from tamis.types import Notice, Progress
 
 _STEPS_BETWEEN_NOTICES = 8
 

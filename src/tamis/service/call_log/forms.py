@@ -15,10 +15,10 @@ from typing import Any, final
 
 import msgspec
 
-from tamis.records import CallRecord
 from tamis.service.api.bodies import LoggedCallResponse
 from tamis.storage import HourCount, called_at
 from tamis.storage.keys import uuid_text
+from tamis.types import CallRecord
 
 _encode = msgspec.json.Encoder().encode
 _encode_lines = msgspec.json.Encoder().encode_lines

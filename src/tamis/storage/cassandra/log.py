@@ -13,7 +13,6 @@ from typing import Any, final
 from cassandra.query import BatchStatement, BatchType
 
 from tamis.errors import InputError
-from tamis.records import CallRecord
 from tamis.storage.base import PAGE_CHARS, CallQuery, HourCount, Page
 from tamis.storage.cassandra.bridge import Bridge
 from tamis.storage.cassandra.index import Index
@@ -29,6 +28,7 @@ from tamis.storage.cassandra.places import (
 from tamis.storage.cassandra.prepared import Prepared
 from tamis.storage.cassandra.schema import SHARDS
 from tamis.storage.keys import TICKS_PER_HOUR, as_uuid, encode_cursor, from_uuid
+from tamis.types import CallRecord
 
 MAX_CALLERS = 1_000
 """Callers whose calls of one hour are merged where no caller is named."""

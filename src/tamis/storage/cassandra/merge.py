@@ -8,9 +8,9 @@ from collections import deque
 from collections.abc import AsyncIterator, Sequence
 from typing import Any, final
 
-from tamis.records import CallRecord
 from tamis.storage.cassandra.bridge import Bridge
 from tamis.storage.keys import from_uuid
+from tamis.types import CallRecord
 
 _FILLED_AT_ONCE = 128
 

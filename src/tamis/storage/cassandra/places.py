@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from uuid import UUID
 
-from tamis.records import CallRecord
 from tamis.storage.base import CallQuery
 from tamis.storage.cassandra.schema import SHARDS
 from tamis.storage.keys import (
@@ -19,6 +18,7 @@ from tamis.storage.keys import (
     first_id_at,
     ticks_of,
 )
+from tamis.types import CallRecord
 
 LAST_TICKS = (1 << 60) - 1
 _LOWEST_TAIL = b"\x80" * 8  # Cassandra compares these bytes as signed numbers

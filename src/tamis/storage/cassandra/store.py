@@ -14,7 +14,6 @@ from cassandra.cluster import Session
 
 from tamis.clock import Clock
 from tamis.errors import StoreError
-from tamis.records import CallRecord
 from tamis.storage.base import (
     NO_ANSWERS,
     PAGE_ROWS,
@@ -37,6 +36,7 @@ from tamis.storage.cassandra.prepared import Prepared, prepare
 from tamis.storage.cassandra.target import Target
 from tamis.storage.expiry import SteadySeconds
 from tamis.storage.keys import KEY_BYTES, TimeIds, decode_cursor, ticks_of
+from tamis.types import CallRecord
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,9 +20,9 @@ import apsw
 
 from tamis.clock import Clock
 from tamis.errors import StoreError
-from tamis.records import CallRecord
 from tamis.storage.io_time import LOOP_IO
 from tamis.storage.sqlite.connection import FAILURES, Worker, store_error
+from tamis.types import CallRecord
 
 SLOW_COMMIT_SECONDS = 0.05
 """A commit that takes longer says that the disk is stalling."""

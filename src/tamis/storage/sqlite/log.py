@@ -9,10 +9,10 @@ from itertools import chain
 
 import apsw
 
-from tamis.records import CallRecord
 from tamis.storage.base import PAGE_CHARS, CallQuery
 from tamis.storage.keys import TICKS_PER_HOUR, first_id, first_id_at, ticks_of
 from tamis.storage.sqlite.connection import transaction
+from tamis.types import CallRecord
 
 ROWS_OF_A_SEARCH = 2_000
 """Rows that one step looks through where not every row is asked for."""

@@ -20,7 +20,6 @@ import apsw
 
 from tamis.clock import Clock
 from tamis.errors import StoreError
-from tamis.records import CallRecord
 from tamis.storage.base import StoreOptions
 from tamis.storage.sqlite import log
 from tamis.storage.sqlite.cache import Cache
@@ -30,6 +29,7 @@ from tamis.storage.sqlite.connection import File, Worker, close_quietly
 from tamis.storage.sqlite.open_files import FolderLock, OpenFiles
 from tamis.storage.sqlite.schema import migrate
 from tamis.storage.sqlite.upkeep import Upkeep
+from tamis.types import CallRecord
 
 _UPKEEP_LOCK_SECONDS = 0.1
 

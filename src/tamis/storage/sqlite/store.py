@@ -15,7 +15,6 @@ import apsw
 
 from tamis.clock import Clock
 from tamis.errors import StoreError
-from tamis.records import CallRecord
 from tamis.storage.base import (
     NO_ANSWERS,
     PAGE_CHARS,
@@ -37,6 +36,7 @@ from tamis.storage.sqlite import log
 from tamis.storage.sqlite.connection import File, transaction
 from tamis.storage.sqlite.opened import Opened
 from tamis.storage.sqlite.schema import version_of
+from tamis.types import CallRecord
 
 _STEPS_OF_A_PAGE = 50
 

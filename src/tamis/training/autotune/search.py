@@ -10,12 +10,12 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 from tamis.errors import TrainingError
-from tamis.records import Dataset
 from tamis.training.autotune.figures import Answers, difference, is_better
 from tamis.training.autotune.space import Candidate, Draws, other_kinds
 from tamis.training.autotune.trials import Autotune, Ended, Found, State, Trial
 from tamis.training.autotune.trying import Bench
 from tamis.training.fit import TrainSettings, learning_part
+from tamis.types import Dataset
 
 
 class _OutOfTimeError(Exception):

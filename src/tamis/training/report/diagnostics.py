@@ -18,8 +18,7 @@ from tamis.data.reader import Paths, ReadResult
 from tamis.data.split import grouped_parts, random_split
 from tamis.errors import DataError, TrainingError
 from tamis.models.base import EncodedTexts
-from tamis.records import Dataset
-from tamis.text import canonical
+from tamis.normalization import canonical
 from tamis.training.evaluation import Evaluation, evaluate
 from tamis.training.fit import FittedModel, TrainSettings, untrained
 from tamis.training.learning_curve import CurvePoint, HeldOutPart, learning_curve
@@ -27,6 +26,7 @@ from tamis.training.out_of_fold import LearningPart
 from tamis.training.prepare import Prepared, read_for
 from tamis.training.prepared_folder import AUDIT, prepared_folder_in
 from tamis.training.report.report_data import Background
+from tamis.types import Dataset
 
 _FEATURES = 50
 _CHEAP_CELLS = 2_000_000  # characters times labels up to which a curve of four more models costs little

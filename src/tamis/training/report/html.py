@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from html import escape as _escape
 
-from tamis.text import canonical
+from tamis.normalization import canonical
 from tamis.training.evaluation import Estimate
 
 _LONGEST_TEXT = 280

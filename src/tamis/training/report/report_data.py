@@ -15,11 +15,11 @@ import numpy as np
 from tamis.artifact import Manifest, OperatingPoint
 from tamis.data.findings import Finding
 from tamis.models.base import TellingFeature
-from tamis.records import Dataset
 from tamis.training.evaluation import Evaluation, evaluate
 from tamis.training.metrics import Floats, Indices
 from tamis.training.most_confident_errors import Mistake, surest_mistakes
 from tamis.training.robustness import Disguise, robustness
+from tamis.types import Dataset
 
 if TYPE_CHECKING:  # measuring needs no training library
     from tamis.training.learning_curve import CurvePoint

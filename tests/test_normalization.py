@@ -10,7 +10,7 @@ from itertools import pairwise
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tamis.text import canonical, decompose, order_marks
+from tamis.normalization import canonical, decompose, order_marks
 
 _CHARACTERS = [chr(code) for code in range(sys.maxunicode + 1)]
 _MARKS = [c for c in _CHARACTERS if unicodedata.combining(c)]
