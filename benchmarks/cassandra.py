@@ -20,8 +20,8 @@ from tamis.storage import Store, TimeIds, make_store
 from tamis.storage.cassandra.places import hour_ticks, moment, shard_of
 from tamis.storage.keys import as_uuid
 from tamis.types import CallRecord
-from tests.cassandra.cluster import Cluster
-from tests.cassandra.keyspaces import PATIENT, add_users, admin, migrate, url_of
+from tests.support.cassandra_cluster import Cluster
+from tests.support.keyspaces import PATIENT, add_users, admin, migrate, url_of
 
 ROUNDS, REQUESTS, IN_FLIGHT = 3, 6_000, 128
 SCORES = {"ham": 0.1, "spam": 0.9}

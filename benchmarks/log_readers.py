@@ -23,7 +23,7 @@ sys.path.insert(0, str(Path(__file__).parent.parent))
 from tamis.clock import SystemClock
 from tamis.storage import TimeIds, make_store
 from tamis.types import CallRecord
-from tests.processes import Service, serving
+from tests.support.processes import Service, serving
 
 TEXT = "\x01" * 10_000
 ROWS_EACH = 500

@@ -201,7 +201,7 @@ def _ratio(ratios: Sequence[float]) -> str:
 
 
 def _make_texts(folder: Path) -> Path:
-    from tests.samples import messages
+    from tests.support.samples import messages
 
     texts = [text.replace('"', "'").replace("\\", "/") for text in messages(1_000).texts]
     path = folder / "texts.txt"
@@ -210,7 +210,7 @@ def _make_texts(folder: Path) -> Path:
 
 
 def _make_model(folder: Path) -> str:
-    from tests.samples import messages, write_csv
+    from tests.support.samples import messages, write_csv
 
     data = write_csv(messages(2_000), folder / "messages.csv")
     model = folder / "models" / "spam"

@@ -147,7 +147,7 @@ def _data(named: str | None, scratch: Path) -> Path:
     mixed = Path(named) if named else Path(shared) / "data" / "spam-dataset.csv"
     if named or mixed.exists():
         return mixed
-    from tests.samples import messages, write_csv
+    from tests.support.samples import messages, write_csv
 
     print(f"{mixed} is not there: measured on made-up messages, whose accuracy means nothing")
     return write_csv(messages(7_500), scratch / "messages.csv")

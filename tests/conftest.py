@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from xdist.remote import Producer
     from xdist.scheduler import LoadScopeScheduling
 
-    from tests.cassandra.cluster import Cluster
+    from tests.support.cassandra_cluster import Cluster
 
 settings.register_profile("tamis", deadline=None)  # a busy machine proves nothing
 settings.load_profile("tamis")
@@ -104,8 +104,8 @@ def own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
 @pytest.fixture(scope="session")
 def cluster() -> Iterator[Cluster]:
     """Three real Cassandra nodes, started once; skip where this machine lacks what they need."""
-    from tests.cassandra.cluster import Cluster, ClusterUnavailable
-    from tests.cassandra.keyspaces import add_users
+    from tests.support.cassandra_cluster import Cluster, ClusterUnavailable
+    from tests.support.keyspaces import add_users
 
     try:
         three_nodes = Cluster()
@@ -119,7 +119,7 @@ def cluster() -> Iterator[Cluster]:
 @pytest.fixture(scope="session")
 def keyspace(cluster: Cluster) -> str:
     """The URL of a store whose tables are made, three copies of each row."""
-    from tests.cassandra.keyspaces import migrate, url_of
+    from tests.support.keyspaces import migrate, url_of
 
     migrate(url_of(cluster, "tamis"))
     return url_of(cluster, "tamis")
@@ -128,7 +128,7 @@ def keyspace(cluster: Cluster) -> str:
 @pytest.fixture(scope="session")
 def operator(cluster: Cluster) -> Iterator[Session]:
     """A bare session of the driver, as an operator has in cqlsh."""
-    from tests.cassandra.keyspaces import admin
+    from tests.support.keyspaces import admin
 
     with admin(cluster) as session:
         yield session
@@ -137,7 +137,7 @@ def operator(cluster: Cluster) -> Iterator[Session]:
 @pytest.fixture
 def empty_keyspace(cluster: Cluster, keyspace: str, operator: Session) -> str:
     """The URL of a store without rows, all of its nodes up."""
-    from tests.cassandra.keyspaces import truncate
+    from tests.support.keyspaces import truncate
 
     cluster.restore()
     truncate(operator, "tamis")

@@ -17,7 +17,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.samples import messages, write_csv
+from tests.support.samples import messages, write_csv
 
 ROOT = Path(__file__).parents[1]
 PAGES = sorted([ROOT / "README.md", *(ROOT / "docs").glob("*.md")])

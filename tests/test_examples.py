@@ -11,7 +11,7 @@ import httpx
 import pytest
 from starlette.types import ASGIApp
 
-from tests.artifact.making import save_model
+from tests.support.artifacts import save_model
 
 EXAMPLE = Path(__file__).parents[1] / "examples" / "minimal_api.py"
 

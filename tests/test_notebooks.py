@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tests.samples import messages, write_csv
+from tests.support.samples import messages, write_csv
 
 NOTEBOOKS = Path(__file__).parents[1] / "notebooks"
 

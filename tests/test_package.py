@@ -14,8 +14,8 @@ from pathlib import Path
 import pytest
 
 import tamis
-from tests.artifact.making import save_model
-from tests.samples import messages, write_csv
+from tests.support.artifacts import save_model
+from tests.support.samples import messages, write_csv
 
 ROOT = Path(__file__).parents[1]
 HEAVY = {"numpy", "scipy", "sklearn", "pandas", "matplotlib", "keras", "jax", "onnxruntime"} | {

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from tamis.errors import SettingsError
-from tamis.service.proxies import TrustedProxies
+from tamis.service.security.proxies import TrustedProxies
 from tamis.settings import Settings, variables
 
 ROOT = Path(__file__).parents[1]

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.artifact.making import save_model
+from tests.support.artifacts import save_model
 
 
 @pytest.fixture(scope="session")

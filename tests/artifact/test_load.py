@@ -15,7 +15,7 @@ import pytest
 from tamis.artifact import list_versions, open_artifact, remove_version, set_alias
 from tamis.errors import ArtifactError
 from tamis.inference.classifier import Classifier
-from tests.artifact.making import save_model
+from tests.support.artifacts import save_model
 
 
 def edit_manifest(version: Path, change: Callable[[dict[str, Any]], object]) -> None:

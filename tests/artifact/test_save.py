@@ -13,7 +13,7 @@ import pytest
 
 from tamis.artifact import open_artifact, reserve_version
 from tamis.errors import ArtifactError
-from tests.artifact.making import manifest_of, save_model
+from tests.support.artifacts import manifest_of, save_model
 
 
 def test_versions_count_up(tmp_path: Path):

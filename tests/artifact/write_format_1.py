@@ -12,8 +12,8 @@ import sys
 from pathlib import Path
 
 from tamis import Classifier
-from tests.artifact.making import save_model
-from tests.samples import messages
+from tests.support.artifacts import save_model
+from tests.support.samples import messages
 
 LABELS = {"two": ("ham", "spam"), "three": ("ham", "question", "spam")}
 

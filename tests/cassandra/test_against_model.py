@@ -7,8 +7,8 @@ from dataclasses import replace
 import pytest
 from hypothesis import HealthCheck, settings
 
-from tests.cassandra.keyspaces import PATIENT, truncate
 from tests.storage.test_against_model import CACHE_SECONDS, StoreMachine
+from tests.support.keyspaces import PATIENT, truncate
 
 pytestmark = pytest.mark.cassandra
 

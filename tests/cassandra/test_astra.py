@@ -9,10 +9,10 @@ from pathlib import Path
 import httpx
 import pytest
 
-from tests.astra_endpoint import astra_endpoint
-from tests.cassandra.cluster import CQL_PORT, DATA_CENTER, Cluster
-from tests.cassandra.keyspaces import TOKEN
-from tests.cassandra.serving import serving, tamis
+from tests.support.astra_endpoint import astra_endpoint
+from tests.support.cassandra_cluster import CQL_PORT, DATA_CENTER, Cluster
+from tests.support.cassandra_serving import serving, tamis
+from tests.support.keyspaces import TOKEN
 
 pytestmark = [
     pytest.mark.cassandra,

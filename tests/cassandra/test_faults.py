@@ -9,8 +9,15 @@ from pathlib import Path
 import httpx
 import pytest
 
-from tests.cassandra.cluster import Cluster
-from tests.cassandra.serving import logged, lost_or_doubled, serving, under_load, until_ready, until_requests
+from tests.support.cassandra_cluster import Cluster
+from tests.support.cassandra_serving import (
+    logged,
+    lost_or_doubled,
+    serving,
+    under_load,
+    until_ready,
+    until_requests,
+)
 
 pytestmark = pytest.mark.cassandra
 

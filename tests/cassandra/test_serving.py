@@ -13,9 +13,9 @@ import pytest
 from tamis.clock import SystemClock
 from tamis.storage import TimeIds, make_store
 from tamis.types import CallRecord
-from tests.cassandra.cluster import Cluster
-from tests.cassandra.keyspaces import PATIENT, url_of
-from tests.cassandra.serving import serving, tamis
+from tests.support.cassandra_cluster import Cluster
+from tests.support.cassandra_serving import serving, tamis
+from tests.support.keyspaces import PATIENT, url_of
 
 pytestmark = pytest.mark.cassandra
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from tamis.data.reader import read_dataset
-from tests.samples import messages, write_csv
+from tests.support.samples import messages, write_csv
 
 NO_SCIKIT_LEARN = """
 import sys

@@ -15,7 +15,7 @@ from click.testing import CliRunner, Result
 
 from tamis.artifact import open_artifact
 from tamis.cli import cli
-from tests.samples import messages, write_csv
+from tests.support.samples import messages, write_csv
 
 
 @pytest.fixture(scope="module")

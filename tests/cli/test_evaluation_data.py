@@ -14,7 +14,7 @@ from tamis.cli import cli
 from tamis.training.compare import LEARNED_UNKNOWN
 from tamis.training.fit import TrainSettings
 from tamis.training.prepare import PrepareSettings, prepare_file
-from tests.samples import messages, write_csv
+from tests.support.samples import messages, write_csv
 
 _QUICK = TrainSettings(folds=2, overrides={"bits": "14"})
 

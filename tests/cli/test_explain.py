@@ -10,8 +10,8 @@ from click.testing import CliRunner
 
 from tamis.cli.explain import command
 from tamis.cli.explanation_page import show_explanation
-from tests.artifact.making import save_model
-from tests.fakes import keyword_classifier
+from tests.support.artifacts import save_model
+from tests.support.fakes import keyword_classifier
 
 
 @pytest.fixture(scope="module")

@@ -17,7 +17,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from tamis.cli.keys import command
-from tamis.service.api_keys import is_well_formed
+from tamis.service.security.api_keys import is_well_formed
 
 ENVIRON = {name: value for name, value in os.environ.items() if not name.startswith("TAMIS_")}
 TAMIS = [sys.executable, "-m", "tamis"]

@@ -20,7 +20,7 @@ from tamis.cli.log import _moment
 from tamis.clock import SystemClock
 from tamis.storage import TimeIds, make_store
 from tamis.types import CallRecord
-from tests.fakes import ManualClock
+from tests.support.fakes import ManualClock
 
 _ENVIRON = {name: value for name, value in os.environ.items() if not name.startswith("TAMIS_")}
 MODEL = "3f2a" * 16

@@ -14,8 +14,8 @@ from tamis import train
 from tamis.cli import cli
 from tamis.training.fit import TrainSettings
 from tamis.training.prepare import PrepareSettings
-from tests.artifact.making import save_model
-from tests.samples import messages, write_csv
+from tests.support.artifacts import save_model
+from tests.support.samples import messages, write_csv
 
 
 @pytest.fixture(scope="module")

@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 
 from tamis.artifact import reserve_version
-from tests.artifact.making import save_model
-from tests.samples import messages, write_csv
+from tests.support.artifacts import save_model
+from tests.support.samples import messages, write_csv
 
 
 def tamis(*arguments: object, stdin: bytes = b"") -> tuple[int, str, str]:

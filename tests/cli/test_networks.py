@@ -7,8 +7,8 @@ import sys
 from pathlib import Path
 
 from tests import keras_files as old
-from tests.networks import SMALL
-from tests.samples import messages, write_csv
+from tests.support.networks import SMALL
+from tests.support.samples import messages, write_csv
 
 
 def tamis(*arguments: object) -> tuple[int, str, str]:

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from tamis.training.prepared_folder import read_prepared
-from tests.samples import messages, write_csv
+from tests.support.samples import messages, write_csv
 
 
 def tamis(*arguments: str, folder: Path) -> subprocess.CompletedProcess[str]:

@@ -13,8 +13,8 @@ import pytest
 from rich.console import Console
 
 from tamis.cli.progress import progress_bar
-from tests.networks import SMALL
-from tests.samples import messages, write_csv
+from tests.support.networks import SMALL
+from tests.support.samples import messages, write_csv
 
 
 def without_escapes(drawn: str) -> str:

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.cli.test_audit import tamis
-from tests.samples import messages
+from tests.support.samples import messages
 
 
 @pytest.fixture(scope="module")

@@ -17,8 +17,8 @@ import httpx
 import pytest
 
 from tamis.settings import Settings, variables
-from tests.artifact.making import save_model
-from tests.processes import serving
+from tests.support.artifacts import save_model
+from tests.support.processes import serving
 
 _SERVE = [sys.executable, "-m", "tamis", "serve"]
 _SETTINGS = {name for field in dataclasses.fields(Settings) for name in variables(field)}

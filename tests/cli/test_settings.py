@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.processes import ENVIRON
+from tests.support.processes import ENVIRON
 
 
 def _run(folder: Path, *arguments: str, **environ: str) -> subprocess.CompletedProcess[str]:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.samples import messages, write_csv
+from tests.support.samples import messages, write_csv
 
 LABELS = {"ham": "нет 😀", "spam": "да"}
 

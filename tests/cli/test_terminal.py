@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 import tamis.cli
 from tamis.cli.terminal import escaped, escaped_in_line, make_console
-from tests.samples import messages, write_csv
+from tests.support.samples import messages, write_csv
 
 HOSTILE = "\x1b]0;owned\x07\x1b[31mspam\x9b2J[red]s\u202epam[/red] :bomb:"
 _OBEYED = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069]")

@@ -9,7 +9,7 @@ import pytest
 from click.testing import CliRunner
 
 from tamis.cli import cli
-from tests.samples import messages, write_csv
+from tests.support.samples import messages, write_csv
 
 LABELS = ("ham", "question", "spam")
 

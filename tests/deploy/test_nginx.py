@@ -21,7 +21,7 @@ import pytest
 from tamis.clock import SystemClock
 from tamis.storage import TimeIds, make_store
 from tamis.types import CallRecord
-from tests.processes import activate, restart_under_load
+from tests.support.processes import activate, restart_under_load
 
 SHIPPED = Path(__file__).parents[2] / "deploy" / "nginx.conf"
 NGINX = shutil.which("nginx", path="/usr/sbin:/usr/local/sbin:/usr/bin:/usr/local/bin")

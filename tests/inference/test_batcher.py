@@ -13,9 +13,9 @@ from tamis.clock import SystemClock
 from tamis.errors import OverloadedError
 from tamis.inference.batcher import BATCH_CHARS, BATCH_TEXTS, Batcher, BatchReport
 from tamis.types import Prediction
-from tests.asynchronous import asynchronous
-from tests.fakes import ManualClock
-from tests.scorers import BAD, HeldScorer, WatchedScorer, classifier_with, score_of
+from tests.support.asynchronous import asynchronous
+from tests.support.fakes import ManualClock
+from tests.support.scorers import BAD, HeldScorer, WatchedScorer, classifier_with, score_of
 
 
 def _batcher(scorer: WatchedScorer, *, max_queue_seconds: float = 1e9) -> Batcher:

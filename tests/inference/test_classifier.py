@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tamis import Classifier
-from tests.artifact.making import save_model
+from tests.support.artifacts import save_model
 
 SPAM, HAM = "WIN a camera now! Text YES to 0123456789", "are you coming to the library on friday?"
 

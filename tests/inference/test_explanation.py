@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from tamis import Classifier
 from tamis.errors import InputError
 from tamis.inference.explanation import Explanation
-from tests.artifact.making import save_model
-from tests.fakes import keyword_classifier
+from tests.support.artifacts import save_model
+from tests.support.fakes import keyword_classifier
 
 SPAM = "WIN a camera now! Text YES to 0123456789"
 

@@ -21,7 +21,7 @@ from tamis.artifact import open_artifact
 from tamis.errors import ArtifactError
 from tamis.inference.onnx import OnnxScorer
 from tamis.models.onnx_graph.structure import check_structure
-from tests.networks import save_network, small_lstm
+from tests.support.networks import save_network, small_lstm
 
 Change = Callable[[onnx.ModelProto], object]
 

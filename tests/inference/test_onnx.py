@@ -26,8 +26,8 @@ from tamis.models.base import Calibration
 from tamis.models.lstm.classifier import LstmClassifier
 from tamis.models.lstm.padding import pad
 from tamis.normalization import canonical
-from tests.networks import save_network, small_lstm
-from tests.samples import messages
+from tests.support.networks import save_network, small_lstm
+from tests.support.samples import messages
 
 CALIBRATION = Calibration(1.7, (0.2, -0.2))
 LONG = "Free entry, text WIN to 81010 now! " * 290

@@ -11,7 +11,7 @@ from tamis import ngrams
 from tamis.models.linear.attribution import attribute
 from tamis.models.linear.classifier import LinearClassifier
 from tamis.models.linear.features import FeatureSettings, count_features, locate_features, shape_of
-from tests.samples import messages
+from tests.support.samples import messages
 
 TEXTS = st.text(st.one_of(st.characters(), st.sampled_from("ab DE?1  .")), max_size=60)
 

@@ -23,7 +23,7 @@ from tamis.models.base import Calibration, softmax
 from tamis.models.linear.classifier import LinearClassifier
 from tamis.models.linear.features import FeatureSettings, count_features
 from tamis.models.linear.weights import LinearWeights
-from tests.samples import messages
+from tests.support.samples import messages
 
 TEXTS = st.lists(st.text(max_size=60), max_size=8)
 
@@ -110,7 +110,7 @@ def test_labels_are_learned_when_there_are_three(three_classes: LinearClassifier
 @pytest.mark.parametrize("threads", ["1", "4"])
 def test_weights_are_the_same_bits_at_any_thread_count(threads: str, model: LinearClassifier):
     program = (
-        "import sys; from tests.samples import messages; data = messages(200)\n"
+        "import sys; from tests.support.samples import messages; data = messages(200)\n"
         "from tamis.models.linear.classifier import LinearClassifier as L\n"
         "sys.stdout.buffer.write(L().fit(data.texts, data.labels).weights_.to_bytes())"
     )

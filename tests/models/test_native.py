@@ -15,7 +15,7 @@ from tamis.models.linear.features import count_features
 from tamis.models.linear.native import native_counter
 from tamis.models.linear.weights import LinearWeights
 from tamis.native import is_compiled
-from tests.samples import messages
+from tests.support.samples import messages
 
 pytestmark = pytest.mark.skipif(not is_compiled(), reason="installed without Rust: nothing is compiled")
 

@@ -26,7 +26,7 @@ from tamis.models.linear.solver import (
     weigh_features_in_numpy,
 )
 from tamis.native import is_compiled
-from tests.samples import messages
+from tests.support.samples import messages
 
 ROOT = Path(__file__).parents[2]
 compiled = pytest.mark.skipif(not is_compiled(), reason="installed without Rust: nothing is compiled")

@@ -7,7 +7,7 @@ import pytest
 
 from tamis.models.linear.classifier import LinearClassifier
 from tamis.models.linear.features import FeatureSettings, count_features, name_sizes
-from tests.samples import messages
+from tests.support.samples import messages
 
 
 @pytest.fixture(scope="module")

@@ -10,8 +10,8 @@ import pytest
 from tamis.errors import TrainingError
 from tamis.models import make_classifier
 from tamis.models.base import EncodedTexts, TrainableClassifier
-from tests.networks import SMALL
-from tests.samples import messages
+from tests.support.networks import SMALL
+from tests.support.samples import messages
 
 LABELS = ("ham", "spam", "question")
 MAKERS: dict[str, Callable[[], TrainableClassifier]] = {

@@ -11,7 +11,7 @@ import pytest
 from starlette.types import ASGIApp
 
 from tamis.settings import Settings
-from tests.serving import PEER, make_app, started
+from tests.support.serving import PEER, make_app, started
 
 SMALL = Settings(max_body_bytes=2_000, max_text_chars=100, max_texts=5)
 """Limits that a test can reach."""

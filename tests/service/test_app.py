@@ -16,10 +16,10 @@ from tamis.artifact import OperatingPoint
 from tamis.artifact.keras_import.convert import import_keras
 from tamis.inference.classifier import Classifier
 from tamis.settings import Settings
-from tests.artifact.making import save_model
-from tests.fakes import ManualClock
-from tests.keras_files import dense, embedding, lstm, write_old_model
-from tests.serving import PEER, client_of, make_app
+from tests.support.artifacts import save_model
+from tests.support.fakes import ManualClock
+from tests.support.keras_files import dense, embedding, lstm, write_old_model
+from tests.support.serving import PEER, client_of, make_app
 
 Ask = Callable[..., httpx.Response]
 

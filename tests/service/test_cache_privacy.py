@@ -8,9 +8,9 @@ import httpx
 import pytest
 
 from tamis.settings import Settings
-from tests.asynchronous import asynchronous
-from tests.scorers import BAD, WatchedScorer, classifier_with
-from tests.serving import client_of, make_app
+from tests.support.asynchronous import asynchronous
+from tests.support.scorers import BAD, WatchedScorer, classifier_with
+from tests.support.serving import client_of, make_app
 
 _PROXY = ("10.0.0.1", 1)
 

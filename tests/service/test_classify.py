@@ -17,19 +17,19 @@ from tamis.errors import OverloadedError, StoreError
 from tamis.inference.batcher import Batcher
 from tamis.inference.classifier import Classifier
 from tamis.inference.scorer import Scorer
-from tamis.service.answer_cache import AnswerCache
-from tamis.service.classify import Classification, Classified
+from tamis.service.classify import Classified, ClassifyService
+from tamis.service.prediction_cache import LayeredPredictionCache
 from tamis.settings import Settings
 from tamis.storage import MemorySpool, ResilientStore, Store
 from tamis.storage.base import NO_ANSWERS, Answers
 from tamis.storage.memory import MemoryStore
 from tamis.storage.sqlite import SqliteStore
 from tamis.types import CallRecord
-from tests.asynchronous import asynchronous
-from tests.fakes import ManualClock
-from tests.scorers import BAD, HeldScorer, WatchedScorer, classifier_with, score_of
-from tests.serving import client_of, make_app
-from tests.store_samples import everything
+from tests.support.asynchronous import asynchronous
+from tests.support.fakes import ManualClock
+from tests.support.scorers import BAD, HeldScorer, WatchedScorer, classifier_with, score_of
+from tests.support.serving import client_of, make_app
+from tests.support.store_samples import everything
 
 
 class WatchedStore(MemoryStore):
@@ -61,15 +61,15 @@ async def _classifying(
     clock: Clock | None = None,
     memory_rows: int = 1_000,
     max_queue_seconds: float = 1e9,
-) -> AsyncIterator[Classification]:
+) -> AsyncIterator[ClassifyService]:
     """Open the store and give the use case on it; all is answered and closed in the end."""
     clock = clock or SystemClock()
     store = store or MemoryStore(clock)
     classifier = classifier_with(scorer) if isinstance(scorer, Scorer) else scorer
     batcher = Batcher(classifier, clock, max_queue_seconds=max_queue_seconds)
-    cache = AnswerCache(classifier, store, clock, memory_rows=memory_rows)
+    cache = LayeredPredictionCache(classifier, store, clock, memory_rows=memory_rows)
     await store.open()
-    classification = Classification(classifier, store, clock, batcher=batcher, cache=cache)
+    classification = ClassifyService(classifier, store, clock, batcher=batcher, cache=cache)
     yield classification
     await classification.finish()
     await batcher.close()

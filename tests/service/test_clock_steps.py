@@ -8,9 +8,9 @@ import pytest
 
 from tamis.settings import Settings
 from tamis.storage import StoreOptions, make_store
-from tests.asynchronous import asynchronous
-from tests.fakes import ManualClock
-from tests.serving import client_of, make_app
+from tests.support.asynchronous import asynchronous
+from tests.support.fakes import ManualClock
+from tests.support.serving import client_of, make_app
 
 HOUR_SECONDS = 3_600
 

@@ -11,9 +11,9 @@ from pathlib import Path
 import httpx
 
 from tamis import Classifier
-from tests.artifact.making import save_model
-from tests.processes import serving
-from tests.samples import messages
+from tests.support.artifacts import save_model
+from tests.support.processes import serving
+from tests.support.samples import messages
 
 CLIENTS = 3
 REQUESTS_EACH = 50

@@ -12,14 +12,13 @@ from typing import Any
 import httpx
 from starlette.types import Receive, Scope, Send
 
-from tamis.service.api_keys import KeyRecord, hash_of, new_key
-from tamis.service.key_file import KeyFile
-from tamis.service.server import DRAINING
+from tamis.service.http import DRAINING
+from tamis.service.security.api_keys import KeyFile, KeyRecord, hash_of, new_key
 from tamis.settings import Settings
-from tests.asynchronous import asynchronous
-from tests.fakes import ManualClock
-from tests.scorers import BAD, WatchedScorer, classifier_with
-from tests.serving import client_of, make_app
+from tests.support.asynchronous import asynchronous
+from tests.support.fakes import ManualClock
+from tests.support.scorers import BAD, WatchedScorer, classifier_with
+from tests.support.serving import client_of, make_app
 
 _BODIES = {"/prediction": {"text": "hello"}, "/predictions": {"texts": ["hello"]}}
 _QUERIES = {"/prediction": {"text": "hello"}}

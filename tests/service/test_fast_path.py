@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 from starlette.types import ASGIApp, Message
 
 from tamis.settings import Settings
-from tests.fuzzing import CASES
-from tests.serving import PEER, client_of, make_app, started
+from tests.support.fuzzing import CASES
+from tests.support.serving import PEER, client_of, make_app, started
 
 _LIMITS: dict[str, Any] = {"max_body_bytes": 200, "max_text_chars": 20, "max_texts": 3}
 _JSON = (b"content-type", b"application/json")

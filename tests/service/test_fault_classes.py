@@ -12,8 +12,8 @@ from pathlib import Path
 import httpx
 import pytest
 
-from tests.faults import disk_of_8_mb, fill, frozen, locked_by_another_process
-from tests.processes import Service, serving
+from tests.support.faults import disk_of_8_mb, fill, frozen, locked_by_another_process
+from tests.support.processes import Service, serving
 
 Fault = Callable[[Service, Path], AbstractContextManager[None]]
 

@@ -15,9 +15,9 @@ import apsw
 import httpx
 import pytest
 
-from tests.faults import disk_of_8_mb, fill, frozen, locked_by_another_process
-from tests.loads import Load, TextLedger
-from tests.processes import serving
+from tests.support.faults import disk_of_8_mb, fill, frozen, locked_by_another_process
+from tests.support.loads import Load, TextLedger
+from tests.support.processes import serving
 
 pytestmark = pytest.mark.alone
 

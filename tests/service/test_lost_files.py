@@ -14,8 +14,8 @@ import apsw
 import httpx
 import pytest
 
-from tests.loads import Load
-from tests.processes import Service, serving
+from tests.support.loads import Load
+from tests.support.processes import Service, serving
 
 pytestmark = pytest.mark.alone
 

@@ -16,8 +16,8 @@ from tamis.clock import SystemClock
 from tamis.storage import TimeIds
 from tamis.storage.sqlite import SqliteStore
 from tamis.types import CallRecord
-from tests.loads import request
-from tests.processes import Service, read_answer, serving
+from tests.support.loads import request
+from tests.support.processes import Service, read_answer, serving
 
 WARM_UP_TEXTS = 20_000
 CONNECTIONS = 8

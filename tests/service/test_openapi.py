@@ -13,9 +13,9 @@ from hypothesis import HealthCheck, settings
 
 from tamis.inference.classifier import Classifier
 from tamis.settings import Settings
-from tests.cursors import register_cursors
-from tests.fuzzing import CASES, asked, figures  # noqa: F401 - a fixture of this module
-from tests.serving import make_app
+from tests.support.cursors import register_cursors
+from tests.support.fuzzing import CASES, asked, figures  # noqa: F401 - a fixture of this module
+from tests.support.serving import make_app
 
 Ask = Callable[..., httpx.Response]
 

@@ -12,10 +12,9 @@ import schemathesis
 from hypothesis import HealthCheck, given, settings
 from schemathesis.specs.openapi.checks import ignored_auth, positive_data_acceptance
 
-from tamis.service.api_keys import KeyRecord, hash_of, new_key
-from tamis.service.key_file import KeyFile
+from tamis.service.security.api_keys import KeyFile, KeyRecord, hash_of, new_key
 from tamis.settings import Settings
-from tests.serving import make_app
+from tests.support.serving import make_app
 
 KEY = new_key()
 OPEN = {"/health/live", "/health/ready"}

@@ -10,8 +10,8 @@ import httpx
 import pytest
 
 from tamis.settings import Settings
-from tests.scorers import WatchedScorer, classifier_with
-from tests.serving import client_of, make_app
+from tests.support.scorers import WatchedScorer, classifier_with
+from tests.support.serving import client_of, make_app
 
 pytestmark = pytest.mark.alone
 

@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from starlette.types import ASGIApp, Message
 
-from tests.fuzzing import CASES, asked, figures  # noqa: F401 - a fixture of this module
+from tests.support.fuzzing import CASES, asked, figures  # noqa: F401 - a fixture of this module
 
 Ask = Callable[..., httpx.Response]
 

@@ -6,7 +6,7 @@ import pytest
 
 from tamis.service.retention import STEP_SECONDS, Retention
 from tamis.storage import CallQuery
-from tests.service.call_log.logbook import Log, with_log
+from tests.support.logbook import Log, with_log
 
 DAY_SECONDS = 86_400
 

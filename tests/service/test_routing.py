@@ -13,7 +13,7 @@ from starlette.types import ASGIApp, Message
 
 from tamis.inference.classifier import Classifier
 from tamis.inference.scorer import Scorer, Scores
-from tests.serving import client_of, make_app
+from tests.support.serving import client_of, make_app
 
 Ask = Callable[..., httpx.Response]
 

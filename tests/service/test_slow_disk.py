@@ -10,9 +10,9 @@ import apsw
 import httpx
 import pytest
 
-from tests.faults import SlowDisk, slow_disk
-from tests.loads import Load
-from tests.processes import serving
+from tests.support.faults import SlowDisk, slow_disk
+from tests.support.loads import Load
+from tests.support.processes import serving
 
 pytestmark = pytest.mark.alone
 

@@ -9,7 +9,6 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
-from fakes import ManualClock
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, rule
@@ -18,6 +17,7 @@ from store_samples import database, everything
 from tamis.storage import CallQuery, HourCount, MemorySpool, ResilientStore, StoreOptions, TimeIds, make_store
 from tamis.storage.keys import called_at, hour_of
 from tamis.types import CallRecord
+from tests.support.fakes import ManualClock
 
 TEXTS = st.one_of(st.sampled_from(["Free", "free\0", "\n", ""]), st.text(max_size=5))
 CALLERS = st.sampled_from(["a", "A", "ü"])

@@ -21,7 +21,7 @@ from tamis.clock import SystemClock
 from tamis.storage import StoreOptions, TimeIds
 from tamis.storage.sqlite import SqliteStore
 from tamis.storage.sqlite.cache import MAX_WAITING, RETRY_SECONDS, Cache
-from tests.faults import disk_of_8_mb, fill
+from tests.support.faults import disk_of_8_mb, fill
 
 NOW, LONG = 1_700_000_000, 1_000.0
 ROWS = 1_000

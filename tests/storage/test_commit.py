@@ -8,13 +8,13 @@ import threading
 
 import apsw
 import pytest
-from fakes import ManualClock
 from store_samples import call, calls, run
 
 from tamis.errors import StoreError
 from tamis.storage import TimeIds
 from tamis.storage.sqlite.commit import AWAY_SECONDS, MAX_ROWS_ON_LOOP, SLOW_COMMIT_SECONDS, GroupCommit
 from tamis.storage.sqlite.connection import Worker
+from tests.support.fakes import ManualClock
 
 
 class Notes:

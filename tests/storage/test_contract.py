@@ -10,7 +10,6 @@ from pathlib import Path
 from random import Random
 
 import pytest
-from fakes import ManualClock
 from store_samples import HOSTILE_TEXTS, MODEL, SCORES, call, calls, database, everything, hour, key, run
 
 from tamis.clock import Clock
@@ -29,6 +28,7 @@ from tamis.storage import (
     make_store,
 )
 from tamis.storage.keys import encode_cursor
+from tests.support.fakes import ManualClock
 
 PATIENT = ClusterOptions(
     deadline_seconds=10, cache_deadline_seconds=5, connect_seconds=30, cache_consistency="LOCAL_QUORUM"

@@ -17,7 +17,7 @@ from tamis.clock import SystemClock
 from tamis.storage.base import CallQuery
 from tamis.storage.keys import TimeIds
 from tamis.storage.sqlite import SqliteStore
-from tests.processes import serving
+from tests.support.processes import serving
 
 CONTENTS = {
     "zeros": bytes(4_096),

@@ -18,7 +18,7 @@ from tamis.clock import SystemClock
 from tamis.errors import StoreError
 from tamis.storage import CallQuery, FileSpool, MemorySpool, ResilientStore, StoreOptions, TimeIds
 from tamis.storage.sqlite import SqliteStore
-from tests.faults import needs_root_command
+from tests.support.faults import needs_root_command
 
 pytestmark = pytest.mark.alone
 

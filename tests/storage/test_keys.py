@@ -6,7 +6,6 @@ from datetime import UTC, datetime, timedelta
 from uuid import RFC_4122
 
 import pytest
-from fakes import ManualClock
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -23,6 +22,7 @@ from tamis.storage.keys import (
     hour_of,
     uuid_text,
 )
+from tests.support.fakes import ManualClock
 
 SECRET = bytes(range(32))
 

@@ -2,11 +2,11 @@ from __future__ import annotations
 
 import asyncio
 
-from fakes import ManualClock
 from store_samples import SCORES, calls, everything, key, run
 
 from tamis.storage import CallQuery, StoreOptions, TimeIds
 from tamis.storage.memory import MemoryStore
+from tests.support.fakes import ManualClock
 
 
 def test_the_oldest_calls_and_answers_go_when_memory_is_full():

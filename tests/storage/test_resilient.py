@@ -5,13 +5,13 @@ from __future__ import annotations
 import asyncio
 
 import pytest
-from fakes import ManualClock
 from store_samples import SCORES, call, calls, everything, key, run
 
 from tamis.errors import STORE_FAULTS, StoreError
 from tamis.storage import Counters, FileSpool, MemorySpool, ResilientStore, Spool, Store, TimeIds
 from tamis.storage.base import NO_ANSWERS, PAGE_ROWS
 from tamis.storage.memory import MemoryStore
+from tests.support.fakes import ManualClock
 
 
 class FailingStore(Store):

@@ -4,11 +4,11 @@ import asyncio
 from pathlib import Path
 
 import pytest
-from fakes import ManualClock
 from store_samples import HOSTILE_TEXTS, call, calls, run
 
 from tamis.errors import StoreError
 from tamis.storage import FileSpool, MemorySpool, TimeIds
+from tests.support.fakes import ManualClock
 
 
 @pytest.fixture(params=["memory", "file"])

@@ -12,7 +12,7 @@ from tamis.training.cross_validation import cross_validate, cross_validate_file
 from tamis.training.fit import TrainSettings
 from tamis.training.prepare import PrepareSettings
 from tamis.types import Dataset
-from tests.samples import messages, write_csv
+from tests.support.samples import messages, write_csv
 
 QUICK = TrainSettings(folds=2, overrides={"bits": "14"})
 

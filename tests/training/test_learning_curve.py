@@ -6,7 +6,7 @@ from tamis.models.base import EncodedTexts
 from tamis.training.fit import TrainSettings, learning_part
 from tamis.training.learning_curve import CurvePoint, HeldOutPart, learning_curve
 from tamis.types import Dataset, Progress, no_progress
-from tests.samples import messages
+from tests.support.samples import messages
 
 
 def curve(train: Dataset, test: Dataset, *, progress: Progress = no_progress) -> tuple[CurvePoint, ...]:

@@ -18,9 +18,9 @@ from tamis.errors import TrainingError
 from tamis.models.lstm.checkpoint import read_checkpoint, write_checkpoint
 from tamis.models.lstm.classifier import LstmClassifier
 from tamis.training.fit import TrainSettings
-from tests.networks import SMALL
-from tests.processes import waiting_for
-from tests.samples import messages, write_csv
+from tests.support.networks import SMALL
+from tests.support.processes import waiting_for
+from tests.support.samples import messages, write_csv
 
 ROOT = Path(__file__).parents[2]
 SETTINGS = {**SMALL, "epochs": 3, "patience": 3, "validation": 0.2}

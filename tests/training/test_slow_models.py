@@ -13,8 +13,8 @@ from tamis.models.linear.classifier import LinearClassifier
 from tamis.training.fit import TrainSettings
 from tamis.training.out_of_fold import LearningPart, held_out_logits
 from tamis.training.train import Trained
-from tests.networks import SMALL
-from tests.samples import messages, write_csv
+from tests.support.networks import SMALL
+from tests.support.samples import messages, write_csv
 
 OVERRIDES = {name: str(value) for name, value in SMALL.items()}
 

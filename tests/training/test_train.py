@@ -17,7 +17,7 @@ from tamis.training.out_of_fold import LearningPart, out_of_fold, out_of_fold_lo
 from tamis.training.prepare import PrepareSettings, Split, prepare_file
 from tamis.training.train import Trained
 from tamis.types import Dataset
-from tests.samples import messages, write_csv
+from tests.support.samples import messages, write_csv
 
 
 @pytest.fixture

@@ -10,11 +10,10 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from tamis.cli.terminal import echo
-from tamis.service.api_keys import SCOPES
+from tamis.service.security.api_keys import SCOPES
 
 if TYPE_CHECKING:
-    from tamis.service.api_keys import KeyRecord
-    from tamis.service.key_file import KeyFile
+    from tamis.service.security.api_keys import KeyFile, KeyRecord
 
 _DESCRIBED_SCOPES = "; ".join(f"{scope}: {opens}" for scope, opens in SCOPES.items())
 _UNITS = {"h": timedelta(hours=1), "d": timedelta(days=1), "w": timedelta(weeks=1), "y": timedelta(days=365)}
@@ -66,8 +65,7 @@ def create(
     name: str, *, scopes: tuple[str, ...], expires: timedelta | None, another: bool, path: Path | None
 ) -> None:
     """Make a key for the caller NAME and print it, once: only its hash is kept."""
-    from tamis.service.api_keys import KeyRecord, hash_of, new_key
-    from tamis.service.key_file import NAME
+    from tamis.service.security.api_keys import NAME, KeyRecord, hash_of, new_key
 
     if not NAME.fullmatch(name):
         raise click.BadParameter(
@@ -112,7 +110,7 @@ def revoke(name: str, *, older: bool, path: Path | None) -> None:
 def _key_file(path: Path | None) -> KeyFile:
     import os
 
-    from tamis.service.key_file import KeyFile
+    from tamis.service.security.api_keys import KeyFile
     from tamis.settings import Settings
 
     return KeyFile(path or Settings.from_environment(os.environ, Path(".env")).keys_path)

@@ -36,7 +36,7 @@ def command(url: str | None, keyspace: str | None, replication: str, log_days: i
 
     from tamis.cli.stores import store_settings
     from tamis.clock import SystemClock
-    from tamis.service.assembly import store_options
+    from tamis.service.wiring import store_options
     from tamis.storage import Health, Store, make_store, tables_of
 
     settings = store_settings(url)

@@ -17,8 +17,7 @@ if TYPE_CHECKING:
     from starlette.types import ASGIApp
 
     from tamis.inference.classifier import Classifier
-    from tamis.service.server.listening import Listeners
-    from tamis.service.server.systemd import Notifier
+    from tamis.service.http.sockets import Listeners, Notifier
     from tamis.storage import ResilientStore
 
 
@@ -53,10 +52,9 @@ def command(model: str | None, mock: bool, migrate: bool, worker_channel: int | 
     """
     import os
 
-    from tamis.service.observing.logs import configure_logs
-    from tamis.service.server.listening import allow_connections, listen
-    from tamis.service.server.signals import handle_other_signals
-    from tamis.service.server.systemd import Notifier
+    from tamis.service.http.run import handle_other_signals
+    from tamis.service.http.sockets import Notifier, allow_connections, listen
+    from tamis.service.telemetry.logging import configure_logs
 
     handle_other_signals()
     if worker_channel is not None:
@@ -88,7 +86,7 @@ def _refusal_in(log_format: str) -> Iterator[None]:
 
 
 def _serve_alone(settings: Settings, listeners: Listeners, notifier: Notifier, *, migrate: bool) -> None:
-    from tamis.service.server.run import serve_alone
+    from tamis.service.http.run import serve_alone
 
     classifier = _classifier(settings)
     _prepare_store(settings, migrate=migrate)
@@ -108,40 +106,40 @@ def _supervise(settings: Settings, listeners: Listeners, notifier: Notifier, *, 
     import sys
 
     from tamis.clock import SystemClock
-    from tamis.service.observing.catalogue import LAYOUT
-    from tamis.service.observing.slots import make_shared_memory
-    from tamis.service.server import systemd
-    from tamis.service.server.channel import Assignment
-    from tamis.service.server.supervisor import Supervisor, WorkerError
+    from tamis.service.http.sockets import ALIVE, READY, STOPPING
+    from tamis.service.http.supervisor import Supervisor, WorkerError
+    from tamis.service.http.worker import WorkerConfig
+    from tamis.service.telemetry.metric_definitions import LAYOUT
+    from tamis.service.telemetry.shared_values import make_shared_memory
 
     def started(serves: str) -> None:
         _show_start(settings, serves, listeners.address)
-        notifier.tell(systemd.READY)
+        notifier.tell(READY)
 
     command = [sys.executable, "-m", "tamis", "serve", "--worker-channel"]
     listener_fds = [listener.fileno() for listener in listeners.sockets]
-    assignment = Assignment(_pinned(settings), listener_fds, make_shared_memory(LAYOUT.size))
+    assignment = WorkerConfig(_pinned(settings), listener_fds, make_shared_memory(LAYOUT.size))
     _prepare_store(settings, migrate=migrate)
     supervisor = Supervisor(command, assignment, listeners=listeners, clock=SystemClock())
     try:
         code = supervisor.run(
             on_start=started,
-            on_tick=lambda: notifier.tell(systemd.ALIVE),
-            on_stop=lambda: notifier.tell(systemd.STOPPING),
+            on_tick=lambda: notifier.tell(ALIVE),
+            on_stop=lambda: notifier.tell(STOPPING),
         )
     except WorkerError as failed:
-        if failed.is_told:
+        if failed.is_reported:
             raise SystemExit(1) from None
         raise
     raise SystemExit(code)
 
 
 def _work(channel_fd: int) -> None:
-    from tamis.service.observing.logs import configure_logs
-    from tamis.service.server.channel import Channel
-    from tamis.service.server.run import serve_as_worker
+    from tamis.service.http.run import serve_as_worker
+    from tamis.service.http.worker import WorkerChannel
+    from tamis.service.telemetry.logging import configure_logs
 
-    channel = Channel(channel_fd)
+    channel = WorkerChannel(channel_fd)
     assignment = channel.receive()
     configure_logs(assignment.settings.log_format, assignment.settings.log_level)
     with _refusal_in(assignment.settings.log_format):
@@ -153,7 +151,7 @@ def _work(channel_fd: int) -> None:
 
 def _exit_if_rows_are_lost(store: ResilientStore) -> None:
     """End with a code of its own after a shutdown that lost rows; the store has logged how many."""
-    from tamis.service.server import LOST_ROWS_EXIT_CODE
+    from tamis.service.http import LOST_ROWS_EXIT_CODE
 
     if store.lost_rows:
         raise SystemExit(LOST_ROWS_EXIT_CODE)
@@ -234,7 +232,7 @@ def _app(
     """Assemble the application and its store; a store that fails from now on stops no prediction."""
     from tamis.clock import SystemClock
     from tamis.service.app import create_app
-    from tamis.service.assembly import resilient_store
+    from tamis.service.wiring import resilient_store
 
     clock = SystemClock()
     store = resilient_store(settings, clock)
@@ -250,7 +248,7 @@ def _prepare_store(settings: Settings, *, migrate: bool) -> None:
     import asyncio
 
     from tamis.clock import SystemClock
-    from tamis.service.assembly import plain_store
+    from tamis.service.wiring import plain_store
 
     async def check() -> None:
         await store.open()

@@ -37,7 +37,7 @@ async def existing_store(settings: Settings) -> AsyncIterator[Store]:
     """Open a store that a service has filled; a wrong path must not make an empty one."""
     from tamis.clock import SystemClock
     from tamis.errors import StoreError
-    from tamis.service.assembly import plain_store
+    from tamis.service.wiring import plain_store
     from tamis.storage import file_of
 
     path = file_of(settings.store_url)

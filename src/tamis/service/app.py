@@ -2,45 +2,39 @@
 
     request ─► telemetry ─► host ─► fast path ─► FastAPI: api/ (one module per concern)
                                          │                    │
-                                         └────► Predictor ◄───┘ ─► Classification ─► cache, batcher, store
+                                         └────► Predictor ◄───┘ ─► ClassifyService ─► cache, batcher, store
 
 Assembled from explicit parts; nothing is made at import and nothing is global.
 """
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 
 from fastapi import FastAPI
-from starlette.exceptions import HTTPException
-from starlette.requests import Request
-from starlette.responses import Response
-from starlette.routing import Match
-from starlette.types import ASGIApp, Lifespan, Receive, Scope, Send
+from starlette.types import Lifespan
 
-from tamis import __version__
 from tamis.clock import Clock, SystemClock
 from tamis.inference.batcher import Batcher
 from tamis.inference.classifier import Classifier
-from tamis.service.admission import callers, rate_limiter
-from tamis.service.allowed_hosts import checking_hosts
-from tamis.service.answer_cache import AnswerCache
-from tamis.service.answers import error_answer, json_answer
-from tamis.service.api.context import ApiContext, RequestLimits
+from tamis.service.api.application import Application
 from tamis.service.api.info import add_health_routes, add_info_routes, add_metrics_route
 from tamis.service.api.log import add_log_routes
 from tamis.service.api.pages import add_pages
 from tamis.service.api.predictions import Predictor, add_prediction_routes
-from tamis.service.api.strict_route import StrictRoute
+from tamis.service.api.route import ApiContext, RequestLimits
 from tamis.service.call_log.readers import LogReaders
-from tamis.service.classify import Classification
+from tamis.service.classify import ClassifyService
 from tamis.service.fast_path import FastPath
-from tamis.service.observing.around import observed
-from tamis.service.observing.metrics import Metrics
-from tamis.service.rate_limit import RateLimiter
+from tamis.service.prediction_cache import LayeredPredictionCache
 from tamis.service.retention import Retention
+from tamis.service.security.allowed_hosts import checking_hosts
+from tamis.service.security.rate_limit import RateLimiter
+from tamis.service.telemetry.metrics import Metrics
+from tamis.service.telemetry.middleware import with_telemetry
+from tamis.service.wiring import callers, rate_limiter
 from tamis.settings import Settings
 from tamis.storage import ResilientStore
 
@@ -64,7 +58,7 @@ def create_app(
     batcher = Batcher(
         classifier, clock, max_queue_seconds=settings.max_queue_seconds, report=metrics.batch_ended
     )
-    cache = AnswerCache(
+    cache = LayeredPredictionCache(
         classifier,
         store,
         clock,
@@ -72,7 +66,7 @@ def create_app(
         is_shared=settings.share_cache,
         count=metrics.looked_up,
     )
-    classification = Classification(
+    classification = ClassifyService(
         classifier, store, clock, batcher=batcher, cache=cache, observe_commit=metrics.store.observe
     )
     limiter = rate_limiter(settings, clock)
@@ -100,78 +94,8 @@ def create_app(
     add_pages(app.router)
     app.wrap(lambda inner: FastPath(inner, predictor, context, is_on=settings.fast_path))
     app.wrap(checking_hosts(settings.allowed_hosts))
-    app.wrap(lambda inner: observed(inner, metrics, settings))
+    app.wrap(lambda inner: with_telemetry(inner, metrics, settings))
     return app
-
-
-class Application(FastAPI):
-    """FastAPI with our route class and error bodies, inside our own middleware.
-
-    `FastAPI.add_middleware` would put the middleware behind two of FastAPI's own, which cost the fast
-    path more than its own work.
-    """
-
-    def __init__(
-        self,
-        title: str,
-        context: ApiContext,
-        *,
-        description: str = "",
-        lifespan: Lifespan[FastAPI] | None = None,
-    ):
-        super().__init__(
-            title=title,
-            version=__version__,
-            description=description,
-            lifespan=lifespan,
-            openapi_url=None,  # served by a route of ours, like everything else
-            docs_url=None,
-            redoc_url=None,
-            openapi_tags=_TAGS,
-            exception_handlers={HTTPException: self._not_routed},
-            generate_unique_id_function=lambda route: route.name,
-        )
-        self.router.route_class = StrictRoute.bound(context)
-        self.router.redirect_slashes = False
-        self._outermost: ASGIApp = super().__call__
-        self.router.get("/openapi.json", include_in_schema=False)(self._document)
-
-    def wrap(self, middleware: Callable[[ASGIApp], ASGIApp]) -> None:
-        """Put a middleware around what there is."""
-        self._outermost = middleware(self._outermost)
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer one ASGI connection."""
-        await self._outermost(scope, receive, send)
-
-    async def _document(self, request: Request) -> Response:
-        """Return the OpenAPI document."""
-        prefix = request.scope.get("root_path", "")
-        return json_answer(self.openapi() | ({"servers": [{"url": prefix}]} if prefix else {}))
-
-    async def _not_routed(self, request: Request, error: Exception) -> Response:
-        """Return the response to a path or a method that has no route."""
-        allowed = self._methods_at(request.scope)
-        if not allowed:
-            return error_answer("not_found", "path not found; see /docs")
-        listed = ", ".join(sorted(allowed))
-        message = f"method not allowed; use {listed}"
-        return error_answer("method_not_allowed", message, [(b"allow", listed.encode())])
-
-    def _methods_at(self, scope: Scope) -> set[str]:
-        found: set[str] = set()
-        for route in self.routes:
-            if isinstance(route, StrictRoute) and route.matches(scope)[0] is Match.PARTIAL:
-                found |= route.methods | ({"HEAD"} if "GET" in route.methods else set())
-        return found
-
-
-_TAGS = [
-    {"name": "classification", "description": "Classify texts."},
-    {"name": "call log", "description": "Your own calls: each text is logged once."},
-    {"name": "info", "description": "The service and its model."},
-    {"name": "health", "description": "For load balancers, orchestrators and monitoring."},
-]
 
 
 def _listed(labels: Sequence[str]) -> str:
@@ -181,7 +105,7 @@ def _listed(labels: Sequence[str]) -> str:
 
 def _lifespan(
     store: ResilientStore,
-    classification: Classification,
+    classification: ClassifyService,
     batcher: Batcher,
     limiter: RateLimiter | None,
     retention: Retention,

@@ -15,15 +15,15 @@ from typing import Any, final
 
 import msgspec
 
-from tamis.beginning import begin
 from tamis.clock import Clock
 from tamis.inference.batcher import Batcher, Outcome
 from tamis.inference.classifier import Classifier
-from tamis.service.answer_cache import AnswerCache
+from tamis.service.eager_task import start_eagerly
+from tamis.service.prediction_cache import LayeredPredictionCache
 from tamis.storage import Scores, Store, TimeIds
 from tamis.types import CallRecord, Prediction
 
-_GROUP_TEXTS = 128
+_MAX_BATCH_TEXTS = 128
 """Calls of one turn are answered together, but not so many that the first wait long for the last."""
 
 _COMMIT_ROWS = 256
@@ -42,7 +42,7 @@ class Classified(msgspec.Struct, frozen=True, gc=False):
     from_cache: bool
 
 
-class _Call(msgspec.Struct, eq=False):
+class _PendingRequest(msgspec.Struct, eq=False):
     """The texts of one caller on their way."""
 
     texts: Sequence[str]
@@ -83,22 +83,22 @@ class _Call(msgspec.Struct, eq=False):
         ]
 
 
-class _Group(msgspec.Struct, eq=False):
+class _MicroBatch(msgspec.Struct, eq=False):
     """Calls that are looked up, computed and logged together."""
 
     skip_cache: bool
-    calls: list[_Call] = []
+    calls: list[_PendingRequest] = []
     texts: int = 0
 
-    def has_room_for(self, call: _Call) -> bool:
-        return self.skip_cache is call.skip_cache and self.texts + len(call.texts) <= _GROUP_TEXTS
+    def has_room_for(self, call: _PendingRequest) -> bool:
+        return self.skip_cache is call.skip_cache and self.texts + len(call.texts) <= _MAX_BATCH_TEXTS
 
-    def add(self, call: _Call) -> None:
+    def add(self, call: _PendingRequest) -> None:
         self.calls.append(call)
         self.texts += len(call.texts)
 
 
-def _fail(calls: Iterable[_Call], error: BaseException) -> None:
+def _fail(calls: Iterable[_PendingRequest], error: BaseException) -> None:
     for call in calls:
         call.fail(error)
 
@@ -108,7 +108,7 @@ def no_observation(seconds: float) -> None:
 
 
 @final
-class Classification:
+class ClassifyService:
     """Classifies the texts of many calls at once."""
 
     def __init__(
@@ -118,17 +118,17 @@ class Classification:
         clock: Clock,
         *,
         batcher: Batcher,
-        cache: AnswerCache,
+        cache: LayeredPredictionCache,
         observe_commit: Callable[[float], None] = no_observation,
     ):
         self._store, self._batcher, self._cache = store, batcher, cache
         self._observe_commit = observe_commit
         self._model, self._form = classifier.identity, classifier.form
         self._ids = TimeIds(clock)
-        self._groups: deque[_Group] = deque()
-        self._turn_is_planned = False
-        self._came_this_turn = 0
-        self._comes_alone = False
+        self._batches: deque[_MicroBatch] = deque()
+        self._is_flush_scheduled = False
+        self._requests_this_tick = 0
+        self._has_single_caller = False
         """Whether nobody came beside the last one: the next is not kept waiting for company either."""
         self._computing: dict[bytes, tuple[asyncio.Future[list[Outcome]], int]] = {}
         self._tasks: set[asyncio.Task[None]] = set()
@@ -146,45 +146,45 @@ class Classification:
         of the texts. A caller that leaves cancels the future and disturbs nobody.
         """
         loop = asyncio.get_running_loop()
-        call = _Call(texts, caller, skip_cache, self._ids.take(len(texts)), loop.create_future())
-        self._put_into_group(call)
-        self._came_this_turn += 1
-        if not self._turn_is_planned:
-            self._turn_is_planned = True
-            loop.call_soon(self._turn)
-            if self._comes_alone:
-                self._serve_next()
+        call = _PendingRequest(texts, caller, skip_cache, self._ids.take(len(texts)), loop.create_future())
+        self._enqueue(call)
+        self._requests_this_tick += 1
+        if not self._is_flush_scheduled:
+            self._is_flush_scheduled = True
+            loop.call_soon(self._flush)
+            if self._has_single_caller:
+                self._serve_next_batch()
         return call.future
 
     async def finish(self) -> None:
         """Answer what has arrived."""
-        while self._turn_is_planned or self._tasks:
+        while self._is_flush_scheduled or self._tasks:
             await (asyncio.wait(self._tasks) if self._tasks else asyncio.sleep(0))
 
-    def _put_into_group(self, call: _Call) -> None:
-        if not self._groups or not self._groups[-1].has_room_for(call):
-            self._groups.append(_Group(call.skip_cache))
-        self._groups[-1].add(call)
+    def _enqueue(self, call: _PendingRequest) -> None:
+        if not self._batches or not self._batches[-1].has_room_for(call):
+            self._batches.append(_MicroBatch(call.skip_cache))
+        self._batches[-1].add(call)
 
-    def _turn(self) -> None:
+    def _flush(self) -> None:
         """Answer one group of what has arrived; the next has its turn when the loop has looked around."""
-        self._comes_alone, self._came_this_turn = self._came_this_turn <= 1, 0
-        self._turn_is_planned = False
-        self._serve_next()
+        self._has_single_caller, self._requests_this_tick = self._requests_this_tick <= 1, 0
+        self._is_flush_scheduled = False
+        self._serve_next_batch()
 
-    def _serve_next(self) -> None:
-        if not self._groups:
+    def _serve_next_batch(self) -> None:
+        if not self._batches:
             return
-        calls = self._groups.popleft().calls
-        if self._groups and not self._turn_is_planned:
-            self._turn_is_planned = True
-            asyncio.get_running_loop().call_soon(self._turn)
+        calls = self._batches.popleft().calls
+        if self._batches and not self._is_flush_scheduled:
+            self._is_flush_scheduled = True
+            asyncio.get_running_loop().call_soon(self._flush)
         self._start(calls, self._serve(calls))
 
-    def _start(self, calls: Sequence[_Call], answering: Coroutine[Any, Any, None]) -> None:
+    def _start(self, calls: Sequence[_PendingRequest], answering: Coroutine[Any, Any, None]) -> None:
         """Have `calls` answered, at once as far as nothing has to be waited for; they fail if it fails."""
         try:
-            rest = begin(answering)
+            rest = start_eagerly(answering)
         except Exception as failed:  # noqa: BLE001 - whatever it is, it is told to those who wait for it
             _fail(calls, failed)
             return
@@ -203,7 +203,7 @@ class Classification:
 
         task.add_done_callback(done)
 
-    async def _serve(self, calls: Sequence[_Call]) -> None:
+    async def _serve(self, calls: Sequence[_PendingRequest]) -> None:
         if sum(len(text) for call in calls for text in call.texts) <= _MAX_CHARACTERS_ON_LOOP:
             forms = self._forms(calls)
         else:
@@ -221,7 +221,7 @@ class Classification:
             forms = {key: form for key, form in forms.items() if key not in known}
         await self._answer(calls, known, await self._compute(forms))
 
-    def _forms(self, calls: Sequence[_Call]) -> dict[bytes, str]:
+    def _forms(self, calls: Sequence[_PendingRequest]) -> dict[bytes, str]:
         """Give each text its key; return every different text once, in the model's form."""
         forms: dict[bytes, str] = {}
         form_of = self._form
@@ -245,7 +245,7 @@ class Classification:
         return outcomes
 
     async def _ask_model(self, forms: Mapping[bytes, str]) -> dict[bytes, Outcome]:
-        job = self._batcher.submit([*forms.values()], others_wait=bool(self._groups))
+        job = self._batcher.submit([*forms.values()], others_wait=bool(self._batches))
         if not job.done():
             self._computing.update((key, (job, place)) for place, key in enumerate(forms))
             try:
@@ -257,10 +257,12 @@ class Classification:
         self._cache.remember(outcomes)
         return outcomes
 
-    async def _answer(self, calls: Sequence[_Call], known: Known, fresh: Mapping[bytes, Outcome]) -> None:
+    async def _answer(
+        self, calls: Sequence[_PendingRequest], known: Known, fresh: Mapping[bytes, Outcome]
+    ) -> None:
         """Commit a row for every text, then answer."""
         rows: list[CallRecord] = []
-        answers: list[tuple[_Call, list[Classified]]] = []
+        answers: list[tuple[_PendingRequest, list[Classified]]] = []
         for call in calls:
             answer = call.answer(known, fresh)
             if answer is not None:

@@ -19,15 +19,14 @@ import msgspec
 from msgspec import Meta, Struct
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from tamis.beginning import until_in_task
 from tamis.errors import InputError
-from tamis.service.access import PREDICT
-from tamis.service.answers import Answer
-from tamis.service.api.context import ApiContext
 from tamis.service.api.errors import response_to
 from tamis.service.api.predictions import Predictor
-from tamis.service.callers import CALLER, Caller
+from tamis.service.api.route import ApiContext
+from tamis.service.eager_task import ensure_task
 from tamis.service.request_body import is_plain_json, receive_body
+from tamis.service.responses import BytesResponse
+from tamis.service.security.client_identity import CALLER, PREDICT, Caller
 
 _BACKSLASH = ord("\\")
 
@@ -50,7 +49,7 @@ _decode_one = msgspec.json.Decoder(_One).decode
 _decode_many = msgspec.json.Decoder(_Many).decode
 _NAMES = tuple(f'"{name}"'.encode() for name in sorted({*_One.__struct_fields__, *_Many.__struct_fields__}))
 
-Handler = Callable[[bytes, Caller], Awaitable[Answer] | None]
+Handler = Callable[[bytes, Caller], Awaitable[BytesResponse] | None]
 """Answers a body; returns None if the FastAPI route has to."""
 
 
@@ -83,7 +82,7 @@ class FastPath:
                     await response(scope, receive, send)
                     return
                 receive = _replayed(body, receive)
-        await until_in_task()  # FastAPI asks for the current task
+        await ensure_task()  # FastAPI asks for the current task
         await self._app(scope, receive, send)
 
     def _is_allowed(self, scope: Scope) -> bool:
@@ -93,7 +92,7 @@ class FastPath:
             return False
         return True
 
-    def _one(self, body: bytes, caller: Caller) -> Awaitable[Answer] | None:
+    def _one(self, body: bytes, caller: Caller) -> Awaitable[BytesResponse] | None:
         query = _decoded(_decode_one, body)
         if query is None or len(query.text) > self._limits.max_text_chars:
             return None
@@ -101,7 +100,7 @@ class FastPath:
             query.text, caller, echo_input=query.echo_input, skip_cache=query.skip_cache
         )
 
-    def _many(self, body: bytes, caller: Caller) -> Awaitable[Answer] | None:
+    def _many(self, body: bytes, caller: Caller) -> Awaitable[BytesResponse] | None:
         query, limits = _decoded(_decode_many, body), self._limits
         if query is None or len(query.texts) > limits.max_texts:
             return None

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from tamis.models.lstm.classifier import LstmClassifier
-from tests.networks import small_lstm
+from tests.support.networks import small_lstm
 
 
 @pytest.fixture(scope="session")

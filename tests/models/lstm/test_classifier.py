@@ -21,8 +21,8 @@ from tamis.models.lstm.padding import pad
 from tamis.models.lstm.recurrence import Weights
 from tamis.models.lstm.steps import _first_state
 from tamis.models.lstm.tokenizer import Tokenizer
-from tests.networks import SMALL, small_lstm
-from tests.samples import messages
+from tests.support.networks import SMALL, small_lstm
+from tests.support.samples import messages
 
 ROOT = Path(__file__).parents[3]
 HELD = messages(60, seed=99)
@@ -56,7 +56,7 @@ def test_as_much_is_learned_where_jax_runs_already_and_has_one_device(model: Lst
 
 def learned_elsewhere(beginning: str) -> bytes:
     program = (
-        f"{beginning}; from tests.networks import small_lstm\n"
+        f"{beginning}; from tests.support.networks import small_lstm\n"
         "sys.stdout.buffer.write(b''.join(array.tobytes() for array in small_lstm().weights_))"
     )
     run = subprocess.run([sys.executable, "-c", program], capture_output=True, check=True, cwd=ROOT)
@@ -340,7 +340,7 @@ class TestExport:
 def test_another_backend_is_refused_by_name():
     program = (
         "import os; os.environ['KERAS_BACKEND'] = 'numpy'\n"
-        "from tests.networks import small_lstm\n"
+        "from tests.support.networks import small_lstm\n"
         "from tamis.errors import TrainingError\n"
         "try: small_lstm()\n"
         "except TrainingError as refused: print(refused)"

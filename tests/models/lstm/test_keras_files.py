@@ -15,8 +15,8 @@ from tamis.models.lstm.classifier import LstmClassifier
 from tamis.models.lstm.keras_on_jax import keras
 from tamis.models.lstm.padding import pad
 from tamis.normalization import canonical
-from tests.networks import save_network, small_lstm
-from tests.samples import messages
+from tests.support.networks import save_network, small_lstm
+from tests.support.samples import messages
 
 # Keras 3.15 copies its variables in a way that numpy 2 deprecates.
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from tamis.errors import ArtifactError
 from tamis.models.lstm.keras_on_jax import keras
 from tamis.models.lstm.tokenizer import Tokenizer
-from tests.samples import messages
+from tests.support.samples import messages
 
 TEXT = st.text(st.sampled_from("abAB éİß'-!?.\t\n\u00a0\ufeff"), max_size=24)
 

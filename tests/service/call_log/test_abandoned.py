@@ -14,8 +14,8 @@ import pytest
 
 from tamis.clock import SystemClock
 from tamis.storage import TimeIds, make_store
-from tests.processes import Service, serving
-from tests.service.observing.page import value
+from tests.support.metrics_page import value
+from tests.support.processes import Service, serving
 
 ROWS = 400_000
 SEARCHES = 100

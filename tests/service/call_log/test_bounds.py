@@ -14,19 +14,19 @@ import pytest
 
 from tamis.clock import SystemClock
 from tamis.errors import InputError
-from tamis.service.answers import Refused
 from tamis.service.call_log.readers import (
     MAX_READS,
     MAX_READS_PER_CALLER,
     LogReaders,
     unless_abandoned,
 )
+from tamis.service.responses import Refused
 from tamis.storage import CallQuery, Store, TimeIds, make_store
 from tamis.storage.base import PAGE_CHARS
 from tamis.types import CallRecord
-from tests.asynchronous import asynchronous
-from tests.processes import Service, serving
-from tests.service.observing.page import value
+from tests.support.asynchronous import asynchronous
+from tests.support.metrics_page import value
+from tests.support.processes import Service, serving
 
 _GROWTH_MB = 60.0
 _STORE = "sqlite:///tamis.db"

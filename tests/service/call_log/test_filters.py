@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from tamis.storage import called_at
 from tamis.types import CallRecord
-from tests.service.call_log.logbook import Log, with_log
+from tests.support.logbook import Log, with_log
 
 START = datetime(2026, 11, 21, 12, tzinfo=UTC)
 CALLERS = ("alice", "bob", "10.0.0.1")

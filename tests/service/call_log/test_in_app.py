@@ -8,9 +8,9 @@ import httpx
 
 from tamis.settings import Settings
 from tamis.storage import CallQuery, make_store
-from tests.fakes import ManualClock
-from tests.service.call_log.logbook import NOON
-from tests.serving import client_of, make_app, started
+from tests.support.fakes import ManualClock
+from tests.support.logbook import NOON
+from tests.support.serving import client_of, make_app, started
 
 ALICE, BOB = ("192.0.2.7", 5000), ("192.0.2.8", 5000)
 SECRET = "alice alone knows"

@@ -14,8 +14,8 @@ import pytest
 from tamis.service.call_log.stream import PAGE_ROWS
 from tamis.storage import CallQuery, TimeIds
 from tamis.types import CallRecord
-from tests.fakes import ManualClock
-from tests.service.call_log.logbook import MODEL, NOON, Log, with_log
+from tests.support.fakes import ManualClock
+from tests.support.logbook import MODEL, NOON, Log, with_log
 
 HOSTILE_TEXTS = ("a\0b", "", "\r\n", '"quoted", cut', "😀 and é", "\x7f\x1b[31m", "x" * 70_000)
 

@@ -20,8 +20,8 @@ from tamis.service.call_log.stream import PAGE_ROWS, CallStream
 from tamis.storage import CallQuery
 from tamis.storage.sqlite import SqliteStore
 from tamis.types import CallRecord
-from tests.service.call_log.logbook import MODEL, Log, with_log
-from tests.service.call_log.watched import WatchedStore
+from tests.support.logbook import MODEL, Log, with_log
+from tests.support.watched import WatchedStore
 
 PADDING = "x" * 1_000
 

@@ -9,13 +9,13 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from fakes import ManualClock
 from store_samples import call, everything, run
 
 from tamis.errors import StoreError
 from tamis.storage import Astra, CallQuery, ClusterOptions, Store, StoreOptions, TimeIds, make_store
-from tests.astra_endpoint import astra_endpoint
-from tests.storage.cassandra.fake_cql import DATA_CENTER, fake_cluster
+from tests.support.astra_endpoint import astra_endpoint
+from tests.support.fake_cql import DATA_CENTER, fake_cluster
+from tests.support.fakes import ManualClock
 
 pytest.importorskip("cassandra", reason="the extra tamis[cassandra] is not installed")
 pytestmark = [

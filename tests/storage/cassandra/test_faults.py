@@ -7,7 +7,6 @@ import time
 from collections.abc import Awaitable, Callable
 
 import pytest
-from fakes import ManualClock
 from store_samples import SCORES, call, calls, everything, key, run
 
 from tamis.clock import SystemClock
@@ -25,10 +24,11 @@ from tamis.storage import (
 from tamis.storage.keys import as_uuid
 from tamis.storage.resilient import COUNTED
 from tamis.types import CallRecord
+from tests.support.fakes import ManualClock
 
 pytest.importorskip("cassandra", reason="the extra tamis[cassandra] is not installed")
 
-from tests.storage.cassandra.fake_cql import (
+from tests.support.fake_cql import (
     OVERLOADED,
     READ_TIMEOUT,
     UNAVAILABLE,
@@ -219,7 +219,7 @@ def test_a_connection_dropped_in_the_middle_of_a_page_loses_no_row():
 
 def hours_of(written: list[CallRecord]) -> Answer:
     from tamis.storage.cassandra.places import hour_ticks, moment
-    from tests.storage.cassandra.fake_cql import RESULT, rows
+    from tests.support.fake_cql import RESULT, rows
 
     hour = round(moment(hour_ticks(written[0].id)).timestamp() * 1_000)
     return lambda request: request.frame(RESULT, rows(["hour"], [[struct.pack(">q", hour)]]))

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from datetime import timedelta
 
-from fakes import ManualClock
 from hypothesis import given
 from hypothesis import strategies as st
 
 from tamis.storage import CallQuery, TimeIds, called_at
 from tamis.storage.cassandra.places import Span, hour_ticks, lowest_uuid, moment, shard_of, ticks_at
 from tamis.storage.keys import TICKS_PER_HOUR, as_uuid, ticks_of
+from tests.support.fakes import ManualClock
 
 
 def in_cassandras_order(uuid) -> tuple[int, list[int]]:

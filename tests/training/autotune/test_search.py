@@ -23,9 +23,9 @@ from tamis.training.prepare import Prepared, PrepareSettings, prepare_file, read
 from tamis.training.prepared_folder import write_prepared
 from tamis.training.train import Trained
 from tamis.types import Dataset
-from tests.fakes import ManualClock
-from tests.networks import SMALL
-from tests.samples import messages, write_csv
+from tests.support.fakes import ManualClock
+from tests.support.networks import SMALL
+from tests.support.samples import messages, write_csv
 
 QUICK = TrainSettings(folds=3, overrides={"bits": "12"})
 WITHOUT_BITS = TrainSettings(folds=3)

@@ -10,8 +10,8 @@ from selenium import webdriver
 
 from tamis import train
 from tamis.training.fit import TrainSettings
-from tests.samples import messages, write_csv
-from tests.service.page.chromium import start_chromium
+from tests.support.chromium import start_chromium
+from tests.support.samples import messages, write_csv
 
 pytestmark = pytest.mark.browser
 

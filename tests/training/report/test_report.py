@@ -15,7 +15,7 @@ from tamis.cli import cli
 from tamis.training.fit import TrainSettings
 from tamis.training.prepare import PrepareSettings
 from tamis.types import Dataset
-from tests.samples import messages, write_csv
+from tests.support.samples import messages, write_csv
 
 VOID = {"meta", "br", "line", "circle", "polyline", "path"}
 QUICK = TrainSettings(folds=3, overrides={"bits": "14"}, data_licence="CC BY 4.0")

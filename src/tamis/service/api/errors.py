@@ -10,10 +10,10 @@ from fastapi.exceptions import RequestValidationError
 from starlette.types import Scope
 
 from tamis.errors import InputError, OverloadedError, StoreError
-from tamis.service.answers import Answer, error_answer, overloaded, refusal
-from tamis.service.observing.logs import FIELDS, error_fields
-from tamis.service.observing.request_ids import REQUEST_ID
 from tamis.service.request_body import shown_name
+from tamis.service.responses import BytesResponse, error_response, overloaded_response, rejection_response
+from tamis.service.telemetry.logging import FIELDS, error_fields
+from tamis.service.telemetry.middleware import REQUEST_ID
 
 _CODES = {
     "missing": "missing_field",
@@ -27,21 +27,21 @@ _CODES = {
 _log = logging.getLogger(__name__)
 
 
-def response_to(error: Exception, scope: Scope) -> Answer:
+def response_to(error: Exception, scope: Scope) -> BytesResponse:
     """Return the response to whatever a route raised; never with the caller's input or our internals."""
     if isinstance(error, RequestValidationError):
-        return refusal(validation_error(error.errors()))
+        return rejection_response(validation_error(error.errors()))
     if isinstance(error, InputError):
-        return refusal(error)
+        return rejection_response(error)
     if isinstance(error, OverloadedError):
-        return overloaded(error)
+        return overloaded_response(error)
     if isinstance(error, StoreError):  # its message names the store's address: for our log only
         _log.warning("store unavailable for %s: %s", route_path(scope), error)
-        return error_answer(
+        return error_response(
             "store_unavailable", "the call log cannot be read now; try again", [(b"retry-after", b"1")]
         )
     _log_unhandled(error, scope)
-    return error_answer("internal_error", "the service failed on this request; it has been logged")
+    return error_response("internal_error", "the service failed on this request; it has been logged")
 
 
 def validation_error(errors: Sequence[Any]) -> InputError:

@@ -10,14 +10,13 @@ from msgspec import to_builtins
 from starlette.responses import Response
 
 from tamis.inference.classifier import Classifier
-from tamis.service.access import ANY_KEY, METRICS, OPTIONAL_KEY
-from tamis.service.answers import Answer, json_answer
-from tamis.service.api.bodies import HealthResponse, ModelResponse, ServiceResponse
-from tamis.service.api.context import Requires
-from tamis.service.callers import CALLER
-from tamis.service.observing.exposition import CONTENT_TYPE
-from tamis.service.observing.metrics import Metrics
-from tamis.service.server import DRAINING
+from tamis.service.api.route import Requires
+from tamis.service.bodies import HealthResponse, ModelResponse, ServiceResponse
+from tamis.service.http import DRAINING
+from tamis.service.responses import BytesResponse, json_response
+from tamis.service.security.client_identity import ANY_KEY, CALLER, METRICS, OPTIONAL_KEY
+from tamis.service.telemetry.exposition import CONTENT_TYPE
+from tamis.service.telemetry.metrics import Metrics
 from tamis.storage import ResilientStore
 
 _METRICS_HEADERS = [(b"content-type", CONTENT_TYPE), (b"cache-control", b"no-store")]
@@ -37,7 +36,7 @@ def add_info_routes(
         dependencies=[Depends(Requires(OPTIONAL_KEY))],
     )
     async def service_info(request: Request) -> Response:
-        return json_answer(
+        return json_response(
             {
                 "api_name": api_name,
                 "caller_id": request.scope[CALLER].name,
@@ -57,7 +56,7 @@ def add_info_routes(
         dependencies=[Depends(Requires(ANY_KEY))],
     )
     async def model_info() -> Response:
-        return json_answer(described(classifier))
+        return json_response(described(classifier))
 
 
 def add_health_routes(router: APIRouter, classifier: Classifier, store: ResilientStore) -> None:
@@ -97,7 +96,7 @@ def add_metrics_route(router: APIRouter, metrics: Metrics) -> None:
         dependencies=[Depends(Requires(METRICS))],
     )
     async def prometheus() -> Response:
-        return Answer(200, _METRICS_HEADERS, metrics.page())
+        return BytesResponse(200, _METRICS_HEADERS, metrics.page())
 
 
 def described(classifier: Classifier) -> dict[str, Any]:
@@ -117,4 +116,4 @@ def described(classifier: Classifier) -> dict[str, Any]:
 
 
 def _health(status: str, reason: str, *, status_code: int = 200) -> Response:
-    return json_answer({"status": status, "reason": reason}, status=status_code)
+    return json_response({"status": status, "reason": reason}, status=status_code)

@@ -13,14 +13,13 @@ from pydantic.json_schema import SkipJsonSchema
 from starlette.responses import Response
 
 from tamis.errors import InputError
-from tamis.service.access import OWN_LOG
-from tamis.service.answers import json_answer
-from tamis.service.api.bodies import LogPageResponse, LogSummaryResponse, RecentCallResponse
-from tamis.service.api.context import Requires, errors
+from tamis.service.api.route import Requires, errors
+from tamis.service.bodies import LogPageResponse, LogSummaryResponse, RecentCallResponse
 from tamis.service.call_log.forms import FORMS, RecentJson, summary_document
 from tamis.service.call_log.readers import SEARCH_SECONDS, LogReaders, unless_abandoned
 from tamis.service.call_log.stream import CallStream
-from tamis.service.callers import CALLER, Caller
+from tamis.service.responses import json_response
+from tamis.service.security.client_identity import CALLER, OWN_LOG, Caller
 from tamis.storage import CallQuery, Store
 
 JSON_LIMIT = 100
@@ -162,7 +161,7 @@ def add_log_routes(
             counts = await unless_abandoned(store.summary(query), request.receive, seconds=SEARCH_SECONDS)
         finally:
             read.end()
-        return json_answer(summary_document(counts))
+        return json_response(summary_document(counts))
 
 
 _OTHER_FORMATS = {

@@ -14,10 +14,10 @@ from fastapi import APIRouter
 from starlette.exceptions import HTTPException
 from starlette.responses import FileResponse, Response
 
-from tamis.service.answers import Answer
+from tamis.service.responses import BytesResponse
 
 _BUNDLE = Path(str(files("openapi_ui_bundles")))
-_FOLDER = Path(str(files("tamis.service"))) / "page"
+_FOLDER = Path(str(files("tamis.service"))) / "ui"
 
 _DOCS_POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' data:; "
@@ -68,7 +68,7 @@ _MEDIA_TYPES = {".html": "text/html", ".css": "text/css", ".js": "text/javascrip
 def add_pages(router: APIRouter) -> None:
     """Add the documentation's pages and the web page to the application's router."""
     swagger, redoc = _BUNDLE / "swagger_ui" / "vendor", _BUNDLE / "redoc" / "vendor"
-    docs: dict[str, Answer | Path] = {
+    docs: dict[str, BytesResponse | Path] = {
         "start.js": _page(_START.encode(), "text/javascript", _DOCS_POLICY),
         "swagger-ui.css": swagger / "swagger-ui.css",
         "swagger-ui-bundle.js": swagger / "swagger-ui-bundle.js",
@@ -94,7 +94,9 @@ def add_pages(router: APIRouter) -> None:
     _add(router, "/ui", page.pop("index.html"), page)
 
 
-def _add(router: APIRouter, path: str, index: Answer, others: Mapping[str, Answer | Path]) -> None:
+def _add(
+    router: APIRouter, path: str, index: BytesResponse, others: Mapping[str, BytesResponse | Path]
+) -> None:
     """Add a page and the files it loads."""
 
     @router.get(path, include_in_schema=False)
@@ -106,17 +108,17 @@ def _add(router: APIRouter, path: str, index: Answer, others: Mapping[str, Answe
         found = others.get(file)
         if found is None:
             raise HTTPException(404)
-        if isinstance(found, Answer):
+        if isinstance(found, BytesResponse):
             return found
         return FileResponse(found, headers=_BUNDLED_HEADERS)  # megabytes: not kept in memory
 
 
-def _bundled(script: bytes) -> Answer:
+def _bundled(script: bytes) -> BytesResponse:
     headers = [(name.encode(), value.encode()) for name, value in _BUNDLED_HEADERS.items()]
-    return Answer(200, [(b"content-type", b"text/javascript; charset=utf-8"), *headers], script)
+    return BytesResponse(200, [(b"content-type", b"text/javascript; charset=utf-8"), *headers], script)
 
 
-def _page(content: bytes, media_type: str, policy: str) -> Answer:
+def _page(content: bytes, media_type: str, policy: str) -> BytesResponse:
     headers = [
         (b"content-type", f"{media_type}; charset=utf-8".encode()),
         (b"content-security-policy", policy.encode()),
@@ -124,4 +126,4 @@ def _page(content: bytes, media_type: str, policy: str) -> Answer:
         (b"referrer-policy", b"no-referrer"),
         (b"cache-control", b"no-cache"),  # after an upgrade no page is made of old and new files
     ]
-    return Answer(200, headers, content)
+    return BytesResponse(200, headers, content)

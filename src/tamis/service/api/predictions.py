@@ -16,13 +16,12 @@ from starlette.responses import Response
 
 from tamis.errors import InputError
 from tamis.inference.classifier import Classifier
-from tamis.service.access import PREDICT
-from tamis.service.answers import Answer, Headers, json_answer
-from tamis.service.api.bodies import PredictionResponse, TopLabel
-from tamis.service.api.context import RequestLimits, Requires, errors
-from tamis.service.callers import CALLER, Caller
-from tamis.service.classify import Classification, Classified
-from tamis.service.rate_limit import RateLimiter
+from tamis.service.api.route import RequestLimits, Requires, errors
+from tamis.service.bodies import PredictionResponse, TopLabel
+from tamis.service.classify import Classified, ClassifyService
+from tamis.service.responses import BytesResponse, Headers, json_response
+from tamis.service.security.client_identity import CALLER, PREDICT, Caller
+from tamis.service.security.rate_limit import RateLimiter
 
 _NO_HEADERS: Headers = []
 EXAMPLE_TEXTS = ["WIN a FREE phone now, text CLAIM to 80080", "Are we still on for lunch tomorrow?"]
@@ -50,23 +49,23 @@ class _Body(Struct, frozen=True, gc=False):
 class Predictor:
     """Turns checked texts into the response with their predictions."""
 
-    def __init__(self, classification: Classification, *, limiter: RateLimiter | None, model_version: str):
+    def __init__(self, classification: ClassifyService, *, limiter: RateLimiter | None, model_version: str):
         self._classification = classification
         self._limiter = limiter
         self._model_version = model_version
 
-    async def one(self, text: str, caller: Caller, *, echo_input: bool, skip_cache: bool) -> Answer:
+    async def one(self, text: str, caller: Caller, *, echo_input: bool, skip_cache: bool) -> BytesResponse:
         """Return the response to one text."""
         [classified], headers = await self._classify([text], caller, skip_cache)
-        return json_answer(self.body(text if echo_input else None, classified), headers=headers)
+        return json_response(self.body(text if echo_input else None, classified), headers=headers)
 
     async def many(
         self, texts: Sequence[str], caller: Caller, *, echo_input: bool, skip_cache: bool
-    ) -> Answer:
+    ) -> BytesResponse:
         """Return the response to a list of texts, in the same order."""
         classified, headers = await self._classify(texts, caller, skip_cache)
         inputs = texts if echo_input else [None] * len(texts)
-        return json_answer(
+        return json_response(
             [self.body(*pair) for pair in zip(inputs, classified, strict=True)], headers=headers
         )
 

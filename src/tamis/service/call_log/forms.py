@@ -15,7 +15,7 @@ from typing import Any, final
 
 import msgspec
 
-from tamis.service.api.bodies import LoggedCallResponse
+from tamis.service.bodies import LoggedCallResponse
 from tamis.storage import HourCount, called_at
 from tamis.storage.keys import uuid_text
 from tamis.types import CallRecord

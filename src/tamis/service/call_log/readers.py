@@ -15,7 +15,7 @@ from typing import Any, TypeVar, final
 from starlette.types import Receive
 
 from tamis.errors import InputError
-from tamis.service.answers import Refused
+from tamis.service.responses import Refused
 
 MAX_READS = 64
 """Of one process. Each holds one page (`PAGE_CHARS`) as rows, as bytes and on its way to the client."""

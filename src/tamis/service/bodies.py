@@ -1,0 +1,119 @@
+"""The bodies of the API's responses, as pydantic models: FastAPI documents them, clients rely on them."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Annotated, Any
+
+from pydantic import BaseModel, Field
+
+
+class TopLabel(BaseModel):
+    """The most probable label and its probability."""
+
+    label: str
+    value: Annotated[float, Field(ge=0, le=1)]
+
+
+class PredictionResponse(BaseModel):
+    """The prediction for one text."""
+
+    input: Annotated[str | None, Field(description="The text if `echo_input` is true, otherwise null.")]
+    prediction: Annotated[dict[str, float], Field(description="The probability of every label.")]
+    top: TopLabel
+    from_cache: Annotated[bool, Field(description="Whether the answer was read from the prediction cache.")]
+    decision: Annotated[
+        str, Field(description="The label at the model's operating point; it may differ from `top`.")
+    ]
+    model_version: str
+
+
+class ServiceResponse(BaseModel):
+    """Service information."""
+
+    api_name: str
+    caller_id: Annotated[str, Field(description="Your identity: the key's name, or your address.")]
+    model_name: str
+    model_version: str
+    started_at: Annotated[datetime, Field(description="When the service started, in UTC.")]
+    docs: Annotated[str, Field(description="The path of this documentation.")]
+    page: Annotated[str, Field(description="The path of the web page.")]
+
+
+class ModelResponse(BaseModel):
+    """The model that is served, as its manifest describes it."""
+
+    name: str
+    version: str
+    digest: Annotated[str, Field(description="The model's identity: the SHA-256 of its manifest.")]
+    kind: str
+    labels: list[str]
+    operating_point: dict[str, Any] | None
+    metrics: dict[str, Any]
+    training: Annotated[dict[str, Any], Field(description="The settings the model was trained with.")]
+    network: Annotated[
+        dict[str, Any] | None,
+        Field(description="The network's configuration, as Keras's `to_json()` gives it."),
+    ]
+
+
+class HealthResponse(BaseModel):
+    """Whether the service can answer, and the reason."""
+
+    status: Annotated[str, Field(json_schema_extra={"enum": ["live", "ready", "degraded", "stopping"]})]
+    reason: str
+
+
+class ErrorFields(BaseModel):
+    """An error: a code for programs and a message for people."""
+
+    code: str
+    message: str
+
+
+class ErrorEnvelope(BaseModel):
+    """The body of every response that is not a success."""
+
+    error: ErrorFields
+
+
+class RecentCallResponse(BaseModel):
+    """One text that was sent in the current hour."""
+
+    index: Annotated[int, Field(ge=0, description="Its position in this list.")]
+    input: str
+    called_at: datetime
+
+
+class LoggedCallResponse(BaseModel):
+    """One text of one call, and its prediction."""
+
+    id: Annotated[str, Field(description="The prediction's id, a version-1 UUID.")]
+    called_at: datetime
+    caller: str
+    input: str
+    label: str
+    score: Annotated[float, Field(description="The probability of `label`.")]
+    model: Annotated[str, Field(description="The digest of the model that answered.")]
+    from_cache: bool
+
+
+class LogPageResponse(BaseModel):
+    """One page of calls, and the cursor of the next."""
+
+    calls: list[LoggedCallResponse]
+    next_cursor: Annotated[str | None, Field(description="The cursor of the next page; null at the end.")]
+
+
+class HourlyCountResponse(BaseModel):
+    """The number of calls in one hour with one label."""
+
+    hour: Annotated[datetime, Field(description="The start of the hour, in UTC.")]
+    label: str
+    count: Annotated[int, Field(ge=1)]
+
+
+class LogSummaryResponse(BaseModel):
+    """Calls counted by hour and label; an hour without calls is left out."""
+
+    counts: list[HourlyCountResponse]

@@ -1,0 +1,333 @@
+"""One HTTP/1.1 connection on uvicorn's fast parser, with limits on how long and how much.
+
+uvicorn's own connection is given up only when it idles between two requests: slow headers, slow
+bodies and slow readers stay for ever. Here one sweep over all connections finds those; a request that
+is sent and read at an ordinary pace pays nothing for it, no timer and no look at the clock.
+
+Requests are answered one at a time, in order. What arrives meanwhile waits, a slice of it as parsed
+requests and the rest as bytes; an error is answered after the requests before it:
+
+    data_received -> _receive (slice by slice) -> on_headers_complete -> _start or _waiting
+    _on_complete  -> next of _waiting, or else _receive(_unparsed), or else the final error
+"""
+
+from __future__ import annotations
+
+import asyncio
+import fcntl
+import socket
+import struct
+import sys
+import termios
+from collections import deque
+from collections.abc import Coroutine
+from contextvars import Context, copy_context
+from typing import Any, cast
+
+import uvicorn
+from starlette.types import ASGIApp
+from uvicorn.protocols.utils import get_local_addr, get_remote_addr, is_ssl
+from uvicorn.server import ServerState
+
+from tamis.service.eager_task import start_eagerly
+from tamis.service.http.cycle import CountingFlow, RequestResponseCycle
+from tamis.service.http.request_parser import (
+    CREDIT_PER_BODY_BYTE,
+    HEAD_SLICE_BYTES,
+    RequestError,
+    RequestParser,
+)
+from tamis.service.http.timeouts import ConnectionMonitor, ConnectionState
+from tamis.service.responses import ErrorResponse
+
+_BYTES_ACKED = struct.Struct("=120xQ")
+"""Linux's struct tcp_info: how many bytes the peer's kernel has confirmed."""
+
+_UNIX_READ_STEP = 65_536
+"""The kernel tells of bytes that a Unix socket's peer has read only in steps of up to this size."""
+
+
+class Connection(RequestParser, asyncio.Protocol):
+    """A connection that a sweep can find late.
+
+    The sweep compares what it sees with what it saw the last time, so its deadlines are late by at
+    most the time between two sweeps. uvicorn's server makes connections with these arguments, and
+    asks of them `shutdown` alone.
+    """
+
+    transport: asyncio.Transport
+
+    def __init__(
+        self,
+        config: uvicorn.Config,
+        server_state: ServerState,
+        app_state: dict[str, Any],
+        _loop: asyncio.AbstractEventLoop | None = None,
+        *,
+        monitor: ConnectionMonitor,
+    ):
+        if not config.loaded:
+            config.load()
+        super().__init__(monitor.limits.max_header_bytes)
+        self.loop = _loop or asyncio.get_event_loop()
+        self._app: ASGIApp = config.loaded_app
+        self._server_state, self.app_state = server_state, app_state
+        self._connections = cast(set[Any], server_state.connections)
+        self._parser = self._new_parser()
+        self._latest: RequestResponseCycle | None = None
+        self._current: RequestResponseCycle | None = None
+        self._not_started: RequestResponseCycle | None = None
+        self._waiting: deque[RequestResponseCycle] = deque()
+        self._unparsed = b""
+        self._final_error: ErrorResponse | None = None
+        self._monitor = monitor
+        self._seen: tuple[ConnectionState, int] | None = None
+        self._seen_since = 0.0
+        self._reads_since = 0.0
+        self._read_before: int | None = None
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Accept the connection, or refuse it if too many are open."""
+        self.transport = cast(asyncio.Transport, transport)
+        self._flow = CountingFlow(self.transport)
+        self._socket = transport.get_extra_info("socket")
+        self._connection_scope = {
+            "server": get_local_addr(self.transport),
+            "client": get_remote_addr(self.transport),
+            "scheme": "https" if is_ssl(self.transport) else "http",
+            "state": self.app_state,
+        }
+        self._connections.add(self)
+        if len(self._connections) > self._monitor.limits.max_connections:
+            self._send_final(self._monitor.too_many)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Tell the application, and drop every reference to requests: they refer to this connection."""
+        self._connections.discard(self)
+        if self._current is not None:
+            self._current.leave()
+        self._waiting.clear()
+        self._latest = self._current = self._not_started = self._final_error = None
+        self._headers, self._url, self._unparsed = [], b"", b""
+        self._flow.resume_writing()
+        self._parser = None
+
+    def pause_writing(self) -> None:
+        """Stop writing: the client does not read what it was sent."""
+        self._flow.pause_writing()
+
+    def resume_writing(self) -> None:
+        """Resume writing."""
+        self._flow.resume_writing()
+
+    def data_received(self, data: bytes) -> None:
+        """Parse what came, or keep it while parsed requests wait for their turn."""
+        if self._parser is None:
+            return  # after an error nothing can be trusted to be a request
+        if self._waiting or self._unparsed:
+            self._unparsed += data
+            self._flow.pause_reading()
+        else:
+            self._receive(data)
+
+    def _receive(self, data: bytes) -> None:
+        try:
+            if len(data) <= HEAD_SLICE_BYTES:
+                self._feed(data)
+            else:
+                self._feed_slices(data)
+        except RequestError as error:
+            self._reject(self._monitor.errors[error.reason])
+        cycle = self._not_started
+        if cycle is not None:
+            self._not_started = None
+            self._start(cycle)
+
+    def _feed_slices(self, data: bytes) -> None:
+        """Feed slice by slice, until requests wait: the rest is parsed once they are answered."""
+        offset = 0
+        while offset < len(data) and not self._waiting:
+            end = offset + self._next_slice_bytes()
+            self._feed(data[offset:end])
+            offset = end
+        self._unparsed = data[offset:]
+
+    def on_headers_complete(self) -> None:
+        """Have the request answered, or queue it after those before it (the parser calls)."""
+        if self._is_replay:
+            return
+        parser, version = self._parser, self._parser.get_http_version()
+        self._check_head(version)
+        scope = self._scope(version)
+        scope.update(self._connection_scope)
+        self._is_in_head, self._is_in_body = False, True
+        self._offers_upgrade = parser.should_upgrade()
+        cycle = self._latest = RequestResponseCycle(
+            scope,
+            self.transport,
+            self._flow,
+            self._on_complete,
+            keep_alive=version == "1.1" and parser.should_keep_alive(),
+            expects_continue=self._expects_continue and version == "1.1",
+        )
+        if self._current is None:
+            self._current = self._not_started = cycle
+        else:
+            self._flow.pause_reading()
+            self._waiting.append(cycle)
+
+    def on_body(self, body: bytes) -> None:
+        """Pass on a piece of the request's body (the parser calls)."""
+        self._overhead -= len(body) * CREDIT_PER_BODY_BYTE
+        if self._latest is not None and not self._latest.is_complete:
+            self._latest.feed(body)
+
+    def on_message_complete(self) -> None:
+        """Note the end of the request (the parser calls)."""
+        if self._offers_upgrade:
+            return  # the parser skips the body, which is still to come
+        self._is_in_body = False
+        self._overhead = -self._slice_bytes  # the slice is charged when it has been parsed
+        if self._latest is not None and not self._latest.is_complete:
+            self._latest.end_body()
+
+    def shutdown(self) -> None:
+        """Close, unless a request is being answered or has arrived and is not read yet."""
+        state = self._state()
+        if state is ConnectionState.NEXT_REQUEST and not self._unparsed and not self._has_unread_bytes():
+            self.transport.close()
+        elif self._latest is not None:
+            self._latest.keep_alive = False
+
+    def _start(self, cycle: RequestResponseCycle) -> None:
+        """Call the application, at once as far as it has nothing to wait for."""
+        cycle.default_headers = self._server_state.default_headers
+        context = copy_context()
+        rest = context.run(start_eagerly, cycle.run(self._app))
+        if rest is not None:
+            self._resume_in_task(rest, context)
+
+    def _resume_in_task(self, rest: Coroutine[Any, Any, None], context: Context) -> None:
+        tasks = self._server_state.tasks
+        task = self.loop.create_task(rest, context=context)
+        tasks.add(task)
+        task.add_done_callback(tasks.discard)
+
+    def _on_complete(self) -> None:
+        """Continue after a response: with the next request, with bytes that wait, or with the error."""
+        self._current = None
+        self._server_state.total_requests += 1
+        if self.transport.is_closing():
+            return
+        if self._waiting:
+            # not from here: each of many requests that came together would stand on those before it
+            self._current = self._waiting.popleft()
+            self.loop.call_soon(self._start_waiting, self._current)
+        elif self._final_error is not None:
+            self._send_final(self._final_error)
+        elif self._unparsed:
+            self.loop.call_soon(self._receive_unparsed)
+        else:
+            self._flow.resume_reading()
+
+    def _start_waiting(self, cycle: RequestResponseCycle) -> None:
+        if self._current is not cycle:
+            return  # the connection was closed meanwhile
+        self._start(cycle)
+        if self._unparsed and not self._waiting:
+            self._receive_unparsed()  # with the rest of its body, perhaps
+
+    def _receive_unparsed(self) -> None:
+        if self._parser is None or not self._unparsed:
+            return
+        data, self._unparsed = self._unparsed, b""
+        self._receive(data)
+        if not (self._waiting or self._unparsed):
+            self._flow.resume_reading()
+
+    def close_if_late(self, now: float) -> None:
+        """Close when a deadline has passed at `now`, the event loop's time."""
+        self._close_slow_reader(now)
+        seen = self._state(), self._requests
+        if seen != self._seen:
+            self._seen, self._seen_since = seen, now
+        elif now - self._seen_since >= self._monitor.seconds_in[seen[0]]:
+            self._time_out(seen[0])
+
+    def _state(self) -> ConnectionState:
+        latest = self._latest
+        if self._waiting or self._unparsed or self._parser is None:
+            return ConnectionState.RESPONSE  # reading is paused, or over: the client cannot be late
+        if latest is None or self._is_in_head:
+            return ConnectionState.HEADERS
+        if latest.is_complete:
+            return ConnectionState.NEXT_REQUEST
+        return ConnectionState.BODY if latest.more_body else ConnectionState.RESPONSE
+
+    def _time_out(self, state: ConnectionState) -> None:
+        if state is ConnectionState.NEXT_REQUEST or not self._requests:
+            self.transport.close()
+        else:
+            self._reject(self._monitor.too_slow)
+
+    def _close_slow_reader(self, now: float) -> None:
+        """Abort if the client reads too little of the responses that wait in memory."""
+        if not self.transport.get_write_buffer_size():
+            self._read_before = None
+            return
+        limits = self._monitor.limits
+        step = _UNIX_READ_STEP if self._socket.family == socket.AF_UNIX else 0
+        read, elapsed = self._bytes_read(), now - self._reads_since
+        window = limits.slow_read_seconds + step / max(limits.min_read_bytes_per_second, 1)
+        if self._read_before is None or elapsed >= window:
+            min_read = limits.min_read_bytes_per_second * elapsed - step
+            if self._read_before is not None and read - self._read_before < min_read:
+                self.transport.abort()
+            self._read_before, self._reads_since = read, now
+
+    def _bytes_read(self) -> int:
+        """Count what the client's kernel has confirmed, or else what ours has passed on."""
+        written = self._flow.written - self.transport.get_write_buffer_size()
+        if sys.platform != "linux":
+            return written
+        if self._socket.family == socket.AF_UNIX:
+            return written - int.from_bytes(self._ioctl(termios.TIOCOUTQ), sys.byteorder)
+        info = self._socket.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _BYTES_ACKED.size)
+        [acked] = _BYTES_ACKED.unpack(info)
+        return int(acked)
+
+    def _has_unread_bytes(self) -> bool:
+        return any(self._ioctl(termios.FIONREAD))
+
+    def _ioctl(self, request: int) -> bytes:
+        return fcntl.ioctl(self._socket.fileno(), request, bytes(4))
+
+    def _reject(self, error: ErrorResponse) -> None:
+        """Stop reading, and send the error in place of the response to the request that is at fault.
+
+        Requests before it are answered first. Where its own response has begun, nothing more can be
+        sent: an error inside it would be read as a part of it.
+        """
+        self._parser, self._unparsed = None, b""
+        self._flow.pause_reading()
+        at_fault = self._latest if self._is_in_body else None
+        if at_fault is not None and at_fault.is_started:
+            self._monitor.count_refusal(error.code)
+            if at_fault.is_complete:
+                self.transport.close()
+            else:
+                self.transport.abort()
+            return
+        if at_fault is not None and at_fault in self._waiting:
+            self._waiting.remove(at_fault)
+        if self._current is None or self._current is at_fault:
+            self._send_final(error)
+        else:
+            self._final_error = error
+
+    def _send_final(self, error: ErrorResponse) -> None:
+        """Send a last response and close; an application that still works is told to stop."""
+        transport = self.transport
+        self.connection_lost(ConnectionAbortedError())
+        self._monitor.count_refusal(error.code)
+        self._monitor.lingering.close(error, transport, now=self.loop.time())

@@ -1,0 +1,213 @@
+"""One request and its answer: the ASGI application's `receive` and `send`, and the bytes of the answer.
+
+Knows HTTP/1.1's framing and one connection; does not know when a request is late or where it came from.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import http
+import logging
+from collections.abc import Callable, Iterable
+from enum import Enum
+
+from starlette.types import ASGIApp, Message, Scope
+from uvicorn.protocols.http.flow_control import HIGH_WATER_LIMIT, FlowControl
+
+from tamis.service.telemetry.logging import FIELDS, error_fields
+
+_CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
+_WITHOUT_BODY = (204, 304)
+_FAILED = b"Internal Server Error"
+_FAILED_HEADERS = [(b"content-type", b"text/plain"), (b"content-length", b"%d" % len(_FAILED))]
+
+_log = logging.getLogger(__name__)
+
+STATUS_LINES = {
+    status.value: b"HTTP/1.1 %d %s" % (status, status.phrase.encode()) for status in http.HTTPStatus
+}
+
+
+class CountingFlow(FlowControl):
+    """uvicorn's flow control, with a count of the bytes that were written to the transport."""
+
+    def __init__(self, transport: asyncio.Transport):
+        super().__init__(transport)
+        self.written = 0
+
+
+class Framing(Enum):
+    """How a client sees where the body of an answer ends."""
+
+    NONE = "there is none"
+    LENGTH = "content-length"
+    CHUNKED = "chunks"
+    CLOSE = "the end of the connection"
+
+
+class RequestResponseCycle:
+    """What the application is called with for one request, and how far that has come."""
+
+    __slots__ = (
+        "_body",
+        "_end_was_told",
+        "_expects_continue",
+        "_flow",
+        "_framing",
+        "_headers",
+        "_left",
+        "_on_complete",
+        "_status",
+        "_transport",
+        "_waiter",
+        "default_headers",
+        "has_left",
+        "is_complete",
+        "is_started",
+        "keep_alive",
+        "more_body",
+        "scope",
+    )
+
+    def __init__(
+        self,
+        scope: Scope,
+        transport: asyncio.Transport,
+        flow: CountingFlow,
+        on_complete: Callable[[], None],
+        *,
+        keep_alive: bool,
+        expects_continue: bool,
+    ):
+        """Begin with a request whose headers have come; `on_complete` is called behind the answer's end."""
+        self.scope, self._transport, self._flow, self._on_complete = scope, transport, flow, on_complete
+        self.keep_alive, self._expects_continue = keep_alive, expects_continue
+        self.default_headers: Iterable[tuple[bytes, bytes]] = ()
+        self._body = b""
+        self.more_body = True
+        self._end_was_told = False
+        self._waiter: asyncio.Future[None] | None = None
+        self._status = 0
+        self._headers: Iterable[tuple[bytes, bytes]] = ()
+        self._framing, self._left = Framing.NONE, 0
+        self.is_started = self.is_complete = self.has_left = False
+
+    def feed(self, body: bytes) -> None:
+        """Take a piece of the request's body, and stop reading where the application does not keep up."""
+        self._body = self._body + body if self._body else body
+        if len(self._body) > HIGH_WATER_LIMIT:
+            self._flow.pause_reading()
+        self._wake()
+
+    def end_body(self) -> None:
+        """Take note that the request has come to its end."""
+        self.more_body = False
+        self._wake()
+
+    def leave(self) -> None:
+        """Take note that the client has gone."""
+        self.has_left = True
+        self._wake()
+
+    async def run(self, app: ASGIApp) -> None:
+        """Have the application answer; an answer that it fails to give, or to end, is ours to end."""
+        try:
+            await app(self.scope, self.receive, self.send)
+        except Exception as beyond:  # noqa: BLE001 - it has answers for its own failures: this is beyond them
+            _log.error("the application failed", extra={FIELDS: error_fields(beyond)})
+        if self.has_left or self.is_complete:
+            return
+        if self.is_started:
+            self._transport.close()
+            return
+        self.keep_alive, self._status = False, 0
+        await self.send({"type": "http.response.start", "status": 500, "headers": _FAILED_HEADERS})
+        await self.send({"type": "http.response.body", "body": _FAILED})
+
+    async def receive(self) -> Message:
+        """Return the next piece of the request, or that the client has gone, or needs to ask no more."""
+        if self._expects_continue and not self._transport.is_closing():
+            self._expects_continue = False
+            self._transport.write(_CONTINUE)
+            self._flow.written += len(_CONTINUE)
+        while not (self.has_left or self.is_complete or self._has_news()):
+            self._flow.resume_reading()
+            self._waiter = asyncio.get_running_loop().create_future()
+            await self._waiter
+        if self.has_left or self.is_complete:
+            return {"type": "http.disconnect"}
+        body, self._body = self._body, b""
+        self._end_was_told = not self.more_body
+        return {"type": "http.request", "body": body, "more_body": self.more_body}
+
+    async def send(self, message: Message) -> None:
+        """Take the next part of the answer; its head goes out with the first piece of its body."""
+        if self._flow.write_paused and not self.has_left:
+            await self._flow.drain()
+        if self.has_left:
+            return
+        if message["type"] == "http.response.start" and not self._status:
+            self._expects_continue = False
+            self._status, self._headers = message["status"], message["headers"]
+        elif message["type"] == "http.response.body" and self._status and not self.is_complete:
+            self._send_body(message.get("body", b""), message.get("more_body", False))
+        else:
+            raise RuntimeError(f"{message['type']} is not what follows in this answer")
+
+    def _send_body(self, body: bytes, more: bool) -> None:
+        head = b""
+        if not self.is_started:
+            head = self._head()
+            self.is_started = True
+        if self._framing is Framing.NONE:
+            body = b""
+        elif self._framing is Framing.CHUNKED:
+            body = b"%x\r\n%s\r\n" % (len(body), body) if body else b""
+            body = body if more else body + b"0\r\n\r\n"
+        elif self._framing is Framing.LENGTH:
+            self._left -= len(body)
+            if self._left < 0 or (self._left > 0 and not more):
+                raise RuntimeError("the answer is not as long as its content-length says")
+        data = head + body
+        self._flow.written += len(data)
+        self._transport.write(data)
+        if not more:
+            self.is_complete = True
+            self._wake()
+            if not self.keep_alive:
+                self._transport.close()
+            self._on_complete()
+
+    def _head(self) -> bytes:
+        """Return the status line and the headers, and settle how the body ends."""
+        headers = [*self.default_headers, *self._headers]
+        named = dict(headers)
+        self._left = int(named.get(b"content-length", -1))
+        self._framing = self._framing_for(self._left)
+        if self._framing is Framing.CHUNKED:
+            headers.append((b"transfer-encoding", b"chunked"))
+        if named.get(b"connection") == b"close":
+            self.keep_alive = False
+        elif not self.keep_alive:
+            headers.append((b"connection", b"close"))
+        head = b"\r\n".join([STATUS_LINES[self._status], *map(b": ".join, headers), b"", b""])
+        if not head.count(b"\n") == head.count(b"\r") == len(headers) + 2:
+            raise RuntimeError("a header of the answer holds a line break")
+        return head
+
+    def _framing_for(self, length: int) -> Framing:
+        if self.scope["method"] == "HEAD" or self._status in _WITHOUT_BODY:
+            return Framing.NONE
+        if length >= 0:
+            return Framing.LENGTH
+        if self.scope["http_version"] == "1.1":
+            return Framing.CHUNKED
+        self.keep_alive = False
+        return Framing.CLOSE
+
+    def _has_news(self) -> bool:
+        return bool(self._body) or not (self.more_body or self._end_was_told)
+
+    def _wake(self) -> None:
+        if self._waiter is not None and not self._waiter.done():
+            self._waiter.set_result(None)

@@ -1,0 +1,94 @@
+"""The two ways to serve: one process alone, or one of several under a parent."""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+import logging
+import signal
+import threading
+from collections.abc import Callable
+
+from starlette.types import ASGIApp
+
+from tamis.service.http.server import Server, ServerHooks
+from tamis.service.http.sockets import ALIVE, READY, STOPPING, Listeners, Notifier
+from tamis.service.http.worker import WorkerChannel, WorkerConfig
+from tamis.settings import Settings
+from tamis.storage.io_time import LOOP_IO
+
+_REPORT_SECONDS = 0.1
+_MAX_IO_SECONDS = 30.0
+"""A single wait for the disk that takes longer counts as a hang."""
+
+
+def serve_alone(
+    app: ASGIApp,
+    settings: Settings,
+    *,
+    listeners: Listeners,
+    notifier: Notifier,
+    on_start: Callable[[], None],
+) -> None:
+    """Serve in this process until a signal; `on_start` is called once requests are taken."""
+
+    def started() -> None:
+        on_start()
+        notifier.tell(READY)
+
+    hooks = ServerHooks(
+        on_start=started,
+        on_tick=lambda: notifier.tell(ALIVE),
+        on_stop=lambda: notifier.tell(STOPPING),
+    )
+    Server(app, settings, listeners=listeners, hooks=hooks).serve_until_stopped()
+
+
+def serve_as_worker(app: ASGIApp, assignment: WorkerConfig, *, channel: WorkerChannel, serves: str) -> None:
+    """Serve until a signal or the parent's end; `serves` tells the parent what answers here."""
+
+    def started() -> None:
+        loop = asyncio.get_running_loop()
+
+        def orphaned() -> None:
+            loop.remove_reader(channel)
+            server.stop()
+
+        loop.add_reader(channel, orphaned)
+        channel.report_ready(serves)
+        threading.Thread(target=_report_io, args=(channel,), name="tamis-heartbeat", daemon=True).start()
+
+    hooks = ServerHooks(on_start=started, on_tick=channel.heartbeat, on_stop=lambda: None)
+    settings = dataclasses.replace(assignment.settings, drain_seconds=assignment.drain_seconds)
+    server = Server(app, settings, listeners=assignment.listeners(), hooks=hooks)
+    server.serve_until_stopped()
+
+
+def _report_io(channel: WorkerChannel) -> None:
+    """Send a heartbeat for a loop that waits for its disk; one that hangs elsewhere stays silent."""
+    pause, reported = threading.Event(), LOOP_IO.total
+    while not pause.wait(_REPORT_SECONDS):
+        total = LOOP_IO.total
+        if total - reported >= _REPORT_SECONDS / 2 and LOOP_IO.current < _MAX_IO_SECONDS:
+            channel.heartbeat()
+        reported = total
+
+
+_log = logging.getLogger(__name__)
+
+
+def handle_other_signals() -> None:
+    """Treat SIGHUP as SIGTERM, unless it is ignored as under nohup; log SIGUSR1 and SIGUSR2 and go on."""
+    if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:
+        signal.signal(signal.SIGHUP, _stop)
+    for number in (signal.SIGUSR1, signal.SIGUSR2):
+        signal.signal(number, _ignore)
+
+
+def _stop(number: int, frame: object) -> None:
+    _log.info("received SIGHUP; stopping")
+    signal.raise_signal(signal.SIGTERM)
+
+
+def _ignore(number: int, frame: object) -> None:
+    _log.warning("ignored signal %s", signal.Signals(number).name)

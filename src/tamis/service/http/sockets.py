@@ -1,0 +1,156 @@
+"""The sockets that a service listens on: its own, or those that systemd holds open for it."""
+
+from __future__ import annotations
+
+import logging
+import os
+import resource
+import socket
+import struct
+import sys
+from array import array
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from ipaddress import ip_address
+
+from tamis.errors import SettingsError
+
+_BACKLOG = 2_048
+_OTHER_FILES = 700  # among them the connections that are being refused
+_FIRST_FD = 3
+_SO_ATTACH_FILTER = 26
+_DROP_SYN = (
+    (0x30, 0, 0, 13),  # load the byte that holds TCP's flags
+    (0x45, 0, 1, 0x02),  # is SYN among them?
+    (0x06, 0, 0, 0),  # then keep nothing of the packet
+    (0x06, 0, 0, 0xFFFF_FFFF),  # otherwise keep all of it
+)
+"""A program of the classic packet filter: code, jump if true, jump if false, operand."""
+
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Listeners:
+    """Listening sockets; those that were given to us go on listening after we have left."""
+
+    sockets: Sequence[socket.socket]
+    are_given: bool
+
+    @property
+    def address(self) -> str:
+        """Where the service is found, as a person would type it."""
+        return _shown(self.sockets[0])
+
+    @property
+    def loopback_address(self) -> str:
+        """The address we bound if only this machine can reach it, as a URL has it; otherwise empty."""
+        listener = self.sockets[0]
+        if self.are_given or listener.family == socket.AF_UNIX:
+            return ""
+        host: str = listener.getsockname()[0]
+        if not ip_address(host).is_loopback:
+            return ""
+        return f"[{host}]" if ":" in host else host
+
+    def refuse_new(self) -> None:
+        """Let no new connection in, but keep those that wait to be accepted; call it before closing.
+
+        Closing a listening socket resets every connection that waits in its queue, with the requests
+        that are already in them. A client that is turned away here has sent nothing yet: only packets
+        that ask for a connection are dropped, because a client that has our answer to its own believes
+        itself connected, and may have sent its request, before the last packet of the handshake is here.
+        """
+        if self.are_given or sys.platform != "linux":
+            return
+        for listener in self.sockets:
+            _drop_packets(listener, _DROP_SYN)
+
+
+def listen(host: str, port: int, environ: Mapping[str, str]) -> Listeners:
+    """Take over the sockets of systemd's socket activation, or else bind the address.
+
+    Raises SettingsError where the address cannot be had.
+    """
+    given = _given(environ)
+    return Listeners(given, are_given=True) if given else Listeners([_bind(host, port)], are_given=False)
+
+
+def allow_connections(count: int) -> None:
+    """Let this process, and those it starts, open that many connections, as far as the machine allows."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    needed = count + _OTHER_FILES
+    if soft != resource.RLIM_INFINITY and soft < needed:
+        allowed = needed if hard == resource.RLIM_INFINITY else min(needed, hard)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (allowed, hard))
+        if allowed < needed:
+            _log.warning(
+                "the limit of open files (ulimit -n) is %d, but TAMIS_MAX_CONNECTIONS=%d needs %d; "
+                "raise the first or lower the second",
+                allowed,
+                count,
+                needed,
+            )
+
+
+def _given(environ: Mapping[str, str]) -> list[socket.socket]:
+    """Return what systemd passed to this very process; see sd_listen_fds(3)."""
+    if environ.get("LISTEN_PID") != str(os.getpid()):
+        return []
+    count = environ.get("LISTEN_FDS", "")
+    if not (count.isascii() and count.isdigit()):
+        raise SettingsError(f"LISTEN_FDS must be a number of sockets, not {count!r}")
+    try:
+        return [socket.socket(fileno=fd) for fd in range(_FIRST_FD, _FIRST_FD + int(count))]
+    except OSError as failed:
+        raise SettingsError(f"LISTEN_FDS names what is no socket: {failed.strerror}") from None
+
+
+def _bind(host: str, port: int) -> socket.socket:
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    try:
+        return socket.create_server((host, port), family=family, backlog=_BACKLOG)
+    except (OSError, UnicodeError) as failed:
+        why = str(failed.strerror if isinstance(failed, OSError) else "not the name of a host")
+        plainly, _, _ = why.partition(" (while")  # Python adds the address once more
+        raise SettingsError(
+            f"cannot listen on {host} port {port}: {plainly}; choose another with --host and --port "
+            "(TAMIS_HOST, TAMIS_PORT)"
+        ) from None
+
+
+def _drop_packets(listener: socket.socket, program: Sequence[tuple[int, int, int, int]]) -> None:
+    code = array("B", b"".join(struct.pack("@HBBI", *instruction) for instruction in program))
+    address, _ = code.buffer_info()
+    listener.setsockopt(socket.SOL_SOCKET, _SO_ATTACH_FILTER, struct.pack("@HP", len(program), address))
+
+
+def _shown(listener: socket.socket) -> str:
+    if listener.family == socket.AF_UNIX:
+        return f"unix:{listener.getsockname()}"
+    host, port = listener.getsockname()[:2]
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+
+
+READY = "READY=1"
+STOPPING = "STOPPING=1"
+ALIVE = "WATCHDOG=1"
+
+
+class Notifier:
+    """Tells systemd, where it listens; elsewhere every message is lost on purpose."""
+
+    def __init__(self, environ: Mapping[str, str]):
+        self._address = environ.get("NOTIFY_SOCKET", "").replace("@", "\0", 1)
+
+    def tell(self, message: str) -> None:
+        """Send one of the messages above; that nobody listens any more is not worth an error."""
+        if not self._address:
+            return
+        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as sender:
+            sender.setblocking(False)
+            try:
+                sender.sendto(message.encode(), self._address)
+            except OSError:
+                self._address = ""

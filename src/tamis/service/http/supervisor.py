@@ -1,0 +1,199 @@
+"""The parent of several workers: starts them, replaces those that die or hang, and stops them.
+
+All workers accept from one listening socket, which the parent holds open: what waits in its queue
+survives the death of any worker. (With SO_REUSEPORT every worker would have a queue of its own, and
+take it along.) The parent loads no model and answers no request.
+"""
+
+from __future__ import annotations
+
+import logging
+import select
+import signal
+import socket
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+
+from tamis.clock import Clock
+from tamis.errors import TamisError
+from tamis.service.http import LOST_ROWS_EXIT_CODE, SAME_SIGNAL_SECONDS
+from tamis.service.http.sockets import Listeners
+from tamis.service.http.worker import WorkerConfig, WorkerProcess
+
+_TICK_SECONDS = 0.2
+_OVERSLEPT_SECONDS = 0.5
+"""Woken this much too late, we were stopped ourselves: no silence of a worker counts."""
+
+_MAX_FAILED_STARTS = 6
+_FIRST_PAUSE_SECONDS = 0.1
+_LONGEST_PAUSE_SECONDS = 5.0
+
+_LATE_SECONDS = 5.0
+"""How much longer than agreed a worker may take to stop before it is killed."""
+
+_log = logging.getLogger(__name__)
+
+
+class WorkerError(TamisError):
+    """No worker can be started, or not every one of them ended in order.
+
+    `is_reported` where the worker has said itself what is wrong, in one line.
+    """
+
+    def __init__(self, message: str, *, is_reported: bool = False):
+        self.is_reported = is_reported
+        super().__init__(message)
+
+
+class Supervisor:
+    """Keeps as many processes of `command` serving as the assignment's settings say."""
+
+    def __init__(
+        self, command: Sequence[str], assignment: WorkerConfig, *, listeners: Listeners, clock: Clock
+    ):
+        self._command = command
+        self._assignment = assignment
+        self._settings = assignment.settings
+        self._listeners = listeners
+        self._clock = clock
+        self._workers: list[WorkerProcess] = []
+        self._is_started = False
+        self._failed_starts = 0
+        self._start_not_before = 0.0
+        self._signals = 0
+        self._signalled_at = 0.0
+        self._is_orderly = True
+        self._has_lost_rows = False
+
+    def run(
+        self, *, on_start: Callable[[str], None], on_tick: Callable[[], None], on_stop: Callable[[], None]
+    ) -> int:
+        """Supervise until SIGTERM or SIGINT; `on_start` is told what the first worker serves.
+
+        Return the exit code: 0, or `LOST_ROWS_EXIT_CODE` if a worker ended with that. Raises WorkerError
+        where the service cannot go on or did not end in order.
+        """
+        with self._signals_waking() as wake_up:
+            try:
+                while not self._signals:
+                    self._start_missing_workers()
+                    self._listen(wake_up)
+                    self._replace_hung()
+                    self._report_started(on_start)
+                    on_tick()
+                on_stop()
+                self._stop(wake_up)
+                return LOST_ROWS_EXIT_CODE if self._has_lost_rows else 0
+            finally:
+                for worker in self._workers:  # none is left where all went well
+                    worker.kill()
+
+    def _start_missing_workers(self) -> None:
+        """Start what is missing; the first worker goes alone, for what stops it would stop them all."""
+        wanted = self._settings.workers if self._is_started else 1
+        while len(self._workers) < wanted and self._clock.monotonic() >= self._start_not_before:
+            if self._failed_starts and any(worker.serves is None for worker in self._workers):
+                return  # one at a time until one has succeeded
+            now = self._clock.monotonic()
+            self._workers.append(WorkerProcess(self._command, self._assignment, now=now))
+
+    def _listen(self, wake_up: socket.socket) -> None:
+        """Wait a moment for a signal, or for workers that say something or end."""
+        asleep_at = self._clock.monotonic()
+        sources: list[socket.socket | WorkerProcess] = [wake_up, *self._workers]
+        readable, _, _ = select.select(sources, [], [], _TICK_SECONDS)
+        now = self._clock.monotonic()
+        if now - asleep_at > _TICK_SECONDS + _OVERSLEPT_SECONDS:
+            for worker in self._workers:
+                worker.reset_heartbeat(now)
+        for one in readable:
+            if isinstance(one, socket.socket):
+                one.recv(4_096)
+            elif not one.poll(now):
+                self._reap(one)
+
+    def _replace_hung(self) -> None:
+        now = self._clock.monotonic()
+        for worker in list(self._workers):
+            if worker.is_hung(now, self._settings.worker_timeout_seconds):
+                _log.error("worker %d is silent: it is killed", worker.pid)
+                worker.kill()
+                self._reap(worker)
+
+    def _reap(self, worker: WorkerProcess) -> None:
+        """Take a worker that has ended from the list; where it never served, the next one has to wait."""
+        self._workers.remove(worker)
+        code = worker.end()
+        self._has_lost_rows |= code == LOST_ROWS_EXIT_CODE and worker.serves is not None
+        if self._signals:
+            self._is_orderly &= worker.serves is None or code in (0, LOST_ROWS_EXIT_CODE)
+            return
+        if worker.serves is not None:
+            _log.error("worker %d has ended (%s): it is replaced", worker.pid, _ending(code))
+            return
+        self._failed_starts += 1
+        if not self._is_started:
+            raise WorkerError(
+                f"the service cannot start: its first worker ended with {_ending(code)}",
+                is_reported=code == 1,
+            )
+        if self._failed_starts >= _MAX_FAILED_STARTS and not self._workers:
+            raise WorkerError(
+                f"no worker can be started any more ({_ending(code)}, {self._failed_starts} times): "
+                "see the lines above"
+            )
+        pause = min(_FIRST_PAUSE_SECONDS * 2**self._failed_starts, _LONGEST_PAUSE_SECONDS)
+        _log.error("a worker could not start (%s): the next try is in %.1f s", _ending(code), pause)
+        self._start_not_before = self._clock.monotonic() + pause
+
+    def _report_started(self, on_start: Callable[[str], None]) -> None:
+        serving = [worker.serves for worker in self._workers if worker.serves is not None]
+        if serving and all(worker.serves is not None for worker in self._workers):
+            self._failed_starts, self._start_not_before = 0, 0.0
+        if serving and not self._is_started:
+            self._is_started = True
+            on_start(serving[0])
+
+    def _stop(self, wake_up: socket.socket) -> None:
+        """Tell the workers to drain, let nobody new in once they have, and wait until they have ended."""
+        refuse_at = self._clock.monotonic() + self._settings.drain_seconds
+        kill_at = refuse_at + self._settings.stop_seconds + _LATE_SECONDS
+        for worker in self._workers:
+            worker.terminate()
+        while self._workers:
+            self._listen(wake_up)
+            now = self._clock.monotonic()
+            if now >= refuse_at:
+                self._listeners.refuse_new()
+            if self._signals > 1 or now >= kill_at:
+                raise WorkerError("told to stop twice, or stopped too slowly: workers were killed")
+        if not self._is_orderly:
+            raise WorkerError("a worker failed while it was stopping: see the lines above")
+
+    @contextmanager
+    def _signals_waking(self) -> Iterator[socket.socket]:
+        """Count SIGTERM and SIGINT; the socket becomes readable at each."""
+        ours, theirs = socket.socketpair()
+        with ours, theirs:
+            theirs.setblocking(False)
+            before = {
+                number: signal.signal(number, self._count) for number in (signal.SIGTERM, signal.SIGINT)
+            }
+            wake_before = signal.set_wakeup_fd(theirs.fileno(), warn_on_full_buffer=False)
+            try:
+                yield ours
+            finally:
+                signal.set_wakeup_fd(wake_before)
+                # told to stop, this process ends: who insists again must not cut short what it says then
+                for number, handler in [] if self._signals else before.items():
+                    signal.signal(number, handler)
+
+    def _count(self, *_: object) -> None:
+        now = self._clock.monotonic()
+        if not self._signals or now - self._signalled_at >= SAME_SIGNAL_SECONDS:
+            self._signals, self._signalled_at = self._signals + 1, now
+
+
+def _ending(code: int) -> str:
+    """Say in words how a process ended."""
+    return f"exit code {code}" if code >= 0 else f"signal {signal.Signals(-code).name}"

@@ -1,0 +1,90 @@
+"""What the connections of one process share: how long each may take for what, and who was sent away.
+
+Knows no parser and no request.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from enum import Enum
+from typing import Any
+
+from tamis.service.http.lingering_close import LingeringClose
+from tamis.service.responses import ErrorResponse, error_response
+from tamis.service.telemetry.logging import FIELDS, error_fields
+
+_log = logging.getLogger(__name__)
+
+
+class ConnectionState(Enum):
+    """What a connection waits for."""
+
+    HEADERS = "headers"
+    BODY = "body"
+    RESPONSE = "response"
+    NEXT_REQUEST = "next request"
+
+
+@dataclass(frozen=True, slots=True)
+class ConnectionLimits:
+    """How much one client may hold, and for how long; all seconds are monotonic."""
+
+    max_connections: int
+    max_header_bytes: int
+    header_seconds: float
+    body_seconds: float
+    keep_alive_seconds: float
+    slow_read_seconds: float
+    min_read_bytes_per_second: int
+
+
+class ConnectionMonitor:
+    """What the connections of one process share: their limits, and those that were sent away."""
+
+    def __init__(self, limits: ConnectionLimits):
+        self.limits = limits
+        self.lingering = LingeringClose()
+        self.count_refusal: Callable[[str], None] = lambda code: None
+        self.seconds_in = {
+            ConnectionState.HEADERS: limits.header_seconds,
+            ConnectionState.BODY: limits.body_seconds,
+            ConnectionState.RESPONSE: float("inf"),
+            ConnectionState.NEXT_REQUEST: limits.keep_alive_seconds,
+        }
+        self.too_many = error_response(
+            "too_many_connections", "too many connections are open; try again later", [(b"retry-after", b"1")]
+        )
+        self.too_slow = error_response("too_slow", "the request did not arrive in time")
+        self.errors = _request_errors(limits.max_header_bytes)
+
+    def sweep(self, connections: Iterable[Any], now: float) -> None:
+        """Close every connection that is late; call it regularly, `now` is the event loop's time.
+
+        An error on one connection is logged and closes that one: the others keep their deadlines.
+        """
+        for connection in list(connections):
+            try:
+                connection.close_if_late(now)
+            except Exception as error:  # noqa: BLE001 - the sweep runs on the server's only timer
+                _log.error("connection check failed", extra={FIELDS: error_fields(error)})
+                connection.transport.abort()
+        self.lingering.sweep(now)
+
+
+def _request_errors(max_header_bytes: int) -> dict[str, ErrorResponse]:
+    """Return the responses to requests that cannot be accepted, by the parser's reason."""
+    too_large = (
+        f"the headers, a chunk header or the trailers are larger than {max_header_bytes} bytes or too many"
+    )
+    return {
+        "headers_too_large": error_response("headers_too_large", too_large),
+        "body_too_large": error_response("body_too_large", "the body is too large"),
+        "not_http": error_response("not_http", "this is not a request in HTTP/1.1"),
+        "wrong_host": error_response("not_http", "the request must have exactly one header `host`"),
+        "wrong_version": error_response("not_http", "the request line must name HTTP/1.1 or HTTP/1.0"),
+        "unknown_coding": error_response(
+            "unknown_coding", "the only transfer coding is `chunked`; send the body without another"
+        ),
+    }

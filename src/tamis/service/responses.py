@@ -1,0 +1,128 @@
+"""Responses: a status, headers and bytes, and the status of every error code."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import msgspec
+from starlette.responses import Response
+from starlette.types import Receive, Scope, Send
+
+from tamis.errors import InputError, OverloadedError
+
+STATUS_BY_CODE = {
+    "not_http": 400,
+    "not_json": 400,
+    "duplicate_field": 400,
+    "broken_query": 400,
+    "incomplete_body": 400,
+    "unknown_host": 400,
+    "missing_key": 401,
+    "wrong_key": 401,
+    "expired_key": 401,
+    "missing_scope": 403,
+    "not_admin": 403,
+    "cross_site": 403,
+    "not_found": 404,
+    "method_not_allowed": 405,
+    "too_slow": 408,
+    "search_abandoned": 408,
+    "body_too_large": 413,
+    "wrong_content_type": 415,
+    "compressed_body": 415,
+    "missing_field": 422,
+    "unknown_field": 422,
+    "wrong_type": 422,
+    "no_texts": 422,
+    "too_many_texts": 422,
+    "text_too_long": 422,
+    "bad_cursor": 422,
+    "headers_too_large": 431,
+    "rate_limited": 429,
+    "too_many_reads": 429,
+    "internal_error": 500,
+    "unknown_coding": 501,
+    "overloaded": 503,
+    "log_busy": 503,
+    "search_too_long": 503,
+    "too_many_connections": 503,
+    "store_unavailable": 503,
+    "keys_unavailable": 503,
+}
+
+ERROR_CODE = "tamis.error_code"
+"""Where in an ASGI scope the code of the error stands that the request was answered with."""
+
+COUNT_REFUSAL = "tamis.count_refusal"
+"""Where in the lifespan's state a function stands that counts a refusal by its code."""
+
+Headers = list[tuple[bytes, bytes]]
+
+_JSON_HEADERS = [
+    (b"content-type", b"application/json"),
+    (b"cache-control", b"no-store"),  # an answer may hold its caller's text, and every call is to reach us
+    (b"x-content-type-options", b"nosniff"),
+]
+_encode = msgspec.json.Encoder().encode
+
+
+class Refused(InputError):
+    """A request that is not let in; `headers` tell the client's software what to do."""
+
+    def __init__(self, code: str, message: str, *, field: str, headers: Headers | None = None):
+        self.headers = headers or []
+        super().__init__(code, message, field=field)
+
+
+class BytesResponse(Response):
+    """A whole response, sent in one piece."""
+
+    def __init__(self, status: int, headers: Headers, body: bytes):
+        self.status_code = status
+        self.raw_headers = [*headers, (b"content-length", b"%d" % len(body))]
+        self.body = body
+        self.background = None
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Send the response; to a HEAD request, without its body."""
+        await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
+        await send({"type": "http.response.body", "body": b"" if scope["method"] == "HEAD" else self.body})
+
+
+class ErrorResponse(BytesResponse):
+    """A refusal or a failure, which leaves its code in the scope for whoever counts them."""
+
+    def __init__(self, code: str, headers: Headers, body: bytes):
+        super().__init__(STATUS_BY_CODE[code], headers, body)
+        self.code = code
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Send the response."""
+        scope[ERROR_CODE] = self.code
+        await super().__call__(scope, receive, send)
+
+
+def json_response(
+    body: object, *, status: int = 200, headers: Iterable[tuple[bytes, bytes]] = ()
+) -> BytesResponse:
+    """Return a response with `body` as JSON."""
+    return BytesResponse(status, [*_JSON_HEADERS, *headers], _encode(body))
+
+
+def error_response(code: str, message: str, headers: Iterable[tuple[bytes, bytes]] = ()) -> ErrorResponse:
+    """Return an error in the service's envelope; its code decides the status."""
+    body = _encode({"error": {"code": code, "message": message}})
+    return ErrorResponse(code, [*_JSON_HEADERS, *headers], body)
+
+
+def overloaded_response(refused: OverloadedError) -> BytesResponse:
+    """Return the 503 of an overloaded service, with `Retry-After`."""
+    return error_response("overloaded", str(refused), [(b"retry-after", b"%d" % refused.retry_after_seconds)])
+
+
+def rejection_response(refused: InputError) -> BytesResponse:
+    """Return the response to invalid input; close the connection if its body was not read."""
+    headers = refused.headers if isinstance(refused, Refused) else []
+    if refused.code == "body_too_large":
+        headers = [(b"connection", b"close")]
+    return error_response(refused.code, str(refused), headers)

@@ -1,0 +1,124 @@
+"""Metrics in Prometheus's text format 0.0.4. Knows families and numbers; knows nothing of Tamis."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from math import inf
+from pathlib import Path
+
+from tamis.service.telemetry.metric_types import Merge, Metric
+from tamis.service.telemetry.shared_values import Snapshot
+
+CONTENT_TYPE = b"text/plain; version=0.0.4; charset=utf-8"
+
+_ESCAPES = str.maketrans({"\\": r"\\", '"': r"\"", "\n": r"\n"})
+
+
+def exposition(families: Iterable[Metric], snapshots: Sequence[Snapshot]) -> Iterator[str]:
+    """Yield the lines of all families with the totals of all processes.
+
+    A series of a family with labels appears with its first observation.
+    """
+    totals = {merge: _merged(snapshots, merge) for merge in Merge}
+    for family in families:
+        yield from head(family.name, family.kind, family.help_text)
+        values = totals[family.merge]
+        for slot, label_values in family.series():
+            labels = dict(zip(family.labels, label_values, strict=True))
+            if family.bounds:
+                yield from _histogram(family, labels, values[slot : slot + family.width])
+            elif values[slot] or not labels:
+                yield sample(family.name, labels, values[slot])
+
+
+def head(name: str, kind: str, help_text: str) -> Iterator[str]:
+    """Yield what stands before the samples of a metric."""
+    yield f"# HELP {name} {help_text}"
+    yield f"# TYPE {name} {kind}"
+
+
+def sample(name: str, labels: Mapping[str, str], value: float) -> str:
+    """Return the line of one number."""
+    inside = ",".join(f'{label}="{text.translate(_ESCAPES)}"' for label, text in labels.items())
+    return f"{name}{{{inside}}} {_number(value)}" if inside else f"{name} {_number(value)}"
+
+
+def _merged(snapshots: Sequence[Snapshot], merge: Merge) -> list[float]:
+    rows = [found.values for found in snapshots if found.is_alive or merge is Merge.SUM]
+    return [*map(max if merge is Merge.MAX_OF_LIVING else sum, zip(*rows, strict=True))]
+
+
+def _histogram(family: Metric, labels: Mapping[str, str], values: Sequence[float]) -> Iterator[str]:
+    *buckets, total = values
+    seen = 0.0
+    if labels and not any(buckets):
+        return
+    for bound, number in zip([*map(_number, family.bounds), "+Inf"], buckets, strict=True):
+        seen += number
+        yield sample(f"{family.name}_bucket", {**labels, "le": bound}, seen)
+    yield sample(f"{family.name}_sum", labels, total)
+    yield sample(f"{family.name}_count", labels, seen)
+
+
+def _number(value: float) -> str:
+    value = float(value)
+    if value == inf:
+        return "+Inf"
+    return str(int(value)) if value.is_integer() else repr(value)
+
+
+PROCESS_METRICS = {
+    "process_cpu_seconds_total": ("counter", "Processor time in user and kernel mode, in seconds."),
+    "process_resident_memory_bytes": ("gauge", "Memory in use, shared pages included."),
+    "process_virtual_memory_bytes": ("gauge", "Address space in use."),
+    "process_start_time_seconds": ("gauge", "When the process started, in seconds since 1970."),
+    "process_open_fds": ("gauge", "Open file descriptors."),
+    "process_max_fds": ("gauge", "Most file descriptors that may be open."),
+}
+"""Kind and help_text of each, by the name that Prometheus's own clients give it."""
+
+
+def process_exposition(snapshots: Iterable[Snapshot]) -> Iterator[str]:
+    """Yield the lines for every living process; `worker` is the number of its place, which is taken again."""
+    found = {
+        str(worker.number): numbers
+        for worker in snapshots
+        if worker.is_alive and (numbers := process_numbers(worker.process))
+    }
+    for name, (kind, help_text) in PROCESS_METRICS.items():
+        yield from head(name, kind, help_text)
+        for worker, numbers in found.items():
+            yield sample(name, {"worker": worker}, numbers[name])
+
+
+def process_numbers(process: int) -> dict[str, float]:
+    """Return the value of each metric for a process of ours; nothing if it has ended or cannot be seen."""
+    folder = Path("/proc") / str(process)
+    try:
+        # the second field, the name in parentheses, may hold anything; the next one is number 3
+        fields = (folder / "stat").read_text("latin-1").rpartition(")")[2].split()
+        open_files = len(os.listdir(folder / "fd"))
+        limits = (folder / "limits").read_text("ascii")
+        booted = _booted_at()
+    except OSError:
+        return {}
+    ticks = os.sysconf("SC_CLK_TCK")
+    return {
+        "process_cpu_seconds_total": (int(fields[11]) + int(fields[12])) / ticks,
+        "process_resident_memory_bytes": int(fields[21]) * os.sysconf("SC_PAGE_SIZE"),
+        "process_virtual_memory_bytes": int(fields[20]),
+        "process_start_time_seconds": booted + int(fields[19]) / ticks,
+        "process_open_fds": open_files,
+        "process_max_fds": _max_files(limits),
+    }
+
+
+def _booted_at() -> int:
+    lines = Path("/proc/stat").read_text("ascii").splitlines()
+    return int(next(line for line in lines if line.startswith("btime ")).split()[1])
+
+
+def _max_files(limits: str) -> float:
+    soft = next(line for line in limits.splitlines() if line.startswith("Max open files")).split()[3]
+    return float(soft.replace("unlimited", "inf"))

@@ -1,0 +1,113 @@
+"""Every metric of the service: its name, its labels and what it says. Data only.
+
+The table in docs/operations.md is held to this page by a test.
+"""
+
+from __future__ import annotations
+
+from tamis.errors import STORE_FAULTS
+from tamis.service.responses import STATUS_BY_CODE
+from tamis.service.telemetry.metric_types import Merge, MetricLayout
+
+OTHER = "other"
+NO_ANSWER = "none"
+
+ROUTES = (
+    "/",
+    "/prediction",
+    "/predictions",
+    "/recent_log",
+    "/log",
+    "/log/summary",
+    "/model",
+    "/health/live",
+    "/health/ready",
+    "/metrics",
+    "/openapi.json",
+    "/docs",
+    "/docs/{file}",
+    "/redoc",
+    "/redoc/{file}",
+    "/ui",
+    "/ui/{file}",
+    OTHER,
+)
+"""The values of the label `route`: what nobody serves is `other`."""
+
+METHODS = ("GET", "HEAD", "POST", OTHER)
+STATUSES = (
+    *map(str, sorted({200, 206, 304, 416, *STATUS_BY_CODE.values()})),
+    NO_ANSWER,  # the request ended without one
+    OTHER,
+)
+STAGES = ("read", "queue", "score", "store")
+LAYERS = ("memory", "store")
+
+SECONDS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
+STAGE_SECONDS = (0.00005, 0.0001, 0.00025, *SECONDS)
+BATCH_SIZES = (1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0)
+
+LAYOUT = MetricLayout()
+
+REQUESTS = LAYOUT.counter(
+    "http_requests_total", "Requests that have ended.", route=ROUTES, method=METHODS, status=STATUSES
+)
+REQUEST_SECONDS = LAYOUT.histogram(
+    "http_request_duration_seconds",
+    "From a request's headers to the end of its answer.",
+    SECONDS,
+    route=ROUTES,
+)
+REQUESTS_IN_PROGRESS = LAYOUT.gauge(
+    "http_requests_in_progress", "Requests that are being answered.", Merge.SUM_OF_LIVING
+)
+REFUSALS = LAYOUT.counter(
+    "tamis_refusals_total", "Requests that were refused or failed, by error code.", code=tuple(STATUS_BY_CODE)
+)
+STAGE = LAYOUT.histogram(
+    "tamis_stage_duration_seconds", "Time in one stage of answering.", STAGE_SECONDS, stage=STAGES
+)
+BATCH_TEXTS = LAYOUT.histogram("tamis_batch_texts", "Texts that the model took at once.", BATCH_SIZES)
+QUEUE_TEXTS = LAYOUT.gauge("tamis_queue_texts", "Texts that wait for the model.", Merge.SUM_OF_LIVING)
+QUEUE_SECONDS = LAYOUT.gauge(
+    "tamis_queue_seconds", "How long a text that arrives now would wait.", Merge.MAX_OF_LIVING
+)
+CACHE_HITS = LAYOUT.counter("tamis_cache_hits_total", "Texts whose answer was known.", layer=LAYERS)
+CACHE_MISSES = LAYOUT.counter("tamis_cache_misses_total", "Texts whose answer was looked for in vain.")
+CALLS_ACCEPTED = LAYOUT.counter(
+    "tamis_calls_accepted_total", "Texts to be logged: written, spooled and dropped ones."
+)
+CALLS_WRITTEN = LAYOUT.counter("tamis_calls_written_total", "Texts that are in the log.")
+CALLS_SPOOLED = LAYOUT.gauge("tamis_calls_spooled", "Texts that wait for the store to work again.", Merge.SUM)
+CALLS_DROPPED = LAYOUT.counter("tamis_calls_dropped_total", "Texts that will never be in the log.")
+STORE_DEGRADED = LAYOUT.gauge(
+    "tamis_store_degraded", "1 while the store fails or texts wait for it.", Merge.MAX_OF_LIVING
+)
+STORE_FAILURES = LAYOUT.counter(
+    "tamis_store_failures_total", "Times that the store failed, by what it said.", fault=STORE_FAULTS
+)
+LOG_READS = LAYOUT.gauge(
+    "tamis_log_reads_in_progress", "Reads of the call log that are being answered.", Merge.SUM_OF_LIVING
+)
+LOG_ROWS = LAYOUT.counter("tamis_log_read_rows_total", "Rows of the call log that were read.")
+LOG_BYTES = LAYOUT.counter("tamis_log_read_bytes_total", "Bytes of the call log that were sent.")
+WORKER_STARTS = LAYOUT.counter("tamis_worker_starts_total", "Worker processes that were started.")
+
+WORKERS = ("tamis_workers", "gauge", "Worker processes that are alive.")
+MODEL_INFO = ("tamis_model_info", "gauge", "The model that is served; always 1.")
+BUILD_INFO = (
+    "tamis_build_info",
+    "gauge",
+    "The version of Tamis and of Python, and how linear models are scored; always 1.",
+)
+"""Name, kind and help_text of what is not counted but looked at when somebody asks."""
+
+_TEMPLATES = frozenset(route for route in ROUTES if route.endswith("/{file}"))
+
+
+def route_of(path: str) -> str:
+    """Return the route that a path belongs to; the number of routes is bounded, that of paths is not."""
+    if path in ROUTES:
+        return path
+    template = f"{path.rpartition('/')[0]}/{{file}}"
+    return template if template in _TEMPLATES else OTHER

@@ -1,0 +1,156 @@
+"""Where the parts of the service write what they see, and the page that shows it.
+
+Knows every metric; never sees a caller. What this costs a request: docs/lab-notes.md.
+"""
+
+from __future__ import annotations
+
+import platform
+from bisect import bisect_left
+from collections.abc import Iterator
+from typing import final
+
+from tamis import __version__
+from tamis.errors import STORE_FAULTS
+from tamis.inference.batcher import BatchReport
+from tamis.inference.classifier import Classifier
+from tamis.native import is_compiled
+from tamis.service.telemetry import metric_definitions as defined
+from tamis.service.telemetry.exposition import exposition, head, process_exposition, sample
+from tamis.service.telemetry.metric_definitions import (
+    LAYOUT,
+    METHODS,
+    NO_ANSWER,
+    OTHER,
+    SECONDS,
+    STATUSES,
+    route_of,
+)
+from tamis.service.telemetry.metric_types import Histogram, Merge, Metric
+from tamis.service.telemetry.shared_values import SharedValues, Snapshot
+
+_METHOD_PLACES = {method: place * len(STATUSES) for place, method in enumerate(METHODS)}
+_STATUS_PLACES = {int(status): place for place, status in enumerate(STATUSES) if status.isdecimal()}
+_STATUS_PLACES[0] = STATUSES.index(NO_ANSWER)
+_OTHER_METHOD, _OTHER_STATUS = _METHOD_PLACES[OTHER], STATUSES.index(OTHER)
+
+_MEMORY_HITS, _STORE_HITS = (defined.CACHE_HITS.slot(layer) for layer in defined.LAYERS)
+_MISSES = defined.CACHE_MISSES.first
+
+
+@final
+class Metrics:
+    """The numbers of this process, and the page with the totals of all that share its memory.
+
+    `shared_fd` is that memory, from `make_shared_memory`; without it this process is alone.
+
+    Belongs to the event loop's thread: an addition that two threads make at once would be lost.
+    """
+
+    def __init__(self, classifier: Classifier, shared_fd: int | None = None):
+        self._classifier = classifier
+        self._slots = SharedValues(LAYOUT.size, LAYOUT.digest, shared_fd)
+        self._values = self._slots.values
+        self._in_progress = defined.REQUESTS_IN_PROGRESS.first
+        self._codes = {code: defined.REFUSALS.slot(code) for code in defined.REFUSALS.labels["code"]}
+        self._routes: dict[str, tuple[int, int]] = {route: _slots_of(route) for route in defined.ROUTES}
+        self._duration_sum = len(SECONDS) + 1
+        self.read = self._histogram(defined.STAGE, "read")
+        self.store = self._histogram(defined.STAGE, "store")
+        self._queue = self._histogram(defined.STAGE, "queue")
+        self._score = self._histogram(defined.STAGE, "score")
+        self._batch_texts = self._histogram(defined.BATCH_TEXTS)
+        self._begin()
+
+    @property
+    def calls(self) -> memoryview[float]:
+        """Where a ResilientStore counts, in the order of its `COUNTED`."""
+        end = defined.STORE_FAILURES.first + len(STORE_FAULTS)
+        return self._values[defined.CALLS_ACCEPTED.first : end]
+
+    def request_began(self) -> None:
+        """Count a request that is being answered."""
+        self._values[self._in_progress] += 1.0
+
+    def request_ended(self, path: str, method: str, status: int, seconds: float) -> None:
+        """Count a request that is over; status 0 says that it got no answer."""
+        values = self._values
+        values[self._in_progress] -= 1.0
+        count, duration = self._routes.get(path) or self._routes[route_of(path)]
+        count += _METHOD_PLACES.get(method, _OTHER_METHOD)
+        values[count + _STATUS_PLACES.get(status, _OTHER_STATUS)] += 1.0
+        values[duration + bisect_left(SECONDS, seconds)] += 1.0
+        values[duration + self._duration_sum] += seconds
+
+    def refused(self, code: str) -> None:
+        """Count a request that was answered with an error of this code."""
+        self._values[self._codes[code]] += 1.0
+
+    def batch_ended(self, batch: BatchReport) -> None:
+        """Add what a batch was like, and say what still waits."""
+        values = self._values
+        self._queue.observe(batch.queue_seconds)
+        self._score.observe(batch.score_seconds)
+        self._batch_texts.observe(batch.texts)
+        values[defined.QUEUE_TEXTS.first] = batch.waiting_texts
+        values[defined.QUEUE_SECONDS.first] = batch.waiting_seconds
+
+    def looked_up(self, from_memory: int, from_store: int, unknown: int) -> None:
+        """Count texts whose answer was looked for, by where it was found."""
+        values = self._values
+        values[_MEMORY_HITS] += from_memory
+        values[_STORE_HITS] += from_store
+        values[_MISSES] += unknown
+
+    def log_read(self, reads: int, rows: int, size: int) -> None:
+        """Count reads of the log that began (+1) or ended (-1), rows that were read, and bytes sent."""
+        values = self._values
+        values[defined.LOG_READS.first] += reads
+        values[defined.LOG_ROWS.first] += rows
+        values[defined.LOG_BYTES.first] += size
+
+    def page(self) -> bytes:
+        """Return the totals of all processes in Prometheus's text format."""
+        return "".join(f"{line}\n" for line in self._lines(self._slots.snapshots())).encode()
+
+    def _begin(self) -> None:
+        """Forget what an earlier process in this place was doing when it ended; keep what it counted."""
+        for family in LAYOUT.families:
+            if family.merge is not Merge.SUM:
+                self._values[family.first] = 0.0
+        self._values[defined.WORKER_STARTS.first] += 1.0
+
+    def _histogram(self, family: Metric, *labels: str) -> Histogram:
+        return Histogram(self._values, family.slot(*labels), family.bounds)
+
+    def _lines(self, snapshots: list[Snapshot]) -> Iterator[str]:
+        yield from exposition(LAYOUT.families, snapshots)
+        name, kind, help_text = defined.WORKERS
+        yield from head(name, kind, help_text)
+        yield sample(name, {}, sum(found.is_alive for found in snapshots))
+        name, kind, help_text = defined.MODEL_INFO
+        yield from head(name, kind, help_text)
+        yield sample(name, _model_labels(self._classifier), 1)
+        name, kind, help_text = defined.BUILD_INFO
+        yield from head(name, kind, help_text)
+        yield sample(name, _build_labels(), 1)
+        yield from process_exposition(snapshots)
+
+
+def _slots_of(route: str) -> tuple[int, int]:
+    """Return the first slots of a route's requests and of their durations."""
+    return defined.REQUESTS.slot(route, METHODS[0], STATUSES[0]), defined.REQUEST_SECONDS.slot(route)
+
+
+def _build_labels() -> dict[str, str]:
+    scoring = "compiled" if is_compiled() else "numpy"
+    return {"version": __version__, "python_version": platform.python_version(), "linear_scoring": scoring}
+
+
+def _model_labels(classifier: Classifier) -> dict[str, str]:
+    return {
+        "name": classifier.name,
+        "version": classifier.version,
+        "kind": classifier.manifest.kind if classifier.manifest else "mock",
+        "digest": classifier.identity,
+    }

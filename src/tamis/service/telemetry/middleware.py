@@ -1,0 +1,176 @@
+"""Around the whole application: gives each request its id, counts and times it, logs what deserves a line.
+
+Knows ASGI, routes and statuses; never looks into a body or a query.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import re
+from collections.abc import Awaitable, Callable, Iterable
+from dataclasses import dataclass
+from itertools import count
+from time import perf_counter
+from typing import final
+
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from tamis.errors import MissingExtraError
+from tamis.service.responses import COUNT_REFUSAL, ERROR_CODE
+from tamis.service.security.client_identity import CALLER
+from tamis.service.telemetry.logging import FIELDS
+from tamis.service.telemetry.metric_definitions import METHODS, OTHER, route_of
+from tamis.service.telemetry.metrics import Metrics
+from tamis.settings import Settings
+
+REQUEST_ID = "tamis.request_id"
+"""Where in an ASGI scope the id stands, as bytes."""
+
+HEADER = b"x-request-id"
+
+_PLAUSIBLE = re.compile(rb"[A-Za-z0-9][A-Za-z0-9._:+/=@-]{0,127}")
+"""What proxies and tracing tools make: nothing that could break a header, a line or a page."""
+
+_PREFIX_BYTES = 6
+
+
+class RequestIds:
+    """Takes over the id that a request brings, or makes one: a prefix of this process's own and a number."""
+
+    def __init__(self, random_bytes: Callable[[int], bytes] = os.urandom):
+        self._prefix = random_bytes(_PREFIX_BYTES).hex().encode()
+        self._next = count(1).__next__
+
+    def of(self, headers: Iterable[tuple[bytes, bytes]]) -> bytes:
+        """Return the id of a request with these headers."""
+        for name, value in headers:
+            if name == HEADER:
+                return value if _PLAUSIBLE.fullmatch(value) else self.new()
+        return self.new()
+
+    def new(self) -> bytes:
+        """Return an id that no other process and no other request has."""
+        return b"%s-%x" % (self._prefix, self._next())
+
+
+_LINE_SECONDS = 1.0
+"""In a storm, one line in this time stands for all of its kind and says how many there were."""
+
+_TOLD_BEFORE = "internal_error"
+"""A defect has had its line, with the places it passed, where it was caught."""
+
+TRACE_ID = "tamis.trace_id"
+"""Where in an ASGI scope the id of the request's trace stands, if it has one."""
+
+_log = logging.getLogger(__name__)
+
+
+@final
+class TelemetryMiddleware:
+    """Answers as `app` does, and sees to it that it is known."""
+
+    def __init__(self, app: ASGIApp, metrics: Metrics, *, slow_seconds: float, access_log: bool):
+        self._app, self._metrics = app, metrics
+        self._slow_seconds, self._access_log = slow_seconds, access_log
+        self._ids = RequestIds()
+        self._failures, self._slow = _Throttle(), _Throttle()
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one ASGI connection."""
+        if scope["type"] != "http":
+            if scope["type"] == "lifespan" and "state" in scope:
+                scope["state"][COUNT_REFUSAL] = self._metrics.refused
+            await self._app(scope, receive, send)
+            return
+        began = perf_counter()
+        self._metrics.request_began()
+        request_id = scope[REQUEST_ID] = self._ids.of(scope["headers"])
+        status = 0
+
+        def observed_send(message: Message) -> Awaitable[None]:
+            if message["type"] == "http.response.start":
+                nonlocal status
+                status = message["status"]
+                message["headers"] = [*message["headers"], (HEADER, request_id)]
+            return send(message)
+
+        try:
+            await self._app(scope, receive, observed_send)
+        finally:
+            seconds = perf_counter() - began
+            self._metrics.request_ended(scope["path"], scope["method"], status, seconds)
+            if status >= 400 or seconds >= self._slow_seconds or self._access_log:
+                self._tell(scope, status, seconds)
+
+    def _tell(self, scope: Scope, status: int, seconds: float) -> None:
+        """Count an error, and log what is to be logged, in one line."""
+        code = scope.get(ERROR_CODE)
+        if code is not None:
+            self._metrics.refused(code)
+        if code == _TOLD_BEFORE and not self._access_log:
+            return
+        if status >= 500:
+            level, event, throttle = logging.ERROR, "request failed", self._failures
+        elif seconds >= self._slow_seconds:
+            level, event, throttle = logging.WARNING, "slow request", self._slow
+        else:
+            level, event, throttle = logging.INFO, "request", _SILENCE
+        alike = 1 if self._access_log else throttle.count(perf_counter())
+        if alike:
+            _log.log(level, event, extra={FIELDS: _fields(scope, status, seconds, alike)})
+
+
+def _fields(scope: Scope, status: int, seconds: float, alike: int) -> dict[str, object]:
+    """Return what a line says of a request: its route and not its path, which may hold anything."""
+    fields: dict[str, object] = {
+        "request_id": scope[REQUEST_ID].decode("ascii"),
+        "method": scope["method"] if scope["method"] in METHODS else OTHER,
+        "route": route_of(scope["path"]),
+        "status": status,
+        "seconds": round(seconds, 6),
+    }
+    if CALLER in scope:
+        fields["caller"] = scope[CALLER].name
+    if ERROR_CODE in scope:
+        fields["code"] = scope[ERROR_CODE]
+    if TRACE_ID in scope:
+        fields["trace_id"] = scope[TRACE_ID]
+    if alike > 1:
+        fields["alike"] = alike
+    return fields
+
+
+@dataclass(slots=True)
+class _Throttle:
+    """Lets one line pass in a while and counts those that it stands for."""
+
+    quiet_until: float = float("-inf")
+    held_back: int = 0
+
+    def count(self, now: float) -> int:
+        """Return how many events the next line stands for, this one included; 0 is: write none."""
+        self.held_back += 1
+        if now < self.quiet_until:
+            return 0
+        self.quiet_until, alike, self.held_back = now + _LINE_SECONDS, self.held_back, 0
+        return alike
+
+
+_SILENCE = _Throttle(quiet_until=float("inf"))
+
+
+def with_telemetry(app: ASGIApp, metrics: Metrics, settings: Settings) -> ASGIApp:
+    """Return `app` with its requests counted, timed and named; and traced, where the settings say so."""
+    watched = TelemetryMiddleware(
+        app, metrics, slow_seconds=settings.slow_seconds, access_log=settings.access_log
+    )
+    return _traced(watched, settings.traces_endpoint) if settings.traces_endpoint else watched
+
+
+def _traced(app: ASGIApp, endpoint: str) -> ASGIApp:
+    try:  # imported here, for only those who want traces need to have OpenTelemetry
+        from tamis.service.telemetry.tracing import TracingMiddleware, otlp_provider
+    except ModuleNotFoundError:
+        raise MissingExtraError("TAMIS_TRACES_ENDPOINT", "otel") from None
+    return TracingMiddleware(app, otlp_provider(endpoint))
