@@ -12,16 +12,16 @@ import gc
 import json
 import sys
 
-from tamis.models import make_classifier, preset
 from tamis.normalization import canonical
 from tamis.training.prepared_folder import read_prepared
+from tamis.training.trainers import make_trainer, preset
 
 
 def main(folder: str, epochs: str) -> None:
     """Learn with the preset of the workshop."""
     prepared = read_prepared(folder)
     train, test = ([canonical(text) for text in part.texts] for part in (prepared.train, prepared.test))
-    model = make_classifier("lstm", {**preset("lstm", "workshop"), "epochs": epochs}, seed=42)
+    model = make_trainer("lstm", {**preset("lstm", "workshop"), "epochs": epochs}, seed=42)
     model.fit(train, prepared.train.labels)
     predicted = model.logits(test).argmax(axis=1)
     right = [

@@ -33,8 +33,8 @@ from sklearn.model_selection import StratifiedKFold
 from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.svm import LinearSVC
 
-from tamis.models import make_classifier, preset
 from tamis.normalization import canonical
+from tamis.training.trainers import make_trainer, preset
 
 SHARED = Path(os.environ.get("TAMIS_SHARED", Path(__file__).parents[2] / "shared"))
 FOLDS = 3
@@ -103,7 +103,7 @@ def _accuracy(predict: Predict, texts: list[str], labels: list[str], fold_of: np
 
 
 def _own_accuracy(texts: list[str], labels: list[str], fold_of: np.ndarray, name: str) -> float:
-    model = make_classifier("linear", preset("linear", name) if name else {}, seed=42)
+    model = make_trainer("linear", preset("linear", name) if name else {}, seed=42)
     logits = model.cross_fit(texts, labels, fold_of)
     classes = np.array(sorted(set(labels)))
     return float((classes[logits.argmax(axis=1)] == np.array(labels)).mean())

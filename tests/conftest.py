@@ -30,11 +30,11 @@ _LEARNS_NETWORKS = (
     "tests/cli/test_networks.py",
     "tests/cli/test_progress.py",
     "tests/inference/test_onnx.py",
-    "tests/models/lstm/",
-    "tests/models/onnx_graph/",
+    "tests/artifact/onnx_export/",
     "tests/training/autotune/test_search.py",
     "tests/training/test_resuming.py",
     "tests/training/test_slow_models.py",
+    "tests/training/trainers/lstm/",
 )
 
 

@@ -10,9 +10,9 @@ import pytest
 
 from tamis import Classifier
 from tamis.artifact import open_artifact
-from tamis.models.base import softmax
 from tamis.models.linear.features import FeatureSettings
 from tamis.models.linear.weights import LinearWeights
+from tamis.models.scorer import softmax
 
 FOLDER = Path(__file__).parent / "format_1"
 CONTENT = json.loads((FOLDER / "answers.json").read_text(encoding="utf-8"))

@@ -6,7 +6,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from tests import keras_files as old
+from tests.support import keras_files as old
 from tests.support.networks import SMALL
 from tests.support.samples import messages, write_csv
 

@@ -21,11 +21,11 @@ from hypothesis import strategies as st
 from tamis import Classifier
 from tamis.data.reader import read_dataset
 from tamis.errors import ArtifactError
-from tamis.models import make_classifier, preset
-from tamis.models.base import Calibration
-from tamis.models.lstm.classifier import LstmClassifier
-from tamis.models.lstm.padding import pad
+from tamis.models.network.padding import pad
 from tamis.normalization import canonical
+from tamis.training.trainers import make_trainer, preset
+from tamis.training.trainers.base import Calibration
+from tamis.training.trainers.lstm.trainer import LstmTrainer
 from tests.support.networks import save_network, small_lstm
 from tests.support.samples import messages
 
@@ -50,19 +50,19 @@ def both(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
     return model, Classifier.load(path)
 
 
-def of_keras(model: LstmClassifier, texts: Sequence[str], calibration: Calibration = CALIBRATION) -> Any:
+def of_keras(model: LstmTrainer, texts: Sequence[str], calibration: Calibration = CALIBRATION) -> Any:
     """Return what the network answers in Keras to texts padded to the full length."""
     sequences = model.tokenizer_.sequences(map(canonical, texts), max_tokens=model.max_tokens)
     tokens = pad(sequences, width=model.max_tokens, left=True)
     return model.network(calibration=calibration).predict(tokens, batch_size=64, verbose=0)
 
 
-def test_probabilities_are_those_of_keras_with_the_calibration(both: tuple[LstmClassifier, Classifier]):
+def test_probabilities_are_those_of_keras_with_the_calibration(both: tuple[LstmTrainer, Classifier]):
     model, classifier = both
     assert np.abs(classifier.probabilities(TEXTS) - of_keras(model, TEXTS)).max() <= 1e-5
 
 
-def test_the_network_is_told_as_keras_tells_it(both: tuple[LstmClassifier, Classifier]):
+def test_the_network_is_told_as_keras_tells_it(both: tuple[LstmTrainer, Classifier]):
     model, classifier = both
     assert classifier.network == json.loads(model.network().to_json())
 
@@ -70,7 +70,7 @@ def test_the_network_is_told_as_keras_tells_it(both: tuple[LstmClassifier, Class
 @given(st.lists(st.sampled_from(TEXTS), min_size=1, max_size=90))
 @settings(max_examples=25, deadline=None)
 def test_a_text_has_the_same_answer_alone_and_in_any_batch(
-    both: tuple[LstmClassifier, Classifier], texts: list[str]
+    both: tuple[LstmTrainer, Classifier], texts: list[str]
 ):
     classifier = both[1]
     together = classifier.probabilities(texts)
@@ -79,11 +79,11 @@ def test_a_text_has_the_same_answer_alone_and_in_any_batch(
     assert np.allclose(together.sum(axis=1), 1, atol=1e-12)
 
 
-def test_no_texts_give_no_answers(both: tuple[LstmClassifier, Classifier]):
+def test_no_texts_give_no_answers(both: tuple[LstmTrainer, Classifier]):
     assert both[1].probabilities([]).shape == (0, 2)
 
 
-def test_threads_get_the_answers_that_one_gets(both: tuple[LstmClassifier, Classifier]):
+def test_threads_get_the_answers_that_one_gets(both: tuple[LstmTrainer, Classifier]):
     classifier = both[1]
     expected, wrong = classifier.predict_many(TEXTS), []
 
@@ -119,7 +119,7 @@ def test_every_row_of_the_real_data_is_answered_as_keras_does(
     shared_data: Path, tmp_path: Path, values: Mapping[str, str]
 ):
     dataset = read_dataset(shared_data / "spam-dataset.csv").dataset
-    model = make_classifier("lstm", values, seed=42)
+    model = make_trainer("lstm", values, seed=42)
     model.fit([canonical(text) for text in dataset.texts], dataset.labels)
     classifier = Classifier.load(save_network(model, tmp_path / "spam", CALIBRATION))
     texts = ["", LONG[:10_000], *dataset.texts]

@@ -16,7 +16,7 @@ from tamis.clock import Clock, SystemClock
 from tamis.errors import OverloadedError, StoreError
 from tamis.inference.batcher import Batcher
 from tamis.inference.classifier import Classifier
-from tamis.inference.scorer import Scorer
+from tamis.models.scorer import Scorer
 from tamis.service.classify import Classified, ClassifyService
 from tamis.service.prediction_cache import LayeredPredictionCache
 from tamis.settings import Settings

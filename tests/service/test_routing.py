@@ -12,7 +12,7 @@ import pytest
 from starlette.types import ASGIApp, Message
 
 from tamis.inference.classifier import Classifier
-from tamis.inference.scorer import Scorer, Scores
+from tamis.models.scorer import Scorer, Scores
 from tests.support.serving import client_of, make_app
 
 Ask = Callable[..., httpx.Response]

@@ -7,8 +7,8 @@ from pathlib import Path
 import msgspec
 
 from tamis.artifact import DataFacts, Manifest, OperatingPoint, reserve_version
-from tamis.models.base import Calibration
-from tamis.models.linear.classifier import LinearClassifier
+from tamis.training.trainers.base import Calibration
+from tamis.training.trainers.linear.trainer import LinearTrainer
 from tests.support.samples import messages
 
 BITS = 12
@@ -17,7 +17,7 @@ BITS = 12
 def save_model(folder: Path, *, labels: tuple[str, ...] = ("ham", "spam"), **changes: object) -> Path:
     """Train on a few messages and save the next version in `folder`; `changes` go to the manifest."""
     data = messages(120, labels=labels)
-    model = LinearClassifier(bits=BITS).fit(data.texts, data.labels)
+    model = LinearTrainer(bits=BITS).fit(data.texts, data.labels)
     with reserve_version(folder) as reservation:
         described = model.export(reservation.folder, Calibration(2.0, (0.0,) * len(labels)))
         manifest = manifest_of(model.classes_, dict(described))

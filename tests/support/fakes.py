@@ -9,7 +9,7 @@ import numpy as np
 
 from tamis.clock import Clock
 from tamis.inference.classifier import Classifier
-from tamis.inference.scorer import Scorer, Scores
+from tamis.models.scorer import Scorer, Scores
 
 
 class ManualClock(Clock):

@@ -11,7 +11,7 @@ from typing import Any
 import h5py
 import numpy as np
 
-from tamis.models.lstm.tokenizer import Tokenizer
+from tamis.models.network.tokenizer import Tokenizer
 
 WORDS = ("call", "win", "now", "the", "a", "library", "prize", "see", "you")
 MOST = 12

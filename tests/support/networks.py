@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from tamis.artifact import reserve_version
-from tamis.models.base import Calibration
-from tamis.models.lstm.classifier import LstmClassifier
+from tamis.training.trainers.base import Calibration
+from tamis.training.trainers.lstm.trainer import LstmTrainer
 from tests.support.artifacts import manifest_of
 from tests.support.samples import messages
 
@@ -23,13 +23,13 @@ SMALL: dict[str, Any] = {
 }
 
 
-def small_lstm(*, labels: tuple[str, ...] = ("ham", "spam"), **changes: Any) -> LstmClassifier:
+def small_lstm(*, labels: tuple[str, ...] = ("ham", "spam"), **changes: Any) -> LstmTrainer:
     """Return a small network that has learned a few messages."""
     data = messages(240, labels=labels)
-    return LstmClassifier(**{**SMALL, **changes}).fit(data.texts, data.labels)
+    return LstmTrainer(**{**SMALL, **changes}).fit(data.texts, data.labels)
 
 
-def save_network(model: LstmClassifier, folder: Path, calibration: Calibration | None = None) -> Path:
+def save_network(model: LstmTrainer, folder: Path, calibration: Calibration | None = None) -> Path:
     """Save a trained network as the next version of `folder`."""
     calibration = calibration or Calibration(1.0, (0.0,) * len(model.classes_))
     with reserve_version(folder) as reservation:

@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from tamis.inference.classifier import Classifier
-from tamis.inference.scorer import Scorer, Scores
+from tamis.models.scorer import Scorer, Scores
 from tests.support.fakes import ManualClock
 
 BAD = "bad"

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tamis.models.base import softmax
+from tamis.models.scorer import softmax
 from tamis.training import metrics
 from tamis.training.calibration import (
     choose_calibration,

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from tamis.models.base import EncodedTexts
 from tamis.training.fit import TrainSettings, learning_part
 from tamis.training.learning_curve import CurvePoint, HeldOutPart, learning_curve
+from tamis.training.trainers.base import EncodedTexts
 from tamis.types import Dataset, Progress, no_progress
 from tests.support.samples import messages
 

@@ -15,9 +15,9 @@ import safetensors.numpy
 from tamis import train
 from tamis.artifact import list_versions, open_artifact, reserve_version
 from tamis.errors import TrainingError
-from tamis.models.lstm.checkpoint import read_checkpoint, write_checkpoint
-from tamis.models.lstm.classifier import LstmClassifier
 from tamis.training.fit import TrainSettings
+from tamis.training.trainers.lstm.checkpoint import read_checkpoint, write_checkpoint
+from tamis.training.trainers.lstm.trainer import LstmTrainer
 from tests.support.networks import SMALL
 from tests.support.processes import waiting_for
 from tests.support.samples import messages, write_csv
@@ -35,7 +35,7 @@ KILLED = """
 import os, signal, sys
 from pathlib import Path
 from tamis import train
-from tamis.models.lstm import classifier
+from tamis.training.trainers.lstm import trainer
 from tamis.training.fit import TrainSettings
 from tests.training.test_resuming import OVERRIDES
 data, output, *names = map(Path, sys.argv[1:])
@@ -179,7 +179,7 @@ class TestFit:
     """One fit of the network, without the training around it."""
 
     @staticmethod
-    def fit(checkpoints: Path | None, stop_after: float = 2.0) -> LstmClassifier:
+    def fit(checkpoints: Path | None, stop_after: float = 2.0) -> LstmTrainer:
         """Fit, and fail at this share of the way, as if the machine went down."""
         data = messages(120)
 
@@ -187,7 +187,7 @@ class TestFit:
             if done / total > stop_after:
                 raise ConnectionAbortedError
 
-        model = LstmClassifier(**{**SETTINGS, "epochs": 4, "learning_rate": 0.3, "patience": 1})
+        model = LstmTrainer(**{**SETTINGS, "epochs": 4, "learning_rate": 0.3, "patience": 1})
         return model.fit(data.texts, data.labels, progress=progress, checkpoints=checkpoints)
 
     def test_history_and_best_epoch_are_those_of_one_go(self, tmp_path: Path):
@@ -201,7 +201,7 @@ class TestFit:
     def test_a_finished_fit_is_not_run_again(self, tmp_path: Path):
         whole, steps = self.fit(tmp_path), []
         data = messages(120)
-        again = LstmClassifier(**{**SETTINGS, "epochs": 4, "learning_rate": 0.3, "patience": 1}).fit(
+        again = LstmTrainer(**{**SETTINGS, "epochs": 4, "learning_rate": 0.3, "patience": 1}).fit(
             data.texts, data.labels, progress=lambda *step: steps.append(step), checkpoints=tmp_path
         )
         assert {done / total for done, total in steps} == {0.5, 1.0}, "only the ends of its two parts"

@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 
 from tamis import Classifier, train
-from tamis.models.base import EncodedTexts
-from tamis.models.linear.classifier import LinearClassifier
 from tamis.training.fit import TrainSettings
 from tamis.training.out_of_fold import LearningPart, held_out_logits
 from tamis.training.train import Trained
+from tamis.training.trainers.base import EncodedTexts
+from tamis.training.trainers.linear.trainer import LinearTrainer
 from tests.support.networks import SMALL
 from tests.support.samples import messages, write_csv
 
@@ -58,7 +58,7 @@ def test_the_held_out_texts_are_one_fold_that_the_model_has_not_learned():
     data = messages(100)
     learned: list[str] = []
 
-    class Watched(LinearClassifier):
+    class Watched(LinearTrainer):
         def fit(self, texts, labels, **options):
             learned.extend(texts)
             return super().fit(texts, labels, **options)
@@ -78,7 +78,7 @@ def test_a_label_of_one_text_stays_in_the_training_part():
     labels = ["ham"] * 19 + ["spam"]
     texts = [f"text number {i}" for i in range(20)]
     held = held_out_logits(
-        lambda: LinearClassifier(bits=12), LearningPart(EncodedTexts(texts), labels, texts, folds=5), seed=1
+        lambda: LinearTrainer(bits=12), LearningPart(EncodedTexts(texts), labels, texts, folds=5), seed=1
     )
     assert held is not None
     assert 19 not in held.rows and held.logits.shape[1] == 2

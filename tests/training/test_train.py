@@ -10,12 +10,12 @@ import pytest
 from tamis import Classifier, train
 from tamis.artifact import open_artifact
 from tamis.errors import ArtifactError, DataError, TamisError, TrainingError
-from tamis.models.base import EncodedTexts
 from tamis.training.fit import TrainSettings
 from tamis.training.held_out import read_held_out
 from tamis.training.out_of_fold import LearningPart, out_of_fold, out_of_fold_logits
 from tamis.training.prepare import PrepareSettings, Split, prepare_file
 from tamis.training.train import Trained
+from tamis.training.trainers.base import EncodedTexts
 from tamis.types import Dataset
 from tests.support.samples import messages, write_csv
 
@@ -44,15 +44,15 @@ def test_scores_in_serving_are_those_of_training(data: Path, tmp_path: Path):
 
 
 def test_scores_are_equal_on_every_row_of_the_mixed_csv(shared_data: Path, tmp_path: Path):
-    from tamis.models import make_classifier
-    from tamis.models.base import Calibration
     from tamis.models.linear.weights import LinearWeights
     from tamis.normalization import canonical
+    from tamis.training.trainers import make_trainer
+    from tamis.training.trainers.base import Calibration
 
     whole = prepare_file(shared_data / "spam-dataset.csv", PrepareSettings(split="random"))
     texts = [canonical(text) for text in [*whole.train.texts, *whole.test.texts]]
     labels = [*whole.train.labels, *whole.test.labels]
-    model = make_classifier("linear", {}, seed=1).fit(texts, labels)
+    model = make_trainer("linear", {}, seed=1).fit(texts, labels)
     described = model.export(tmp_path, Calibration(1.0, (0.0, 0.0)))
     assert described["features"]["bits"] == 18
     served = LinearWeights.from_bytes(
@@ -248,8 +248,8 @@ def test_out_of_fold_answers_are_by_models_that_have_not_seen_the_group():
 
 
 def _accuracy(texts: list[str], labels: list[str], groups: list[str]) -> float:
-    from tamis.models import make_classifier
+    from tamis.training.trainers import make_trainer
 
     part = LearningPart(EncodedTexts(texts), labels, groups, folds=5)
-    logits = out_of_fold_logits(lambda: make_classifier("linear", {"shapes": "false"}, seed=1), part, seed=1)
+    logits = out_of_fold_logits(lambda: make_trainer("linear", {"shapes": "false"}, seed=1), part, seed=1)
     return float(np.mean(np.asarray(["0", "1"])[logits.argmax(axis=1)] == np.asarray(labels)))

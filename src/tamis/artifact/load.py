@@ -18,6 +18,7 @@ import msgspec
 from tamis.artifact.layout import ALIASES_FILE, decode_json, versions_in
 from tamis.artifact.manifest import MANIFEST_FILE, FileFacts, Manifest, identity_of, parse_manifest
 from tamis.errors import ArtifactError
+from tamis.models.scorer import ModelFiles
 
 _MAX_MANIFEST_BYTES = 16 * 1024 * 1024
 _MAX_FILE_BYTES = 4 * 1024**3
@@ -42,6 +43,11 @@ class Artifact:
     def version(self) -> str:
         """The version, as the folder is called."""
         return self.path.name
+
+    @property
+    def model_files(self) -> ModelFiles:
+        """What the model's scorer is loaded from."""
+        return ModelFiles(self.manifest.model, len(self.manifest.labels), self.read)
 
     def read(self, name: str) -> bytes:
         """Return the bytes of one file, verified again: what is parsed is what was checked."""

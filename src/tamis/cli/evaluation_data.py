@@ -23,7 +23,7 @@ from tamis.cli.terminal import echo
 from tamis.data.reader import read_dataset
 from tamis.errors import DataError
 from tamis.inference.classifier import Classifier
-from tamis.inference.scorer import Scores
+from tamis.models.scorer import Scores
 from tamis.training.compare import LEARNED_UNKNOWN
 from tamis.training.held_out import read_held_out
 from tamis.training.prepare import PrepareSettings, prepare_file

@@ -7,7 +7,7 @@ from rich.table import Table
 from rich.text import Text
 
 from tamis.cli.terminal import make_console
-from tamis.inference.explanation import Explanation
+from tamis.models.explanation import Explanation
 
 _BAR_WIDTH = 24
 _TOKENS_SHOWN = 20

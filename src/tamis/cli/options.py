@@ -234,8 +234,8 @@ def _named_values(
 
 def train_settings(model: str, overrides: Mapping[str, str], options: Mapping[str, Any]) -> TrainSettings:
     """Return the settings that `model_options` and a seed gave."""
-    from tamis.models import preset
     from tamis.training.fit import TrainSettings
+    from tamis.training.trainers import preset
 
     named = preset(model, options["preset"]) if options["preset"] else {}
     return TrainSettings(

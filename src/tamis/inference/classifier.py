@@ -16,10 +16,10 @@ import numpy as np
 from tamis.artifact import Artifact, Manifest, open_artifact
 from tamis.artifact.layout import decode_json
 from tamis.errors import ArtifactError, InputError
-from tamis.inference.explanation import Explanation
-from tamis.inference.linear import LinearScorer
-from tamis.inference.onnx import OnnxScorer
-from tamis.inference.scorer import MockScorer, Scorer, Scores
+from tamis.models.explanation import Explanation
+from tamis.models.linear.scorer import LinearScorer
+from tamis.models.network.scorer import OnnxScorer
+from tamis.models.scorer import MockScorer, ModelFiles, Scorer, Scores
 from tamis.normalization import TEXT_FORMS, canonical
 from tamis.types import Prediction, Progress, no_progress
 
@@ -28,7 +28,7 @@ _BATCH_TEXTS = 1024
 
 _NETWORK_FILE = "network.json"
 
-SCORERS: dict[str, Callable[[Artifact], Scorer]] = {
+SCORERS: dict[str, Callable[[ModelFiles], Scorer]] = {
     "linear": LinearScorer.load,
     "lstm": OnnxScorer.load,
     "keras": OnnxScorer.load,
@@ -88,7 +88,7 @@ class Classifier:
         if manifest.kind not in SCORERS:
             raise ArtifactError(f"{artifact.path}: no scorer for models of kind {manifest.kind!r}")
         try:
-            scorer = SCORERS[manifest.kind](artifact)
+            scorer = SCORERS[manifest.kind](artifact.model_files)
             network = _network(artifact)
         except ArtifactError as wrong:
             prefix = "" if str(wrong).startswith(str(artifact.path)) else f"{artifact.path}: "

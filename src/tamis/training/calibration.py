@@ -18,8 +18,9 @@ import numpy.typing as npt
 
 from tamis.artifact import OperatingPoint
 from tamis.data.split import assign_folds
-from tamis.models.base import Calibration, Logits, softmax
+from tamis.models.scorer import softmax
 from tamis.training import metrics
+from tamis.training.trainers.base import Calibration, Logits
 
 Floats = npt.NDArray[np.float64]
 Probabilities = npt.NDArray[np.float64]

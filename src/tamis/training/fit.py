@@ -15,8 +15,6 @@ import numpy.typing as npt
 
 from tamis.artifact import OperatingPoint
 from tamis.errors import TrainingError
-from tamis.models import make_classifier
-from tamis.models.base import EncodedTexts, Logits, TrainableClassifier
 from tamis.normalization import canonical
 from tamis.training.calibration import (
     ChosenCalibration,
@@ -25,6 +23,8 @@ from tamis.training.calibration import (
     default_positive,
 )
 from tamis.training.out_of_fold import LearningPart, default_folds, held_out_logits, out_of_fold_logits
+from tamis.training.trainers import make_trainer
+from tamis.training.trainers.base import EncodedTexts, Logits, Trainer
 from tamis.types import Dataset, Notice, Progress, no_notice, no_progress
 
 
@@ -32,7 +32,7 @@ from tamis.types import Dataset, Notice, Progress, no_notice, no_progress
 class TrainSettings:
     """How to train.
 
-    model:                    a name of `tamis.models.TRAINABLE`
+    model:                    a name of `tamis.training.trainers.TRAINERS`
     overrides:                hyper-parameters by name, as text
     positive:                 the label whose false positives are capped; by default the rarer one
     max_false_positive_rate:  the cap, for two classes
@@ -56,7 +56,7 @@ class TrainSettings:
 class FittedModel:
     """A trained model with what turns its logits into probabilities and decisions."""
 
-    model: TrainableClassifier
+    model: Trainer
     calibrated: ChosenCalibration
     operating_point: OperatingPoint | None
 
@@ -168,9 +168,9 @@ def is_slow(settings: TrainSettings) -> bool:
     return untrained(settings).slow
 
 
-def untrained(settings: TrainSettings) -> TrainableClassifier:
+def untrained(settings: TrainSettings) -> Trainer:
     """Make a classifier of these settings that has learned nothing yet."""
-    return make_classifier(settings.model, settings.overrides, seed=settings.seed)
+    return make_trainer(settings.model, settings.overrides, seed=settings.seed)
 
 
 def _check_classes(classes: tuple[str, ...], settings: TrainSettings) -> None:

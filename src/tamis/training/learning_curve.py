@@ -12,11 +12,11 @@ import numpy as np
 
 from tamis.data.split import grouped_parts
 from tamis.errors import DataError, TrainingError
-from tamis.models.base import EncodedTexts, TrainableClassifier
 from tamis.training import metrics
 from tamis.training.evaluation import Estimate, proportion_of_some
 from tamis.training.fit import TrainSettings, untrained
 from tamis.training.out_of_fold import LearningPart
+from tamis.training.trainers.base import EncodedTexts, Trainer
 from tamis.types import Progress, no_progress
 
 _STEPS = (0.05, 0.05, 0.15, 0.25, 0.5)
@@ -47,7 +47,7 @@ def learning_curve(
     test: HeldOutPart,
     settings: TrainSettings,
     *,
-    whole: TrainableClassifier | None = None,
+    whole: Trainer | None = None,
     progress: Progress = no_progress,
 ) -> tuple[CurvePoint, ...]:
     """Train on growing parts, groups whole; parts that are too small to learn from are left out.
@@ -61,7 +61,7 @@ def _points(
     train: LearningPart,
     test: HeldOutPart,
     settings: TrainSettings,
-    whole: TrainableClassifier | None,
+    whole: Trainer | None,
     progress: Progress,
 ) -> Iterator[CurvePoint]:
     try:
@@ -83,7 +83,7 @@ def _points(
     progress(len(_STEPS), len(_STEPS))
 
 
-def _point(n_rows: int, model: TrainableClassifier, test: HeldOutPart) -> CurvePoint:
+def _point(n_rows: int, model: Trainer, test: HeldOutPart) -> CurvePoint:
     places = {label: place for place, label in enumerate(model.classes_)}
     true = np.array([places[label] for label in test.labels], np.intp)
     predicted = model.logits(test.texts).argmax(axis=1)

@@ -17,13 +17,13 @@ import numpy.typing as npt
 
 from tamis.data.split import assign_folds
 from tamis.errors import TrainingError
-from tamis.models import make_classifier
-from tamis.models.base import EncodedTexts, Logits, TrainableClassifier
 from tamis.normalization import canonical
 from tamis.training.calibration import choose_calibration
+from tamis.training.trainers import make_trainer
+from tamis.training.trainers.base import EncodedTexts, Logits, Trainer
 from tamis.types import Notice, Progress, no_notice, no_progress
 
-MakeClassifier = Callable[[], TrainableClassifier]
+MakeClassifier = Callable[[], Trainer]
 Indices = npt.NDArray[np.intp]
 
 _MANY_ROWS = 2000
@@ -73,7 +73,7 @@ class HeldOutFold:
 
     rows: Indices
     logits: Logits
-    interrupted: TrainableClassifier | None
+    interrupted: Trainer | None
 
 
 def held_out_in_turn(
@@ -111,7 +111,7 @@ def held_out_logits(
 
 
 def _hold_out(
-    model: TrainableClassifier,
+    model: Trainer,
     part: LearningPart,
     inside: npt.NDArray[np.bool_],
     *,
@@ -139,7 +139,7 @@ def out_of_fold(
     A row that is never held out has probability 1 for its own label: nothing is known against it. Raises
     TrainingError if no row can be held out.
     """
-    make = partial(make_classifier, "linear", {}, seed=seed)
+    make = partial(make_trainer, "linear", {}, seed=seed)
     part = LearningPart(make().encode([canonical(text) for text in texts]), labels, groups, folds)
     logits = out_of_fold_logits(make, part, seed=seed, progress=progress)
     if np.isnan(logits[:, 0]).all():

@@ -23,7 +23,6 @@ from tamis.data.labels import describe_unmeasured
 from tamis.data.options import unusual_options
 from tamis.data.reader import Paths
 from tamis.errors import TrainingError
-from tamis.models.base import TrainableClassifier
 from tamis.normalization import CANONICAL_FORM, HTML_FORM, canonical
 from tamis.training.autotune import Autotune
 from tamis.training.autotune.search import chosen, kinds_to_try, search
@@ -38,6 +37,7 @@ from tamis.training.report.card import model_card
 from tamis.training.report.diagnostics import TrainingRun, diagnose
 from tamis.training.report.page import report_page
 from tamis.training.report.report_data import REPORT_FILE, Facts, Measured, measure
+from tamis.training.trainers.base import Trainer
 from tamis.types import Dataset, Notice, Progress, no_notice, no_progress
 
 CARD_FILE = "MODEL_CARD.md"
@@ -213,7 +213,7 @@ def _digest(prepared: Prepared, settings: TrainSettings) -> str:
     return hashlib.sha256(msgspec.json.encode(what)).hexdigest()
 
 
-def _libraries(model: TrainableClassifier) -> dict[str, str]:
+def _libraries(model: Trainer) -> dict[str, str]:
     """Return the versions of what the model was trained with; some of it is needed without Rust only."""
     found = {"python": platform.python_version()}
     for name in model.libraries:

@@ -15,10 +15,10 @@ from tamis import Classifier
 from tamis.artifact.keras_import.convert import import_keras
 from tamis.data.reader import read_dataset
 from tamis.errors import ArtifactError
-from tamis.models.lstm.keras_on_jax import keras
-from tamis.models.lstm.padding import pad
-from tamis.models.lstm.tokenizer import Tokenizer
-from tests import keras_files as old
+from tamis.models.network.padding import pad
+from tamis.models.network.tokenizer import Tokenizer
+from tamis.training.trainers.lstm.keras_backend import keras
+from tests.support import keras_files as old
 
 L = keras.layers
 SILENT = old.OldLayer("SpatialDropout1D", {"rate": 0.4})

@@ -10,7 +10,7 @@ import pytest
 
 from tamis.artifact.keras_import.extract import extract
 from tamis.errors import ArtifactError
-from tests import keras_files as old
+from tests.support import keras_files as old
 
 PLACE = "model_weights/dense_2/dense_2"
 

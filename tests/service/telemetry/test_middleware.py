@@ -12,7 +12,7 @@ import pytest
 from starlette.types import ASGIApp
 
 from tamis.inference.classifier import Classifier
-from tamis.inference.scorer import Scorer, Scores
+from tamis.models.scorer import Scorer, Scores
 from tamis.service.telemetry.logging import FIELDS
 from tamis.settings import Settings
 from tests.support.metrics_page import value

@@ -5,10 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from tamis.models.base import EncodedTexts
 from tamis.training.autotune.figures import Answers, difference, is_better, is_hopeless
 from tamis.training.calibration import choose_calibration
 from tamis.training.out_of_fold import HeldOutFold, LearningPart
+from tamis.training.trainers.base import EncodedTexts
 
 _TEXTS = 200
 

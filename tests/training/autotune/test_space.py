@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from tamis.models import hyper_parameters, make_classifier
 from tamis.training.autotune.space import VALUES, Candidate, Draws, other_kinds
+from tamis.training.trainers import hyper_parameters, make_trainer
 
 
 @pytest.mark.parametrize(
@@ -13,15 +13,15 @@ from tamis.training.autotune.space import VALUES, Candidate, Draws, other_kinds
     [(kind, name, value) for kind in VALUES for name in VALUES[kind] for value in VALUES[kind][name]],
 )
 def test_every_value_makes_a_model(kind: str, name: str, value: str):
-    make_classifier(kind, {name: value}, seed=1)
+    make_trainer(kind, {name: value}, seed=1)
 
 
 @pytest.mark.parametrize("kind", VALUES)
 def test_the_defaults_are_among_the_values(kind: str):
     known = hyper_parameters(kind)
     for name, values in VALUES[kind].items():
-        made = make_classifier(kind, {}, seed=1)
-        assert any(_same(made, make_classifier(kind, {name: value}, seed=1)) for value in values), name
+        made = make_trainer(kind, {}, seed=1)
+        assert any(_same(made, make_trainer(kind, {name: value}, seed=1)) for value in values), name
         assert name in known
 
 

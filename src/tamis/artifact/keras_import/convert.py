@@ -17,10 +17,10 @@ from tamis.artifact.keras_import.metadata import Metadata, read_metadata
 from tamis.artifact.keras_import.network import network_of
 from tamis.artifact.layout import decode_json
 from tamis.artifact.manifest import DataFacts, Manifest
+from tamis.artifact.onnx_export.layers import Dense, Network
 from tamis.artifact.save import reserve_version
 from tamis.errors import ArtifactError
-from tamis.models.lstm.tokenizer import Tokenizer
-from tamis.models.onnx_graph.layers import Dense, Network
+from tamis.models.network.tokenizer import Tokenizer
 from tamis.types import Notice, no_notice
 
 _LARGEST_FILE_BYTES = 2 * 1024**3
@@ -37,7 +37,7 @@ def import_keras(
     one line at a time. Raises ArtifactError that says what is missing, broken or not supported, and
     MissingExtraError if h5py or onnx is not installed.
     """
-    from tamis.models.onnx_graph.build import build_onnx, describe_input
+    from tamis.artifact.onnx_export.build import build_onnx, describe_input
 
     files = {role: _find(Path(folder), pattern, role) for role, pattern in _PATTERNS.items()}
     tokenizer, metadata = _tokenizer(files["tokenizer"]), read_metadata(files["metadata"])

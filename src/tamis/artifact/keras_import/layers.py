@@ -12,8 +12,7 @@ from typing import Any
 import numpy as np
 
 from tamis.artifact.keras_import.chain import Config
-from tamis.errors import ArtifactError
-from tamis.models.onnx_graph.layers import (
+from tamis.artifact.onnx_export.layers import (
     HARD_SIGMOID_SLOPES,
     Activate,
     Affine,
@@ -29,6 +28,7 @@ from tamis.models.onnx_graph.layers import (
     Lstm,
     Pool,
 )
+from tamis.errors import ArtifactError
 
 MAX_TOKENS = 100_000
 

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from tamis.artifact.onnx_export.layers import Side
 from tamis.errors import ArtifactError
-from tamis.models.onnx_graph.layers import Side
 from tamis.normalization import AS_IT_IS, TEXT_FORMS
 
 _MAX_LABELS = 10_000

@@ -13,8 +13,7 @@ import numpy as np
 from tamis.artifact.keras_import.chain import Config, layers_in_order
 from tamis.artifact.keras_import.extract import Extracted
 from tamis.artifact.keras_import.layers import MAX_TOKENS, read_layer
-from tamis.errors import ArtifactError
-from tamis.models.onnx_graph.layers import (
+from tamis.artifact.onnx_export.layers import (
     Activate,
     Affine,
     Bidirectional,
@@ -30,6 +29,7 @@ from tamis.models.onnx_graph.layers import (
     Pool,
     Side,
 )
+from tamis.errors import ArtifactError
 
 _SILENT = {"InputLayer", "SpatialDropout1D", "Dropout"}  # nothing is dropped when predicting
 

@@ -17,7 +17,7 @@ import numpy.typing as npt
 from tamis import ngrams
 from tamis.ngrams import Codes, Hashes, JoinedTexts, Positions, Spans
 
-_WORD, _WORD_PAIR, _NGRAM, _SHAPE, _SHAPE_PAIR, _LENGTH, _CAPITALS, _DIGITS = range(1, 9)
+_WORD, _WORD_PAIR, _NGRAM, _SHAPE, _SHAPE_PAIR, LENGTH, CAPITALS, DIGITS = range(1, 9)
 _WORD_TRIPLE, _NGRAM_ACROSS = 9, 10
 FAMILIES = {
     _WORD: "words",
@@ -25,15 +25,15 @@ FAMILIES = {
     _NGRAM: "n-grams",
     _SHAPE: "shapes",
     _SHAPE_PAIR: "shape pairs",
-    _LENGTH: "length, capitals, digits",
+    LENGTH: "length, capitals, digits",
     _WORD_TRIPLE: "word triples",
     _NGRAM_ACROSS: "n-grams across words",
 }
-"""Names of the families in `Located`; the three sizes of a text are told apart by `name_sizes`."""
+"""Names of the families in `Located`; the three sizes of a text share one."""
 
 BLOCKS = ("words", "n-grams", "shapes")
 """Blocks of format 2: the vector of each is scaled to length 1 by itself."""
-_WORDS, _NGRAMS, _SHAPES = range(len(BLOCKS))
+_WORDS, _NGRAMS, SHAPES_BLOCK = range(len(BLOCKS))
 
 SHAPE_FAMILIES = frozenset({_SHAPE, _SHAPE_PAIR})
 _LONGEST_RUN = 4
@@ -42,10 +42,10 @@ _ACROSS_CHARACTERS = 6  # characters of an n-gram across words
 _FEWEST_BITS, _MOST_BITS = 8, 24  # 2**24 numbers take 64 MB to look up
 SIZE_STEPS = np.array([0, *sorted({round(2 ** (step / 2)) for step in range(64)})])
 _SHAPE_OF_CLASS = np.array([ord(c) for c in " xXdu\0u"], np.uint32)
-_OFFSETS = [ngrams.family_offset(family) for family in range(11)]
-_SIZE_OFFSETS = np.array([_OFFSETS[family] for family in (_LENGTH, _CAPITALS, _DIGITS)])
+OFFSETS = [ngrams.family_offset(family) for family in range(11)]
+_SIZE_OFFSETS = np.array([OFFSETS[family] for family in (LENGTH, CAPITALS, DIGITS)])
 _NUMBER_BITS = np.uint64(32)
-_KEPT_AT_FIRST = np.ones(_LONGEST_RUN, np.bool_)
+KEPT_AT_FIRST = np.ones(_LONGEST_RUN, np.bool_)
 
 
 @dataclass(frozen=True)
@@ -150,39 +150,6 @@ def locate_features(joined: JoinedTexts, settings: FeatureSettings) -> Located:
     return Located(_numbers(parts, settings).astype(np.uint32), families, Spans(starts, ends))
 
 
-def name_sizes(settings: FeatureSettings) -> dict[int, str]:
-    """Return in words what each feature of a text's length, capitals and digits says, by its number."""
-    if not settings.shapes:
-        return {}
-    return {
-        _number_of(np.uint64(step) + _OFFSETS[family], settings): f"{_size_range(step, added)} {what}"
-        for family, what, added in (
-            (_LENGTH, "characters", 2),  # the spaces around the text are counted
-            (_CAPITALS, "capitals", 0),
-            (_DIGITS, "digits", 0),
-        )
-        for step in range(1, SIZE_STEPS.size + 1)
-    }
-
-
-def shape_of(piece: str) -> str:
-    """Return the shape of some tokens, such as `Xxxx dddd`."""
-    shapes = _shape_codes(ngrams.join_texts([piece]))
-    kept = np.concatenate([_KEPT_AT_FIRST, ~_beyond_four(shapes)])[: shapes.size]
-    return "".join(map(chr, shapes[kept].tolist())).strip()
-
-
-def _number_of(polynomial: np.uint64, settings: FeatureSettings) -> int:
-    number = int(ngrams.mix(np.array([polynomial]))[0]) >> (64 - settings.bits)
-    return number | (_SHAPES << settings.bits if settings.n_blocks > 1 else 0)
-
-
-def _size_range(step: int, added: int) -> str:
-    first = max(0, int(SIZE_STEPS[step - 1]) - added)
-    last = int(SIZE_STEPS[step]) - 1 - added if step < SIZE_STEPS.size else first
-    return f"{first:,}" if last <= first else f"{first:,}–{last:,}"
-
-
 _Places = tuple[npt.NDArray[np.uint8], Positions, Positions]
 """[features] family, and start and end of the characters that each covers."""
 
@@ -227,19 +194,19 @@ def _words(joined: JoinedTexts, settings: FeatureSettings) -> Iterator[_Part]:
         yield _pairs(_WORDS, owners[:n_words], polynomials[:n_words], _WORD_PAIR, lambda: words)
     if settings.phrases:
         yield _triples(owners[:n_words], polynomials[:n_words], lambda: words)
-    polynomials[:n_words] += _OFFSETS[_WORD]
-    polynomials[n_words:] += _OFFSETS[_NGRAM]
+    polynomials[:n_words] += OFFSETS[_WORD]
+    polynomials[n_words:] += OFFSETS[_NGRAM]
     yield _Part(_WORDS, owners[:n_words], polynomials[:n_words], lambda: _places(_WORD, words))
     yield _Part(_NGRAMS, owners[n_words:], polynomials[n_words:], lambda: _places(_NGRAM, inside))
 
 
 def _shapes(joined: JoinedTexts) -> Iterator[_Part]:
     """Shapes of blank-separated tokens: X, x, d, u for classes, symbols as they are, runs cut at four."""
-    whole = _shape_codes(joined)
+    whole = shape_codes(joined)
     shapes, owners = whole, joined.owners
-    beyond = _beyond_four(whole)
+    beyond = beyond_four(whole)
     if beyond.any():
-        kept = np.concatenate([_KEPT_AT_FIRST, ~beyond])
+        kept = np.concatenate([KEPT_AT_FIRST, ~beyond])
         shapes, owners = shapes[kept], owners[kept]
     spans = ngrams.token_spans(shapes)
     owners, polynomials = owners[spans.starts], ngrams.polynomials(shapes, spans)
@@ -247,16 +214,17 @@ def _shapes(joined: JoinedTexts) -> Iterator[_Part]:
     def uncut() -> Spans:
         return ngrams.token_spans(whole)
 
-    yield _pairs(_SHAPES, owners, polynomials, _SHAPE_PAIR, uncut)
-    yield _Part(_SHAPES, owners, polynomials + _OFFSETS[_SHAPE], lambda: _places(_SHAPE, uncut()))
+    yield _pairs(SHAPES_BLOCK, owners, polynomials, _SHAPE_PAIR, uncut)
+    yield _Part(SHAPES_BLOCK, owners, polynomials + OFFSETS[_SHAPE], lambda: _places(_SHAPE, uncut()))
 
 
-def _shape_codes(joined: JoinedTexts) -> Codes:
+def shape_codes(joined: JoinedTexts) -> Codes:
+    """Return [characters] X, x, d, u for the classes of letters and digits; symbols as they are."""
     shapes = _SHAPE_OF_CLASS[joined.classes]
     return np.where(shapes, shapes, joined.codes)
 
 
-def _beyond_four(shapes: Codes) -> npt.NDArray[np.bool_]:
+def beyond_four(shapes: Codes) -> npt.NDArray[np.bool_]:
     """Return [characters - 4] which characters, from the fifth on, are like the four before them."""
     same = shapes[1:] == shapes[:-1]
     beyond: npt.NDArray[np.bool_] = same[3:] & same[2:-1] & same[1:-2] & same[:-3]
@@ -273,7 +241,7 @@ def _pairs(
         single = spans()
         return _places(family, Spans(single.starts[neighbours], single.ends[neighbours + 1]))
 
-    return _Part(block, owners[neighbours], paired + _OFFSETS[family], places)
+    return _Part(block, owners[neighbours], paired + OFFSETS[family], places)
 
 
 def _triples(owners: Positions, polynomials: Hashes, spans: Callable[[], Spans]) -> _Part:
@@ -285,7 +253,7 @@ def _triples(owners: Positions, polynomials: Hashes, spans: Callable[[], Spans])
         single = spans()
         return _places(_WORD_TRIPLE, Spans(single.starts[firsts], single.ends[firsts + 2]))
 
-    return _Part(_WORDS, owners[firsts], three + _OFFSETS[_WORD_TRIPLE], places)
+    return _Part(_WORDS, owners[firsts], three + OFFSETS[_WORD_TRIPLE], places)
 
 
 def _ngrams_across(joined: JoinedTexts) -> _Part:
@@ -294,7 +262,7 @@ def _ngrams_across(joined: JoinedTexts) -> _Part:
     blanks = (joined.classes == ngrams.SPACE).cumsum()
     starts = runs.starts[blanks[runs.ends - 2] > blanks[runs.starts]]
     spans = Spans(starts, starts + _ACROSS_CHARACTERS)
-    polynomials = ngrams.polynomials(joined.lower, spans) + _OFFSETS[_NGRAM_ACROSS]
+    polynomials = ngrams.polynomials(joined.lower, spans) + OFFSETS[_NGRAM_ACROSS]
     return _Part(_NGRAMS, joined.owners[spans.starts], polynomials, lambda: _places(_NGRAM_ACROSS, spans))
 
 
@@ -313,9 +281,9 @@ def _sizes(joined: JoinedTexts) -> _Part:
 
     def places() -> _Places:
         firsts = np.searchsorted(joined.owners, owners)
-        return _places(_LENGTH, Spans(firsts, firsts))
+        return _places(LENGTH, Spans(firsts, firsts))
 
-    return _Part(_SHAPES, owners, polynomials, places)
+    return _Part(SHAPES_BLOCK, owners, polynomials, places)
 
 
 def _places(family: int, spans: Spans) -> _Places:

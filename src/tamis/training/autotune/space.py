@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from functools import cache
 
 from tamis.errors import MissingExtraError, TrainingError
-from tamis.models import TRAINABLE, hyper_parameters, make_classifier
+from tamis.training.trainers import TRAINERS, hyper_parameters, make_trainer
 
 _ON_OFF = ("true", "false")
 
@@ -72,7 +72,7 @@ def other_kinds(known: str, fixed: Mapping[str, str], *, seconds: float | None, 
     """
     return tuple(
         kind
-        for kind in TRAINABLE
+        for kind in TRAINERS
         if kind != known
         and (kind not in _LEAST_SECONDS or (seconds is not None and seconds >= _LEAST_SECONDS[kind]))
         and _can_be_made(kind, fixed, seed)
@@ -81,7 +81,7 @@ def other_kinds(known: str, fixed: Mapping[str, str], *, seconds: float | None, 
 
 def _can_be_made(kind: str, overrides: Mapping[str, str], seed: int) -> bool:
     try:
-        make_classifier(kind, overrides, seed=seed)
+        make_trainer(kind, overrides, seed=seed)
     except (MissingExtraError, TrainingError):
         return False
     return True

@@ -14,12 +14,12 @@ from tempfile import TemporaryDirectory
 import numpy as np
 
 from tamis.errors import TrainingError
-from tamis.models.base import Calibration, TrainableClassifier
 from tamis.training.autotune.figures import Answers, is_hopeless
 from tamis.training.autotune.space import Candidate
 from tamis.training.autotune.trials import Trial
 from tamis.training.fit import TrainSettings, is_slow, untrained
 from tamis.training.out_of_fold import HeldOutFold, LearningPart, held_out_in_turn
+from tamis.training.trainers.base import Calibration, Trainer
 
 Reach = Callable[[Candidate, int], None]
 """Called within a trial as `reach(candidate, fold)`, fold 0 while its size is measured; may raise."""
@@ -93,7 +93,7 @@ class Bench:
         return replace(self._settings, model=candidate.kind, overrides=candidate.overrides)
 
 
-def exported_size(model: TrainableClassifier) -> int:
+def exported_size(model: Trainer) -> int:
     """Return the bytes of the files that serve `model`."""
     with TemporaryDirectory(prefix="tamis-") as folder:
         model.export(Path(folder), Calibration(1.0, (0.0,) * len(model.classes_)))

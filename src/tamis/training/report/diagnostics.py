@@ -17,7 +17,6 @@ from tamis.data.near_duplicates import Indices
 from tamis.data.reader import Paths, ReadResult
 from tamis.data.split import grouped_parts, random_split
 from tamis.errors import DataError, TrainingError
-from tamis.models.base import EncodedTexts
 from tamis.normalization import canonical
 from tamis.training.evaluation import Evaluation, evaluate
 from tamis.training.fit import FittedModel, TrainSettings, untrained
@@ -26,6 +25,7 @@ from tamis.training.out_of_fold import LearningPart
 from tamis.training.prepare import Prepared, read_for
 from tamis.training.prepared_folder import AUDIT, prepared_folder_in
 from tamis.training.report.report_data import Background
+from tamis.training.trainers.base import EncodedTexts
 from tamis.types import Dataset
 
 _FEATURES = 50
@@ -53,7 +53,7 @@ def diagnose(run: TrainingRun, data: Paths, *, full: bool) -> Background:
     """Name the top features, draw the learning curve, try the other split, and audit the data."""
     is_quick = not run.measured.model.slow
     return Background(
-        telling=run.saved.model.telling_features(run.learned_texts, most=_FEATURES),
+        telling=run.saved.model.top_features(run.learned_texts, max_features=_FEATURES),
         curve=_curve(run) if is_quick and (full or _is_cheap(run)) else (),
         other_split=_other_split(run) if is_quick and full else None,
         findings=_findings(data, run.prepared),

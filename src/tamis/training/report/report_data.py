@@ -14,11 +14,11 @@ import numpy as np
 
 from tamis.artifact import Manifest, OperatingPoint
 from tamis.data.findings import Finding
-from tamis.models.base import TellingFeature
 from tamis.training.evaluation import Evaluation, evaluate
 from tamis.training.metrics import Floats, Indices
 from tamis.training.most_confident_errors import Mistake, surest_mistakes
 from tamis.training.robustness import Disguise, robustness
+from tamis.training.trainers.base import TopFeature
 from tamis.types import Dataset
 
 if TYPE_CHECKING:  # measuring needs no training library
@@ -50,7 +50,7 @@ class Measured:
 class Background:
     """What only training knows: `other_split` is the evaluation on the split that was not chosen."""
 
-    telling: Mapping[str, Sequence[TellingFeature]] = field(default_factory=dict)
+    telling: Mapping[str, Sequence[TopFeature]] = field(default_factory=dict)
     curve: tuple[CurvePoint, ...] = ()
     other_split: Evaluation | None = None
     findings: Sequence[Finding] = ()

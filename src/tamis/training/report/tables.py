@@ -6,11 +6,11 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from tamis.data.findings import Finding
-from tamis.models.base import TellingFeature
 from tamis.training.evaluation import Evaluation
 from tamis.training.report.html import escape, interval, row_of, said, shortened, table
 from tamis.training.report.report_data import Measured
 from tamis.training.robustness import Disguise
+from tamis.training.trainers.base import TopFeature
 
 _FEATURES_SHOWN = 15
 _MOST_LABELS = 12  # with all their features; of more labels the page would grow without an end
@@ -46,7 +46,7 @@ def disguises(found: Sequence[Disguise]) -> str:
     )
 
 
-def telling(features: Mapping[str, Sequence[TellingFeature]]) -> str:
+def telling(features: Mapping[str, Sequence[TopFeature]]) -> str:
     """Return the heaviest features of each label as bars, the rest on demand."""
     if not any(features.values()):
         return ""
@@ -63,7 +63,7 @@ def telling(features: Mapping[str, Sequence[TellingFeature]]) -> str:
     return said(words) + row_of(*columns)
 
 
-def _bars(features: Sequence[TellingFeature], heaviest: float) -> str:
+def _bars(features: Sequence[TopFeature], heaviest: float) -> str:
     rows = [
         [
             f"<code>{escape(one.name.replace(' ', '␣') if one.family == 'n-grams' else one.name)}</code>",
@@ -76,7 +76,7 @@ def _bars(features: Sequence[TellingFeature], heaviest: float) -> str:
     return table(["feature", "kind", "weight", ""], rows, words=2)
 
 
-def _more(features: Sequence[TellingFeature], heaviest: float) -> str:
+def _more(features: Sequence[TopFeature], heaviest: float) -> str:
     if not features:
         return ""
     return f"<details><summary>{len(features)} more</summary>{_bars(features, heaviest)}</details>"

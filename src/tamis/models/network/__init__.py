@@ -1,0 +1,1 @@
+"""Networks: tokenizer, padding, and the ONNX graph in ONNX Runtime."""

@@ -1,0 +1,155 @@
+"""Serves a network from its ONNX graph: tokenize, batch texts of similar length, run."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future
+from threading import Thread
+from typing import Annotated, Any, ClassVar, Literal, Self, TypeVar
+
+import msgspec
+import numpy as np
+
+from tamis.errors import ArtifactError, MissingExtraError
+from tamis.models.network.onnx_structure import check_structure
+from tamis.models.network.padding import batches_of_like_length, lengths_of, pad
+from tamis.models.network.tokenizer import Sequences, Tokenizer
+from tamis.models.scorer import ModelFiles, Scorer, Scores
+
+_BATCH_TEXTS = 64
+"""More texts at once are not faster on one thread, and lengths differ more within a batch."""
+
+
+LOAD_DEADLINE_SECONDS = 60.0
+"""For a network's optimisation and its first two texts; the largest in the tests takes under a second."""
+
+T = TypeVar("T")
+
+
+class NetworkInput(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """How the graph wants its texts; see `tamis.artifact.onnx_export.build.describe_input`."""
+
+    max_tokens: Annotated[int, msgspec.Meta(ge=1, le=100_000)]
+    own_steps: bool
+    margin: Annotated[int, msgspec.Meta(ge=1)] | None = None
+    padding: Literal["pre", "post"] = "pre"
+    truncating: Literal["pre", "post"] = "pre"
+
+
+class OnnxScorer(Scorer):
+    """Answers with a network in ONNX Runtime. Its sessions may run in several threads at once."""
+
+    is_heavy: ClassVar[bool] = True
+
+    def __init__(self, session: Any, tokenizer: Tokenizer, expected: NetworkInput, *, n_classes: int):
+        self._session = session
+        self._tokenizer = tokenizer
+        self._expected = expected
+        self._n_classes = n_classes
+
+    @classmethod
+    def load(
+        cls, files: ModelFiles, *, threads: int = 1, deadline_seconds: float = LOAD_DEADLINE_SECONDS
+    ) -> Self:
+        """Read the graph and the vocabulary; raises ArtifactError if they do not fit the manifest.
+
+        `threads` work on one call; the default leaves the other cores to other calls. A graph that is
+        not ready and tried out by the deadline is refused.
+        """
+        try:
+            expected = msgspec.convert(files.settings, NetworkInput)
+        except msgspec.ValidationError as wrong:
+            raise ArtifactError(f"manifest.json does not describe the network's input ({wrong})") from None
+        try:
+            tokenizer = Tokenizer.from_json(files.read("tokenizer.json"))
+        except ArtifactError as wrong:
+            raise ArtifactError(f"tokenizer.json: {wrong}") from None
+        model = files.read("model.onnx")
+        check_structure(model)
+        session = _by_deadline(lambda: _session(model, threads), deadline_seconds)
+        scorer = cls(session, tokenizer, expected, n_classes=files.n_classes)
+        _by_deadline(scorer._try_out, deadline_seconds)
+        return scorer
+
+    def score(self, texts: Sequence[str]) -> Scores:
+        """Return [texts, classes] probabilities."""
+        expected = self._expected
+        sequences = self._tokenizer.sequences(
+            texts, max_tokens=expected.max_tokens, truncating=expected.truncating
+        )
+        scores = np.zeros((len(texts), self._n_classes))
+        for places in batches_of_like_length(lengths_of(sequences), max_texts=_BATCH_TEXTS):
+            scores[places] = self._run([sequences[place] for place in places])
+        scores /= scores.sum(axis=1, keepdims=True)  # single precision leaves them off by 1e-7
+        return scores
+
+    def _run(self, sequences: Sequences) -> Scores:
+        lengths, expected = lengths_of(sequences), self._expected
+        longest = max(1, int(lengths.max()))
+        if expected.own_steps:
+            feeds = {"tokens": pad(sequences, width=longest), "lengths": lengths}
+        else:
+            all_steps = expected.max_tokens
+            width = all_steps if expected.margin is None else min(longest + expected.margin, all_steps)
+            feeds = {"tokens": pad(sequences, width=width, left=expected.padding == "pre")}
+        (probabilities,) = self._session.run(["probabilities"], feeds)
+        return np.asarray(probabilities, np.float64)
+
+    def _try_out(self) -> None:
+        """Run once with every number that a text can have at the ends: what does not fit fails here."""
+        tokens = np.array([1, max(1, self._tokenizer.largest_number)], np.int32)
+        errors = _runtime_errors()
+        try:
+            answer = self._run([tokens[:0], tokens[: self._expected.max_tokens]])
+        except errors as wrong:
+            raise ArtifactError(f"model.onnx does not run ({_first_line(wrong)})") from None
+        if answer.shape != (2, self._n_classes) or not np.isfinite(answer).all():
+            raise ArtifactError(f"model.onnx gives no probabilities for {self._n_classes} labels")
+
+
+def _by_deadline(work: Callable[[], T], seconds: float) -> T:
+    """Return what `work` returns; raise ArtifactError if that takes longer.
+
+    ONNX Runtime cannot be stopped inside an operator, nor while it optimises a graph, so the thread
+    may run on. It is a daemon: the process can end.
+    """
+    outcome: Future[T] = Future()
+
+    def run() -> None:
+        try:
+            outcome.set_result(work())
+        except Exception as failed:  # noqa: BLE001 - raised again in the thread that waits
+            outcome.set_exception(failed)
+
+    Thread(target=run, name="tamis-onnx-self-test", daemon=True).start()
+    try:
+        return outcome.result(seconds)
+    except TimeoutError:
+        raise ArtifactError(f"model.onnx was not ready within {seconds:g} seconds") from None
+
+
+def _session(model: bytes, threads: int) -> Any:
+    try:
+        import onnxruntime
+    except ModuleNotFoundError:
+        raise MissingExtraError("serving this model", "onnx") from None
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.inter_op_num_threads = 1
+    options.log_severity_level = 4  # what is wrong is raised, not printed
+    try:
+        return onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+    except _runtime_errors() as wrong:
+        raise ArtifactError(f"model.onnx cannot be read ({_first_line(wrong)})") from None
+
+
+def _runtime_errors() -> tuple[type[Exception], ...]:
+    """Return what ONNX Runtime raises; its errors have no common base of their own."""
+    from onnxruntime.capi import onnxruntime_pybind11_state as raised
+
+    own = (raised.Fail, raised.InvalidArgument, raised.InvalidGraph, raised.InvalidProtobuf)
+    return (*own, raised.NotImplemented, raised.RuntimeException, ValueError, RuntimeError)
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).partition("\n")[0][:200]

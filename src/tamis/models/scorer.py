@@ -1,0 +1,71 @@
+"""The interface between a model's files and its answers; each kind of model has its own scorer.
+
+Does not know what labels mean, where files are, caches or HTTP.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import numpy as np
+import numpy.typing as npt
+
+from tamis.models.explanation import Explanation, explain_by_occlusion
+
+Scores = npt.NDArray[np.float64]
+
+
+def softmax(logits: Scores) -> Scores:
+    """Return [texts, classes] probabilities that sum to 1 in every row."""
+    # ufuncs in place and no methods, which look at their arguments first: for one text that is half the time
+    result: Scores = logits - np.maximum.reduce(logits, axis=1, keepdims=True)
+    np.exp(result, out=result)
+    result /= np.add.reduce(result, axis=1, keepdims=True)
+    return result
+
+
+@dataclass(frozen=True, slots=True)
+class ModelFiles:
+    """What a scorer is loaded from.
+
+    settings:  what the manifest records about a model of this kind
+    n_classes: the number of labels
+    read:      return a verified file's bytes by name; raises ArtifactError if the artifact has no such file
+    """
+
+    settings: Mapping[str, Any]
+    n_classes: int
+    read: Callable[[str], bytes]
+
+
+class Scorer(ABC):
+    """Turns canonical texts into probabilities; safe to call from several threads."""
+
+    is_heavy: ClassVar[bool] = False
+    """Whether a single text takes so long that an event loop should leave it to another thread."""
+
+    @abstractmethod
+    def score(self, texts: Sequence[str]) -> Scores:
+        """Return [texts, classes] probabilities, rows summing to 1; the same alone or in a batch."""
+
+    def explain(self, text: str, label: str, column: int) -> Explanation:
+        """Say where the logit of `label`, in `column`, comes from; by occlusion unless overridden."""
+        return explain_by_occlusion(self.score, text, label, column)
+
+
+class MockScorer(Scorer):
+    """Answers from a digest of the text: for working on an application before there is a model."""
+
+    def __init__(self, n_classes: int):
+        self._n_classes = n_classes
+
+    def score(self, texts: Sequence[str]) -> Scores:
+        """Return [texts, classes] probabilities that depend on the text and mean nothing."""
+        digests = [hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=32) for text in texts]
+        seeds = [np.frombuffer(digest.digest(), np.uint32).sum(dtype=np.uint32) for digest in digests]
+        logits = [np.random.default_rng(int(seed)).normal(0, 2, self._n_classes) for seed in seeds]
+        return softmax(np.reshape(logits, (len(texts), self._n_classes)))

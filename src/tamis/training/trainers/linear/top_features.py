@@ -1,0 +1,124 @@
+"""The features of largest weight of a linear model, with names.
+
+A feature is a hash, so the weights alone do not give its text: its name is the piece of text that
+most often hashed to it in the training texts.
+"""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+
+import numpy as np
+import numpy.typing as npt
+
+from tamis import ngrams
+from tamis.models.linear.features import (
+    CAPITALS,
+    DIGITS,
+    FAMILIES,
+    KEPT_AT_FIRST,
+    LENGTH,
+    OFFSETS,
+    SHAPE_FAMILIES,
+    SHAPES_BLOCK,
+    SIZE_STEPS,
+    FeatureSettings,
+    beyond_four,
+    locate_features,
+    shape_codes,
+)
+from tamis.models.linear.weights import LinearWeights
+from tamis.training.trainers.base import TopFeature
+
+_CHUNK_TEXTS = 2048
+
+
+def top_features(
+    weights: LinearWeights, texts: Sequence[str], classes: Sequence[str], *, max_features: int
+) -> dict[str, tuple[TopFeature, ...]]:
+    """Return the features of largest weight for each class, heaviest first, named from training texts."""
+    columns = weights.weights if weights.intercept.size > 1 else weights.weights * np.array([-1, 1])
+    top = {label: _heaviest(columns[:, place], max_features) for place, label in enumerate(classes)}
+    wanted = np.unique(weights.features[np.concatenate([*top.values()])])
+    names = _names(texts, wanted, weights.settings)
+    return {
+        label: tuple(
+            TopFeature(*names[int(weights.features[row])], float(columns[row, place])) for row in top[label]
+        )
+        for place, label in enumerate(classes)
+    }
+
+
+def _heaviest(column: npt.NDArray[np.floating], max_features: int) -> npt.NDArray[np.intp]:
+    order = np.argsort(-column, kind="stable")[:max_features]
+    return order[column[order] > 0]
+
+
+def _names(
+    texts: Sequence[str], wanted: npt.NDArray[np.uint32], settings: FeatureSettings
+) -> Mapping[int, tuple[str, str]]:
+    """Return family and name of each wanted feature."""
+    seen: dict[int, Counter[tuple[int, str]]] = defaultdict(Counter)
+    for start in range(0, len(texts), _CHUNK_TEXTS):
+        for number, family, piece in _pieces(texts[start : start + _CHUNK_TEXTS], wanted, settings):
+            seen[number][family, piece] += 1
+    sizes = name_sizes(settings)
+    return {number: _name(number, counted, sizes) for number, counted in seen.items()}
+
+
+def _pieces(
+    texts: Sequence[str], wanted: npt.NDArray[np.uint32], settings: FeatureSettings
+) -> Iterable[tuple[int, int, str]]:
+    joined = ngrams.join_texts(texts)
+    located = locate_features(joined, settings)
+    hits = np.flatnonzero(np.isin(located.features, wanted))
+    lower, whole = _as_text(joined.lower), _as_text(joined.codes)
+    columns = (located.features, located.families, located.spans.starts, located.spans.ends)
+    for number, family, start, end in zip(*(column[hits].tolist() for column in columns), strict=True):
+        yield number, family, (whole if family in SHAPE_FAMILIES else lower)[start:end]
+
+
+def _as_text(codes: ngrams.Codes) -> str:
+    return "".join(map(chr, codes.tolist()))
+
+
+def _name(number: int, counted: Counter[tuple[int, str]], sizes: Mapping[int, str]) -> tuple[str, str]:
+    """Return the most frequent piece, of equally frequent ones the first in order."""
+    family, piece = min(counted, key=lambda found: (-counted[found], found))
+    if not piece:
+        return FAMILIES[family], sizes[number]
+    return FAMILIES[family], shape_of(piece) if family in SHAPE_FAMILIES else piece
+
+
+def name_sizes(settings: FeatureSettings) -> dict[int, str]:
+    """Return in words what each feature of a text's length, capitals and digits says, by its number."""
+    if not settings.shapes:
+        return {}
+    return {
+        _number_of(np.uint64(step) + OFFSETS[family], settings): f"{_size_range(step, added)} {what}"
+        for family, what, added in (
+            (LENGTH, "characters", 2),  # the spaces around the text are counted
+            (CAPITALS, "capitals", 0),
+            (DIGITS, "digits", 0),
+        )
+        for step in range(1, SIZE_STEPS.size + 1)
+    }
+
+
+def shape_of(piece: str) -> str:
+    """Return the shape of some tokens, such as `Xxxx dddd`."""
+    shapes = shape_codes(ngrams.join_texts([piece]))
+    kept = np.concatenate([KEPT_AT_FIRST, ~beyond_four(shapes)])[: shapes.size]
+    return "".join(map(chr, shapes[kept].tolist())).strip()
+
+
+def _number_of(polynomial: np.uint64, settings: FeatureSettings) -> int:
+    number = int(ngrams.mix(np.array([polynomial]))[0]) >> (64 - settings.bits)
+    return number | (SHAPES_BLOCK << settings.bits if settings.n_blocks > 1 else 0)
+
+
+def _size_range(step: int, added: int) -> str:
+    first = max(0, int(SIZE_STEPS[step - 1]) - added)
+    last = int(SIZE_STEPS[step]) - 1 - added if step < SIZE_STEPS.size else first
+    return f"{first:,}" if last <= first else f"{first:,}–{last:,}"

@@ -1,0 +1,1 @@
+"""Trains the network: embedding, spatial dropout, LSTM, softmax, with Keras on JAX."""

@@ -1,0 +1,54 @@
+"""Keras on JAX: the only module that imports Keras, because importing it chooses the backend.
+
+A backend that the caller chose is not changed; any but JAX is refused.
+"""
+
+from __future__ import annotations
+
+import os
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from tamis.errors import TrainingError
+
+os.environ.setdefault("KERAS_BACKEND", "jax")
+
+import jax
+import keras
+
+__all__ = ["jax", "keras", "learning_devices", "prepare_keras"]
+
+_config: Any = jax.config  # its attributes have no types
+
+_N_CPU_DEVICES = 2
+"""A constant, because the trained weights must not depend on the machine."""
+
+if _config.jax_num_cpu_devices < 0:  # not configured by the caller
+    with suppress(RuntimeError):  # JAX was initialized before, with its own number
+        _config.update("jax_num_cpu_devices", _N_CPU_DEVICES)
+
+
+def prepare_keras() -> None:
+    """Check the backend, and cache what JAX compiles in the user's cache folder unless configured otherwise.
+
+    Raises TrainingError if the process already runs Keras on another backend.
+    """
+    backend = keras.backend.backend()
+    if backend != "jax":
+        raise TrainingError(
+            f"this model learns with Keras on JAX, but Keras runs on {backend!r}: set KERAS_BACKEND=jax"
+        )
+    if _config.jax_compilation_cache_dir is None:
+        _config.update("jax_compilation_cache_dir", str(_cache_folder()))
+        _config.update("jax_persistent_cache_min_compile_time_secs", 0)
+
+
+def learning_devices() -> list[Any]:
+    """Return the devices that share each batch: two CPU devices, or one accelerator."""
+    devices = jax.devices()
+    return devices[: _N_CPU_DEVICES if devices[0].platform == "cpu" else 1]
+
+
+def _cache_folder() -> Path:
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "tamis" / "jax"

@@ -1,0 +1,280 @@
+"""The variables of a network, and the compiled programs that learn and answer with them.
+
+Knows batches of tokens; does not know epochs, validation or where texts come from.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import cache
+from typing import Any
+
+import jax.numpy as jnp
+import numpy as np
+import numpy.typing as npt
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+
+from tamis.models.network.padding import batches_of_like_length, lengths_of, pad
+from tamis.models.network.tokenizer import Sequences
+from tamis.training.trainers.lstm.keras_backend import jax, keras, learning_devices
+from tamis.training.trainers.lstm.network import NetworkShape, build_network
+from tamis.training.trainers.lstm.recurrence import (
+    STEPS_TOGETHER,
+    Array,
+    History,
+    Padded,
+    Weights,
+    empty_history,
+    gradient,
+    last_states,
+    last_states_to_learn,
+)
+
+_PREDICTED_TEXTS = 64
+_LENGTH_UNIT = 5 * STEPS_TOGETHER  # arrays are a multiple of so many steps long: each new length is compiled
+
+Floats = npt.NDArray[np.float64]
+Classes = npt.NDArray[np.intp]
+
+
+@dataclass(frozen=True)
+class Padding:
+    """How texts of at most `longest` words become arrays of one shape: where `left`, all of it is read.
+
+    Otherwise zeros stand behind the text and are no part of it.
+    """
+
+    longest: int
+    left: bool
+
+    @classmethod
+    def of(cls, sequences: Sequences, *, max_tokens: int, left: bool) -> Padding:
+        """Return the padding for these texts: no further than need be, unless the zeros are read."""
+        return cls(max_tokens if left else max(1, *lengths_of(sequences).tolist(), 0), left)
+
+    @property
+    def steps(self) -> int:
+        """How many steps an array has."""
+        return _up_to_multiple(self.longest, STEPS_TOGETHER if self.left else _LENGTH_UNIT)
+
+    def __call__(self, sequences: Sequences) -> Padded:
+        """Return these texts as arrays."""
+        tokens = pad(sequences, width=self.steps, left=self.left).T
+        if self.left:
+            real = np.broadcast_to(np.arange(self.steps)[:, None] >= self.steps - self.longest, tokens.shape)
+        else:
+            real = tokens > 0
+        read = self.steps if self.left else int(lengths_of(sequences).max())
+        return Padded(tokens, real, np.int32(read))
+
+
+def _up_to_multiple(number: int, unit: int) -> int:
+    return -(-number // unit) * unit
+
+
+@dataclass(frozen=True)
+class TrainingBatch:
+    """Some texts; one that weighs 0 only fills it up."""
+
+    texts: Padded
+    classes: Classes
+    weights: npt.NDArray[np.float32]
+
+
+def rows_for(texts: int) -> int:
+    """Return how many rows a batch of so many texts has: as many on each device."""
+    return _up_to_multiple(texts, len(learning_devices()))
+
+
+_split: Any = PartitionSpec  # it has no types, nor has what adds up
+_sum_over_devices: Any = jax.lax.psum
+
+_WHOLE, _BY_TEXT, _SECOND_BY_TEXT, _THIRD_BY_TEXT = (
+    _split(),
+    _split("texts"),
+    _split(None, "texts"),
+    _split(None, None, "texts"),
+)
+_HISTORY = History(*[_SECOND_BY_TEXT] * 3, *[_THIRD_BY_TEXT] * 2)
+_PADDED = Padded(_SECOND_BY_TEXT, _SECOND_BY_TEXT, _WHOLE)
+"""How the devices share a batch: each has its own texts, and all that is learned."""
+
+
+def predict(weights: Sequence[Array], sequences: Sequences, padding: Padding) -> Floats:
+    """Return [texts, classes] logits, without dropout, by the network's `weights` in Keras's order."""
+    devices = _mesh()
+    known = _on_devices(devices, list(weights), _WHOLE)
+    logits_of = _predicting(devices)
+    found = np.zeros((len(sequences), weights[-1].shape[0]))
+    for places in batches_of_like_length(lengths_of(sequences), max_texts=_PREDICTED_TEXTS):
+        filled = np.resize(places, _PREDICTED_TEXTS)  # always as many, or another program is compiled
+        texts = padding([sequences[place] for place in filled])
+        found[places] = np.asarray(logits_of(known, texts))[: places.size]
+    return found
+
+
+@cache
+def _predicting(devices: Mesh) -> Callable[[list[Array], Padded], Array]:
+    def logits(weights: list[Array], texts: Padded) -> Array:
+        *recurrent, kernel, bias = weights
+        return last_states(Weights.from_keras(*recurrent), texts) @ kernel + bias
+
+    return jax.jit(
+        jax.shard_map(logits, mesh=devices, in_specs=(_WHOLE, _PADDED), out_specs=_BY_TEXT, check_vma=False)
+    )
+
+
+class TrainState:
+    """What a network learns, and the compiled step that changes it.
+
+    Keras gives the network's first weights and the optimizer; `seed` and the number of a step decide what
+    is dropped in it. Each of two processors does half of every batch: a second one gains next to nothing
+    within the products of so few texts.
+    """
+
+    def __init__(
+        self, shape: NetworkShape, padding: Padding, *, learning_rate: float, average: float, seed: int
+    ):
+        optimizer = keras.optimizers.Adam(learning_rate)
+        self._shape, self._padding, self._devices = shape, padding, _mesh()
+        self._state = self._on_devices(_first_state(shape, optimizer, seed, averaged=average > 0), _WHOLE)
+        self._step = _training_step(shape, optimizer, average, seed, self._devices)
+
+    def run_epoch(
+        self, batches: list[TrainingBatch], watch: Callable[[int, int, Floats], None]
+    ) -> dict[str, float]:
+        """Take one step a batch; return the loss and the accuracy, with dropout, over the epoch.
+
+        `watch` is told how many are done, of how many, and the sums of loss, correct answers and texts.
+        """
+        totals = np.zeros(3)
+        for done, sums in enumerate(self._taken(batches), 1):
+            totals += sums
+            watch(done, len(batches), totals)
+        loss, correct, texts = totals
+        return {"loss": float(loss / texts), "accuracy": float(correct / texts)}
+
+    def _taken(self, batches: list[TrainingBatch]) -> Iterator[Floats]:
+        """Yield the sums of each step; the next is begun before they are waited for."""
+        texts, shape = batches[0].classes.size, self._shape
+        room = empty_history(self._padding.steps, texts, shape.embedding, shape.units)
+        room, waiting = self._on_devices(room, _HISTORY), None
+        for batch in batches:
+            self._state, room, sums = self._step(self._state, room, batch.texts, batch.classes, batch.weights)
+            if waiting is not None:
+                yield np.asarray(waiting)
+            waiting = sums
+        yield np.asarray(waiting)
+
+    def logits(self, sequences: Sequences, padding: Padding) -> Floats:
+        """Return [texts, classes] logits, without dropout."""
+        return predict(self.weights(), sequences, padding)
+
+    def weights(self) -> list[npt.NDArray[np.float32]]:
+        """Return a copy of what has been learned, in Keras's order."""
+        trained, _, averages = self._state
+        *recurrent, kernel, bias = averages or trained
+        return [*Weights(*recurrent).to_keras(), np.array(kernel), np.array(bias)]
+
+    def arrays(self) -> list[npt.NDArray[Any]]:
+        """Return all that the next step depends on: weights, moments, averages."""
+        return [np.array(values) for values in jax.tree.leaves(self._state)]
+
+    def put(self, arrays: Sequence[npt.NDArray[Any]]) -> None:
+        """Go back to what `arrays` returned."""
+        self._state = self._on_devices(jax.tree.unflatten(jax.tree.structure(self._state), arrays), _WHOLE)
+
+    def _on_devices(self, arrays: Any, parts: Any) -> Any:
+        return _on_devices(self._devices, arrays, parts)
+
+
+def _mesh() -> Mesh:
+    return Mesh(np.array(learning_devices()), ("texts",))
+
+
+def _on_devices(devices: Mesh, arrays: Any, parts: Any) -> Any:
+    """Put arrays where a step leaves them: for any other place it would be compiled once more."""
+    return jax.device_put(arrays, jax.tree.map(lambda part: NamedSharding(devices, part), parts))
+
+
+def _first_state(shape: NetworkShape, optimizer: Any, seed: int, *, averaged: bool) -> Any:
+    """Return what is learned, the optimizer's moments and the averages, as Keras has them at first.
+
+    In a stateless scope Keras only says what a variable's first value is. All of them are one program:
+    as many small ones take most of a second to compile, and a third of one to find in the cache.
+    """
+    with keras.StatelessScope(initialize_variables=False):
+        network = build_network(shape, activation="linear", seed=seed)
+
+        def learned() -> list[Array]:
+            *recurrent, kernel, bias = (variable.value for variable in network.trainable_variables)
+            return [*Weights.from_keras(*recurrent), kernel, bias]
+
+        optimizer.build([keras.Variable("zeros", part.shape) for part in jax.eval_shape(learned)])
+    trained, moments = jax.jit(lambda: (learned(), [variable.value for variable in optimizer.variables]))()
+    averages = [jnp.array(part) for part in trained] if averaged else []  # a step gives each away once
+    return trained, moments, averages
+
+
+def _training_step(
+    shape: NetworkShape, optimizer: Any, average: float, seed: int, devices: Mesh
+) -> Callable[..., Any]:
+    def loss_of(states: Array, head: list[Array], classes: Array, weights: Array) -> Any:
+        kernel, bias = head
+        logits = states @ kernel + bias
+        chances = jax.nn.log_softmax(logits)
+        losses = -jnp.take_along_axis(chances, classes[:, None], axis=1)[:, 0] * weights
+        counting = jnp.count_nonzero(weights)
+        correct = ((logits.argmax(axis=1) == classes) & (weights > 0)).sum()
+        return losses.sum(), jnp.stack([losses.sum(), correct, counting])
+
+    def gradients_of(
+        trained: list[Array], room: History, mask: Array, texts: Padded, classes: Array, weights: Array
+    ) -> Any:
+        recurrent, head = Weights(*trained[:-2]), trained[-2:]
+        states, history = last_states_to_learn(recurrent, mask, texts, room)
+        by_all = jax.grad(loss_of, argnums=(0, 1), has_aux=True)
+        (by_states, by_head), sums = by_all(states, head, classes, weights)
+        by_recurrent, room = gradient(recurrent, mask, texts, history, by_states)
+        gradients, sums = _sum_over_devices(([*by_recurrent, *by_head], sums), "texts")
+        return gradients, room, sums
+
+    shared_gradients_of = jax.shard_map(
+        gradients_of,
+        mesh=devices,
+        in_specs=(_WHOLE, _HISTORY, _SECOND_BY_TEXT, _PADDED, _BY_TEXT, _BY_TEXT),
+        out_specs=(_WHOLE, _HISTORY, _WHOLE),
+        check_vma=False,
+    )
+
+    def step(state: Any, room: History, texts: Padded, classes: Array, weights: Array) -> Any:
+        trained, moments, averages = state
+        done = moments[0]  # Keras's optimizers count their steps in their first variable
+        mask = _drawn_mask(jax.random.fold_in(jax.random.key(seed), done), shape, classes.size)
+        gradients, room, sums = shared_gradients_of(trained, room, mask, texts, classes, weights)
+        gradients = [part / sums[-1] for part in gradients]
+        trained, moments = optimizer.stateless_apply(moments, gradients, trained)
+        kept = jnp.minimum(average, (1 + done) / (10 + done))  # early on the old is hardly worth keeping
+        if averages:
+            averages = [kept * old + (1 - kept) * new for old, new in zip(averages, trained, strict=True)]
+        return (trained, moments, averages), room, sums
+
+    return jax.jit(step, donate_argnums=(0, 1))
+
+
+def _drawn_mask(key: Array, shape: NetworkShape, texts: int) -> Array:
+    """Return what is dropped of the words, by the spatial dropout and by the LSTM's own, and of the states.
+
+    As in Keras each gate has a mask of its own, but where no state is dropped the gates share one.
+    """
+    rates = (shape.spatial_dropout, shape.dropout, shape.recurrent_dropout)
+    gates = 4 if shape.recurrent_dropout else 1
+    shapes = (texts, shape.embedding), (gates, texts, shape.embedding), (4, texts, shape.units)
+    keys = jax.random.split(key, len(rates))
+    spatial, given, states = (
+        jax.random.bernoulli(own, 1 - rate, size) / (1 - rate)
+        for own, rate, size in zip(keys, rates, shapes, strict=True)
+    )
+    words = jnp.broadcast_to(spatial * given, (4, texts, shape.embedding))
+    return jnp.concatenate([words, states], axis=-1)

@@ -1,0 +1,211 @@
+"""Learns the weights of a network: steps of Adam over batches of like length, the best epoch kept.
+
+Knows arrays of tokens and classes; does not know texts or labels' names.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from tamis.errors import TrainingError
+from tamis.models.network.padding import lengths_of
+from tamis.models.network.tokenizer import Sequences
+from tamis.training.trainers.lstm.checkpoint import read_checkpoint, write_checkpoint
+from tamis.training.trainers.lstm.network import NetworkShape
+from tamis.training.trainers.lstm.train_step import (
+    Classes,
+    Floats,
+    Padding,
+    TrainingBatch,
+    TrainState,
+    rows_for,
+)
+from tamis.types import Notice, Progress
+
+_STEPS_BETWEEN_NOTICES = 8
+
+
+@dataclass(frozen=True)
+class Examples:
+    """Texts as numbers, the class of each, and how much each counts."""
+
+    sequences: Sequences
+    classes: Classes
+    weights: Floats
+
+
+@dataclass(frozen=True)
+class TrainingConfig:
+    """How long to learn, and in what portions.
+
+    widths:      texts up to the same of these lengths are batched together; the last holds any text
+    left:        zeros stand before the text up to the last width, for a network that reads them
+    patience:    stop when the validation loss has not improved for so many epochs
+    average:     a moving average of the weights counts, this share of the old kept at a step; 0 for none
+    checkpoint:  the file that holds all of it after each epoch, and from which it goes on; None keeps nothing
+    """
+
+    epochs: int
+    batch: int
+    widths: tuple[int, ...]
+    left: bool
+    learning_rate: float
+    patience: int
+    average: float
+    seed: int
+    checkpoint: Path | None = None
+
+
+@dataclass
+class TrainingResult:
+    """What came out: the weights of the best epoch, whether the user stopped it, the figures by epoch."""
+
+    weights: list[npt.NDArray[np.float32]]
+    interrupted: bool = False
+    history: list[dict[str, float]] = field(default_factory=list)
+    best_epoch: int = 0
+
+
+def train_network(
+    shape: NetworkShape,
+    training: Examples,
+    validation: Examples,
+    config: TrainingConfig,
+    progress: Progress,
+    notice: Notice,
+) -> TrainingResult:
+    """Teach a new network of this shape.
+
+    Without validation examples every epoch is run and the last one counts. Ctrl-C keeps the best
+    epoch so far; before the first one is complete it is passed on. Where `config.checkpoint` is the
+    file of the same work, it goes on from there to the same bits.
+    """
+    padding = _padding(training.sequences, config)
+    steps = TrainState(
+        shape, padding, learning_rate=config.learning_rate, average=config.average, seed=config.seed
+    )
+    rng = np.random.default_rng(config.seed)
+    learned = _resume(config.checkpoint, steps, rng)
+    if learned.history:
+        notice(f"going on after epoch {len(learned.history)} of {config.epochs}")
+    try:
+        for epoch in range(len(learned.history) + 1, config.epochs + 1):
+            if epoch - learned.best_epoch > config.patience:
+                break
+            title = f"epoch {epoch} of {config.epochs}"
+            watch = _EpochMonitor(progress, notice, title, before=epoch - 1, epochs=config.epochs)
+            figures = steps.run_epoch(list(_shuffled_batches(training, config, padding, rng)), watch)
+            figures |= _validate(steps, validation, config)
+            _record_epoch(figures, steps, learned)
+            notice(f"{title}: " + ", ".join(f"{name} {value:.4f}" for name, value in figures.items()))
+            if config.checkpoint:
+                _save_checkpoint(config.checkpoint, steps, rng, learned)
+    except KeyboardInterrupt:
+        if not learned.weights:
+            raise
+        epoch = min(len(learned.history) + 1, config.epochs)
+        notice(f"stopped in epoch {epoch} of {config.epochs}; the best epoch so far is kept")
+        learned.interrupted = True
+    progress(1, 1)
+    return learned
+
+
+def _record_epoch(figures: dict[str, float], steps: TrainState, learned: TrainingResult) -> None:
+    """Add an epoch's figures, and its weights where it is the best so far."""
+    if not np.isfinite(list(figures.values())).all():
+        raise TrainingError("the loss is no longer a finite number: lower learning_rate")
+    best = learned.history[learned.best_epoch - 1].get("validation loss", 0) if learned.history else np.inf
+    if figures.get("validation loss", 0) <= best:
+        learned.weights, learned.best_epoch = steps.weights(), len(learned.history) + 1
+    learned.history.append(figures)
+
+
+def _save_checkpoint(
+    checkpoint: Path, steps: TrainState, rng: np.random.Generator, learned: TrainingResult
+) -> None:
+    arrays = {f"state {place}": array for place, array in enumerate(steps.arrays())}
+    if learned.best_epoch < len(learned.history):  # otherwise the best weights are those of the state
+        arrays |= {f"best {place}": array for place, array in enumerate(learned.weights)}
+    random = rng.bit_generator.state
+    facts = {"history": learned.history, "best_epoch": learned.best_epoch, "random": random}
+    write_checkpoint(checkpoint, arrays, facts)
+
+
+def _resume(checkpoint: Path | None, steps: TrainState, rng: np.random.Generator) -> TrainingResult:
+    """Put everything where the checkpoint says that it was; return what had been learned by then."""
+    kept = read_checkpoint(checkpoint) if checkpoint else None
+    if kept is None:
+        return TrainingResult([])
+    arrays, facts = kept
+    steps.put(_numbered(arrays, "state"))
+    rng.bit_generator.state = facts["random"]
+    weights = _numbered(arrays, "best") or steps.weights()
+    return TrainingResult(weights, history=facts["history"], best_epoch=facts["best_epoch"])
+
+
+def _numbered(arrays: dict[str, Any], name: str) -> list[Any]:
+    count = sum(key.startswith(f"{name} ") for key in arrays)
+    return [arrays[f"{name} {place}"] for place in range(count)]
+
+
+@dataclass(frozen=True)
+class _EpochMonitor:
+    """Tells the caller how far one epoch is."""
+
+    progress: Progress
+    notice: Notice
+    title: str
+    before: int
+    epochs: int
+
+    def __call__(self, done: int, batches: int, totals: Floats) -> None:
+        self.progress(self.before * batches + done, self.epochs * batches)
+        if done % _STEPS_BETWEEN_NOTICES == 0 or done == batches:
+            loss, correct, texts = totals
+            self.notice(f"{self.title}: loss {loss / texts:.4f}, accuracy {correct / texts:.4f}")
+
+
+def _validate(steps: TrainState, validation: Examples, config: TrainingConfig) -> dict[str, float]:
+    if not validation.sequences:
+        return {}
+    logits = steps.logits(validation.sequences, _padding(validation.sequences, config))
+    chances = logits - np.logaddexp.reduce(logits, axis=1, keepdims=True)
+    losses = -chances[np.arange(len(logits)), validation.classes]
+    correct = logits.argmax(axis=1) == validation.classes
+    return {"validation loss": float(losses.mean()), "validation accuracy": float(correct.mean())}
+
+
+def _shuffled_batches(
+    examples: Examples, config: TrainingConfig, padding: Padding, rng: np.random.Generator
+) -> Iterator[TrainingBatch]:
+    """Yield each text once, in batches of one width; what fills up the last of a width weighs nothing."""
+    batches = []
+    for places in _by_width(examples.sequences, config.widths):
+        order = rng.permutation(places)
+        batches += [order[start : start + config.batch] for start in range(0, order.size, config.batch)]
+    rows = rows_for(config.batch)
+    for index in rng.permutation(len(batches)):
+        places = batches[index]
+        filled = np.resize(places, rows)
+        weights = np.where(np.arange(rows) < places.size, examples.weights[filled], 0)
+        texts = padding([examples.sequences[place] for place in filled])
+        yield TrainingBatch(texts, examples.classes[filled], weights.astype(np.float32))
+
+
+def _by_width(sequences: Sequences, widths: tuple[int, ...]) -> Iterator[npt.NDArray[np.intp]]:
+    """Yield for each width that is needed the places of the texts that fit no smaller one."""
+    bucket_of = np.searchsorted(widths, lengths_of(sequences))
+    for bucket in range(len(widths)):
+        places = np.flatnonzero(bucket_of == bucket)
+        if places.size:
+            yield places
+
+
+def _padding(sequences: Sequences, config: TrainingConfig) -> Padding:
+    return Padding.of(sequences, max_tokens=config.widths[-1], left=config.left)

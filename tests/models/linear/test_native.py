@@ -1,0 +1,116 @@
+"""The compiled library answers as numpy does, to the last bit, whatever the texts and the settings."""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tamis.models.linear.features import count_features
+from tamis.models.linear.native import native_counter
+from tamis.models.linear.weights import LinearWeights
+from tamis.models.scorer import softmax
+from tamis.native import is_compiled
+from tamis.training.trainers.linear.trainer import LinearTrainer
+from tests.support.samples import messages
+
+pytestmark = pytest.mark.skipif(not is_compiled(), reason="installed without Rust: nothing is compiled")
+
+SPACES = " \t\n\u00a0\u2003"
+WORDS = "aAbBßİıéÉ012٣_-!?☃\u0301𝒳🎁中文かナー々"
+TEXTS = st.lists(
+    st.one_of(
+        st.text(max_size=60),
+        st.text(st.sampled_from(SPACES + WORDS), max_size=60),
+        st.text(st.characters(codec=None), max_size=20),  # lone surrogates too
+        st.text(st.sampled_from("aA1!"), max_size=8).map(lambda part: part * 5),  # long runs
+    ),
+    max_size=6,
+)
+SETTINGS = [
+    {},
+    {"word_pairs": False},
+    {"shapes": False},
+    {"ngram_min": 3, "ngram_max": 3},
+    {"ngram_max": 12, "bits": 24},
+    {"bits": 8, "min_documents": 1},
+    {"phrases": True},
+    {"format": 1, "bits": 20, "phrases": True},
+    {"keep": 1.0, "feature_weights": "none"},
+]
+
+
+@pytest.fixture(scope="module", params=SETTINGS, ids=str)
+def weights(request: pytest.FixtureRequest) -> LinearWeights:
+    data = messages(120)
+    return LinearTrainer(**request.param).fit(data.texts, data.labels).weights_
+
+
+@pytest.fixture(scope="module")
+def three_columns() -> LinearWeights:
+    data = messages(150, labels=("ham", "spam", "question"))
+    return LinearTrainer().fit(data.texts, data.labels).weights_
+
+
+def native_margins(weights: LinearWeights, texts: list[str]) -> np.ndarray:
+    assert weights.native is not None
+    return weights.native.margins(texts)
+
+
+@given(TEXTS)
+@settings(max_examples=100, deadline=None)
+def test_margins_are_the_same_bits_as_in_numpy(weights: LinearWeights, texts: list[str]):
+    assert np.array_equal(native_margins(weights, texts), weights.margins(texts))
+
+
+@given(TEXTS)
+@settings(max_examples=100, deadline=None)
+def test_margins_are_the_same_bits_when_there_are_three_columns(
+    three_columns: LinearWeights, texts: list[str]
+):
+    assert np.array_equal(native_margins(three_columns, texts), three_columns.margins(texts))
+
+
+def test_margins_of_learned_texts_are_the_same_bits(weights: LinearWeights):
+    texts = [*messages(120).texts, *messages(200, seed=8).texts, "x" * 100_000]
+    assert np.array_equal(native_margins(weights, texts), weights.margins(texts))
+
+
+def test_counts_beyond_the_largest_are_counted_as_it(three_columns: LinearWeights):
+    text = "win " * 3_000
+    assert np.array_equal(native_margins(three_columns, [text]), three_columns.margins([text]))
+
+
+def test_threads_get_their_own_answers(three_columns: LinearWeights):
+    batches = [list(messages(80, seed=seed).texts) for seed in range(40)]
+    with ThreadPoolExecutor(8) as threads:
+        found = [*threads.map(lambda texts: native_margins(three_columns, texts), batches)]
+    for texts, margins in zip(batches, found, strict=True):
+        assert np.array_equal(margins, three_columns.margins(texts))
+
+
+@given(TEXTS)
+@settings(max_examples=100, deadline=None)
+def test_counts_are_those_of_numpy(weights: LinearWeights, texts: list[str]):
+    counter = native_counter(weights.settings)
+    assert counter is not None
+    for some in (texts, [*texts, "win " * 3_000, "", *messages(40).texts]):
+        found, expected = counter(some), count_features(some, weights.settings)
+        assert found.n_texts == expected.n_texts
+        for name in ("texts", "features", "counts"):
+            assert np.array_equal(getattr(found, name), getattr(expected, name)), name
+
+
+@pytest.mark.parametrize("labels", [("ham", "spam"), ("ham", "spam", "question")])
+def test_probabilities_are_the_softmax_of_the_logits(labels: tuple[str, ...]):
+    data = messages(150, labels=labels)
+    weights = LinearTrainer().fit(data.texts, data.labels).weights_
+    assert weights.native is not None
+    texts = [*messages(90, seed=3).texts, "", "win " * 3_000]
+    found, expected = weights.native.probabilities(texts), softmax(weights.logits(texts))
+    assert np.abs(found - expected).max() <= 1e-15
+    for text, row in zip(texts, found, strict=True):
+        assert np.array_equal(weights.native.probabilities([text])[0], row)
