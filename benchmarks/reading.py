@@ -19,7 +19,7 @@ from collections import defaultdict
 from collections.abc import Iterator
 from pathlib import Path
 
-from tamis.data.encoding import inspect_file
+from tamis.data.inspection import inspect_file
 from tamis.data.reader import read_dataset
 from tamis.errors import DataError
 

@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from tamis.data.clean import clean, drop_empty
+from tamis.data.dataset_builder import clean, drop_empty
 from tamis.types import Dataset
 
 DATA = Dataset(

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from tamis.data.columns import choose_columns
-from tamis.data.options import Columns, ReadOptions
+from tamis.data.tables import Columns, ReadOptions
 from tamis.errors import DataError
 
 WORDS = [

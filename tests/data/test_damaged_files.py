@@ -12,9 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tamis.data.audit import audit
-from tamis.data.options import Columns, ReadOptions
-from tamis.data.reader import read_dataset
-from tamis.data.texts import read_texts
+from tamis.data.reader import read_dataset, read_texts
+from tamis.data.tables import Columns, ReadOptions
 from tamis.errors import DataError, TamisError
 
 ROWS = [("spam" if n % 3 else "ham", f'text number {n}, said \\"she\\" é') for n in range(20)]

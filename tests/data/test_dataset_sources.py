@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from tamis.data.dataset_sources import PackagedCsv, ZippedLines
-from tamis.data.options import Columns
+from tamis.data.tables import Columns
 from tamis.errors import FetchError
 from tamis.types import no_progress
 

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from tamis.data.encoding import inspect_file
-from tamis.data.options import ReadOptions
+from tamis.data.inspection import inspect_file
 from tamis.data.reader import read_dataset
+from tamis.data.tables import ReadOptions
 from tamis.errors import DataError
 
 SENTENCES = {

@@ -6,10 +6,9 @@ import pytest
 
 from tamis.data.audit import AuditReport, ClassFacts, Contradiction, Duplicates, LongText, SourceFacts
 from tamis.data.findings import findings
-from tamis.data.labels import LabelProblem
+from tamis.data.labels import LabelProblem, Shortcut
 from tamis.data.near_duplicates import TwinShare
 from tamis.data.quote_repair import SwallowedField
-from tamis.data.shortcuts import Shortcut
 
 CLEAN = AuditReport(
     rows_as_read=10,

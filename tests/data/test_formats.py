@@ -13,8 +13,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tamis.data.options import Columns, ReadOptions
 from tamis.data.reader import ReadResult, read_dataset
+from tamis.data.tables import Columns, ReadOptions
 from tamis.errors import DataError
 
 ROWS = [

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tamis.data.label_issues import find_label_issues
+from tamis.data.labels import find_label_issues
 
 
 def test_issues_are_sorted_when_the_model_prefers_other_labels():

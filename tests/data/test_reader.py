@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from tamis.data.options import Columns, ReadOptions
 from tamis.data.reader import ReadResult, read_dataset, require_classes
+from tamis.data.tables import Columns, ReadOptions
 from tamis.errors import DataError
 from tamis.types import Dataset
 

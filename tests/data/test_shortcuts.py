@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from tamis.data.shortcuts import find_shortcuts
+from tamis.data.labels import find_shortcuts
 
 
 def texts_and_labels() -> tuple[list[str], list[str]]:

@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tamis.data.options import Columns, ReadOptions
 from tamis.data.reader import read_dataset
+from tamis.data.tables import Columns, ReadOptions
 from tamis.data.writer import atomic_text_file, write_dataset
 from tamis.errors import DataError
 from tamis.types import Dataset

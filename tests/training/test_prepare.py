@@ -8,7 +8,7 @@ import pytest
 
 from tamis.artifact import DataFacts
 from tamis.data.near_duplicates import near_duplicate_groups
-from tamis.data.options import Columns, ReadOptions
+from tamis.data.tables import Columns, ReadOptions
 from tamis.errors import DataError
 from tamis.training.prepare import PrepareSettings, prepare_file
 

@@ -87,7 +87,7 @@ def _print_json(reading: ReadResult, report: AuditReport, skipped: str | None) -
 
 
 def _fix(reading: ReadResult, path: str) -> None:
-    from tamis.data.clean import clean
+    from tamis.data.dataset_builder import clean
     from tamis.data.writer import write_dataset
 
     cleaned = clean(reading.dataset)

@@ -12,7 +12,7 @@ from click.core import ParameterSource
 from tamis.errors import MissingExtraError
 
 if TYPE_CHECKING:
-    from tamis.data.options import Columns, ReadOptions
+    from tamis.data.tables import Columns, ReadOptions
     from tamis.inference.classifier import Classifier
     from tamis.training.autotune import Autotune
     from tamis.training.autotune.trials import Watch
@@ -254,7 +254,7 @@ def read_options(options: Mapping[str, Any], *, remembered: Columns | None = Non
 
     `remembered` are the columns that a model was trained with.
     """
-    from tamis.data.options import Columns, ReadOptions
+    from tamis.data.tables import Columns, ReadOptions
 
     return ReadOptions(
         columns=Columns(
@@ -277,7 +277,7 @@ def columns_of(classifier: Classifier) -> Columns | None:
     """Return the columns that a model was trained with, None if it was not trained from a file."""
     import msgspec
 
-    from tamis.data.options import Columns
+    from tamis.data.tables import Columns
 
     if classifier.manifest is None:
         return None

@@ -70,7 +70,7 @@ def command(
 def _from_file(path: Path, options: Mapping[str, Any], classifier: Classifier) -> Iterator[str]:
     """Yield the text column of a table, or the lines of any other file."""
     from tamis.cli.options import columns_of, read_options
-    from tamis.data.texts import is_table, read_texts
+    from tamis.data.reader import is_table, read_texts
 
     if str(path) == "-":
         yield from _lines(sys.stdin.buffer, "standard input", options["encoding"])

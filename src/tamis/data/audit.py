@@ -14,12 +14,10 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from tamis.data.label_issues import find_label_issues
-from tamis.data.labels import LabelProblem
+from tamis.data.labels import LabelProblem, Shortcut, find_label_issues, find_shortcuts
 from tamis.data.near_duplicates import Indices, TwinShare, near_duplicate_groups, twin_share
 from tamis.data.quote_repair import SwallowedField
 from tamis.data.reader import ReadResult
-from tamis.data.shortcuts import Shortcut, find_shortcuts
 from tamis.data.split import random_split
 from tamis.markup import has_html
 from tamis.normalization import canonical

@@ -10,8 +10,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from tamis.data.options import Columns, ReadOptions
-from tamis.data.tables import Needed
+from tamis.data.tables import Columns, Needed, ReadOptions
 from tamis.errors import DataError
 
 _USUAL = {"label": "label", "text": "text"}

@@ -6,15 +6,16 @@ Knows records and the columns that matter; does not know formats.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from tamis.data.columns import ChosenColumns
 from tamis.data.labels import normalise_label
-from tamis.data.options import ReadOptions
 from tamis.data.quote_repair import Repair, RowLayout, find_swallowed
-from tamis.data.tables import Record
+from tamis.data.tables import ReadOptions, Record
 from tamis.errors import DataError
 from tamis.markup import strip_html
+from tamis.normalization import canonical
 from tamis.types import Dataset
 
 _MAX_SOURCES = 100
@@ -145,3 +146,33 @@ class DatasetBuilder:
                 ):
                     if old is not None and new is not None:
                         new.append(old[index])
+
+
+@dataclass(frozen=True, slots=True)
+class Cleaned:
+    """The remaining rows, and how many were dropped for each reason."""
+
+    dataset: Dataset
+    empty: int
+    duplicates: int
+
+
+def drop_empty(dataset: Dataset) -> Dataset:
+    """Return the examples whose text has a visible character."""
+    return dataset.select([i for i, text in enumerate(dataset.texts) if canonical(text)])
+
+
+def clean(dataset: Dataset) -> Cleaned:
+    """Drop empty texts, and rows whose text and label are exactly those of an earlier row.
+
+    The same text under another label stays: only a person can say which one is right.
+    """
+    filled = drop_empty(dataset)
+    first: dict[tuple[str, str], int] = {}
+    for i, example in enumerate(zip(filled.texts, filled.labels, strict=True)):
+        first.setdefault(example, i)
+    return Cleaned(
+        dataset=filled.select(list(first.values())),
+        empty=len(dataset) - len(filled),
+        duplicates=len(filled) - len(first),
+    )

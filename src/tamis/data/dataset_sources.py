@@ -18,8 +18,8 @@ from abc import ABC, abstractmethod
 from pathlib import Path
 from typing import BinaryIO
 
-from tamis.data.options import Columns, ReadOptions
 from tamis.data.reader import read_dataset
+from tamis.data.tables import Columns, ReadOptions
 from tamis.errors import FetchError
 from tamis.types import Dataset, Progress
 

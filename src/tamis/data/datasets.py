@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tamis.data.dataset_sources import PackagedCsv, Source, ZippedLines
-from tamis.data.options import Columns
 from tamis.data.reader import read_dataset
+from tamis.data.tables import Columns
 from tamis.data.writer import write_dataset
 from tamis.errors import DataError, FetchError
 from tamis.types import Dataset, Progress, no_progress

@@ -1,26 +1,16 @@
-"""What a data file is as bytes: its digest, its type, its encoding and how its quotes are escaped.
+"""The encoding of a text file, found piece by piece while the file is read.
 
-A file is read once, in pieces, before its rows are. Knows byte-order marks and UTF-8; legacy
-encodings are detected by chardet. Does not know columns or rows.
+Knows byte-order marks and UTF-8; legacy encodings are detected by chardet.
 """
 
 from __future__ import annotations
 
 import codecs
-import gzip
-import hashlib
-import io
 import re
-import stat
-import zlib
-from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO, TextIO, cast
 
-from tamis.data.file_types import START_BYTES, FileType, check_text_start, file_type
 from tamis.errors import DataError, MissingExtraError
 
-_CHUNK_BYTES = 1 << 20
 _MAX_LINE_CHUNKS = 64
 _SAMPLE_BYTES = 200_000
 _SAMPLE_BYTES_PER_CHUNK = 32_000
@@ -42,65 +32,8 @@ _SUPERSETS = {
 """Encodings that are read as a larger one: what software calls by the first name is mostly the second."""
 
 
-@dataclass(frozen=True, slots=True)
-class FileFacts:
-    """A file as bytes.
-
-    encoding:        a codec name; None for types that are no text
-    confidence:      of a detected encoding, 0 to 1; None if it was named or is certain
-    damaged_at:      offset of the first byte that is not UTF-8 in a file that is UTF-8 otherwise
-    is_escaped:      whether a backslash precedes a quote inside a text, which plain CSV never has
-    """
-
-    path: Path
-    sha256: str
-    size_bytes: int
-    type: FileType
-    encoding: str | None
-    confidence: float | None = None
-    damaged_at: int | None = None
-    is_escaped: bool = False
-
-    @property
-    def assumed(self) -> tuple[str, ...]:
-        """What was assumed about the encoding, one phrase each."""
-        if self.confidence is not None:
-            return (f"encoding {self.encoding} (detected, confidence {self.confidence:.0%})",)
-        if self.damaged_at is not None:
-            return (f"UTF-8 with damaged characters, the first at byte {self.damaged_at}",)
-        return ()
-
-    def open_text(self) -> tuple[TextIO, BinaryIO]:
-        """Open the decoded text, and the file itself, whose position tells how far reading is."""
-        file = self.path.open("rb")
-        stream = cast(BinaryIO, gzip.GzipFile(fileobj=file)) if self.type == "gzip" else file
-        errors = "replace" if self.damaged_at is not None else "strict"
-        return io.TextIOWrapper(stream, encoding=self.encoding, errors=errors, newline=""), file
-
-
-def inspect_file(path: Path, encoding: str | None = None) -> FileFacts:
-    """Read `path` once for its digest and encoding; raise DataError if it cannot hold labelled texts.
-
-    `encoding` names it if the user knows it.
-    """
-    if encoding is not None:
-        encoding = _known_codec(encoding, path)
-    try:
-        mode = path.stat().st_mode
-        if stat.S_ISDIR(mode):
-            raise DataError("is a folder, not a data file", file=path)
-        if not stat.S_ISREG(mode):
-            raise DataError("is not a regular file; save it to one, because it is read twice", file=path)
-        with path.open("rb") as file:
-            return _inspect(path, file, encoding)
-    except (gzip.BadGzipFile, EOFError, zlib.error) as broken:
-        problem = "is a damaged or incomplete gzip file; download or compress it again"
-        raise DataError(problem, file=path) from broken
-    except OSError as failed:
-        raise DataError(f"cannot be read: {failed.strerror}", file=path) from failed
-
-
-def _known_codec(name: str, path: Path) -> str:
+def known_codec(name: str, path: Path) -> str:
+    """Return the name in small letters; raise DataError unless Python knows the encoding."""
     try:
         "".encode(name)
     except (LookupError, UnicodeError):
@@ -109,49 +42,14 @@ def _known_codec(name: str, path: Path) -> str:
     return name.lower()
 
 
-def _inspect(path: Path, file: BinaryIO, encoding: str | None) -> FileFacts:
-    start = file.read(START_BYTES)
-    type_ = file_type(path, start)
-    file.seek(0)
-    source = _HashedFile(file)
-    if type_ in ("xlsx", "parquet"):
-        while source.read(_CHUNK_BYTES):
-            pass
-        return FileFacts(path, source.digest.hexdigest(), source.size_bytes, type_, None)
-    stream = cast(BinaryIO, gzip.GzipFile(fileobj=cast(BinaryIO, source))) if type_ == "gzip" else source
-    scan = _TextScan(path, encoding)
-    while chunk := stream.read(_CHUNK_BYTES):
-        scan.feed(chunk)
-    found = scan.finish()
-    while source.read(_CHUNK_BYTES):  # what may follow the compressed part
-        pass
-    return FileFacts(path, source.digest.hexdigest(), source.size_bytes, type_, *found)
-
-
-class _HashedFile:
-    """A file that is hashed while it is read."""
-
-    def __init__(self, file: BinaryIO) -> None:
-        self._file = file
-        self.digest = hashlib.sha256()
-        self.size_bytes = 0
-
-    def read(self, size: int = -1) -> bytes:
-        """Return up to `size` bytes."""
-        data = self._file.read(size)
-        self.digest.update(data)
-        self.size_bytes += len(data)
-        return data
-
-
-class _TextScan:
+class TextScan:
     """Looks at a text file piece by piece; knows its encoding at the end."""
 
     def __init__(self, path: Path, encoding: str | None) -> None:
         self._path = path
         self._named = encoding
         self._encoding = encoding
-        self._size = 0
+        self.size = 0
         self._chunks_of_line = 0
         self._invalid_at: int | None = None
         self._decoder = codecs.getincrementaldecoder("utf-8")()
@@ -160,14 +58,11 @@ class _TextScan:
 
     def feed(self, chunk: bytes) -> None:
         """Look at the next piece."""
-        if self._size == 0:
-            check_text_start(self._path, chunk[:START_BYTES])
+        if self.size == 0:
             self._encoding = self._encoding or _marked_encoding(chunk)
-        is_wide = self._encoding is not None and self._encoding.replace("-", "").startswith(
-            ("utf16", "utf32")
-        )
+        is_wide = self._encoding is not None and _is_wide(self._encoding)
         if not is_wide and b"\0" in chunk:
-            at = self._size + chunk.index(b"\0")
+            at = self.size + chunk.index(b"\0")
             raise DataError(
                 f"is binary, not text: byte {at} is NUL; save it as CSV in UTF-8", file=self._path
             )
@@ -175,12 +70,12 @@ class _TextScan:
         if self._named is None and not is_wide:
             self._check_utf8(chunk)
         self._is_escaped = self._is_escaped or _has_escaped_quote(chunk)
-        self._size += len(chunk)
+        self.size += len(chunk)
 
     def finish(self) -> tuple[str, float | None, int | None, bool]:
         """Return encoding, confidence, where UTF-8 is damaged, and whether quotes are escaped."""
         if self._invalid_at is None and self._named is None and self._decoder.getstate()[0]:
-            self._invalid_at = self._size - len(self._decoder.getstate()[0])
+            self._invalid_at = self.size - len(self._decoder.getstate()[0])
             self._sample += self._decoder.getstate()[0]
         if self._invalid_at is None:
             return self._encoding or "utf-8", None, None, self._is_escaped
@@ -199,7 +94,7 @@ class _TextScan:
         try:
             self._decoder.decode(chunk)
         except UnicodeDecodeError as failed:
-            self._invalid_at = self._size - kept_back + failed.start
+            self._invalid_at = self.size - kept_back + failed.start
 
     def _keep_sample(self, chunk: bytes) -> None:
         """Keep lines from the first one with a byte beyond ASCII on."""

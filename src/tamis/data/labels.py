@@ -1,16 +1,22 @@
-"""One spelling per label: blanks stripped, Unicode form NFC; and labels that are probably one.
+"""Labels: one spelling each, and what is suspicious about them.
 
-Knows labels and their counts; does not know texts or files.
-"""
+Label problems are labels that are probably one or stand for none. Label issues are examples whose
+label is probably wrong, by confident learning (Northcutt, Jiang and Chuang, JAIR 2021): a class's own
+average probability tells how confident the model is about it. Shortcuts are single words and shapes
+that give a label away; a model that relies on one fails when the data changes."""
 
 from __future__ import annotations
 
 import re
 import unicodedata
-from collections import defaultdict
-from collections.abc import Mapping
+from collections import Counter, defaultdict
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import Literal
+
+import numpy as np
+import numpy.typing as npt
 
 _PLACEHOLDERS = frozenset(
     {"nan", "null", "n/a", "#n/a", "na", "<na>", "-", "--", "none", "nil", "empty", "(empty)"}
@@ -79,3 +85,131 @@ def describe_unmeasured(unmeasured: Mapping[str, int]) -> str:
         f"{are} learned and not measured, for lack of a second distinct text: {count_labels(unmeasured)}; "
         "see --min-rows and --merge-rare"
     )
+
+
+_MIN_PROBABILITY = 0.5
+_MIN_ROWS = 10
+
+Probabilities = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True, slots=True)
+class LabelIssue:
+    """A label to look at again.
+
+    index:       index of the example in the data set
+    suggested:   the label that the model is confident of
+    probability: the model's probability of the suggested label
+    """
+
+    index: int
+    label: str
+    suggested: str
+    probability: float
+
+
+def find_label_issues(
+    labels: Sequence[str], probabilities: Probabilities, classes: Sequence[str]
+) -> list[LabelIssue]:
+    """Return the examples with a probably wrong label, the most doubtful first.
+
+    probabilities: [n, classes] by models that were not trained on the example
+
+    A label is doubtful if its probability is less than half its class's average, and another label
+    has at least one half and its own class's average. Labels of fewer than ten rows are left out on
+    either side: such a class has no average worth the name.
+    """
+    place = {label: i for i, label in enumerate(classes)}
+    given = np.fromiter((place[label] for label in labels), np.intp, len(labels))
+    of_given = np.take_along_axis(probabilities, given[:, None], axis=1)[:, 0]
+    rows_of_class = np.bincount(given, minlength=len(classes))
+    confidence = np.bincount(given, of_given, minlength=len(classes)) / np.maximum(rows_of_class, 1)
+    others = np.where(np.arange(len(classes)) == given[:, None], -np.inf, probabilities)
+    others[(probabilities < np.maximum(confidence, _MIN_PROBABILITY)) | (rows_of_class < _MIN_ROWS)] = -np.inf
+    suggested = others.argmax(axis=1)
+    of_suggested = others.max(axis=1)
+    is_judged = np.isfinite(of_suggested) & (rows_of_class[given] >= _MIN_ROWS)
+    doubtful = np.flatnonzero((of_given < confidence[given] / 2) & is_judged)
+    ranked = doubtful[np.argsort((of_given - of_suggested)[doubtful], kind="stable")]
+    return [LabelIssue(int(i), labels[i], classes[suggested[i]], float(of_suggested[i])) for i in ranked]
+
+
+SHAPES = {
+    "four or more digits in a row": re.compile(r"\d{4}"),
+    "a web address": re.compile(r"https?://|\bwww\.", re.IGNORECASE),
+    "a currency sign": re.compile(r"[£$€¥₹]"),
+    "a word of four or more capitals": re.compile(r"\b[A-Z]{4}"),
+    "several exclamation marks": re.compile(r"!\s*!"),
+}
+
+_MIN_TEXTS = 20
+_MIN_COVERAGE = 0.02
+_MIN_CERTAINTY = 0.8
+
+
+@dataclass(frozen=True, slots=True)
+class Shortcut:
+    """A word or shape, the label it points to, and how reliable it is.
+
+    texts:     how many texts have it
+    precision: share of these that have the label
+    coverage:  share of the label's texts that have it
+    """
+
+    feature: str
+    label: str
+    texts: int
+    precision: float
+    coverage: float
+
+
+def find_shortcuts(
+    texts: Sequence[str], labels: Sequence[str], *, per_label: int = 5
+) -> tuple[Shortcut, ...]:
+    """Return the strongest shortcuts of each label.
+
+    A feature counts if it is in 20 texts and in 2 % of the label's, and removes at least four fifths
+    of the uncertainty that the label's share leaves. Strongest first: coverage times the share of
+    uncertainty removed.
+    """
+    totals = Counter(labels)
+    counts = _count_features(texts, labels)
+    found: dict[str, list[Shortcut]] = {label: [] for label in sorted(totals)}
+    for feature, by_label in counts.items():
+        n_texts = by_label.total()
+        for label, count in by_label.items() if n_texts >= _MIN_TEXTS else ():
+            shortcut = Shortcut(feature, label, n_texts, count / n_texts, count / totals[label])
+            certainty = _certainty(shortcut, totals[label] / len(labels))
+            if shortcut.coverage >= _MIN_COVERAGE and certainty >= _MIN_CERTAINTY:
+                found[label].append(shortcut)
+
+    def strongest_first(shortcut: Shortcut) -> tuple[float, str]:
+        certainty = _certainty(shortcut, totals[shortcut.label] / len(labels))
+        return -certainty * shortcut.coverage, shortcut.feature
+
+    return tuple(one for ones in found.values() for one in sorted(ones, key=strongest_first)[:per_label])
+
+
+def _count_features(texts: Sequence[str], labels: Sequence[str]) -> Mapping[str, Counter[str]]:
+    counts: dict[str, Counter[str]] = defaultdict(Counter)
+    for text, label in zip(texts, labels, strict=True):
+        for feature in _features(text):
+            counts[feature][label] += 1
+    return counts
+
+
+def _certainty(shortcut: Shortcut, prior: float) -> float:
+    """Return how much of the uncertainty that the label's share `prior` leaves is gone: 0 none, 1 all."""
+    return (shortcut.precision - prior) / (1 - prior) if prior < 1 else 0.0
+
+
+@cache
+def _word_pattern() -> re.Pattern[str]:
+    r"""Return `\w+` with combining marks: many scripts write vowels as marks, which `\w` leaves out."""
+    marks = [chr(code) for code in range(0x300, 0x10000) if unicodedata.category(chr(code)) in ("Mn", "Mc")]
+    return re.compile(rf"\w[\w{''.join(marks)}]*")
+
+
+def _features(text: str) -> Iterator[str]:
+    yield from (f"the word {word!r}" for word in set(_word_pattern().findall(text.lower())))
+    yield from (name for name, shape in SHAPES.items() if shape.search(text))

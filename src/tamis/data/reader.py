@@ -15,15 +15,14 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
-from tamis.data.columns import choose_columns
+from tamis.data.columns import choose_columns, choose_text_column
 from tamis.data.dataset_builder import DatasetBuilder
-from tamis.data.encoding import FileFacts, inspect_file
+from tamis.data.inspection import InspectedFile, inspect_file
 from tamis.data.labels import LabelProblem, label_problems
-from tamis.data.options import USUAL_OPTIONS, ReadOptions
 from tamis.data.quote_repair import Repair, SwallowedField
-from tamis.data.tables import Table, open_table
+from tamis.data.tables import USUAL_OPTIONS, ReadOptions, Table, open_table
 from tamis.errors import DataError
-from tamis.types import Dataset, Progress, no_progress
+from tamis.types import Dataset, Notice, Progress, no_notice, no_progress
 
 _ROWS_SHOWN = 5
 
@@ -119,7 +118,7 @@ def require_classes(dataset: Dataset, file: object, *, column: str | None = None
         raise DataError(problem, file=file)
 
 
-def _read_file(facts: FileFacts, options: ReadOptions, repair: bool, progress: Progress) -> ReadResult:
+def _read_file(facts: InspectedFile, options: ReadOptions, repair: bool, progress: Progress) -> ReadResult:
     with open_table(facts, options, progress) as table:
         columns = choose_columns(table.columns, table.sample(), options, facts.path)
         contents = DatasetBuilder(columns, table.delimiter, options)
@@ -146,7 +145,7 @@ def _read_file(facts: FileFacts, options: ReadOptions, repair: bool, progress: P
 
 
 def _choices(
-    facts: FileFacts, table: Table, contents: DatasetBuilder, label_words: Mapping[str, str]
+    facts: InspectedFile, table: Table, contents: DatasetBuilder, label_words: Mapping[str, str]
 ) -> Iterator[str]:
     """Yield what was chosen or left out in one file, one phrase each."""
     yield from facts.assumed
@@ -226,3 +225,26 @@ def _all_or_none(columns: Sequence[Sequence[str] | None]) -> list[str] | None:
     if any(column is None for column in columns):
         return None
     return [cell for column in columns if column is not None for cell in column]
+
+
+_TABLE_SUFFIXES = frozenset({".csv", ".tsv", ".jsonl", ".ndjson", ".xlsx", ".parquet"})
+
+
+def is_table(path: Path) -> bool:
+    """Return whether the file's name is that of a table, and not of a text per line."""
+    name = Path(path.stem) if path.suffix == ".gz" else path
+    return name.suffix.lower() in _TABLE_SUFFIXES
+
+
+def read_texts(path: Path, options: ReadOptions, say: Notice = no_notice) -> Iterator[str]:
+    """Yield the cells of the text column; `say` is called with what was assumed. Raises DataError."""
+    facts = inspect_file(path, options.encoding)
+    with open_table(facts, options, no_progress) as table:
+        columns = choose_text_column(table.columns, table.sample(), options, path)
+        assumed = [*facts.assumed, *table.assumed]
+        assumed += [f"text column {columns.names.text!r}"] if columns.guessed else []
+        if assumed:
+            say(f"{path.name}: assumed {'; '.join(assumed)}")
+        text = columns.needed.text
+        for record in table.records(columns.needed):
+            yield record.cells[text]

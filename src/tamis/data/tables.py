@@ -1,18 +1,69 @@
-"""What a data file of any format is read as: column names and rows of text cells.
+"""How a data file is to be read, and what it is read as: column names and rows of text cells.
 
-Knows the seam that the formats implement, and which class reads which file.
-"""
+One frozen record carries the options from the command line to the reader, into a prepared folder and
+into a model's manifest, so that the same file is read the same way again."""
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
-from typing import NamedTuple
+from dataclasses import asdict, dataclass
+from typing import Any, Literal, NamedTuple
 
-from tamis.data.encoding import FileFacts
-from tamis.data.options import ReadOptions
+from tamis.data.inspection import InspectedFile
 from tamis.types import Progress
+
+Escape = Literal["auto", "backslash", "none"]
+
+
+@dataclass(frozen=True, slots=True)
+class Columns:
+    """The names of the columns that are needed.
+
+    label, text: None to take the usual name, or the only column that can be meant
+    source:      may be missing from the file
+    group:       must exist if it is named
+    """
+
+    label: str | None = None
+    text: str | None = None
+    source: str | None = "source"
+    group: str | None = None
+
+
+USUAL_COLUMNS = Columns()
+
+
+@dataclass(frozen=True, slots=True)
+class ReadOptions:
+    """How to read a file; None and `auto` leave the choice to the reader, which reports what it chose.
+
+    remembered:      the columns that a model was trained with, preferred to a guess
+    skip_unlabelled: leave rows without a label out, in place of refusing the file
+    strip_html:      remove tags and resolve character references in texts
+    """
+
+    columns: Columns = USUAL_COLUMNS
+    remembered: Columns | None = None
+    encoding: str | None = None
+    delimiter: str | None = None
+    escape: Escape = "auto"
+    has_header: bool = True
+    skip_unlabelled: bool = False
+    strip_html: bool = False
+
+
+USUAL_OPTIONS = ReadOptions()
+
+
+def unusual_options(options: ReadOptions) -> Mapping[str, Any]:
+    """Return the options that are not the usual ones, columns aside, by name."""
+    usual, found = asdict(USUAL_OPTIONS), asdict(options)
+    return {name: found[name] for name in found if name not in _NAMES and found[name] != usual[name]}
+
+
+_NAMES = frozenset({"columns", "remembered"})
 
 SAMPLE_ROWS = 200
 """Rows that are looked at to choose a delimiter and columns."""
@@ -62,21 +113,23 @@ class Table(ABC):
         """Yield every row once, with all cells up to the last needed one."""
 
 
-Opener = Callable[[FileFacts, ReadOptions, Progress], AbstractContextManager[Table]]
+Opener = Callable[[InspectedFile, ReadOptions, Progress], AbstractContextManager[Table]]
 
 
-def open_table(facts: FileFacts, options: ReadOptions, progress: Progress) -> AbstractContextManager[Table]:
+def open_table(
+    facts: InspectedFile, options: ReadOptions, progress: Progress
+) -> AbstractContextManager[Table]:
     """Open the file of `facts` with the class for its format; raise DataError if it has no columns."""
     return _opener(facts)(facts, options, progress)
 
 
-def _opener(facts: FileFacts) -> Opener:
+def _opener(facts: InspectedFile) -> Opener:
     if facts.type == "xlsx":
-        from tamis.data.workbook import open_workbook
+        from tamis.data.binary_tables import open_workbook
 
         return open_workbook
     if facts.type == "parquet":
-        from tamis.data.parquet import open_parquet
+        from tamis.data.binary_tables import open_parquet
 
         return open_parquet
     from tamis.data.text_tables import open_text_table

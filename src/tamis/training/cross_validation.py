@@ -15,7 +15,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 import numpy.typing as npt
 
-from tamis.data.clean import drop_empty
+from tamis.data.dataset_builder import drop_empty
 from tamis.data.labels import count_labels
 from tamis.data.near_duplicates import near_duplicate_groups
 from tamis.data.reader import Paths

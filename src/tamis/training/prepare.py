@@ -15,12 +15,12 @@ import msgspec
 import numpy as np
 
 from tamis.artifact import DataFacts
-from tamis.data.clean import drop_empty
+from tamis.data.dataset_builder import drop_empty
 from tamis.data.labels import count_labels
 from tamis.data.near_duplicates import near_duplicate_groups
-from tamis.data.options import USUAL_OPTIONS, Columns, ReadOptions
 from tamis.data.reader import Paths, ReadResult, read_dataset, require_classes
 from tamis.data.split import grouped_parts, labels_in_one_group, random_split
+from tamis.data.tables import USUAL_OPTIONS, Columns, ReadOptions
 from tamis.errors import DataError
 from tamis.types import Dataset, Notice, Progress, no_notice, no_progress
 

@@ -17,10 +17,9 @@ import msgspec
 
 from tamis import __version__
 from tamis.data.audit import AuditReport
-from tamis.data.encoding import FileFacts, inspect_file
-from tamis.data.options import USUAL_OPTIONS
+from tamis.data.inspection import InspectedFile, inspect_file
 from tamis.data.reader import Paths
-from tamis.data.tables import Needed, open_table
+from tamis.data.tables import USUAL_OPTIONS, Needed, open_table
 from tamis.data.writer import write_dataset
 from tamis.errors import DataError
 from tamis.training.prepare import Prepared, PrepareSettings
@@ -153,7 +152,7 @@ def _read_part(folder: Path, name: str, description: Description) -> Dataset:
     return _read_rows(facts)
 
 
-def _read_rows(facts: FileFacts) -> Dataset:
+def _read_rows(facts: InspectedFile) -> Dataset:
     with open_table(facts, _WRITTEN, no_progress) as table:
         missing = sorted({*_REQUIRED} - {*table.columns})
         if missing:

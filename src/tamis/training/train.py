@@ -20,8 +20,8 @@ import numpy as np
 
 from tamis.artifact import DataFacts, Manifest, reserve_version
 from tamis.data.labels import describe_unmeasured
-from tamis.data.options import unusual_options
 from tamis.data.reader import Paths
+from tamis.data.tables import unusual_options
 from tamis.errors import TrainingError
 from tamis.normalization import CANONICAL_FORM, HTML_FORM, canonical
 from tamis.training.autotune import Autotune

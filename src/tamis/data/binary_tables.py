@@ -1,0 +1,152 @@
+"""Excel workbooks and Parquet files as tables, read row by row. Imports openpyxl or pyarrow when opened."""
+
+from __future__ import annotations
+
+import datetime
+import zipfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from itertools import islice
+from typing import Any
+from xml.etree.ElementTree import ParseError
+
+from tamis.data.inspection import InspectedFile
+from tamis.data.tables import ROWS_BETWEEN_PROGRESS, SAMPLE_ROWS, Needed, ReadOptions, Record, Table
+from tamis.errors import DataError, MissingExtraError
+from tamis.types import Progress
+
+
+@contextmanager
+def open_workbook(facts: InspectedFile, options: ReadOptions, progress: Progress) -> Iterator[Table]:
+    """Open the workbook of `facts`; raise MissingExtraError without openpyxl."""
+    try:
+        import openpyxl
+        from openpyxl.utils.exceptions import InvalidFileException
+    except ModuleNotFoundError:
+        raise MissingExtraError(f"reading {facts.path} (.xlsx)", "excel") from None
+    try:
+        book = openpyxl.load_workbook(facts.path, read_only=True, data_only=True)
+    except (InvalidFileException, zipfile.BadZipFile, KeyError, ValueError, ParseError) as broken:
+        problem = "is a damaged or protected workbook; save it again, or save the sheet as CSV"
+        raise DataError(problem, file=facts.path) from broken
+    try:
+        yield WorkbookTable(book, facts, options)
+        progress(facts.size_bytes, facts.size_bytes)
+    finally:
+        book.close()
+
+
+class WorkbookTable(Table):
+    """The rows of a workbook's first sheet with cells; a blank row is skipped."""
+
+    def __init__(self, book: Any, facts: InspectedFile, options: ReadOptions) -> None:
+        self._path = facts.path
+        sheets = [sheet for sheet in book.worksheets if next(_rows(sheet), None) is not None]
+        if not sheets:
+            raise DataError("has no sheet with cells", file=facts.path)
+        self._sheet = sheets[0]
+        first = list(islice(_rows(self._sheet), SAMPLE_ROWS))
+        self._skipped = 1 if options.has_header else 0
+        width = max(len(cells) for _, cells in first)
+        names = [" ".join(name.split()) for name in first[0][1]]
+        self.columns = tuple(names) if options.has_header else tuple(str(i + 1) for i in range(width))
+        self._sample = [cells for _, cells in first[self._skipped :]]
+        of = f" (the first of {len(book.worksheets)})" if len(book.worksheets) > 1 else ""
+        self.assumed = (f"sheet {self._sheet.title!r}{of}",)
+
+    def sample(self) -> list[Sequence[str]]:
+        """Return the cells of the first rows."""
+        return list(self._sample)
+
+    def records(self, needed: Needed) -> Iterator[Record]:
+        """Yield the rows below the header."""
+        rows = islice(_rows(self._sheet), self._skipped, None)
+        for row, (line, cells) in enumerate(rows, 1):
+            yield Record(row, line, cells + [""] * (needed.last + 1 - len(cells)))
+
+
+def _rows(sheet: Any) -> Iterator[tuple[int, list[str]]]:
+    """Yield the number and the cells of each row that holds anything."""
+    for number, values in enumerate(sheet.iter_rows(values_only=True), 1):
+        cells = [_cell_text(value) for value in values]
+        if any(cells):
+            yield number, cells
+
+
+def _cell_text(value: object) -> str:
+    if value is None:
+        return ""
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, float) and value.is_integer():
+        return str(int(value))  # Excel keeps every number as a float
+    if isinstance(value, datetime.datetime | datetime.date | datetime.time):
+        return value.isoformat()
+    return str(value)
+
+
+_BATCH_ROWS = 4096
+
+
+@contextmanager
+def open_parquet(facts: InspectedFile, options: ReadOptions, progress: Progress) -> Iterator[Table]:
+    """Open the file of `facts`; raise MissingExtraError without pyarrow."""
+    try:
+        import pyarrow
+        from pyarrow.parquet import ParquetFile
+    except ModuleNotFoundError:
+        raise MissingExtraError(f"reading {facts.path} (Parquet)", "parquet") from None
+    try:
+        with ParquetFile(facts.path, memory_map=False, pre_buffer=False) as file:
+            yield ParquetTable(file, facts, progress)
+    except (pyarrow.ArrowException, OSError) as broken:
+        raise DataError("is a damaged Parquet file; write it again", file=facts.path) from broken
+
+
+class ParquetTable(Table):
+    """The rows of a Parquet file; only needed columns are decoded."""
+
+    def __init__(self, file: Any, facts: InspectedFile, progress: Progress) -> None:
+        self._file, self._facts, self._progress = file, facts, progress
+        self.columns = tuple(file.schema_arrow.names)
+
+    def sample(self) -> list[Sequence[str]]:
+        """Return the first rows, cells that are no text or number being empty."""
+        batch = next(self._file.iter_batches(batch_size=SAMPLE_ROWS), None)
+        if batch is None:
+            return []
+        columns = [[_value_text(value) or "" for value in column.to_pylist()] for column in batch.columns]
+        return [list(cells) for cells in zip(*columns, strict=True)]
+
+    def records(self, needed: Needed) -> Iterator[Record]:
+        """Yield every row; raise DataError if a needed value is nested."""
+        indices = sorted({needed.label, needed.text, *needed.others})
+        names = [self.columns[i] for i in indices]
+        row, total = 0, max(1, self._file.metadata.num_rows)
+        for batch in self._file.iter_batches(batch_size=_BATCH_ROWS, columns=names):
+            values = [batch.column(name).to_pylist() for name in names]
+            for number in range(batch.num_rows):
+                row += 1
+                cells = [""] * len(self.columns)
+                for i, column in zip(indices, values, strict=True):
+                    cell = _value_text(column[number])
+                    if cell is None:
+                        raise DataError(
+                            "must be text or a number", file=self._facts.path, row=row, column=self.columns[i]
+                        )
+                    cells[i] = cell
+                yield Record(row, row, cells)
+                if row % ROWS_BETWEEN_PROGRESS == 0:
+                    self._progress(self._facts.size_bytes * row // total, self._facts.size_bytes)
+        self._progress(self._facts.size_bytes, self._facts.size_bytes)
+
+
+def _value_text(value: object) -> str | None:
+    """Return a value as a cell, None if it is nested."""
+    if value is None or value != value:  # NaN: pandas writes it for a missing value
+        return ""
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, bytes):
+        return value.decode("utf-8", "replace")
+    return None if isinstance(value, list | dict) else str(value)
