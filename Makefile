@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 NATIVE := $(wildcard native/*.* native/src/*)
 
-.PHONY: install tools demo test test-cassandra test-browser soak fuzz bench bench-quality lint requirements clean
+.PHONY: install tools demo docs test test-cassandra test-browser soak fuzz bench bench-quality lint requirements clean
 
 install: $(VENV)/.dev                       ## everything a contributor needs, from the pinned requirements
 
@@ -17,6 +17,10 @@ demo: $(VENV)/.train                        ## a CSV to a served model on 127.0.
 	@echo 'Open http://127.0.0.1:8000/ui or, from another terminal:'
 	@echo "  curl -s http://127.0.0.1:8000/prediction -H 'content-type: application/json' -d '{\"text\": \"WIN a FREE phone\"}'"
 	$(BIN)/tamis serve models/spam
+
+docs: $(VENV)/.docs                         ## the documentation site in build/docs; warnings are errors
+	$(BIN)/sphinx-build -W --keep-going -q -b html docs build/docs
+	@echo 'Open build/docs/index.html'
 
 test: install                               ## the whole suite that needs no server of another project
 	$(BIN)/pytest -n 2 --no-loadscope-reorder --cov --cov-report=term-missing:skip-covered
@@ -64,7 +68,12 @@ $(VENV)/.train: requirements/train.txt pyproject.toml $(NATIVE) | $(VENV)/bin/py
 	$(BIN)/pip install --quiet --no-deps --editable .
 	touch $@
 
+$(VENV)/.docs: requirements/docs.txt pyproject.toml $(NATIVE) | $(VENV)/bin/python
+	$(BIN)/pip install --quiet --require-hashes -r requirements/docs.txt
+	$(BIN)/pip install --quiet --no-deps --editable .
+	touch $@
+
 $(VENV)/.dev: requirements/dev.txt pyproject.toml $(NATIVE) | $(VENV)/bin/python
 	$(BIN)/pip install --quiet --require-hashes -r requirements/dev.txt
 	$(BIN)/pip install --quiet --no-deps --no-build-isolation --editable .
-	touch $@ $(VENV)/.train
+	touch $@ $(VENV)/.train $(VENV)/.docs

@@ -7,5 +7,6 @@ pin() { uv pip compile --quiet --universal --python-version 3.11 --generate-hash
 pin pyproject.toml -o requirements/serve.txt
 pin pyproject.toml --extra train -c requirements/serve.txt -o requirements/train.txt
 pin pyproject.toml --extra dev -c requirements/train.txt -o requirements/dev.txt
+pin pyproject.toml --extra docs -c requirements/dev.txt -o requirements/docs.txt
 # What benchmarks/training.py compares with lives in an environment of its own.
 echo tensorflow-cpu | pin - -c requirements/dev.txt -o requirements/bench-tensorflow.txt
