@@ -18,6 +18,7 @@ from tamis.cli import COMMANDS
 
 ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"
+PARENTS = (ROOT / "src/tamis", ROOT)
 SOURCES = sorted((ROOT / "src/tamis").rglob("*.py"))
 TROUBLESHOOTING = (DOCS / "troubleshooting.md").read_text("utf-8")
 _ADDRESS = re.compile(r"(?:https?:)?//(?!127\.0\.0\.1|localhost)[\w.-]+\.\w+")
@@ -150,3 +151,10 @@ def test_troubleshooting_quotes_messages_of_the_source():
     quoted = [message for row in rows for message in re.findall(r"`([^`]+)`", row)]
     assert len(quoted) > 40
     assert [message for message in quoted if message not in literals] == []
+
+
+def test_architecture_names_files_that_exist():
+    text = (DOCS / "architecture.md").read_text("utf-8")
+    named = set(re.findall(r"(?<![\w/.])((?:\w+/)+(?:\w+\.py)?|\w+\.py)(?=[\s`,:]|$)", text, re.MULTILINE))
+    assert len(named) > 40
+    assert sorted(path for path in named if not any((root / path).exists() for root in PARENTS)) == []
