@@ -8,8 +8,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from tamis.cli.explain import command
-from tamis.cli.explanation_page import show_explanation
+from tamis.cli.explain import command, show_explanation
 from tests.support.artifacts import save_model
 from tests.support.fakes import keyword_classifier
 

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from tamis.data.audit import AuditReport, ClassFacts, Contradiction, Duplicates, LongText, SourceFacts
+from tamis.data.audit import AuditReport, ClassShare, Contradiction, Duplicates, LongText, SourceShare
 from tamis.data.findings import findings
 from tamis.data.labels import LabelProblem, Shortcut
 from tamis.data.near_duplicates import TwinShare
@@ -13,7 +13,7 @@ from tamis.data.quote_repair import SwallowedField
 CLEAN = AuditReport(
     rows_as_read=10,
     rows=10,
-    classes=(ClassFacts("ham", 6, 0.6), ClassFacts("spam", 4, 0.4)),
+    classes=(ClassShare("ham", 6, 0.6), ClassShare("spam", 4, 0.4)),
     imbalance=1.5,
     assumed=(),
     label_problems=(),
@@ -63,8 +63,8 @@ def test_nothing_is_said_when_nothing_is_wrong():
         (
             {
                 "sources": (
-                    SourceFacts("a", 5, {"ham": 1.0}, 9.0),
-                    SourceFacts("b", 5, {"ham": 0.5, "spam": 0.5}, 9.0),
+                    SourceShare("a", 5, {"ham": 1.0}, 9.0),
+                    SourceShare("b", 5, {"ham": 0.5, "spam": 0.5}, 9.0),
                 )
             },
             "warning",
@@ -96,8 +96,8 @@ def test_one_thing_is_said_when_one_thing_is_wrong(change, severity, words):
         {"known_test": None},
         {
             "sources": (
-                SourceFacts("a", 5, {"ham": 0.6, "spam": 0.4}, 9.0),
-                SourceFacts("b", 5, {"ham": 0.5, "spam": 0.5}, 9.0),
+                SourceShare("a", 5, {"ham": 0.6, "spam": 0.4}, 9.0),
+                SourceShare("b", 5, {"ham": 0.5, "spam": 0.5}, 9.0),
             )
         },
     ],

@@ -10,8 +10,8 @@ import pytest
 from tamis import Classifier, train
 from tamis.artifact import open_artifact
 from tamis.errors import ArtifactError, DataError, TamisError, TrainingError
+from tamis.training.compare import read_held_out
 from tamis.training.fit import TrainSettings
-from tamis.training.held_out import read_held_out
 from tamis.training.out_of_fold import LearningPart, out_of_fold, out_of_fold_logits
 from tamis.training.prepare import PrepareSettings, Split, prepare_file
 from tamis.training.train import Trained

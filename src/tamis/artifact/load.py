@@ -15,8 +15,16 @@ from pathlib import Path
 
 import msgspec
 
-from tamis.artifact.layout import ALIASES_FILE, decode_json, versions_in
-from tamis.artifact.manifest import MANIFEST_FILE, FileFacts, Manifest, identity_of, parse_manifest
+from tamis.artifact.manifest import (
+    ALIASES_FILE,
+    MANIFEST_FILE,
+    FileFacts,
+    Manifest,
+    decode_json,
+    identity_of,
+    parse_manifest,
+    versions_in,
+)
 from tamis.errors import ArtifactError
 from tamis.models.scorer import ModelFiles
 

@@ -14,14 +14,17 @@ from pathlib import Path
 
 import msgspec
 
-from tamis.artifact.layout import (
+from tamis.artifact.manifest import (
     CHECKPOINTS_PREFIX,
     LOCK_FILE,
+    MANIFEST_FILE,
     TEMPORARY_FOLDER,
+    FileFacts,
+    Manifest,
     digest_file,
     numbers_in,
+    parse_manifest,
 )
-from tamis.artifact.manifest import MANIFEST_FILE, FileFacts, Manifest, parse_manifest
 from tamis.errors import ArtifactError
 
 

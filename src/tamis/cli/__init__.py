@@ -15,8 +15,7 @@ import sys
 import click
 
 from tamis import __version__
-from tamis.cli.streams import escape_unencodable_output
-from tamis.cli.terminal import echo
+from tamis.cli.terminal import echo, escape_unencodable_output
 from tamis.errors import TamisError
 
 COMMANDS = {
@@ -38,6 +37,9 @@ COMMANDS = {
     "migrate": "Create or upgrade a store's tables.",
 }
 
+_SHARED_MODULES = {"import-keras": "models"}
+"""Commands that live in another command's module, as a function of their own name."""
+
 
 class _LazyGroup(click.Group):
     """A group that imports a command's module when the command is called, not when help is shown."""
@@ -48,7 +50,9 @@ class _LazyGroup(click.Group):
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         if cmd_name not in COMMANDS:
             return None
-        command = importlib.import_module(f"tamis.cli.{cmd_name.replace('-', '_')}").command
+        name = cmd_name.replace("-", "_")
+        module = importlib.import_module(f"tamis.cli.{_SHARED_MODULES.get(cmd_name, name)}")
+        command = getattr(module, name if cmd_name in _SHARED_MODULES else "command")
         assert isinstance(command, click.Command)
         return command
 

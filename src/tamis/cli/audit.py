@@ -2,19 +2,43 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
 import click
+from rich import box
+from rich.console import Group, JustifyMethod, RenderableType
+from rich.table import Table
+from rich.text import Text
 
 from tamis.cli.options import data_argument, reading_options
-from tamis.cli.terminal import echo
+from tamis.cli.terminal import echo, make_console, shortened
+from tamis.data.audit import AuditReport
+from tamis.data.findings import Finding, findings
 from tamis.errors import DataError, TrainingError
 
 if TYPE_CHECKING:
     from tamis.data.audit import AuditReport, Confidence
     from tamis.data.reader import ReadResult
     from tamis.types import Progress
+
+WIDTH = 80
+"""Columns of the page, so that it reads the same in a wide window and in a pipe."""
+_STYLES = {"problem": "bold red", "warning": "yellow", "note": "cyan"}
+_CLUSTERS_SHOWN = 5
+_CONTRADICTIONS_SHOWN = 10
+_SOURCES_SHOWN = 20
+_SHORTCUTS_SHOWN = 10
+_ROWS_SHOWN = 4
+_CLASS_COLUMNS = 3
+_CLASSES_SHOWN = 10  # the largest, and half as many of the smallest
+_LABEL_WIDTH = 20
+_WIDE_LABEL_WIDTH = 48
+_FEATURE_WIDTH = 30
+_TEXT_COLUMNS = frozenset(
+    ["label", "labels", "source", "text", "given", "suggested", "feature", "points to", "rows of each label"]
+)
 
 
 @click.command(epilog="Example: tamis audit data/sms-spam.csv --fix data/fixed.csv")
@@ -31,9 +55,8 @@ def command(data: tuple[str, ...], as_json: bool, fix: str | None, **options: An
     """
     from pathlib import Path
 
-    from tamis.cli.options import read_options
+    from tamis.cli.options import read_options, say_reading, title_of
     from tamis.cli.progress import progress_bar
-    from tamis.cli.reading import say_reading, title_of
     from tamis.data.reader import read_dataset
 
     if fix is not None and Path(fix).resolve() in [Path(file).resolve() for file in data]:
@@ -45,8 +68,6 @@ def command(data: tuple[str, ...], as_json: bool, fix: str | None, **options: An
     if as_json:
         _print_json(reading, report, skipped)
     else:
-        from tamis.cli.audit_page import show_audit
-
         show_audit(report, f"Audit of {title_of(data)}", skipped=skipped)
     if fix is not None:
         _fix(reading, fix)
@@ -78,8 +99,8 @@ def _confidence(progress: Progress) -> Confidence:
 def _print_json(reading: ReadResult, report: AuditReport, skipped: str | None) -> None:
     import msgspec
 
-    from tamis.cli.figures import print_json
-    from tamis.cli.reading import describe_reading
+    from tamis.cli.metric_tables import print_json
+    from tamis.cli.options import describe_reading
     from tamis.data.findings import findings
 
     found = {"findings": findings(report), "labels_not_checked": skipped}
@@ -103,3 +124,141 @@ def _fix(reading: ReadResult, path: str) -> None:
 
 def _count(n: int, thing: str) -> str:
     return f"{n:,} {thing}{'' if n == 1 else 's'}"
+
+
+def show_audit(report: AuditReport, title: str, *, skipped: str | None) -> None:
+    """Print `report`; `skipped` is why label issues were not looked for, if they were not."""
+    console = make_console(width=WIDTH)
+    console.print(Text(title, "bold"), Text(_summary(report)), "", sep="\n", soft_wrap=True)
+    for finding in findings(report):
+        console.print(_finding(finding))
+    if skipped:
+        console.print(_finding(Finding("note", "labels were not checked with a model", skipped)))
+    for section in _sections(report):
+        console.print("", section, sep="\n")
+
+
+def _summary(report: AuditReport) -> str:
+    found = len([f for f in findings(report) if f.severity == "problem"])
+    parts = [f"{report.rows:,} rows"]
+    if report.rows != report.rows_as_read:
+        parts[0] += f" ({report.rows_as_read:,} before repair)"
+    parts.append(f"{len(report.classes)} labels")
+    parts.append(f"{report.duplicates.distinct:,} distinct texts")
+    parts.append(f"{found} problem{'' if found == 1 else 's'}")
+    return " · ".join(parts)
+
+
+def _finding(finding: Finding) -> RenderableType:
+    grid = Table.grid(padding=(0, 1))
+    grid.add_column(width=8, no_wrap=True)
+    grid.add_column(ratio=1)
+    lines: list[RenderableType] = [Text(finding.what)]
+    if finding.advice:
+        lines.append(Text(f"→ {finding.advice}", "dim"))
+    grid.add_row(Text(finding.severity, _STYLES[finding.severity]), Group(*lines))
+    return grid
+
+
+def _sections(report: AuditReport) -> Iterator[RenderableType]:
+    yield _classes(report)
+    if report.sources:
+        yield _sources(report)
+    if report.contradictions:
+        yield _contradictions(report)
+    if report.doubtful_labels:
+        yield _doubtful_labels(report)
+    if report.shortcuts:
+        yield _shortcuts(report)
+    if report.duplicates.clusters:
+        yield _clusters(report)
+
+
+def _table(title: str, *columns: str) -> Table:
+    """Return an empty table; words are aligned left, numbers right, and `text` takes the remaining width."""
+    table = Table(title=title, box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False)
+    table.title_justify, table.title_style, table.expand = "left", "bold", "text" in columns
+    for column in columns:
+        justify: JustifyMethod = "left" if column in _TEXT_COLUMNS else "right"
+        table.add_column(column, justify=justify, no_wrap=True, ratio=1 if column == "text" else None)
+    return table
+
+
+def _label(label: str) -> Text:
+    return Text(shortened(label, _LABEL_WIDTH))
+
+
+def _classes(report: AuditReport) -> Table:
+    table = _table("Labels", "label", "rows", "share")
+    classes = report.classes
+    smallest = _CLASSES_SHOWN // 2
+    folded = len(classes) - _CLASSES_SHOWN - smallest
+    for index, one in enumerate(classes):
+        if folded > 1 and index == _CLASSES_SHOWN:
+            rows = sum(other.rows for other in classes[index : index + folded])
+            table.add_row(Text(f"… {folded} more labels", "dim"), f"{rows:,}", f"{rows / report.rows:.1%}")
+        if folded <= 1 or not _CLASSES_SHOWN <= index < _CLASSES_SHOWN + folded:
+            label = Text(shortened(one.label, _WIDE_LABEL_WIDTH))
+            table.add_row(label, f"{one.rows:,}", f"{one.share:.1%}")
+    return table
+
+
+def _sources(report: AuditReport) -> Table:
+    labels = [one.label for one in report.classes][:_CLASS_COLUMNS]
+    shown = sorted(report.sources, key=lambda one: -one.rows)[:_SOURCES_SHOWN]
+    title = _title("Sources, and the share of the largest labels", len(shown), len(report.sources))
+    table = _table(title, "source", "rows", "median length", *(shortened(label, 12) for label in labels))
+    for source in shown:
+        shares = [f"{source.label_shares.get(label, 0):.1%}" for label in labels]
+        table.add_row(_label(source.source), f"{source.rows:,}", f"{source.median_characters:,.0f}", *shares)
+    return table
+
+
+def _contradictions(report: AuditReport) -> Table:
+    shown = report.contradictions[:_CONTRADICTIONS_SHOWN]
+    title = _title("One text, several labels", len(shown), len(report.contradictions))
+    table = _table(title, "rows of each label", "text")
+    for one in shown:
+        rows = "; ".join(f"{label}: {_first_rows(numbers)}" for label, numbers in one.rows.items())
+        table.add_row(Text(shortened(rows, 2 * _LABEL_WIDTH)), Text(shortened(one.text, WIDTH)))
+    return table
+
+
+def _doubtful_labels(report: AuditReport) -> Table:
+    shown = report.doubtful_labels or ()
+    title = _title("Possible label issues", len(shown), report.doubtful_count)
+    table = _table(title, "row", "given", "suggested", "by", "text")
+    for one in shown:
+        labels = (Text(shortened(label, _LABEL_WIDTH - 4)) for label in (one.label, one.suggested))
+        table.add_row(str(one.row), *labels, f"{one.probability:.0%}", Text(shortened(one.text, WIDTH)))
+    return table
+
+
+def _shortcuts(report: AuditReport) -> Table:
+    shown = sorted(report.shortcuts, key=lambda one: -one.coverage * one.precision)[:_SHORTCUTS_SHOWN]
+    title = _title("Features that give the label away", len(shown), len(report.shortcuts))
+    table = _table(title, "feature", "points to", "precision", "coverage", "texts")
+    for one in shown:
+        shares = [f"{one.precision:.0%}", f"{one.coverage:.0%}", f"{one.texts:,}"]
+        label = Text(shortened(one.label, _LABEL_WIDTH + 4))
+        table.add_row(Text(shortened(one.feature, _FEATURE_WIDTH)), label, *shares)
+    return table
+
+
+def _clusters(report: AuditReport) -> Table:
+    shown = report.duplicates.clusters[:_CLUSTERS_SHOWN]
+    title = f"Largest clusters of near duplicates ({report.duplicates.rows_in_clusters:,} rows are in one)"
+    table = _table(title, "rows", "labels", "first row", "text")
+    for one in shown:
+        labels = _label(", ".join(one.labels))
+        table.add_row(f"{one.rows:,}", labels, str(one.first_row), Text(shortened(one.text, WIDTH)))
+    return table
+
+
+def _title(title: str, shown: int, total: int) -> str:
+    return title if shown == total else f"{title} ({shown} of {total:,})"
+
+
+def _first_rows(rows: Sequence[int]) -> str:
+    more = ", …" if len(rows) > _ROWS_SHOWN else ""
+    return ", ".join(map(str, rows[:_ROWS_SHOWN])) + more

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from tamis.cli.options import data_argument, reading_options, training_data_option
 from tamis.errors import DataError
+
+if TYPE_CHECKING:
+    from tamis.training.compare import Comparison
+
+_SIGNIFICANT = 0.05
 
 
 @click.command(epilog="Example: tamis compare models/spam@1 models/spam@2 data/sms-spam.csv")
@@ -31,9 +36,9 @@ def command(
     Rows that either model was trained on are left out, if its training data can be found.
     """
     from tamis.cli.evaluation_data import evaluation_data
-    from tamis.cli.figures import print_json, show_comparison
+    from tamis.cli.metric_tables import print_json
+    from tamis.cli.options import title_of
     from tamis.cli.progress import progress_bar
-    from tamis.cli.reading import title_of
     from tamis.inference.classifier import Classifier
     from tamis.training.compare import compare
 
@@ -53,3 +58,28 @@ def command(
     else:
         title = f"{chosen.title} of {title_of(data)}"
         show_comparison(comparison, (first, second), title, is_unseen=chosen.is_unseen)
+
+
+def show_comparison(
+    comparison: Comparison, names: tuple[str, str], title: str, *, is_unseen: bool = True
+) -> None:
+    """Print the rows that one model alone has right, and how probable such a difference is by chance.
+
+    Without `is_unseen`, a model may have learned these rows, and the p-value says so.
+    """
+    from rich.text import Text
+
+    from tamis.cli.metric_tables import cells, metric_table
+    from tamis.cli.terminal import make_console
+    from tamis.training.compare import LEARNED_UNKNOWN
+
+    console = make_console()
+    console.print(Text(title, "bold"), soft_wrap=True)
+    table = metric_table(f"{comparison.rows:,} rows", "", "accuracy", "95 % interval", "right alone")
+    table.add_row(names[0], *cells(comparison.first), f"{comparison.only_first:,}")
+    table.add_row(names[1], *cells(comparison.second), f"{comparison.only_second:,}")
+    table.add_row("difference (B − A)", *cells(comparison.difference), "")
+    console.print(table)
+    verdict = "the models differ" if comparison.p_value < _SIGNIFICANT else "not statistically significant"
+    caution = "" if is_unseen else f"; {LEARNED_UNKNOWN}"
+    console.print(f"McNemar's exact test: p = {comparison.p_value:.4g}, {verdict}{caution}", soft_wrap=True)

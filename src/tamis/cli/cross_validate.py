@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from tamis.cli.options import data_argument, model_options, reading_options
+
+if TYPE_CHECKING:
+    from tamis.training.cross_validation import CrossValidationMetrics
 
 
 @click.command(epilog="Example: tamis cross-validate data/sms-spam.csv --folds 5 --repeats 2")
@@ -32,10 +35,9 @@ def command(data: tuple[str, ...], model: str, overrides: Mapping[str, str], **o
         from tamis.training.cross_validation import cross_validate_file
     except ModuleNotFoundError as missing:
         raise missing_extra("tamis cross-validate", "train", missing) from None
-    from tamis.cli.figures import print_json, show_protocols
-    from tamis.cli.options import train_settings
+    from tamis.cli.metric_tables import print_json
+    from tamis.cli.options import title_of, train_settings
     from tamis.cli.progress import progress_bar
-    from tamis.cli.reading import title_of
     from tamis.training.prepare import PrepareSettings
 
     with progress_bar(f"cross-validating on {title_of(data)}") as progress:
@@ -51,4 +53,31 @@ def command(data: tuple[str, ...], model: str, overrides: Mapping[str, str], **o
     if options["as_json"]:
         print_json(figures)
     else:
-        show_protocols(figures, f"{model} on {title_of(data)}")
+        show_cross_validation(figures, f"{model} on {title_of(data)}")
+
+
+def show_cross_validation(figures: Sequence[CrossValidationMetrics], title: str) -> None:
+    """Print cross-validated figures, a column a protocol."""
+    from rich.text import Text
+
+    from tamis.cli.metric_tables import cells, metric_table
+    from tamis.cli.terminal import make_console
+
+    console = make_console()
+    console.print(Text(title, "bold"), soft_wrap=True)
+    table = metric_table(
+        "Mean over repeats, with 95 % intervals", "metric", *(one.protocol for one in figures)
+    )
+    table.add_row("folds × repeats", *(f"{one.folds} × {one.repeats}" for one in figures))
+    table.add_row("tested, of all texts", *(f"{one.tested:,} of {one.rows:,}" for one in figures))
+    for name, field in {
+        "accuracy": "accuracy",
+        "Matthews correlation": "matthews",
+        "macro F1": "macro_f1",
+        "recall, op. point": "recall",
+        "false positives": "false_positive_rate",
+    }.items():
+        estimates = [getattr(one, field) for one in figures]
+        table.add_row(name, *("" if one is None else "{}  {}".format(*cells(one)) for one in estimates))
+    table.add_row("accuracy, worst fold", *(f"{min(one.accuracies):.4f}" for one in figures))
+    console.print(table)

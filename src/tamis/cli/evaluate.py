@@ -40,8 +40,8 @@ def command(
 
     from tamis.artifact import open_artifact
     from tamis.cli.evaluation_data import evaluation_data
-    from tamis.cli.figures import print_json, show_evaluation, show_robustness
-    from tamis.cli.reading import title_of
+    from tamis.cli.metric_tables import print_json, show_evaluation, show_robustness
+    from tamis.cli.options import title_of
     from tamis.inference.classifier import Classifier
     from tamis.training.report.page import report_page
     from tamis.training.report.report_data import REPORT_FILE, Facts, stored_metrics

@@ -17,15 +17,13 @@ from typing import Any
 import numpy as np
 
 from tamis.artifact import open_artifact
-from tamis.cli.options import columns_of, read_options
-from tamis.cli.reading import describe_reading, say_reading
+from tamis.cli.options import columns_of, describe_reading, read_options, say_reading
 from tamis.cli.terminal import echo
 from tamis.data.reader import read_dataset
 from tamis.errors import DataError
 from tamis.inference.classifier import Classifier
 from tamis.models.scorer import Scores
-from tamis.training.compare import LEARNED_UNKNOWN
-from tamis.training.held_out import read_held_out
+from tamis.training.compare import LEARNED_UNKNOWN, read_held_out
 from tamis.training.prepare import PrepareSettings, prepare_file
 from tamis.training.prepared_folder import prepared_folder_in, read_prepared
 from tamis.types import Dataset, Progress, no_progress

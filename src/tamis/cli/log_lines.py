@@ -7,7 +7,7 @@ from typing import final
 
 import msgspec
 
-from tamis.cli.lines import shortened
+from tamis.cli.terminal import shortened
 from tamis.service.call_log.forms import Form, summary_document, timestamp
 from tamis.storage import HourCount, called_at
 from tamis.types import CallRecord

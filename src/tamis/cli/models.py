@@ -1,4 +1,4 @@
-"""`tamis models`: the versions of a model and what points at them."""
+"""`tamis models`: the versions of a model and what points at them; `tamis import-keras`: a first version."""
 
 from __future__ import annotations
 
@@ -84,3 +84,25 @@ def remove(model: str) -> None:
         raise click.UsageError("name the version to remove: MODEL@VERSION")
     path = remove_version(model)
     echo(f"removed {path.parent.name}@{path.name}")
+
+
+@click.command("import-keras", epilog="Example: tamis import-keras old/ -o models/legacy")
+@click.argument("folder", metavar="FOLDER")
+@click.option(
+    "-o", "--output", required=True, metavar="FOLDER", help="The model's folder; it gets its next version."
+)
+def import_keras(folder: str, output: str) -> None:
+    """Import a Keras model of one chain of layers: FOLDER holds its HDF5 file, tokenizer and metadata.
+
+    The new model answers as the old one did, padding and truncating included. Nothing in the old
+    files is executed.
+    """
+    try:
+        from tamis.artifact.keras_import.convert import import_keras as convert
+
+        path = convert(folder, output, say=lambda line: echo(line, err=True))
+    except ModuleNotFoundError as missing:
+        from tamis.cli.options import missing_extra
+
+        raise missing_extra("tamis import-keras", "lstm", missing) from None
+    echo(path)

@@ -2,54 +2,23 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Mapping
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 import click
-from click.core import ParameterSource
 
+from tamis.cli.terminal import echo
+from tamis.data.reader import ReadResult
 from tamis.errors import MissingExtraError
 
 if TYPE_CHECKING:
     from tamis.data.tables import Columns, ReadOptions
     from tamis.inference.classifier import Classifier
-    from tamis.training.autotune import Autotune
-    from tamis.training.autotune.trials import Watch
     from tamis.training.fit import TrainSettings
     from tamis.training.prepare import PrepareSettings
 
 Command = Callable[..., Any]
-
-
-def data_argument(metavar: str = "DATA…") -> Callable[[Command], Command]:
-    """Return the argument that names one data file or several."""
-    return click.argument("data", nargs=-1, required=True, metavar=metavar)
-
-
-def training_data_option(command: Command) -> Command:
-    """Add the option that names the files a model was trained on."""
-    return click.option(
-        "--training-data",
-        multiple=True,
-        type=click.Path(exists=True, dir_okay=False),
-        metavar="FILE",
-        help="What a model was trained on, to leave its rows out.  [default: looked for beside DATA]",
-    )(command)
-
-
-def reading_options(command: Command) -> Command:
-    """Add the options that say how a data file is to be read, the same for every command that reads one."""
-    for option in reversed(_READING_OPTIONS):
-        command = option(command)
-    return command
-
-
-def text_file_options(command: Command) -> Command:
-    """Add those of the reading options that matter for texts without labels."""
-    for option in reversed(_TEXT_FILE_OPTIONS):
-        command = option(command)
-    return command
 
 
 _TEXT_COLUMN = click.option("--text-column", metavar="NAME", help="[default: text, or the only possible one]")
@@ -87,6 +56,36 @@ _READING_OPTIONS = (
     click.option("--skip-unlabelled", is_flag=True, help="Leave rows without a label out."),
     click.option("--strip-html", is_flag=True, help="Remove HTML from texts, later also when serving."),
 )
+
+
+def data_argument(metavar: str = "DATA…") -> Callable[[Command], Command]:
+    """Return the argument that names one data file or several."""
+    return click.argument("data", nargs=-1, required=True, metavar=metavar)
+
+
+def training_data_option(command: Command) -> Command:
+    """Add the option that names the files a model was trained on."""
+    return click.option(
+        "--training-data",
+        multiple=True,
+        type=click.Path(exists=True, dir_okay=False),
+        metavar="FILE",
+        help="What a model was trained on, to leave its rows out.  [default: looked for beside DATA]",
+    )(command)
+
+
+def reading_options(command: Command) -> Command:
+    """Add the options that say how a data file is to be read, the same for every command that reads one."""
+    for option in reversed(_READING_OPTIONS):
+        command = option(command)
+    return command
+
+
+def text_file_options(command: Command) -> Command:
+    """Add those of the reading options that matter for texts without labels."""
+    for option in reversed(_TEXT_FILE_OPTIONS):
+        command = option(command)
+    return command
 
 
 def split_options(command: Command) -> Command:
@@ -155,71 +154,6 @@ def model_options(command: Command) -> Command:
     ):
         command = option(command)
     return command
-
-
-def autotune_options(command: Command) -> Command:
-    """Add the options that let settings be searched for."""
-    for option in (
-        click.option(
-            "--max-size",
-            "max_bytes",
-            callback=_size,
-            metavar="SIZE",
-            help="Largest model that the search may choose: 500kB, 2MB.",
-        ),
-        click.option(
-            "--autotune-trials",
-            "trials",
-            type=click.IntRange(min=1),
-            help="End the search after so many trials: the same result on any machine.",
-        ),
-        click.option(
-            "--autotune",
-            "seconds",
-            callback=_budget,
-            metavar="TIME",
-            help="First search for better settings, for 60s, 5m, 1h; what --model and --set give stays.",
-        ),
-    ):
-        command = option(command)
-    return command
-
-
-_SECONDS = {"s": 1, "m": 60, "h": 3600}
-_BYTES = {"kb": 10**3, "mb": 10**6, "gb": 10**9}
-
-
-def _budget(context: click.Context, parameter: click.Parameter, value: str | None) -> float | None:
-    if value is None:
-        return None
-    found = re.fullmatch(r"([1-9][0-9]{0,5})([smh])", value, re.ASCII)
-    if found is None:
-        raise click.BadParameter("must be a whole number and s, m or h, such as 60s, 5m or 1h")
-    return float(found[1]) * _SECONDS[found[2]]
-
-
-def _size(context: click.Context, parameter: click.Parameter, value: str | None) -> int | None:
-    if value is None:
-        return None
-    found = re.fullmatch(r"([0-9]{1,9}(?:\.[0-9]{1,3})?)(kB|MB|GB)", value, re.ASCII | re.IGNORECASE)
-    size = round(float(found[1]) * _BYTES[found[2].lower()]) if found else 0
-    if not size:
-        raise click.BadParameter("must be a number and kB, MB or GB, such as 500kB or 2MB")
-    return size
-
-
-def autotune_limits(options: Mapping[str, Any], watch: Watch) -> Autotune | None:
-    """Return the limits that `autotune_options` gave; None where no search is asked for."""
-    from tamis.training.autotune import Autotune
-
-    seconds, trials, max_bytes = options["seconds"], options["trials"], options["max_bytes"]
-    if seconds is None and trials is None:
-        if max_bytes is not None:
-            raise click.UsageError("--max-size bounds a search: give --autotune too")
-        return None
-    source = click.get_current_context().get_parameter_source("model")
-    other_kinds = source is ParameterSource.DEFAULT and not options["preset"]
-    return Autotune(seconds, trials, max_bytes, other_kinds=other_kinds, watch=watch)
 
 
 def _named_values(
@@ -305,3 +239,28 @@ def missing_extra(what: str, extra: str, missing: ModuleNotFoundError) -> Except
     if missing.name is None or missing.name.split(".")[0] == "tamis":
         return missing
     return MissingExtraError(what, extra)
+
+
+def say_reading(reading: ReadResult) -> None:
+    """Print what was assumed, and what is suspicious about the labels, on one line of standard error each."""
+    for line in reading.lines:
+        echo(line, err=True)
+
+
+def describe_reading(reading: ReadResult) -> Mapping[str, Any]:
+    """Return how the files were read, for `--json`."""
+    return {
+        "files": [path.name for path in reading.paths],
+        "rows": reading.rows_as_read,
+        "encoding": reading.encoding,
+        "delimiter": reading.delimiter,
+        "columns": asdict(reading.options.columns),
+        "unlabelled": reading.unlabelled,
+        "assumed": list(reading.assumed),
+        "label_problems": [str(problem) for problem in reading.label_problems],
+    }
+
+
+def title_of(data: tuple[str, ...]) -> str:
+    """Return how data files are called in titles: the first, and how many follow."""
+    return data[0] if len(data) == 1 else f"{data[0]} and {len(data) - 1} more"

@@ -13,8 +13,7 @@ import click
 import msgspec
 
 from tamis.cli.options import text_file_options
-from tamis.cli.streams import decoded_argument
-from tamis.cli.terminal import echo, escaped_in_line
+from tamis.cli.terminal import decoded_argument, echo, escaped_in_line
 from tamis.types import Prediction
 
 if TYPE_CHECKING:

@@ -27,9 +27,8 @@ def command(data: tuple[str, ...], output: str, verbose: bool, **options: Any) -
     """
     from pathlib import Path
 
-    from tamis.cli.options import prepare_settings
+    from tamis.cli.options import prepare_settings, say_reading
     from tamis.cli.progress import progress_bar
-    from tamis.cli.reading import say_reading
     from tamis.data.audit import audit
     from tamis.data.labels import describe_unmeasured
     from tamis.training.prepare import prepare_dataset, read_for

@@ -1,15 +1,23 @@
-"""Output that no text can use to control a terminal: labels, texts and names of files come from anywhere.
+"""Output that no text can use to control a terminal, in any encoding.
 
-Every command prints through `echo` or `make_console`. Control characters and the marks that turn the
-direction of text are escaped as in JSON, so JSON stays the same document; nothing is taken for markup.
-"""
+Labels, texts and names of files come from anywhere. Every command prints through `echo` or
+`make_console`: control characters and the marks that turn the direction of text are escaped as in
+JSON, so JSON stays the same document; nothing is taken for markup; characters that the output's
+encoding lacks are escaped, and no command fails for it."""
 
 from __future__ import annotations
 
+import codecs
+import io
+import os
+import re
+import sys
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 import click
+
+from tamis.normalization import canonical
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -21,6 +29,11 @@ _CONTROLS = [*_C0, *_DELETE, *_C1, *_LINE_SEPARATORS, *_EMBEDDINGS, *_ISOLATES]
 _ESCAPED_IN_LINE = {code: f"\\u{code:04x}" for code in _CONTROLS}
 _ESCAPED = {code: escape for code, escape in _ESCAPED_IN_LINE.items() if chr(code) not in _LINE_ENDS}
 _REPLACED = dict.fromkeys(_ESCAPED, "�")
+
+
+_HANDLER = "tamis.escape"
+_ASCII = "tamis_ascii"
+_UNDECODED = re.compile("[\udc80-\udcff]")
 
 
 def escaped(text: str) -> str:
@@ -57,3 +70,56 @@ def make_console(**settings: Any) -> Console:
                 yield Segment(text if control else text.translate(_REPLACED), style, control)
 
     return Plain(markup=False, emoji=False, highlight=False, **settings)
+
+
+def shortened(text: str, width: int) -> str:
+    """Return `text` on one line, cut to `width`, with nothing in it that a terminal would obey."""
+    line = "".join(c if c.isprintable() else "�" for c in canonical(text))
+    return line if len(line) <= width else f"{line[: width - 1]}…"
+
+
+def escape_unencodable_output() -> None:
+    r"""Write characters that standard output and error cannot encode as `\uXXXX`.
+
+    In JSON that is the same text; elsewhere it can be read. UTF-8 lacks only unpaired surrogates.
+    """
+    codecs.register_error(_HANDLER, _escaped)
+    codecs.register(_find_codec)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            is_ascii = codecs.lookup(stream.encoding).name == "ascii"
+            stream.reconfigure(encoding=_ASCII if is_ascii else stream.encoding, errors=_HANDLER)
+
+
+def _find_codec(name: str) -> codecs.CodecInfo | None:
+    """Give ASCII another name: click takes the usual one for a mistake and writes UTF-8 all the same."""
+    if name != _ASCII:
+        return None
+    plain = codecs.lookup("ascii")
+    return codecs.CodecInfo(
+        plain.encode,
+        plain.decode,
+        plain.streamreader,
+        plain.streamwriter,
+        plain.incrementalencoder,
+        plain.incrementaldecoder,
+        name=_ASCII,
+    )
+
+
+def decoded_argument(text: str) -> str:
+    """Return a command-line argument that is UTF-8 as text, also if the locale says it is not.
+
+    Python keeps bytes that the locale cannot decode as unpaired surrogates.
+    """
+    try:
+        return os.fsencode(text).decode("utf-8") if _UNDECODED.search(text) else text
+    except UnicodeError:
+        raise click.UsageError("a text is not valid UTF-8") from None
+
+
+def _escaped(error: UnicodeError) -> tuple[str, int]:
+    if not isinstance(error, UnicodeEncodeError):
+        raise error
+    units = error.object[error.start : error.end].encode("utf-16-be", "surrogatepass")
+    return "".join(f"\\u{units[i : i + 2].hex()}" for i in range(0, len(units), 2)), error.end

@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from tamis.cli.options import autotune_options, data_argument, model_options, reading_options, split_options
+from tamis.cli.options import data_argument, model_options, reading_options, split_options
 from tamis.cli.terminal import echo
+from tamis.cli.tuning import autotune_options
 
 if TYPE_CHECKING:
     from tamis.artifact import DataFacts
@@ -60,13 +61,12 @@ def command(
         from tamis.cli.options import missing_extra
 
         raise missing_extra("tamis train", "train", missing) from None
-    from tamis.cli.figures import print_json, show_evaluation
-    from tamis.cli.options import autotune_limits, prepare_settings, train_settings
+    from tamis.cli.metric_tables import print_json, show_evaluation
+    from tamis.cli.options import prepare_settings, title_of, train_settings
     from tamis.cli.progress import progress_bar
-    from tamis.cli.reading import title_of
-    from tamis.cli.search_page import search_page
+    from tamis.cli.tuning import autotune_limits, tuning_view
 
-    with progress_bar(f"training on {title_of(data)}") as progress, search_page(progress) as watch:
+    with progress_bar(f"training on {title_of(data)}") as progress, tuning_view(progress) as watch:
         trained = train(
             data,
             None if options["dry"] else output,

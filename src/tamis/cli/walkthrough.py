@@ -9,9 +9,8 @@ from typing import NamedTuple
 from rich.table import Table
 from rich.text import Text
 
-from tamis.cli.audit_page import WIDTH
-from tamis.cli.lines import shortened
-from tamis.cli.terminal import make_console
+from tamis.cli.audit import WIDTH
+from tamis.cli.terminal import make_console, shortened
 from tamis.data.reader import ReadResult
 from tamis.models.linear.features import FeatureSettings, count_features
 from tamis.ngrams import join_texts, word_spans

@@ -36,7 +36,7 @@ _SHOWN = 20
 
 
 @dataclass(frozen=True, slots=True)
-class ClassFacts:
+class ClassShare:
     """A label, how many rows have it, and what share of all rows that is."""
 
     label: str
@@ -45,7 +45,7 @@ class ClassFacts:
 
 
 @dataclass(frozen=True, slots=True)
-class SourceFacts:
+class SourceShare:
     """A source, its rows, the share of each label among them, and the median length of its texts."""
 
     source: str
@@ -97,7 +97,7 @@ class LongText:
 
 
 @dataclass(frozen=True, slots=True)
-class DoubtfulLabel:
+class DoubtfulRow:
     """A row that probably has a wrong label, and the label that the model gives with `probability`."""
 
     row: int
@@ -122,7 +122,7 @@ class AuditReport:
 
     rows_as_read: int
     rows: int
-    classes: tuple[ClassFacts, ...]
+    classes: tuple[ClassShare, ...]
     imbalance: float
     assumed: tuple[str, ...]
     label_problems: tuple[LabelProblem, ...]
@@ -135,9 +135,9 @@ class AuditReport:
     duplicates: Duplicates
     contradictions: tuple[Contradiction, ...]
     shortcuts: tuple[Shortcut, ...]
-    sources: tuple[SourceFacts, ...]
+    sources: tuple[SourceShare, ...]
     known_test: TwinShare | None
-    doubtful_labels: tuple[DoubtfulLabel, ...] | None
+    doubtful_labels: tuple[DoubtfulRow, ...] | None
     doubtful_count: int
 
 
@@ -184,10 +184,10 @@ def audit(
     )
 
 
-def _classes(labels: Sequence[str]) -> tuple[ClassFacts, ...]:
+def _classes(labels: Sequence[str]) -> tuple[ClassShare, ...]:
     """Return the classes, the largest first."""
     counts = sorted(Counter(labels).items(), key=lambda item: (-item[1], item[0]))
-    return tuple(ClassFacts(label, rows, rows / len(labels)) for label, rows in counts)
+    return tuple(ClassShare(label, rows, rows / len(labels)) for label, rows in counts)
 
 
 def _constant(data: Dataset) -> Iterable[str]:
@@ -244,7 +244,7 @@ def _contradictions(data: Dataset) -> tuple[Contradiction, ...]:
     )
 
 
-def _sources(data: Dataset, lengths: Indices) -> tuple[SourceFacts, ...]:
+def _sources(data: Dataset, lengths: Indices) -> tuple[SourceShare, ...]:
     if data.sources is None:
         return ()
     facts = []
@@ -254,7 +254,7 @@ def _sources(data: Dataset, lengths: Indices) -> tuple[SourceFacts, ...]:
     for source, rows in sorted(members.items()):
         labels = Counter(data.labels[i] for i in rows)
         shares = {label: count / len(rows) for label, count in sorted(labels.items())}
-        facts.append(SourceFacts(source, len(rows), shares, float(np.median(lengths[rows]))))
+        facts.append(SourceShare(source, len(rows), shares, float(np.median(lengths[rows]))))
     return tuple(facts)
 
 
@@ -265,10 +265,10 @@ def _known_test(data: Dataset, groups: Indices) -> TwinShare | None:
     return twin_share(groups, data.labels, train=train, test=test)
 
 
-def _doubtful_labels(data: Dataset, groups: Indices, confidence: Confidence) -> tuple[DoubtfulLabel, ...]:
+def _doubtful_labels(data: Dataset, groups: Indices, confidence: Confidence) -> tuple[DoubtfulRow, ...]:
     whole = data.groups if data.groups is not None else [str(group) for group in groups.tolist()]
     probabilities = confidence(data.texts, data.labels, whole)
     return tuple(
-        DoubtfulLabel(data.rows[s.index], s.label, s.suggested, s.probability, data.texts[s.index])
+        DoubtfulRow(data.rows[s.index], s.label, s.suggested, s.probability, data.texts[s.index])
         for s in find_label_issues(data.labels, probabilities, data.classes)
     )

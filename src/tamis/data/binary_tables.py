@@ -15,6 +15,8 @@ from tamis.data.tables import ROWS_BETWEEN_PROGRESS, SAMPLE_ROWS, Needed, ReadOp
 from tamis.errors import DataError, MissingExtraError
 from tamis.types import Progress
 
+_BATCH_ROWS = 4096
+
 
 @contextmanager
 def open_workbook(facts: InspectedFile, options: ReadOptions, progress: Progress) -> Iterator[Table]:
@@ -83,9 +85,6 @@ def _cell_text(value: object) -> str:
     if isinstance(value, datetime.datetime | datetime.date | datetime.time):
         return value.isoformat()
     return str(value)
-
-
-_BATCH_ROWS = 4096
 
 
 @contextmanager

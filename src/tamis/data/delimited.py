@@ -19,6 +19,12 @@ from tamis.data.tables import ROWS_BETWEEN_PROGRESS, SAMPLE_ROWS, Needed, ReadOp
 from tamis.errors import DataError
 from tamis.types import Progress
 
+_DELIMITERS = (",", "\t", ";", "|")
+_DELIMITER_NAMES = {"tab": "\t", "\\t": "\t", "comma": ",", "semicolon": ";", "pipe": "|"}
+_SEPARATOR_LINE = re.compile(r'"?sep=(.)"?\s*', re.IGNORECASE)
+_MAX_FIELD_CHARACTERS = 64 << 20
+_LITERAL_BACKSLASH = re.compile(r'\\(["\\]?)')
+
 
 class Lines:
     """The lines of `stream`; the first ones can be looked at before they are read.
@@ -72,13 +78,6 @@ class Lines:
         except (gzip.BadGzipFile, EOFError, zlib.error) as failed:
             problem = f"is damaged after line {count}; download or compress it again"
             raise DataError(problem, file=self.path) from failed
-
-
-_DELIMITERS = (",", "\t", ";", "|")
-_DELIMITER_NAMES = {"tab": "\t", "\\t": "\t", "comma": ",", "semicolon": ";", "pipe": "|"}
-_SEPARATOR_LINE = re.compile(r'"?sep=(.)"?\s*', re.IGNORECASE)
-_MAX_FIELD_CHARACTERS = 64 << 20
-_LITERAL_BACKSLASH = re.compile(r'\\(["\\]?)')
 
 
 class DelimitedTable(Table):

@@ -25,6 +25,21 @@ _NUMBER = re.compile(r"([+-]?)0*([0-9]+)(?:\.0*)?")
 _SHOWN = 6
 
 
+_MIN_PROBABILITY = 0.5
+_MIN_ROWS = 10
+Probabilities = npt.NDArray[np.float64]
+SHAPES = {
+    "four or more digits in a row": re.compile(r"\d{4}"),
+    "a web address": re.compile(r"https?://|\bwww\.", re.IGNORECASE),
+    "a currency sign": re.compile(r"[£$€¥₹]"),
+    "a word of four or more capitals": re.compile(r"\b[A-Z]{4}"),
+    "several exclamation marks": re.compile(r"!\s*!"),
+}
+_MIN_TEXTS = 20
+_MIN_COVERAGE = 0.02
+_MIN_CERTAINTY = 0.8
+
+
 @dataclass(frozen=True, slots=True)
 class LabelProblem:
     """Labels that are probably one label, or that stand for a missing one, each with its rows."""
@@ -87,12 +102,6 @@ def describe_unmeasured(unmeasured: Mapping[str, int]) -> str:
     )
 
 
-_MIN_PROBABILITY = 0.5
-_MIN_ROWS = 10
-
-Probabilities = npt.NDArray[np.float64]
-
-
 @dataclass(frozen=True, slots=True)
 class LabelIssue:
     """A label to look at again.
@@ -132,19 +141,6 @@ def find_label_issues(
     doubtful = np.flatnonzero((of_given < confidence[given] / 2) & is_judged)
     ranked = doubtful[np.argsort((of_given - of_suggested)[doubtful], kind="stable")]
     return [LabelIssue(int(i), labels[i], classes[suggested[i]], float(of_suggested[i])) for i in ranked]
-
-
-SHAPES = {
-    "four or more digits in a row": re.compile(r"\d{4}"),
-    "a web address": re.compile(r"https?://|\bwww\.", re.IGNORECASE),
-    "a currency sign": re.compile(r"[£$€¥₹]"),
-    "a word of four or more capitals": re.compile(r"\b[A-Z]{4}"),
-    "several exclamation marks": re.compile(r"!\s*!"),
-}
-
-_MIN_TEXTS = 20
-_MIN_COVERAGE = 0.02
-_MIN_CERTAINTY = 0.8
 
 
 @dataclass(frozen=True, slots=True)

@@ -29,6 +29,9 @@ _ROWS_SHOWN = 5
 Paths = str | os.PathLike[str] | Sequence[str | os.PathLike[str]]
 
 
+_TABLE_SUFFIXES = frozenset({".csv", ".tsv", ".jsonl", ".ndjson", ".xlsx", ".parquet"})
+
+
 @dataclass(frozen=True)
 class ReadResult:
     """A data set and the files it came from.
@@ -225,9 +228,6 @@ def _all_or_none(columns: Sequence[Sequence[str] | None]) -> list[str] | None:
     if any(column is None for column in columns):
         return None
     return [cell for column in columns if column is not None for cell in column]
-
-
-_TABLE_SUFFIXES = frozenset({".csv", ".tsv", ".jsonl", ".ndjson", ".xlsx", ".parquet"})
 
 
 def is_table(path: Path) -> bool:

@@ -17,6 +17,12 @@ from tamis.types import Progress
 Escape = Literal["auto", "backslash", "none"]
 
 
+_NAMES = frozenset({"columns", "remembered"})
+SAMPLE_ROWS = 200
+"""Rows that are looked at to choose a delimiter and columns."""
+ROWS_BETWEEN_PROGRESS = 1000
+
+
 @dataclass(frozen=True, slots=True)
 class Columns:
     """The names of the columns that are needed.
@@ -61,14 +67,6 @@ def unusual_options(options: ReadOptions) -> Mapping[str, Any]:
     """Return the options that are not the usual ones, columns aside, by name."""
     usual, found = asdict(USUAL_OPTIONS), asdict(options)
     return {name: found[name] for name in found if name not in _NAMES and found[name] != usual[name]}
-
-
-_NAMES = frozenset({"columns", "remembered"})
-
-SAMPLE_ROWS = 200
-"""Rows that are looked at to choose a delimiter and columns."""
-
-ROWS_BETWEEN_PROGRESS = 1000
 
 
 class Record(NamedTuple):

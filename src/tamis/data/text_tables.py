@@ -17,6 +17,8 @@ from tamis.data.tables import ROWS_BETWEEN_PROGRESS, SAMPLE_ROWS, Needed, ReadOp
 from tamis.errors import DataError
 from tamis.types import Progress
 
+PREFIX = "__label__"
+
 
 @contextmanager
 def open_text_table(facts: InspectedFile, options: ReadOptions, progress: Progress) -> Iterator[Table]:
@@ -100,9 +102,6 @@ def _as_text(value: object) -> str | None:
     if isinstance(value, bool):
         return "true" if value else "false"
     return str(value) if isinstance(value, int | float) else None
-
-
-PREFIX = "__label__"
 
 
 class LabelLinesTable(Table):

@@ -14,7 +14,7 @@ from typing import Any, Self
 import numpy as np
 
 from tamis.artifact import Artifact, Manifest, open_artifact
-from tamis.artifact.layout import decode_json
+from tamis.artifact.manifest import decode_json
 from tamis.errors import ArtifactError, InputError
 from tamis.models.explanation import Explanation
 from tamis.models.linear.scorer import LinearScorer

@@ -8,16 +8,25 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
+import safetensors
+import safetensors.numpy
 
+from tamis.artifact import Artifact
+from tamis.errors import ArtifactError
 from tamis.training.evaluation import Estimate, check_labels, proportion_of_some
 
 LEARNED_UNKNOWN = "cannot know whether these rows were learned"
 """Stands beside every figure if the rows a model was trained on are not known."""
 
 _RESAMPLES = 1000
+
+
+HELD_OUT_FILE = "held_out.safetensors"
+Indices = npt.NDArray[np.intp]
 
 
 @dataclass(frozen=True)
@@ -84,3 +93,19 @@ def _difference(per_row: npt.NDArray[np.float64], seed: int) -> Estimate:
     means = (drawn[:, 2] - drawn[:, 0]) / per_row.size
     low, high = np.quantile(means, [0.025, 0.975])
     return Estimate(float(per_row.mean()), float(low), float(high))
+
+
+def write_held_out(predicted: Indices, folder: Path) -> None:
+    """Write [test rows] the predicted label of each, as its index among the model's labels."""
+    (folder / HELD_OUT_FILE).write_bytes(safetensors.numpy.save({"predicted": predicted.astype(np.uint16)}))
+
+
+def read_held_out(artifact: Artifact) -> Indices:
+    """Return [test rows] the predicted labels, in the order of the test part of the model's split."""
+    try:
+        predicted = safetensors.numpy.load(artifact.read(HELD_OUT_FILE))["predicted"]
+    except (safetensors.SafetensorError, KeyError) as broken:
+        raise ArtifactError(f"{artifact.path}: {HELD_OUT_FILE} cannot be read ({broken})") from None
+    if predicted.shape != (artifact.manifest.data.test_rows,):
+        raise ArtifactError(f"{artifact.path}: {HELD_OUT_FILE} does not fit the test part")
+    return predicted.astype(np.intp)

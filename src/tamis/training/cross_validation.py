@@ -32,7 +32,7 @@ _RESAMPLES = 400
 
 
 @dataclass(frozen=True)
-class ProtocolFigures:
+class CrossValidationMetrics:
     """What cross-validation found, the mean over its repeats.
 
     An interval is the spread of that mean over bootstrap resamples of the tested rows, the same
@@ -64,7 +64,7 @@ def cross_validate_file(  # noqa: PLR0913 - data, two settings, two counts, two 
     repeats: int = 2,
     progress: Progress = no_progress,
     say: Notice = no_notice,
-) -> tuple[ProtocolFigures, ...]:
+) -> tuple[CrossValidationMetrics, ...]:
     """Cross-validate on labelled files by both protocols, the grouped one first."""
     total = 2 * folds * repeats
     figures = []
@@ -99,7 +99,7 @@ def cross_validate(
     folds: int = 5,
     repeats: int = 2,
     progress: Progress = no_progress,
-) -> ProtocolFigures:
+) -> CrossValidationMetrics:
     """Train and test on every fold, `repeats` times with other folds."""
     twins = [str(group) for group in near_duplicate_groups(data.texts).tolist()]
     groups = data.groups if data.groups is not None else twins
@@ -169,7 +169,7 @@ def _figures(
     protocol: Split,
     folds: int,
     accuracies: tuple[float, ...],
-) -> ProtocolFigures:
+) -> CrossValidationMetrics:
     classes = data.classes
     held_out = np.all([run.predicted[tested] >= 0 for run in runs], axis=0)
     tested = tested[held_out]
@@ -187,7 +187,7 @@ def _figures(
     if len(positives) == 1:
         is_positive = true == classes.index(positives[0])
         rates = [_rates(weights, is_positive, run.flagged[tested]) for run in runs]
-    return ProtocolFigures(
+    return CrossValidationMetrics(
         protocol=protocol,
         folds=folds,
         repeats=len(runs),

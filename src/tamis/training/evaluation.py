@@ -41,7 +41,7 @@ class Estimate:
 
 
 @dataclass(frozen=True)
-class ClassFigures:
+class ClassMetrics:
     """Precision, recall and F1 of one label, None if undefined; `support` is how many rows have it.
 
     Precision is undefined for a label that is never predicted, recall for one without rows, F1 for one that
@@ -55,7 +55,7 @@ class ClassFigures:
 
 
 @dataclass(frozen=True)
-class OperatingFigures:
+class OperatingPointMetrics:
     """What the model's operating point does on these rows, and what would have been possible.
 
     `recall_at_cap` moves the threshold to where these very rows have the highest allowed
@@ -99,9 +99,9 @@ class Evaluation:
     average_precision: Estimate | None
     calibration_error: Estimate
     log_loss: Estimate
-    classes: dict[str, ClassFigures]
+    classes: dict[str, ClassMetrics]
     confusion: list[list[int]]
-    operating_point: OperatingFigures | None
+    operating_point: OperatingPointMetrics | None
     confused: tuple[ConfusedLabels, ...] = ()
     sources: dict[str, Evaluation] = field(default_factory=dict)
 
@@ -172,9 +172,9 @@ class _Rows:
             average_precision=self._ranked(metrics.average_precision),
             calibration_error=_defined(found["calibration_error"][0]),
             log_loss=_defined(found["log_loss"][0]),
-            classes=_class_figures(self.classes, matrix, found["f1"]),
+            classes=_class_metrics(self.classes, matrix, found["f1"]),
             confusion=matrix.astype(int).tolist(),
-            operating_point=self._operating_figures(),
+            operating_point=self._operating_point_metrics(),
             confused=_confused(self.classes, matrix),
         )
 
@@ -242,13 +242,13 @@ class _Rows:
             defined += ~np.isnan(found)
         return np.divide(total, defined, out=np.full_like(total, np.nan), where=defined > 0)
 
-    def _operating_figures(self) -> OperatingFigures | None:
+    def _operating_point_metrics(self) -> OperatingPointMetrics | None:
         if self.point is None:
             return None
         column = self.classes.index(self.point.positive)
         scores, positive = self.probabilities[:, column], self.true == column
         flagged = scores >= self.point.threshold
-        return OperatingFigures(
+        return OperatingPointMetrics(
             positive=self.point.positive,
             threshold=self.point.threshold,
             recall=proportion((flagged & positive).sum(), positive.sum()),
@@ -259,12 +259,12 @@ class _Rows:
         )
 
 
-def _class_figures(
+def _class_metrics(
     classes: tuple[str, ...], matrix: Floats, f1: Sequence[Estimate | None]
-) -> dict[str, ClassFigures]:
+) -> dict[str, ClassMetrics]:
     hits, predicted, present = np.diag(matrix), matrix.sum(axis=0), matrix.sum(axis=1)
     return {
-        label: ClassFigures(
+        label: ClassMetrics(
             precision=proportion(hits[k], predicted[k]),
             recall=proportion(hits[k], present[k]),
             f1=f1[k],
@@ -302,13 +302,13 @@ def _jackknifed(values: Floats) -> Estimate | None:
     return Estimate(value, max(0.0, value - half), min(1.0, value + half))
 
 
-def by_f1(evaluation: Evaluation) -> list[tuple[str, ClassFigures]]:
+def by_f1(evaluation: Evaluation) -> list[tuple[str, ClassMetrics]]:
     """Return the labels that have rows, those of lowest F1 first."""
     measured = [(label, one) for label, one in evaluation.classes.items() if one.support]
     return sorted(measured, key=lambda item: item[1].f1.value if item[1].f1 is not None else 0.0)
 
 
-def cap_verdict(point: OperatingFigures) -> str:
+def cap_verdict(point: OperatingPointMetrics) -> str:
     """Return in words whether the false-positive cap was kept here, and if not, whether by chance."""
     rate, cap = point.false_positive_rate, point.max_false_positive_rate
     if rate is None:

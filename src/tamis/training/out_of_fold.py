@@ -21,7 +21,7 @@ from tamis.normalization import canonical
 from tamis.training.calibration import choose_calibration
 from tamis.training.trainers import make_trainer
 from tamis.training.trainers.base import EncodedTexts, Logits, Trainer
-from tamis.types import Notice, Progress, no_notice, no_progress
+from tamis.types import Dataset, Notice, Progress, no_notice, no_progress
 
 MakeClassifier = Callable[[], Trainer]
 Indices = npt.NDArray[np.intp]
@@ -151,3 +151,36 @@ def out_of_fold(
     probabilities[unknown] = 0.0
     probabilities[unknown, own] = 1.0
     return probabilities, part.classes
+
+
+@dataclass(frozen=True, slots=True)
+class Misclassification:
+    """A text whose most probable label is not its own; `row` is that of its file."""
+
+    row: int
+    text: str
+    label: str
+    predicted: str
+    probability: float
+    source: str | None
+
+
+def most_confident_errors(
+    data: Dataset, probabilities: npt.NDArray[np.float64], classes: Sequence[str], *, most: int = 100
+) -> tuple[Misclassification, ...]:
+    """Return the mistakes in [rows, classes] probabilities, the most confident first."""
+    predicted = probabilities.argmax(axis=1)
+    confidence = probabilities.max(axis=1)
+    wrong = np.flatnonzero(np.asarray(classes)[predicted] != np.asarray(data.labels))
+    ranked = wrong[np.argsort(-confidence[wrong], kind="stable")][:most].tolist()
+    return tuple(
+        Misclassification(
+            row=data.rows[i],
+            text=data.texts[i],
+            label=data.labels[i],
+            predicted=classes[int(predicted[i])],
+            probability=float(confidence[i]),
+            source=data.sources[i] if data.sources is not None else None,
+        )
+        for i in ranked
+    )

@@ -34,7 +34,7 @@ _REQUIRED = ("label", "text", "group", "row")
 _AGAIN = "make the folder again with tamis prepare"
 
 
-class PartFacts(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+class PartDescription(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """One part: its file's digest, its rows, and the rows of each class."""
 
     sha256: str
@@ -51,7 +51,7 @@ class Description(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_on
     settings: PrepareSettings
     assumed: tuple[str, ...] = ()
     absent_from_test: tuple[str, ...]
-    parts: dict[str, PartFacts]
+    parts: dict[str, PartDescription]
 
 
 class _FormatOnly(msgspec.Struct):
@@ -104,7 +104,7 @@ def _write_files(prepared: Prepared, report: AuditReport, folder: Path) -> Descr
     for name, part in (("train", prepared.train), ("test", prepared.test)):
         file = folder / f"{name}.csv"
         write_dataset(part, file, rows=True)
-        parts[name] = PartFacts(
+        parts[name] = PartDescription(
             inspect_file(file).sha256, len(part), dict(sorted(Counter(part.labels).items()))
         )
     description = Description(

@@ -21,7 +21,7 @@ _MOST_TEXTS = 2000
 
 
 @dataclass(frozen=True)
-class Disguise:
+class Perturbation:
     """Recall of the same texts as they are and disguised; `drop` is what is lost."""
 
     name: str
@@ -43,7 +43,7 @@ def robustness(
     *,
     operating_point: OperatingPoint | None,
     seed: int = 42,
-) -> tuple[Disguise, ...]:
+) -> tuple[Perturbation, ...]:
     """Measure every perturbation: with two labels on texts of the positive one, at the operating point.
 
     With more labels, on all texts: the share whose own label stays the most probable. Of very many
@@ -65,7 +65,7 @@ def robustness(
 
     plain = recall(chosen)
     return tuple(
-        Disguise(name, len(chosen), plain, recall([change(text, random) for text in chosen]))
+        Perturbation(name, len(chosen), plain, recall([change(text, random) for text in chosen]))
         for name, change in PERTURBATIONS.items()
         for random in [np.random.default_rng(seed)]
     )

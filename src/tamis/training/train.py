@@ -27,9 +27,9 @@ from tamis.normalization import CANONICAL_FORM, HTML_FORM, canonical
 from tamis.training.autotune import Autotune
 from tamis.training.autotune.search import chosen, kinds_to_try, search
 from tamis.training.autotune.trying import exported_size
+from tamis.training.compare import write_held_out
 from tamis.training.evaluation import Evaluation
 from tamis.training.fit import TrainSettings, fit, learning_part, refit, untrained
-from tamis.training.held_out import write_held_out
 from tamis.training.learning_curve import HeldOutPart
 from tamis.training.prepare import Prepared, PrepareSettings, joined_rows, prepare_file
 from tamis.training.prepared_folder import prepared_folder_in, read_prepared

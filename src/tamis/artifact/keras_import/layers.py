@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from tamis.artifact.keras_import.chain import Config
+from tamis.artifact.keras_import.network import Config
 from tamis.artifact.onnx_export.layers import (
     HARD_SIGMOID_SLOPES,
     Activate,

@@ -16,8 +16,8 @@ from tamis.artifact import Manifest, OperatingPoint
 from tamis.data.findings import Finding
 from tamis.training.evaluation import Evaluation, evaluate
 from tamis.training.metrics import Floats, Indices
-from tamis.training.most_confident_errors import Mistake, surest_mistakes
-from tamis.training.robustness import Disguise, robustness
+from tamis.training.out_of_fold import Misclassification, most_confident_errors
+from tamis.training.robustness import Perturbation, robustness
 from tamis.training.trainers.base import TopFeature
 from tamis.types import Dataset
 
@@ -42,8 +42,8 @@ class Measured:
     probabilities: Floats
     true: Indices
     lengths: Indices
-    disguises: tuple[Disguise, ...]
-    mistakes: tuple[Mistake, ...]
+    disguises: tuple[Perturbation, ...]
+    mistakes: tuple[Misclassification, ...]
 
 
 @dataclass(frozen=True)
@@ -86,11 +86,11 @@ def measure(
         true=np.fromiter((places[label] for label in data.labels), np.intp, len(data)),
         lengths=np.fromiter(map(len, data.texts), np.intp, len(data)),
         disguises=robustness(score, data.texts, data.labels, classes, operating_point=operating_point),
-        mistakes=surest_mistakes(data, probabilities, classes),
+        mistakes=most_confident_errors(data, probabilities, classes),
     )
 
 
-def stored_metrics(manifest: Manifest) -> tuple[Evaluation, tuple[Disguise, ...]]:
+def stored_metrics(manifest: Manifest) -> tuple[Evaluation, tuple[Perturbation, ...]]:
     """Return what training measured, from the manifest."""
     evaluation = msgspec.convert(manifest.metrics, Evaluation)
-    return evaluation, msgspec.convert(manifest.metrics.get("robustness", []), tuple[Disguise, ...])
+    return evaluation, msgspec.convert(manifest.metrics.get("robustness", []), tuple[Perturbation, ...])

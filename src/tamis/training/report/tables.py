@@ -9,7 +9,7 @@ from tamis.data.findings import Finding
 from tamis.training.evaluation import Evaluation
 from tamis.training.report.html import escape, interval, row_of, said, shortened, table
 from tamis.training.report.report_data import Measured
-from tamis.training.robustness import Disguise
+from tamis.training.robustness import Perturbation
 from tamis.training.trainers.base import TopFeature
 
 _FEATURES_SHOWN = 15
@@ -33,7 +33,7 @@ def _largest(parts: Mapping[str, Evaluation]) -> list[tuple[str, Evaluation]]:
     return [(name, one) for name, one in parts.items() if name in kept]
 
 
-def disguises(found: Sequence[Disguise]) -> str:
+def disguises(found: Sequence[Perturbation]) -> str:
     """Return what disguised texts cost in recall."""
     if not found:
         return ""

@@ -12,18 +12,15 @@ from rich.table import Table
 from rich.text import Text
 
 from tamis.cli.terminal import echo, make_console
-from tamis.training.compare import LEARNED_UNKNOWN, Comparison
-from tamis.training.evaluation import ClassFigures, Estimate, Evaluation, by_f1, cap_verdict
+from tamis.training.evaluation import ClassMetrics, Estimate, Evaluation, by_f1, cap_verdict
 
 if TYPE_CHECKING:
-    from tamis.training.cross_validation import ProtocolFigures
-    from tamis.training.robustness import Disguise
+    from tamis.training.robustness import Perturbation
 
 _CONFUSION_LABELS_SHOWN = 5
 _LABELS_SHOWN = 20
 _EXTREMES = 10
 _NAME_WIDTH = 22
-_SIGNIFICANT = 0.05
 
 
 def print_json(value: Any) -> None:
@@ -46,57 +43,19 @@ def show_evaluation(evaluation: Evaluation, title: str) -> None:
         console.print(_sources(evaluation))
 
 
-def show_robustness(disguises: Sequence[Disguise]) -> None:
+def show_robustness(disguises: Sequence[Perturbation]) -> None:
     """Print what disguised texts cost in recall."""
     if not disguises:
         return
     title = f"Disguised: recall of {disguises[0].texts:,} texts"
-    table = _table(title, "how", "as they are", "disguised", "95 % interval", "drop")
+    table = metric_table(title, "how", "as they are", "disguised", "95 % interval", "drop")
     for one in disguises:
-        table.add_row(one.name, f"{one.plain.value:.4f}", *_cells(one.disguised), f"{one.drop:+.4f}")
+        table.add_row(one.name, f"{one.plain.value:.4f}", *cells(one.disguised), f"{one.drop:+.4f}")
     make_console().print(table)
 
 
-def show_protocols(figures: Sequence[ProtocolFigures], title: str) -> None:
-    """Print cross-validated figures, a column a protocol."""
-    console = make_console()
-    console.print(Text(title, "bold"), soft_wrap=True)
-    table = _table("The mean over repeats, with 95 % intervals", "figure", *(one.protocol for one in figures))
-    table.add_row("folds × repeats", *(f"{one.folds} × {one.repeats}" for one in figures))
-    table.add_row("tested, of all texts", *(f"{one.tested:,} of {one.rows:,}" for one in figures))
-    for name, field in {
-        "accuracy": "accuracy",
-        "Matthews correlation": "matthews",
-        "macro F1": "macro_f1",
-        "recall, op. point": "recall",
-        "false positives": "false_positive_rate",
-    }.items():
-        estimates = [getattr(one, field) for one in figures]
-        table.add_row(name, *("" if one is None else "{}  {}".format(*_cells(one)) for one in estimates))
-    table.add_row("accuracy, worst fold", *(f"{min(one.accuracies):.4f}" for one in figures))
-    console.print(table)
-
-
-def show_comparison(
-    comparison: Comparison, names: tuple[str, str], title: str, *, is_unseen: bool = True
-) -> None:
-    """Print the rows that one model alone has right, and how probable such a difference is by chance.
-
-    Without `is_unseen`, a model may have learned these rows, and the p-value says so.
-    """
-    console = make_console()
-    console.print(Text(title, "bold"), soft_wrap=True)
-    table = _table(f"{comparison.rows:,} rows", "", "accuracy", "95 % interval", "right alone")
-    table.add_row(names[0], *_cells(comparison.first), f"{comparison.only_first:,}")
-    table.add_row(names[1], *_cells(comparison.second), f"{comparison.only_second:,}")
-    table.add_row("difference (B − A)", *_cells(comparison.difference), "")
-    console.print(table)
-    verdict = "the models differ" if comparison.p_value < _SIGNIFICANT else "not statistically significant"
-    caution = "" if is_unseen else f"; {LEARNED_UNKNOWN}"
-    console.print(f"McNemar's exact test: p = {comparison.p_value:.4g}, {verdict}{caution}", soft_wrap=True)
-
-
-def _table(title: str, *columns: str) -> Table:
+def metric_table(title: str, *columns: str) -> Table:
+    """Return an empty table: the first column holds names, the others numbers."""
     table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, title_style="bold")
     for number, column in enumerate(columns):
         table.add_column(column, justify="left" if number == 0 else "right")
@@ -104,7 +63,7 @@ def _table(title: str, *columns: str) -> Table:
 
 
 def _overall(evaluation: Evaluation) -> Table:
-    table = _table(f"{evaluation.rows:,} rows", "metric", "value", "95 % interval")
+    table = metric_table(f"{evaluation.rows:,} rows", "metric", "value", "95 % interval")
     for name, estimate in {
         "accuracy": evaluation.accuracy,
         "Matthews correlation": evaluation.matthews,
@@ -114,16 +73,16 @@ def _overall(evaluation: Evaluation) -> Table:
         "calibration error": evaluation.calibration_error,
         "log loss": evaluation.log_loss,
     }.items():
-        table.add_row(name, *_cells(estimate))
+        table.add_row(name, *cells(estimate))
     point = evaluation.operating_point
     if point is not None:
         table.add_section()
         table.add_row(f"operating point: {_shortened(point.positive)} from {point.threshold:.3f}", "", "")
-        table.add_row("  recall", *_cells(point.recall))
-        table.add_row("  precision", *_cells(point.precision))
+        table.add_row("  recall", *cells(point.recall))
+        table.add_row("  precision", *cells(point.precision))
         table.add_row(
             f"  false-positive rate (cap {point.max_false_positive_rate:.1%})",
-            *_cells(point.false_positive_rate),
+            *cells(point.false_positive_rate),
         )
         table.add_row("  recall if the cap were met on these rows", _value(point.recall_at_cap), "")
         verdict = cap_verdict(point)
@@ -149,23 +108,23 @@ def _classes(evaluation: Evaluation) -> Iterator[Table]:
     yield best
 
 
-def _class_table(title: str, classes: Sequence[tuple[str, ClassFigures]]) -> Table:
-    table = _table(title, "label", "rows", "precision", "recall", "F1", "95 % interval of F1")
+def _class_table(title: str, classes: Sequence[tuple[str, ClassMetrics]]) -> Table:
+    table = metric_table(title, "label", "rows", "precision", "recall", "F1", "95 % interval of F1")
     for label, one in classes:
-        precision, recall = (_cells(estimate)[0] for estimate in (one.precision, one.recall))
-        table.add_row(_shortened(label), f"{one.support:,}", precision, recall, *_cells(one.f1))
+        precision, recall = (cells(estimate)[0] for estimate in (one.precision, one.recall))
+        table.add_row(_shortened(label), f"{one.support:,}", precision, recall, *cells(one.f1))
     return table
 
 
 def _confused(evaluation: Evaluation) -> Table:
-    table = _table("Labels most often confused", "label", "predicted", "rows")
+    table = metric_table("Labels most often confused", "label", "predicted", "rows")
     for pair in evaluation.confused[:_EXTREMES]:
         table.add_row(_shortened(pair.label), _shortened(pair.predicted), f"{pair.rows:,}")
     return table
 
 
 def _confusion(evaluation: Evaluation) -> Table:
-    table = _table("Confusion", "label", *(f"as {_shortened(one)}" for one in evaluation.labels))
+    table = metric_table("Confusion", "label", *(f"as {_shortened(one)}" for one in evaluation.labels))
     for label, row in zip(evaluation.labels, evaluation.confusion, strict=True):
         if any(row):
             table.add_row(_shortened(label), *(f"{count:,}" for count in row))
@@ -173,13 +132,13 @@ def _confusion(evaluation: Evaluation) -> Table:
 
 
 def _sources(evaluation: Evaluation) -> Table:
-    table = _table("By source", "source", "rows", "accuracy", "95 % interval", "Matthews")
+    table = metric_table("By source", "source", "rows", "accuracy", "95 % interval", "Matthews")
     for source, part in evaluation.sources.items():
-        table.add_row(_shortened(source), f"{part.rows:,}", *_cells(part.accuracy), _cells(part.matthews)[0])
+        table.add_row(_shortened(source), f"{part.rows:,}", *cells(part.accuracy), cells(part.matthews)[0])
     return table
 
 
-def _cells(estimate: Estimate | None) -> tuple[str, str]:
+def cells(estimate: Estimate | None) -> tuple[str, str]:
     """Return a metric and its interval; dashes if it is undefined."""
     if estimate is None:
         return "–", "–"

@@ -1,10 +1,14 @@
-"""What a search for settings shows: a live table on a terminal, a line a trial in a pipe."""
+"""The search for settings: its options and its view, a live table or, in a pipe, one line per trial."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import re
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
 
+import click
+from click.core import ParameterSource
 from rich import box
 from rich.console import Console, Group
 from rich.live import Live
@@ -13,9 +17,17 @@ from rich.text import Text
 
 from tamis.cli.progress import ProgressBar
 from tamis.cli.terminal import echo, make_console
-from tamis.training.autotune.trials import OBJECTIVE, State, Trial, Watch
 
+if TYPE_CHECKING:
+    from tamis.training.autotune import Autotune
+    from tamis.training.autotune.trials import State, Trial, Watch
+
+Command = Callable[..., Any]
+
+_OBJECTIVE = "log loss"
 _LINES_AROUND_THE_TABLE = 8
+_SECONDS = {"s": 1, "m": 60, "h": 3600}
+_BYTES = {"kb": 10**3, "mb": 10**6, "gb": 10**9}
 _ENDS = {
     "trials": "all trials are done",
     "time": "the time is over",
@@ -24,8 +36,69 @@ _ENDS = {
 }
 
 
+def autotune_options(command: Command) -> Command:
+    """Add the options that let settings be searched for."""
+    for option in (
+        click.option(
+            "--max-size",
+            "max_bytes",
+            callback=_size,
+            metavar="SIZE",
+            help="Largest model that the search may choose: 500kB, 2MB.",
+        ),
+        click.option(
+            "--autotune-trials",
+            "trials",
+            type=click.IntRange(min=1),
+            help="End the search after so many trials: the same result on any machine.",
+        ),
+        click.option(
+            "--autotune",
+            "seconds",
+            callback=_budget,
+            metavar="TIME",
+            help="First search for better settings, for 60s, 5m, 1h; what --model and --set give stays.",
+        ),
+    ):
+        command = option(command)
+    return command
+
+
+def _budget(context: click.Context, parameter: click.Parameter, value: str | None) -> float | None:
+    if value is None:
+        return None
+    found = re.fullmatch(r"([1-9][0-9]{0,5})([smh])", value, re.ASCII)
+    if found is None:
+        raise click.BadParameter("must be a whole number and s, m or h, such as 60s, 5m or 1h")
+    return float(found[1]) * _SECONDS[found[2]]
+
+
+def _size(context: click.Context, parameter: click.Parameter, value: str | None) -> int | None:
+    if value is None:
+        return None
+    found = re.fullmatch(r"([0-9]{1,9}(?:\.[0-9]{1,3})?)(kB|MB|GB)", value, re.ASCII | re.IGNORECASE)
+    size = round(float(found[1]) * _BYTES[found[2].lower()]) if found else 0
+    if not size:
+        raise click.BadParameter("must be a number and kB, MB or GB, such as 500kB or 2MB")
+    return size
+
+
+def autotune_limits(options: Mapping[str, Any], watch: Watch) -> Autotune | None:
+    """Return the limits that `autotune_options` gave; None where no search is asked for."""
+    from tamis.training.autotune import Autotune
+
+    seconds, trials, max_bytes = options["seconds"], options["trials"], options["max_bytes"]
+    if seconds is None and trials is None:
+        if max_bytes is not None:
+            raise click.UsageError("--max-size bounds a search: give --autotune too")
+        return None
+    source = click.get_current_context().get_parameter_source("model")
+    other_kinds = source is ParameterSource.DEFAULT and not options["preset"]
+    return Autotune(seconds, trials, max_bytes, other_kinds=other_kinds, watch=watch)
+
+
 @contextmanager
-def search_page(bar: ProgressBar) -> Iterator[Watch]:
+def tuning_view(bar: ProgressBar) -> Iterator[Watch]:
     """Give what shows a search on standard error; `bar` leaves it the terminal for as long as it lasts."""
     console = make_console(stderr=True)
     if not console.is_terminal:
@@ -83,7 +156,7 @@ class _LiveTable:
         assert self._state is not None
         state = self._state
         table = Table(box=box.SIMPLE_HEAD, title="Search for settings", title_justify="left")
-        for column in ("trial", "kind", "settings", OBJECTIVE, "accuracy", "size", "time", ""):
+        for column in ("trial", "kind", "settings", _OBJECTIVE, "accuracy", "size", "time", ""):
             table.add_column(column, overflow="fold" if column == "settings" else "ellipsis")
         for trial in self._told(state):
             best = trial is state.best
@@ -107,7 +180,7 @@ def _name(trial: Trial) -> str:
 def _figures(trial: Trial) -> tuple[str, ...]:
     """Return a trial's figures with their names."""
     loss, accuracy, size, seconds = _cells(trial)
-    named = f"{OBJECTIVE} {loss}" if trial.log_loss is not None else loss
+    named = f"{_OBJECTIVE} {loss}" if trial.log_loss is not None else loss
     return named, f"accuracy {accuracy}" if accuracy else "", size, seconds
 
 
@@ -148,4 +221,4 @@ def _summary(state: State) -> str:
     if state.gain is None:
         return best
     gain, error = state.gain
-    return f"{best}; its {OBJECTIVE} is lower than that of the defaults by {gain:.4f} ± {error:.4f}"
+    return f"{best}; its {_OBJECTIVE} is lower than that of the defaults by {gain:.4f} ± {error:.4f}"
