@@ -2,6 +2,7 @@
 
 use crate::counts::{Counts, Labelled};
 use crate::features::N_BLOCKS;
+use crate::memory::{filled, push, with_capacity, Result};
 
 /// What turns counts into values.
 pub struct Scaling<'a> {
@@ -34,8 +35,8 @@ pub struct Examples {
 impl Examples {
     /// A feature that one text alone has is orthogonal to all other texts: for the solver all of them together are
     /// one number, the square of their length. A third of all entries need not be looked at.
-    pub fn new(counts: &Counts, rows: &Labelled, scaling: &Scaling) -> Self {
-        let mut documents = vec![0u32; scaling.weights.len()];
+    pub fn new(counts: &Counts, rows: &Labelled, scaling: &Scaling) -> Result<Self> {
+        let mut documents = filled(0u32, scaling.weights.len())?;
         let mut room = 0;
         for &row in rows.rows {
             for &id in counts.ids(row) {
@@ -45,17 +46,17 @@ impl Examples {
         }
         let n = rows.rows.len();
         let mut examples = Examples {
-            starts: Vec::with_capacity(n + 1),
-            shared_ends: Vec::with_capacity(n),
-            entries: Vec::with_capacity(room),
-            squares: Vec::with_capacity(n),
+            starts: with_capacity(n + 1)?,
+            shared_ends: with_capacity(n)?,
+            entries: with_capacity(room)?,
+            squares: with_capacity(n)?,
         };
         examples.starts.push(0);
         let mut alone = Vec::new();
         for &row in rows.rows {
-            examples.push(counts, row, scaling, &documents, &mut alone);
+            examples.push(counts, row, scaling, &documents, &mut alone)?;
         }
-        examples
+        Ok(examples)
     }
 
     pub fn len(&self) -> usize {
@@ -79,7 +80,7 @@ impl Examples {
         scaling: &Scaling,
         documents: &[u32],
         alone: &mut Vec<Entry>,
-    ) {
+    ) -> Result<()> {
         let factors = scaling.factors(counts, row);
         let (mut shared_squares, mut alone_squares) = (0.0, 0.0);
         alone.clear();
@@ -98,7 +99,7 @@ impl Examples {
                 self.entries.push(entry);
             } else {
                 alone_squares += value * value;
-                alone.push(entry);
+                push(alone, entry)?;
             }
         }
         self.shared_ends.push(self.entries.len());
@@ -106,6 +107,7 @@ impl Examples {
         self.starts.push(self.entries.len());
         self.squares
             .push((shared_squares as f32, alone_squares as f32));
+        Ok(())
     }
 }
 

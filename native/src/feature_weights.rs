@@ -1,6 +1,7 @@
 //! How much each feature counts: its inverse document frequency, times how strongly it tells labels apart.
 
 use crate::counts::{Counts, Labelled};
+use crate::memory::{collected, copied, filled, with_capacity, Result};
 
 /// How to weight features.
 pub struct Weighting {
@@ -20,10 +21,10 @@ pub fn feature_weights(
     weighting: &Weighting,
     weights: &mut [f64],
     documents: &mut [u32],
-) {
-    let postings = Postings::new(counts, rows, weights.len());
-    let ratios = LogRatios::new(rows);
-    let mut tally = LabelTally::new(rows.n_labels);
+) -> Result<()> {
+    let postings = Postings::new(counts, rows, weights.len())?;
+    let ratios = LogRatios::new(rows)?;
+    let mut tally = LabelTally::new(rows.n_labels)?;
     let n_texts = rows.rows.len() as f64;
     for (feature, weight) in weights.iter_mut().enumerate() {
         let labels = postings.labels(feature);
@@ -39,6 +40,7 @@ pub fn feature_weights(
             tally.clear();
         }
     }
+    Ok(())
 }
 
 /// The labels of the texts that each feature is in.
@@ -48,8 +50,8 @@ struct Postings {
 }
 
 impl Postings {
-    fn new(counts: &Counts, rows: &Labelled, n_features: usize) -> Self {
-        let mut starts = vec![0; n_features + 1];
+    fn new(counts: &Counts, rows: &Labelled, n_features: usize) -> Result<Self> {
+        let mut starts = filled(0, n_features + 1)?;
         for &row in rows.rows {
             for &id in counts.ids(row) {
                 starts[id as usize + 1] += 1;
@@ -58,15 +60,15 @@ impl Postings {
         for feature in 0..n_features {
             starts[feature + 1] += starts[feature];
         }
-        let mut labels = vec![0; starts[n_features]];
-        let mut next = starts.clone();
+        let mut labels = filled(0, starts[n_features])?;
+        let mut next = copied(&starts)?;
         for (&row, &label) in rows.rows.iter().zip(rows.labels) {
             for &id in counts.ids(row) {
                 labels[next[id as usize]] = label as u16;
                 next[id as usize] += 1;
             }
         }
-        Postings { starts, labels }
+        Ok(Postings { starts, labels })
     }
 
     fn labels(&self, feature: usize) -> &[u16] {
@@ -81,11 +83,11 @@ struct LabelTally {
 }
 
 impl LabelTally {
-    fn new(n_labels: usize) -> Self {
-        LabelTally {
-            counts: vec![0; n_labels],
-            present: Vec::new(),
-        }
+    fn new(n_labels: usize) -> Result<Self> {
+        Ok(LabelTally {
+            counts: filled(0, n_labels)?,
+            present: with_capacity(n_labels)?,
+        })
     }
 
     fn count(&mut self, labels: &[u16]) {
@@ -113,18 +115,23 @@ struct LogRatios {
 }
 
 impl LogRatios {
-    fn new(rows: &Labelled) -> Self {
-        let mut sizes = vec![0f64; rows.n_labels];
+    fn new(rows: &Labelled) -> Result<Self> {
+        let mut sizes = filled(0f64, rows.n_labels)?;
         for &label in rows.labels {
             sizes[label as usize] += 1.0;
         }
-        let mut by_size: Vec<u16> = (0..rows.n_labels as u16).collect();
-        by_size.sort_by(|&a, &b| sizes[a as usize].total_cmp(&sizes[b as usize]));
-        LogRatios {
+        let mut by_size = collected(0..rows.n_labels as u16)?;
+        // a stable sort would allocate
+        by_size.sort_unstable_by(|&a, &b| {
+            sizes[a as usize]
+                .total_cmp(&sizes[b as usize])
+                .then(a.cmp(&b))
+        });
+        Ok(LogRatios {
             sizes,
             by_size,
             total: rows.labels.len() as f64,
-        }
+        })
     }
 
     /// Return the largest absolute log ratio over the labels. Of the labels without the feature it is that of

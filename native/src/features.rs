@@ -1,6 +1,8 @@
 //! From a text to the numbers of its features: what `tamis/models/linear/features.py` does for many
 //! texts at once in numpy, here for one text at a time. Both give the same numbers; a test compares them.
 
+use crate::memory::Result;
+
 /// Classes of a character, in the order of `tamis/ngrams.py`.
 const SPACE: u8 = 0;
 const UPPER: u8 = 2;
@@ -102,9 +104,11 @@ pub fn for_each_hash(
     settings: &Settings,
     workspace: &mut Workspace,
     mut found: impl FnMut(usize, u64),
-) {
+) -> Result<()> {
     workspace.classes.clear();
     workspace.lower.clear();
+    workspace.classes.try_reserve(codes.len())?;
+    workspace.lower.try_reserve(codes.len())?;
     for &code in codes {
         workspace.classes.push(characters.class_of(code));
         workspace.lower.push(characters.lower_of(code));
@@ -119,6 +123,7 @@ pub fn for_each_hash(
     if settings.phrases {
         ngrams_across(lower, classes, &mut found);
     }
+    Ok(())
 }
 
 /// Runs of letters, digits and underscores, every other symbol by itself, pairs and threes of neighbours.

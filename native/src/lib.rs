@@ -1,13 +1,15 @@
 //! What of tamis is compiled: counting the features of texts, learning a linear model, scoring texts with it, and
 //! the search for near duplicates. Called through ctypes: `tamis/native.py` has the signatures.
 //!
-//! Every function trusts its caller about pointers and lengths, and nothing about the texts.
+//! Every function trusts its caller about pointers and lengths, and nothing about the texts. It returns a status:
+//! a lack of memory is reported, and so is a panic, which never crosses to the caller.
 
 mod counts;
 mod examples;
 mod feature_weights;
 mod features;
 mod linear;
+mod memory;
 mod near_duplicates;
 mod solver;
 
@@ -16,15 +18,45 @@ use examples::{Examples, Scaling};
 use feature_weights::Weighting;
 use features::{Characters, Settings, N_BLOCKS};
 use linear::{Found, Model, Weights};
-use std::slice::{from_raw_parts, from_raw_parts_mut};
+use memory::{boxed, copied, OutOfMemory, Result};
+use std::panic::{catch_unwind, AssertUnwindSafe};
 
 /// Changes with every change of what is passed here, so that an old file is never called by new code.
 #[no_mangle]
 pub extern "C" fn tamis_interface() -> u32 {
-    5
+    6
 }
 
-/// What a model is made of; the layout of `_Parts` in `native_weights.py`.
+/// What every function returns; `check` of `tamis/native.py` raises the exceptions.
+const OK: i32 = 0;
+const OUT_OF_MEMORY: i32 = 1;
+const PANICKED: i32 = 2;
+
+fn guarded(work: impl FnOnce() -> Result<()>) -> i32 {
+    // after a panic nothing of what `work` changed is read again, but idle tallies, which it had taken out
+    match catch_unwind(AssertUnwindSafe(work)) {
+        Ok(Ok(())) => OK,
+        Ok(Err(OutOfMemory)) => OUT_OF_MEMORY,
+        Err(_) => PANICKED,
+    }
+}
+
+/// As `std::slice::from_raw_parts`, also for the null pointer of an empty array.
+unsafe fn from_raw_parts<'a, T>(first: *const T, len: usize) -> &'a [T] {
+    match len {
+        0 => &[],
+        _ => std::slice::from_raw_parts(first, len),
+    }
+}
+
+unsafe fn from_raw_parts_mut<'a, T>(first: *mut T, len: usize) -> &'a mut [T] {
+    match len {
+        0 => &mut [],
+        _ => std::slice::from_raw_parts_mut(first, len),
+    }
+}
+
+/// What a model is made of; the layout of `ModelParts` in `tamis/native.py`.
 #[repr(C)]
 pub struct Parts {
     classes: *const u8,
@@ -50,15 +82,22 @@ pub struct Parts {
     scale: f64,
 }
 
-/// Make a model; what the pointers lead to is copied. To be given to `tamis_model_free` in the end.
+/// Write the address of a new model; what the pointers lead to is copied. `tamis_model_free` frees it.
 ///
 /// # Safety
 /// Each pointer leads to as many numbers as the struct says; no number of columns or bits is 0.
 #[no_mangle]
-pub unsafe extern "C" fn tamis_model_new(parts: &Parts) -> *mut Model {
+pub unsafe extern "C" fn tamis_model_new(parts: &Parts, made: &mut *mut Model) -> i32 {
+    guarded(|| {
+        *made = Box::into_raw(boxed(new_model(parts)?)?);
+        Ok(())
+    })
+}
+
+unsafe fn new_model(parts: &Parts) -> Result<Model> {
     let characters = Characters {
-        classes: from_raw_parts(parts.classes, parts.n_characters).to_vec(),
-        lower: from_raw_parts(parts.lower, parts.n_characters).to_vec(),
+        classes: copied(from_raw_parts(parts.classes, parts.n_characters))?,
+        lower: copied(from_raw_parts(parts.lower, parts.n_characters))?,
     };
     let settings = Settings {
         ngram_min: parts.ngram_min as usize,
@@ -67,7 +106,7 @@ pub unsafe extern "C" fn tamis_model_new(parts: &Parts) -> *mut Model {
         shapes: parts.shapes != 0,
         phrases: parts.phrases != 0,
         blocks: parts.blocks != 0,
-        size_steps: from_raw_parts(parts.size_steps, parts.n_size_steps).to_vec(),
+        size_steps: copied(from_raw_parts(parts.size_steps, parts.n_size_steps))?,
     };
     let learned = Weights {
         bits: parts.bits,
@@ -78,8 +117,7 @@ pub unsafe extern "C" fn tamis_model_new(parts: &Parts) -> *mut Model {
         scale: parts.scale,
     };
     let sublinear = from_raw_parts(parts.sublinear, parts.n_sublinear);
-    let model = Model::new(characters, settings, &learned, sublinear);
-    Box::into_raw(Box::new(model))
+    Model::new(characters, settings, &learned, sublinear)
 }
 
 /// # Safety
@@ -100,11 +138,11 @@ pub unsafe extern "C" fn tamis_model_margins(
     lengths: *const u64,
     n_texts: usize,
     margins: *mut f64,
-) {
+) -> i32 {
     let lengths = from_raw_parts(lengths, n_texts);
     let codes = from_raw_parts(codes, lengths.iter().sum::<u64>() as usize);
     let margins = from_raw_parts_mut(margins, n_texts * model.n_columns());
-    model.margins(codes, lengths, margins);
+    guarded(|| model.margins(codes, lengths, margins))
 }
 
 /// Write `[n_texts, classes]` probabilities of texts that lie end to end in `codes`.
@@ -118,20 +156,20 @@ pub unsafe extern "C" fn tamis_model_probabilities(
     lengths: *const u64,
     n_texts: usize,
     probabilities: *mut f64,
-) {
+) -> i32 {
     let lengths = from_raw_parts(lengths, n_texts);
     let codes = from_raw_parts(codes, lengths.iter().sum::<u64>() as usize);
     let probabilities = from_raw_parts_mut(probabilities, n_texts * model.n_classes());
-    model.probabilities(codes, lengths, probabilities);
+    guarded(|| model.probabilities(codes, lengths, probabilities))
 }
 
 /// Write how many distinct features each text has, and these with how often each is there, text by text
-/// and ascending; return how many they are in all. What the model knows plays no part.
+/// and ascending, and into `total` how many they are in all. What the model knows plays no part.
 ///
 /// # Safety
 /// As for `tamis_model_margins`; `features` and `counts` have room for every occurrence of a feature.
 #[no_mangle]
-#[allow(clippy::too_many_arguments)] // three slices in, three out
+#[allow(clippy::too_many_arguments)] // three arrays in, four out
 pub unsafe extern "C" fn tamis_model_count(
     model: &Model,
     codes: *const u32,
@@ -141,17 +179,22 @@ pub unsafe extern "C" fn tamis_model_count(
     features: *mut u32,
     counts: *mut u16,
     room: usize,
-) -> usize {
+    total: &mut usize,
+) -> i32 {
     let lengths = from_raw_parts(lengths, n_texts);
     let codes = from_raw_parts(codes, lengths.iter().sum::<u64>() as usize);
     let found = Found {
         features: from_raw_parts_mut(features, room),
         counts: from_raw_parts_mut(counts, room),
     };
-    model.count(codes, lengths, from_raw_parts_mut(distinct, n_texts), found)
+    let distinct = from_raw_parts_mut(distinct, n_texts);
+    guarded(|| {
+        *total = model.count(codes, lengths, distinct, found)?;
+        Ok(())
+    })
 }
 
-/// The counted features of texts; the layout of `NativeCounts` in `tamis/native.py`.
+/// The counted features of texts; the layout of `CountedTextsParts` in `tamis/native.py`.
 #[repr(C)]
 pub struct CountedTexts {
     starts: *const u64,
@@ -172,7 +215,7 @@ impl CountedTexts {
     }
 }
 
-/// The rows to learn from; the layout of `NativeRows` in `tamis/native.py`.
+/// The rows to learn from; the layout of `LabelledRows` in `tamis/native.py`.
 #[repr(C)]
 pub struct LabelledRows {
     rows: *const u32,
@@ -203,13 +246,11 @@ pub unsafe extern "C" fn tamis_model_margins_of_counts(
     n_rows: usize,
     row_of_id: *const u32,
     margins: *mut f64,
-) {
-    model.margins_of_counts(
-        &texts.counts(),
-        from_raw_parts(rows, n_rows),
-        from_raw_parts(row_of_id, texts.n_features),
-        from_raw_parts_mut(margins, n_rows * model.n_columns()),
-    );
+) -> i32 {
+    let rows = from_raw_parts(rows, n_rows);
+    let row_of_id = from_raw_parts(row_of_id, texts.n_features);
+    let margins = from_raw_parts_mut(margins, n_rows * model.n_columns());
+    guarded(|| model.margins_of_counts(&texts.counts(), rows, row_of_id, margins))
 }
 
 /// Write the weight of each feature, 0 for those that are not learned, and how many texts have it.
@@ -224,21 +265,18 @@ pub unsafe extern "C" fn tamis_feature_weights(
     log_ratios: u32,
     weights: *mut f64,
     documents: *mut u32,
-) {
+) -> i32 {
     let weighting = Weighting {
         min_documents,
         log_ratios: log_ratios != 0,
     };
-    feature_weights::feature_weights(
-        &texts.counts(),
-        &rows.labelled(),
-        &weighting,
-        from_raw_parts_mut(weights, texts.n_features),
-        from_raw_parts_mut(documents, texts.n_features),
-    );
+    let (counts, rows) = (texts.counts(), rows.labelled());
+    let weights = from_raw_parts_mut(weights, texts.n_features);
+    let documents = from_raw_parts_mut(documents, texts.n_features);
+    guarded(|| feature_weights::feature_weights(&counts, &rows, &weighting, weights, documents))
 }
 
-/// How to learn a model; the layout of `NativeOptions` in `tamis/native.py`.
+/// How to learn a model; the layout of `SolverOptions` in `tamis/native.py`.
 #[repr(C)]
 pub struct SolverOptions {
     feature_weights: *const f32,
@@ -264,7 +302,7 @@ pub unsafe extern "C" fn tamis_solve(
     options: &SolverOptions,
     weights: *mut f32,
     intercept: *mut f64,
-) {
+) -> i32 {
     let (n_features, n_columns) = (texts.n_features, options.n_columns);
     let scaling = Scaling {
         weights: from_raw_parts(options.feature_weights, n_features),
@@ -273,7 +311,6 @@ pub unsafe extern "C" fn tamis_solve(
         sublinear: from_raw_parts(options.sublinear, options.n_sublinear),
     };
     let rows = rows.labelled();
-    let examples = Examples::new(&texts.counts(), &rows, &scaling);
     let chosen = solver::Options {
         costs: from_raw_parts(options.costs, n_columns),
         epochs: options.epochs,
@@ -284,7 +321,10 @@ pub unsafe extern "C" fn tamis_solve(
         weights: from_raw_parts_mut(weights, n_features * n_columns),
         intercept: from_raw_parts_mut(intercept, n_columns),
     };
-    solver::solve(&examples, rows.labels, n_features, &chosen, solution);
+    guarded(|| {
+        let examples = Examples::new(&texts.counts(), &rows, &scaling)?;
+        solver::solve(&examples, rows.labels, n_features, &chosen, solution)
+    })
 }
 
 /// Write for each text the smallest index of its cluster of near duplicates.
@@ -298,9 +338,9 @@ pub unsafe extern "C" fn tamis_near_duplicates(
     n_texts: usize,
     threshold: f64,
     roots: *mut u64,
-) {
+) -> i32 {
     let lengths = from_raw_parts(lengths, n_texts);
     let codes = from_raw_parts(codes, lengths.iter().sum::<u64>() as usize);
     let roots = from_raw_parts_mut(roots, n_texts);
-    near_duplicates::clusters(codes, lengths, threshold, roots);
+    guarded(|| near_duplicates::clusters(codes, lengths, threshold, roots))
 }

@@ -4,6 +4,7 @@
 
 use crate::counts::Counts;
 use crate::features::{for_each_hash, Characters, Settings, Workspace, N_BLOCKS};
+use crate::memory::{collected, copied, filled, push, with_capacity, Growing, Result};
 use std::mem::take;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
@@ -45,7 +46,7 @@ impl Model {
         settings: Settings,
         learned: &Weights,
         sublinear: &[f64],
-    ) -> Self {
+    ) -> Result<Self> {
         let weights = learned.weights.chunks_exact(learned.intercept.len());
         let rows = learned.idf.iter().zip(weights);
         let n_numbers = settings.n_blocks() << learned.bits;
@@ -53,23 +54,26 @@ impl Model {
             let numbers = learned.numbers;
             numbers.partition_point(|&number| (number as usize) < (block + 1) << learned.bits)
         };
-        Model {
+        let mut numbers = with_capacity(learned.idf.len() + learned.weights.len())?;
+        for (&idf, row) in rows {
+            numbers.push(idf);
+            numbers.extend_from_slice(row);
+        }
+        Ok(Model {
             characters,
             shift: 64 - learned.bits,
-            known: Known::new(n_numbers, learned.numbers),
+            known: Known::new(n_numbers, learned.numbers)?,
             ends: std::array::from_fn(end),
             settings,
             scale: learned.scale,
-            numbers: rows
-                .flat_map(|(&idf, row)| std::iter::once(idf).chain(row.iter().copied()))
-                .collect(),
-            intercept: learned.intercept.to_vec(),
-            sublinear: sublinear.to_vec(),
+            numbers,
+            intercept: copied(learned.intercept)?,
+            sublinear: copied(sublinear)?,
             tallies: Tallies {
                 n_rows: learned.numbers.len(),
                 idle: Mutex::default(),
             },
-        }
+        })
     }
 
     pub fn n_columns(&self) -> usize {
@@ -77,19 +81,21 @@ impl Model {
     }
 
     /// Write the margin of each text in each column; the texts lie end to end, `lengths` long.
-    pub fn margins(&self, codes: &[u32], lengths: &[u64], margins: &mut [f64]) {
-        let (mut rows, mut tally) = (Vec::new(), self.tallies.take());
-        let mut block = vec![0.0; self.intercept.len()];
+    pub fn margins(&self, codes: &[u32], lengths: &[u64], margins: &mut [f64]) -> Result<()> {
+        let (mut rows, mut tally) = (Vec::new(), self.tallies.take()?);
+        let mut block = filled(0.0, self.intercept.len())?;
         let mut all = margins.chunks_exact_mut(self.intercept.len());
         self.for_each_text(codes, lengths, |numbers| {
-            for &row in self.known.rows(numbers, &mut rows).iter() {
+            for &row in self.known.rows(numbers, &mut rows)?.iter() {
                 tally.add(row);
             }
             let mut sums = Sums::new(self, all.next().expect("a row for each text"), &mut block);
             tally.drain(|row, count| sums.add(row, count));
             sums.finish();
-        });
+            Ok(())
+        })?;
         self.tallies.give_back(tally);
+        Ok(())
     }
 
     /// Write the margins of the texts at `rows`, whose features are counted already: the same bits as of the texts
@@ -100,8 +106,8 @@ impl Model {
         rows: &[u32],
         row_of_id: &[u32],
         margins: &mut [f64],
-    ) {
-        let mut block = vec![0.0; self.intercept.len()];
+    ) -> Result<()> {
+        let mut block = filled(0.0, self.intercept.len())?;
         let all = margins.chunks_exact_mut(self.intercept.len());
         for (&row, margins) in rows.iter().zip(all) {
             let mut sums = Sums::new(self, margins, &mut block);
@@ -113,6 +119,7 @@ impl Model {
             }
             sums.finish();
         }
+        Ok(())
     }
 
     /// Write how many distinct features each text has, and, text by text and ascending, these features
@@ -123,7 +130,7 @@ impl Model {
         lengths: &[u64],
         distinct: &mut [u64],
         found: Found,
-    ) -> usize {
+    ) -> Result<usize> {
         let (mut total, mut sizes) = (0, distinct.iter_mut());
         self.for_each_text(codes, lengths, |numbers| {
             numbers.sort_unstable();
@@ -134,8 +141,9 @@ impl Model {
                 total += 1;
             }
             *sizes.next().expect("a size for each text") = (total - before) as u64;
-        });
-        total
+            Ok(())
+        })?;
+        Ok(total)
     }
 
     /// Return the first number of each block.
@@ -147,8 +155,13 @@ impl Model {
     }
 
     /// Call `each` with the numbers of every text's features, in no particular order.
-    fn for_each_text(&self, mut codes: &[u32], lengths: &[u64], mut each: impl FnMut(&mut [u32])) {
-        let (mut workspace, mut numbers) = (Workspace::default(), Vec::new());
+    fn for_each_text(
+        &self,
+        mut codes: &[u32],
+        lengths: &[u64],
+        mut each: impl FnMut(&mut [u32]) -> Result<()>,
+    ) -> Result<()> {
+        let (mut workspace, mut numbers) = (Workspace::default(), Growing::default());
         let first = self.first_numbers();
         for &length in lengths {
             let (text, rest) = codes.split_at(length as usize);
@@ -160,26 +173,33 @@ impl Model {
                 &self.settings,
                 &mut workspace,
                 |block, hash| numbers.push(first[block] | (hash >> self.shift) as u32),
-            );
-            each(&mut numbers);
+            )?;
+            each(numbers.filled()?)?;
         }
+        Ok(())
     }
 
     /// Write the probability of each class for each text: the softmax of its margins.
-    pub fn probabilities(&self, codes: &[u32], lengths: &[u64], probabilities: &mut [f64]) {
+    pub fn probabilities(
+        &self,
+        codes: &[u32],
+        lengths: &[u64],
+        probabilities: &mut [f64],
+    ) -> Result<()> {
         if self.n_columns() > 1 {
-            self.margins(codes, lengths, probabilities);
+            self.margins(codes, lengths, probabilities)?;
             probabilities
                 .chunks_exact_mut(self.n_columns())
                 .for_each(softmax);
-            return;
+            return Ok(());
         }
-        let mut margins = vec![0.0; lengths.len()];
-        self.margins(codes, lengths, &mut margins);
+        let mut margins = filled(0.0, lengths.len())?;
+        self.margins(codes, lengths, &mut margins)?;
         for (margin, row) in margins.iter().zip(probabilities.chunks_exact_mut(2)) {
             row.copy_from_slice(&[-0.5 * margin, 0.5 * margin]);
             softmax(row);
         }
+        Ok(())
     }
 
     pub fn n_classes(&self) -> usize {
@@ -254,13 +274,13 @@ struct Tally {
 }
 
 impl Tally {
-    fn new(n_rows: usize) -> Self {
+    fn new(n_rows: usize) -> Result<Self> {
         let n_words = n_rows.div_ceil(64);
-        Tally {
-            counts: vec![0; n_rows],
-            rows: vec![0; n_words],
-            words: vec![0; n_words.div_ceil(64)],
-        }
+        Ok(Tally {
+            counts: filled(0, n_rows)?,
+            rows: filled(0, n_words)?,
+            words: filled(0, n_words.div_ceil(64))?,
+        })
     }
 
     fn add(&mut self, row: u32) {
@@ -305,13 +325,14 @@ struct Tallies {
 }
 
 impl Tallies {
-    fn take(&self) -> Tally {
+    fn take(&self) -> Result<Tally> {
         let tally = self.idle().pop();
-        tally.unwrap_or_else(|| Tally::new(self.n_rows))
+        tally.map_or_else(|| Tally::new(self.n_rows), Ok)
     }
 
+    /// Keep a tally for the next call, or drop it if there is no memory to keep it in.
     fn give_back(&self, tally: Tally) {
-        self.idle().push(tally);
+        let _ = push(&mut self.idle(), tally);
     }
 
     fn idle(&self) -> MutexGuard<'_, Vec<Tally>> {
@@ -358,31 +379,32 @@ struct Known {
 }
 
 impl Known {
-    fn new(n_numbers: usize, numbers: &[u32]) -> Self {
-        let mut words = vec![0u64; n_numbers >> 6];
+    fn new(n_numbers: usize, numbers: &[u32]) -> Result<Self> {
+        let mut words = filled(0u64, n_numbers >> 6)?;
         for &number in numbers {
             words[number as usize >> 6] |= 1 << (number & 63);
         }
         let mut count = 0;
-        let before = words
+        let counts = words
             .iter()
-            .map(|word| (count, count += word.count_ones()).0)
-            .collect();
-        Known {
+            .map(|word| (count, count += word.count_ones()).0);
+        let before = collected(counts)?;
+        Ok(Known {
             bits: words,
             before,
-        }
+        })
     }
 
     /// Return the rows of those `numbers` that are known, in `room`.
-    fn rows<'a>(&self, numbers: &[u32], room: &'a mut Vec<u32>) -> &'a mut [u32] {
+    fn rows<'a>(&self, numbers: &[u32], room: &'a mut Vec<u32>) -> Result<&'a mut [u32]> {
+        room.try_reserve(numbers.len().saturating_sub(room.len()))?;
         room.resize(numbers.len(), 0);
         #[cfg(target_arch = "x86_64")]
         if std::arch::is_x86_feature_detected!("popcnt") {
             // Safety: the processor has what the function is compiled for.
-            return unsafe { self.rows_with_popcnt(numbers, room) };
+            return Ok(unsafe { self.rows_with_popcnt(numbers, room) });
         }
-        self.rows_in(numbers, room)
+        Ok(self.rows_in(numbers, room))
     }
 
     /// As `rows_in`; compiled for every x86-64, counting bits takes a dozen instructions in place of one.

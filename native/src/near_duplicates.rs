@@ -4,6 +4,7 @@
 //! prefix token are compared, each pair once → connected components.
 
 use crate::features::{mix, Polynomial};
+use crate::memory::{collected, copied, extend, filled, with_capacity, Result};
 
 const NGRAM: usize = 5;
 /// A text is compared with so many smaller texts of a prefix token, nearest in size first.
@@ -14,12 +15,13 @@ const ROUNDING: f64 = 1e-9;
 
 /// Write for each text the smallest index of its cluster. The texts lie end to end in `codes`, each of `NGRAM`
 /// characters or more.
-pub fn clusters(codes: &[u32], lengths: &[u64], threshold: f64, roots: &mut [u64]) {
-    let sets = NgramSets::new(codes, lengths);
-    let mut order: Vec<u32> = (0..lengths.len() as u32).collect();
-    order.sort_by_key(|&text| sets.members(text).len());
-    let prefixes = Prefixes::new(&sets, &order, threshold);
-    let mut search = Search::new(&sets, &order, threshold);
+pub fn clusters(codes: &[u32], lengths: &[u64], threshold: f64, roots: &mut [u64]) -> Result<()> {
+    let sets = NgramSets::new(codes, lengths)?;
+    let mut order = collected(0..lengths.len() as u32)?;
+    // a stable sort would allocate
+    order.sort_unstable_by_key(|&text| (sets.members(text).len(), text));
+    let prefixes = Prefixes::new(&sets, &order, threshold)?;
+    let mut search = Search::new(&sets, &order, threshold)?;
     for place in 0..order.len() {
         let probe = search.probe(place as u32);
         for &position in prefixes.positions(place) {
@@ -29,6 +31,7 @@ pub fn clusters(codes: &[u32], lengths: &[u64], threshold: f64, roots: &mut [u64
     for (text, root) in roots.iter_mut().enumerate() {
         *root = u64::from(search.components.root(text as u32));
     }
+    Ok(())
 }
 
 /// The 5-grams of each text as a sorted set of 32-bit hashes.
@@ -40,26 +43,27 @@ struct NgramSets {
 }
 
 impl NgramSets {
-    fn new(mut codes: &[u32], lengths: &[u64]) -> Self {
+    fn new(mut codes: &[u32], lengths: &[u64]) -> Result<Self> {
         let mut sets = NgramSets {
-            starts: vec![0],
+            starts: with_capacity(lengths.len() + 1)?,
             members: Vec::new(),
-            sketches: Vec::with_capacity(lengths.len()),
+            sketches: with_capacity(lengths.len())?,
         };
+        sets.starts.push(0);
         let mut set = Vec::new();
         for &length in lengths {
             let (text, rest) = codes.split_at(length as usize);
             codes = rest;
             set.clear();
-            set.extend(text.windows(NGRAM).map(hash));
+            extend(&mut set, text.windows(NGRAM).map(hash))?;
             set.sort_unstable();
             set.dedup();
             let parity = set.iter().fold(0, |bits, hash| bits ^ 1 << (hash & 63));
             sets.sketches.push(parity);
-            sets.members.extend_from_slice(&set);
+            extend(&mut sets.members, set.iter().copied())?;
             sets.starts.push(sets.members.len());
         }
-        sets
+        Ok(sets)
     }
 
     fn members(&self, text: u32) -> &[u32] {
@@ -83,26 +87,26 @@ struct Prefixes {
 }
 
 impl Prefixes {
-    fn new(sets: &NgramSets, order: &[u32], threshold: f64) -> Self {
-        let tokens = prefix_tokens(sets, order, threshold);
-        let mut starts = vec![0; order.len() + 1];
+    fn new(sets: &NgramSets, order: &[u32], threshold: f64) -> Result<Self> {
+        let tokens = prefix_tokens(sets, order, threshold)?;
+        let mut starts = filled(0, order.len() + 1)?;
         for token in &tokens {
             starts[*token as u32 as usize + 1] += 1;
         }
         for place in 0..order.len() {
             starts[place + 1] += starts[place];
         }
-        let (mut next, mut positions) = (starts.clone(), vec![0; tokens.len()]);
+        let (mut next, mut positions) = (copied(&starts)?, filled(0, tokens.len())?);
         for (position, token) in tokens.iter().enumerate() {
             let place = *token as u32 as usize;
             positions[next[place]] = position as u32;
             next[place] += 1;
         }
-        Prefixes {
+        Ok(Prefixes {
             tokens,
             starts,
             positions,
-        }
+        })
     }
 
     /// Where in `tokens` those of the text at `place` are.
@@ -111,9 +115,9 @@ impl Prefixes {
     }
 }
 
-fn prefix_tokens(sets: &NgramSets, order: &[u32], threshold: f64) -> Vec<u64> {
+fn prefix_tokens(sets: &NgramSets, order: &[u32], threshold: f64) -> Result<Vec<u64>> {
     let slot = |hash: u32| (hash >> (32 - RARITY_BITS)) as usize;
-    let mut rarity = vec![0u32; 1 << RARITY_BITS];
+    let mut rarity = filled(0u32, 1 << RARITY_BITS)?;
     for &hash in &sets.members {
         rarity[slot(hash)] += 1;
     }
@@ -123,19 +127,17 @@ fn prefix_tokens(sets: &NgramSets, order: &[u32], threshold: f64) -> Vec<u64> {
         let size = members.len();
         let n_wanted = size - (threshold * size as f64 - ROUNDING).ceil() as usize + 1;
         ranked.clear();
-        ranked.extend(
-            members
-                .iter()
-                .map(|&hash| u64::from(rarity[slot(hash)]) << 32 | u64::from(hash)),
-        );
+        let rank = |&hash: &u32| u64::from(rarity[slot(hash)]) << 32 | u64::from(hash);
+        extend(&mut ranked, members.iter().map(rank))?;
         if n_wanted < size {
             ranked.select_nth_unstable(n_wanted - 1);
         }
         let wanted = &ranked[..n_wanted.min(size)];
-        tokens.extend(wanted.iter().map(|&member| member << 32 | place as u64));
+        let token = |&member: &u64| member << 32 | place as u64;
+        extend(&mut tokens, wanted.iter().map(token))?;
     }
     tokens.sort_unstable();
-    tokens
+    Ok(tokens)
 }
 
 struct Search<'a> {
@@ -161,16 +163,16 @@ struct Probe {
 }
 
 impl<'a> Search<'a> {
-    fn new(sets: &'a NgramSets, order: &'a [u32], threshold: f64) -> Self {
+    fn new(sets: &'a NgramSets, order: &'a [u32], threshold: f64) -> Result<Self> {
         let sketches = order.iter().map(|&text| sets.sketches[text as usize]);
-        Search {
+        Ok(Search {
             sets,
             order,
-            sketches: sketches.collect(),
+            sketches: collected(sketches)?,
             threshold,
-            components: Components((0..order.len() as u32).collect()),
-            compared: vec![u32::MAX; order.len()],
-        }
+            components: Components(collected(0..order.len() as u32)?),
+            compared: filled(u32::MAX, order.len())?,
+        })
     }
 
     fn probe(&self, place: u32) -> Probe {

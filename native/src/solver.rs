@@ -6,7 +6,8 @@
 //! same bits whatever the number of threads.
 
 use crate::examples::{Entry, Examples};
-use std::sync::atomic::{AtomicUsize, Ordering};
+use crate::memory::{collected, extend, filled, push, OutOfMemory, Result};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
 
 /// How to learn.
@@ -37,27 +38,38 @@ pub fn solve(
     n_features: usize,
     options: &Options,
     solution: Solution,
-) {
+) -> Result<()> {
     let n_columns = options.costs.len();
-    let panels = panels(n_columns);
+    let panels = panels(n_columns)?;
     let next = AtomicUsize::new(0);
+    let has_failed = AtomicBool::new(false);
     let solution = Mutex::new(solution);
-    std::thread::scope(|scope| {
-        for _ in 0..options.n_threads.clamp(1, panels.len()) {
-            scope.spawn(|| {
-                while let Some(panel) = panels.get(next.fetch_add(1, Ordering::Relaxed)) {
-                    let problem = Problem {
-                        examples,
-                        labels,
-                        n_features,
-                        options,
-                        panel,
-                    };
-                    problem.solve(&solution);
-                }
-            });
+    let solve_panels = || {
+        while let Some(panel) = panels.get(next.fetch_add(1, Ordering::Relaxed)) {
+            let problem = Problem {
+                examples,
+                labels,
+                n_features,
+                options,
+                panel,
+            };
+            if problem.solve(&solution).is_err() {
+                has_failed.store(true, Ordering::Relaxed);
+                return;
+            }
         }
+    };
+    std::thread::scope(|scope| {
+        for _ in 1..options.n_threads.clamp(1, panels.len()) {
+            // a thread that cannot be started leaves its panels to the others
+            let _ = std::thread::Builder::new().spawn_scoped(scope, solve_panels);
+        }
+        solve_panels();
     });
+    match has_failed.into_inner() {
+        true => Err(OutOfMemory),
+        false => Ok(()),
+    }
 }
 
 /// Some neighbouring columns, and in how many lanes they are computed.
@@ -67,7 +79,7 @@ struct Panel {
     n_lanes: usize,
 }
 
-fn panels(n_columns: usize) -> Vec<Panel> {
+fn panels(n_columns: usize) -> Result<Vec<Panel>> {
     let mut panels = Vec::new();
     let mut first = 0;
     while first < n_columns {
@@ -78,14 +90,15 @@ fn panels(n_columns: usize) -> Vec<Panel> {
             5..=8 => 8,
             _ => 16,
         };
-        panels.push(Panel {
+        let panel = Panel {
             first,
             n_columns: left.min(n_lanes),
             n_lanes,
-        });
+        };
+        push(&mut panels, panel)?;
         first += n_lanes;
     }
-    panels
+    Ok(panels)
 }
 
 struct Problem<'a> {
@@ -97,7 +110,7 @@ struct Problem<'a> {
 }
 
 impl Problem<'_> {
-    fn solve(&self, solution: &Mutex<Solution>) {
+    fn solve(&self, solution: &Mutex<Solution>) -> Result<()> {
         match self.panel.n_lanes {
             1 => self.solve_in_lanes::<1>(solution),
             4 => self.solve_in_lanes::<4>(solution),
@@ -106,11 +119,12 @@ impl Problem<'_> {
         }
     }
 
-    fn solve_in_lanes<const LANES: usize>(&self, solution: &Mutex<Solution>) {
-        let mut descent = Descent::<LANES>::new(self);
-        descent.run(self.options.epochs, self.options.seed);
+    fn solve_in_lanes<const LANES: usize>(&self, solution: &Mutex<Solution>) -> Result<()> {
+        let mut descent = Descent::<LANES>::new(self)?;
+        descent.run(self.options.epochs, self.options.seed)?;
         let mut solution = solution.lock().unwrap_or_else(PoisonError::into_inner);
         descent.write(&mut solution);
+        Ok(())
     }
 
     /// The lane of the column that the text belongs to; beyond all lanes where it belongs to none of them.
@@ -138,7 +152,7 @@ struct Descent<'a, const LANES: usize> {
 }
 
 impl<'a, const LANES: usize> Descent<'a, LANES> {
-    fn new(problem: &'a Problem<'a>) -> Self {
+    fn new(problem: &'a Problem<'a>) -> Result<Self> {
         let (mut own, mut other) = ([1.0; LANES], [1.0; LANES]);
         let first = problem.panel.first;
         for lane in 0..problem.panel.n_columns {
@@ -146,20 +160,20 @@ impl<'a, const LANES: usize> Descent<'a, LANES> {
             own[lane] = (0.5 / positive) as f32;
             other[lane] = (0.5 / negative) as f32;
         }
-        Descent {
+        Ok(Descent {
             problem,
-            weights: vec![[0.0; LANES]; problem.n_features],
+            weights: filled([0.0; LANES], problem.n_features)?,
             bias: [0.0; LANES],
-            alphas: vec![[0.0; LANES]; problem.examples.len()],
+            alphas: filled([0.0; LANES], problem.examples.len())?,
             own,
             other,
             violations: (0.0, 0.0),
-        }
+        })
     }
 
-    fn run(&mut self, epochs: usize, seed: u64) {
+    fn run(&mut self, epochs: usize, seed: u64) -> Result<()> {
         let all = self.problem.examples.len() as u32;
-        let mut active: Vec<u32> = (0..all).collect();
+        let mut active = collected(0..all)?;
         let mut random = Random(seed);
         let mut bound = f32::INFINITY;
         let mut epoch = 0;
@@ -180,10 +194,12 @@ impl<'a, const LANES: usize> Descent<'a, LANES> {
                 f32::INFINITY
             };
             if converged || epoch + 1 == epochs {
-                active = (0..all).collect();
+                active.clear();
+                extend(&mut active, 0..all)?;
                 bound = f32::INFINITY;
             }
         }
+        Ok(())
     }
 
     #[cfg(target_arch = "x86_64")]

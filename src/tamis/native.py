@@ -14,10 +14,12 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-_INTERFACE = 5
+_INTERFACE = 6
 _FILE = Path(__file__).with_name("native_library.so")
 
 _POINTER, _SIZE, _BYTES, _NUMBER = ctypes.c_void_p, ctypes.c_size_t, ctypes.c_char_p, ctypes.c_uint32
+
+_OUT_OF_MEMORY = 1
 
 
 class ModelParts(ctypes.Structure):
@@ -92,7 +94,7 @@ class Function(NamedTuple):
 
 
 class Library:
-    """The functions of the library; `native/src/lib.rs` documents them."""
+    """The functions of the library; `native/src/lib.rs` documents them, `check` checks what they return."""
 
     def __init__(self, path: Path):
         holding, releasing = ctypes.PyDLL(str(path)), ctypes.CDLL(str(path))
@@ -104,10 +106,11 @@ class Library:
             Function(_declared(holding, name, scoring), _declared(releasing, name, scoring))
             for name in ("tamis_model_margins", "tamis_model_probabilities")
         )
-        counting = [_POINTER, _BYTES, _POINTER, _SIZE, _POINTER, _POINTER, _POINTER, _SIZE]
-        self.count = _declared(releasing, "tamis_model_count", counting, _SIZE)
-        self.new_model = _declared(holding, "tamis_model_new", [_POINTER], _POINTER)
+        counting = [_POINTER, _BYTES, _POINTER, _SIZE, _POINTER, _POINTER, _POINTER, _SIZE, _POINTER]
+        self.count = _declared(releasing, "tamis_model_count", counting)
+        self.new_model = _declared(holding, "tamis_model_new", [_POINTER, _POINTER])
         self.free_model = _declared(holding, "tamis_model_free", [_POINTER])
+        self.free_model.restype = None
         self.margins_of_counts = _declared(
             releasing,
             "tamis_model_margins_of_counts",
@@ -142,9 +145,18 @@ def is_compiled() -> bool:
     return native_library() is not None
 
 
-def _declared(library: Any, name: str, arguments: list[Any], result: Any = None) -> Any:
+def check(status: int) -> None:
+    """Raise MemoryError or RuntimeError unless a function of the library returned 0."""
+    if status == _OUT_OF_MEMORY:
+        raise MemoryError("the native library could not allocate memory")
+    if status:
+        raise RuntimeError("internal error in the native library; standard error has its place")
+
+
+def _declared(library: Any, name: str, arguments: list[Any]) -> Any:
+    """Return a function that returns a status, for `check`."""
     function = getattr(library, name)
-    function.argtypes, function.restype = arguments, result
+    function.argtypes, function.restype = arguments, ctypes.c_int
     return function
 
 

@@ -18,7 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from tamis.data.ngram_similarity import CHUNK, NGRAM, clusters_in_numpy
-from tamis.native import Library, address_of, native_library
+from tamis.native import Library, address_of, check, native_library
 from tamis.ngrams import code_points
 from tamis.normalization import canonical, decompose
 from tamis.types import Progress, no_progress
@@ -107,7 +107,8 @@ def _clusters_by_library(library: Library, forms: Sequence[str], threshold: floa
     lengths = np.fromiter(map(len, filled), np.uint64, len(filled))
     roots = np.empty(len(filled), np.uint64)
     codes = code_points("".join(filled))
-    library.near_duplicates(codes, address_of(lengths), len(filled), threshold, address_of(roots))
+    status = library.near_duplicates(codes, address_of(lengths), len(filled), threshold, address_of(roots))
+    check(status)
     return roots.astype(np.intp)
 
 

@@ -2,22 +2,31 @@
 
 from __future__ import annotations
 
+import ctypes
+import json
+import os
+import subprocess
+import sys
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tamis.models.linear.features import count_features
+from tamis import ngrams
+from tamis.models.linear.features import FeatureSettings, count_features
 from tamis.models.linear.native import native_counter
 from tamis.models.linear.weights import LinearWeights
 from tamis.models.scorer import softmax
-from tamis.native import is_compiled
+from tamis.native import address_of, check, is_compiled, native_library
 from tamis.training.trainers.linear.trainer import LinearTrainer
 from tests.support.samples import messages
 
 pytestmark = pytest.mark.skipif(not is_compiled(), reason="installed without Rust: nothing is compiled")
+
+ROOT = Path(__file__).parents[3]
 
 SPACES = " \t\n\u00a0\u2003"
 WORDS = "aAbBßİıéÉ012٣_-!?☃\u0301𝒳🎁中文かナー々"
@@ -114,3 +123,39 @@ def test_probabilities_are_the_softmax_of_the_logits(labels: tuple[str, ...]):
     assert np.abs(found - expected).max() <= 1e-15
     for text, row in zip(texts, found, strict=True):
         assert np.array_equal(weights.native.probabilities([text])[0], row)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="needs /proc and a limit of the address space")
+def test_native_functions_report_a_lack_of_memory():
+    # all memory from mmap, in one arena: what malloc has kept back would hide the limit
+    arena = {"MALLOC_ARENA_MAX": "1", "MALLOC_MMAP_THRESHOLD_": "65536", "MALLOC_TRIM_THRESHOLD_": "0"}
+    run = subprocess.run(
+        [sys.executable, "-m", "tests.support.out_of_memory"],
+        env={**os.environ, **arena},
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        check=True,
+    )
+    found = json.loads(run.stdout)
+    assert set(found) == {
+        "new_model",
+        "probabilities",
+        "count",
+        "feature_weights",
+        "solve",
+        "near_duplicates",
+    }
+    for failed, right, wrong in found.values():
+        assert failed and right and not wrong
+
+
+def test_native_panic_is_an_exception_of_the_call(capfd: pytest.CaptureFixture[str]):
+    counter, library = native_counter(FeatureSettings()), native_library()
+    assert counter is not None and library is not None
+    codes, lengths, room = ngrams.encode_texts(["a word"]), np.array([8], np.uint64), np.zeros(1, np.uint64)
+    too_small = [address_of(room)] * 3 + [0, ctypes.byref(ctypes.c_size_t())]
+    status = library.count(counter._model, codes, address_of(lengths), 1, *too_small)
+    with pytest.raises(RuntimeError, match="native library"):
+        check(status)
+    assert "panicked" in capfd.readouterr().err
+    assert counter(["a word"]).counts.sum() > 0

@@ -9,14 +9,14 @@ from __future__ import annotations
 import ctypes
 from array import array
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
 from tamis import ngrams
 from tamis.models.linear.features import FAMILIES, SIZE_STEPS, FeatureCounts, FeatureSettings
-from tamis.native import Function, Library, ModelParts, address_of, contiguous, native_library
+from tamis.native import Function, Library, ModelParts, address_of, check, contiguous, native_library
 
 _LARGE_BATCH = 128
 """In smaller batches the interpreter's lock is kept: releasing it and waiting for it costs more time."""
@@ -42,7 +42,8 @@ class NativeWeights:
         self._model = _new_model(library, tensors, settings)
 
     def __del__(self) -> None:
-        self._library.free_model(self._model)
+        if hasattr(self, "_model"):  # making it may have failed
+            self._library.free_model(self._model)
 
     def margins(self, texts: Sequence[str]) -> npt.NDArray[np.float64]:
         """Return the margins of canonical `texts` in each column."""
@@ -63,7 +64,7 @@ class NativeWeights:
         `row_of_id` is the model's row of each counted feature, 2**32 - 1 for those it does not know.
         """
         margins = np.empty((rows.size, self._columns))
-        self._library.margins_of_counts(
+        status = self._library.margins_of_counts(
             self._model,
             ctypes.byref(counted),
             address_of(rows),
@@ -71,6 +72,7 @@ class NativeWeights:
             address_of(row_of_id),
             address_of(margins),
         )
+        check(status)
         return margins
 
     def _score(self, functions: Function, texts: Sequence[str], width: int) -> npt.NDArray[np.float64]:
@@ -78,7 +80,7 @@ class NativeWeights:
         lengths = array("Q", [len(text) + 2 for text in texts])
         numbers = array("d", bytes(8 * len(texts) * width))  # asking numpy for an address takes a microsecond
         call = functions.locked if len(texts) <= _LARGE_BATCH else functions.unlocked
-        call(self._model, codes, lengths.buffer_info()[0], len(texts), numbers.buffer_info()[0])
+        check(call(self._model, codes, lengths.buffer_info()[0], len(texts), numbers.buffer_info()[0]))
         return np.frombuffer(numbers).reshape(len(texts), width)
 
 
@@ -93,7 +95,8 @@ class NativeCounter:
         self._max_at_a_character = len(FAMILIES) + settings.ngram_max - settings.ngram_min
 
     def __del__(self) -> None:
-        self._library.free_model(self._model)
+        if hasattr(self, "_model"):  # making it may have failed
+            self._library.free_model(self._model)
 
     def __call__(self, texts: Sequence[str]) -> FeatureCounts:
         """Return the features of canonical `texts`; several threads may call this."""
@@ -101,7 +104,8 @@ class NativeCounter:
         room = int(lengths.sum()) * self._max_at_a_character
         distinct = np.empty(len(texts), np.intp)
         features, counts = np.empty(room, np.uint32), np.empty(room, np.uint16)
-        found = self._library.count(
+        total = ctypes.c_size_t()
+        status = self._library.count(
             self._model,
             ngrams.encode_texts(texts),
             address_of(lengths),
@@ -110,7 +114,10 @@ class NativeCounter:
             address_of(features),
             address_of(counts),
             room,
+            ctypes.byref(total),
         )
+        check(status)
+        found = total.value
         owners = np.arange(len(texts)).repeat(distinct)
         return FeatureCounts(owners, features[:found].copy(), counts[:found].copy(), len(texts))
 
@@ -127,7 +134,7 @@ def native_weights(tensors: Tensors, settings: FeatureSettings) -> NativeWeights
     return None if library is None else NativeWeights(library, tensors, settings)
 
 
-def _new_model(library: Library, tensors: Tensors, settings: FeatureSettings) -> Any:
+def _new_model(library: Library, tensors: Tensors, settings: FeatureSettings) -> int | None:
     """Return the handle of a model; the library copies what it needs."""
     classes, lower = ngrams.character_tables()
     arrays = {
@@ -156,4 +163,6 @@ def _new_model(library: Library, tensors: Tensors, settings: FeatureSettings) ->
         blocks=settings.n_blocks > 1,
         scale=tensors.scale,
     )
-    return library.new_model(ctypes.byref(parts))
+    model = ctypes.c_void_p()
+    check(library.new_model(ctypes.byref(parts), ctypes.byref(model)))
+    return model.value

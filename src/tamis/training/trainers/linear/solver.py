@@ -14,7 +14,7 @@ import numpy.typing as npt
 
 from tamis.errors import MissingExtraError
 from tamis.models.linear.weights import SUBLINEAR
-from tamis.native import LabelledRows, Library, SolverOptions, address_of, contiguous, native_library
+from tamis.native import LabelledRows, Library, SolverOptions, address_of, check, contiguous, native_library
 from tamis.training.trainers.linear.count_table import CountTable, n_processors
 
 Floats = npt.NDArray[np.float64]
@@ -110,7 +110,7 @@ def weigh_features(problem: Problem) -> WeightedFeatures:
     weights, documents = np.empty(size), np.empty(size, np.uint32)
     counted, (rows, labels) = problem.table.parts(), _row_arrays(problem)
     parts = LabelledRows(address_of(rows), address_of(labels), rows.size, problem.n_labels)
-    library.feature_weights(
+    status = library.feature_weights(
         ctypes.byref(counted),
         ctypes.byref(parts),
         problem.min_documents,
@@ -118,6 +118,7 @@ def weigh_features(problem: Problem) -> WeightedFeatures:
         address_of(weights),
         address_of(documents),
     )
+    check(status)
     return WeightedFeatures(documents, weights)
 
 
@@ -170,13 +171,14 @@ def _solve_natively(library: Library, problem: Problem, kept: npt.NDArray[np.flo
         seed=problem.seed % 2**64,
         n_threads=n_processors(),
     )
-    library.solve(
+    status = library.solve(
         ctypes.byref(counted),
         ctypes.byref(parts),
         ctypes.byref(options),
         address_of(weights),
         address_of(intercept),
     )
+    check(status)
     return weights, intercept
 
 
