@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-import dataclasses
 import re
 from pathlib import Path
 
 import pytest
+from pydantic.fields import FieldInfo
 
 from tamis.errors import SettingsError
 from tamis.service.security.proxies import TrustedProxies
-from tamis.settings import Settings, variables
+from tamis.settings import STORE_OPTIONS, Settings
+from tamis.settings_source import EnvironmentSource, extra, variables
 
 ROOT = Path(__file__).parents[1]
-FIELDS = dataclasses.fields(Settings)
+CURRENT = {name: field for name, field in Settings.model_fields.items() if not extra(field)["instead"]}
+SUPERSEDED = {name: field for name, field in Settings.model_fields.items() if extra(field)["instead"]}
 
 
 def _dotenv(tmp_path: Path, text: str) -> Path:
@@ -210,17 +212,66 @@ def test_old_files_beside_the_folder_are_listed(tmp_path: Path) -> None:
     assert settings.unused_old_files() == []
 
 
+def test_settings_superseded_keep_working_and_say_so(tmp_path: Path) -> None:
+    dotenv = _dotenv(tmp_path, "TAMIS_KEYS_FILE=/k\n")
+    environ = {"TAMIS_STORE_DEADLINE_SECONDS": "3"}
+    settings = Settings.from_environment(environ, dotenv)
+    assert (settings.keys_path, settings.store_deadline_seconds) == (Path("/k"), 3.0)
+    lines = EnvironmentSource(Settings, environ, dotenv).superseded()
+    assert lines == [
+        "TAMIS_STORE_DEADLINE_SECONDS is a setting of an older version and still works; "
+        "use instead: ?timeout=SECONDS in TAMIS_STORE",
+        f"TAMIS_KEYS_FILE (in {dotenv}) is a setting of an older version and still works; "
+        "use instead: TAMIS_STATE_DIRECTORY",
+    ]
+
+
+def test_settings_superseded_are_no_longer_documented() -> None:
+    assert len(SUPERSEDED) >= 16
+    sample = (ROOT / ".env.sample").read_text("utf-8")
+    assert not [name for name in SUPERSEDED if f"TAMIS_{name.upper()}=" in sample]
+
+
+def test_state_directory_holds_every_file(tmp_path: Path) -> None:
+    settings = Settings(model_directory="m/spam", state_directory="/state")
+    assert settings.store_url == "sqlite:////state/tamis.db"
+    paths = (settings.keys_path, settings.rate_path, settings.spool_path)
+    assert paths == (Path("/state/keys.json"), Path("/state/rates.tamis"), Path("/state/spool.tamis"))
+    assert settings.unused_old_files() == []
+
+
+def test_store_url_options_are_settings() -> None:
+    query = "timeout=3&cache_timeout=1&log_consistency=ALL&cache_consistency=ONE&cache_rows=5"
+    url = f"cassandra://h/tamis?local_dc=dc1&{query}&full_durability=true"
+    settings = Settings.from_environment({"TAMIS_STORE": url})
+    assert settings.store == "cassandra://h/tamis?local_dc=dc1"
+    values = [getattr(settings, field) for field in STORE_OPTIONS.values()]
+    assert values == [3.0, 1.0, "ALL", "ONE", True, 5]
+    assert Settings().with_values(store=url) == settings
+
+
+def test_store_url_option_invalid_is_named() -> None:
+    with pytest.raises(SettingsError, match="option `timeout` of TAMIS_STORE must be a number of seconds"):
+        Settings.from_environment({"TAMIS_STORE": "sqlite:///x.db?timeout=soon"})
+    with pytest.raises(SettingsError, match="option `cache_rows` of --store must be a whole number"):
+        Settings().with_values(store="sqlite:///x.db?cache_rows=0")
+
+
 def test_sample_shows_every_setting_with_default_and_meaning() -> None:
     sample = (ROOT / ".env.sample").read_text("utf-8")
     assert re.findall(r"^# (.+)\n#(\w+)=(.*)$", sample, re.MULTILINE) == [
-        (_meaning(field), variables(field)[0], _shown(field.default)) for field in FIELDS
+        (_meaning(name, field), variables(name, field)[0], _shown(field.default))
+        for name, field in CURRENT.items()
     ]
 
 
 def test_documentation_shows_every_setting_with_default_and_meaning() -> None:
     page = (ROOT / "docs" / "serving.md").read_text("utf-8")
     rows = re.findall(r"^\| `(TAMIS_\w+)` \| (?:`(.*)`)? *\| (.+) \|$", page, re.MULTILINE)
-    assert rows == [(variables(field)[0], _shown(field.default), _meaning(field)) for field in FIELDS]
+    assert rows == [
+        (variables(name, field)[0], _shown(field.default), _meaning(name, field))
+        for name, field in CURRENT.items()
+    ]
 
 
 def test_the_sample_is_a_valid_dotenv_that_changes_nothing_when_uncommented(tmp_path: Path) -> None:
@@ -229,9 +280,9 @@ def test_the_sample_is_a_valid_dotenv_that_changes_nothing_when_uncommented(tmp_
     assert Settings.from_environment({}, dotenv) == Settings()
 
 
-def _meaning(field: dataclasses.Field[object]) -> str:
-    older = variables(field)[1:]
-    return field.metadata["meaning"] + (f" (or {older[0]})" if older else "")
+def _meaning(name: str, field: FieldInfo) -> str:
+    older = variables(name, field)[1:]
+    return (field.description or "") + (f" (or {older[0]})" if older else "")
 
 
 def _shown(default: object) -> str:

@@ -1,214 +1,227 @@
-"""Every setting: one frozen object, read once from the environment and a `.env` file.
+"""Settings: one frozen pydantic-settings model of everything that can be set from outside.
 
-Each field carries its one line of meaning; its variable is its name in capitals after `TAMIS_`.
-Knows no part of Tamis that uses a setting.
+The environment variable of a field is `TAMIS_` and the field's name in capitals. Every part of Tamis
+takes its values from here; this module imports none of them.
 """
 
 from __future__ import annotations
 
-import dataclasses
-import difflib
-import io
 import re
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Self
-from urllib.parse import quote
+from typing import Annotated, Any, Literal, Self
+from urllib.parse import parse_qsl, quote
 
-from dotenv.parser import parse_stream
+from annotated_types import Ge, Le
+from pydantic import AfterValidator, Field, ValidationError
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 from tamis.errors import SettingsError
-from tamis.setting_values import (
-    base_url,
-    host_names,
-    one_of,
-    proxies,
-    required_text,
-    seconds,
-    switch,
-    text,
-    whole_number,
+from tamis.settings_source import (
+    PREFIX,
+    Consistency,
+    Count,
+    EnvironmentSource,
+    RequiredText,
+    Seconds,
+    Switch,
+    check_base_url,
+    check_host_names,
+    check_proxies,
+    describe_error,
 )
 
-PREFIX = "TAMIS_"
+_CONSTANT = "nothing: the default suits every service we know of"
 
 
 def _setting(
-    default: Any,
-    meaning: str,
-    parse: Callable[[str], Any] = text,
-    *,
-    workshop: bool | str = False,
-    secret: bool = False,
+    default: Any, meaning: str, *, workshop: bool | str = False, secret: bool = False, instead: str = ""
 ) -> Any:
-    """Describe one setting; with `workshop` its variable works without the prefix, and by that name, too."""
-    metadata = {"meaning": meaning, "parse": parse, "workshop": workshop, "secret": secret}
-    return dataclasses.field(default=default, metadata=metadata, repr=not secret)
+    """Describe one setting.
+
+    With `workshop` its variable works without the prefix, and by that name, too. `instead` says what to use
+    in place of a setting of an older version, which keeps working and is left out of the documentation.
+    """
+    extra: dict[str, Any] = {"workshop": workshop, "secret": secret, "instead": instead}
+    return Field(default, description=meaning, repr=not secret, json_schema_extra=extra)
 
 
-_consistency = one_of("LOCAL_QUORUM", "LOCAL_ONE", "QUORUM", "ONE", "TWO", "THREE", "EACH_QUORUM", "ALL")
+class Settings(BaseSettings):
+    """The settings of a service. Creating one reads nothing; `from_environment` reads."""
 
-
-@dataclass(frozen=True)
-class Settings:
-    """What can be set from outside."""
+    model_config = SettingsConfigDict(
+        env_prefix=PREFIX, frozen=True, extra="forbid", str_strip_whitespace=True, hide_input_in_errors=True
+    )
 
     api_name: str = _setting(
-        "Tamis", "name of the service, shown by GET / and in the documentation", workshop=True
+        "Tamis", "name of the service, shown by GET / and in the API documentation", workshop=True
     )
-    model_directory: str = _setting(
-        "models/spam", "folder of the model, also NAME@VERSION or NAME@ALIAS", required_text, workshop=True
+    model_directory: RequiredText = _setting(
+        "models/spam", "folder of the model, also NAME@VERSION or NAME@ALIAS", workshop=True
     )
     model_version: str = _setting(
         "", "version to serve, such as 2, v2 or champion; empty is the newest", workshop=True
     )
-    mock_model_class: bool = _setting(
-        False, "serve made-up answers without any model, for trying things out", switch, workshop=True
+    mock_model_class: Switch = _setting(
+        False, "serve made-up predictions without a model, for trying things out", workshop=True
     )
-    host: str = _setting(
-        "127.0.0.1", "address to listen on; 0.0.0.0 is every network of this machine", required_text
-    )
-    port: int = _setting(8000, "port to listen on; 0 takes a free one", whole_number(0, 65_535))
-    allowed_hosts: str = _setting(
-        "",
-        "host names to answer for; * is any; empty is this machine's own on a loopback address, else any",
-        host_names,
+    host: RequiredText = _setting("127.0.0.1", "address to listen on; 0.0.0.0 is all interfaces")
+    port: Annotated[Count, Ge(0), Le(65_535)] = _setting(8000, "port to listen on; 0 chooses a free one")
+    allowed_hosts: Annotated[str, AfterValidator(check_host_names)] = _setting(
+        "", "accepted host names; * is any; empty is those of this machine on a loopback address, else any"
     )
     store: str = _setting(
         "",
         "store URL, such as sqlite:///tamis.db or memory:; empty is a file tamis.db in the model's folder",
-        secret=True,  # it may hold a password
+        secret=True,
     )
-    store_deadline_seconds: float = _setting(
-        2.0, "longest that a cluster may take to log a call", seconds(0.05, 60)
+    state_directory: str = _setting(
+        "", "folder for store file, API keys, rate limits and spool; empty is the model's folder"
     )
-    cache_deadline_seconds: float = _setting(
-        0.5, "longest that a cluster may take to look an answer up", seconds(0.05, 60)
-    )
-    store_log_consistency: str = _setting(
-        "LOCAL_QUORUM", "replicas of a cluster that confirm a write and answer for the log", _consistency
-    )
-    store_cache_consistency: str = _setting(
-        "LOCAL_ONE", "replicas of a cluster that answer when an answer is looked up", _consistency
-    )
-    start_without_store: bool = _setting(
-        False, "start although the cluster cannot be reached; calls wait in the spool", switch
-    )
-    spool_file: str = _setting(
-        "", "file in which calls wait for a cluster; empty is a file spool.tamis in the model's folder"
+    start_without_store: Switch = _setting(
+        False, "start even if the cluster cannot be reached; calls are spooled"
     )
     astra_db_keyspace: str = _setting("", "keyspace of the Astra database of store astra:", workshop=True)
     astra_db_secure_bundle_path: str = _setting(
-        "", "secure bundle of that database, as its console gives it", workshop="ASTRA_DB_BUNDLE_PATH"
+        "", "secure connect bundle of that database", workshop="ASTRA_DB_BUNDLE_PATH"
     )
-    astra_db_application_token: str = _setting("", "token that opens it", workshop=True, secret=True)
-    astra_db_client_id: str = _setting("", "client id that opens it where there is no token", workshop=True)
+    astra_db_application_token: str = _setting(
+        "", "application token of that database", workshop=True, secret=True
+    )
+    astra_db_client_id: str = _setting("", "client id, if there is no token", workshop=True)
     astra_db_client_secret: str = _setting("", "secret of that client id", workshop=True, secret=True)
-    store_full_durability: bool = _setting(
-        False, "wait for the disk at every commit: survives loss of power, not only of the process", switch
+    log_retention_days: Annotated[Count, Ge(0), Le(36_500)] = _setting(
+        0, "days after which a logged call is deleted; 0 keeps the log forever"
     )
-    log_retention_days: int = _setting(
-        0, "days after which a logged call is deleted; 0 keeps the log for ever", whole_number(0, 36_500)
+    cache_seconds: Annotated[Count, Ge(1), Le(10 * 365 * 86_400)] = _setting(
+        30 * 86_400, "time to live of a cached prediction, seconds"
     )
-    cache_seconds: int = _setting(
-        30 * 86_400, "how long an answer is remembered", whole_number(1, 10 * 365 * 86_400)
+    share_cache: Switch = _setting(
+        False, "share cached predictions between callers; from_cache then tells a caller what others sent"
     )
-    cache_rows: int = _setting(1_000_000, "most answers remembered in the store", whole_number(1, 1 << 40))
-    cache_memory_rows: int = _setting(
-        10_000, "most answers kept in a process's memory; 0 is none", whole_number(0, 1 << 30)
+    max_queue_seconds: Annotated[Seconds, Ge(0), Le(3_600)] = _setting(
+        0.5, "maximum wait of a text for the model, seconds; beyond it requests get a 503"
     )
-    share_cache: bool = _setting(
-        False,
-        "let callers find answers to texts that others sent; shows by from_cache what they sent",
-        switch,
+    max_body_bytes: Annotated[Count, Ge(1), Le(1 << 30)] = _setting(
+        1_048_576, "maximum size of a request body, bytes"
     )
-    max_queue_seconds: float = _setting(
-        0.5, "longest a text may wait for the model; later ones are refused with 503", seconds(0, 3_600)
+    max_text_chars: Annotated[Count, Ge(1), Le(1 << 30)] = _setting(
+        10_000, "maximum length of a text, characters"
     )
-    max_body_bytes: int = _setting(1_048_576, "largest request body", whole_number(1, 1 << 30))
-    max_text_chars: int = _setting(
-        10_000, "longest text to classify, in characters", whole_number(1, 1 << 30)
+    max_texts: Annotated[Count, Ge(1), Le(1_000_000)] = _setting(
+        1_000, "maximum number of texts in one request"
     )
-    max_texts: int = _setting(1_000, "most texts in one request", whole_number(1, 1_000_000))
-    trusted_proxies: str = _setting(
+    trusted_proxies: Annotated[str, AfterValidator(check_proxies)] = _setting(
+        "", "addresses and networks of proxies whose X-Forwarded-For is trusted; unix for a Unix socket"
+    )
+    require_keys: Switch = _setting(False, "require an API key; create one with tamis keys create")
+    rate_per_minute: Annotated[Count, Ge(0), Le(1_000_000_000)] = _setting(
+        0, "texts per minute that one caller may send; 0 is no limit"
+    )
+    rate_burst: Annotated[Count, Ge(1), Le(1_000_000)] = _setting(
+        1_000, "texts that one caller may send at once, after a pause"
+    )
+    fast_path: Switch = _setting(
+        True, "handle POST /prediction and /predictions before FastAPI, with the same responses"
+    )
+    workers: Annotated[Count, Ge(1), Le(256)] = _setting(
+        1, "number of worker processes; with two or more, a supervisor replaces those that fail"
+    )
+    drain_seconds: Annotated[Seconds, Ge(0), Le(3_600)] = _setting(
+        1.0, "seconds between the signal to stop and closing the listening socket"
+    )
+    stop_seconds: Annotated[Seconds, Ge(0.1), Le(3_600)] = _setting(
+        10.0, "timeout for requests in progress at shutdown, seconds"
+    )
+    max_connections: Annotated[Count, Ge(1), Le(1 << 20)] = _setting(
+        1_000, "maximum number of connections of one worker; beyond it they get a 503"
+    )
+    keep_alive_seconds: Annotated[Seconds, Ge(0.1), Le(3_600)] = _setting(
+        75.0, "timeout of an idle connection, seconds"
+    )
+    log_format: Literal["text", "json"] = _setting("text", "format of log lines: text or json")
+    log_level: Literal["debug", "info", "warning", "error"] = _setting(
+        "info", "lowest level that is logged: debug, info, warning or error"
+    )
+    access_log: Switch = _setting(False, "write a log line for every request")
+    slow_seconds: Annotated[Seconds, Ge(0), Le(3_600)] = _setting(
+        1.0, "log requests slower than this many seconds, at most one per second"
+    )
+    traces_endpoint: Annotated[str, AfterValidator(check_base_url)] = _setting(
+        "", "OpenTelemetry collector for traces, such as http://127.0.0.1:4318; empty is none"
+    )
+
+    # Settings of older versions. They keep working.
+
+    store_deadline_seconds: Annotated[Seconds, Ge(0.05), Le(60)] = _setting(
+        2.0,
+        "timeout for writing to the call log of a cluster, seconds",
+        instead="?timeout=SECONDS in TAMIS_STORE",
+    )
+    cache_deadline_seconds: Annotated[Seconds, Ge(0.05), Le(60)] = _setting(
+        0.5,
+        "timeout for reading the prediction cache of a cluster, seconds",
+        instead="?cache_timeout=SECONDS in TAMIS_STORE",
+    )
+    store_log_consistency: Consistency = _setting(
+        "LOCAL_QUORUM",
+        "consistency level of the call log of a cluster",
+        instead="?log_consistency=LEVEL in TAMIS_STORE",
+    )
+    store_cache_consistency: Consistency = _setting(
+        "LOCAL_ONE",
+        "consistency level for reading the prediction cache of a cluster",
+        instead="?cache_consistency=LEVEL in TAMIS_STORE",
+    )
+    spool_file: str = _setting(
         "",
-        "addresses and networks of proxies whose X-Forwarded-For is believed; unix for a Unix socket",
-        proxies,
+        "file of the spool; empty is a file spool.tamis in the model's folder",
+        instead="TAMIS_STATE_DIRECTORY",
     )
-    require_keys: bool = _setting(
-        False, "ask every caller for an API key; keys are made by tamis keys create", switch
+    store_full_durability: Switch = _setting(
+        False,
+        "sync to disk at every commit: committed calls survive a power failure",
+        instead="?full_durability=true in TAMIS_STORE",
     )
-    keys_file: str = _setting("", "file of the API keys; empty is a file keys.json in the model's folder")
-    rate_per_minute: int = _setting(
-        0,
-        "texts that one caller may send a minute in the long run; 0 is no limit",
-        whole_number(0, 1_000_000_000),
+    cache_rows: Annotated[Count, Ge(1), Le(1 << 40)] = _setting(
+        1_000_000,
+        "maximum number of cached predictions in the store",
+        instead="?cache_rows=NUMBER in TAMIS_STORE",
     )
-    rate_burst: int = _setting(
-        1_000, "texts that one caller may send at once after a pause", whole_number(1, 1_000_000)
+    cache_memory_rows: Annotated[Count, Ge(0), Le(1 << 30)] = _setting(
+        10_000,
+        "maximum number of cached predictions in a process's memory; 0 turns it off",
+        instead=_CONSTANT,
+    )
+    keys_file: str = _setting(
+        "",
+        "file of the API keys; empty is a file keys.json in the model's folder",
+        instead="TAMIS_STATE_DIRECTORY",
     )
     rate_file: str = _setting(
-        "", "file in which workers count callers' texts; empty is a file rates.tamis in the model's folder"
-    )
-    fast_path: bool = _setting(
-        True, "answer POST /prediction and /predictions before FastAPI, with the same responses", switch
-    )
-    workers: int = _setting(
-        1,
-        "processes that answer; two or more are watched, and replaced, by a small parent",
-        whole_number(1, 256),
-    )
-    worker_timeout_seconds: float = _setting(
-        1.0, "one of several workers that is silent for longer is replaced", seconds(0.2, 3_600)
-    )
-    drain_seconds: float = _setting(
-        1.0, "how long clients are sent elsewhere before the service stops listening", seconds(0, 3_600)
-    )
-    stop_seconds: float = _setting(
-        10.0, "how long requests that are being answered may then take to finish", seconds(0.1, 3_600)
-    )
-    max_connections: int = _setting(
-        1_000,
-        "most open connections of one worker; beyond it they are refused with 503",
-        whole_number(1, 1 << 20),
-    )
-    max_header_bytes: int = _setting(
-        16_384, "largest request line and headers together", whole_number(256, 1 << 20)
-    )
-    header_seconds: float = _setting(
-        10.0, "how long a client may take to send the headers, all in all", seconds(0.1, 3_600)
-    )
-    body_seconds: float = _setting(
-        30.0, "how long a client may take to send the body, all in all", seconds(0.1, 3_600)
-    )
-    keep_alive_seconds: float = _setting(
-        75.0, "how long a connection may idle between two requests", seconds(0.1, 3_600)
-    )
-    slow_read_seconds: float = _setting(
-        10.0, "a client that reads too slowly for this long is cut off", seconds(0.1, 3_600)
-    )
-    min_read_bytes_per_second: int = _setting(
-        1_000,
-        "a client that leaves its answers waiting reads too slowly below this",
-        whole_number(0, 1 << 30),
-    )
-    log_format: str = _setting(
-        "text", "how log lines look: text for people, json for programs", one_of("text", "json")
-    )
-    log_level: str = _setting(
-        "info",
-        "least severe log lines to write: debug, info, warning or error",
-        one_of("debug", "info", "warning", "error"),
-    )
-    access_log: bool = _setting(False, "write a log line for every request", switch)
-    slow_seconds: float = _setting(
-        1.0, "a request that takes longer is logged, one in a second at most", seconds(0, 3_600)
-    )
-    traces_endpoint: str = _setting(
         "",
-        "send traces to an OpenTelemetry collector, such as http://127.0.0.1:4318; empty is none",
-        base_url,
+        "file of the rate limits; empty is a file rates.tamis in the model's folder",
+        instead="TAMIS_STATE_DIRECTORY",
+    )
+    worker_timeout_seconds: Annotated[Seconds, Ge(0.2), Le(3_600)] = _setting(
+        1.0, "seconds without a heartbeat after which a worker is replaced", instead=_CONSTANT
+    )
+    max_header_bytes: Annotated[Count, Ge(256), Le(1 << 20)] = _setting(
+        16_384, "maximum size of request line and headers, bytes", instead=_CONSTANT
+    )
+    header_seconds: Annotated[Seconds, Ge(0.1), Le(3_600)] = _setting(
+        10.0, "timeout for receiving the headers, seconds", instead=_CONSTANT
+    )
+    body_seconds: Annotated[Seconds, Ge(0.1), Le(3_600)] = _setting(
+        30.0, "timeout for receiving the body, seconds", instead=_CONSTANT
+    )
+    slow_read_seconds: Annotated[Seconds, Ge(0.1), Le(3_600)] = _setting(
+        10.0, "seconds of slow reading after which a connection is closed", instead=_CONSTANT
+    )
+    min_read_bytes_per_second: Annotated[Count, Ge(0), Le(1 << 30)] = _setting(
+        1_000,
+        "bytes per second below which a client with unread responses reads too slowly",
+        instead=_CONSTANT,
     )
 
     @property
@@ -228,7 +241,7 @@ class Settings:
         """The store to use; one of made-up answers is not kept unless it is named."""
         if self.store or self.mock_model_class:
             return self.store or "memory:"
-        return f"sqlite:///{quote(str(self._in_model_folder('tamis.db')))}"
+        return f"sqlite:///{quote(str(self._in_state_directory('tamis.db')))}"
 
     @property
     def shown_store_url(self) -> str:
@@ -243,25 +256,25 @@ class Settings:
     def with_keyspace(self, keyspace: str) -> Self:
         """Return the settings of another keyspace of the same cluster."""
         store = re.sub(r"^(cassandra://[^/]+/)[^?]*", lambda found: found[1] + keyspace, self.store)
-        return dataclasses.replace(self, store=store, astra_db_keyspace=keyspace)
+        return self.model_copy(update={"store": store, "astra_db_keyspace": keyspace})
 
     @property
     def spool_path(self) -> Path:
         """The file in which calls wait for a cluster."""
-        return Path(self.spool_file) if self.spool_file else self._in_model_folder("spool.tamis")
+        return Path(self.spool_file) if self.spool_file else self._in_state_directory("spool.tamis")
 
     @property
     def keys_path(self) -> Path:
         """The file of the API keys."""
-        return Path(self.keys_file) if self.keys_file else self._in_model_folder("keys.json")
+        return Path(self.keys_file) if self.keys_file else self._in_state_directory("keys.json")
 
     @property
     def rate_path(self) -> Path:
         """The file in which workers count callers' texts."""
-        return Path(self.rate_file) if self.rate_file else self._in_model_folder("rates.tamis")
+        return Path(self.rate_file) if self.rate_file else self._in_state_directory("rates.tamis")
 
-    def _in_model_folder(self, name: str) -> Path:
-        return self.model_folder / name
+    def _in_state_directory(self, name: str) -> Path:
+        return (Path(self.state_directory) if self.state_directory else self.model_folder) / name
 
     @property
     def model_folder(self) -> Path:
@@ -277,12 +290,14 @@ class Settings:
         They were in the model's folder's folder, where models shared them. One is listed if the file in the
         model's folder, which is used now, does not exist.
         """
+        if self.state_directory:
+            return []
         candidates = [
             (self.keys_path, "keys.json", bool(self.keys_file), f"{PREFIX}KEYS_FILE={{}}"),
             (self.spool_path, "spool.tamis", bool(self.spool_file), f"{PREFIX}SPOOL_FILE={{}}"),
         ]
         if not self.mock_model_class:
-            used = self._in_model_folder("tamis.db")
+            used = self._in_state_directory("tamis.db")
             candidates.append((used, "tamis.db", bool(self.store), f"{PREFIX}STORE=sqlite:///{{}}"))
         return [
             (old, setting.format(quote(str(old)) if name == "tamis.db" else old))
@@ -291,89 +306,61 @@ class Settings:
         ]
 
     @classmethod
+    def settings_customise_sources(
+        cls, settings_cls: type[BaseSettings], init_settings: PydanticBaseSettingsSource, *_: Any, **__: Any
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Take values from the arguments only; `from_environment` reads the environment."""
+        return (init_settings,)
+
+    @classmethod
     def from_environment(cls, environ: Mapping[str, str], dotenv_path: Path | None = None) -> Self:
         """Read the settings: `environ` over the file at `dotenv_path`, if it exists, over the defaults.
 
         Raises SettingsError that names the variable, also for a name that is no setting.
         """
-        found = find_values(environ, dotenv_path)
-        return cls(**{name: _parse(FIELDS[name], one.text, one.place) for name, one in found.items()})
+        source = EnvironmentSource(cls, environ, dotenv_path)
+        return cls._validated(source(), {name: one.place for name, one in source.found.items()})
+
+    def with_values(self, **values: Any) -> Self:
+        """Return these settings with other values; options in the store's URL set fields, too."""
+        given = self.model_dump(exclude_unset=True) | values
+        return self._validated(given, {"store": "--store"})
+
+    @classmethod
+    def _validated(cls, values: Mapping[str, Any], places: Mapping[str, str]) -> Self:
+        values, places = dict(values), dict(places)
+        url, options = _split_store_url(str(values.get("store", "")))
+        if options:
+            values["store"] = url
+        for option, value in options.items():
+            field = STORE_OPTIONS[option]
+            values[field], places[field] = value, f"the option `{option}` of {places.get('store', 'store')}"
+        try:
+            return cls(**values)
+        except ValidationError as invalid:
+            raise SettingsError(describe_error(cls.model_fields, invalid, values, places)) from None
 
 
-FIELDS = {field.name: field for field in dataclasses.fields(Settings)}
-
-_OTHER_VARIABLES = frozenset({"TAMIS_SHARED", "TAMIS_COMPILED", "TAMIS_FUZZ_CASES", "TAMIS_KILLS"})
-"""Names of the project's own build and tests, which may be set where a service is started too."""
-
-
-@dataclass(frozen=True, slots=True)
-class FoundValue:
-    """The text of one setting and where it was found: `TAMIS_PORT` or `TAMIS_PORT (in .env)`."""
-
-    text: str
-    place: str
+STORE_OPTIONS = {
+    "timeout": "store_deadline_seconds",
+    "cache_timeout": "cache_deadline_seconds",
+    "log_consistency": "store_log_consistency",
+    "cache_consistency": "store_cache_consistency",
+    "full_durability": "store_full_durability",
+    "cache_rows": "cache_rows",
+}
+"""Options in the query of a store URL, and the field that each of them sets."""
 
 
-def find_values(environ: Mapping[str, str], dotenv_path: Path | None) -> dict[str, FoundValue]:
-    """Return what is set, by the name of the setting; raise SettingsError for a name that is none.
-
-    A misspelt name would otherwise be ignored: `TAMIS_REQUIRE_KEY=true` would serve without keys.
-    """
-    sources = [(environ, ""), (_read_dotenv(dotenv_path), f" (in {dotenv_path})")]
-    for source, place in sources:
-        _require_known(source, place)
-    found: dict[str, FoundValue] = {}
-    for field in FIELDS.values():
-        for source, place in sources:
-            name = next((name for name in variables(field) if name in source), None)
-            if name is not None:
-                found[field.name] = FoundValue(source[name], f"{name}{place}")
-                break
-    return found
-
-
-def _require_known(source: Mapping[str, str], place: str) -> None:
-    known = {name for field in FIELDS.values() for name in variables(field)} | _OTHER_VARIABLES
-    for name in source:
-        if name.startswith(PREFIX) and name not in known:
-            nearest = difflib.get_close_matches(name, sorted(known - _OTHER_VARIABLES), 1, cutoff=0.0)
-            raise SettingsError(f"{name}{place} is not a setting; the nearest is {nearest[0]}")
-
-
-def variables(field: dataclasses.Field[Any]) -> list[str]:
-    """Return the names of a setting's environment variable; the first one wins."""
-    name = field.name.upper()
-    workshop = field.metadata["workshop"]
-    return [
-        f"{PREFIX}{name}",
-        *([name] if workshop else []),
-        *([workshop] if workshop not in (True, False) else []),
-    ]
+def _split_store_url(url: str) -> tuple[str, dict[str, str]]:
+    """Take the options of `STORE_OPTIONS` out of a store URL's query."""
+    base, _, query = url.partition("?")
+    options = dict(parse_qsl(query, keep_blank_values=True))
+    rest = "&".join(part for part in query.split("&") if part.partition("=")[0] not in STORE_OPTIONS)
+    ours = {name: value for name, value in options.items() if name in STORE_OPTIONS}
+    return (f"{base}?{rest}" if rest else base), ours
 
 
 def _version(value: str) -> str:
     """The workshop's versions read v1, v2; Tamis counts 1, 2. Other words are aliases."""
     return value[1:] if value[:1] in "vV" and value[1:].isdecimal() else value
-
-
-def _parse(field: dataclasses.Field[Any], value: str, name: str) -> Any:
-    try:
-        return field.metadata["parse"](value.strip())
-    except UnicodeEncodeError:
-        raise SettingsError(f"{name} is not UTF-8") from None
-    except ValueError as wrong:
-        given = "" if field.metadata["secret"] else f", not {value!r}"
-        raise SettingsError(f"{name} {wrong}{given}") from None
-
-
-def _read_dotenv(path: Path | None) -> dict[str, str]:
-    if path is None or not path.is_file():
-        return {}
-    try:
-        lines = list(parse_stream(io.StringIO(path.read_text("utf-8-sig"))))
-    except UnicodeDecodeError:
-        raise SettingsError(f"{path} is not UTF-8") from None
-    for line in lines:
-        if line.error:  # the line may hold a secret: only its place is told
-            raise SettingsError(f"{path}, line {line.original.line}: not NAME=value")
-    return {line.key: line.value or "" for line in lines if line.key is not None}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import os
 import re
 import signal
@@ -16,12 +15,13 @@ from pathlib import Path
 import httpx
 import pytest
 
-from tamis.settings import Settings, variables
+from tamis.settings import Settings
+from tamis.settings_source import variables
 from tests.support.artifacts import save_model
 from tests.support.processes import serving
 
 _SERVE = [sys.executable, "-m", "tamis", "serve"]
-_SETTINGS = {name for field in dataclasses.fields(Settings) for name in variables(field)}
+_SETTINGS = {name for item in Settings.model_fields.items() for name in variables(*item)}
 _ENVIRON = {name: value for name, value in os.environ.items() if name not in _SETTINGS}
 """The environment of these tests, which may measure coverage, without anything that is set for Tamis."""
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import dataclasses
 import os
 import re
 import subprocess
@@ -18,11 +17,12 @@ from pathlib import Path
 import httpx
 
 from tamis.clock import SystemClock
-from tamis.settings import Settings, variables
+from tamis.settings import Settings
+from tamis.settings_source import variables
 from tamis.storage import CallQuery, make_store, pages
 from tests.support.keyspaces import PATIENT
 
-_SETTINGS = {name for field in dataclasses.fields(Settings) for name in variables(field)}
+_SETTINGS = {name for item in Settings.model_fields.items() for name in variables(*item)}
 _CLIENTS = 8
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import dataclasses
 import os
 import re
 import select
@@ -18,9 +17,10 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from tamis.settings import Settings, variables
+from tamis.settings import Settings
+from tamis.settings_source import variables
 
-_SETTINGS = {name for setting in dataclasses.fields(Settings) for name in variables(setting)}
+_SETTINGS = {name for item in Settings.model_fields.items() for name in variables(*item)}
 ENVIRON = {name: value for name, value in os.environ.items() if name not in _SETTINGS}
 """The environment of the tests, which may measure coverage, without anything that is set for Tamis."""
 

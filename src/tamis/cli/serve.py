@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
@@ -21,13 +20,17 @@ if TYPE_CHECKING:
     from tamis.storage import ResilientStore
 
 
+def _default(name: str) -> object:
+    return Settings.model_fields[name].default
+
+
 @click.command(epilog="Example: tamis serve models/spam@champion --port 8080")
 @click.argument("model", required=False)
-@click.option("--host", help=f"Address to listen on.  [env: TAMIS_HOST; default: {Settings.host}]")
+@click.option("--host", help=f"Address to listen on.  [env: TAMIS_HOST; default: {_default('host')}]")
 @click.option(
     "--port",
     type=click.IntRange(0, 65_535),
-    help=f"Port to listen on; 0 takes a free one.  [env: TAMIS_PORT; default: {Settings.port}]",
+    help=f"Port to listen on; 0 takes a free one.  [env: TAMIS_PORT; default: {_default('port')}]",
 )
 @click.option(
     "--store",
@@ -37,7 +40,7 @@ if TYPE_CHECKING:
 @click.option(
     "--workers",
     type=click.IntRange(1, 256),
-    help=f"Processes that answer.  [env: TAMIS_WORKERS; default: {Settings.workers}]",
+    help=f"Processes that answer.  [env: TAMIS_WORKERS; default: {_default('workers')}]",
 )
 @click.option(
     "--mock", is_flag=True, help="Serve made-up answers without a model.  [env: TAMIS_MOCK_MODEL_CLASS]"
@@ -63,7 +66,7 @@ def command(model: str | None, mock: bool, migrate: bool, worker_channel: int | 
     settings = _settings(model, mock_model_class=mock or None, **given)
     configure_logs(settings.log_format, settings.log_level)
     with _refusal_in(settings.log_format):
-        _warn_of_old_files(settings)
+        _warn_of_superseded(settings)
         allow_connections(settings.max_connections)
         listeners = listen(settings.host, settings.port, os.environ)
         settings = _with_allowed_hosts(settings, listeners)
@@ -169,9 +172,8 @@ def _pinned(settings: Settings) -> Settings:
     if folder.resolve() == version:
         return settings
     name = folder.name if folder.exists() else folder.name.partition("@")[0]
-    return dataclasses.replace(
-        settings, model_directory=str(folder.with_name(name)), model_version=version.name
-    )
+    pinned = {"model_directory": str(folder.with_name(name)), "model_version": version.name}
+    return settings.model_copy(update=pinned)
 
 
 def _settings(model: str | None, **given: Any) -> Settings:
@@ -184,9 +186,7 @@ def _settings(model: str | None, **given: Any) -> Settings:
     settings = Settings.from_environment(os.environ, Path(".env"))
     if given.get("host") == "":
         raise SettingsError("--host must not be empty; leave it out for the default")
-    return dataclasses.replace(
-        settings, **{name: value for name, value in given.items() if value is not None}
-    )
+    return settings.with_values(**{name: value for name, value in given.items() if value is not None})
 
 
 def _with_allowed_hosts(settings: Settings, listeners: Listeners) -> Settings:
@@ -199,12 +199,19 @@ def _with_allowed_hosts(settings: Settings, listeners: Listeners) -> Settings:
         return settings
     bound = [address] if ":" in settings.host else [address, settings.host]
     allowed = dict.fromkeys(["localhost", "127.0.0.1", "[::1]", *bound])
-    return dataclasses.replace(settings, allowed_hosts=",".join(allowed))
+    return settings.model_copy(update={"allowed_hosts": ",".join(allowed)})
 
 
-def _warn_of_old_files(settings: Settings) -> None:
-    """Log each file that an older version would have used; it must come before a new one is created."""
+def _warn_of_superseded(settings: Settings) -> None:
+    """Log each file and setting of an older version; must run before a new file is created."""
     import logging
+    import os
+    from pathlib import Path
+
+    from tamis.settings_source import EnvironmentSource
+
+    for line in EnvironmentSource(Settings, os.environ, Path(".env")).superseded():
+        logging.getLogger(__name__).warning(line)
 
     for path, setting in settings.unused_old_files():
         logging.getLogger(__name__).warning(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import os
 from pathlib import Path
@@ -23,16 +22,20 @@ def command(as_json: bool, show_all: bool) -> None:
 
     Run it where `tamis serve` runs. Secrets are never printed. .env.sample explains each setting.
     """
-    from tamis.settings import FIELDS, Settings, find_values, variables
+    from tamis.settings import Settings
+    from tamis.settings_source import EnvironmentSource, extra, variables
 
     dotenv = Path(".env")
-    settings, found = Settings.from_environment(os.environ, dotenv), find_values(os.environ, dotenv)
+    found = EnvironmentSource(Settings, os.environ, dotenv).found
+    settings = Settings.from_environment(os.environ, dotenv)
     rows = []
-    for name, field in FIELDS.items():
+    for name, field in Settings.model_fields.items():
+        if extra(field)["instead"] and name not in found:
+            continue
         value = getattr(settings, name)
-        shown = _HIDDEN if field.metadata["secret"] and value else value
+        shown = _HIDDEN if extra(field)["secret"] and value else value
         source = found[name].place if name in found else _DEFAULT
-        rows.append((variables(field)[0], shown, source))
+        rows.append((variables(name, field)[0], shown, source))
     if as_json:
         echo(json.dumps([dict(zip(("name", "value", "source"), row, strict=True)) for row in rows]))
         return
@@ -41,6 +44,6 @@ def command(as_json: bool, show_all: bool) -> None:
         echo(f"{name}={value if not isinstance(value, bool) else str(value).lower()}")
         if source != _DEFAULT and source != name:
             echo(f"    from {source}")
-    n_default = len(dataclasses.fields(Settings)) - len(shown_rows)
+    n_default = len(rows) - len(shown_rows)
     if n_default:
         echo(f"{n_default} settings have their default; --all shows them", err=True)

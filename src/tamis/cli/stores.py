@@ -23,13 +23,12 @@ store_option = click.option(
 def store_settings(url: str | None) -> Settings:
     """Return the settings that a service would use, with the store at `url` if one is named."""
     import os
-    from dataclasses import replace
     from pathlib import Path
 
     from tamis.settings import Settings
 
     settings = Settings.from_environment(os.environ, Path(".env"))
-    return settings if url is None else replace(settings, store=url)
+    return settings if url is None else settings.with_values(store=url)
 
 
 @asynccontextmanager

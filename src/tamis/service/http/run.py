@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import dataclasses
 import logging
 import signal
 import threading
@@ -59,7 +58,7 @@ def serve_as_worker(app: ASGIApp, assignment: WorkerConfig, *, channel: WorkerCh
         threading.Thread(target=_report_io, args=(channel,), name="tamis-heartbeat", daemon=True).start()
 
     hooks = ServerHooks(on_start=started, on_tick=channel.heartbeat, on_stop=lambda: None)
-    settings = dataclasses.replace(assignment.settings, drain_seconds=assignment.drain_seconds)
+    settings = assignment.settings.model_copy(update={"drain_seconds": assignment.drain_seconds})
     server = Server(app, settings, listeners=assignment.listeners(), hooks=hooks)
     server.serve_until_stopped()
 
