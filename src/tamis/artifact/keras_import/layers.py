@@ -11,7 +11,6 @@ from typing import Any
 
 import numpy as np
 
-from tamis.artifact.keras_import.network import Config
 from tamis.artifact.onnx_export.layers import (
     HARD_SIGMOID_SLOPES,
     Activate,
@@ -29,6 +28,8 @@ from tamis.artifact.onnx_export.layers import (
     Pool,
 )
 from tamis.errors import ArtifactError
+
+Config = Mapping[str, Any]
 
 MAX_TOKENS = 100_000
 

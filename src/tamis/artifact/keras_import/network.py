@@ -5,14 +5,13 @@ Knows what fits after what; does not know Keras's names of settings, or files.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
 from tamis.artifact.keras_import.extract import Extracted
-from tamis.artifact.keras_import.layers import MAX_TOKENS, read_layer
+from tamis.artifact.keras_import.layers import MAX_TOKENS, Config, read_layer
 from tamis.artifact.onnx_export.layers import (
     Activate,
     Affine,
@@ -34,7 +33,6 @@ from tamis.errors import ArtifactError
 _SILENT = {"InputLayer", "SpatialDropout1D", "Dropout"}  # nothing is dropped when predicting
 
 
-Config = Mapping[str, Any]
 _FUNCTIONAL = ("Functional", "Model")  # its name before Keras 2.4
 _TENSOR = "__keras_tensor__"
 

@@ -1,0 +1,35 @@
+"""`uvicorn tamis.service.asgi:app`: the application that the settings name, for any ASGI server.
+
+Importing this module reads the environment and `.env`, loads the model and creates the tables of an embedded
+store. `tamis serve` does the same and adds what an ASGI server lacks: limits on connections, workers that
+share their metrics, a supervisor.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+from tamis.clock import SystemClock
+from tamis.inference.classifier import Classifier
+from tamis.service.api.application import Application
+from tamis.service.app import create_app
+from tamis.service.telemetry.logging import configure_logs
+from tamis.service.wiring import plain_store, resilient_store
+from tamis.settings import Settings
+
+
+def _build(settings: Settings) -> Application:
+    clock = SystemClock()
+    configure_logs(settings.log_format, settings.log_level)
+    if not settings.is_store_a_cluster:
+        with ThreadPoolExecutor(1) as thread:  # an ASGI server imports this inside its running event loop
+            thread.submit(lambda: asyncio.run(plain_store(settings, clock).migrate())).result()
+    mock, reference = settings.mock_model_class, settings.model_reference
+    classifier = Classifier.mock() if mock else Classifier.load(reference)
+    return create_app(settings, classifier, store=resilient_store(settings, clock), clock=clock)
+
+
+app = _build(Settings.from_environment(os.environ, Path(".env")))
