@@ -1,4 +1,4 @@
-"""Coroutines without a task, for as long as they need none.
+"""Coroutines that run eagerly, without a task until they have to wait.
 
 A task costs a turn of the event loop before its first line and one behind its last. What mostly has
 nothing to wait for is better called like a function. Python 3.12 has eager tasks for this; this is
@@ -13,10 +13,10 @@ from typing import Any, final
 
 
 def start_eagerly(coroutine: Coroutine[Any, Any, None]) -> Coroutine[Any, Any, None] | None:
-    """Run `coroutine` until it waits and return what is left for a task; None where it came to its end.
+    """Run `coroutine` until it waits; return the rest of it for a task, or None if it has finished.
 
     Raises what the coroutine raises before it waits. Up to there it has no task of its own: before it
-    asks for the current one, as `asyncio.timeout` does, it waits `ensure_task`.
+    needs the current task, as `asyncio.timeout` does, it awaits `ensure_task`.
     """
     try:
         awaited = coroutine.send(None)
@@ -33,7 +33,7 @@ async def ensure_task() -> None:
 
 @final
 class _Suspended(Coroutine[Any, Any, None]):
-    """What is left of a coroutine; its task asks first for what it already waits for."""
+    """A coroutine that was started eagerly; its task first waits for what it already awaits."""
 
     __slots__ = ("_awaited", "_coroutine")
 
@@ -45,7 +45,7 @@ class _Suspended(Coroutine[Any, Any, None]):
             awaited = self._awaited.pop()
             if not (asyncio.isfuture(awaited) and awaited.done()):
                 return awaited
-            # what is done meanwhile need not be waited for: a task would say so too, a turn later
+            # it is done by now: a task would find that out one loop iteration later
             awaited._asyncio_future_blocking = False
         return self._coroutine.send(value)
 

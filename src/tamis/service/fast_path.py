@@ -82,7 +82,7 @@ class FastPath:
                     await response(scope, receive, send)
                     return
                 receive = _replayed(body, receive)
-        await ensure_task()  # FastAPI asks for the current task
+        await ensure_task()  # FastAPI needs the current task
         await self._app(scope, receive, send)
 
     def _is_allowed(self, scope: Scope) -> bool:

@@ -51,10 +51,10 @@ STATUS_BY_CODE = {
 }
 
 ERROR_CODE = "tamis.error_code"
-"""Where in an ASGI scope the code of the error stands that the request was answered with."""
+"""Key of the error code of the response in an ASGI scope."""
 
 COUNT_REFUSAL = "tamis.count_refusal"
-"""Where in the lifespan's state a function stands that counts a refusal by its code."""
+"""Key of the function in the lifespan's state that counts a rejected connection by its code."""
 
 Headers = list[tuple[bytes, bytes]]
 
@@ -67,7 +67,7 @@ _encode = msgspec.json.Encoder().encode
 
 
 class Refused(InputError):
-    """A request that is not let in; `headers` tell the client's software what to do."""
+    """A rejected request; `headers` go into the response."""
 
     def __init__(self, code: str, message: str, *, field: str, headers: Headers | None = None):
         self.headers = headers or []
@@ -90,7 +90,7 @@ class BytesResponse(Response):
 
 
 class ErrorResponse(BytesResponse):
-    """A refusal or a failure, which leaves its code in the scope for whoever counts them."""
+    """An error response; leaves its code in the scope for metrics and logs."""
 
     def __init__(self, code: str, headers: Headers, body: bytes):
         super().__init__(STATUS_BY_CODE[code], headers, body)

@@ -27,14 +27,14 @@ from tamis.storage import (
     make_store,
 )
 
-_TOKEN_USER = "token"  # what Astra calls whoever shows a token
+_TOKEN_USER = "token"  # Astra's user name for application tokens
 
 # more files than workers: one that is replaced may still hold its own
 _SPARE_SPOOLS = 2
 
 
 def store_options(settings: Settings) -> StoreOptions:
-    """Return what the settings say about any store."""
+    """Return the store options of the settings."""
     cluster = ClusterOptions(
         deadline_seconds=settings.store_deadline_seconds,
         cache_deadline_seconds=settings.cache_deadline_seconds,
@@ -52,15 +52,15 @@ def store_options(settings: Settings) -> StoreOptions:
 
 
 def plain_store(settings: Settings, clock: Clock) -> Store:
-    """Return the store that the settings name, without anything around it."""
+    """Return the store that the settings name, without spool and retries."""
     return make_store(settings.store_url, clock, store_options(settings))
 
 
 def resilient_store(settings: Settings, clock: Clock) -> ResilientStore:
-    """Return the store in which calls wait while it fails.
+    """Return the store with a spool for calls that cannot be written now.
 
-    Those of an embedded store wait in memory, also when it fails at the start: whatever stops its
-    file stops one beside it too. Those of a cluster wait in a file.
+    For an embedded store the spool is in memory: a disk that fails its file would fail a spool file, too.
+    For a cluster it is a file.
     """
     store = plain_store(settings, clock)
     if not settings.is_store_a_cluster:
@@ -87,16 +87,16 @@ def _astra(settings: Settings) -> Astra:
 
 
 def callers(settings: Settings, clock: Clock) -> ClientIdentifier:
-    """Return who tells callers apart: by their keys where those are required, else by their addresses."""
+    """Return the client identifier: by API key if keys are required, otherwise by address."""
     listed = settings.trusted_proxies
     if not settings.require_keys:
         return AddressIdentifier(TrustedProxies(listed, UnlistedProxyDetector()))
-    by_address = AddressIdentifier(TrustedProxies(listed))  # for open routes only: nothing to tell apart
+    by_address = AddressIdentifier(TrustedProxies(listed))  # for open routes only: no detector needed
     return ApiKeyIdentifier(ApiKeyWatcher(KeyFile(settings.keys_path), clock), by_address)
 
 
 def rate_limiter(settings: Settings, clock: Clock) -> RateLimiter | None:
-    """Return who counts texts, None where there is no limit."""
+    """Return the rate limiter, None without a limit."""
     if not settings.rate_per_minute:
         return None
     table = RateTable(settings.rate_path, clock)

@@ -74,7 +74,7 @@ def test_a_second_signal_ends_the_service_at_once(tmp_path: Path) -> None:
         service.process.terminate()
         service.wait_for(b"STOPPING=1")
         assert service.insist() == 1
-        assert service.said.splitlines()[-1] == "tamis: told to stop twice: ended at once"
+        assert service.said.splitlines()[-1] == "tamis: second stop signal; terminated immediately"
 
 
 @pytest.mark.parametrize("workers", ["1", "2"])

@@ -43,7 +43,7 @@ class Application(FastAPI):
             version=__version__,
             description=description,
             lifespan=lifespan,
-            openapi_url=None,  # served by a route of ours, like everything else
+            openapi_url=None,  # served by a route with our access checks
             docs_url=None,
             redoc_url=None,
             openapi_tags=_TAGS,
@@ -56,7 +56,7 @@ class Application(FastAPI):
         self.router.get("/openapi.json", include_in_schema=False)(self._document)
 
     def wrap(self, middleware: Callable[[ASGIApp], ASGIApp]) -> None:
-        """Put a middleware around what there is."""
+        """Wrap the application in a middleware."""
         self._outermost = middleware(self._outermost)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:

@@ -1,8 +1,8 @@
 """One HTTP/1.1 connection on uvicorn's fast parser, with limits on how long and how much.
 
-uvicorn's own connection is given up only when it idles between two requests: slow headers, slow
-bodies and slow readers stay for ever. Here one sweep over all connections finds those; a request that
-is sent and read at an ordinary pace pays nothing for it, no timer and no look at the clock.
+uvicorn times out only connections that idle between two requests; slow headers, slow bodies and slow
+readers have no timeout. Here one sweep over all connections finds those. A request at an ordinary pace
+pays nothing for it: no timer and no clock call.
 
 Requests are answered one at a time, in order. What arrives meanwhile waits, a slice of it as parsed
 requests and the rest as bytes; an error is answered after the requests before it:
@@ -51,8 +51,8 @@ class Connection(RequestParser, asyncio.Protocol):
     """A connection that a sweep can find late.
 
     The sweep compares what it sees with what it saw the last time, so its deadlines are late by at
-    most the time between two sweeps. uvicorn's server makes connections with these arguments, and
-    asks of them `shutdown` alone.
+    most the time between two sweeps. uvicorn's server creates connections with these arguments and
+    calls only `shutdown`.
     """
 
     transport: asyncio.Transport
@@ -326,7 +326,7 @@ class Connection(RequestParser, asyncio.Protocol):
             self._final_error = error
 
     def _send_final(self, error: ErrorResponse) -> None:
-        """Send a last response and close; an application that still works is told to stop."""
+        """Send a last response and close; cancel an application that is still running."""
         transport = self.transport
         self.connection_lost(ConnectionAbortedError())
         self._monitor.count_refusal(error.code)

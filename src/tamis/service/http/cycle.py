@@ -1,6 +1,6 @@
 """One request and its answer: the ASGI application's `receive` and `send`, and the bytes of the answer.
 
-Knows HTTP/1.1's framing and one connection; does not know when a request is late or where it came from.
+Handles HTTP/1.1 framing on one connection; deadlines are in `timeouts`.
 """
 
 from __future__ import annotations
@@ -105,12 +105,12 @@ class RequestResponseCycle:
         self._wake()
 
     def leave(self) -> None:
-        """Take note that the client has gone."""
+        """Record that the client has disconnected."""
         self.has_left = True
         self._wake()
 
     async def run(self, app: ASGIApp) -> None:
-        """Have the application answer; an answer that it fails to give, or to end, is ours to end."""
+        """Run the application; complete a response that it does not start or does not finish."""
         try:
             await app(self.scope, self.receive, self.send)
         except Exception as beyond:  # noqa: BLE001 - it has answers for its own failures: this is beyond them
@@ -125,7 +125,7 @@ class RequestResponseCycle:
         await self.send({"type": "http.response.body", "body": _FAILED})
 
     async def receive(self) -> Message:
-        """Return the next piece of the request, or that the client has gone, or needs to ask no more."""
+        """Return the next ASGI message: a part of the body, or the disconnect."""
         if self._expects_continue and not self._transport.is_closing():
             self._expects_continue = False
             self._transport.write(_CONTINUE)
@@ -167,7 +167,7 @@ class RequestResponseCycle:
         elif self._framing is Framing.LENGTH:
             self._left -= len(body)
             if self._left < 0 or (self._left > 0 and not more):
-                raise RuntimeError("the answer is not as long as its content-length says")
+                raise RuntimeError("the response is not as long as its content-length")
         data = head + body
         self._flow.written += len(data)
         self._transport.write(data)

@@ -1,7 +1,7 @@
 """Lingering close: a last response on a rejected connection, sent whole before it is closed.
 
 Closing while the client still sends makes the kernel reset the connection, and the client may lose
-the answer that says why. So what comes after it is read and thrown away for a moment.
+the response that says why. So what arrives after it is read and discarded for two seconds.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ _MAX_LINGERING = 500
 
 
 class LingeringClose:
-    """The connections that have been sent their last response and are not closed yet."""
+    """Connections that were sent their last response and are not closed yet."""
 
     def __init__(self) -> None:
         self._open: set[_LingeringConnection] = set()
@@ -36,7 +36,7 @@ class LingeringClose:
             transport.resume_reading()
 
     def sweep(self, now: float) -> None:
-        """Drop those that have lingered long enough."""
+        """Close those whose time is over."""
         for connection in [connection for connection in self._open if connection.until <= now]:
             connection.transport.abort()
 

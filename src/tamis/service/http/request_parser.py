@@ -158,6 +158,6 @@ class RequestParser:
 
 
 def _request_error(error: httptools.HttpParserError) -> RequestError:
-    if isinstance(error.__context__, RequestError):  # raised by a callback of ours
+    if isinstance(error.__context__, RequestError):  # raised by one of the callbacks above
         return RequestError(error.__context__.reason)
     return RequestError("body_too_large" if str(error) == "Content-Length overflow" else "not_http")

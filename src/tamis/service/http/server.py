@@ -1,7 +1,7 @@
-"""uvicorn's server with an end that loses nothing.
+"""uvicorn's server with a graceful shutdown that loses no request.
 
-Told to stop, it goes on listening for a moment while every answer says `Connection: close`, so that
-clients move on by themselves; then it lets nobody new in, answers what has arrived, and ends.
+After the signal it listens for `drain_seconds` more while every response has `Connection: close`, so that
+clients reconnect elsewhere; then it refuses connections, finishes the requests in progress, and ends.
 """
 
 from __future__ import annotations
@@ -40,8 +40,8 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class ServerHooks:
-    """Who is told what: `on_start` once requests are taken, `on_tick` a few times a second while the
-    event loop turns, `on_stop` at the signal to stop."""
+    """Callbacks: `on_start` when requests are accepted, `on_tick` four times a second from the event
+    loop, `on_stop` at the signal to stop."""
 
     on_start: Callable[[], None]
     on_tick: Callable[[], None]
@@ -49,7 +49,7 @@ class ServerHooks:
 
 
 class StartError(TamisError):
-    """The application could not start; its own log says why."""
+    """The application could not start; see its log."""
 
 
 class Server(uvicorn.Server):
@@ -66,7 +66,7 @@ class Server(uvicorn.Server):
         self._loop: asyncio.AbstractEventLoop | None = None
 
     def serve_until_stopped(self) -> None:
-        """Serve on this thread; returns once everything that was asked is answered."""
+        """Serve on this thread; return when every request is answered."""
         self.run(sockets=list(self._listeners.sockets))
 
     def stop(self) -> None:
@@ -84,14 +84,14 @@ class Server(uvicorn.Server):
         if self.should_exit:
             if time.monotonic() - self._stop_requested_at < SAME_SIGNAL_SECONDS:
                 return
-            sys.stderr.write("tamis: told to stop twice: ended at once\n")
+            sys.stderr.write("tamis: second stop signal; terminated immediately\n")
             os._exit(1)
         self.should_exit, self._stop_requested_at = True, time.monotonic()
         if self._loop is not None:
             self._loop.call_soon_threadsafe(self.stop)
 
     async def startup(self, sockets: Any = None) -> None:
-        """Start the application, then take requests and begin to watch the connections."""
+        """Start the application, then accept requests and start the timer."""
         try:
             await super().startup(sockets)
         except SystemExit:  # uvicorn's word for an application that does not start
@@ -102,15 +102,15 @@ class Server(uvicorn.Server):
         self._ticking = self._loop.create_task(self._tick())
         self._hooks.on_start()
         _log.info("started")
-        if self.should_exit:  # told so while it was starting
+        if self.should_exit:  # the signal came during startup
             self.stop()
 
     async def main_loop(self) -> None:
-        """Wait until told to stop."""
+        """Wait for the stop signal."""
         await self._stop_requested.wait()
 
     async def shutdown(self, sockets: Any = None) -> None:
-        """Send clients elsewhere, answer what has arrived, and stop the application."""
+        """Drain connections, finish requests in progress, and stop the application."""
         await asyncio.sleep(self._drain_seconds)
         self._listeners.refuse_new()
         await asyncio.sleep(_LAST_ARRIVALS_SECONDS)
@@ -144,7 +144,7 @@ def _collect_garbage_rarely() -> None:
 
 
 def connection_limits(settings: Settings) -> ConnectionLimits:
-    """Return what the settings say of connections."""
+    """Return the connection limits of the settings."""
     return ConnectionLimits(
         max_connections=settings.max_connections,
         max_header_bytes=settings.max_header_bytes,

@@ -33,7 +33,7 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Listeners:
-    """Listening sockets; those that were given to us go on listening after we have left."""
+    """Listening sockets; inherited ones go on listening after this process has ended."""
 
     sockets: Sequence[socket.socket]
     are_given: bool
@@ -55,10 +55,10 @@ class Listeners:
         return f"[{host}]" if ":" in host else host
 
     def refuse_new(self) -> None:
-        """Let no new connection in, but keep those that wait to be accepted; call it before closing.
+        """Refuse new connections but keep those that wait to be accepted; call it before closing.
 
         Closing a listening socket resets every connection that waits in its queue, with the requests
-        that are already in them. A client that is turned away here has sent nothing yet: only packets
+        that are already in them. A client that is rejected here has sent nothing yet: only packets
         that ask for a connection are dropped, because a client that has our answer to its own believes
         itself connected, and may have sent its request, before the last packet of the handshake is here.
         """
@@ -139,13 +139,13 @@ ALIVE = "WATCHDOG=1"
 
 
 class Notifier:
-    """Tells systemd, where it listens; elsewhere every message is lost on purpose."""
+    """Notifies systemd if it started this process; otherwise does nothing."""
 
     def __init__(self, environ: Mapping[str, str]):
         self._address = environ.get("NOTIFY_SOCKET", "").replace("@", "\0", 1)
 
     def tell(self, message: str) -> None:
-        """Send one of the messages above; that nobody listens any more is not worth an error."""
+        """Send one of the messages above; ignore a missing listener."""
         if not self._address:
             return
         with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as sender:

@@ -1,4 +1,4 @@
-"""The parent of several workers: starts them, replaces those that die or hang, and stops them.
+"""The supervisor: starts workers, replaces those that end or hang, and stops them.
 
 All workers accept from one listening socket, which the parent holds open: what waits in its queue
 survives the death of any worker. (With SO_REUSEPORT every worker would have a queue of its own, and
@@ -22,7 +22,7 @@ from tamis.service.http.worker import WorkerConfig, WorkerProcess
 
 _TICK_SECONDS = 0.2
 _OVERSLEPT_SECONDS = 0.5
-"""Woken this much too late, we were stopped ourselves: no silence of a worker counts."""
+"""If a wait takes this much longer, this process itself was stopped: missed heartbeats do not count."""
 
 _MAX_FAILED_STARTS = 6
 _FIRST_PAUSE_SECONDS = 0.1
@@ -98,7 +98,7 @@ class Supervisor:
             self._workers.append(WorkerProcess(self._command, self._assignment, now=now))
 
     def _listen(self, wake_up: socket.socket) -> None:
-        """Wait a moment for a signal, or for workers that say something or end."""
+        """Wait for a signal, a worker's message or its end, up to `_TICK_SECONDS`."""
         asleep_at = self._clock.monotonic()
         sources: list[socket.socket | WorkerProcess] = [wake_up, *self._workers]
         readable, _, _ = select.select(sources, [], [], _TICK_SECONDS)
@@ -116,7 +116,7 @@ class Supervisor:
         now = self._clock.monotonic()
         for worker in list(self._workers):
             if worker.is_hung(now, self._settings.worker_timeout_seconds):
-                _log.error("worker %d is silent: it is killed", worker.pid)
+                _log.error("worker %d missed its heartbeat; killing it", worker.pid)
                 worker.kill()
                 self._reap(worker)
 
@@ -129,21 +129,21 @@ class Supervisor:
             self._is_orderly &= worker.serves is None or code in (0, LOST_ROWS_EXIT_CODE)
             return
         if worker.serves is not None:
-            _log.error("worker %d has ended (%s): it is replaced", worker.pid, _ending(code))
+            _log.error("worker %d ended (%s); starting another", worker.pid, _ending(code))
             return
         self._failed_starts += 1
         if not self._is_started:
             raise WorkerError(
-                f"the service cannot start: its first worker ended with {_ending(code)}",
+                f"the service cannot start; its first worker ended with {_ending(code)}",
                 is_reported=code == 1,
             )
         if self._failed_starts >= _MAX_FAILED_STARTS and not self._workers:
             raise WorkerError(
-                f"no worker can be started any more ({_ending(code)}, {self._failed_starts} times): "
+                f"no worker can be started ({_ending(code)}, {self._failed_starts} times): "
                 "see the lines above"
             )
         pause = min(_FIRST_PAUSE_SECONDS * 2**self._failed_starts, _LONGEST_PAUSE_SECONDS)
-        _log.error("a worker could not start (%s): the next try is in %.1f s", _ending(code), pause)
+        _log.error("a worker could not start (%s); retrying in %.1f s", _ending(code), pause)
         self._start_not_before = self._clock.monotonic() + pause
 
     def _report_started(self, on_start: Callable[[str], None]) -> None:
@@ -155,7 +155,7 @@ class Supervisor:
             on_start(serving[0])
 
     def _stop(self, wake_up: socket.socket) -> None:
-        """Tell the workers to drain, let nobody new in once they have, and wait until they have ended."""
+        """Stop the workers: drain, refuse new connections, and wait until all have ended."""
         refuse_at = self._clock.monotonic() + self._settings.drain_seconds
         kill_at = refuse_at + self._settings.stop_seconds + _LATE_SECONDS
         for worker in self._workers:
@@ -166,9 +166,9 @@ class Supervisor:
             if now >= refuse_at:
                 self._listeners.refuse_new()
             if self._signals > 1 or now >= kill_at:
-                raise WorkerError("told to stop twice, or stopped too slowly: workers were killed")
+                raise WorkerError("shutdown took too long or a second stop signal came; workers were killed")
         if not self._is_orderly:
-            raise WorkerError("a worker failed while it was stopping: see the lines above")
+            raise WorkerError("a worker failed during shutdown; see the lines above")
 
     @contextmanager
     def _signals_waking(self) -> Iterator[socket.socket]:
@@ -195,5 +195,5 @@ class Supervisor:
 
 
 def _ending(code: int) -> str:
-    """Say in words how a process ended."""
+    """Describe how a process ended."""
     return f"exit code {code}" if code >= 0 else f"signal {signal.Signals(-code).name}"

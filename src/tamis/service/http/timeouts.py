@@ -1,7 +1,4 @@
-"""What the connections of one process share: how long each may take for what, and who was sent away.
-
-Knows no parser and no request.
-"""
+"""Timeouts: how long a connection may stay in each state, checked by one sweep over all connections."""
 
 from __future__ import annotations
 
@@ -19,7 +16,7 @@ _log = logging.getLogger(__name__)
 
 
 class ConnectionState(Enum):
-    """What a connection waits for."""
+    """What a connection is waiting for."""
 
     HEADERS = "headers"
     BODY = "body"
@@ -41,7 +38,7 @@ class ConnectionLimits:
 
 
 class ConnectionMonitor:
-    """What the connections of one process share: their limits, and those that were sent away."""
+    """Limits shared by the connections of one process, and the connections in lingering close."""
 
     def __init__(self, limits: ConnectionLimits):
         self.limits = limits
@@ -60,7 +57,7 @@ class ConnectionMonitor:
         self.errors = _request_errors(limits.max_header_bytes)
 
     def sweep(self, connections: Iterable[Any], now: float) -> None:
-        """Close every connection that is late; call it regularly, `now` is the event loop's time.
+        """Close every connection past its deadline; `now` is the event loop's time. Call it regularly.
 
         An error on one connection is logged and closes that one: the others keep their deadlines.
         """
@@ -74,14 +71,14 @@ class ConnectionMonitor:
 
 
 def _request_errors(max_header_bytes: int) -> dict[str, ErrorResponse]:
-    """Return the responses to requests that cannot be accepted, by the parser's reason."""
+    """Return the responses to invalid requests, by the parser's reason."""
     too_large = (
         f"the headers, a chunk header or the trailers are larger than {max_header_bytes} bytes or too many"
     )
     return {
         "headers_too_large": error_response("headers_too_large", too_large),
         "body_too_large": error_response("body_too_large", "the body is too large"),
-        "not_http": error_response("not_http", "this is not a request in HTTP/1.1"),
+        "not_http": error_response("not_http", "not an HTTP/1.1 request"),
         "wrong_host": error_response("not_http", "the request must have exactly one header `host`"),
         "wrong_version": error_response("not_http", "the request line must name HTTP/1.1 or HTTP/1.0"),
         "unknown_coding": error_response(

@@ -1,12 +1,12 @@
 """What an API key is: how it is made, checked for typos, and hashed.
 
-Knows one key at a time; where keys are kept is `key_file`'s, what they open is `authorization`'s.
+A key, its record, and the file of records; scopes are checked in `auth`.
 
 A key has a prefix that secret scanners can look for, 30 random characters (178 bits) and a checksum
 of six. Only its SHA-256 is kept. A slow, salted hash protects passwords, which can be guessed; a
 key with this much chance in it cannot, so a fast hash protects it just as well and costs a request
 nothing. A key is found by its hash in a dictionary: how long that takes says nothing of the key,
-because nobody can choose a hash that begins like another one.
+because a hash with a chosen prefix cannot be constructed.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ SCOPES = {
     "predict": "classify texts, and read the key's own log",
     "log": "read the key's own log",
     "metrics": "read /metrics",
-    "admin": "everything, and everybody's log",
+    "admin": "everything, and the log of all callers",
 }
 
 _PREFIX = "tamis_"
@@ -55,7 +55,7 @@ class KeyRecord(Struct, frozen=True, forbid_unknown_fields=True):
 
 
 def new_key() -> str:
-    """Return a key that nobody has seen yet."""
+    """Return a new random key."""
     body = _PREFIX + "".join(secrets.choice(_ALPHABET) for _ in range(_RANDOM_CHARS))
     return body + _checksum(body)
 
@@ -82,7 +82,7 @@ NAME = re.compile(r"[A-Za-z][A-Za-z0-9_.-]{0,63}", re.ASCII)
 """A key's name: it begins with a letter and has no colon, so that no key is called like an address."""
 
 Stamp = tuple[int, int, int]
-"""What changes when the file does: its inode, its size and the time of its change, which nobody can set."""
+"""What changes when the file does: its inode, size and change time (which cannot be set)."""
 
 _FORMAT_VERSION = 1
 

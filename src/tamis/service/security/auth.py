@@ -32,7 +32,7 @@ _log = logging.getLogger(__name__)
 
 
 class ApiKeyGrant(NamedTuple):
-    """A key that is in the file: whose it is, what it opens, until when."""
+    """A key of the file: its caller, scopes and expiry."""
 
     caller: Caller
     scopes: frozenset[str]
@@ -42,9 +42,9 @@ class ApiKeyGrant(NamedTuple):
 class ApiKeyWatcher:
     """The keys in the file, read again soon after it has changed.
 
-    Between two looks, at most `_CHECK_SECONDS` apart and only when somebody calls, it costs a request
-    no system call. A file that is gone or damaged opens nothing: who cannot know which keys were
-    revoked must not let any pass.
+    The file is checked for changes at most every `_CHECK_SECONDS`, and only when a request comes; between
+    two checks a request costs no system call. With a missing or damaged file every key is rejected,
+    because the revoked ones are unknown.
     """
 
     def __init__(self, file: KeyFile, clock: Clock):
@@ -54,7 +54,7 @@ class ApiKeyWatcher:
         self._next_look = clock.monotonic() + _CHECK_SECONDS
 
     def find(self, key: str) -> ApiKeyGrant | None:
-        """Return what is known of a key, None for one that was never made or is revoked."""
+        """Return the grant of a key, None if it does not exist or is revoked."""
         if self._clock.monotonic() >= self._next_look:
             self._look()
         if self._keys is None:
@@ -107,7 +107,7 @@ class ApiKeyIdentifier(ClientIdentifier):
         self._keys, self._others = keys, others
 
     def identify(self, scope: Scope, access: Access) -> Caller:
-        """Return the owner of the key, or refuse with 401 (no key, or one that does not hold) or 403."""
+        """Return the owner of the key; raise 401 (missing or invalid key) or 403 (missing scope)."""
         key = None if access.is_open else _sent_key(scope["headers"])
         if key is not None:
             return self._checked(key, access.scopes)
@@ -153,7 +153,7 @@ def _refuse(code: str, message: str) -> NoReturn:
 
 
 def _sent_key(headers: Iterable[tuple[bytes, bytes]]) -> str | None:
-    """Return the key of the first header that may carry one; a password for a proxy is none of ours."""
+    """Return the key of the first header that may carry one; other credentials are ignored."""
     for name, value in headers:
         if name == b"authorization" and value[:7].lower() == b"bearer ":
             return value[7:].strip().decode("latin-1")

@@ -1,7 +1,6 @@
-"""Who is calling. Knows addresses; what a caller may do with which key is `api_keys`'s.
+"""Client identity: which caller sent a request, and which access a route requires.
 
-`routing` asks once for every request that has a handler and leaves the answer in the scope:
-`scope[CALLER]` is the `Caller`.
+The route class identifies the caller once per request; `scope[CALLER]` is the `Caller`.
 """
 
 from __future__ import annotations
@@ -36,16 +35,16 @@ OPTIONAL_KEY = Access(is_optional=True)
 OPEN = Access(is_open=True)
 
 CALLER = "tamis.caller"
-"""Where in an ASGI scope the caller stands."""
+"""Key of the caller in an ASGI scope."""
 
 _REMEMBERED_CALLERS = 4_096
 _IPV6_SITE_BITS = 64
-"""One subscriber is given at least so large a network and may change addresses within it at will."""
+"""One subscriber gets at least a network of this size and can change addresses within it."""
 
 
 @dataclass(frozen=True, slots=True)
 class Caller:
-    """Who asks: `name` stands in the call log; `limited_as` is whom the rate limit counts."""
+    """A caller: `name` is logged with each call; `limited_as` is the key of the rate limit."""
 
     name: str
     limited_as: str
@@ -53,27 +52,27 @@ class Caller:
 
 
 class ClientIdentifier(ABC):
-    """Tells one caller from another."""
+    """Identifies the client of a request."""
 
     @abstractmethod
     def identify(self, scope: Scope, access: Access) -> Caller:
-        """Return who sent this request to a route of `access`, or raise the refusal that it deserves."""
+        """Return the caller of a request to a route with `access`, or raise the error response."""
 
 
 class AddressIdentifier(ClientIdentifier):
-    """Everybody may call and is known by an address; nobody is an administrator."""
+    """Identifies clients by address; every client may call, none is an administrator."""
 
     def __init__(self, proxies: TrustedProxies):
         self._proxies = proxies
 
     def identify(self, scope: Scope, access: Access) -> Caller:
-        """Return the caller at the address the request comes from; no request is refused."""
+        """Return the caller at the request's address; never raises."""
         return caller_at(self._proxies.client(scope))
 
 
 @lru_cache(_REMEMBERED_CALLERS)
 def caller_at(address: str) -> Caller:
-    """Return the caller who is known by a normalised address."""
+    """Return the caller of a normalised address."""
     if ":" not in address or address == UNIX_PEER:
         return Caller(address, limited_as=address)
     return Caller(address, limited_as=str(IPv6Network((address, _IPV6_SITE_BITS), strict=False)))

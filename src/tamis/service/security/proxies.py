@@ -1,6 +1,6 @@
 """Which address a request comes from: the peer's, or the one that a trusted proxy reports.
 
-Knows addresses and the header `X-Forwarded-For`; knows no key and no limit.
+Reads peer addresses and the header `X-Forwarded-For`.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ _log = logging.getLogger(__name__)
 class TrustedProxies:
     """The proxies whose `X-Forwarded-For` is believed: addresses, networks, and `unix` for a Unix socket.
 
-    `listed` has been checked by the settings; the empty one trusts nobody. With `detector`, a proxy that
+    `listed` has been checked by the settings; an empty list trusts none. With `detector`, a proxy that
     is not listed is detected.
     """
 
@@ -44,7 +44,7 @@ class TrustedProxies:
         self._detector = detector
 
     def client(self, scope: Scope) -> str:
-        """Return the normalised address of whoever is asking, or `UNIX_PEER`."""
+        """Return the normalised address of the client, or `UNIX_PEER`."""
         peer = scope.get("client")
         name, is_trusted = self._judge_peer(peer[0]) if peer and peer[0] else (UNIX_PEER, self._trusts_unix)
         if is_trusted:
@@ -56,7 +56,7 @@ class TrustedProxies:
     def _forwarded(self, scope: Scope, nearest: str) -> str:
         """Walk the header from the right, each proxy's own addition, to the first that is no proxy.
 
-        What stands further left was written by that address itself and may be anything. At a word
+        Entries further left were written by that address itself and may be anything. At a word
         that is no address the walk ends with the last one that could be believed.
         """
         rest = b",".join([value for name, value in scope["headers"] if name == b"x-forwarded-for"])

@@ -1,8 +1,8 @@
-"""How many texts one caller may send. Knows callers and headers; where counts are kept is `rate_table`'s.
+"""Rate limit: how many texts one caller may send. The counts are kept in `rate_table`.
 
 The generic cell rate algorithm: for each caller one time, at which everything sent so far would
 have been sent at the even rate. It may lie ahead of now by as much as the burst takes. Each text
-moves it on by one interval; a list is let in as a whole or not at all. No counting window begins
+moves it on by one interval; a list is accepted as a whole or not at all. No counting window begins
 anew, so there is no moment at which twice the limit passes.
 """
 

@@ -1,6 +1,6 @@
 """How far each caller is ahead: a small file of fixed size, shared by every worker of one machine.
 
-Knows slots, locks and nanoseconds; knows no caller but by a hash, and nothing of HTTP.
+Callers are stored as hashes only.
 
 The file is a hash table: a caller's keyed 64-bit hash chooses a row of sixteen slots, a slot holds
 a hash and a time. A row is locked by `fcntl` while one process reads and changes it; the kernel
@@ -13,7 +13,7 @@ changed without it, so that two workers that count one caller in the same micros
 request in place of two. A row that cannot be read is empty; one that cannot be written is kept in
 memory until it can. Sixteen callers of one row can be counted at once; a
 seventeenth takes the place of the one whose time is over first, usually long ago. Times are on the
-monotonic clock, which all processes of one boot share and nobody can set.
+monotonic clock, which all processes of one boot share and which cannot be set.
 """
 
 from __future__ import annotations
@@ -64,7 +64,7 @@ class Taken(NamedTuple):
     ahead: int
     """How far the caller is ahead of the even rate afterwards."""
     wait: int
-    """How long to wait until the same would be let in; 0 if it was."""
+    """Seconds until the same request would be accepted; 0 if it was."""
     over_at: int
     """The monotonic time at which the caller would no longer be ahead."""
 
@@ -133,7 +133,7 @@ class RateTable:
         """Lock a part of the file; return False if another process keeps it, without waiting for long."""
         if self._lock_now(length, offset):
             return True
-        began = time.monotonic()  # the real one: a test's clock stands still
+        began = time.monotonic()  # the real clock: a test's clock does not advance by itself
         if began < self._unlocked_until:
             return False
         while time.monotonic() - began < _LOCK_SECONDS:
@@ -251,7 +251,7 @@ class RateTable:
 
 
 def gcra(ahead: int, cost: int, most_ahead: int) -> tuple[int, int]:
-    """Return how far a caller is ahead of the even rate afterwards, and how long to wait: 0 is let in.
+    """Return how far a caller is ahead of the even rate afterwards, and how long to wait; 0 is accepted.
 
     The generic cell rate algorithm, all in one unit of time. `ahead` may be negative, after a pause,
     which earns nothing beyond the burst; what is over `most_ahead` was counted under other settings

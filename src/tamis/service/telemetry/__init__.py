@@ -1,4 +1,4 @@
 """What an operator sees of the service: metrics, log lines, request ids and traces.
 
-Knows times, routes, statuses and counts; never a caller's text and never a secret.
+Records times, routes, statuses and counts; never a caller's text and never a secret.
 """

@@ -1,4 +1,4 @@
-"""Metrics in Prometheus's text format 0.0.4. Knows families and numbers; knows nothing of Tamis."""
+"""Metrics in Prometheus's text format 0.0.4."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def exposition(families: Iterable[Metric], snapshots: Sequence[Snapshot]) -> Ite
 
 
 def head(name: str, kind: str, help_text: str) -> Iterator[str]:
-    """Yield what stands before the samples of a metric."""
+    """Yield the HELP and TYPE lines of a metric."""
     yield f"# HELP {name} {help_text}"
     yield f"# TYPE {name} {kind}"
 
@@ -93,7 +93,7 @@ def process_exposition(snapshots: Iterable[Snapshot]) -> Iterator[str]:
 
 
 def process_numbers(process: int) -> dict[str, float]:
-    """Return the value of each metric for a process of ours; nothing if it has ended or cannot be seen."""
+    """Return the value of each metric for a process of the service; empty if it has ended."""
     folder = Path("/proc") / str(process)
     try:
         # the second field, the name in parentheses, may hold anything; the next one is number 3

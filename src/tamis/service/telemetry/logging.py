@@ -1,7 +1,7 @@
 """How log lines look and where they go: one line an event, on standard error, by one configuration.
 
-Nothing is configured at import. What an exception says never gets into a line, because it may repeat
-a caller's text: its kind and the places it passed do.
+Nothing is configured at import. An exception's message is never logged, because it may repeat
+a caller's text; its type and traceback positions are.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Every metric of the service: its name, its labels and what it says. Data only.
+"""Every metric of the service: name, labels and help text.
 
 The table in docs/operations.md is held to this page by a test.
 """
@@ -32,7 +32,7 @@ ROUTES = (
     "/ui/{file}",
     OTHER,
 )
-"""The values of the label `route`: what nobody serves is `other`."""
+"""The values of the label `route`; a path without a route is `other`."""
 
 METHODS = ("GET", "HEAD", "POST", OTHER)
 STATUSES = (
@@ -100,7 +100,7 @@ BUILD_INFO = (
     "gauge",
     "The version of Tamis and of Python, and how linear models are scored; always 1.",
 )
-"""Name, kind and help_text of what is not counted but looked at when somebody asks."""
+"""Name, type and help text of the metrics that are computed at each scrape."""
 
 _TEMPLATES = frozenset(route for route in ROUTES if route.endswith("/{file}"))
 

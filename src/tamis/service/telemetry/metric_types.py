@@ -1,7 +1,6 @@
-"""Which metrics there are, where each of their numbers stands, and how a histogram is written.
+"""Metric types: a metric's series, their offsets in shared memory, and how a histogram is updated.
 
-Knows names, labels and slots; knows neither HTTP nor files. All values of all labels are known
-beforehand, so what a metric can cost in memory and in a scrape is bounded by its definition.
+All label values are fixed in the definition, so memory and the size of a scrape are bounded by it.
 """
 
 from __future__ import annotations
@@ -18,7 +17,7 @@ from tamis.service.telemetry.shared_values import LAYOUT_BYTES
 
 
 class Merge(Enum):
-    """What the numbers of several processes make together."""
+    """How the values of several processes are combined."""
 
     SUM = "sum, of ended processes too"
     SUM_OF_LIVING = "sum, of living processes only"
@@ -61,7 +60,7 @@ class Metric:
 
 
 class MetricLayout:
-    """Gives every family its slots, one after the other."""
+    """Assigns each metric its offsets, one after the other."""
 
     def __init__(self) -> None:
         self.families: list[Metric] = []
@@ -69,21 +68,21 @@ class MetricLayout:
 
     @property
     def digest(self) -> bytes:
-        """A digest of what every slot means."""
+        """A digest of the meaning of every offset."""
         return blake2b(repr(self.families).encode(), digest_size=LAYOUT_BYTES).digest()
 
     def counter(self, name: str, help_text: str, **labels: Sequence[str]) -> Metric:
-        """Add what only ever grows."""
+        """Add a counter."""
         return self._add(Metric(name, "counter", help_text, labels, self.size))
 
     def gauge(self, name: str, help_text: str, merge: Merge) -> Metric:
-        """Add what goes up and down."""
+        """Add a gauge."""
         return self._add(Metric(name, "gauge", help_text, {}, self.size, merge))
 
     def histogram(
         self, name: str, help_text: str, bounds: Sequence[float], **labels: Sequence[str]
     ) -> Metric:
-        """Add a distribution."""
+        """Add a histogram."""
         return self._add(Metric(name, "histogram", help_text, labels, self.size, bounds=bounds))
 
     def _add(self, family: Metric) -> Metric:

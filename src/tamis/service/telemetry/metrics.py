@@ -1,6 +1,6 @@
 """Where the parts of the service write what they see, and the page that shows it.
 
-Knows every metric; never sees a caller. What this costs a request: docs/lab-notes.md.
+Never sees a caller. The cost per request is in docs/lab-notes.md.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ _MISSES = defined.CACHE_MISSES.first
 
 @final
 class Metrics:
-    """The numbers of this process, and the page with the totals of all that share its memory.
+    """The metric values of this process, and the page with the totals of all processes that share its memory.
 
     `shared_fd` is that memory, from `make_shared_memory`; without it this process is alone.
 
@@ -64,16 +64,16 @@ class Metrics:
 
     @property
     def calls(self) -> memoryview[float]:
-        """Where a ResilientStore counts, in the order of its `COUNTED`."""
+        """The values that a ResilientStore counts in, in the order of its `COUNTED`."""
         end = defined.STORE_FAILURES.first + len(STORE_FAULTS)
         return self._values[defined.CALLS_ACCEPTED.first : end]
 
     def request_began(self) -> None:
-        """Count a request that is being answered."""
+        """Count a request in progress."""
         self._values[self._in_progress] += 1.0
 
     def request_ended(self, path: str, method: str, status: int, seconds: float) -> None:
-        """Count a request that is over; status 0 says that it got no answer."""
+        """Count a finished request; status 0 means that it got no response."""
         values = self._values
         values[self._in_progress] -= 1.0
         count, duration = self._routes.get(path) or self._routes[route_of(path)]
@@ -87,7 +87,7 @@ class Metrics:
         self._values[self._codes[code]] += 1.0
 
     def batch_ended(self, batch: BatchReport) -> None:
-        """Add what a batch was like, and say what still waits."""
+        """Record a scored batch and the size of the queue."""
         values = self._values
         self._queue.observe(batch.queue_seconds)
         self._score.observe(batch.score_seconds)
@@ -96,14 +96,14 @@ class Metrics:
         values[defined.QUEUE_SECONDS.first] = batch.waiting_seconds
 
     def looked_up(self, from_memory: int, from_store: int, unknown: int) -> None:
-        """Count texts whose answer was looked for, by where it was found."""
+        """Count cache lookups by the layer that answered."""
         values = self._values
         values[_MEMORY_HITS] += from_memory
         values[_STORE_HITS] += from_store
         values[_MISSES] += unknown
 
     def log_read(self, reads: int, rows: int, size: int) -> None:
-        """Count reads of the log that began (+1) or ended (-1), rows that were read, and bytes sent."""
+        """Count log reads that start (+1) or end (-1), rows read and bytes sent."""
         values = self._values
         values[defined.LOG_READS.first] += reads
         values[defined.LOG_ROWS.first] += rows
@@ -114,7 +114,7 @@ class Metrics:
         return "".join(f"{line}\n" for line in self._lines(self._slots.snapshots())).encode()
 
     def _begin(self) -> None:
-        """Forget what an earlier process in this place was doing when it ended; keep what it counted."""
+        """Reset the gauges of an earlier process in this slot; keep its counters."""
         for family in LAYOUT.families:
             if family.merge is not Merge.SUM:
                 self._values[family.first] = 0.0

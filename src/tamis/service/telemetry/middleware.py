@@ -1,6 +1,6 @@
 """Around the whole application: gives each request its id, counts and times it, logs what deserves a line.
 
-Knows ASGI, routes and statuses; never looks into a body or a query.
+Reads routes and statuses; never a body or a query.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from tamis.service.telemetry.metrics import Metrics
 from tamis.settings import Settings
 
 REQUEST_ID = "tamis.request_id"
-"""Where in an ASGI scope the id stands, as bytes."""
+"""Key of the request id in an ASGI scope; the value is bytes."""
 
 HEADER = b"x-request-id"
 
@@ -36,7 +36,7 @@ _PREFIX_BYTES = 6
 
 
 class RequestIds:
-    """Takes over the id that a request brings, or makes one: a prefix of this process's own and a number."""
+    """Accepts the request id of the client, or creates one: a prefix of this process and a number."""
 
     def __init__(self, random_bytes: Callable[[int], bytes] = os.urandom):
         self._prefix = random_bytes(_PREFIX_BYTES).hex().encode()
@@ -55,20 +55,20 @@ class RequestIds:
 
 
 _LINE_SECONDS = 1.0
-"""In a storm, one line in this time stands for all of its kind and says how many there were."""
+"""Minimum time between two log lines of one kind; the line says how many it stands for."""
 
 _TOLD_BEFORE = "internal_error"
 """A defect has had its line, with the places it passed, where it was caught."""
 
 TRACE_ID = "tamis.trace_id"
-"""Where in an ASGI scope the id of the request's trace stands, if it has one."""
+"""Key of the trace id in an ASGI scope, if the request is traced."""
 
 _log = logging.getLogger(__name__)
 
 
 @final
 class TelemetryMiddleware:
-    """Answers as `app` does, and sees to it that it is known."""
+    """Middleware that counts, times, names and logs each request."""
 
     def __init__(self, app: ASGIApp, metrics: Metrics, *, slow_seconds: float, access_log: bool):
         self._app, self._metrics = app, metrics
@@ -122,7 +122,7 @@ class TelemetryMiddleware:
 
 
 def _fields(scope: Scope, status: int, seconds: float, alike: int) -> dict[str, object]:
-    """Return what a line says of a request: its route and not its path, which may hold anything."""
+    """Return a request's log fields: its route, not its path, which may contain anything."""
     fields: dict[str, object] = {
         "request_id": scope[REQUEST_ID].decode("ascii"),
         "method": scope["method"] if scope["method"] in METHODS else OTHER,
@@ -143,13 +143,13 @@ def _fields(scope: Scope, status: int, seconds: float, alike: int) -> dict[str, 
 
 @dataclass(slots=True)
 class _Throttle:
-    """Lets one line pass in a while and counts those that it stands for."""
+    """Limits log lines of one kind, and counts those that are left out."""
 
     quiet_until: float = float("-inf")
     held_back: int = 0
 
     def count(self, now: float) -> int:
-        """Return how many events the next line stands for, this one included; 0 is: write none."""
+        """Return how many events the next line stands for, this one included; 0 if none is due."""
         self.held_back += 1
         if now < self.quiet_until:
             return 0
@@ -161,7 +161,7 @@ _SILENCE = _Throttle(quiet_until=float("inf"))
 
 
 def with_telemetry(app: ASGIApp, metrics: Metrics, settings: Settings) -> ASGIApp:
-    """Return `app` with its requests counted, timed and named; and traced, where the settings say so."""
+    """Wrap `app` in telemetry: metrics, request ids, access log, and traces if they are configured."""
     watched = TelemetryMiddleware(
         app, metrics, slow_seconds=settings.slow_seconds, access_log=settings.access_log
     )

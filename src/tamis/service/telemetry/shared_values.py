@@ -1,4 +1,4 @@
-"""Numbers that one process writes and every process of the service reads: slots of one shared memory.
+"""Values that one process writes and every process of the service reads, in slots of one shared memory.
 
 A process takes the first slot that no living process holds and goes on from the numbers in it: what a
 killed process had counted stays counted. The lock is the kernel's and ends with its process. The memory
@@ -6,7 +6,7 @@ has no name in any file system and ends with the last process; its size is seale
 it can fail.
 
 Each process writes only its own slot, from one thread, so nothing is counted twice or lost; a number
-is eight aligned bytes, which the processor reads and writes whole. Knows no metric.
+is eight aligned bytes, which the processor reads and writes whole.
 """
 
 from __future__ import annotations
@@ -51,10 +51,10 @@ def make_shared_memory(size: int) -> int:
 
 
 class SharedValues:
-    """This process's numbers, as `values`, and a look at everybody's.
+    """This process's values, and snapshots of those of every process.
 
-    Without shared memory, or where it has no slot to give, nobody else sees them. `layout` is the
-    digest of what the numbers mean: slots of another help_text are left alone. The descriptor must stay
+    Without shared memory, or if it has no free slot, other processes cannot see them. `layout` is the
+    digest of what the numbers mean: slots with another meaning are not touched. The descriptor must stay
     open: closing it, or a copy of it, would release the lock. One process takes one slot.
     """
 
@@ -72,7 +72,7 @@ class SharedValues:
         self.values: memoryview[float] = self._numbers(self.number)
 
     def snapshots(self) -> list[Snapshot]:
-        """Return the numbers of every process there is or was, in the order of their slots."""
+        """Return the values of every process, running or ended, in the order of their slots."""
         if not self.is_shared:
             return [Snapshot(0, os.getpid(), True, self.values.tolist())]
         return [found for number in range(SLOTS) if (found := self._snapshot(number))]

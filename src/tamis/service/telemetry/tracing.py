@@ -1,7 +1,7 @@
 """Traces by OpenTelemetry: one span a request, by the semantic conventions for HTTP.
 
 Needs the extra `otel` and is imported only where a setting asks for it. No span holds a text, a path
-that is no route, a query, a header or a caller.
+that is not a route, a query, a header or a caller.
 """
 
 from __future__ import annotations
@@ -71,7 +71,7 @@ class TracingMiddleware:
                 _record_status(span, scope, message["status"])
             return send(message)
 
-        # an exception's message may hold a text: only its kind is told, by the status
+        # an exception's message may hold a text: the span records its type only, by the status
         with use_span(span, end_on_exit=True, record_exception=False, set_status_on_exception=False):
             await self._app(scope, receive, traced_send)
 
