@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import sys
 import unicodedata
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cache, cached_property
 
@@ -207,25 +207,35 @@ def _power_tables(bits: int) -> tuple[Hashes, Hashes]:
 
 @cache
 def _class_table() -> npt.NDArray[np.uint8]:
-    return np.array([_class_of(chr(code)) for code in range(_BMP_SIZE)], np.uint8)
+    characters = _bmp()
+
+    def where(is_so: Callable[[str], bool]) -> npt.NDArray[np.bool_]:
+        return np.fromiter(map(is_so, characters), np.bool_, _BMP_SIZE)
+
+    classes = np.full(_BMP_SIZE, SYMBOL, np.uint8)
+    classes[where(str.isalnum)] = LETTER
+    others = np.flatnonzero(classes == SYMBOL).tolist()
+    classes[[code for code in others if unicodedata.category(characters[code])[0] == "M"]] = LETTER
+    classes[ord("_")] = LETTER
+    for first, last in _IDEOGRAPHS:
+        block = classes[first : last + 1]
+        block[block == LETTER] = IDEOGRAPH
+    classes[where(str.isdigit)] = DIGIT  # each rule takes precedence over those before it
+    classes[where(str.isupper)] = UPPER
+    classes[where(str.islower)] = LOWER
+    classes[where(str.isspace)] = SPACE
+    return classes
 
 
 @cache
 def _lower_table() -> Codes:
-    lowered = (chr(code).lower() for code in range(_BMP_SIZE))
-    return np.array([ord(low) if len(low) == 1 else code for code, low in enumerate(lowered)], np.uint32)
+    codes = np.arange(_BMP_SIZE, dtype=np.uint32)
+    lowered = list(map(str.lower, _bmp()))
+    single = np.fromiter(map(len, lowered), np.intp, _BMP_SIZE) == 1  # others stay as they are
+    codes[single] = [ord(lower) for lower in lowered if len(lower) == 1]
+    return codes
 
 
-def _class_of(character: str) -> int:
-    if character.isspace():
-        return SPACE
-    if character.islower():
-        return LOWER
-    if character.isupper():
-        return UPPER
-    if character.isdigit():
-        return DIGIT
-    if character.isalnum() or character == "_" or unicodedata.category(character).startswith("M"):
-        is_ideograph = any(first <= ord(character) <= last for first, last in _IDEOGRAPHS)
-        return IDEOGRAPH if is_ideograph else LETTER
-    return SYMBOL
+def _bmp() -> list[str]:
+    """Return the characters of the basic multilingual plane by code point."""
+    return list(map(chr, range(_BMP_SIZE)))

@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 import unicodedata
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from typing import Literal
@@ -169,12 +169,16 @@ def find_shortcuts(
     uncertainty removed.
     """
     totals = Counter(labels)
-    counts = _count_features(texts, labels)
+    by_label = _count_features(texts, labels)
+    n_texts: Counter[str] = Counter()
+    for counts in by_label.values():
+        n_texts.update(counts)
+    frequent = {feature: n for feature, n in n_texts.items() if n >= _MIN_TEXTS}
     found: dict[str, list[Shortcut]] = {label: [] for label in sorted(totals)}
-    for feature, by_label in counts.items():
-        n_texts = by_label.total()
-        for label, count in by_label.items() if n_texts >= _MIN_TEXTS else ():
-            shortcut = Shortcut(feature, label, n_texts, count / n_texts, count / totals[label])
+    for label, counts in by_label.items():
+        for feature in counts.keys() & frequent.keys():
+            n, count = frequent[feature], counts[feature]
+            shortcut = Shortcut(_describe(feature), label, n, count / n, count / totals[label])
             certainty = _certainty(shortcut, totals[label] / len(labels))
             if shortcut.coverage >= _MIN_COVERAGE and certainty >= _MIN_CERTAINTY:
                 found[label].append(shortcut)
@@ -187,11 +191,17 @@ def find_shortcuts(
 
 
 def _count_features(texts: Sequence[str], labels: Sequence[str]) -> Mapping[str, Counter[str]]:
+    """Return for each label in how many of its texts each word, or shape by its name, is."""
     counts: dict[str, Counter[str]] = defaultdict(Counter)
+    words_in = _word_pattern().findall
     for text, label in zip(texts, labels, strict=True):
-        for feature in _features(text):
-            counts[feature][label] += 1
+        counts[label].update(set(words_in(text.lower())))
+        counts[label].update(name for name, shape in SHAPES.items() if shape.search(text))
     return counts
+
+
+def _describe(feature: str) -> str:
+    return feature if feature in SHAPES else f"the word {feature!r}"
 
 
 def _certainty(shortcut: Shortcut, prior: float) -> float:
@@ -204,8 +214,3 @@ def _word_pattern() -> re.Pattern[str]:
     r"""Return `\w+` with combining marks: many scripts write vowels as marks, which `\w` leaves out."""
     marks = [chr(code) for code in range(0x300, 0x10000) if unicodedata.category(chr(code)) in ("Mn", "Mc")]
     return re.compile(rf"\w[\w{''.join(marks)}]*")
-
-
-def _features(text: str) -> Iterator[str]:
-    yield from (f"the word {word!r}" for word in set(_word_pattern().findall(text.lower())))
-    yield from (name for name, shape in SHAPES.items() if shape.search(text))

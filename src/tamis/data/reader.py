@@ -44,6 +44,7 @@ class ReadResult:
     label_words:  maps the file's labels to the words that replaced them, if they were replaced
     choices:      what the reader chose or left out by itself, one phrase each
     repairs:      what it did about swallowed rows
+    repaired:     what was read with swallowed rows split; None if this is it
     """
 
     dataset: Dataset
@@ -59,6 +60,7 @@ class ReadResult:
     label_words: Mapping[str, str]
     choices: tuple[str, ...]
     repairs: tuple[str, ...] = ()
+    repaired: ReadResult | None = None
 
     @property
     def assumed(self) -> tuple[str, ...]:
@@ -88,7 +90,9 @@ def read_dataset(
     repair: bool = True,
     progress: Progress = no_progress,
 ) -> ReadResult:
-    """Read one labelled file or several and split swallowed rows; without `repair`, leave rows as they are.
+    """Read one labelled file or several and split swallowed rows.
+
+    Without `repair` rows are left as they are, and `ReadResult.repaired` has them split.
 
     Rows of further files are counted on from those of the first. `progress` counts bytes. Raises
     DataError, which names the file, row and column.
@@ -128,17 +132,24 @@ def _read_file(facts: InspectedFile, options: ReadOptions, repair: bool, progres
         for record in table.records(columns.needed):
             contents.add(record)
     contents.check(facts.path)
+    as_read = _result(facts, options, table, contents, Repair((), {}, {}))
     rows_as_read = len(contents.labels)
-    repaired = contents.repair() if repair else Repair((), {}, {})
+    repaired = replace(_result(facts, options, table, contents, contents.repair()), rows_as_read=rows_as_read)
+    return repaired if repair else replace(as_read, repaired=repaired)
+
+
+def _result(
+    facts: InspectedFile, options: ReadOptions, table: Table, contents: DatasetBuilder, repaired: Repair
+) -> ReadResult:
     return ReadResult(
         dataset=contents.dataset(),
         paths=(facts.path,),
         sha256=facts.sha256,
-        options=replace(options, columns=columns.names, remembered=None),
+        options=replace(options, columns=contents.columns.names, remembered=None),
         encoding=facts.encoding or "",
         delimiter=table.delimiter,
         header=table.columns,
-        rows_as_read=rows_as_read,
+        rows_as_read=len(contents.labels),
         unlabelled=contents.unlabelled,
         swallowed=repaired.found,
         label_words=repaired.label_words,
@@ -203,6 +214,7 @@ def _joined(results: Sequence[ReadResult]) -> ReadResult:
         swallowed.extend(replace(field, row=field.row + offset) for field in one.swallowed)
         offset += one.rows_as_read + one.unlabelled
     digests = "".join(one.sha256 for one in results)
+    repaired = [one.repaired for one in results if one.repaired is not None]
     return replace(
         first,
         dataset=Dataset(
@@ -220,6 +232,7 @@ def _joined(results: Sequence[ReadResult]) -> ReadResult:
         label_words={label: word for one in results for label, word in one.label_words.items()},
         choices=tuple(f"{phrase} in {one.paths[0].name}" for one in results for phrase in one.choices),
         repairs=tuple(f"{phrase} in {one.paths[0].name}" for one in results for phrase in one.repairs),
+        repaired=_joined(repaired) if repaired else None,
     )
 
 

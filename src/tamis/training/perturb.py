@@ -54,8 +54,10 @@ PERTURBATIONS: Mapping[str, Perturbation] = {
 
 
 def _each_character(text: str, random: np.random.Generator, change: Callable[[str], str]) -> str:
-    chosen = random.random(len(text)) < _SHARE
-    return "".join(change(c) if yes else c for c, yes in zip(text, chosen, strict=True))
+    characters = list(text)
+    for index in (random.random(len(text)) < _SHARE).nonzero()[0].tolist():
+        characters[index] = change(characters[index])
+    return "".join(characters)
 
 
 def _each_word(text: str, random: np.random.Generator, change: Callable[[str], str]) -> str:

@@ -114,10 +114,9 @@ def _findings(data: Paths, prepared: Prepared) -> list[Finding]:
 
 
 def _repaired(data: Paths, prepared: Prepared) -> ReadResult:
-    """Return what was read; the random split took the rows as they are, so they are read once more."""
-    if prepared.reading is not None and prepared.settings.split == "grouped":
-        return prepared.reading
-    return read_for(data, replace(prepared.settings, split="grouped"))
+    """Return what was read with swallowed rows split, which the random split leaves as they are."""
+    reading = prepared.reading or read_for(data, prepared.settings)
+    return reading.repaired or reading
 
 
 def _near_duplicates(prepared: Prepared, data: Dataset) -> Indices | None:
