@@ -16,10 +16,9 @@ from pathlib import Path
 from cassandra import ConsistencyLevel
 
 from tamis.clock import SystemClock
-from tamis.storage import Store, TimeIds, make_store
-from tamis.storage.cassandra.places import hour_ticks, moment, shard_of
-from tamis.storage.keys import as_uuid
-from tamis.types import CallRecord
+from tamis.storage import CallRecord, Store, TimeIds, make_store
+from tamis.storage.cassandra.partitions import hour_ticks, moment, shard_of
+from tamis.storage.ids import as_uuid
 from tests.support.cassandra_cluster import Cluster
 from tests.support.keyspaces import PATIENT, add_users, admin, migrate, url_of
 
@@ -61,8 +60,9 @@ async def lone_p50_ms(store: Store, ids: TimeIds) -> float:
         key = number.to_bytes(32, "big")
         [call] = make_calls(ids, 1)
         started = time.perf_counter()
-        await store.get_many([key])
-        await store.append([call], {key: SCORES})
+        await store.cache.get_many([key])
+        await store.log.append([call])
+        await store.cache.put_many({key: SCORES})
         took.append(time.perf_counter() - started)
     return statistics.median(took) * 1e3
 
@@ -74,7 +74,7 @@ async def measure(cluster: Cluster) -> None:
     store = make_store(url, clock, PATIENT)
     await store.open()
     keys = [number.to_bytes(32, "little") for number in range(REQUESTS)]
-    await store.append([], dict.fromkeys(keys, SCORES))
+    await store.cache.put_many(dict.fromkeys(keys, SCORES))
     with admin(cluster) as session:
         insert = session.prepare(
             "INSERT INTO bench.calls (caller, hour, shard, id, text, label, score, model, from_cache) "
@@ -90,9 +90,11 @@ async def measure(cluster: Cluster) -> None:
                 for one in make_calls(ids, REQUESTS)
             ]
             writes = await asyncio.to_thread(bare, session, insert, rows)
-            stored = await through_store(lambda number, calls=calls: store.append([calls[number]]), REQUESTS)
+            stored = await through_store(
+                lambda number, calls=calls: store.log.append([calls[number]]), REQUESTS
+            )
             reads = await asyncio.to_thread(bare, session, read, [(key,) for key in keys])
-            found = await through_store(lambda number: store.get_many([keys[number]]), REQUESTS)
+            found = await through_store(lambda number: store.cache.get_many([keys[number]]), REQUESTS)
             if round_number > 0:  # the first warms the nodes up
                 print(f"writes/s: bare {writes:7,.0f}  store {stored:7,.0f}  ratio {stored / writes:.2f}")
                 print(f"reads/s:  bare {reads:7,.0f}  store {found:7,.0f}  ratio {found / reads:.2f}")

@@ -21,8 +21,7 @@ import httpx
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
 from tamis.clock import SystemClock
-from tamis.storage import TimeIds, make_store
-from tamis.types import CallRecord
+from tamis.storage import CallRecord, TimeIds, make_store
 from tests.support.processes import Service, serving
 
 TEXT = "\x01" * 10_000
@@ -38,7 +37,7 @@ async def fill(path: Path, readers: int) -> None:
     for reader in range(readers):
         for _ in range(0, ROWS_EACH, 100):
             caller = f"10.0.0.{reader}"
-            await store.append(
+            await store.log.append(
                 [CallRecord(ids.next(), caller, TEXT, "ham", 0.9, "m", False) for _ in range(100)]
             )
     await store.close()

@@ -20,9 +20,8 @@ from pathlib import Path
 import uvloop
 
 from tamis.clock import SystemClock
-from tamis.storage import CacheKeys, StoreOptions, TimeIds
+from tamis.storage import CacheKeys, CallRecord, StoreOptions, TimeIds
 from tamis.storage.sqlite import SqliteStore
-from tamis.types import CallRecord
 
 CALLS_OF_A_TURN = 12
 WAYS = {"loop": StoreOptions(), "writer": StoreOptions(), "full": StoreOptions(full_durability=True)}
@@ -35,17 +34,18 @@ async def measure(way: str, folder: Path, seconds: float) -> tuple[float, float,
     await store.open()
     if way == "writer":
         store._opened().commit._only_threaded = True  # not a setting: nobody should want it
-    ids, keys = TimeIds(clock), CacheKeys(store.secret, model="m")
+    ids, keys = TimeIds(clock), CacheKeys(store.cache.secret, model="m")
     latencies: list[float] = []
     end, number = time.perf_counter() + seconds, 0
     while (started := time.perf_counter()) < end:
         numbers = range(number, number + CALLS_OF_A_TURN)
         texts = [f"{n} free entry in a weekly competition, text WIN to 80086 now" for n in numbers]
         answers = {keys.key(text): {"ham": 0.03, "spam": 0.97} for text in texts}
-        await store.get_many([*answers])
-        named = zip(ids.take(CALLS_OF_A_TURN), texts, strict=True)
+        await store.cache.get_many([*answers])
+        named = zip(ids.allocate(CALLS_OF_A_TURN), texts, strict=True)
         calls = [CallRecord(id, "10.0.0.1", text, "spam", 0.97, "m", False) for id, text in named]
-        await store.append(calls, answers)
+        await store.log.append(calls)
+        await store.cache.put_many(answers)
         latencies.append(time.perf_counter() - started)
         await asyncio.sleep(0)
         number += CALLS_OF_A_TURN

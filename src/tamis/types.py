@@ -87,20 +87,3 @@ class Prediction(NamedTuple):
     label: str
     score: float
     decision: str
-
-
-class CallRecord(NamedTuple):
-    """One text of one call, as the log keeps it.
-
-    A named tuple and not a dataclass, because one is made for every text served and a store binds
-    it to its statement as it is. `id` is a time id of 16 bytes (`tamis.storage.keys`): it sorts by
-    the time of the call. `model` is the identity of the model that answered.
-    """
-
-    id: bytes
-    caller: str
-    text: str
-    label: str
-    score: float
-    model: str
-    from_cache: bool

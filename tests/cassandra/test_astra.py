@@ -30,14 +30,14 @@ def test_a_server_reads_and_writes_through_the_bundle(tmp_path: Path, cluster: C
 
     def ask(environ: dict[str, str]) -> None:
         done = tamis("migrate", "--store", "astra:", **environ)
-        assert done.stdout == "astra:astra has schema version 1\n", done.stderr
+        assert done.stdout.endswith("astra:astra has schema version 3\n"), done.stderr
         with serving(tmp_path, "astra:", **environ) as (_, address):
             assert httpx.post(f"{address}/predictions", json={"texts": ["one", "two"]}).status_code == 200
             log = httpx.get(f"{address}/recent_log").json()
             assert [row["input"] for row in log] == ["one", "two"]
         wrong = tamis("log", "--store", "astra:", **environ | {"ASTRA_DB_APPLICATION_TOKEN": "wrong"})
         assert wrong.returncode == 1
-        assert "user or password is wrong" in wrong.stderr
+        assert "wrong user or password" in wrong.stderr
 
     async def test() -> None:
         async with astra_endpoint(tmp_path, nodes, DATA_CENTER) as endpoint:

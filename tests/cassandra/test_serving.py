@@ -11,11 +11,12 @@ import httpx
 import pytest
 
 from tamis.clock import SystemClock
-from tamis.storage import TimeIds, make_store
-from tamis.types import CallRecord
+from tamis.storage import CallRecord, LogQuery, TimeIds, make_store, pages
+from tests.storage.test_versions import VERSIONS, check_rows
 from tests.support.cassandra_cluster import Cluster
 from tests.support.cassandra_serving import serving, tamis
 from tests.support.keyspaces import PATIENT, url_of
+from tests.support.store_samples import call
 
 pytestmark = pytest.mark.cassandra
 
@@ -67,7 +68,7 @@ def test_an_hour_of_many_calls_is_streamed_in_order(tmp_path: Path, empty_keyspa
         store, ids = make_store(empty_keyspace, SystemClock(), PATIENT), TimeIds(SystemClock())
         await store.open()
         for start in range(0, MANY, 4_000):
-            await store.append(
+            await store.log.append(
                 [
                     CallRecord(ids.next(), "127.0.0.1", f"text {number}", "ham", 0.5, "m", False)
                     for number in range(start, start + 4_000)
@@ -97,10 +98,10 @@ def test_an_hour_of_many_calls_is_streamed_in_order(tmp_path: Path, empty_keyspa
 def test_migrate_makes_the_tables_once_and_serve_does_it_too(tmp_path: Path, cluster: Cluster, operator):
     url = url_of(cluster, "fresh")
     refused = tamis("serve", "--mock", "--port", "0", "--store", url)
-    assert_one_line(refused, "no keyspace of that name; run: tamis migrate --store cassandra://127.0.0.1")
+    assert_one_line(refused, "keyspace not found; run: tamis migrate --store cassandra://127.0.0.1")
     for _ in range(2):
         done = tamis("migrate", "--store", url, "--replication", "2", "--log-days", "7")
-        assert done.stdout.endswith("/fresh has schema version 1\n"), done.stderr
+        assert done.stdout.endswith("/fresh has schema version 3\n"), done.stderr
     replication = operator.execute(
         "SELECT replication FROM system_schema.keyspaces WHERE keyspace_name = 'fresh'"
     ).one()[0]
@@ -108,17 +109,17 @@ def test_migrate_makes_the_tables_once_and_serve_does_it_too(tmp_path: Path, clu
     shown = tamis("migrate", "--print", "--keyspace", "by_hand", "--store", url).stdout
     for statement in shown.split(";\n")[:-1]:
         operator.execute(statement)
-    assert tamis("migrate", "--store", url_of(cluster, "by_hand")).stdout.endswith("schema version 1\n")
+    assert tamis("migrate", "--store", url_of(cluster, "by_hand")).stdout.endswith("schema version 3\n")
 
 
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
-        ({"password": "wrong"}, "user or password is wrong"),
-        ({"keyspace": "nowhere"}, "no keyspace of that name; run: tamis migrate --store"),
-        ({"dc": "mars"}, "no data centre 'mars' but datacenter1: correct local_dc"),
-        ({"host": "127.0.0.98"}, "no host could do it (127.0.0.98:9042)"),
-        ({"host": "no-such-host.invalid"}, "no host has an address; check their names"),
+        ({"password": "wrong"}, "wrong user or password"),
+        ({"keyspace": "nowhere"}, "keyspace not found; run: tamis migrate --store"),
+        ({"dc": "mars"}, "data centre 'mars' not found; set local_dc to datacenter1"),
+        ({"host": "127.0.0.98"}, "all hosts failed (127.0.0.98:9042)"),
+        ({"host": "no-such-host.invalid"}, "cannot resolve any host; check their names"),
     ],
 )
 def test_what_cannot_be_opened_is_one_line(cluster: Cluster, keyspace: str, changes, words: str):
@@ -131,11 +132,40 @@ def test_what_cannot_be_opened_is_one_line(cluster: Cluster, keyspace: str, chan
         assert_one_line(tamis(*arguments, "--store", url), words)
 
 
-def test_tables_of_another_version_are_one_line(cluster: Cluster, keyspace: str, operator):
-    tamis("migrate", "--store", url_of(cluster, "old"))
-    operator.execute("INSERT INTO old.meta (name, value) VALUES ('schema_version', '0')")
-    told = tamis("serve", "--mock", "--port", "0", "--store", url_of(cluster, "old"))
-    assert_one_line(told, "the tables have version 0, not 1; run: tamis migrate")
+def test_keyspace_of_version_1_is_migrated_by_name(cluster: Cluster, operator):
+    """Replay the CQL that the version of November 2026 wrote, under another name."""
+    cql = (VERSIONS / "keyspace-1.cql").read_text("utf-8").replace("tamis", "old")
+    for statement in cql.split("\n-- \n"):
+        operator.execute(statement)
+    url = url_of(cluster, "old")
+    refused = tamis("serve", "--mock", "--port", "0", "--store", url)
+    assert_one_line(refused, "the tables have version 1, not 3; run: tamis migrate")
+    done = tamis("migrate", "--store", url)
+    assert done.stdout.splitlines()[:2] == ["ran add_prediction_columns", "ran create_feedback"], done.stderr
+    assert tamis("migrate", "--store", url).stdout.endswith("/old has schema version 3\n")
+
+    async def check() -> None:
+        store = make_store(url, SystemClock(), PATIENT)
+        await store.open()
+        check_rows([row async for page in pages(store.log, LogQuery(), limit=2) for row in page])
+        new = call(TimeIds(SystemClock()), decision="spam", model_name="spam", model_version="7")
+        await store.log.append([new])
+        assert await store.log.find(new.id) == new
+        await store.close()
+
+    asyncio.run(check())
+    operator.execute("INSERT INTO old.meta (name, value) VALUES ('schema_version', '99')")
+    told = tamis("serve", "--mock", "--port", "0", "--store", url)
+    assert_one_line(told, "schema version 99 was written by a newer Tamis")
+
+
+def test_interrupted_migration_is_finished_by_the_next(cluster: Cluster, operator):
+    cql = (VERSIONS / "keyspace-1.cql").read_text("utf-8").replace("tamis", "half")
+    for statement in cql.split("\n-- \n"):
+        operator.execute(statement)
+    operator.execute("ALTER TABLE half.calls ADD decision text")
+    done = tamis("migrate", "--store", url_of(cluster, "half"))
+    assert done.stdout.endswith("/half has schema version 3\n"), done.stderr
 
 
 def test_the_log_command_reads_a_cluster(tmp_path: Path, empty_keyspace: str):

@@ -32,12 +32,12 @@ def test_migrate_prints_a_clusters_tables_as_the_options_want_them(tmp_path: Pat
 def test_migrate_is_refused_in_one_line_when_no_data_centre_is_known(tmp_path: Path) -> None:
     done = _migrate(tmp_path, "--print", "--store", "cassandra://db1/tamis")
     assert done.returncode == 1
-    assert done.stderr == "tamis: name the data centre: --replication DC:3, or local_dc= in the store URL\n"
+    assert done.stderr == "tamis: no data centre; use --replication DC:3, or local_dc= in the store URL\n"
 
 
 def test_migrate_makes_an_embedded_store_and_says_so(tmp_path: Path) -> None:
     for _ in range(2):
         done = _migrate(tmp_path, "--store", "sqlite:///calls.db")
-        assert done.stdout.endswith("has schema version 2\n")
+        assert done.stdout.endswith("has schema version 4\n")
     assert (tmp_path / "calls.db").is_file()
     assert _migrate(tmp_path, "--print", "--store", "memory:").stdout == "-- this store has no tables\n"

@@ -19,8 +19,7 @@ import httpx
 import pytest
 
 from tamis.clock import SystemClock
-from tamis.storage import TimeIds, make_store
-from tamis.types import CallRecord
+from tamis.storage import CallRecord, TimeIds, make_store
 from tests.support.processes import activate, restart_under_load
 
 SHIPPED = Path(__file__).parents[2] / "deploy" / "nginx.conf"
@@ -192,7 +191,7 @@ async def _log_of(store_url: str, caller: str, *, texts: int) -> None:
     ids, store = TimeIds(clock), make_store(store_url, clock)
     await store.open()
     for _ in range(texts):
-        await store.append([CallRecord(ids.next(), caller, "x" * _TEXT_CHARS, "ham", 0.9, "m", False)])
+        await store.log.append([CallRecord(ids.next(), caller, "x" * _TEXT_CHARS, "ham", 0.9, "m", False)])
     await store.close()
 
 

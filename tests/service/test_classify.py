@@ -6,6 +6,7 @@ import asyncio
 from collections import Counter
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
+from datetime import datetime
 from pathlib import Path
 
 import pytest
@@ -20,11 +21,22 @@ from tamis.models.scorer import Scorer
 from tamis.service.classify import Classified, ClassifyService
 from tamis.service.prediction_cache import LayeredPredictionCache
 from tamis.settings import Settings
-from tamis.storage import MemorySpool, ResilientStore, Store
-from tamis.storage.base import NO_ANSWERS, Answers
+from tamis.storage import (
+    Answers,
+    CallLog,
+    CallRecord,
+    HourCount,
+    LogQuery,
+    MemorySpool,
+    Page,
+    PredictionCache,
+    ResilientStore,
+    Scores,
+    Store,
+    StoreHealth,
+)
 from tamis.storage.memory import MemoryStore
 from tamis.storage.sqlite import SqliteStore
-from tamis.types import CallRecord
 from tests.support.asynchronous import asynchronous
 from tests.support.fakes import ManualClock
 from tests.support.scorers import BAD, HeldScorer, WatchedScorer, classifier_with, score_of
@@ -32,25 +44,78 @@ from tests.support.serving import client_of, make_app
 from tests.support.store_samples import everything
 
 
-class WatchedStore(MemoryStore):
+class RecordingLog(CallLog):
     """Remembers what was appended together, and can be held up."""
 
-    def __init__(self, clock: Clock) -> None:
-        super().__init__(clock)
+    def __init__(self, inner: CallLog) -> None:
+        self.inner = inner
         self.appends: list[Sequence[CallRecord]] = []
-        self.looked_up = 0
         self.may_append = asyncio.Event()
         self.may_append.set()
 
-    async def get_many(self, keys: Sequence[bytes]) -> list:
-        self.looked_up += len(keys)
-        return await super().get_many(keys)
-
-    async def append(self, calls: Sequence[CallRecord], answers: Answers = NO_ANSWERS) -> None:
+    async def append(self, calls: Sequence[CallRecord]) -> None:
         await self.may_append.wait()
-        if calls:  # answers to remember come on their own
-            self.appends.append(calls)
-        await super().append(calls, answers)
+        self.appends.append(calls)
+        await self.inner.append(calls)
+
+    async def read(self, query: LogQuery, *, after: str | None = None, limit: int = 500) -> Page[CallRecord]:
+        return await self.inner.read(query, after=after, limit=limit)
+
+    async def find(self, id: bytes, *, caller: str | None = None) -> CallRecord | None:
+        return await self.inner.find(id, caller=caller)
+
+    async def summary(self, query: LogQuery) -> list[HourCount]:
+        return await self.inner.summary(query)
+
+    async def delete_before(self, moment: datetime) -> int:
+        return await self.inner.delete_before(moment)
+
+    async def delete_caller(self, caller: str) -> int:
+        return await self.inner.delete_caller(caller)
+
+
+class CountingCache(PredictionCache):
+    """Counts the keys that are looked up."""
+
+    def __init__(self, inner: PredictionCache) -> None:
+        self.inner = inner
+        self.looked_up = 0
+
+    @property
+    def secret(self) -> bytes:
+        return self.inner.secret
+
+    async def get_many(self, keys: Sequence[bytes]) -> list[Scores | None]:
+        self.looked_up += len(keys)
+        return await self.inner.get_many(keys)
+
+    async def put_many(self, answers: Answers) -> None:
+        await self.inner.put_many(answers)
+
+
+class RecordingStore(Store):
+    """A store in memory with a recording log and a counting cache."""
+
+    log: RecordingLog
+    cache: CountingCache
+
+    def __init__(self, clock: Clock) -> None:
+        self._inner = MemoryStore(clock)
+        self.log = RecordingLog(self._inner.log)
+        self.cache = CountingCache(self._inner.cache)
+        self.feedback = self._inner.feedback
+
+    async def open(self) -> None:
+        await self._inner.open()
+
+    async def close(self) -> None:
+        await self._inner.close()
+
+    async def migrate(self) -> list[str]:
+        return await self._inner.migrate()
+
+    async def check(self) -> StoreHealth:
+        return await self._inner.check()
 
 
 @asynccontextmanager
@@ -67,7 +132,7 @@ async def _classifying(
     store = store or MemoryStore(clock)
     classifier = classifier_with(scorer) if isinstance(scorer, Scorer) else scorer
     batcher = Batcher(classifier, clock, max_queue_seconds=max_queue_seconds)
-    cache = LayeredPredictionCache(classifier, store, clock, memory_rows=memory_rows)
+    cache = LayeredPredictionCache(classifier, store.cache, clock, memory_rows=memory_rows)
     await store.open()
     classification = ClassifyService(classifier, store, clock, batcher=batcher, cache=cache)
     yield classification
@@ -97,7 +162,7 @@ async def test_of_three_texts_with_two_known_only_one_is_computed() -> None:
 
 @asynchronous
 async def test_every_text_is_logged_once_with_its_caller_and_in_order() -> None:
-    store = WatchedStore(SystemClock())
+    store = RecordingStore(SystemClock())
     async with _classifying(WatchedScorer(), store) as classification:
         await classification.classify(["  one  ", "two"], caller="anna")
         await classification.classify(["one", "one"], caller="ben")
@@ -114,31 +179,31 @@ async def test_every_text_is_logged_once_with_its_caller_and_in_order() -> None:
 
 @asynchronous
 async def test_an_answer_leaves_only_when_its_rows_are_committed() -> None:
-    store = WatchedStore(SystemClock())
+    store = RecordingStore(SystemClock())
     async with _classifying(WatchedScorer(), store) as classification:
         for texts in (["new"], ["new"]):  # computed, then known
-            store.may_append.clear()
+            store.log.may_append.clear()
             answer = classification.classify(texts, caller="c")
             for _ in range(20):
                 await asyncio.sleep(0)
             assert not answer.done()
-            store.may_append.set()
+            store.log.may_append.set()
             await answer
 
 
 @asynchronous
 async def test_what_arrives_in_one_turn_is_scored_and_committed_together() -> None:
-    scorer, store = WatchedScorer(), WatchedStore(SystemClock())
+    scorer, store = WatchedScorer(), RecordingStore(SystemClock())
     async with _classifying(scorer, store) as classification:
         calls = [classification.classify([f"text {i}"], caller=f"caller {i}") for i in range(20)]
         await asyncio.gather(*calls)
         assert [len(batch) for batch in scorer.batches] == [20]
-        assert [len(calls) for calls in store.appends] == [20]
+        assert [len(calls) for calls in store.log.appends] == [20]
 
 
 @asynchronous
 async def test_lists_of_one_turn_are_committed_together_until_there_are_many_texts() -> None:
-    store = WatchedStore(SystemClock())
+    store = RecordingStore(SystemClock())
     async with _classifying(WatchedScorer(), store) as classification:
         sizes = [(1, False), (64, False), (63, False), (9, True), (200, False), (2, False), (3, True)]
         await asyncio.gather(
@@ -147,7 +212,7 @@ async def test_lists_of_one_turn_are_committed_together_until_there_are_many_tex
                 for number, (size, skips) in enumerate(sizes)
             )
         )
-        assert [[*Counter(int(call.caller) for call in calls)] for calls in store.appends] == [
+        assert [[*Counter(int(call.caller) for call in calls)] for calls in store.log.appends] == [
             [0, 1, 2],
             [3],
             [4],
@@ -264,15 +329,15 @@ async def test_stored_scores_with_other_labels_are_not_taken_for_an_answer() -> 
 
 @asynchronous
 async def test_memory_holds_no_more_answers_than_it_may_and_keeps_those_asked_for_last() -> None:
-    store = WatchedStore(SystemClock())
+    store = RecordingStore(SystemClock())
     async with _classifying(WatchedScorer(), store, memory_rows=2) as classification:
         for text in ["a", "b", "a", "c"]:
             await classification.classify([text], caller="c")
-        store.looked_up = 0
+        store.cache.looked_up = 0
         await classification.classify(["a", "c"], caller="c")
-        assert store.looked_up == 0
+        assert store.cache.looked_up == 0
         assert _from_cache(await classification.classify(["b"], caller="c")) == [True]
-        assert store.looked_up == 1
+        assert store.cache.looked_up == 1
 
 
 @asynchronous
@@ -285,21 +350,21 @@ async def test_without_room_in_memory_the_store_answers() -> None:
 @asynchronous
 async def test_memory_asks_the_store_again_after_a_minute() -> None:
     clock = ManualClock()
-    store = WatchedStore(clock)
+    store = RecordingStore(clock)
     async with _classifying(WatchedScorer(), store, clock=clock) as classification:
         await classification.classify(["a"], caller="c")
-        store.looked_up = 0
+        store.cache.looked_up = 0
         clock.advance(59)
         await classification.classify(["a"], caller="c")
-        assert store.looked_up == 0
+        assert store.cache.looked_up == 0
         clock.advance(2)
         await classification.classify(["a"], caller="c")
-        assert store.looked_up == 1
+        assert store.cache.looked_up == 1
 
 
 @asynchronous
 async def test_a_text_the_model_fails_on_fails_its_own_call_only_and_that_is_not_logged() -> None:
-    store = WatchedStore(SystemClock())
+    store = RecordingStore(SystemClock())
     async with _classifying(WatchedScorer(), store) as classification:
         good = classification.classify(["good"], caller="c")
         mixed = classification.classify(["fine", BAD], caller="c")
@@ -322,14 +387,14 @@ async def test_a_caller_who_leaves_disturbs_nobody() -> None:
 
 @asynchronous
 async def test_a_caller_who_leaves_during_the_commit_disturbs_nobody_and_is_logged() -> None:
-    store = WatchedStore(SystemClock())
+    store = RecordingStore(SystemClock())
     async with _classifying(WatchedScorer(), store) as classification:
-        store.may_append.clear()
+        store.log.may_append.clear()
         leaving, staying = (classification.classify([text], caller="c") for text in ("a", "b"))
         for _ in range(20):
             await asyncio.sleep(0)
         leaving.cancel()
-        store.may_append.set()
+        store.log.may_append.set()
         assert _spam(await staying) == [score_of("b")]
         assert [row.text for row in await everything(store)] == ["a", "b"]
 
@@ -369,22 +434,24 @@ async def test_predictions_go_on_without_a_store() -> None:
 
 @asynchronous
 async def test_whatever_a_store_raises_reaches_the_callers() -> None:
-    class BrokenStore(MemoryStore):
-        async def get_many(self, keys: Sequence[bytes]) -> list:
+    class BrokenCache(CountingCache):
+        async def get_many(self, keys: Sequence[bytes]) -> list[Scores | None]:
             raise StoreError("broken")
 
-    async with _classifying(WatchedScorer(), BrokenStore(SystemClock())) as classification:
+    store = RecordingStore(SystemClock())
+    store.cache = BrokenCache(store.cache)
+    async with _classifying(WatchedScorer(), store) as classification:
         with pytest.raises(StoreError, match="broken"):
             await classification.classify(["x"], caller="c")
 
 
 @asynchronous
 async def test_a_long_list_is_committed_in_parts_so_that_others_come_between() -> None:
-    store = WatchedStore(SystemClock())
+    store = RecordingStore(SystemClock())
     async with _classifying(WatchedScorer(), store) as classification:
         texts = [f"{number}" for number in range(1_000)]
         assert _spam(await classification.classify(texts, caller="c")) == [score_of(text) for text in texts]
-        assert max(len(calls) for calls in store.appends) <= 256
+        assert max(len(calls) for calls in store.log.appends) <= 256
         assert [row.text for row in await everything(store)] == texts
         assert all(_from_cache(await classification.classify(texts, caller="c")))
 
@@ -398,7 +465,7 @@ def test_whatever_is_asked_when_all_is_answered_and_logged_once(
     turns: list[list[tuple[list[str], bool]]],
 ) -> None:
     async def test() -> None:
-        store = WatchedStore(SystemClock())
+        store = RecordingStore(SystemClock())
         async with _classifying(WatchedScorer(), store, memory_rows=3) as classification:
             for calls in turns:
                 answers = await asyncio.gather(

@@ -13,9 +13,8 @@ import httpx
 import pytest
 
 from tamis.clock import SystemClock
-from tamis.storage import TimeIds
+from tamis.storage import CallRecord, TimeIds
 from tamis.storage.sqlite import SqliteStore
-from tamis.types import CallRecord
 from tests.support.loads import request
 from tests.support.processes import Service, read_answer, serving
 
@@ -85,7 +84,7 @@ async def _fill(path: Path, rows: int) -> None:
     ids, store = TimeIds(clock), SqliteStore(path, clock)
     await store.open()
     for first in range(0, rows, 1_000):
-        await store.append(
+        await store.log.append(
             [
                 CallRecord(ids.next(), "127.0.0.1", f"text {number} ".ljust(60, "x"), "ham", 0.9, "m", False)
                 for number in range(first, first + 1_000)

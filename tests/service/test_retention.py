@@ -5,14 +5,14 @@ from __future__ import annotations
 import pytest
 
 from tamis.service.retention import STEP_SECONDS, Retention
-from tamis.storage import CallQuery
+from tamis.storage import LogQuery
 from tests.support.logbook import Log, with_log
 
 DAY_SECONDS = 86_400
 
 
 async def texts(log: Log) -> list[str]:
-    return [call.text for call in (await log.store.calls(CallQuery())).calls]
+    return [call.text for call in (await log.store.log.read(LogQuery())).rows]
 
 
 async def one_step(log: Log, retention: Retention) -> None:
@@ -33,7 +33,7 @@ def test_calls_are_deleted_when_they_are_older_than_the_days(store_url: str) -> 
         log.clock.advance(DAY_SECONDS)
         await log.call("young")
         log.clock.advance(6 * DAY_SECONDS)
-        retention = Retention(log.store, log.clock, days=7)
+        retention = Retention(log.store.log, log.clock, days=7)
         await one_step(log, retention)
         assert await texts(log) == ["old", "young"]
         log.clock.advance(1)
@@ -45,7 +45,7 @@ def test_calls_are_deleted_when_they_are_older_than_the_days(store_url: str) -> 
 
 def test_steps_go_on_while_the_service_runs() -> None:
     async def test(log: Log) -> None:
-        retention = Retention(log.store, log.clock, days=1)
+        retention = Retention(log.store.log, log.clock, days=1)
         retention.start()
         await log.clock.sleeper()
         await log.call("old")
@@ -60,7 +60,7 @@ def test_steps_go_on_while_the_service_runs() -> None:
 
 def test_nothing_is_deleted_when_the_wall_clock_is_set_forward() -> None:
     async def test(log: Log) -> None:
-        retention = Retention(log.store, log.clock, days=1)
+        retention = Retention(log.store.log, log.clock, days=1)
         await log.call("young")
         log.clock.step_utc(2 * DAY_SECONDS)
         await one_step(log, retention)
@@ -73,7 +73,7 @@ def test_nothing_is_deleted_when_days_is_zero() -> None:
     async def test(log: Log) -> None:
         await log.call("old")
         log.clock.advance(100_000 * DAY_SECONDS)
-        retention = Retention(log.store, log.clock, days=0)
+        retention = Retention(log.store.log, log.clock, days=0)
         retention.start()
         await retention.stop()
         assert await texts(log) == ["old"]
@@ -85,7 +85,7 @@ def test_a_step_that_fails_is_followed_by_another(caplog: pytest.LogCaptureFixtu
     async def test(log: Log) -> None:
         await log.call("old")
         log.clock.advance(2 * DAY_SECONDS)
-        retention = Retention(log.store, log.clock, days=1)
+        retention = Retention(log.store.log, log.clock, days=1)
         await log.store.close()
         retention.start()
         await log.clock.sleeper()

@@ -12,12 +12,20 @@ import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, rule
-from store_samples import database, everything
 
-from tamis.storage import CallQuery, HourCount, MemorySpool, ResilientStore, StoreOptions, TimeIds, make_store
-from tamis.storage.keys import called_at, hour_of
-from tamis.types import CallRecord
+from tamis.storage import (
+    CallRecord,
+    HourCount,
+    LogQuery,
+    MemorySpool,
+    ResilientStore,
+    StoreOptions,
+    TimeIds,
+    make_store,
+)
+from tamis.storage.ids import called_at, hour_of
 from tests.support.fakes import ManualClock
+from tests.support.store_samples import database, everything
 
 TEXTS = st.one_of(st.sampled_from(["Free", "free\0", "\n", ""]), st.text(max_size=5))
 CALLERS = st.sampled_from(["a", "A", "ü"])
@@ -59,15 +67,15 @@ class StoreMachine(RuleBasedStateMachine):
         calls = [
             CallRecord(self.ids.next(), caller, text, label, 0.5, "m", again) for caller, text, label in rows
         ]
-        self.runner.run(self.store.append(calls))
+        self.runner.run(self.store.log.append(calls))
         self.calls.update({one.id: one for one in calls})
         if again:
-            self.runner.run(self.store.append(list(self.calls.values())[:3]))
+            self.runner.run(self.store.log.append(list(self.calls.values())[:3]))
 
     @rule(number=st.integers(0, 3), score=st.floats(0, 1))
     def remember(self, number, score):
         key = bytes([number]) * 32
-        self.runner.run(self.store.append([], {key: {"ham": score}}))
+        self.runner.run(self.store.cache.put_many({key: {"ham": score}}))
         if self.answers.get(key, (0, 0))[1] <= self.clock.monotonic():
             self.answers[key] = ({"ham": score}, self.clock.monotonic() + CACHE_SECONDS)
 
@@ -77,7 +85,7 @@ class StoreMachine(RuleBasedStateMachine):
         live = {
             key: scores for key, (scores, until) in self.answers.items() if until > self.clock.monotonic()
         }
-        assert self.runner.run(self.store.get_many(keys)) == [live.get(key) for key in keys]
+        assert self.runner.run(self.store.cache.get_many(keys)) == [live.get(key) for key in keys]
 
     @rule(seconds=st.integers(1, 3_000))
     def let_time_pass(self, seconds):
@@ -97,23 +105,24 @@ class StoreMachine(RuleBasedStateMachine):
         limit=st.integers(1, 5),
     )
     def ask(self, caller, label, contains, since, until, newest_first, limit):
-        query = CallQuery(
+        query = LogQuery(
             caller, self._moment(since), self._moment(until), label, contains, None, newest_first
         )
-        expected = sorted(filter(lambda one: wanted(one, query), self.calls.values()), reverse=newest_first)
+        asked_for = filter(lambda one: wanted(one, query), self.calls.values())
+        expected = sorted(asked_for, key=lambda one: one.id, reverse=newest_first)
         assert self.runner.run(everything(self.store, query, limit=limit)) == expected
         counts = Counter((hour_of(one.id), one.label) for one in expected)
         summary = [HourCount(*which, count) for which, count in sorted(counts.items())]
-        assert self.runner.run(self.store.summary(query)) == summary
+        assert self.runner.run(self.store.log.summary(query)) == summary
 
     @rule(caller=CALLERS)
     def forget_a_caller(self, caller):
-        self._forget(self.store.delete_caller(caller), CallQuery(caller))
+        self._forget(self.store.log.delete_caller(caller), LogQuery(caller))
 
     @rule(seconds=SECONDS)
     def forget_the_old(self, seconds):
         moment = self._moment(seconds)
-        self._forget(self.store.delete_before(moment), CallQuery(until=moment))
+        self._forget(self.store.log.delete_before(moment), LogQuery(until=moment))
 
     @rule()
     def reopen(self):

@@ -11,14 +11,14 @@ from pathlib import Path
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from store_samples import SCORES
-from store_samples import digest as key
 
-from tamis.storage.sqlite.cache import Cache
+from tamis.storage.sqlite.cache import CacheFiles
+from tests.support.store_samples import SCORES
+from tests.support.store_samples import digest as key
 
 NOW, LONG = 1_700_000_000, 1_000.0
 
-MakeCache = Callable[..., Cache]
+MakeCache = Callable[..., CacheFiles]
 
 
 def answers(numbers: range) -> dict[bytes, dict[str, float]]:
@@ -32,10 +32,10 @@ def file(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def make(tmp_path: Path) -> Iterator[MakeCache]:
-    made: list[Cache] = []
+    made: list[CacheFiles] = []
 
-    def make_cache(max_rows: int = 1_000) -> Cache:
-        made.append(Cache(tmp_path / "tamis.db", max_rows))
+    def make_cache(max_rows: int = 1_000) -> CacheFiles:
+        made.append(CacheFiles(tmp_path / "tamis.db", max_rows))
         made[-1].open()
         return made[-1]
 
@@ -44,20 +44,20 @@ def make(tmp_path: Path) -> Iterator[MakeCache]:
         cache.close()
 
 
-def write(cache: Cache, now: int = NOW) -> None:
+def write(cache: CacheFiles, now: int = NOW) -> None:
     cache.write(cache.begin_write(), now)
     cache.end_write()
 
 
-def remember(cache: Cache, some: dict[bytes, dict[str, float]]) -> None:
-    cache.remember(some, NOW, LONG)
+def remember(cache: CacheFiles, some: dict[bytes, dict[str, float]]) -> None:
+    cache.put_many(some, NOW, LONG)
     write(cache)
 
 
-def known(cache: Cache, numbers: range) -> int:
+def known(cache: CacheFiles, numbers: range) -> int:
     """Return how many answers are known; each that is must be the right one."""
     wanted = answers(numbers)
-    found = cache.look_up([*wanted], NOW)
+    found = cache.get_many([*wanted], NOW)
     assert all(one in (None, scores) for one, scores in zip(found, wanted.values(), strict=True))
     return sum(one is not None for one in found)
 
@@ -92,26 +92,26 @@ def test_more_answers_than_there_is_room_for_leave_the_last(make: MakeCache, mos
 @pytest.mark.parametrize("is_written", [False, True])
 def test_an_answer_that_has_expired_is_replaced(make: MakeCache, is_written: bool) -> None:
     cache = make()
-    cache.remember({key(1): SCORES}, NOW, LONG)
+    cache.put_many({key(1): SCORES}, NOW, LONG)
     if is_written:
         write(cache)
     later = NOW + int(LONG)
-    cache.remember({key(1): {"ham": 1.0}}, later - 1, LONG)
+    cache.put_many({key(1): {"ham": 1.0}}, later - 1, LONG)
     if is_written:
         write(cache, later - 1)
-    assert cache.look_up([key(1)], later - 1) == [SCORES]
-    assert cache.look_up([key(1)], later) == [None]
-    cache.remember({key(1): {"ham": 1.0}}, later, LONG)
+    assert cache.get_many([key(1)], later - 1) == [SCORES]
+    assert cache.get_many([key(1)], later) == [None]
+    cache.put_many({key(1): {"ham": 1.0}}, later, LONG)
     for _ in ("in memory", "in the file"):
-        assert cache.look_up([key(1)], later) == [{"ham": 1.0}]
+        assert cache.get_many([key(1)], later) == [{"ham": 1.0}]
         write(cache, later)
 
 
 def test_an_answer_may_live_for_ever(make: MakeCache) -> None:
     cache = make()
-    cache.remember({key(1): SCORES}, NOW, 1e12)
+    cache.put_many({key(1): SCORES}, NOW, 1e12)
     write(cache)
-    assert cache.look_up([key(1)], NOW + 10**9) == [SCORES]
+    assert cache.get_many([key(1)], NOW + 10**9) == [SCORES]
 
 
 def test_two_processes_know_each_others_answers(make: MakeCache) -> None:
@@ -138,11 +138,11 @@ def test_answers_of_every_length_come_back(make: MakeCache, tmp_path: Path) -> N
     cache = make()
     remember(cache, wanted)
     for reader in (cache, make()):
-        assert reader.look_up([*wanted], NOW) == [*wanted.values()]
+        assert reader.get_many([*wanted], NOW) == [*wanted.values()]
     sizes = sorted(int(path.name.removeprefix("tamis.db-cache")) for path in tmp_path.iterdir())
     assert sizes == [128, 256, 1024, 4096, 65536]
     remember(cache, {key(2): {"ham": 1.0}, key(77): SCORES})
-    assert cache.look_up([*wanted], NOW) == [*wanted.values()], "a live answer stays, whatever its length"
+    assert cache.get_many([*wanted], NOW) == [*wanted.values()], "a live answer stays, whatever its length"
 
 
 @settings(max_examples=50, deadline=None)
@@ -152,7 +152,7 @@ def test_damage_makes_answers_unknown_and_never_wrong(
 ) -> None:
     chance = random.Random(seed)
     path = tmp_path_factory.mktemp("damaged") / "tamis.db"
-    cache = Cache(path, 60)
+    cache = CacheFiles(path, 60)
     cache.open()
     remember(cache, answers(range(50)))
     file = path.with_name("tamis.db-cache128")
@@ -221,7 +221,7 @@ def test_damage_of_the_first_bytes_stops_nothing(
     tmp_path_factory: pytest.TempPathFactory, data: st.DataObject
 ) -> None:
     path = tmp_path_factory.mktemp("damaged") / "tamis.db"
-    running, started = Cache(path, 60), Cache(path, 60)
+    running, started = CacheFiles(path, 60), CacheFiles(path, 60)
     running.open()
     remember(running, answers(range(50)))
     file = path.with_name("tamis.db-cache128")

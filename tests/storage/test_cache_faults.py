@@ -14,14 +14,14 @@ import apsw
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from store_samples import SCORES, call, everything, run
-from store_samples import digest as key
 
 from tamis.clock import SystemClock
 from tamis.storage import StoreOptions, TimeIds
 from tamis.storage.sqlite import SqliteStore
-from tamis.storage.sqlite.cache import MAX_WAITING, RETRY_SECONDS, Cache
+from tamis.storage.sqlite.cache import MAX_WAITING, RETRY_SECONDS, CacheFiles
 from tests.support.faults import disk_of_8_mb, fill
+from tests.support.store_samples import SCORES, call, everything, run
+from tests.support.store_samples import digest as key
 
 NOW, LONG = 1_700_000_000, 1_000.0
 ROWS = 1_000
@@ -101,7 +101,7 @@ FAULTS = [
     leave_dangling_link,
 ]
 
-MakeCache = Callable[[], Cache]
+MakeCache = Callable[[], CacheFiles]
 
 
 @pytest.fixture
@@ -111,10 +111,10 @@ def file(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def make(tmp_path: Path) -> Iterator[MakeCache]:
-    made: list[Cache] = []
+    made: list[CacheFiles] = []
 
-    def make_cache() -> Cache:
-        made.append(Cache(tmp_path / "tamis.db", ROWS))
+    def make_cache() -> CacheFiles:
+        made.append(CacheFiles(tmp_path / "tamis.db", ROWS))
         made[-1].open()
         return made[-1]
 
@@ -123,15 +123,15 @@ def make(tmp_path: Path) -> Iterator[MakeCache]:
         cache.close()
 
 
-def remember(cache: Cache, numbers: range, now: int = NOW) -> None:
-    cache.remember({key(number): {"ham": number / 7} for number in numbers}, now, LONG)
+def remember(cache: CacheFiles, numbers: range, now: int = NOW) -> None:
+    cache.put_many({key(number): {"ham": number / 7} for number in numbers}, now, LONG)
     cache.write(cache.begin_write(), now)
     cache.end_write()
 
 
-def known(cache: Cache, numbers: range, now: int = NOW) -> int:
+def known(cache: CacheFiles, numbers: range, now: int = NOW) -> int:
     """Return how many answers are found; each must be the right one."""
-    found = cache.look_up([key(number) for number in numbers], now)
+    found = cache.get_many([key(number) for number in numbers], now)
     wanted = [{"ham": number / 7} for number in numbers]
     assert all(one in (None, right) for one, right in zip(found, wanted, strict=True))
     return sum(one is not None for one in found)
@@ -181,7 +181,7 @@ def test_link_to_the_log_is_removed_and_the_log_untouched(make: MakeCache, tmp_p
     (tmp_path / "tamis.db-cache256").symlink_to(log)
     cache = make()
     remember(cache, range(50))
-    cache.remember({key(1_000): {f"label {i}": 0.1 for i in range(10)}}, NOW, LONG)
+    cache.put_many({key(1_000): {f"label {i}": 0.1 for i in range(10)}}, NOW, LONG)
     cache.write(cache.begin_write(), NOW)
     assert known(cache, range(50)) == 50
     assert log.read_bytes() == b"the log" * 1_000
@@ -217,7 +217,7 @@ def test_full_disk_drops_answers_until_there_is_room(
 ) -> None:
     caplog.set_level(logging.INFO)
     with disk_of_8_mb(tmp_path / "disk") as disk:
-        cache = Cache(disk / "tamis.db", 60_000)
+        cache = CacheFiles(disk / "tamis.db", 60_000)
         cache.open()
         filler = fill(disk)
         remember(cache, range(200))
@@ -232,7 +232,7 @@ def test_full_disk_drops_answers_until_there_is_room(
 
 def test_cache_on_a_read_only_disk_finds_nothing_and_goes_on(tmp_path: Path) -> None:
     with disk_of_8_mb(tmp_path / "disk") as disk:
-        cache = Cache(disk / "tamis.db", 100)
+        cache = CacheFiles(disk / "tamis.db", 100)
         cache.open()
         remember(cache, range(50))
         cache.close()
@@ -249,7 +249,7 @@ def test_cache_on_a_read_only_disk_finds_nothing_and_goes_on(tmp_path: Path) -> 
 def test_answers_beyond_the_bound_are_dropped(make: MakeCache) -> None:
     cache = make()
     for start in range(0, 10_000, 100):
-        n_waiting = cache.remember({key(i): SCORES for i in range(start, start + 100)}, NOW, LONG)
+        n_waiting = cache.put_many({key(i): SCORES for i in range(start, start + 100)}, NOW, LONG)
         assert n_waiting <= MAX_WAITING
 
 
@@ -277,14 +277,15 @@ def test_store_with_any_damage_to_its_cache_logs_every_call(
         await store.open()
         for damage in damages:
             some = [call(ids, f"text {len(logged) + i}") for i in range(20)]
-            await store.append(some, {key(len(logged) + i): SCORES for i in range(20)})
+            await store.log.append(some)
+            await store.cache.put_many({key(len(logged) + i): SCORES for i in range(20)})
             logged += some
             if not while_open:
                 await store.close()
             damage_cache(folder, damage, chance)
             if not while_open:
                 await store.open()
-            found = await store.get_many([key(i) for i in range(len(logged))])
+            found = await store.cache.get_many([key(i) for i in range(len(logged))])
             assert all(one in (None, SCORES) for one in found)
         assert await everything(store) == logged
         await store.close()

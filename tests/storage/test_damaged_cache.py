@@ -10,14 +10,14 @@ from pathlib import Path
 import apsw
 import httpx
 import pytest
-from store_samples import SCORES, call, run
-from store_samples import digest as key
 
 from tamis.clock import SystemClock
-from tamis.storage.base import CallQuery
-from tamis.storage.keys import TimeIds
+from tamis.storage import LogQuery
+from tamis.storage.ids import TimeIds
 from tamis.storage.sqlite import SqliteStore
 from tests.support.processes import serving
+from tests.support.store_samples import SCORES, call, run
+from tests.support.store_samples import digest as key
 
 CONTENTS = {
     "zeros": bytes(4_096),
@@ -35,12 +35,14 @@ def test_store_opens_and_logs_with_a_damaged_cache(tmp_path: Path, content: byte
     async def test() -> None:
         store, ids = SqliteStore(path, SystemClock()), TimeIds(SystemClock())
         await store.open()
-        await store.append([call(ids, "first")], {key(1): SCORES})
+        await store.log.append([call(ids, "first")])
+        await store.cache.put_many({key(1): SCORES})
         path.with_name("tamis.db-cache128").write_bytes(content)
-        await store.append([call(ids, "second")], {key(2): SCORES})
-        while await store.get_many([key(2)]) != [SCORES]:
+        await store.log.append([call(ids, "second")])
+        await store.cache.put_many({key(2): SCORES})
+        while await store.cache.get_many([key(2)]) != [SCORES]:
             await asyncio.sleep(0)
-        assert [row.text for row in (await store.calls(CallQuery())).calls] == ["first", "second"]
+        assert [row.text for row in (await store.log.read(LogQuery())).rows] == ["first", "second"]
         await store.close()
 
     run(test)

@@ -12,13 +12,13 @@ from pathlib import Path
 
 import apsw
 import pytest
-from store_samples import call, calls, database, everything, key, run
 
 from tamis.clock import SystemClock
 from tamis.errors import StoreError
-from tamis.storage import CallQuery, FileSpool, MemorySpool, ResilientStore, StoreOptions, TimeIds
+from tamis.storage import FileSpool, LogQuery, MemorySpool, ResilientStore, StoreOptions, TimeIds
 from tamis.storage.sqlite import SqliteStore
 from tests.support.faults import needs_root_command
+from tests.support.store_samples import call, calls, database, everything, key, run
 
 pytestmark = pytest.mark.alone
 
@@ -50,9 +50,9 @@ async def append_while_broken(store, ids, *, size=1, accepted=0):
     while store.fault is None or len(appended) < 50:
         one = call(ids, f"text {len(appended)} " + "x" * size)
         started = time.monotonic()
-        await store.append([one])
+        await store.log.append([one])
         assert time.monotonic() - started < LONGEST_APPEND_SECONDS
-        assert await store.get_many([key(1)]) == [None]
+        assert await store.cache.get_many([key(1)]) == [None]
         appended.append(one)
         assert_counters_add_up(store, accepted + len(appended))
         assert len(appended) < 20_000, "the fault was never noticed"
@@ -86,12 +86,12 @@ def test_a_removed_file_is_made_again(tmp_path):
     path = database(tmp_path)
 
     async def body(store, ids):
-        await store.append([call(ids, "lost with the file")])
+        await store.log.append([call(ids, "lost with the file")])
         for file in tmp_path.iterdir():
             file.unlink()
         appended = [call(ids, f"{i}") for i in range(20)]
         for one in appended:
-            await store.append([one])
+            await store.log.append([one])
         async with asyncio.timeout(HEALED_WITHIN_SECONDS):
             await store.wait_healthy()
         assert path.exists()
@@ -110,7 +110,7 @@ def test_a_file_replaced_by_another_gets_the_rows_that_follow(tmp_path):
         replacement = SqliteStore(path, SystemClock())
         await replacement.open()
         one = call(ids)
-        await store.append([one])
+        await store.log.append([one])
         await assert_heals(store, [one])
         await replacement.close()
 
@@ -141,7 +141,7 @@ def test_a_file_that_may_only_be_read_stops_no_answer(tmp_path):
 
     async def body(store, ids):
         first = call(ids, "first")
-        await store.append([first])
+        await store.log.append([first])
         with needs_root_command("chattr", "+i", *frozen):
             try:
                 appended = await append_while_broken(store, ids, accepted=1)
@@ -213,18 +213,18 @@ def test_pages_damaged_under_a_running_store_are_noticed(tmp_path):
     path = database(tmp_path)
 
     async def body(store, ids):
-        await store.append(calls(ids, 5_000))
-        await store._inner.tidy()
+        await store.log.append(calls(ids, 5_000))
+        await store._inner.checkpoint()
         with path.open("r+b") as file:
             file.seek(4096)
             file.write(os.urandom(path.stat().st_size - 4096))
         with pytest.raises(StoreError, match="damaged"):
-            await store.calls(CallQuery(contains="nowhere"))
+            await store.log.read(LogQuery(contains="nowhere"))
         await append_after_damage(store, ids)
 
     async def append_after_damage(store, ids):
         for i in range(300):
-            await store.append([call(ids, "x" * 3_000, caller=str(i))])
+            await store.log.append([call(ids, "x" * 3_000, caller=str(i))])
         assert_counters_add_up(store, 5_300)
 
     with_store(path, body)

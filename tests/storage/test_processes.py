@@ -10,15 +10,16 @@ from pathlib import Path
 from random import Random
 
 import apsw
-from store_samples import database
+
+from tests.support.store_samples import database
 
 TESTS = Path(__file__).parent.parent
 KILLS = int(os.environ.get("TAMIS_KILLS", "24"))
 
 
 def appender(path: Path, *arguments: str) -> subprocess.Popen[bytes]:
-    environment = {**os.environ, "PYTHONPATH": str(TESTS)}
-    command = [sys.executable, str(TESTS / "appender.py"), str(path), *arguments]
+    environment = {**os.environ, "PYTHONPATH": str(TESTS.parent)}
+    command = [sys.executable, str(TESTS / "support" / "appender.py"), str(path), *arguments]
     return subprocess.Popen(command, stdout=subprocess.PIPE, env=environment)
 
 

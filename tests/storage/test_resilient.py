@@ -5,76 +5,115 @@ from __future__ import annotations
 import asyncio
 
 import pytest
-from store_samples import SCORES, call, calls, everything, key, run
 
 from tamis.errors import STORE_FAULTS, StoreError
-from tamis.storage import Counters, FileSpool, MemorySpool, ResilientStore, Spool, Store, TimeIds
-from tamis.storage.base import NO_ANSWERS, PAGE_ROWS
+from tamis.storage import (
+    CallLog,
+    Counters,
+    FileSpool,
+    MemorySpool,
+    PredictionCache,
+    ResilientStore,
+    Spool,
+    Store,
+    TimeIds,
+)
 from tamis.storage.memory import MemoryStore
+from tamis.storage.query import PAGE_ROWS
 from tests.support.fakes import ManualClock
+from tests.support.store_samples import SCORES, call, calls, everything, key, run
 
 
-class FailingStore(Store):
-    """A store in memory that fails, hangs or fails half-way when told to."""
+class Failures:
+    """What fails, hangs or fails half-way when a test says so."""
 
-    def __init__(self, clock):
-        self._store = MemoryStore(clock)
+    def __init__(self):
         self.is_away = False
         self.loses_replies = False
         self.gate = asyncio.Event()
         self.gate.set()
-        self.attempts = 0
 
-    async def _reach(self):
+    async def pass_or_fail(self):
         await self.gate.wait()
         if self.is_away:
             raise StoreError("the database is away")
 
+
+class FailingLog(CallLog):
+    def __init__(self, inner, failures):
+        self._inner, self._failures = inner, failures
+
+    async def append(self, calls):
+        await self._failures.pass_or_fail()
+        await self._inner.append(calls)
+        if self._failures.loses_replies:
+            self._failures.loses_replies = False
+            raise StoreError("written, but the response was lost")
+
+    async def read(self, query, *, after=None, limit=PAGE_ROWS):
+        await self._failures.pass_or_fail()
+        return await self._inner.read(query, after=after, limit=limit)
+
+    async def find(self, id, *, caller=None):
+        await self._failures.pass_or_fail()
+        return await self._inner.find(id, caller=caller)
+
+    async def summary(self, query):
+        await self._failures.pass_or_fail()
+        return await self._inner.summary(query)
+
+    async def delete_before(self, moment):
+        return await self._inner.delete_before(moment)
+
+    async def delete_caller(self, caller):
+        return await self._inner.delete_caller(caller)
+
+
+class FailingCache(PredictionCache):
+    def __init__(self, inner, failures):
+        self._inner, self._failures = inner, failures
+
+    @property
+    def secret(self):
+        if self._failures.is_away:
+            raise StoreError("the database is away")
+        return self._inner.secret
+
+    async def get_many(self, keys):
+        await self._failures.pass_or_fail()
+        return await self._inner.get_many(keys)
+
+    async def put_many(self, answers):
+        await self._failures.pass_or_fail()
+        await self._inner.put_many(answers)
+
+
+class FailingStore(Failures, Store):
+    """A store in memory whose parts fail together."""
+
+    def __init__(self, clock):
+        super().__init__()
+        self._store = MemoryStore(clock)
+        self.log = FailingLog(self._store.log, self)
+        self.cache = FailingCache(self._store.cache, self)
+        self.feedback = self._store.feedback
+        self.attempts = 0
+
     async def open(self):
         self.attempts += 1
-        await self._reach()
+        await self.pass_or_fail()
         await self._store.open()
 
     async def close(self):
         await self._store.close()
 
     async def migrate(self):
-        await self._reach()
+        await self.pass_or_fail()
+        return []
 
     async def check(self):
-        await self._reach()
+        await self.pass_or_fail()
         return await self._store.check()
-
-    @property
-    def secret(self):
-        if self.is_away:
-            raise StoreError("the database is away")
-        return self._store.secret
-
-    async def get_many(self, keys):
-        await self._reach()
-        return await self._store.get_many(keys)
-
-    async def append(self, calls, answers=NO_ANSWERS):
-        await self._reach()
-        await self._store.append(calls, answers)
-        if self.loses_replies:
-            self.loses_replies = False
-            raise StoreError("written, but nobody heard")
-
-    async def calls(self, query, *, after=None, limit=PAGE_ROWS):
-        await self._reach()
-        return await self._store.calls(query, after=after, limit=limit)
-
-    async def summary(self, query):
-        await self._reach()
-        return await self._store.summary(query)
-
-    async def delete_before(self, moment):
-        return await self._store.delete_before(moment)
-
-    async def delete_caller(self, caller):
-        return await self._store.delete_caller(caller)
 
 
 class FailingSpool(Spool):
@@ -141,14 +180,14 @@ def test_calls_wait_while_the_store_is_away_and_arrive_once():
     async def body(store, inner, clock):
         ids = TimeIds(clock)
         before, during, after = calls(ids, 3), calls(ids, 1_700), calls(ids, 2)
-        await store.append(before)
+        await store.log.append(before)
         inner.is_away = True
         for one in during:
-            await store.append([one])
+            await store.log.append([one])
         assert store.counters == Counters(accepted=1_703, written=3, spooled=1_700)
         assert (store.is_degraded, store.fault) == (True, "the database is away")
         await come_back(store, inner, clock)
-        await store.append(after)
+        await store.log.append(after)
         assert store.counters == Counters(accepted=1_705, written=1_705)
         assert (store.is_degraded, store.fault) == (False, None)
         assert await everything(store) == [*before, *during, *after]
@@ -160,7 +199,7 @@ def test_calls_beyond_the_spools_bound_are_counted_as_dropped():
     async def body(store, inner, clock):
         ids = TimeIds(clock)
         inner.is_away = True
-        await store.append(calls(ids, 25))
+        await store.log.append(calls(ids, 25))
         assert store.counters == Counters(accepted=25, spooled=10, dropped=15)
         await come_back(store, inner, clock)
         assert store.counters == Counters(accepted=25, written=10, dropped=15)
@@ -173,7 +212,7 @@ def test_a_write_whose_reply_was_lost_is_sent_again_and_is_there_once():
         ids = TimeIds(clock)
         inner.loses_replies = True
         written = calls(ids, 5)
-        await store.append(written)
+        await store.log.append(written)
         await store.wait_healthy()
         assert store.counters == Counters(accepted=5, written=5)
         assert await everything(store) == written
@@ -183,11 +222,11 @@ def test_a_write_whose_reply_was_lost_is_sent_again_and_is_there_once():
 
 def test_the_cache_is_empty_while_the_store_is_away_and_back_after():
     async def body(store, inner, clock):
-        await store.append([], {key(1): SCORES})
+        await store.cache.put_many({key(1): SCORES})
         inner.is_away = True
-        assert await store.get_many([key(1), key(2)]) == [None, None]
+        assert await store.cache.get_many([key(1), key(2)]) == [None, None]
         await come_back(store, inner, clock)
-        assert await store.get_many([key(1)]) == [SCORES]
+        assert await store.cache.get_many([key(1)]) == [SCORES]
 
     with_store(body)
 
@@ -206,7 +245,7 @@ def test_it_tries_again_at_its_own_pace():
         ids = TimeIds(clock)
         inner.is_away = True
         for one in calls(ids, 50):
-            await store.append([one])
+            await store.log.append([one])
         for attempts in range(2, 6):
             await clock.sleeper()
             assert inner.attempts == attempts, "appends do not try the store"
@@ -219,7 +258,7 @@ def test_a_cancelled_append_is_counted_and_logged_once():
     async def body(store, inner, clock):
         ids = TimeIds(clock)
         inner.gate.clear()
-        task = asyncio.create_task(store.append(calls(ids, 2)))
+        task = asyncio.create_task(store.log.append(calls(ids, 2)))
         await asyncio.sleep(0)
         task.cancel()
         with pytest.raises(asyncio.CancelledError):
@@ -248,11 +287,11 @@ def test_it_starts_without_its_store_when_told_so():
         ids = TimeIds(clock)
         inner.is_away = True
         await store.open()
-        alone = store.secret
-        await store.append(calls(ids, 3))
+        alone = store.cache.secret
+        await store.log.append(calls(ids, 3))
         await come_back(store, inner, clock)
         assert store.counters == Counters(accepted=3, written=3)
-        assert store.secret not in (alone, b"")
+        assert store.cache.secret not in (alone, b"")
 
     with_store(body, opens=False, may_start_without=True)
 
@@ -260,11 +299,11 @@ def test_it_starts_without_its_store_when_told_so():
 def test_calls_in_a_file_outlive_the_process_and_the_counters_add_up(tmp_path):
     async def first(store, inner, clock):
         inner.is_away = True
-        await store.append(calls(TimeIds(clock), 4))
+        await store.log.append(calls(TimeIds(clock), 4))
         inner.gate.clear()  # the process ends before the store returns
-        store._healing.cancel()
-        await store._spool.close()
-        store._healing = None
+        store._reconnecting.cancel()
+        await store._outbox.close()
+        store._reconnecting = None
 
     async def second(store, inner, clock):
         await store.wait_healthy()
@@ -298,7 +337,7 @@ def test_counters_go_on_from_those_of_a_process_that_was_killed(tmp_path):
         clock.advance(1.0)
         await store.wait_healthy()
         assert numbers[:5] == [12, 8, 0, 4, 0]
-        await store.append(calls(TimeIds(clock), 3))
+        await store.log.append(calls(TimeIds(clock), 3))
         assert numbers[:5] == [15, 11, 0, 4, 0]
         await store.close()
 
@@ -309,7 +348,7 @@ def test_counters_go_on_from_those_of_a_process_that_was_killed(tmp_path):
 def test_closing_sends_what_waits():
     async def body(store, inner, clock):
         inner.is_away = True
-        await store.append(calls(TimeIds(clock), 4))
+        await store.log.append(calls(TimeIds(clock), 4))
         await clock.sleeper()
         inner.is_away = False
         await store.close()
@@ -324,7 +363,7 @@ def test_a_spool_that_fails_too_drops_the_calls_and_says_so(tmp_path):
     async def body(store, inner, clock):
         inner.is_away = True
         await spool.close()
-        await store.append(calls(TimeIds(clock), 4))
+        await store.log.append(calls(TimeIds(clock), 4))
         assert store.counters == Counters(accepted=4, dropped=4)
         await come_back(store, inner, clock)
 
@@ -339,13 +378,13 @@ def test_a_spool_that_fails_while_sending_stops_no_new_call_and_doubles_none(bro
         ids = TimeIds(clock)
         inner.is_away = True
         waiting = calls(ids, 3)
-        await store.append(waiting)
+        await store.log.append(waiting)
         await clock.sleeper()
         spool.broken, inner.is_away = broken, False
         clock.advance(1.0)
         await clock.sleeper()
         one = call(ids)
-        await store.append([one])
+        await store.log.append([one])
         assert store.counters == Counters(accepted=4, written=1, spooled=3)
         assert (store.is_degraded, store.fault) == (True, None)
         spool.broken = ""
@@ -361,10 +400,10 @@ def test_a_callers_rows_are_not_deleted_while_some_still_wait():
     async def body(store, inner, clock):
         ids = TimeIds(clock)
         inner.is_away = True
-        await store.append([call(ids)])
-        with pytest.raises(StoreError, match="still wait"):
-            await store.delete_caller("10.0.0.1")
+        await store.log.append([call(ids)])
+        with pytest.raises(StoreError, match="still in the spool"):
+            await store.log.delete_caller("10.0.0.1")
         await come_back(store, inner, clock)
-        assert await store.delete_caller("10.0.0.1") == 1
+        assert await store.log.delete_caller("10.0.0.1") == 1
 
     with_store(body)

@@ -4,11 +4,11 @@ import asyncio
 from pathlib import Path
 
 import pytest
-from store_samples import HOSTILE_TEXTS, call, calls, run
 
 from tamis.errors import StoreError
 from tamis.storage import FileSpool, MemorySpool, TimeIds
 from tests.support.fakes import ManualClock
+from tests.support.store_samples import HOSTILE_TEXTS, call, calls, run
 
 
 @pytest.fixture(params=["memory", "file"])
@@ -140,3 +140,39 @@ def test_file_spool_opens_when_its_folder_is_missing(tmp_path: Path) -> None:
 
     asyncio.run(open_and_close())
     assert (tmp_path / "models" / "spam").is_dir()
+
+
+def test_file_spool_writes_its_calls_again_when_its_file_was_removed(tmp_path: Path) -> None:
+    path = tmp_path / "spool.tamis"
+    spool = FileSpool(path)
+
+    async def body(ids: TimeIds) -> None:
+        first, second = calls(ids, 3), calls(ids, 2)
+        await spool.put(first)
+        for file in tmp_path.glob("spool.tamis*"):
+            file.unlink()
+        assert await spool.put(second) == 2
+        assert await spool.oldest(100) == [*first, *second]
+        await spool.remove(first[:1])
+        await spool.close()
+        again = FileSpool(path)
+        await again.open()
+        assert await again.oldest(100) == [*first[1:], *second]
+        await again.close()
+
+    with_spool(spool, body)
+
+
+def test_file_spool_finds_its_place_again_when_it_was_replaced(tmp_path: Path) -> None:
+    path = tmp_path / "spool.tamis"
+    spool = FileSpool(path)
+
+    async def body(ids: TimeIds) -> None:
+        first, second = calls(ids, 2), calls(ids, 2)
+        await spool.put(first)
+        path.rename(tmp_path / "moved.tamis")
+        path.write_bytes(b"")
+        assert await spool.put(second) == 2
+        assert (len(spool), await spool.oldest(100)) == (4, [*first, *second])
+
+    with_spool(spool, body)

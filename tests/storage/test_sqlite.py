@@ -7,14 +7,14 @@ import stat
 
 import apsw
 import pytest
-from store_samples import SCORES, call, calls, database, everything, key, run
 
 from tamis.clock import SystemClock
 from tamis.errors import StoreError
-from tamis.storage import CallQuery, StoreOptions, TimeIds
+from tamis.storage import LogQuery, StoreOptions, TimeIds
 from tamis.storage.sqlite import SqliteStore
 from tamis.storage.sqlite.connection import Worker
 from tamis.storage.sqlite.schema import APPLICATION_ID, SCHEMA_VERSION, create_tables
+from tests.support.store_samples import SCORES, call, calls, database, everything, key, run
 
 
 @pytest.fixture
@@ -44,7 +44,7 @@ def rows_in(path, table="calls"):
 
 def test_the_file_is_its_owners_alone(path):
     async def body(store, ids):
-        await store.append(calls(ids, 1))
+        await store.log.append(calls(ids, 1))
         for file in path.parent.iterdir():
             assert stat.S_IMODE(file.stat().st_mode) == 0o600, file
 
@@ -55,7 +55,7 @@ def test_rows_of_one_append_share_a_transaction(path):
     async def body(store, ids):
         watcher = apsw.Connection(str(path))
         before = watcher.pragma("data_version")
-        await store.append(calls(ids, 50))
+        await store.log.append(calls(ids, 50))
         assert watcher.pragma("data_version") == before + 1
         watcher.close()
 
@@ -65,14 +65,15 @@ def test_rows_of_one_append_share_a_transaction(path):
 @pytest.mark.parametrize("is_alone", [False, True])
 def test_answers_are_known_at_once_and_after_a_restart(path, is_alone):
     async def body(store, ids):
-        await store.append(calls(ids, 1), {key(1): SCORES})
-        assert await store.get_many([key(1)]) == [SCORES]
-        await store.append([], {key(2): SCORES})
+        await store.log.append(calls(ids, 1))
+        await store.cache.put_many({key(1): SCORES})
+        assert await store.cache.get_many([key(1)]) == [SCORES]
+        await store.cache.put_many({key(2): SCORES})
 
     with_store(path, body, StoreOptions(is_alone=is_alone))
 
     async def again(store, ids):
-        assert await store.get_many([key(1), key(2), key(3)]) == [SCORES, SCORES, None]
+        assert await store.cache.get_many([key(1), key(2), key(3)]) == [SCORES, SCORES, None]
 
     with_store(path, again)
 
@@ -81,8 +82,8 @@ def test_store_of_several_workers_finds_another_workers_answer(path):
     async def body(store, ids):
         other = SqliteStore(path, SystemClock())
         await other.open()
-        await store.append([], {key(1): SCORES})
-        while await other.get_many([key(1)]) != [SCORES]:
+        await store.cache.put_many({key(1): SCORES})
+        while await other.cache.get_many([key(1)]) != [SCORES]:
             await asyncio.sleep(0)
         await other.close()
 
@@ -93,7 +94,7 @@ def test_answers_are_written_soon_by_another_thread(path):
     async def body(store, ids):
         file = path.with_name("tamis.db-cache128")
         for answers in ({key(0): SCORES}, {key(i): SCORES for i in range(1, 600)}):
-            await store.append([], answers)
+            await store.cache.put_many(answers)
             while not all(one in file.read_bytes() for one in answers):
                 await asyncio.sleep(0)
 
@@ -104,12 +105,12 @@ def test_a_lock_held_by_another_keeps_the_loop_free_and_the_rows_wait(path):
     async def body(store, ids):
         other = apsw.Connection(str(path))
         other.execute("BEGIN IMMEDIATE")
-        waiting = [asyncio.create_task(store.append([one])) for one in calls(ids, 3)]
+        waiting = [asyncio.create_task(store.log.append([one])) for one in calls(ids, 3)]
         for _ in range(100):  # the loop turns while the rows wait
             await asyncio.sleep(0)
-        late = asyncio.create_task(store.append([call(ids, "late")]))
+        late = asyncio.create_task(store.log.append([call(ids, "late")]))
         assert not any(task.done() for task in waiting)
-        assert await store.get_many([key(1)]) == [None]
+        assert await store.cache.get_many([key(1)]) == [None]
         assert await everything(store) == []
         other.execute("COMMIT")
         await asyncio.gather(*waiting, late)
@@ -123,15 +124,15 @@ def test_a_lock_that_does_not_open_fails_all_who_wait_for_it(path):
     async def body(store, ids):
         other = apsw.Connection(str(path))
         other.execute("BEGIN IMMEDIATE")
-        waiting = [asyncio.create_task(store.append([one])) for one in calls(ids, 2)]
+        waiting = [asyncio.create_task(store.log.append([one])) for one in calls(ids, 2)]
         await asyncio.sleep(0)
         await asyncio.sleep(0)
-        waiting.append(asyncio.create_task(store.append([call(ids)])))
+        waiting.append(asyncio.create_task(store.log.append([call(ids)])))
         for outcome in await asyncio.gather(*waiting, return_exceptions=True):
             assert isinstance(outcome, StoreError)
             assert "locked by another process" in str(outcome)
         other.execute("ROLLBACK")
-        await store.append([call(ids)])
+        await store.log.append([call(ids)])
         assert len(await everything(store)) == 1
         other.close()
 
@@ -154,8 +155,8 @@ def test_a_file_of_the_first_schema_keeps_its_calls_and_loses_its_cache(path):
 
     async def body(store, ids):
         assert [one.text for one in await everything(store)] == ["kept"]
-        assert await store.get_many([key(1)]) == [None]
-        assert (store.secret, (await store.check()).schema_version) == (secret, SCHEMA_VERSION)
+        assert await store.cache.get_many([key(1)]) == [None]
+        assert (store.cache.secret, (await store.check()).schema_version) == (secret, SCHEMA_VERSION)
 
     with_store(path, body)
 
@@ -163,12 +164,12 @@ def test_a_file_of_the_first_schema_keeps_its_calls_and_loses_its_cache(path):
 def test_the_wal_is_written_back_while_the_store_is_used(path):
     async def body(store, ids):
         for _ in range(60):
-            await store.append([call(ids, "x" * 20_000) for _ in range(10)])
+            await store.log.append([call(ids, "x" * 20_000) for _ in range(10)])
         wal = path.with_name(path.name + "-wal")
-        await store.tidy()
+        await store.checkpoint()
         before = wal.stat().st_size
         for _ in range(20):
-            await store.append(calls(ids, 10))
+            await store.log.append(calls(ids, 10))
         assert wal.stat().st_size == before, "after a checkpoint the WAL begins anew"
 
     with_store(path, body)
@@ -178,10 +179,10 @@ def test_a_wal_beyond_its_bound_begins_anew(path):
     wal = path.with_name(path.name + "-wal")
 
     async def body(store, ids):
-        await store.append([call(ids, "x" * 2**20) for _ in range(70)])
-        await store.tidy()
+        await store.log.append([call(ids, "x" * 2**20) for _ in range(70)])
+        await store.checkpoint()
         before = wal.stat().st_size
-        await store.append([call(ids, "x" * 2**20) for _ in range(60)])
+        await store.log.append([call(ids, "x" * 2**20) for _ in range(60)])
         assert wal.stat().st_size == before
         assert len(await everything(store, limit=10)) == 130
 
@@ -190,10 +191,10 @@ def test_a_wal_beyond_its_bound_begins_anew(path):
 
 def test_a_deleted_callers_text_is_in_no_file(path):
     async def body(store, ids):
-        await store.append([call(ids, "a most personal text")])
-        await store.append([call(ids, "kept", caller="bob")])
+        await store.log.append([call(ids, "a most personal text")])
+        await store.log.append([call(ids, "kept", caller="bob")])
         assert b"most personal" in b"".join(file.read_bytes() for file in path.parent.iterdir())
-        await store.delete_caller("10.0.0.1")
+        await store.log.delete_caller("10.0.0.1")
         assert b"most personal" not in b"".join(file.read_bytes() for file in path.parent.iterdir())
 
     with_store(path, body)
@@ -201,10 +202,10 @@ def test_a_deleted_callers_text_is_in_no_file(path):
 
 def test_a_page_that_is_not_read_on_holds_no_transaction(path):
     async def body(store, ids):
-        await store.append(calls(ids, 100))
-        await store.calls(CallQuery(), limit=10)
+        await store.log.append(calls(ids, 100))
+        await store.log.read(LogQuery(), limit=10)
         other = apsw.Connection(str(path))
-        await store.append(calls(ids, 1))
+        await store.log.append(calls(ids, 1))
         busy, *_ = other.execute("PRAGMA wal_checkpoint(TRUNCATE)").get
         assert busy == 0
         other.close()
@@ -227,7 +228,7 @@ def test_full_durability_waits_for_the_disk(path):
     assert_synchronous = {}
 
     async def body(store, ids):
-        assert_synchronous["full"] = await store._opened().writer.run(lambda c: c.pragma("synchronous"))
+        assert_synchronous["full"] = await store._keeper.current.writer.run(lambda c: c.pragma("synchronous"))
 
     with_store(path, body, StoreOptions(full_durability=True))
     assert assert_synchronous == {"full": 2}
@@ -280,7 +281,7 @@ def test_several_openers_of_a_new_file_agree_on_its_tables_and_secret(path):
     async def test():
         stores = [SqliteStore(path, SystemClock()) for _ in range(8)]
         await asyncio.gather(*(store.open() for store in stores))
-        assert len({store.secret for store in stores}) == 1
+        assert len({store.cache.secret for store in stores}) == 1
         for store in stores:
             await store.close()
 

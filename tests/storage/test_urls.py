@@ -6,12 +6,12 @@ from pathlib import Path
 
 import apsw
 import pytest
-from store_samples import call, database, everything, run
 
 from tamis.clock import SystemClock
 from tamis.errors import StoreError
 from tamis.storage import TimeIds, file_of, make_store, tables_of
 from tamis.storage.sqlite.schema import SCHEMA_VERSION, version_of
+from tests.support.store_samples import call, database, everything, run
 
 
 def test_three_slashes_are_relative_and_four_absolute(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
@@ -22,7 +22,7 @@ def test_three_slashes_are_relative_and_four_absolute(tmp_path: Path, monkeypatc
         for url in ("sqlite:///a%20folder/tamis.db", f"sqlite:///{database(tmp_path)}"):
             store = make_store(url, SystemClock())
             await store.open()
-            await store.append([call(TimeIds(SystemClock()))])
+            await store.log.append([call(TimeIds(SystemClock()))])
             await store.close()
 
     run(test)

@@ -13,12 +13,11 @@ import sys
 from itertools import count
 from pathlib import Path
 
-from store_samples import SCORES, call
-
 from tamis.clock import SystemClock
 from tamis.storage import StoreOptions, TimeIds
-from tamis.storage.keys import CacheKeys
+from tamis.storage.ids import CacheKeys
 from tamis.storage.sqlite import SqliteStore
+from tests.support.store_samples import SCORES, call
 
 APPENDERS = 8
 
@@ -27,7 +26,7 @@ async def main(path: Path, rows: int | None) -> None:
     clock = SystemClock()
     store = SqliteStore(path, clock, StoreOptions(lock_seconds=10, cache_rows=1_000))
     await store.open()
-    ids, keys, numbers = TimeIds(clock), CacheKeys(store.secret, model="m"), count()
+    ids, keys, numbers = TimeIds(clock), CacheKeys(store.cache.secret, model="m"), count()
 
     async def append_for_ever() -> None:
         for number in numbers:
@@ -35,7 +34,8 @@ async def main(path: Path, rows: int | None) -> None:
                 return
             text = f"{os.getpid()} {number} " + "x" * (number * 7919 % 3_000)
             one = call(ids, text, caller=str(number % 5))
-            await store.append([one], {keys.key(text): SCORES})
+            await store.log.append([one])
+            await store.cache.put_many({keys.key(text): SCORES})
             os.write(sys.stdout.fileno(), one.id)
 
     await asyncio.gather(*(append_for_ever() for _ in range(APPENDERS)))

@@ -19,7 +19,7 @@ import httpx
 from tamis.clock import SystemClock
 from tamis.settings import Settings
 from tamis.settings_source import variables
-from tamis.storage import CallQuery, make_store, pages
+from tamis.storage import LogQuery, make_store, pages
 from tests.support.keyspaces import PATIENT
 
 _SETTINGS = {name for item in Settings.model_fields.items() for name in variables(*item)}
@@ -145,7 +145,7 @@ async def logged(url: str, caller: str = "127.0.0.1") -> Counter[str]:
     store = make_store(url, SystemClock(), PATIENT)
     await store.open()
     try:
-        return Counter([one.text async for page in pages(store, CallQuery(caller=caller)) for one in page])
+        return Counter([one.text async for page in pages(store.log, LogQuery(caller=caller)) for one in page])
     finally:
         await store.close()
 

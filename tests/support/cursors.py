@@ -5,7 +5,8 @@ from __future__ import annotations
 import schemathesis
 from hypothesis import strategies as st
 
-from tamis.storage.keys import ID_BYTES, encode_cursor
+from tamis.storage.ids import ID_BYTES
+from tamis.storage.query import encode_cursor
 
 
 def register_cursors() -> None:

@@ -22,6 +22,7 @@ DATA_CENTER = "fake"
 LOCAL_QUORUM = 6
 
 _TEXT, _MAP, _SET = b"\0\x0d", b"\0\x21", b"\0\x22"
+_NULL = b"\xff" * 4
 _OFFERED = b"\0\2\0\x0bCQL_VERSION\0\1\0\x053.4.5\0\x0bCOMPRESSION\0\0"
 _TYPES = {
     "key": b"\0\x03",
@@ -30,6 +31,8 @@ _TYPES = {
     "hour": b"\0\x0b",
     "shard": b"\0\x14",
     "id": b"\0\x0f",
+    "revision": b"\0\x0f",
+    "subject": b"\0\x03",
     "score": b"\0\x07",
     "from_cache": b"\0\x04",
     "of_all": b"\0\x04",
@@ -43,7 +46,7 @@ _TYPES = {
     "peer": b"\0\x10",
 }
 
-Row = Sequence[bytes]
+Row = Sequence["bytes | None"]
 Answer = Callable[["Request"], "bytes | None"]
 """What to send back; None is silence."""
 
@@ -99,7 +102,7 @@ class FakeCluster:
     def __init__(self, size: int):
         self.addresses = [f"127.0.0.{11 + number}" for number in range(size)]
         self.port = 0
-        self.meta = {"schema_version": "1", "secret": "00" * 32}
+        self.meta = {"schema_version": "3", "secret": "00" * 32}
         self.pages: list[list[Row]] = [[]]
         self.drops_at_page: int | None = None
         """The page at whose first request the connection breaks."""
@@ -235,7 +238,9 @@ def rows(columns: Sequence[str], values: Sequence[Row], state: bytes | None = No
     """Return a page of rows; `state` says that more follow."""
     flags, paging = (1, b"") if state is None else (3, struct.pack(">i", len(state)) + state)
     head = struct.pack(">iii", ROWS, flags, len(columns)) + paging + _columns(columns)
-    cells = (struct.pack(">i", len(cell)) + cell for row in values for cell in row)
+    cells = (
+        b"\xff" * 4 if cell is None else struct.pack(">i", len(cell)) + cell for row in values for cell in row
+    )
     return head + struct.pack(">i", len(values)) + b"".join(cells)
 
 

@@ -20,7 +20,8 @@ from tests.support import cassandra_cluster as machines
 USER, PASSWORD = "tamis", "s3cret-of-the-tests"
 TOKEN_USER, TOKEN = "token", "AstraCS:made-by-the-tests"
 GOSSIP_SECONDS = 60
-TABLES = ("answers", "calls", "hours", "callers")
+_LOGS = ("calls", "hours", "callers", "feedback", "feedback_hours", "feedback_callers", "feedback_subjects")
+TABLES = ("answers", *_LOGS)
 PATIENT = StoreOptions(
     cluster=ClusterOptions(deadline_seconds=10, cache_deadline_seconds=5, connect_seconds=30)
 )

@@ -7,6 +7,7 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 import httpx
+from msgspec import structs
 from starlette.types import Scope
 
 from tamis.service.api.log import add_log_routes
@@ -14,8 +15,7 @@ from tamis.service.api.route import ApiContext, RequestLimits
 from tamis.service.app import Application
 from tamis.service.call_log.readers import LogReaders
 from tamis.service.security.client_identity import Access, Caller, ClientIdentifier
-from tamis.storage import Store, StoreOptions, TimeIds, make_store
-from tamis.types import CallRecord
+from tamis.storage import CallRecord, Store, StoreOptions, TimeIds, make_store
 from tests.support.fakes import ManualClock
 
 NOON = 1_795_262_400_000_000_000
@@ -41,12 +41,13 @@ class Log:
             CallersByHeader(), RequestLimits(1_000, 1_000, 10), requires_keys=False, is_rate_limited=False
         )
         self.app = Application("log", context)
-        add_log_routes(self.app.router, store, self.ids.this_hour, LogReaders())
+        add_log_routes(self.app.router, store.log, self.ids.this_hour, LogReaders())
 
     async def call(self, text: str, caller: str = "alice", **changes: Any) -> CallRecord:
         """Log a call at this moment of the clock."""
-        record = CallRecord(self.ids.next(), caller, text, "ham", 0.75, MODEL, False)._replace(**changes)
-        await self.store.append([record])
+        record = CallRecord(self.ids.next(), caller, text, "ham", 0.75, MODEL, False)
+        record = structs.replace(record, **changes)
+        await self.store.log.append([record])
         return record
 
     async def get(self, url: str, caller: str = "alice", **parts: Any) -> httpx.Response:

@@ -8,8 +8,9 @@ from datetime import UTC, datetime
 from hashlib import blake2b
 from pathlib import Path
 
-from tamis.storage import CallQuery, Store, TimeIds, pages
-from tamis.types import CallRecord
+from msgspec import structs
+
+from tamis.storage import CallRecord, LogQuery, Store, TimeIds, pages
 from tests.support.fakes import ManualClock
 
 LABELS = ("ham", "spam")
@@ -20,15 +21,15 @@ HOSTILE_TEXTS = ("a\0b", "\0", "\n", "", "😀 and é", "'; DROP TABLE calls; --
 
 def call(ids: TimeIds, text: str = "hello", **changes: object) -> CallRecord:
     record = CallRecord(ids.next(), "10.0.0.1", text, "ham", 0.97, MODEL, False)
-    return record._replace(**changes)
+    return structs.replace(record, **changes)
 
 
 def calls(ids: TimeIds, count: int, **changes: object) -> list[CallRecord]:
     return [call(ids, f"text {i}", **changes) for i in range(count)]
 
 
-async def everything(store: Store, query: CallQuery | None = None, *, limit: int = 100) -> list[CallRecord]:
-    return [one async for page in pages(store, query or CallQuery(), limit=limit) for one in page]
+async def everything(store: Store, query: LogQuery | None = None, *, limit: int = 100) -> list[CallRecord]:
+    return [one async for page in pages(store.log, query or LogQuery(), limit=limit) for one in page]
 
 
 def key(number: int) -> bytes:

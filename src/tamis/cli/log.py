@@ -12,7 +12,7 @@ from tamis.cli.stores import store_option
 from tamis.cli.terminal import echo, escaped_bytes
 
 if TYPE_CHECKING:
-    from tamis.storage import CallQuery, Store
+    from tamis.storage import LogQuery, Store
 
 _LINES = 50
 """Calls that are shown where neither a limit nor a form for programs is asked for."""
@@ -93,7 +93,7 @@ def command(context: click.Context, /, url: str | None, summary: bool, **options
     """
     import asyncio
 
-    from tamis.storage import CallQuery
+    from tamis.storage import LogQuery
 
     if context.invoked_subcommand is not None:
         _refuse_options_before(context)
@@ -101,7 +101,7 @@ def command(context: click.Context, /, url: str | None, summary: bool, **options
     if summary and options["form"] == "csv":
         raise click.UsageError("--summary prints lines or --json")
     filters = {name: options[name] for name in _FILTERS}
-    query = CallQuery(**filters, newest_first=options["order"] == "newest")
+    query = LogQuery(**filters, newest_first=options["order"] == "newest")
     if summary:
         asyncio.run(_summarise(url, query, as_json=options["form"] is not None))
     else:
@@ -116,9 +116,9 @@ def delete(url: str | None, caller: str, yes: bool) -> None:
     """Delete every call of one caller, for good."""
     import asyncio
 
-    from tamis.storage import CallQuery
+    from tamis.storage import LogQuery
 
-    query = CallQuery(caller=caller)
+    query = LogQuery(caller=caller)
     asyncio.run(_delete(url, query, whose=f"of {caller}", yes=yes))
 
 
@@ -130,11 +130,11 @@ def prune(url: str | None, older_than: timedelta, yes: bool) -> None:
     """Delete the calls of all callers that are older than a time, for good."""
     import asyncio
 
-    from tamis.storage import CallQuery
+    from tamis.storage import LogQuery
 
     before = datetime.now(UTC) - older_than
     whose = f"from before {before:%Y-%m-%d %H:%M} UTC"
-    asyncio.run(_delete(url, CallQuery(until=before), whose=whose, yes=yes))
+    asyncio.run(_delete(url, LogQuery(until=before), whose=whose, yes=yes))
 
 
 def _refuse_options_before(context: click.Context) -> None:
@@ -148,7 +148,7 @@ def _refuse_options_before(context: click.Context) -> None:
         raise click.UsageError(f"options stand behind {context.invoked_subcommand}, not before it")
 
 
-async def _print(url: str | None, query: CallQuery, *, form: str | None, limit: int | None) -> None:
+async def _print(url: str | None, query: LogQuery, *, form: str | None, limit: int | None) -> None:
     import sys
 
     from tamis.cli.log_lines import CallLines
@@ -164,9 +164,9 @@ async def _print(url: str | None, query: CallQuery, *, form: str | None, limit: 
         out.write(chosen.head)
         cursor: str | None = None
         while left != 0:
-            page = await store.calls(query, after=cursor, limit=500 if left is None else min(500, left))
-            out.write(for_terminal(chosen.rows(page.calls)))
-            left = None if left is None else left - len(page.calls)
+            page = await store.log.read(query, after=cursor, limit=500 if left is None else min(500, left))
+            out.write(for_terminal(chosen.rows(page.rows)))
+            left = None if left is None else left - len(page.rows)
             cursor = page.cursor
             if cursor is None:
                 break
@@ -174,22 +174,22 @@ async def _print(url: str | None, query: CallQuery, *, form: str | None, limit: 
     out.flush()
 
 
-async def _summarise(url: str | None, query: CallQuery, *, as_json: bool) -> None:
+async def _summarise(url: str | None, query: LogQuery, *, as_json: bool) -> None:
     from tamis.cli.log_lines import summary_as_json, summary_as_lines
     from tamis.cli.stores import existing_store, store_settings
 
     async with existing_store(store_settings(url)) as store:
-        counts = await store.summary(query)
+        counts = await store.log.summary(query)
     echo(summary_as_json(counts) if as_json else summary_as_lines(counts))
 
 
-async def _delete(url: str | None, query: CallQuery, *, whose: str, yes: bool) -> None:
+async def _delete(url: str | None, query: LogQuery, *, whose: str, yes: bool) -> None:
     from tamis.cli.stores import existing_store, store_settings
 
     settings = store_settings(url)
     async with existing_store(settings) as store:
         if not yes:
-            found = sum(one.count for one in await store.summary(query))
+            found = sum(one.count for one in await store.log.summary(query))
             click.confirm(
                 f"Delete {found:,} calls {whose} from {settings.shown_store_url}?", abort=True, err=True
             )
@@ -197,8 +197,8 @@ async def _delete(url: str | None, query: CallQuery, *, whose: str, yes: bool) -
     echo(f"{deleted:,} calls {whose} deleted")
 
 
-async def _deleted(store: Store, query: CallQuery) -> int:
+async def _deleted(store: Store, query: LogQuery) -> int:
     if query.caller is not None:
-        return await store.delete_caller(query.caller)
+        return await store.log.delete_caller(query.caller)
     assert query.until is not None, "what is deleted is a caller's or old"
-    return await store.delete_before(query.until)
+    return await store.log.delete_before(query.until)

@@ -9,8 +9,7 @@ import msgspec
 
 from tamis.cli.terminal import shortened
 from tamis.service.call_log.forms import Form, summary_document, timestamp
-from tamis.storage import HourCount, called_at
-from tamis.types import CallRecord
+from tamis.storage import CallRecord, HourCount, called_at
 
 _CALLER_WIDTH, _LABEL_WIDTH, _TEXT_WIDTH = 20, 12, 80
 

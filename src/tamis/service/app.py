@@ -60,7 +60,7 @@ def create_app(
     )
     cache = LayeredPredictionCache(
         classifier,
-        store,
+        store.cache,
         clock,
         memory_rows=settings.cache_memory_rows,
         is_shared=settings.share_cache,
@@ -77,7 +77,7 @@ def create_app(
         is_rate_limited=limiter is not None,
         observe_read=metrics.read.observe,
     )
-    retention = Retention(store, clock, days=settings.log_retention_days)
+    retention = Retention(store.log, clock, days=settings.log_retention_days)
     app = Application(
         settings.api_name,
         context,
@@ -87,7 +87,7 @@ def create_app(
     predictor = Predictor(classification, limiter=limiter, model_version=classifier.version)
     started_at = datetime.fromtimestamp(clock.utc_ns() / 1e9, UTC)
     add_prediction_routes(app.router, predictor, classifier, context.limits)
-    add_log_routes(app.router, store, classification.this_hour, LogReaders(metrics.log_read))
+    add_log_routes(app.router, store.log, classification.this_hour, LogReaders(metrics.log_read))
     add_info_routes(app.router, classifier, api_name=settings.api_name, started_at=started_at)
     add_health_routes(app.router, classifier, store)
     add_metrics_route(app.router, metrics)

@@ -96,6 +96,12 @@ class LoggedCallResponse(BaseModel):
     score: Annotated[float, Field(description="The probability of `label`.")]
     model: Annotated[str, Field(description="The digest of the model that answered.")]
     from_cache: bool
+    decision: Annotated[
+        str | None,
+        Field(description="The label at the model's operating point; null for calls of old versions."),
+    ]
+    model_name: str | None
+    model_version: str | None
 
 
 class LogPageResponse(BaseModel):

@@ -20,8 +20,8 @@ from tamis.inference.batcher import Batcher, Outcome
 from tamis.inference.classifier import Classifier
 from tamis.service.eager_task import start_eagerly
 from tamis.service.prediction_cache import LayeredPredictionCache
-from tamis.storage import Scores, Store, TimeIds
-from tamis.types import CallRecord, Prediction
+from tamis.storage import CallRecord, Scores, Store, TimeIds
+from tamis.types import Prediction
 
 _MAX_BATCH_TEXTS = 128
 """Calls of one turn are answered together, but not so many that the first wait long for the last."""
@@ -71,16 +71,27 @@ class _PendingRequest(msgspec.Struct, eq=False):
             answer.append(Classified(outcome, from_cache=False))
         return None if self.future.done() else answer
 
-    def rows(self, answer: Sequence[Classified], model: str) -> list[CallRecord]:
-        """Return what the log keeps of the call."""
-        caller, new = self.caller, tuple.__new__  # which makes a named tuple without a call in Python
-        return [
-            new(
-                CallRecord,
-                (id, caller, text, one.prediction.label, one.prediction.score, model, one.from_cache),
+    def rows(self, answer: Sequence[Classified], model: Classifier) -> list[CallRecord]:
+        """Return the rows of the call log."""
+        caller, digest, name, version = self.caller, model.identity, model.name, model.version
+        rows = []
+        for id, text, one in zip(self.ids, self.texts, answer, strict=True):
+            prediction = one.prediction
+            # by position: keywords would take twice as long
+            row = CallRecord(
+                id,
+                caller,
+                text,
+                prediction.label,
+                prediction.score,
+                digest,
+                one.from_cache,
+                prediction.decision,
+                name,
+                version,
             )
-            for id, text, one in zip(self.ids, self.texts, answer, strict=True)
-        ]
+            rows.append(row)
+        return rows
 
 
 class _MicroBatch(msgspec.Struct, eq=False):
@@ -123,7 +134,7 @@ class ClassifyService:
     ):
         self._store, self._batcher, self._cache = store, batcher, cache
         self._observe_commit = observe_commit
-        self._model, self._form = classifier.identity, classifier.form
+        self._model, self._form = classifier, classifier.form
         self._ids = TimeIds(clock)
         self._batches: deque[_MicroBatch] = deque()
         self._is_flush_scheduled = False
@@ -146,7 +157,9 @@ class ClassifyService:
         of the texts. A caller that leaves cancels the future and disturbs nobody.
         """
         loop = asyncio.get_running_loop()
-        call = _PendingRequest(texts, caller, skip_cache, self._ids.take(len(texts)), loop.create_future())
+        call = _PendingRequest(
+            texts, caller, skip_cache, self._ids.allocate(len(texts)), loop.create_future()
+        )
         self._enqueue(call)
         self._requests_this_tick += 1
         if not self._is_flush_scheduled:
@@ -275,8 +288,16 @@ class ClassifyService:
                 call.future.set_result(answer)
 
     async def _append(self, rows: Sequence[CallRecord], answers: Sequence[tuple[bytes, Scores]]) -> None:
-        """Log rows and remember answers; a long list goes in parts, for others to come between."""
+        """Log rows and cache answers; a long list is written in parts, so that others get their turn."""
         for start in range(0, len(rows), _COMMIT_ROWS):
             part, began = slice(start, start + _COMMIT_ROWS), perf_counter()
-            await self._store.append(rows[part], dict(answers[part]))
+            caching = self._start_caching(answers[part])
+            await self._store.log.append(rows[part])
+            if caching is not None:
+                await caching
             self._observe_commit(perf_counter() - began)
+
+    def _start_caching(self, answers: Sequence[tuple[bytes, Scores]]) -> asyncio.Task[None] | None:
+        """Cache answers beside the log; return the task for what has to wait, as it does on a cluster."""
+        rest = start_eagerly(self._store.cache.put_many(dict(answers))) if answers else None
+        return None if rest is None else asyncio.get_running_loop().create_task(rest)

@@ -11,7 +11,7 @@ from typing import final
 
 from tamis.clock import Clock
 from tamis.inference.classifier import Classifier
-from tamis.storage import CacheKeys, Store
+from tamis.storage import CacheKeys, PredictionCache
 from tamis.types import Prediction
 
 _MAX_KEYS = 4_096
@@ -30,7 +30,7 @@ class LayeredPredictionCache:
     def __init__(
         self,
         classifier: Classifier,
-        store: Store,
+        cache: PredictionCache,
         clock: Clock,
         *,
         memory_rows: int,
@@ -42,7 +42,7 @@ class LayeredPredictionCache:
         Unless it `is_shared`, a caller finds only answers to what it sent itself: neither the flag nor
         the time of a response tells one caller what another has sent.
         """
-        self._classifier, self._store, self._clock = classifier, store, clock
+        self._classifier, self._cache, self._clock = classifier, cache, clock
         self._count = count
         self._memory_rows, self._is_shared = memory_rows, is_shared
         self._memory: OrderedDict[bytes, tuple[Prediction, float]] = OrderedDict()
@@ -51,7 +51,7 @@ class LayeredPredictionCache:
 
     def keys(self, caller: str) -> CacheKeys:
         """Return what makes a caller's keys; the secret is the store's, which a new file changes."""
-        secret = self._store.secret
+        secret = self._cache.secret
         if secret != self._secret or len(self._keys) > _MAX_KEYS:
             self._secret, self._keys = secret, {}
         owner = "" if self._is_shared else caller
@@ -94,7 +94,7 @@ class LayeredPredictionCache:
 
     async def _look_up_in_store(self, keys: Sequence[bytes]) -> dict[bytes, Prediction]:
         restored: dict[bytes, Prediction] = {}
-        for key, scores in zip(keys, await self._store.get_many(keys), strict=True):
+        for key, scores in zip(keys, await self._cache.get_many(keys), strict=True):
             prediction = None if scores is None else self._classifier.restored(scores)
             if prediction is not None:
                 restored[key] = prediction

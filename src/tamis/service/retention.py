@@ -1,4 +1,4 @@
-"""Old calls are deleted while the service runs. Knows a store and the clock; knows no request."""
+"""Retention: old calls are deleted while the service runs. Knows a call log and the clock."""
 
 from __future__ import annotations
 
@@ -6,35 +6,34 @@ import asyncio
 import logging
 from datetime import UTC, datetime, timedelta
 
-from tamis.clock import Clock
+from tamis.clock import Clock, SteadyClock
 from tamis.errors import StoreError
-from tamis.storage import CallQuery, Store
-from tamis.storage.expiry import SteadySeconds
+from tamis.storage import CallLog, LogQuery
 
 STEP_SECONDS = 60.0
-"""Each step deletes what grew too old since the last one: little at a time, however long calls are kept."""
+"""Each step deletes what has expired since the last one: little at a time, however long calls are kept."""
 
 _logger = logging.getLogger(__name__)
 
 
 class Retention:
-    """Deletes calls older than `days`, a little every minute; 0 keeps them for ever.
+    """Deletes calls older than `days`, a little every minute; 0 keeps them forever.
 
-    Several workers may do so at once: each deletes what the others have not.
+    Several workers may run it at once: each deletes what the others have not.
     """
 
-    def __init__(self, store: Store, clock: Clock, *, days: int):
-        self._store, self._clock, self._days = store, clock, days
-        self._steady = SteadySeconds(clock)  # a wall clock that is set forward deletes nothing early
+    def __init__(self, log: CallLog, clock: Clock, *, days: int):
+        self._log, self._clock, self._days = log, clock, days
+        self._steady = SteadyClock(clock)  # a wall clock that is set forward deletes nothing early
         self._task: asyncio.Task[None] | None = None
 
     def start(self) -> None:
-        """Begin, if calls are not kept for ever."""
+        """Start, unless calls are kept forever."""
         if self._days > 0:
             self._task = asyncio.create_task(self._run())
 
     async def stop(self) -> None:
-        """Leave the rest to the next time; what is being deleted now is deleted."""
+        """Stop after the step that is running."""
         if self._task is not None:
             self._task.cancel()
             await asyncio.wait([self._task])
@@ -48,9 +47,9 @@ class Retention:
     async def _step(self) -> None:
         before = datetime.fromtimestamp(self._steady.now(), UTC) - timedelta(days=self._days)
         try:
-            if not (await self._store.calls(CallQuery(until=before), limit=1)).calls:
+            if not (await self._log.read(LogQuery(until=before), limit=1)).rows:
                 return  # a deletion also empties the WAL, which is not free
-            deleted = await self._store.delete_before(before)
+            deleted = await self._log.delete_before(before)
         except StoreError as failed:  # the next step tries again
             _logger.warning("old calls could not be deleted: %s", failed)
             return

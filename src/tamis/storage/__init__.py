@@ -1,24 +1,27 @@
-"""Where calls are logged and answers are remembered: in memory, in SQLite, in Cassandra.
+"""Storage: the call log, the prediction cache and the feedback log; in memory, in SQLite, in Cassandra.
 
-Knows records, errors and the clock; knows neither models nor HTTP. `docs/storage.md` says why it
-is built as it is.
+Imports errors and clock only; knows neither models nor HTTP. `docs/storage.md` gives the design decisions.
 """
 
 from tamis.storage.base import (
     Answers,
     Astra,
-    CallQuery,
+    CallLog,
     ClusterOptions,
-    Health,
+    FeedbackLog,
     HourCount,
-    Page,
+    LabelPairCount,
+    PredictionCache,
     Scores,
     Store,
+    StoreHealth,
     StoreOptions,
-    pages,
 )
-from tamis.storage.keys import CacheKeys, TimeIds, called_at
-from tamis.storage.resilient import Counters, ResilientStore
+from tamis.storage.ids import CacheKeys, TimeIds, called_at
+from tamis.storage.outbox import Counters
+from tamis.storage.query import LogQuery, Page, pages
+from tamis.storage.resilient import ResilientStore
+from tamis.storage.rows import CallRecord, FeedbackRecord
 from tamis.storage.spool import FileSpool, MemorySpool, Spool
 from tamis.storage.urls import file_of, make_store, tables_of
 
@@ -26,18 +29,24 @@ __all__ = [
     "Answers",
     "Astra",
     "CacheKeys",
-    "CallQuery",
+    "CallLog",
+    "CallRecord",
     "ClusterOptions",
     "Counters",
-    "Health",
+    "FeedbackLog",
+    "FeedbackRecord",
     "FileSpool",
     "HourCount",
+    "LabelPairCount",
+    "LogQuery",
     "MemorySpool",
     "Page",
+    "PredictionCache",
     "ResilientStore",
     "Scores",
     "Spool",
     "Store",
+    "StoreHealth",
     "StoreOptions",
     "TimeIds",
     "called_at",

@@ -4,73 +4,221 @@ from __future__ import annotations
 
 import asyncio
 import os
-from bisect import bisect_left, bisect_right, insort
+import sys
+from bisect import bisect_left
 from collections import Counter
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 from datetime import datetime
-from typing import final
+from typing import Generic, final
 
-from tamis.clock import Clock
+from tamis.clock import Clock, SteadyClock
 from tamis.errors import StoreError
 from tamis.storage.base import (
-    NO_ANSWERS,
-    PAGE_CHARS,
-    PAGE_ROWS,
     Answers,
-    CallQuery,
-    Health,
+    CallLog,
+    FeedbackLog,
     HourCount,
-    Page,
+    LabelPairCount,
+    PredictionCache,
+    RecordLog,
     Scores,
     Store,
+    StoreHealth,
     StoreOptions,
-    check_calls,
 )
-from tamis.storage.expiry import SteadySeconds
-from tamis.storage.keys import KEY_BYTES, decode_cursor, encode_cursor, first_id_at, hour_of
-from tamis.types import CallRecord
+from tamis.storage.ids import KEY_BYTES, first_id_at, hour_of
+from tamis.storage.query import (
+    PAGE_CHARS,
+    PAGE_ROWS,
+    LogQuery,
+    Page,
+    Span,
+    decode_cursor,
+    encode_cursor,
+)
+from tamis.storage.rows import (
+    CallRecord,
+    FeedbackRecord,
+    LogRecord,
+    Record,
+    check_calls,
+    check_feedback,
+    revised,
+)
 
-MAX_CALLS = 100_000
-"""The oldest calls beyond this number are forgotten: memory stays flat."""
+MAX_ROWS = 100_000
+MAX_BYTES = 64 * 2**20
+"""The oldest rows of a log beyond this number, or of this size in memory, are dropped: memory stays flat."""
+
+_ROW_BYTES = 400
+"""Of a row besides its texts."""
 
 _CHARS_AT_ONCE = 100_000
-"""Characters that a search looks through before other work gets its turn: a millisecond or a few."""
+"""Characters that a search reads before other work gets its turn: some milliseconds."""
 
-_CHARS_OF_A_ROW = 50
-"""What looking at a row costs besides its text, in characters."""
+_CHARS_PER_ROW = 50
+"""What reading a row costs besides its text, in characters."""
 
-_ASCII_LOWER = {code: code + 32 for code in range(ord("A"), ord("Z") + 1)}
+
+class _Switch:
+    """Whether the store is open, which its three parts share."""
+
+    def __init__(self) -> None:
+        self.is_on = False
+
+    def require(self) -> None:
+        if not self.is_on:
+            raise StoreError("memory: the store is not open", fault="unavailable")
+
+
+class _MemoryLog(RecordLog[Record], Generic[Record]):
+    """Records in a list sorted by id."""
+
+    def __init__(self, switch: _Switch, *, max_rows: int, max_bytes: int):
+        self._switch, self._max_rows, self._max_bytes = switch, max_rows, max_bytes
+        self._rows: list[Record] = []
+        self._bytes = 0
+
+    async def read(
+        self, query: LogQuery, *, after: str | None = None, limit: int = PAGE_ROWS
+    ) -> Page[Record]:
+        """Walk the list from the cursor."""
+        self._switch.require()
+        found: list[Record] = []
+        chars = 0
+        span = Span.of(query, None if after is None else decode_cursor(after))
+        async with aclosing(self._matching(query, span)) as matching:
+            async for row in matching:
+                found.append(row)
+                chars += len(row.text)
+                if len(found) == limit or chars >= PAGE_CHARS:
+                    return Page(found, encode_cursor(row.id))
+        return Page(found, None)
+
+    async def find(self, id: bytes, *, caller: str | None = None) -> Record | None:
+        """Search the sorted list."""
+        self._switch.require()
+        index = self._index(id)
+        found = self._rows[index] if index < len(self._rows) else None
+        return found if found is not None and found.id == id and caller in (None, found.caller) else None
+
+    async def delete_before(self, moment: datetime) -> int:
+        """Cut the list."""
+        self._switch.require()
+        count = self._index(first_id_at(moment))
+        self._drop_oldest(count)
+        return count
+
+    async def delete_caller(self, caller: str) -> int:
+        """Filter the list."""
+        self._switch.require()
+        kept = [row for row in self._rows if row.caller != caller]
+        count = len(self._rows) - len(kept)
+        self._rows, self._bytes = kept, sum(map(_size, kept))
+        return count
+
+    def _insert(self, row: Record) -> None:
+        """Sort a row in, in the place of one with the same id."""
+        index = self._index(row.id)
+        if index < len(self._rows) and self._rows[index].id == row.id:
+            self._bytes -= _size(self._rows[index])
+            self._rows[index] = row
+        else:
+            self._rows.insert(index, row)
+        self._bytes += _size(row)
+        while len(self._rows) > self._max_rows or self._bytes > self._max_bytes:
+            self._drop_oldest(1)
+
+    def _drop_oldest(self, count: int) -> None:
+        self._bytes -= sum(map(_size, self._rows[:count]))
+        del self._rows[:count]
+
+    def _index(self, id: bytes) -> int:
+        return bisect_left(self._rows, id, key=_id)
+
+    async def _matching(self, query: LogQuery, span: Span) -> AsyncGenerator[Record, None]:
+        """Yield the rows of `query` in `span`; other work gets its turn in between."""
+        is_done = False
+        while not is_done:
+            room, is_done = _CHARS_AT_ONCE, True
+            for index in self._indices(span):
+                row = self._rows[index]
+                if query.matches(row):
+                    yield row
+                span = span.after(row.id)
+                room -= _CHARS_PER_ROW + (0 if query.contains is None else len(row.text))
+                if room <= 0:
+                    is_done = False
+                    await asyncio.sleep(0)
+                    break  # the list may have changed meanwhile
+
+    def _indices(self, span: Span) -> range:
+        start, stop = self._index(span.low), self._index(span.high)
+        return range(stop - 1, start - 1, -1) if span.newest_first else range(start, stop)
 
 
 @final
-class MemoryStore(Store):
-    """Calls in a list sorted by id, answers in a dictionary in order of arrival."""
+class MemoryCallLog(_MemoryLog[CallRecord], CallLog):
+    """Calls in memory."""
 
-    def __init__(self, clock: Clock, options: StoreOptions | None = None, *, max_calls: int = MAX_CALLS):
-        self._options = options or StoreOptions()
-        self._steady = SteadySeconds(clock)
-        self._max_calls = max_calls
+    async def append(self, calls: Sequence[CallRecord]) -> None:
+        """Sort the calls in."""
+        self._switch.require()
+        check_calls(calls)
+        for call in calls:
+            if await self.find(call.id) is None:
+                self._insert(call)
+
+    async def summary(self, query: LogQuery) -> list[HourCount]:
+        """Count in one pass."""
+        self._switch.require()
+        counts: Counter[tuple[datetime, str]] = Counter()
+        async for call in self._matching(query, Span.of(query)):
+            counts[hour_of(call.id), call.label] += 1
+        return [HourCount(hour, label, counts[hour, label]) for hour, label in sorted(counts)]
+
+
+@final
+class MemoryFeedbackLog(_MemoryLog[FeedbackRecord], FeedbackLog):
+    """Feedback in memory."""
+
+    def __init__(self, switch: _Switch, *, max_rows: int, max_bytes: int):
+        super().__init__(switch, max_rows=max_rows, max_bytes=max_bytes)
+        self._ids: dict[tuple[str, bytes], bytes] = {}
+
+    async def put(self, feedback: FeedbackRecord) -> FeedbackRecord:
+        """Replace the caller's row about the same subject."""
+        self._switch.require()
+        check_feedback(feedback)
+        known = self._ids.get((feedback.caller, feedback.subject), feedback.id)
+        row = await self.find(known)
+        if row is not None and row.revision > feedback.revision:
+            return row
+        row = feedback if row is None else revised(row, feedback)
+        self._insert(row)
+        self._ids[row.caller, row.subject] = row.id
+        while len(self._ids) > 2 * self._max_rows:  # of rows that were dropped
+            del self._ids[next(iter(self._ids))]
+        return row
+
+    async def pair_counts(self, query: LogQuery) -> list[LabelPairCount]:
+        """Count in one pass."""
+        self._switch.require()
+        counts: Counter[tuple[str | None, ...]] = Counter()
+        async for row in self._matching(query, Span.of(query)):
+            counts[row.model_name, row.model_version, row.predicted, row.label] += 1
+        return LabelPairCount.sorted_from(counts)
+
+
+@final
+class MemoryCache(PredictionCache):
+    """Answers in a dictionary, in order of arrival."""
+
+    def __init__(self, switch: _Switch, steady: SteadyClock, options: StoreOptions):
+        self._switch, self._steady, self._options = switch, steady, options
         self._secret = os.urandom(KEY_BYTES)
-        self._calls: list[CallRecord] = []
         self._answers: dict[bytes, tuple[Scores, float]] = {}
-        self._is_open = False
-
-    async def open(self) -> None:
-        """Do nothing that could fail."""
-        self._is_open = True
-
-    async def close(self) -> None:
-        """Keep the rows: the same object may be opened again."""
-        self._is_open = False
-
-    async def migrate(self) -> None:
-        """Have no tables."""
-
-    async def check(self) -> Health:
-        """Say that memory works."""
-        self._require_open()
-        return Health("memory:", 1)
 
     @property
     def secret(self) -> bytes:
@@ -79,115 +227,65 @@ class MemoryStore(Store):
 
     async def get_many(self, keys: Sequence[bytes]) -> list[Scores | None]:
         """Look the keys up."""
-        self._require_open()
-        return [self._answer(key) for key in keys]
+        self._switch.require()
+        return [self._get(key) for key in keys]
 
-    async def append(self, calls: Sequence[CallRecord], answers: Answers = NO_ANSWERS) -> None:
-        """Sort the calls in and remember the answers."""
-        self._require_open()
-        check_calls(calls)
-        for call in calls:
-            self._insert(call)
+    async def put_many(self, answers: Answers) -> None:
+        """Store answers; the oldest are evicted."""
+        self._switch.require()
         for key, scores in answers.items():
-            if self._answer(key) is None:
+            if self._get(key) is None:
                 self._answers.pop(key, None)
                 self._answers[key] = (dict(scores), self._steady.now() + self._options.cache_seconds)
         while len(self._answers) > self._options.cache_rows:
             del self._answers[next(iter(self._answers))]
 
-    async def calls(self, query: CallQuery, *, after: str | None = None, limit: int = PAGE_ROWS) -> Page:
-        """Walk the list from the cursor."""
-        self._require_open()
-        found: list[CallRecord] = []
-        chars = 0
-        async with aclosing(
-            self._matching(query, None if after is None else decode_cursor(after))
-        ) as matching:
-            async for call in matching:
-                found.append(call)
-                chars += len(call.text)
-                if len(found) == limit or chars >= PAGE_CHARS:
-                    return Page(found, encode_cursor(call.id))
-        return Page(found, None)
-
-    async def summary(self, query: CallQuery) -> list[HourCount]:
-        """Count in one pass."""
-        self._require_open()
-        counts: Counter[tuple[datetime, str]] = Counter()
-        async for call in self._matching(query, None):
-            counts[hour_of(call.id), call.label] += 1
-        return [HourCount(hour, label, counts[hour, label]) for hour, label in sorted(counts)]
-
-    async def delete_before(self, moment: datetime) -> int:
-        """Cut the list."""
-        self._require_open()
-        count = bisect_left(self._calls, first_id_at(moment), key=_id)
-        del self._calls[:count]
-        return count
-
-    async def delete_caller(self, caller: str) -> int:
-        """Filter the list."""
-        self._require_open()
-        kept = [call for call in self._calls if call.caller != caller]
-        count = len(self._calls) - len(kept)
-        self._calls = kept
-        return count
-
-    def _require_open(self) -> None:
-        if not self._is_open:
-            raise StoreError("memory: the store is not open", fault="unavailable")
-
-    def _answer(self, key: bytes) -> Scores | None:
+    def _get(self, key: bytes) -> Scores | None:
         scores, expires_at = self._answers.get(key, (None, 0.0))
         return scores if expires_at > self._steady.now() else None
 
-    def _insert(self, call: CallRecord) -> None:
-        place = bisect_left(self._calls, call.id, key=_id)
-        if place == len(self._calls) or self._calls[place].id != call.id:
-            insort(self._calls, call, key=_id)
-        if len(self._calls) > self._max_calls:
-            del self._calls[0]
 
-    async def _matching(self, query: CallQuery, after: bytes | None) -> AsyncGenerator[CallRecord, None]:
-        """Yield the calls of `query` behind the id `after`; other work gets its turn in between."""
-        is_done = False
-        while not is_done:
-            room, is_done = _CHARS_AT_ONCE, True
-            for index in self._indices(query, after):
-                call = self._calls[index]
-                if _is_asked_for(call, query):
-                    yield call
-                after = call.id
-                room -= _CHARS_OF_A_ROW + (0 if query.contains is None else len(call.text))
-                if room <= 0:
-                    is_done = False
-                    await asyncio.sleep(0)
-                    break  # the list may have changed meanwhile
+@final
+class MemoryStore(Store):
+    """Two lists and a dictionary."""
 
-    def _indices(self, query: CallQuery, after: bytes | None) -> range:
-        """Return where the calls of the query's time behind the id `after` are, in the query's order."""
-        start = 0 if query.since is None else bisect_left(self._calls, first_id_at(query.since), key=_id)
-        stop = len(self._calls)
-        if query.until is not None:
-            stop = bisect_left(self._calls, first_id_at(query.until), key=_id)
-        if after is not None and query.newest_first:
-            stop = min(stop, bisect_left(self._calls, after, key=_id))
-        elif after is not None:
-            start = max(start, bisect_right(self._calls, after, key=_id))
-        return range(stop - 1, start - 1, -1) if query.newest_first else range(start, stop)
+    log: MemoryCallLog
+    feedback: MemoryFeedbackLog
+
+    def __init__(
+        self,
+        clock: Clock,
+        options: StoreOptions | None = None,
+        *,
+        max_rows: int = MAX_ROWS,
+        max_bytes: int = MAX_BYTES,
+    ):
+        self._switch = _Switch()
+        self.log = MemoryCallLog(self._switch, max_rows=max_rows, max_bytes=max_bytes)
+        self.cache = MemoryCache(self._switch, SteadyClock(clock), options or StoreOptions())
+        self.feedback = MemoryFeedbackLog(self._switch, max_rows=max_rows, max_bytes=max_bytes)
+
+    async def open(self) -> None:
+        """Allow reads and writes."""
+        self._switch.is_on = True
+
+    async def close(self) -> None:
+        """Keep the rows: the same object may be opened again."""
+        self._switch.is_on = False
+
+    async def migrate(self) -> list[str]:
+        """Return no migrations: there are no tables."""
+        return []
+
+    async def check(self) -> StoreHealth:
+        """Report that memory works."""
+        self._switch.require()
+        return StoreHealth("memory:", 1)
 
 
-def _id(call: CallRecord) -> bytes:
-    return call.id
+def _id(row: LogRecord) -> bytes:
+    return row.id
 
 
-def _is_asked_for(call: CallRecord, query: CallQuery) -> bool:
-    return (
-        query.caller in (None, call.caller)
-        and query.label in (None, call.label)
-        and query.model in (None, call.model)
-        and (
-            query.contains is None
-            or query.contains.translate(_ASCII_LOWER) in call.text.translate(_ASCII_LOWER)
-        )
-    )
+def _size(row: LogRecord) -> int:
+    return sys.getsizeof(row.text) + sys.getsizeof(row.caller) + _ROW_BYTES

@@ -1,67 +1,135 @@
-"""A store that goes on when its database does not. Knows any store and any spool by their promises."""
+"""A store that keeps predictions going while its database is down. Knows any store by its interfaces.
+
+append ─► store works: its log ─► fails ─► outbox: the spool ─► (reconnected) ─► its log
+lookups ─► store works: its cache ─► fails ─► cache miss
+"""
 
 from __future__ import annotations
 
 import asyncio
-import logging
 import os
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import dataclass
 from datetime import datetime
 from typing import final
 
 from tamis.clock import Clock
-from tamis.errors import STORE_FAULTS, StoreError
+from tamis.errors import StoreError
 from tamis.storage.base import (
-    NO_ANSWERS,
-    PAGE_ROWS,
     Answers,
-    CallQuery,
-    Health,
+    CallLog,
     HourCount,
-    Page,
+    PredictionCache,
     Scores,
     Store,
-    check_calls,
+    StoreHealth,
 )
-from tamis.storage.keys import KEY_BYTES
+from tamis.storage.ids import KEY_BYTES
+from tamis.storage.outbox import Counters, Outbox
+from tamis.storage.query import PAGE_ROWS, LogQuery, Page
+from tamis.storage.rows import CallRecord, check_calls
 from tamis.storage.spool import Spool
-from tamis.types import CallRecord
 
 RETRY_SECONDS = 1.0
-_DRAIN_ROWS = 500
-
-COUNTED = ("accepted", "written", "spooled", "dropped", "degraded", *STORE_FAULTS)
-"""What a ResilientStore counts, in this order: calls, 1 while it is degraded, failures by fault."""
-
-_ACCEPTED, _WRITTEN, _SPOOLED, _DROPPED, _DEGRADED, _FIRST_FAULT = range(6)
-
-_logger = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True, slots=True)
-class Counters:
-    """Where the calls are; `accepted == written + spooled + dropped` at every moment.
+@final
+class ResilientCallLog(CallLog):
+    """A log to which calls can always be appended; reads and deletions fail while `inner` does."""
 
-    A call is accepted when it is known which of the three it is. `spooled` goes down as calls
-    arrive at their store.
-    """
+    def __init__(self, inner: CallLog, outbox: Outbox):
+        self._inner, self._outbox = inner, outbox
 
-    accepted: int = 0
-    written: int = 0
-    spooled: int = 0
-    dropped: int = 0
+    async def append(self, calls: Sequence[CallRecord]) -> None:
+        """Write the calls, or put them into the spool, or count them as dropped."""
+        outbox = self._outbox
+        if outbox.fault is None:
+            try:
+                await self._inner.append(calls)
+            except StoreError as failed:
+                outbox.failed(failed)
+            except asyncio.CancelledError:
+                # they may or may not have been written: sending them again is harmless
+                outbox.start_putting(calls)
+                raise
+            else:
+                outbox.note_written(len(calls))
+                return
+        check_calls(calls)
+        await asyncio.shield(outbox.start_putting(calls))
+
+    async def read(
+        self, query: LogQuery, *, after: str | None = None, limit: int = PAGE_ROWS
+    ) -> Page[CallRecord]:
+        """Read the store's log; calls in the spool are not in it yet."""
+        return await self._inner.read(query, after=after, limit=limit)
+
+    async def find(self, id: bytes, *, caller: str | None = None) -> CallRecord | None:
+        """Search the store's log; calls in the spool are not in it yet."""
+        return await self._inner.find(id, caller=caller)
+
+    async def summary(self, query: LogQuery) -> list[HourCount]:
+        """Count the store's log; calls in the spool are not in it yet."""
+        return await self._inner.summary(query)
+
+    async def delete_before(self, moment: datetime) -> int:
+        """Delete from the store's log; old calls in the spool are deleted the next time."""
+        return await self._inner.delete_before(moment)
+
+    async def delete_caller(self, caller: str) -> int:
+        """Delete from the store's log, unless the spool would write rows of the caller again."""
+        if len(self._outbox) > 0:
+            raise StoreError(f"{len(self._outbox)} calls are still in the spool; try again later")
+        return await self._inner.delete_caller(caller)
+
+
+@final
+class ResilientCache(PredictionCache):
+    """A cache that misses while `inner` fails."""
+
+    def __init__(self, inner: PredictionCache, outbox: Outbox):
+        self._inner, self._outbox = inner, outbox
+        self._secret = os.urandom(KEY_BYTES)
+
+    @property
+    def secret(self) -> bytes:
+        """The store's key; a random one until the store was reached for the first time."""
+        return self._secret
+
+    async def get_many(self, keys: Sequence[bytes]) -> list[Scores | None]:
+        """Return what the store holds; nothing while it fails."""
+        if self._outbox.fault is None:
+            try:
+                return await self._inner.get_many(keys)
+            except StoreError as failed:
+                self._outbox.failed(failed)
+        return [None] * len(keys)
+
+    async def put_many(self, answers: Answers) -> None:
+        """Store answers; drop them while the store fails."""
+        if self._outbox.fault is None:
+            try:
+                await self._inner.put_many(answers)
+            except StoreError as failed:
+                self._outbox.failed(failed)
+
+    def read_secret(self) -> None:
+        """Take over the key of the store, which was just opened."""
+        self._secret = self._inner.secret
 
 
 @final
 class ResilientStore(Store):
-    """Passes everything on to `inner`; while that fails, calls wait in `spool` and the cache is empty.
+    """A store around `inner`: while that fails, calls wait in `spool` and the cache misses.
 
-    Only `open` and what reads or deletes the log raise `StoreError`; `append` and `get_many`, which
-    predictions need, do not. It reconnects by itself, at once and then every `retry_seconds`, and
-    sends what waited. A call whose sending was interrupted is sent again: its id keeps it single.
+    Only `open` and what reads or deletes a log raise `StoreError`; appending and lookups, which predictions
+    need, do not. Feedback is passed on as it is: its sender is told when it was not stored. The store
+    reconnects by itself, at once and then every `retry_seconds`, and sends the calls of the spool. A call
+    that was sent twice is logged once: its id identifies it.
     """
+
+    log: ResilientCallLog
+    cache: ResilientCache
 
     def __init__(
         self,
@@ -72,241 +140,116 @@ class ResilientStore(Store):
         retry_seconds: float = RETRY_SECONDS,
         may_start_without: bool = False,
     ):
-        self._inner, self._spool, self._clock = inner, spool, clock
+        self._inner, self._clock = inner, clock
         self._retry_seconds, self._may_start_without = retry_seconds, may_start_without
-        self._numbers: list[float] | memoryview[float] = [0.0] * len(COUNTED)
-        self._fault: str | None = None
-        self._secret = os.urandom(KEY_BYTES)  # until the store's own is known
-        self._healing: asyncio.Task[None] | None = None
+        self._outbox = Outbox(spool)
+        self.log = ResilientCallLog(inner.log, self._outbox)
+        self.cache = ResilientCache(inner.cache, self._outbox)
+        self.feedback = inner.feedback
+        self._reconnecting: asyncio.Task[None] | None = None
         self._sending: asyncio.Task[bool] | None = None
-        self._putting: set[asyncio.Task[None]] = set()
-        self._has_work, self._is_healthy = asyncio.Event(), asyncio.Event()
-        self.lost_rows = 0
-        """Calls that waited in memory when the store was closed, and are in no log."""
+        self._is_healthy = asyncio.Event()
 
     @property
     def counters(self) -> Counters:
-        """Where the calls are now."""
-        numbers = self._numbers
-        return Counters(
-            int(numbers[_ACCEPTED]), int(numbers[_WRITTEN]), len(self._spool), int(numbers[_DROPPED])
-        )
+        """How many calls are where."""
+        return self._outbox.counters
 
     def count_in(self, numbers: list[float] | memoryview[float]) -> None:
-        """Count in `numbers`, in the order of `COUNTED`, on top of what stands there; call it before `open`.
+        """Count in `numbers`, in the order of `COUNTED`, starting from their values; call it before `open`.
 
-        There others can see them, and the next process finds them.
+        Other processes can read them there, and the next process continues from them.
         """
-        self._numbers = numbers
+        self._outbox.count_in(numbers)
+
+    @property
+    def lost_rows(self) -> int:
+        """Calls that waited in memory when the store was closed, and are in no log."""
+        return self._outbox.lost_rows
 
     @property
     def fault(self) -> str | None:
-        """What is wrong with the store, None when nothing is; calls may still wait to be sent."""
-        return self._fault
+        """Why the store fails, None while it works; the spool may still hold calls then."""
+        return self._outbox.fault
 
     @property
     def is_degraded(self) -> bool:
-        """Whether the store fails, or calls wait for it."""
-        return self._fault is not None or len(self._spool) > 0
+        """Whether the store fails, or the spool holds calls."""
+        return self._outbox.fault is not None or len(self._outbox) > 0
 
     async def wait_healthy(self) -> None:
-        """Return as soon as the store works and nothing waits for it."""
+        """Return as soon as the store works and the spool is empty."""
         while self.is_degraded:
             self._is_healthy.clear()
             await self._is_healthy.wait()
 
     async def open(self) -> None:
-        """Open the spool and the store, and begin to watch over both."""
+        """Open the spool and the store, and start to reconnect whenever the store fails."""
         await self.close()
-        await self._spool.open()
-        self._count_found()
+        await self._outbox.open()
         try:
             await self._open_inner()
         except StoreError as failed:
             if not self._may_start_without:
-                await self._spool.close()
+                await self._outbox.close()
                 raise
-            self._failed(failed)
+            self._outbox.failed(failed)
         if self.is_degraded:
-            self._has_work.set()
-        self._healing = asyncio.create_task(self._heal())
+            self._outbox.has_work.set()
+        self._reconnecting = asyncio.create_task(self._reconnect_when_needed())
 
     async def close(self) -> None:
-        """Send what waits if the store works; what stays in a spool without a file is lost."""
-        if self._healing is None:
+        """Send the calls of the spool if the store works; those in a spool without a file are lost."""
+        if self._reconnecting is None:
             return
-        self._healing.cancel()
+        self._reconnecting.cancel()
         with suppress(asyncio.CancelledError):
-            await self._healing
-        self._healing = None
-        if unfinished := {*self._putting, *filter(None, [self._sending])}:
-            await asyncio.wait(unfinished)
-        if len(self._spool) > 0:
+            await self._reconnecting
+        self._reconnecting = None
+        await self._outbox.finish_putting()
+        if self._sending is not None:
+            await asyncio.wait([self._sending])
+        if len(self._outbox) > 0:
             await self._try_to_send()
-        if len(self._spool) > 0:
-            await self._leave_waiting()
+        if len(self._outbox) > 0:
+            await self._outbox.leave()
         await self._inner.close()
-        await self._spool.close()
+        await self._outbox.close()
 
-    async def _leave_waiting(self) -> None:
-        """Leave calls in the spool's file for the next process; count them as lost if there is none."""
-        waiting, path = len(self._spool), self._spool.path
-        if path is not None:
-            _logger.warning("%d rows of the call log wait in %s: %s", waiting, path, self._fault)
-            return
-        await self._spool.remove(await self._spool.oldest(waiting))
-        self.lost_rows += waiting
-        self._numbers[_DROPPED] += waiting
-        self._note_state()
-        _logger.error("%d rows of the call log are lost; they waited in memory: %s", waiting, self._fault)
-
-    async def migrate(self) -> None:
+    async def migrate(self) -> list[str]:
         """Migrate the store."""
-        await self._inner.migrate()
+        return await self._inner.migrate()
 
-    async def check(self) -> Health:
+    async def check(self) -> StoreHealth:
         """Check the store, not the spool."""
         return await self._inner.check()
 
-    @property
-    def secret(self) -> bytes:
-        """The store's key; one of our own as long as the store has never been reached."""
-        return self._secret
-
-    async def get_many(self, keys: Sequence[bytes]) -> list[Scores | None]:
-        """Return what the store remembers; nothing while it fails."""
-        if self._fault is None:
-            try:
-                return await self._inner.get_many(keys)
-            except StoreError as failed:
-                self._failed(failed)
-        return [None] * len(keys)
-
-    async def append(self, calls: Sequence[CallRecord], answers: Answers = NO_ANSWERS) -> None:
-        """Write the calls, or put them where they wait, or count them as dropped."""
-        if self._fault is None:
-            try:
-                await self._inner.append(calls, answers)
-            except StoreError as failed:
-                self._failed(failed)
-            except asyncio.CancelledError:
-                # nobody knows whether they were written: sending them again is harmless
-                self._start_putting(calls)
-                raise
-            else:
-                self._numbers[_ACCEPTED] += len(calls)
-                self._numbers[_WRITTEN] += len(calls)
-                return
-        check_calls(calls)
-        await asyncio.shield(self._start_putting(calls))
-
-    async def calls(self, query: CallQuery, *, after: str | None = None, limit: int = PAGE_ROWS) -> Page:
-        """Read the store's log; calls that wait are not in it yet."""
-        return await self._inner.calls(query, after=after, limit=limit)
-
-    async def summary(self, query: CallQuery) -> list[HourCount]:
-        """Count the store's log; calls that wait are not in it yet."""
-        return await self._inner.summary(query)
-
-    async def delete_before(self, moment: datetime) -> int:
-        """Delete from the store's log; old calls that wait are deleted the next time."""
-        return await self._inner.delete_before(moment)
-
-    async def delete_caller(self, caller: str) -> int:
-        """Delete from the store's log, once nothing waits that would bring a caller's rows back."""
-        if len(self._spool) > 0:
-            raise StoreError(f"{len(self._spool)} calls still wait to be written; delete when they have been")
-        return await self._inner.delete_caller(caller)
-
     async def _open_inner(self) -> None:
         await self._inner.open()
-        self._secret = self._inner.secret
+        self.cache.read_secret()
 
-    def _failed(self, error: StoreError) -> None:
-        if self._fault is None:
-            _logger.error("the store fails, predictions go on: %s", error)
-        self._fault = str(error)
-        self._numbers[_FIRST_FAULT + STORE_FAULTS.index(error.fault)] += 1
-        self._note_state()
-        self._has_work.set()
-
-    def _count_found(self) -> None:
-        """Accept what an earlier process left in the spool, and count as dropped what it left nowhere."""
-        numbers, found = self._numbers, len(self._spool)
-        lost = numbers[_ACCEPTED] - numbers[_WRITTEN] - numbers[_DROPPED] - found
-        numbers[_DROPPED] += max(0.0, lost)
-        numbers[_ACCEPTED] = numbers[_WRITTEN] + numbers[_DROPPED] + found
-        self._note_state()
-
-    def _note_state(self) -> None:
-        self._numbers[_SPOOLED] = len(self._spool)
-        self._numbers[_DEGRADED] = self.is_degraded
-
-    def _start_putting(self, calls: Sequence[CallRecord]) -> asyncio.Task[None]:
-        """Put calls into the spool in a task of its own, that no caller's leaving interrupts."""
-        task = asyncio.create_task(self._put(calls))
-        self._putting.add(task)
-        task.add_done_callback(self._putting.discard)
-        return task
-
-    async def _put(self, calls: Sequence[CallRecord]) -> None:
-        try:
-            taken = await self._spool.put(calls)
-        except StoreError as failed:
-            _logger.error("the spool fails: %s", failed)
-            taken = 0
-        self._numbers[_ACCEPTED] += len(calls)
-        self._numbers[_DROPPED] += len(calls) - taken
-        self._note_state()
-        self._has_work.set()
-
-    async def _heal(self) -> None:
+    async def _reconnect_when_needed(self) -> None:
         while True:
-            await self._has_work.wait()
-            self._has_work.clear()
+            await self._outbox.has_work.wait()
+            self._outbox.has_work.clear()
             while not await self._send_undisturbed():
                 await self._clock.sleep(self._retry_seconds)
 
     async def _send_undisturbed(self) -> bool:
-        """Let a sending that has begun come to its end, or the counters would not tell where calls are."""
+        """Finish a send that was started, or the counters would not show where calls are."""
         self._sending = asyncio.create_task(self._try_to_send())
         return await asyncio.shield(self._sending)
 
     async def _try_to_send(self) -> bool:
-        """Reconnect if need be and send what waits; return whether all is well."""
+        """Reconnect if needed and send the calls of the spool; return whether all were sent."""
         try:
-            if self._fault is not None:
+            if self._outbox.fault is not None:
                 await self._open_inner()
                 await self._inner.check()
-            all_sent = await self._send_some()
-            if self._fault is not None:  # only now, when calls can be written, are more let through
-                self._fault = None
-                self._note_state()
-                _logger.info("the store works again; %d calls still wait", len(self._spool))
-            while all_sent and len(self._spool) > 0:
-                all_sent = await self._send_some()
+            all_sent = await self._outbox.send(self._inner.log)
         except StoreError as failed:
-            self._failed(failed)
+            self._outbox.failed(failed)
             return False
         if all_sent:
             self._is_healthy.set()
         return all_sent
-
-    async def _send_some(self) -> bool:
-        """Send the calls that have waited longest; return whether the spool allowed it."""
-        if len(self._spool) == 0:
-            return True
-        try:
-            calls = await self._spool.oldest(_DRAIN_ROWS)
-        except StoreError as failed:
-            _logger.error("the spool cannot be read: %s", failed)
-            return False
-        await self._inner.append(calls)
-        try:
-            await self._spool.remove(calls)
-        except StoreError as failed:  # they will be sent once more, which is harmless
-            _logger.error("the spool cannot be emptied: %s", failed)
-            return False
-        self._numbers[_WRITTEN] += len(calls)
-        self._note_state()
-        return True

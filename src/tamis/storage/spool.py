@@ -1,10 +1,12 @@
-"""Where calls wait while their store is away. Knows records and a local file; knows no store."""
+"""Queues of calls that wait while their store is unreachable. Knows records and a file; knows no store."""
 
 from __future__ import annotations
 
 import asyncio
+import logging
+import os
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from itertools import islice
 from pathlib import Path
@@ -14,18 +16,25 @@ import apsw
 import msgspec
 
 from tamis.errors import StoreError
-from tamis.storage.sqlite.connection import FAILURES, File, Worker, store_error, transaction
-from tamis.types import CallRecord
+from tamis.storage.rows import CallRecord
+from tamis.storage.sqlite.connection import FAILURES, DatabaseFile, Worker, store_error, transaction
 
 SPOOL_ROWS = 100_000
-"""Calls that a spool holds where the operator does not say."""
+"""Calls that a spool holds by default."""
 
 SPOOL_BYTES = 64 * 2**20
-"""Bytes of text that a spool in memory holds where the operator does not say."""
+"""Bytes of text that a spool in memory holds by default."""
+
+_FIELDS_1 = ("id", "caller", "text", "label", "score", "model", "from_cache")
+"""The fields of a call in version 1, which stored them in this order and without their names."""
+
+_encode = msgspec.msgpack.Encoder().encode
+_decode = msgspec.msgpack.Decoder(CallRecord).decode
+_logger = logging.getLogger(__name__)
 
 
 class Spool(ABC):
-    """A bounded queue of calls, each known by its id."""
+    """A bounded queue of calls, each identified by its id."""
 
     @property
     @abstractmethod
@@ -34,19 +43,19 @@ class Spool(ABC):
 
     @abstractmethod
     async def open(self) -> None:
-        """Find what an earlier process left behind."""
+        """Find what an earlier process left in the queue."""
 
     @abstractmethod
     async def close(self) -> None:
-        """Let go of the file, if there is one."""
+        """Close the file, if there is one."""
 
     @abstractmethod
     def __len__(self) -> int:
-        """Return the number of calls that wait."""
+        """Return the number of calls in the queue."""
 
     @abstractmethod
     async def put(self, calls: Sequence[CallRecord]) -> int:
-        """Take as many of `calls` as there is room for; return how many that were."""
+        """Add as many of `calls` as there is room for; return how many that were."""
 
     @abstractmethod
     async def oldest(self, limit: int) -> list[CallRecord]:
@@ -54,7 +63,7 @@ class Spool(ABC):
 
     @abstractmethod
     async def remove(self, calls: Sequence[CallRecord]) -> None:
-        """Forget calls that have arrived at their store."""
+        """Remove calls that have been written to their store."""
 
 
 @final
@@ -68,20 +77,20 @@ class MemorySpool(Spool):
 
     @property
     def path(self) -> None:
-        """There is no file."""
+        """None: there is no file."""
         return None
 
     async def open(self) -> None:
         """Find nothing."""
 
     async def close(self) -> None:
-        """Have nothing to let go of."""
+        """Do nothing: there is no file."""
 
     def __len__(self) -> int:
         return len(self._calls)
 
     async def put(self, calls: Sequence[CallRecord]) -> int:
-        """Take calls until the first that does not fit."""
+        """Add calls until the first that does not fit."""
         before = len(self._calls)
         for call in calls:
             size = len(call.text.encode())
@@ -93,11 +102,11 @@ class MemorySpool(Spool):
         return len(self._calls) - before
 
     async def oldest(self, limit: int) -> list[CallRecord]:
-        """Return the calls that came first: ids increase as they come."""
+        """Return the calls that were added first: ids increase as they come."""
         return list(islice(self._calls.values(), limit))
 
     async def remove(self, calls: Sequence[CallRecord]) -> None:
-        """Forget `calls`."""
+        """Remove `calls`."""
         for call in calls:
             if self._calls.pop(call.id, None) is not None:
                 self._bytes -= len(call.text.encode())
@@ -107,26 +116,27 @@ class MemorySpool(Spool):
 class FileSpool(Spool):
     """Calls in an SQLite file of this process alone: they survive `kill -9`.
 
-    With `slots` several processes share one name: each takes the first file, `spool.tamis`,
+    With `slots` several processes share one name: each locks the first file, `spool.tamis`,
     `spool-1.tamis` and so on, that no other process has open.
     """
 
     def __init__(self, path: Path, *, max_rows: int = SPOOL_ROWS, slots: int = 1):
         names = [path, *(path.with_stem(f"{path.stem}-{number}") for number in range(1, slots))]
-        self._files = [File(name, full_durability=False) for name in names]
+        self._files = [DatabaseFile(name, full_durability=False) for name in names]
         self._file = self._files[0]
         self._max_rows = max_rows
         self._worker: Worker | None = None
+        self._identity: tuple[int, int] | None = None
         self._rows = 0
         self._one_change = asyncio.Lock()
 
     @property
     def path(self) -> Path:
-        """The file that this process has taken."""
+        """The file that this process has locked."""
         return self._file.path
 
     async def open(self) -> None:
-        """Open the file, which no other process may have open, and count what waits there."""
+        """Lock a file that no other process has open, migrate it, and count the calls in it."""
         await self.close()
         self._files[0].path.parent.mkdir(parents=True, exist_ok=True)  # a mock model has no folder yet
         for file in self._files[:-1]:
@@ -135,7 +145,7 @@ class FileSpool(Spool):
         await self._open(self._files[-1])
 
     async def close(self) -> None:
-        """Close the file; what waits there is found again by the next `open`."""
+        """Close the file; the calls in it are found again by the next `open`."""
         worker, self._worker = self._worker, None
         if worker is not None:
             await worker.close()
@@ -144,24 +154,25 @@ class FileSpool(Spool):
         return self._rows
 
     async def put(self, calls: Sequence[CallRecord]) -> int:
-        """Take calls while there is room."""
+        """Add calls while there is room."""
         async with self._one_change:
+            await self._replace_if_removed()
             room = max(0, self._max_rows - self._rows)
-            rows = [(call.id, msgspec.msgpack.encode(call)) for call in calls[:room]]
-            taken = await self._change("INSERT INTO spool VALUES (?, ?) ON CONFLICT (id) DO NOTHING", rows)
-            self._rows += taken
-            return taken
+            added = await self._change(_INSERTION, [(call.id, _encode(call)) for call in calls[:room]])
+            self._rows += added
+            return added
 
     async def oldest(self, limit: int) -> list[CallRecord]:
         """Return the calls with the lowest ids."""
         query = "SELECT call FROM spool ORDER BY id LIMIT ?"
         rows = await self._opened().run(lambda connection: list(connection.execute(query, (limit,))))
-        return [msgspec.msgpack.decode(call, type=CallRecord) for (call,) in rows]
+        return [_decode(call) for (call,) in rows]
 
     async def remove(self, calls: Sequence[CallRecord]) -> None:
-        """Forget `calls`."""
+        """Remove `calls`."""
         async with self._one_change:
-            self._rows -= await self._change("DELETE FROM spool WHERE id = ?", [(call.id,) for call in calls])
+            removed = await self._change("DELETE FROM spool WHERE id = ?", [(call.id,) for call in calls])
+            self._rows -= removed
 
     async def _change(self, statement: str, rows: Sequence[tuple[bytes, ...]]) -> int:
         def change(connection: apsw.Connection) -> int:
@@ -173,12 +184,25 @@ class FileSpool(Spool):
 
         return await self._opened().run(change)
 
+    async def _replace_if_removed(self) -> None:
+        """Write the queue to a new file if its own was removed: nobody would find that one again."""
+        if self._worker is None or _identity(self._file.path) == self._identity:
+            return
+        _logger.warning("%s: the spool was removed; writing its %d calls again", self.path, self._rows)
+        lost, file = self._worker, self._file
+        rows = await lost.run(lambda connection: list(connection.execute("SELECT id, call FROM spool")))
+        self._worker = None
+        await lost.close(checkpoint=False)
+        await self._open(file)
+        await self._change(_INSERTION, rows)
+        self._rows = await self._opened().run(_count)
+
     def _opened(self) -> Worker:
         if self._worker is None:
             raise StoreError(f"{self._file.path}: the spool is not open", fault="unavailable")
         return self._worker
 
-    async def _open(self, file: File) -> None:
+    async def _open(self, file: DatabaseFile) -> None:
         self._file = file
         worker = Worker("spool", self._connect)
         try:
@@ -186,23 +210,69 @@ class FileSpool(Spool):
         except StoreError:
             await worker.close()
             raise
-        self._worker = worker
+        self._worker, self._identity = worker, _identity(file.path)
 
     def _connect(self) -> apsw.Connection:
         self._file.create_if_missing()
         connection = self._file.connect(lock_seconds=0)
         try:
             connection.execute("PRAGMA locking_mode = EXCLUSIVE")  # two would send each other's rows
-            connection.execute(
-                "CREATE TABLE IF NOT EXISTS spool (id BLOB PRIMARY KEY, call BLOB NOT NULL) STRICT"
-            )
             with transaction(connection):  # takes the lock now, not with the first row
-                connection.execute("PRAGMA user_version = 1")
+                _migrate(connection)
         except FAILURES as failed:
+            connection.close(True)
             raise store_error(self._file.path, failed) from failed
+        except StoreError:
+            connection.close(True)
+            raise
         return connection
+
+
+_INSERTION = "INSERT INTO spool (id, call) VALUES (?, ?) ON CONFLICT (id) DO NOTHING"
+
+
+def create_spool(connection: apsw.Connection) -> None:
+    """Create the queue."""
+    connection.execute("CREATE TABLE IF NOT EXISTS spool (id BLOB PRIMARY KEY, call BLOB NOT NULL) STRICT")
+
+
+def name_fields(connection: apsw.Connection) -> None:
+    """Store each call's fields by name: a new field would have shifted the others."""
+    rows = list(connection.execute("SELECT id, call FROM spool"))
+    for id, message in rows:
+        fields = dict(zip(_FIELDS_1, msgspec.msgpack.decode(message), strict=True))
+        connection.execute("UPDATE spool SET call = ? WHERE id = ?", (_encode(CallRecord(**fields)), id))
+
+
+MIGRATIONS: tuple[Callable[[apsw.Connection], None], ...] = (create_spool, name_fields)
+"""In order; a file of version n has seen the first n. Never change one that was released."""
+
+
+def _migrate(connection: apsw.Connection) -> None:
+    """Bring the file to this version; refuse another program's file and a newer version."""
+    version = connection.pragma("user_version")
+    tables = {name for (name,) in connection.execute("SELECT name FROM sqlite_schema WHERE type = 'table'")}
+    if not tables <= {"spool"} or (tables and version == 0):
+        raise StoreError(f"{connection.filename}: an SQLite file of another program; name another path")
+    if version > len(MIGRATIONS):
+        raise StoreError(
+            f"{connection.filename}: spool version {version} was written by a newer Tamis "
+            f"(this one knows {len(MIGRATIONS)}); upgrade Tamis"
+        )
+    for step in MIGRATIONS[version:]:
+        step(connection)
+        _logger.info("%s: migration %s", connection.filename, step.__name__)
+    connection.execute(f"PRAGMA user_version = {len(MIGRATIONS)}")
 
 
 def _count(connection: apsw.Connection) -> int:
     rows: int = connection.execute("SELECT count(*) FROM spool").get
     return rows
+
+
+def _identity(path: Path) -> tuple[int, int] | None:
+    try:
+        found = os.stat(path)
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino

@@ -1,4 +1,4 @@
-"""From a store URL to a store that is not yet open. Knows the schemes and nothing of tables."""
+"""Store URLs. Knows the schemes; knows no table."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ _SQLITE = "sqlite:///"
 
 
 def make_store(url: str, clock: Clock, options: StoreOptions | None = None) -> Store:
-    """Return the store that `url` names; `await store.open()` is the caller's next step.
+    """Return the store that `url` names; the caller opens it with `await store.open()`.
 
     `memory:`, or `sqlite:///` and a path: three slashes before a relative one, four before an
     absolute one, as SQLAlchemy has it. `cassandra://user:password@host1,host2/keyspace?local_dc=…`, or
-    `astra:` where the options say which database.
+    `astra:` with the database in the options.
     """
     scheme, _, rest = url.partition(":")
     if scheme == "memory" and not rest:
@@ -32,36 +32,37 @@ def make_store(url: str, clock: Clock, options: StoreOptions | None = None) -> S
         return _cluster_store(url, clock, options or StoreOptions())
     # the URL itself is not repeated: it may hold a password
     raise StoreError(
-        f"a store URL that begins with {scheme[:20]!r} is unknown: use sqlite:///path/file.db, memory:, "
+        f"unknown store URL scheme {scheme[:20]!r}; use sqlite:///path/file.db, memory:, "
         "cassandra://host/keyspace or astra:"
     )
 
 
 def _cluster_store(url: str, clock: Clock, options: StoreOptions) -> Store:
-    """Import the driver only for those who ask for it."""
+    """Import the driver only if it is needed."""
     try:
         from tamis.storage.cassandra.store import CassandraStore
-        from tamis.storage.cassandra.target import Target
+        from tamis.storage.cassandra.url import ClusterUrl
     except ModuleNotFoundError as missing:
         raise MissingExtraError(f"a store at {url.partition(':')[0]}:", "cassandra") from missing
-    return CassandraStore(Target.of(url, options.cluster.astra), clock, options)
+    return CassandraStore(ClusterUrl.of(url, options.cluster.astra), clock, options)
 
 
 def _tables_as_cql(url: str, options: StoreOptions) -> str:
-    from tamis.storage.cassandra.schema import Plan, statements
-    from tamis.storage.cassandra.target import Target
+    from tamis.storage.cassandra.migrations import all_statements
+    from tamis.storage.cassandra.tables import KeyspacePlan
+    from tamis.storage.cassandra.url import ClusterUrl
 
-    return "\n".join(statements(Plan.of(Target.of(url, options.cluster.astra), options)))
+    return "\n".join(all_statements(KeyspacePlan.of(ClusterUrl.of(url, options.cluster.astra), options)))
 
 
 def file_of(url: str) -> Path | None:
-    """Return the file of an embedded store; None for a store that is no file."""
+    """Return the file of an embedded store, None for another store."""
     path = url.removeprefix(_SQLITE)
     return Path(unquote(path)) if path and path != url else None
 
 
 def tables_of(url: str, options: StoreOptions | None = None) -> str:
-    """Return the SQL, or a cluster's CQL, that makes the tables; empty for a store without tables."""
+    """Return the SQL, or a cluster's CQL, that creates the tables; empty for a store without tables."""
     if file_of(url) is not None:
         return tables_as_sql()
     return "" if url == "memory:" else _tables_as_cql(url, options or StoreOptions())

@@ -21,9 +21,8 @@ from tamis.service.call_log.readers import (
     unless_abandoned,
 )
 from tamis.service.responses import Refused
-from tamis.storage import CallQuery, Store, TimeIds, make_store
-from tamis.storage.base import PAGE_CHARS
-from tamis.types import CallRecord
+from tamis.storage import CallRecord, LogQuery, Store, TimeIds, make_store
+from tamis.storage.query import PAGE_CHARS
 from tests.support.asynchronous import asynchronous
 from tests.support.metrics_page import value
 from tests.support.processes import Service, serving
@@ -38,8 +37,8 @@ def test_page_ends_when_its_texts_are_long(tmp_path: Path, url: str) -> None:
         store = await _filled(f"sqlite:///{tmp_path}/a.db" if url == "sqlite" else url, 20, "é" * 10_000)
         sizes, cursor = [], None
         while True:
-            page = await store.calls(CallQuery(), after=cursor, limit=100)
-            sizes.append(len(page.calls))
+            page = await store.log.read(LogQuery(), after=cursor, limit=100)
+            sizes.append(len(page.rows))
             cursor = page.cursor
             if cursor is None:
                 await store.close()
@@ -153,7 +152,7 @@ async def _filled(url: str, rows: int, text: str, caller: str = "127.0.0.1") -> 
     await store.open()
     for start in range(0, rows, 1_000):
         size = min(1_000, rows - start)
-        await store.append(
+        await store.log.append(
             [CallRecord(ids.next(), caller, text, "ham", 0.9, "m", False) for _ in range(size)]
         )
     return store

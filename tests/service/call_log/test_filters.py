@@ -10,8 +10,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from tamis.storage import called_at
-from tamis.types import CallRecord
+from tamis.storage import CallRecord, called_at
 from tests.support.logbook import Log, with_log
 
 START = datetime(2026, 11, 21, 12, tzinfo=UTC)

@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tamis.service.call_log.forms import CallsCsv, CallsJson, CallsNdjson, Form, RecentJson, timestamp
-from tamis.types import CallRecord
+from tamis.storage import CallRecord
 
 texts = st.text(st.characters(exclude_categories=["Cs"]))
 records = st.builds(

@@ -7,7 +7,7 @@ import asyncio
 import httpx
 
 from tamis.settings import Settings
-from tamis.storage import CallQuery, make_store
+from tamis.storage import LogQuery, make_store
 from tests.support.fakes import ManualClock
 from tests.support.logbook import NOON
 from tests.support.serving import client_of, make_app, started
@@ -66,7 +66,7 @@ def test_old_calls_go_when_a_setting_says_so() -> None:
             await http.post("/prediction", json={"text": "old"})
             clock.advance(DAY_SECONDS + 1)
             await clock.sleeper()
-            assert (await store.calls(CallQuery())).calls == []
+            assert (await store.log.read(LogQuery())).rows == []
 
     asyncio.run(test())
 

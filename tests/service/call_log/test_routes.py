@@ -10,10 +10,10 @@ from typing import Any
 
 import httpx
 import pytest
+from msgspec import structs
 
 from tamis.service.call_log.stream import PAGE_ROWS
-from tamis.storage import CallQuery, TimeIds
-from tamis.types import CallRecord
+from tamis.storage import CallRecord, LogQuery, TimeIds
 from tests.support.fakes import ManualClock
 from tests.support.logbook import MODEL, NOON, Log, with_log
 
@@ -134,7 +134,8 @@ def test_any_text_comes_back_in_every_form(store_url: str, text: str) -> None:
 
 def test_log_gives_all_that_is_known_of_a_call(store_url: str) -> None:
     async def test(log: Log) -> None:
-        await log.call("hello", from_cache=True, score=0.1 + 0.2)
+        model = {"decision": "spam", "model_name": "sms", "model_version": "3"}
+        await log.call("hello", from_cache=True, score=0.1 + 0.2, **model)
         page = (await log.get("/log")).json()
         id = page["calls"][0].pop("id")
         assert page == {
@@ -147,6 +148,7 @@ def test_log_gives_all_that_is_known_of_a_call(store_url: str) -> None:
                     "score": 0.1 + 0.2,
                     "model": MODEL,
                     "from_cache": True,
+                    **model,
                 }
             ],
             "next_cursor": None,
@@ -261,7 +263,7 @@ def test_a_json_page_ends_early_with_a_cursor_when_a_search_finds_little(tmp_pat
     async def test(log: Log) -> None:
         await log.call("needle")
         for _ in range(110):
-            await log.store.append([template._replace(id=log.ids.next()) for _ in range(1_000)])
+            await log.store.log.append([structs.replace(template, id=log.ids.next()) for _ in range(1_000)])
         first = (await log.get("/log?contains=needle")).json()
         assert (first["calls"], first["next_cursor"] is None) == ([], False)
         second = await log.get("/log", params={"contains": "needle", "cursor": first["next_cursor"]})
@@ -383,8 +385,8 @@ def test_a_store_that_fails_is_a_503_that_tells_no_path(store_url: str, path: st
 def test_what_was_deleted_is_not_shown(store_url: str) -> None:
     async def test(log: Log) -> None:
         await three_hours(log)
-        await log.store.delete_caller("alice")
+        await log.store.log.delete_caller("alice")
         assert inputs(await log.get("/log")) == []
-        assert [call.caller for call in (await log.store.calls(CallQuery())).calls] == ["bob", "bob"]
+        assert [call.caller for call in (await log.store.log.read(LogQuery())).rows] == ["bob", "bob"]
 
     with_log(store_url, test)

@@ -14,8 +14,7 @@ from hypothesis import strategies as st
 
 from tamis.clock import SystemClock
 from tamis.service.call_log.forms import CallsCsv, guarded
-from tamis.storage import TimeIds
-from tamis.types import CallRecord
+from tamis.storage import CallRecord, TimeIds
 
 _FORMULA = "40+2"
 _BEFORE = ["", "\0", "\ufeff", "\u200b", " ", "\t", "\r\n", "\x01\x02", "\u00a0", "\u2028", "\0\ufeff ", "'"]

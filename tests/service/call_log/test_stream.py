@@ -17,9 +17,8 @@ from starlette.types import Message, Receive, Scope, Send
 from tamis.service.call_log.forms import CallsNdjson
 from tamis.service.call_log.readers import MAX_READS_PER_CALLER, LogReaders
 from tamis.service.call_log.stream import PAGE_ROWS, CallStream
-from tamis.storage import CallQuery
+from tamis.storage import CallRecord, LogQuery
 from tamis.storage.sqlite import SqliteStore
-from tamis.types import CallRecord
 from tests.support.logbook import MODEL, Log, with_log
 from tests.support.watched import WatchedStore
 
@@ -60,7 +59,7 @@ class Served:
     async def other_work(self) -> None:
         """Keep the thread busy that would fetch the next page."""
         for _ in range(50):
-            await self.store.inner.calls(CallQuery(caller="nobody"), limit=1)
+            await self.store.inner.log.read(LogQuery(caller="nobody"), limit=1)
 
 
 @asynccontextmanager
@@ -83,7 +82,7 @@ async def served(log: Log, *, fails_at_page: int | None = None) -> AsyncIterator
 async def fill(log: Log, rows: int, caller: str = "alice", text: str = PADDING) -> None:
     for _ in range(0, rows, 1_000):
         calls = [CallRecord(log.ids.next(), caller, text, "ham", 0.5, MODEL, False) for _ in range(1_000)]
-        await log.store.append(calls)
+        await log.store.log.append(calls)
 
 
 def read_all(client: socket.socket) -> bytes:
@@ -103,12 +102,12 @@ def test_a_reader_who_stands_still_keeps_little_memory_and_holds_no_transaction(
             kept_bytes, _ = tracemalloc.get_traced_memory()
             tracemalloc.stop()
             assert kept_bytes < readers * 500_000  # a page is 0.1 MB, the whole log 20 MB
-            await log.store.tidy()
+            await log.store.checkpoint()
             wal = tmp_path / "tamis.db-wal"
             wal_bytes = wal.stat().st_size
             for _ in range(20):
                 await fill(log, 2_000, caller="bob")
-                await log.store.tidy()
+                await log.store.checkpoint()
             assert wal.stat().st_size < wal_bytes + 16_000_000  # 40 MB went through it
             assert service.store.pages < readers * rows / PAGE_ROWS
             for client in waiting:
@@ -192,7 +191,7 @@ def test_pages_of_many_readers_are_encoded_one_per_turn() -> None:
         await fill(log, 1_000)
         scope = {"type": "http", "method": "GET"}
         streams = [
-            CallStream(log.store, CallQuery(), CallsNdjson(), read=readers.begin(str(reader)))
+            CallStream(log.store.log, LogQuery(), CallsNdjson(), read=readers.begin(str(reader)))
             for reader in range(10)
         ]
         started = [await stream.started(receive) for stream in streams]

@@ -9,8 +9,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from tamis.storage import FileSpool
-from tamis.types import CallRecord
+from tamis.storage import CallRecord, FileSpool
 from tests.support.faults import locked_by_another_process
 from tests.support.processes import Service, serving
 

@@ -214,7 +214,7 @@ def test_every_key_is_refused_while_the_file_is_unusable(
                 pytest.skip("a change of mode alone is seen when the file is read")
             assert _refusal(response) == (503, "keys_unavailable")
             assert response.headers["retry-after"] == "1"
-    [line] = [record.getMessage() for record in caplog.records if record.name.endswith(".authorization")]
+    [line] = [record.getMessage() for record in caplog.records if record.name.endswith(".auth")]
     assert str(path) in line, "it is logged once, and the operator learns where"
     assert str(path) not in response.text
     path.write_bytes(good)

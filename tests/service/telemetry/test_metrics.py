@@ -29,7 +29,7 @@ from tamis.service.telemetry.metric_definitions import (
 )
 from tamis.service.telemetry.metrics import Metrics
 from tamis.service.telemetry.shared_values import make_shared_memory
-from tamis.storage.resilient import COUNTED
+from tamis.storage.outbox import COUNTED
 from tests.support.fakes import keyword_classifier
 from tests.support.metrics_page import value
 from tests.support.serving import make_app

@@ -9,13 +9,13 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from store_samples import call, everything, run
 
 from tamis.errors import StoreError
-from tamis.storage import Astra, CallQuery, ClusterOptions, Store, StoreOptions, TimeIds, make_store
+from tamis.storage import Astra, ClusterOptions, LogQuery, Store, StoreOptions, TimeIds, make_store
 from tests.support.astra_endpoint import astra_endpoint
 from tests.support.fake_cql import DATA_CENTER, fake_cluster
 from tests.support.fakes import ManualClock
+from tests.support.store_samples import call, everything, run
 
 pytest.importorskip("cassandra", reason="the extra tamis[cassandra] is not installed")
 pytestmark = [
@@ -46,8 +46,8 @@ def test_a_bundle_leads_through_tls_to_the_nodes(tmp_path: Path):
         ):
             store = astra_store(endpoint.bundle)
             await store.open()
-            await store.append([call(TimeIds(ManualClock()))])
-            assert await everything(store, CallQuery(caller="nobody")) == []
+            await store.log.append([call(TimeIds(ManualClock()))])
+            assert await everything(store, LogQuery(caller="nobody")) == []
             await store.close()
             assert fake.count("INSERT INTO spam.calls") == 1
             assert endpoint.passed_on >= 2
@@ -61,7 +61,7 @@ def test_a_database_that_hibernates_is_one_line_that_says_what_to_do(tmp_path: P
     async def test() -> None:
         async with astra_endpoint(tmp_path, {}, DATA_CENTER) as endpoint:
             endpoint.status = 503
-            with pytest.raises(StoreError, match="is woken in Astra's console") as failed:
+            with pytest.raises(StoreError, match="Resume a hibernated database in Astra's console") as failed:
                 await astra_store(endpoint.bundle).open()
             assert "metadata service" in str(failed.value)
             assert "\n" not in str(failed.value) and "hunter2" not in str(failed.value)

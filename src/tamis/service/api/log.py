@@ -20,7 +20,7 @@ from tamis.service.call_log.readers import SEARCH_SECONDS, LogReaders, unless_ab
 from tamis.service.call_log.stream import CallStream
 from tamis.service.responses import json_response
 from tamis.service.security.client_identity import CALLER, OWN_LOG, Caller
-from tamis.storage import CallQuery, Store
+from tamis.storage import CallLog, LogQuery
 
 JSON_LIMIT = 100
 """Calls of a JSON response if the caller names no limit."""
@@ -73,12 +73,18 @@ class CallFilter(NoParameters):
     model: Annotated[
         str | SkipJsonSchema[None], Field(description="Calls that the model of this digest answered.")
     ] = None
+    model_name: Annotated[
+        str | SkipJsonSchema[None], Field(description="Calls that a model of this name answered.")
+    ] = None
+    model_version: Annotated[
+        str | SkipJsonSchema[None], Field(description="Calls that this version of a model answered.")
+    ] = None
     caller: Annotated[
         str | SkipJsonSchema[None],
         Field(description="Calls of this caller; for keys with the admin scope only."),
     ] = None
 
-    def query(self, caller: Caller, *, newest_first: bool = False) -> CallQuery:
+    def query(self, caller: Caller, *, newest_first: bool = False) -> LogQuery:
         """Return the query of the store: for the caller's own calls, for an admin all of them."""
         given = self.model_dump(include=set(CallFilter.model_fields), exclude_none=True)
         if not caller.is_admin:
@@ -86,7 +92,7 @@ class CallFilter(NoParameters):
                 message = "`caller` is for keys with the admin scope; leave it out to read your own calls"
                 raise InputError("not_admin", message, field="caller")
             given["caller"] = caller.name
-        return CallQuery(**given, newest_first=newest_first)
+        return LogQuery(**given, newest_first=newest_first)
 
 
 class LogParameters(CallFilter):
@@ -111,7 +117,7 @@ class LogParameters(CallFilter):
 
 
 def add_log_routes(
-    router: APIRouter, store: Store, this_hour: Callable[[], datetime], readers: LogReaders
+    router: APIRouter, call_log: CallLog, this_hour: Callable[[], datetime], readers: LogReaders
 ) -> None:
     """Add the routes of the call log; `this_hour` returns the UTC hour in which a call is logged now."""
     options: dict[str, Any] = {"tags": ["call log"], "dependencies": [Depends(Requires(OWN_LOG))]}
@@ -126,8 +132,8 @@ def add_log_routes(
     async def recent_log(parameters: Annotated[NoParameters, Query()], request: Request) -> Response:
         """Your calls of the current UTC hour in order of time, streamed; for an admin too."""
         hour, caller = this_hour(), request.scope[CALLER].name
-        query = CallQuery(caller=caller, since=hour, until=hour + timedelta(hours=1))
-        return await CallStream(store, query, RecentJson(), read=readers.begin(caller)).started(
+        query = LogQuery(caller=caller, since=hour, until=hour + timedelta(hours=1))
+        return await CallStream(call_log, query, RecentJson(), read=readers.begin(caller)).started(
             request.receive
         )
 
@@ -144,7 +150,7 @@ def add_log_routes(
         form = FORMS[parameters.format or _accepted(request.headers.get("accept", ""))]()
         limit = parameters.limit if parameters.limit is not None or form.is_whole else JSON_LIMIT
         read = readers.begin(request.scope[CALLER].name)
-        stream = CallStream(store, query, form, read=read, limit=limit)
+        stream = CallStream(call_log, query, form, read=read, limit=limit)
         return await stream.started(request.receive, parameters.cursor)
 
     @router.get(
@@ -158,7 +164,7 @@ def add_log_routes(
         query = parameters.query(request.scope[CALLER])
         read = readers.begin(request.scope[CALLER].name)
         try:
-            counts = await unless_abandoned(store.summary(query), request.receive, seconds=SEARCH_SECONDS)
+            counts = await unless_abandoned(call_log.summary(query), request.receive, seconds=SEARCH_SECONDS)
         finally:
             read.end()
         return json_response(summary_document(counts))

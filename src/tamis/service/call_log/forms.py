@@ -16,9 +16,8 @@ from typing import Any, final
 import msgspec
 
 from tamis.service.bodies import LoggedCallResponse
-from tamis.storage import HourCount, called_at
-from tamis.storage.keys import uuid_text
-from tamis.types import CallRecord
+from tamis.storage import CallRecord, HourCount, called_at
+from tamis.storage.ids import uuid_text
 
 _encode = msgspec.json.Encoder().encode
 _encode_lines = msgspec.json.Encoder().encode_lines
@@ -148,6 +147,9 @@ def logged_call(call: CallRecord) -> dict[str, object]:
         "score": call.score,
         "model": call.model,
         "from_cache": call.from_cache,
+        "decision": call.decision,
+        "model_name": call.model_name,
+        "model_version": call.model_version,
     }
 
 
@@ -172,6 +174,9 @@ def _cells(call: CallRecord) -> tuple[object, ...]:
         call.score,
         guarded(call.model),
         "true" if call.from_cache else "false",
+        guarded(call.decision or ""),
+        guarded(call.model_name or ""),
+        guarded(call.model_version or ""),
     )
 
 

@@ -1,7 +1,7 @@
 """Logged calls on their way to a reader, fetched a page at a time.
 
 `send` returns when the connection can take more: a slow reader keeps one page in memory, and
-nothing of the store, between two pages. Knows a store and a form; knows no route.
+nothing of the store, between two pages. Knows a call log and a format; knows no route.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from starlette.types import Receive, Scope, Send
 
 from tamis.service.call_log.forms import Form
 from tamis.service.call_log.readers import Abandoned, LogRead, disconnecting, unless_abandoned, unless_left
-from tamis.storage import CallQuery, Page, Store
+from tamis.storage import CallLog, CallRecord, LogQuery, Page
 
 PAGE_ROWS = 100
 """Few, because every slow reader keeps a page."""
@@ -29,10 +29,8 @@ class CallStream(Response):
     than it was asked for, so that nobody waits long for nothing.
     """
 
-    def __init__(
-        self, store: Store, query: CallQuery, form: Form, *, read: LogRead, limit: int | None = None
-    ):
-        self._store, self._query, self._form, self._read = store, query, form, read
+    def __init__(self, log: CallLog, query: LogQuery, form: Form, *, read: LogRead, limit: int | None = None):
+        self._log, self._query, self._form, self._read = log, query, form, read
         self._left = limit
         self.status_code, self.background = 200, None
         self.raw_headers = [
@@ -41,7 +39,7 @@ class CallStream(Response):
             (b"x-content-type-options", b"nosniff"),
             (b"x-accel-buffering", b"no"),  # nginx: pass it on as it comes
         ]
-        self._first: Page | None = None
+        self._first: Page[CallRecord] | None = None
 
     async def started(self, receive: Receive, cursor: str | None = None) -> Self:
         """Fetch the first page, so that a store that fails is reported by a status."""
@@ -57,7 +55,7 @@ class CallStream(Response):
         page, self._first = self._first, None
         assert page is not None, "await started() comes first"
         yield self._form.head + await self._rows(page)
-        while page.cursor is not None and self._left != 0 and (self._form.is_whole or page.calls):
+        while page.cursor is not None and self._left != 0 and (self._form.is_whole or page.rows):
             page = await unless_left(self._page(page.cursor), leaving)
             yield await self._rows(page)
         yield self._form.tail(page.cursor)
@@ -86,16 +84,16 @@ class CallStream(Response):
                         await send({"type": "http.response.body", "body": chunk, "more_body": True})
                         self._read.add(0, len(chunk))
 
-    async def _rows(self, page: Page) -> bytes:
+    async def _rows(self, page: Page[CallRecord]) -> bytes:
         """Encode a page; only one in each turn of the event loop, or predictions would wait for many."""
         async with self._read.encoding:
             await asyncio.sleep(0)
-            return self._form.rows(page.calls)
+            return self._form.rows(page.rows)
 
-    async def _page(self, cursor: str | None) -> Page:
+    async def _page(self, cursor: str | None) -> Page[CallRecord]:
         rows = PAGE_ROWS if self._left is None else min(PAGE_ROWS, self._left)
-        page = await self._store.calls(self._query, after=cursor, limit=rows)
-        self._read.add(len(page.calls), 0)
+        page = await self._log.read(self._query, after=cursor, limit=rows)
+        self._read.add(len(page.rows), 0)
         if self._left is not None:
-            self._left -= len(page.calls)
+            self._left -= len(page.rows)
         return page

@@ -10,11 +10,11 @@ from collections.abc import Callable
 
 from starlette.types import ASGIApp
 
+from tamis.clock import LOOP_IO
 from tamis.service.http.server import Server, ServerHooks
 from tamis.service.http.sockets import ALIVE, READY, STOPPING, Listeners, Notifier
 from tamis.service.http.worker import WorkerChannel, WorkerConfig
 from tamis.settings import Settings
-from tamis.storage.io_time import LOOP_IO
 
 _REPORT_SECONDS = 0.1
 _MAX_IO_SECONDS = 30.0

@@ -1,4 +1,4 @@
-"""Opens and closes sessions. Knows the driver's policies; knows no table. Blocks: for threads."""
+"""Connections and the driver's policies. Knows no table. Blocks: call it in a thread."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ from cassandra.query import tuple_factory
 
 from tamis.errors import StoreError
 from tamis.storage.base import ClusterOptions
-from tamis.storage.cassandra.faults import fault_of, meaning
-from tamis.storage.cassandra.target import Target
+from tamis.storage.cassandra.errors import describe, fault_of
+from tamis.storage.cassandra.url import ClusterUrl
 
 try:
     from cassandra.io.libevreactor import LibevConnection
@@ -31,54 +31,54 @@ except ImportError as missing:  # pragma: no cover - the wheels bring it along
         "cassandra-driver was built without libev: install its wheel, or build it with libev's headers"
     ) from missing
 
-# a node that stands still keeps its connections open: only a question that stays unanswered shows it
+# a node that hangs keeps its connections open: only an unanswered heartbeat shows it
 _HEARTBEAT_SECONDS = 5
-# retries share threads with reconnections, which a node that stands still blocks for seconds
+# retries share threads with reconnections, which a node that hangs blocks for seconds
 _THREADS = 8
-_SECOND_HOST_AFTER = 0.25  # of the deadline: a node that stands still costs no request its answer
+_SECOND_HOST_AFTER = 0.25  # of the timeout: a node that hangs fails no request
 
-# the driver tells every attempt of its own; what matters is told by our errors
+# the driver logs each of its attempts; StoreError reports what matters
 logging.getLogger("cassandra").setLevel(logging.CRITICAL)
 
-Decision = tuple[Any, Any]
+RetryDecision = tuple[Any, Any]
 
 
 class OneRetry(RetryPolicy):  # type: ignore[misc]  # the driver has no types
-    """At most one retry, on the next host, and none that would add to an overload.
+    """At most one retry, on the next host, and none when the cluster is overloaded.
 
-    All our statements are idempotent.
+    All statements are idempotent.
     """
 
-    def on_read_timeout(self, *told: Any, retry_num: int, **more: Any) -> Decision:
-        """Ask the next host once."""
+    def on_read_timeout(self, *args: Any, retry_num: int, **kwargs: Any) -> RetryDecision:
+        """Try the next host once."""
         return self._once(retry_num)
 
-    def on_write_timeout(self, *told: Any, retry_num: int, **more: Any) -> Decision:
-        """Ask the next host once."""
+    def on_write_timeout(self, *args: Any, retry_num: int, **kwargs: Any) -> RetryDecision:
+        """Try the next host once."""
         return self._once(retry_num)
 
-    def on_unavailable(self, *told: Any, retry_num: int, **more: Any) -> Decision:
-        """Ask the next host once: it may see more replicas."""
+    def on_unavailable(self, *args: Any, retry_num: int, **kwargs: Any) -> RetryDecision:
+        """Try the next host once: it may see more replicas."""
         return self._once(retry_num)
 
-    def on_request_error(self, query: Any, consistency: Any, error: Any, retry_num: int) -> Decision:
-        """Ask the next host once, unless the cluster has too much to do."""
+    def on_request_error(self, query: Any, consistency: Any, error: Any, retry_num: int) -> RetryDecision:
+        """Try the next host once, unless the cluster is overloaded."""
         return (self.RETHROW, None) if isinstance(error, OverloadedErrorMessage) else self._once(retry_num)
 
-    def _once(self, retry_num: int) -> Decision:
+    def _once(self, retry_num: int) -> RetryDecision:
         return (self.RETRY_NEXT_HOST if retry_num == 0 else self.RETHROW), None
 
 
-def connect(target: Target, options: ClusterOptions) -> Session:
-    """Return a session whose cluster is known to have the wanted data centre."""
-    cluster = _cluster(target, options)
+def connect(url: ClusterUrl, options: ClusterOptions) -> Session:
+    """Return a session on a cluster that has the data centre of the URL."""
+    cluster = _cluster(url, options)
     try:
         session = cluster.connect()
-        _check_data_centre(target, cluster)
+        _check_data_centre(url, cluster)
     except (DriverException, NoHostAvailable, UnresolvableContactPoints, OSError) as failed:
-        wrong_data_centre = _data_centre_problem(target, cluster)
+        wrong_data_centre = _data_centre_problem(url, cluster)
         cluster.shutdown()
-        message = f"{target.name}: {wrong_data_centre or _problem(failed, target)}"
+        message = f"{url.name}: {wrong_data_centre or _problem(failed, url)}"
         raise StoreError(message, fault=fault_of(failed)) from failed
     except StoreError:
         cluster.shutdown()
@@ -86,12 +86,12 @@ def connect(target: Target, options: ClusterOptions) -> Session:
     return session
 
 
-def _problem(failed: Exception, target: Target) -> str:
-    return f"{meaning(failed)}; check hosts, port, user and TLS of the store URL"
+def _problem(failed: Exception, url: ClusterUrl) -> str:
+    return f"{describe(failed)}; check hosts, port, user and TLS of the store URL"
 
 
 def disconnect(session: Session) -> None:
-    """Close a session and all that belongs to it."""
+    """Close a session and its cluster's connections."""
     session.cluster.shutdown()
 
 
@@ -103,27 +103,27 @@ def data_centres(session: Session) -> dict[str, int]:
     return found
 
 
-def _cluster(target: Target, options: ClusterOptions) -> Cluster:
+def _cluster(url: ClusterUrl, options: ClusterOptions) -> Cluster:
     seconds = options.deadline_seconds
-    balancing = DCAwareRoundRobinPolicy(target.local_dc) if target.local_dc else DCAwareRoundRobinPolicy()
+    balancing = DCAwareRoundRobinPolicy(url.local_dc) if url.local_dc else DCAwareRoundRobinPolicy()
     profile = ExecutionProfile(
         load_balancing_policy=TokenAwarePolicy(balancing),
         retry_policy=OneRetry(),
-        request_timeout=10 * seconds,  # only so that nothing waits for ever: see bridge.py
+        request_timeout=10 * seconds,  # a last resort: see async_session.py
         row_factory=tuple_factory,
         speculative_execution_policy=ConstantSpeculativeExecutionPolicy(seconds * _SECOND_HOST_AFTER, 1),
     )
-    where: dict[str, Any] = {"contact_points": list(target.hosts), "port": target.port}
-    if target.bundle is not None:
-        where = {"cloud": {"secure_connect_bundle": str(target.bundle), "use_default_tempdir": True}}
-    elif target.tls:
-        where["ssl_context"] = _tls(target)
+    where: dict[str, Any] = {"contact_points": list(url.hosts), "port": url.port}
+    if url.bundle is not None:
+        where = {"cloud": {"secure_connect_bundle": str(url.bundle), "use_default_tempdir": True}}
+    elif url.tls:
+        where["ssl_context"] = _tls(url)
     try:
         return Cluster(
             **where,
-            auth_provider=PlainTextAuthProvider(target.user, target.password) if target.user else None,
+            auth_provider=PlainTextAuthProvider(url.user, url.password) if url.user else None,
             execution_profiles={EXEC_PROFILE_DEFAULT: profile},
-            protocol_version=target.protocol,
+            protocol_version=url.protocol,
             connection_class=LibevConnection,
             connect_timeout=options.connect_seconds / 2,
             reconnection_policy=ExponentialReconnectionPolicy(0.5, 10.0, max_attempts=None),
@@ -134,35 +134,35 @@ def _cluster(target: Target, options: ClusterOptions) -> Cluster:
             application_name="tamis",
         )
     except UnresolvableContactPoints as failed:
-        message = f"{target.name}: no host has an address; check their names"
+        message = f"{url.name}: cannot resolve any host; check their names"
         raise StoreError(message, fault="unavailable") from failed
     except (OSError, KeyError, ValueError) as failed:
         raise StoreError(
-            f"{target.name}: the secure bundle {target.bundle} cannot be read ({meaning(failed)}); "
+            f"{url.name}: the secure bundle {url.bundle} cannot be read ({describe(failed)}); "
             "download it again from Astra's console"
         ) from failed
     except DriverException as failed:
         raise StoreError(
-            f"{target.name}: {meaning(failed)} A database that hibernates is woken in Astra's console"
+            f"{url.name}: {describe(failed)} Resume a hibernated database in Astra's console"
         ) from failed
 
 
-def _tls(target: Target) -> ssl.SSLContext:
+def _tls(url: ClusterUrl) -> ssl.SSLContext:
     try:
-        return ssl.create_default_context(cafile=target.tls_ca or None)
+        return ssl.create_default_context(cafile=url.tls_ca or None)
     except OSError as failed:
-        raise StoreError(f"{target.name}: tls_ca cannot be read: {failed}") from failed
+        raise StoreError(f"{url.name}: tls_ca cannot be read: {failed}") from failed
 
 
-def _check_data_centre(target: Target, cluster: Cluster) -> None:
-    if problem := _data_centre_problem(target, cluster):
-        raise StoreError(f"{target.name}: {problem}")
+def _check_data_centre(url: ClusterUrl, cluster: Cluster) -> None:
+    if problem := _data_centre_problem(url, cluster):
+        raise StoreError(f"{url.name}: {problem}")
 
 
-def _data_centre_problem(target: Target, cluster: Cluster) -> str | None:
+def _data_centre_problem(url: ClusterUrl, cluster: Cluster) -> str | None:
     known = sorted({host.datacenter for host in cluster.metadata.all_hosts() if host.datacenter})
-    if target.local_dc and known and target.local_dc not in known:
-        return f"the cluster has no data centre {target.local_dc!r} but {', '.join(known)}: correct local_dc"
-    if not target.local_dc and target.bundle is None and len(known) > 1:
-        return f"the cluster has several data centres: add local_dc= and one of {', '.join(known)}"
+    if url.local_dc and known and url.local_dc not in known:
+        return f"data centre {url.local_dc!r} not found; set local_dc to {' or '.join(known)}"
+    if not url.local_dc and url.bundle is None and len(known) > 1:
+        return f"the cluster has several data centres; set local_dc to {' or '.join(known)}"
     return None

@@ -1,6 +1,7 @@
-"""The call log: each caller's hour in a few partitions, merged in order when it is read.
+"""The logs on a cluster: each caller's hour in a few partitions, merged in order when it is read.
 
-Knows the table `calls`; a partition is one shard of one caller's UTC hour, so none grows without bound.
+What is in memory at once is bounded: few partitions are read with their texts, many without, and the texts of
+the rows that are asked for are then fetched some at a time.
 """
 
 from __future__ import annotations
@@ -8,30 +9,57 @@ from __future__ import annotations
 import asyncio
 from collections import Counter, defaultdict
 from collections.abc import AsyncIterator, Iterable, Sequence
-from typing import Any, final
+from dataclasses import replace
+from datetime import datetime
+from types import SimpleNamespace
+from typing import Any, Generic, final
+from uuid import UUID
 
 from cassandra.query import BatchStatement, BatchType
 
+from tamis.clock import Clock
 from tamis.errors import InputError
-from tamis.storage.base import PAGE_CHARS, CallQuery, HourCount, Page
-from tamis.storage.cassandra.bridge import Bridge
-from tamis.storage.cassandra.index import Index
-from tamis.storage.cassandra.merge import Partition, merged
-from tamis.storage.cassandra.places import (
-    Span,
+from tamis.storage.base import CallLog, FeedbackLog, HourCount, LabelPairCount, RecordLog
+from tamis.storage.cassandra.async_session import AsyncSession
+from tamis.storage.cassandra.partitions import (
+    HourIndex,
+    Partition,
+    PartitionReader,
     hour_ticks,
-    is_wanted,
+    merged,
     moment,
-    searches,
-    shard_of,
+    position_after,
+    within,
 )
-from tamis.storage.cassandra.prepared import Prepared
-from tamis.storage.cassandra.schema import SHARDS
-from tamis.storage.keys import TICKS_PER_HOUR, as_uuid, encode_cursor, from_uuid
-from tamis.types import CallRecord
+from tamis.storage.cassandra.statements import ClusterConnection, LogStatements
+from tamis.storage.cassandra.tables import LogTable
+from tamis.storage.ids import TICKS_PER_HOUR, TimeIds, as_uuid, from_uuid, ticks_of
+from tamis.storage.query import (
+    PAGE_CHARS,
+    PAGE_ROWS,
+    LogQuery,
+    Page,
+    Span,
+    decode_cursor,
+    encode_cursor,
+)
+from tamis.storage.rows import (
+    CallRecord,
+    FeedbackRecord,
+    LogRecord,
+    Record,
+    check_calls,
+    check_feedback,
+    from_columns,
+    revised,
+    with_id,
+)
 
 MAX_CALLERS = 1_000
-"""Callers whose calls of one hour are merged where no caller is named."""
+"""Callers whose rows of one hour are merged if the query names no caller."""
+
+_TIME_IDS = {"id", "revision"}
+"""Columns of type timeuuid."""
 
 _BATCH_ROWS = 50
 _BATCH_CHARS = 16_384
@@ -39,84 +67,272 @@ _ROWS_OF_A_SEARCH = 20_000
 _HOURS_OF_A_PAGE = 100
 _HOURS_OF_A_DELETION = 1_000
 _ROWS_OF_A_COUNT = 2_000
-_MOST_ROWS_AT_ONCE = 200
+_MAX_ROWS_AT_ONCE = 200
+_MAX_ROWS_AHEAD = 2_048
+"""Rows of all partitions that a merge keeps in memory with their texts, or four times as many without."""
+_MAX_PARTITIONS_WITH_TEXTS = 64
+_TEXTS_AT_ONCE = 64
 
-Place = tuple[str, int, int]
-"""Caller, ticks of the hour, shard: one partition."""
+
+class ClusterLog(RecordLog[Record], Generic[Record]):
+    """Reads, counts and deletes the rows of one log."""
+
+    def __init__(
+        self, connection: ClusterConnection, table: LogTable[Record], *, clock: Clock, seconds: float
+    ):
+        self._connection, self._table = connection, table
+        self._clock, self._seconds = clock, seconds
+        self._index = HourIndex(connection, table.name, seconds=seconds)
+
+    async def read(
+        self, query: LogQuery, *, after: str | None = None, limit: int = PAGE_ROWS
+    ) -> Page[Record]:
+        """Merge the partitions of one hour after the other."""
+        span = Span.of(query, None if after is None else decode_cursor(after))
+        hours = await self._index.hours(query, span, _HOURS_OF_A_PAGE)
+        found: list[Record] = []
+        seen = chars = 0
+        for hour in hours:
+            async for id, row in self._rows_of(hour, query, span, limit=limit):
+                seen += 1
+                if row is not None:
+                    found.append(row)
+                    chars += len(row.text)
+                if len(found) == limit or chars >= PAGE_CHARS or seen == _ROWS_OF_A_SEARCH:
+                    return Page(found, encode_cursor(id))
+        if len(hours) < _HOURS_OF_A_PAGE:
+            return Page(found, None)
+        return Page(found, encode_cursor(position_after(hours[-1], newest_first=span.newest_first)))
+
+    async def find(self, id: bytes, *, caller: str | None = None) -> Record | None:
+        """Read one row; without a caller, look in the partitions of all callers of its hour."""
+        if caller is not None:
+            return await self._find_in(self._partition(caller, id), id)
+        async for callers in self._index.callers(hour_ticks(id)):
+            for start in range(0, len(callers), _TEXTS_AT_ONCE):
+                some = [self._partition(one, id) for one in callers[start : start + _TEXTS_AT_ONCE]]
+                for row in await asyncio.gather(*(self._find_in(one, id) for one in some)):
+                    if row is not None:
+                        return row
+        return None
+
+    async def delete_before(self, moment: datetime) -> int:
+        """Delete hour by hour, the partitions of every caller."""
+        return await self._delete(LogQuery(until=moment))
+
+    async def delete_caller(self, caller: str) -> int:
+        """Delete the partitions of one caller."""
+        return await self._delete(LogQuery(caller=caller))
+
+    async def counts(
+        self, query: LogQuery, columns: Sequence[str]
+    ) -> AsyncIterator[tuple[int, Counter[tuple[str | None, ...]]]]:
+        """Yield the counts of each caller's hour by the values of `columns`."""
+        async for hour, caller in self._caller_hours(query):
+            for counts in await asyncio.gather(
+                *(self._counts_in(one, query, columns) for one in self._partitions([caller], hour))
+            ):
+                yield hour, counts
+
+    async def run(self, statement: Any) -> None:
+        """Execute a statement that has no result."""
+        await self._session.execute(statement, seconds=self._seconds)
+
+    async def removing(self, caller: str, rows: Sequence[Any]) -> None:
+        """Clean up for rows that are about to be deleted; a log with further tables overrides it."""
+
+    def bound_insert(self, partition: Partition, row: Record) -> Any:
+        """Return the statement that writes one row into its partition."""
+        names = (name for name in self._table.columns if name != "caller")
+        return self._statements.insert.bind((*partition.key, *(_stored(row, name) for name in names)))
+
+    async def _delete(self, query: LogQuery) -> int:
+        """Delete a caller's rows, or all before a moment, a partition at a time; return how many.
+
+        Entries of the last two hours stay in the index: another process may rely on them.
+        """
+        span, total, now = Span.of(query), 0, ticks_of(TimeIds(self._clock).next())
+        hours: set[int] = set()
+        async for hour, caller in self._caller_hours(query):
+            partitions = self._partitions([caller], hour)
+            total += sum(await asyncio.gather(*(self._delete_in(one, query, span) for one in partitions)))
+            if hour + TICKS_PER_HOUR <= min(span.ticks[1], now - 2 * TICKS_PER_HOUR):
+                await self._index.remove(caller, hour)
+                hours.add(hour)
+        if query.caller is None:
+            await asyncio.gather(*map(self._index.remove_hour, hours))
+        return total
+
+    @property
+    def _session(self) -> AsyncSession:
+        return self._connection.current.session
+
+    @property
+    def _statements(self) -> LogStatements:
+        return self._connection.current.statements.logs[self._table.name]
+
+    def _partition(self, caller: str, id: bytes) -> Partition:
+        return Partition.of(caller, id, shards=self._table.shards)
+
+    def _partitions(self, callers: Iterable[str], hour: int) -> list[Partition]:
+        return [Partition(one, hour, shard) for one in callers for shard in range(self._table.shards)]
+
+    async def _find_in(self, partition: Partition, id: bytes) -> Record | None:
+        read = self._statements.read_one.bind((*partition.key, as_uuid(id)))
+        found = await self._session.execute(read, seconds=self._seconds)
+        return self._record(found.rows[0]) if found.rows else None
+
+    async def _rows_of(
+        self, hour: int, query: LogQuery, span: Span, *, limit: int
+    ) -> AsyncIterator[tuple[bytes, Record | None]]:
+        """Yield the ids of one hour in order, each with its row if the query asks for it."""
+        callers = [query.caller] if query.caller is not None else await self._few_callers(hour)
+        partitions = self._partitions(callers, hour)
+        if len(partitions) <= _MAX_PARTITIONS_WITH_TEXTS:
+            async for _, row in self._merged(partitions, span, hour, limit=0 if query.is_search else limit):
+                record = self._record(row)
+                if span.holds(record.id):
+                    yield record.id, record if query.matches(record) else None
+            return
+        without_text = replace(query, contains=None)
+        group: list[tuple[Partition, bytes, bool]] = []
+        async for partition, row in self._merged(partitions, span, hour, limit=limit, with_texts=False):
+            light = self._light(partition.caller, row)
+            if span.holds(light.id):
+                group.append((partition, light.id, without_text.matches(light)))
+            if len(group) == min(limit, _TEXTS_AT_ONCE):
+                for found in await self._with_texts(group, query):
+                    yield found
+                group.clear()
+        for found in await self._with_texts(group, query):
+            yield found
+
+    async def _with_texts(
+        self, group: Sequence[tuple[Partition, bytes, bool]], query: LogQuery
+    ) -> list[tuple[bytes, Record | None]]:
+        """Fetch the rows of a group that may match, and return those that do."""
+        candidates = [(partition, id) for partition, id, is_candidate in group if is_candidate]
+        fetched = await asyncio.gather(*(self._find_in(partition, id) for partition, id in candidates))
+        rows = {row.id: row for row in fetched if row is not None and query.matches(row)}
+        return [(id, rows.get(id)) for _, id, _ in group]
+
+    def _merged(
+        self, partitions: Sequence[Partition], span: Span, hour: int, *, limit: int, with_texts: bool = True
+    ) -> AsyncIterator[tuple[Partition, tuple[Any, ...]]]:
+        """Return the rows of some partitions in order; `limit` 0 if more than a page may be read."""
+        n_partitions = max(1, len(partitions))
+        ahead = _MAX_ROWS_AHEAD if with_texts else 4 * _MAX_ROWS_AHEAD
+        rows = max(2, min(_MAX_ROWS_AT_ONCE, ahead // n_partitions))
+        if limit:
+            # half as much again as an equal share: then one page of each partition mostly suffices
+            rows = min(rows, 3 * limit // (2 * n_partitions) + 10)
+        read = self._statements.read[with_texts, span.newest_first]
+        readers = [
+            PartitionReader(
+                one,
+                self._session.pages(
+                    _sized(read.bind((*one.key, *within(span, hour))), rows), seconds=self._seconds
+                ),
+            )
+            for one in partitions
+        ]
+        return merged(readers, newest_first=span.newest_first)
+
+    async def _few_callers(self, hour: int) -> list[str]:
+        found: list[str] = []
+        async for some in self._index.callers(hour):
+            found += some
+            if len(found) > MAX_CALLERS:
+                message = (
+                    f"more than {MAX_CALLERS} callers in the hour of {moment(hour).isoformat()}; "
+                    "set `caller`, by which a cluster partitions the log"
+                )
+                raise InputError("caller_required", message, field="caller")
+        return found
+
+    async def _caller_hours(self, query: LogQuery) -> AsyncIterator[tuple[int, str]]:
+        """Yield the hours and callers of `query` that may have rows."""
+        query = replace(query, newest_first=False)
+        span: Span | None = Span.of(query)
+        while span is not None:
+            hours = await self._index.hours(query, span, _HOURS_OF_A_DELETION)
+            for hour in hours:
+                if query.caller is not None:
+                    yield hour, query.caller
+                    continue
+                async for callers in self._index.callers(hour):
+                    for caller in callers:
+                        yield hour, caller
+            is_done = len(hours) < _HOURS_OF_A_DELETION
+            span = None if is_done else Span.of(query, position_after(hours[-1], newest_first=False))
+
+    async def _matching(self, partition: Partition, query: LogQuery) -> AsyncIterator[list[Any]]:
+        """Yield the matching rows of a partition a page at a time, with texts only if they are searched."""
+        with_texts = query.contains is not None
+        span = Span.of(replace(query, newest_first=False))
+        bound = self._statements.read[with_texts, False].bind((*partition.key, *within(span, partition.hour)))
+        rows = _MAX_ROWS_AT_ONCE if with_texts else _ROWS_OF_A_COUNT
+        async for page in self._session.pages(_sized(bound, rows), seconds=self._seconds):
+            decoded = (
+                self._record(row) if with_texts else self._light(partition.caller, row) for row in page
+            )
+            yield [row for row in decoded if query.matches(row)]
+
+    async def _counts_in(
+        self, partition: Partition, query: LogQuery, columns: Sequence[str]
+    ) -> Counter[tuple[str | None, ...]]:
+        counts: Counter[tuple[str | None, ...]] = Counter()
+        async for rows in self._matching(partition, query):
+            counts.update(tuple(getattr(row, name) for name in columns) for row in rows)
+        return counts
+
+    async def _delete_in(self, partition: Partition, query: LogQuery, span: Span) -> int:
+        count = 0
+        async for rows in self._matching(partition, query):
+            count += len(rows)
+            await self.removing(partition.caller, rows)
+        if count == 0:
+            return 0
+        if span.ticks[1] >= partition.hour + TICKS_PER_HOUR:
+            await self.run(self._statements.delete_partition.bind(partition.key))
+        else:
+            end = within(span, partition.hour)[1]
+            await self.run(self._statements.delete_before.bind((*partition.key, end)))
+        return count
+
+    def _record(self, row: Sequence[object]) -> Record:
+        return from_columns(self._table.record, self._table.columns, [*map(_loaded, row)])
+
+    def _light(self, caller: str, row: Sequence[object]) -> SimpleNamespace:
+        return SimpleNamespace(caller=caller, **dict(zip(self._table.light, map(_loaded, row), strict=True)))
 
 
 @final
-class CallLog:
-    """Writes, reads, counts and deletes calls."""
-
-    def __init__(self, bridge: Bridge, prepared: Prepared, *, seconds: float):
-        self._bridge, self._prepared, self._seconds = bridge, prepared, seconds
-        self._index = Index(bridge, prepared, seconds=seconds)
+class ClusterCallLog(ClusterLog[CallRecord], CallLog):
+    """The table `calls`."""
 
     async def append(self, calls: Sequence[CallRecord]) -> None:
-        """Write each call into its partition, and where it can be found."""
-        places: defaultdict[Place, list[CallRecord]] = defaultdict(list)
+        """Write each call into its partition, and the entries of the index."""
+        check_calls(calls)
+        by_partition: defaultdict[Partition, list[CallRecord]] = defaultdict(list)
         for call in calls:
-            places[call.caller, hour_ticks(call.id), shard_of(call.id)].append(call)
-        statements = [one for place, some in places.items() for one in self._insertions(place, some)]
+            by_partition[self._partition(call.caller, call.id)].append(call)
+        statements = [one for key, some in by_partition.items() for one in self._insertions(key, some)]
         await asyncio.gather(
-            self._index.note((caller, hour) for caller, hour, _ in places), *map(self._run, statements)
+            self._index.add((one.caller, one.hour) for one in by_partition), *map(self.run, statements)
         )
 
-    async def page(self, query: CallQuery, after: bytes | None, limit: int) -> Page:
-        """Return the next calls, at most `limit`, and where to go on."""
-        span = Span.of(query, after)
-        hours = await self._index.hours(query, span, _HOURS_OF_A_PAGE)
-        found: list[CallRecord] = []
-        seen = chars = 0
-        for hour in hours:
-            async for call in self._calls_of(hour, query, span, limit=limit):
-                seen += 1
-                if is_wanted(call, query):
-                    found.append(call)
-                    chars += len(call.text)
-                if len(found) == limit or chars >= PAGE_CHARS or seen == _ROWS_OF_A_SEARCH:
-                    return Page(found, encode_cursor(call.id))
-        if len(hours) < _HOURS_OF_A_PAGE:
-            return Page(found, None)
-        return Page(found, encode_cursor(span.behind(hours[-1])))
+    async def summary(self, query: LogQuery) -> list[HourCount]:
+        """Count the rows: Cassandra's counters would count a call twice that is sent twice."""
+        totals: Counter[tuple[int, str]] = Counter()
+        async for hour, counts in self.counts(query, ["label"]):
+            for (label,), count in counts.items():
+                totals[hour, str(label)] += count
+        return [HourCount(moment(hour), label, totals[hour, label]) for hour, label in sorted(totals)]
 
-    async def summary(self, query: CallQuery) -> list[HourCount]:
-        """Count by hour and label, without the texts unless they are searched."""
-        counts: Counter[tuple[int, str]] = Counter()
-        async for hour, caller in self._all_places(query):
-            for labels in await asyncio.gather(
-                *(self._labels((caller, hour, shard), query) for shard in range(SHARDS))
-            ):
-                for label, count in labels.items():
-                    counts[hour, label] += count
-        return [HourCount(moment(hour), label, counts[hour, label]) for hour, label in sorted(counts)]
-
-    async def delete(self, query: CallQuery, now: int) -> int:
-        """Delete a caller's calls, or all before a moment, a partition at a time; return how many.
-
-        Entries of the last two hours stay in the index: another process may believe them written.
-        """
-        span, total = Span.of(query), 0
-        hours: set[int] = set()
-        async for hour, caller in self._all_places(query):
-            places = [(caller, hour, shard) for shard in range(SHARDS)]
-            total += sum(await asyncio.gather(*(self._delete(place, query, span) for place in places)))
-            if hour + TICKS_PER_HOUR <= min(span.high, now - 2 * TICKS_PER_HOUR):
-                await self._index.forget(caller, hour)
-                hours.add(hour)
-        if query.caller is None:
-            await asyncio.gather(*map(self._index.forget_hour, hours))
-        return total
-
-    async def _run(self, statement: Any) -> None:
-        await self._bridge.execute(statement, seconds=self._seconds)
-
-    def _insertions(self, place: Place, calls: Sequence[CallRecord]) -> Iterable[Any]:
-        """Yield what writes calls of one partition: several at a time, as long as they are small."""
-        bound = [
-            self._prepared.insert_call.bind((*_key(place), as_uuid(call.id), *call[2:])) for call in calls
-        ]
+    def _insertions(self, partition: Partition, calls: Sequence[CallRecord]) -> Iterable[Any]:
+        """Return the statements that write calls of one partition: in batches, as long as they are small."""
+        bound = [self.bound_insert(partition, call) for call in calls]
         if len(bound) == 1:
             return bound
         batches: list[Any] = []
@@ -131,84 +347,52 @@ class CallLog:
 
     def _batch(self) -> Any:
         batch = BatchStatement(
-            BatchType.UNLOGGED, consistency_level=self._prepared.insert_call.consistency_level
+            BatchType.UNLOGGED, consistency_level=self._statements.insert.consistency_level
         )
         batch.is_idempotent = True
         return batch
 
-    async def _calls_of(
-        self, hour: int, query: CallQuery, span: Span, *, limit: int
-    ) -> AsyncIterator[CallRecord]:
-        callers = [query.caller] if query.caller is not None else await self._few_callers(hour)
-        read = self._prepared.read_calls[True, span.newest_first]
-        ends = span.within(hour)
-        if searches(query):
-            limit = _MOST_ROWS_AT_ONCE * SHARDS
-        # half as much again as an equal share: then one look into each partition mostly suffices
-        rows = min(_MOST_ROWS_AT_ONCE, 3 * limit // (2 * SHARDS * max(1, len(callers))) + 10)
-        partitions = [
-            Partition(
-                self._bridge, _sized(read.bind((*_key((caller, hour, shard)), *ends)), rows), self._seconds
-            )
-            for caller in callers
-            for shard in range(SHARDS)
-        ]
-        async for call in merged(partitions, newest_first=span.newest_first):
-            if span.holds(call.id):
-                yield call
 
-    async def _few_callers(self, hour: int) -> list[str]:
-        found: list[str] = []
-        async for some in self._index.callers(hour):
-            found += some
-            if len(found) > MAX_CALLERS:
-                message = (
-                    f"more than {MAX_CALLERS} callers called in the hour of {moment(hour).isoformat()}: "
-                    "a cluster keeps calls by caller, so name one"
-                )
-                raise InputError("caller_required", message, field="caller")
-        return found
+@final
+class ClusterFeedbackLog(ClusterLog[FeedbackRecord], FeedbackLog):
+    """The table `feedback`, and `feedback_subjects` for the id of a caller's row about a subject."""
 
-    async def _all_places(self, query: CallQuery) -> AsyncIterator[tuple[int, str]]:
-        """Yield the caller hours of `query`, which names no order."""
-        span: Span | None = Span.of(query)
-        while span is not None:
-            hours = await self._index.hours(query, span, _HOURS_OF_A_DELETION)
-            for hour in hours:
-                if query.caller is not None:
-                    yield hour, query.caller
-                    continue
-                async for callers in self._index.callers(hour):
-                    for caller in callers:
-                        yield hour, caller
-            is_done = len(hours) < _HOURS_OF_A_DELETION
-            span = None if is_done else Span.of(query, span.behind(hours[-1]))
+    async def put(self, feedback: FeedbackRecord) -> FeedbackRecord:
+        """Claim the subject, which settles the row's id, then write the row there."""
+        check_feedback(feedback)
+        id, is_new = await self._claim(feedback)
+        partition = self._partition(feedback.caller, id)
+        row = None if is_new else await self._find_in(partition, id)
+        if row is not None and row.revision > feedback.revision:
+            return row
+        row = with_id(feedback, id) if row is None else revised(row, feedback)
+        await asyncio.gather(
+            self._index.add([(row.caller, partition.hour)]), self.run(self.bound_insert(partition, row))
+        )
+        return row
 
-    async def _labels(self, place: Place, query: CallQuery) -> Counter[str]:
-        read = self._prepared.read_calls[query.contains is not None, False]
-        span = Span.of(query)
-        rows = _MOST_ROWS_AT_ONCE if query.contains is not None else _ROWS_OF_A_COUNT
-        bound = _sized(read.bind((*_key(place), *span.within(place[1]))), rows)
-        counts: Counter[str] = Counter()
-        async for page in self._bridge.pages(bound, seconds=self._seconds):
-            calls = (_call(row) for row in page)
-            counts.update(call.label for call in calls if is_wanted(call, query))
-        return counts
+    async def _claim(self, feedback: FeedbackRecord) -> tuple[bytes, bool]:
+        """Return the id of the row about a subject, and whether it was claimed just now."""
+        connected = self._connection.current
+        values = (feedback.caller, feedback.subject, as_uuid(feedback.id))
+        bound = connected.statements.claim_subject.bind(values)
+        [row] = (await self._session.execute(bound, seconds=self._seconds)).rows
+        if row[0]:
+            return feedback.id, True
+        return next(from_uuid(value) for value in row if isinstance(value, UUID)), False
 
-    async def _delete(self, place: Place, query: CallQuery, span: Span) -> int:
-        count = (await self._labels(place, query)).total()
-        if count == 0:
-            return 0
-        if span.high >= place[1] + TICKS_PER_HOUR:
-            await self._run(self._prepared.delete_partition.bind(_key(place)))
-        else:
-            await self._run(self._prepared.delete_calls.bind((*_key(place), span.within(place[1])[1])))
-        return count
+    async def pair_counts(self, query: LogQuery) -> list[LabelPairCount]:
+        """Count the rows."""
+        totals: Counter[tuple[str | None, ...]] = Counter()
+        columns = ("model_name", "model_version", "predicted", "label")
+        async for _, counts in self.counts(query, columns):
+            totals.update(counts)
+        return LabelPairCount.sorted_from(totals)
 
-
-def _key(place: Place) -> tuple[object, ...]:
-    caller, hour, shard = place
-    return caller, moment(hour), shard
+    async def removing(self, caller: str, rows: Sequence[Any]) -> None:
+        """Delete the subjects, so that later feedback makes new rows."""
+        delete = self._connection.current.statements.delete_subject
+        await asyncio.gather(*(self.run(delete.bind((caller, row.subject))) for row in rows))
 
 
 def _sized(statement: Any, rows: int) -> Any:
@@ -216,9 +400,10 @@ def _sized(statement: Any, rows: int) -> Any:
     return statement
 
 
-def _call(row: tuple[Any, ...]) -> CallRecord:
-    """Return what a row says; of a light one caller and text stay empty."""
-    if len(row) == 3:
-        uuid, label, model = row
-        return CallRecord(from_uuid(uuid), "", "", label, 0.0, model, False)
-    return CallRecord(from_uuid(row[0]), *row[1:])
+def _stored(row: LogRecord, name: str) -> object:
+    value = getattr(row, name)
+    return as_uuid(value) if name in _TIME_IDS else value
+
+
+def _loaded(value: object) -> object:
+    return from_uuid(value) if isinstance(value, UUID) else value

@@ -1,10 +1,9 @@
 """The prediction cache: rings of answers in files beside the database. Sees keyed digests, never a text.
 
-New answers are written one behind the other over the oldest ones, all of a batch with one call; where
-each is follows from `index`. A row of a B-tree costs several times as much: each new digest belongs to
-another page.
+New answers overwrite the oldest ones, a batch with one call; `ring_index` knows where each one is. A row of a
+B-tree costs several times as much: each new digest belongs to another page.
 
-    remember (event loop) → new → begin_write → write (`CacheWriter`'s thread) → ring → end_write
+    put_many (event loop) → new → begin_write → write (`CacheWriter`'s thread) → ring → end_write
 
 The cache may be lost at any time, so nothing here raises for its files: what cannot be read is not
 known, what cannot be written is dropped, and the reason is logged once. The log is another file and
@@ -13,19 +12,21 @@ never waits for this one.
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import final
 
 import msgspec
 
 from tamis.storage.base import Answers, Scores
-from tamis.storage.sqlite.ring import (
+from tamis.storage.sqlite.ring import Ring
+from tamis.storage.sqlite.ring_format import (
     MAX_SLOT_BYTES,
     MIN_SLOT_BYTES,
-    Ring,
     is_slot_size,
     pack_facts,
     slot_bytes_for,
@@ -35,7 +36,13 @@ MAX_WAITING = 4_096
 """Answers that wait to be written; while a slow disk keeps as many waiting, further ones are dropped."""
 
 RETRY_SECONDS = 10
-"""How long files that failed are left alone."""
+"""Pause before files that failed are tried again."""
+
+BATCH_ANSWERS = 256
+"""This many answers are written at once, without waiting for more."""
+
+DELAY_SECONDS = 0.005
+"""How long answers wait for others."""
 
 _MAX_SECONDS = 2**32 - 1
 
@@ -50,7 +57,7 @@ Waiting = Mapping[bytes, tuple[Scores, int]]
 
 
 @final
-class Cache:
+class CacheFiles:
     """Scores under keys of 32 bytes until they expire, of each size at most `max_rows`.
 
     Each size of answers has a file of its own, whose slots, powers of two, just hold it; those of one
@@ -82,12 +89,12 @@ class Cache:
         for ring in rings.values():
             ring.close()
 
-    def look_up(self, keys: Sequence[bytes], now_seconds: int) -> list[Scores | None]:
+    def get_many(self, keys: Sequence[bytes], now_seconds: int) -> list[Scores | None]:
         """Return the answers under `keys` that have not expired."""
         answers: list[Scores | None] = [None] * len(keys)
         for ring in self._rings.values():
             try:
-                self._look_up_in(ring, keys, now_seconds, answers)
+                self._get_from(ring, keys, now_seconds, answers)
             except (OSError, msgspec.MsgspecError):
                 continue  # the next write meets the same fault and deals with it
         for waiting in (self._new, self._being_written):
@@ -98,7 +105,7 @@ class Cache:
                         answers[i] = scores
         return answers
 
-    def remember(self, answers: Answers, now_seconds: int, cache_seconds: float) -> int:
+    def put_many(self, answers: Answers, now_seconds: int, cache_seconds: float) -> int:
         """Keep answers, those that have not expired as they are; return how many wait to be written."""
         expires_at = min(now_seconds + int(cache_seconds), _MAX_SECONDS)
         for key, scores in answers.items():
@@ -108,7 +115,7 @@ class Cache:
         return len(self._new)
 
     def begin_write(self) -> Waiting:
-        """Return what waits, for `write`; until `end_write` it is still found by `look_up`."""
+        """Return what waits, for `write`; until `end_write` it is still found by `get_many`."""
         self._being_written, self._new = self._new, {}
         return self._being_written
 
@@ -131,7 +138,7 @@ class Cache:
         else:
             self._worked()
 
-    def _look_up_in(
+    def _get_from(
         self, ring: Ring, keys: Sequence[bytes], now_seconds: int, answers: list[Scores | None]
     ) -> None:
         if not self._is_alone:
@@ -183,3 +190,71 @@ class Cache:
         if self._fault is not None:
             _logger.info("cache file used again: %s", self._path("*"))
             self._fault = None
+
+
+@final
+class CacheWriter:
+    """Writes the cache in its own thread, a batch at a time: no answer and no commit waits for its disk."""
+
+    def __init__(self, cache: CacheFiles, now: Callable[[], int], *, cache_seconds: float):
+        """Take the files and a function that returns the seconds since 1970 `now`."""
+        self._cache, self._now, self._cache_seconds = cache, now, cache_seconds
+        self._loop = asyncio.get_running_loop()
+        self._executor = ThreadPoolExecutor(1, thread_name_prefix="tamis-cache")
+        self._timer: asyncio.TimerHandle | None = None
+        self._writing: asyncio.Future[None] | None = None
+
+    async def open(self) -> None:
+        """Open the cache's files."""
+        await self._loop.run_in_executor(self._executor, self._open)
+
+    async def close(self) -> None:
+        """Write what waits and close the files."""
+        self._start()
+        while self._writing is not None:
+            await asyncio.wait([self._writing])
+            self._start()
+        await self._loop.run_in_executor(self._executor, self._cache.close)
+        self._executor.shutdown()
+
+    def get_many(self, keys: Sequence[bytes]) -> list[Scores | None]:
+        """Return what is stored under each key."""
+        return self._cache.get_many(keys, self._now())
+
+    def put_many(self, answers: Answers) -> None:
+        """Keep answers in memory and write them soon."""
+        n_waiting = self._cache.put_many(answers, self._now(), self._cache_seconds)
+        if self._writing is not None:
+            return
+        if n_waiting >= BATCH_ANSWERS:
+            self._start()
+        elif self._timer is None:
+            self._timer = self._loop.call_later(DELAY_SECONDS, self._start)
+
+    def _start(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        if self._writing is not None:
+            return
+        waiting = self._cache.begin_write()
+        if waiting:
+            self._writing = self._loop.run_in_executor(self._executor, self._write, waiting, self._now())
+            self._writing.add_done_callback(self._ended)
+
+    def _ended(self, writing: asyncio.Future[None]) -> None:
+        self._writing = None
+        if self._cache.end_write() and self._timer is None:
+            self._timer = self._loop.call_later(DELAY_SECONDS, self._start)
+
+    def _open(self) -> None:
+        try:
+            self._cache.open()
+        except Exception:
+            _logger.exception("cache not opened")
+
+    def _write(self, waiting: Waiting, now_seconds: int) -> None:
+        try:
+            self._cache.write(waiting, now_seconds)
+        except Exception:  # unhandled: the service goes on, because the cache may be lost and the log may not
+            _logger.exception("cache not written")

@@ -19,41 +19,41 @@ from tamis.errors import StoreError
 Result = TypeVar("Result")
 
 FAILURES = (apsw.Error, OSError)
-"""What SQLite, and the files beside its own, raise: `store_error` makes one line of it.
+"""What SQLite, and the files beside its own, raise: `store_error` turns it into one line.
 
-Caught where it may come from and not by a context manager, which is three calls more on the way of
-every request.
+Caught at each place and not by a context manager, which would be three more calls on the path of every
+request.
 """
 
 _POLL_SECONDS = 0.001
 
 
 @dataclass(frozen=True, slots=True)
-class File:
+class DatabaseFile:
     """A database file on disk and how connections to it behave."""
 
     path: Path
     full_durability: bool
 
     def connect(self, *, lock_seconds: float) -> apsw.Connection:
-        """Open a connection that waits up to `lock_seconds` for another's lock; 0 does not wait."""
+        """Open a connection that waits up to `lock_seconds` for a lock of another process."""
         try:
             connection = apsw.Connection(str(self.path))
             _wait_for_locks(connection, lock_seconds)
             _enter_wal(connection, lock_seconds)
             connection.execute(f"PRAGMA synchronous = {'FULL' if self.full_durability else 'NORMAL'}")
-            connection.wal_autocheckpoint(0)  # the upkeep thread's work, never a writer's
+            connection.wal_autocheckpoint(0)  # the checkpoint thread's work, never a writer's
         except FAILURES as failed:
             raise store_error(self.path, failed) from failed
         return connection
 
     def create_if_missing(self) -> None:
-        """Make an empty file that only its owner may read: it will hold people's texts."""
+        """Create an empty file that only its owner may read: it will hold texts."""
         os.close(open_as_owner(self.path))
 
 
 def open_as_owner(path: Path) -> int:
-    """Open for reading and writing; what is made can be read by its owner only. Return the descriptor."""
+    """Open for reading and writing, created with mode 0600. Return the descriptor."""
     try:
         return os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
     except OSError as failed:
@@ -62,7 +62,7 @@ def open_as_owner(path: Path) -> int:
 
 
 class Worker:
-    """One thread with one connection of its own, made when it is first needed."""
+    """One thread with its own connection, which is opened when it is first needed."""
 
     def __init__(self, name: str, connect: Callable[[], apsw.Connection]):
         self._executor = ThreadPoolExecutor(1, thread_name_prefix=f"tamis-{name}")
@@ -73,11 +73,11 @@ class Worker:
     async def run(self, work: Callable[[apsw.Connection], Result]) -> Result:
         """Return `work(connection)`, done in the thread; raise `StoreError` for SQLite's errors."""
         if self._is_closed:  # the store was closed, or opened afresh, between two steps of a reader
-            raise StoreError("the store was closed meanwhile; ask again", fault="unavailable")
+            raise StoreError("the store was closed meanwhile; try again", fault="unavailable")
         return await asyncio.get_running_loop().run_in_executor(self._executor, self._work, work)
 
     async def close(self, *, checkpoint: bool = True) -> None:
-        """Finish what was asked for, close the connection and end the thread."""
+        """Finish the work that was submitted, close the connection and end the thread."""
         self._is_closed = True
         await asyncio.get_running_loop().run_in_executor(self._executor, self._close, checkpoint)
         self._executor.shutdown()
@@ -100,7 +100,7 @@ class transaction:
     """Writes what the block writes, all or nothing.
 
     `IMMEDIATE`, because SQLite's waiting for locks does not help a reader that wants to write. A
-    class and not a generator: every commit of many rows passes here.
+    class and not a generator, which is slower: every commit of many rows passes here.
     """
 
     __slots__ = ("_connection",)
@@ -121,15 +121,15 @@ class transaction:
 
 
 def store_error(path: object, failure: apsw.Error | OSError) -> StoreError:
-    """Return the error that says in one line which file failed and what to do, and its class of fault."""
+    """Return the error that names the file, the cause and the remedy in one line, and its fault."""
     fault, advice = _classified(failure)
     return StoreError(f"{path}: {advice}", fault=fault)
 
 
 def close_quietly(connection: apsw.Connection, *, checkpoint: bool = True) -> None:
-    """Close; a broken file cannot be closed better than this.
+    """Close, by force if the file is broken.
 
-    Without a checkpoint SQLite also leaves alone what is at the WAL's path, which may be another's.
+    Without a checkpoint SQLite leaves the file at the WAL's path alone, which may be another process's.
     """
     if not checkpoint:
         connection.config(apsw.SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1)
@@ -140,11 +140,11 @@ def close_quietly(connection: apsw.Connection, *, checkpoint: bool = True) -> No
 
 
 def _wait_for_locks(connection: apsw.Connection, lock_seconds: float) -> None:
-    """Ask again every millisecond: SQLite's own waiting grows to 100 ms and starves late comers."""
-    most_polls = _polls(lock_seconds)
+    """Ask again every millisecond: SQLite's own backoff grows to 100 ms and starves late comers."""
+    max_polls = _polls(lock_seconds)
 
     def again(polls: int) -> bool:
-        if polls >= most_polls:
+        if polls >= max_polls:
             return False
         time.sleep(_POLL_SECONDS)
         return True
@@ -153,7 +153,7 @@ def _wait_for_locks(connection: apsw.Connection, lock_seconds: float) -> None:
 
 
 def _enter_wal(connection: apsw.Connection, lock_seconds: float) -> None:
-    """Switch a new file to WAL; SQLite does not wait by itself when another process does it now."""
+    """Switch a new file to WAL; SQLite itself does not wait for another process that does so now."""
     for _ in range(_polls(lock_seconds)):
         try:
             connection.execute("PRAGMA journal_mode = WAL")
@@ -169,7 +169,7 @@ def _polls(lock_seconds: float) -> int:
 
 
 def _classified(error: apsw.Error | OSError) -> tuple[str, str]:
-    """Return which of `STORE_FAULTS` an error is, and what to do about it."""
+    """Return which of `STORE_FAULTS` an error is, and the remedy."""
     if isinstance(error, OSError):
         fault = _errno_fault(error)
         return fault, _FULL if fault == "full" else f"the disk failed ({error.strerror})"
@@ -194,20 +194,20 @@ _FAULT_BY_ERRNO = {
 }
 _FULL = "the disk is full; make room"
 _LOCKED = "locked by another process; end it, or wait"
-_RESTORE = "move it away and a new one will be made, or restore a copy"
+_RESTORE = "move it away and a new one will be created, or restore a backup"
 _FAULTS: tuple[tuple[type[apsw.Error], str, str], ...] = (
     (apsw.BusyError, "locked", _LOCKED),
     (apsw.LockedError, "locked", _LOCKED),
     (apsw.FullError, "full", _FULL),
-    (apsw.ReadOnlyError, "readonly", "may only be read; give this user the right to write"),
-    (apsw.PermissionsError, "readonly", "may only be read; give this user the right to write"),
+    (apsw.ReadOnlyError, "readonly", "is read-only; give this user write permission"),
+    (apsw.PermissionsError, "readonly", "is read-only; give this user write permission"),
     (
         apsw.CantOpenError,
         "missing",
-        "cannot be opened; does its folder exist, and may this user write there?",
+        "cannot be opened; check that its folder exists and that this user may write there",
     ),
     (apsw.CorruptError, "corrupt", f"damaged; {_RESTORE}"),
     (apsw.NotADBError, "corrupt", f"not an SQLite file; {_RESTORE}"),
-    (apsw.IOError, "io", "the disk failed; look at the system's log"),
+    (apsw.IOError, "io", "the disk failed; see the system log"),
     (apsw.InterruptError, "timeout", "interrupted: it took too long"),
 )

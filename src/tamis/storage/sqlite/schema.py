@@ -1,7 +1,7 @@
-"""The tables and how older files become newer ones. Knows SQL; knows no records.
+"""The tables and their migrations. Knows SQL; knows no records.
 
-`PRAGMA user_version` counts the migrations that a file has seen, `application_id` says that the
-file is ours. Times are seconds since 1970; ids are the 16 bytes of `storage.keys`.
+`PRAGMA user_version` counts the migrations that a file has seen, `application_id` marks the file as a store
+of Tamis. Times are seconds since 1970; ids are the 16 bytes of `storage.ids`.
 """
 
 from __future__ import annotations
@@ -12,27 +12,10 @@ from collections.abc import Callable
 import apsw
 
 from tamis.errors import StoreError
-from tamis.storage.keys import KEY_BYTES
+from tamis.storage.ids import KEY_BYTES
 from tamis.storage.sqlite.connection import transaction
 
 APPLICATION_ID = 0x54616D69  # "Tami"
-
-
-def create_tables(connection: apsw.Connection) -> None:
-    """Make the call log, the prediction cache and the store's own facts."""
-    connection.execute(_TABLES)
-    connection.execute("INSERT INTO meta VALUES ('secret', ?)", (os.urandom(KEY_BYTES),))
-
-
-def drop_cache(connection: apsw.Connection) -> None:
-    """Give the room of the prediction cache to the log: it has files of its own now."""
-    connection.execute("DROP TABLE cache")
-
-
-MIGRATIONS: tuple[Callable[[apsw.Connection], None], ...] = (create_tables, drop_cache)
-"""In order; a file of version n has seen the first n. Never change one that was released."""
-
-SCHEMA_VERSION = len(MIGRATIONS)
 
 # calls: clustered by time; the second index is one caller's hours, and covers their summary.
 _TABLES = """
@@ -57,10 +40,66 @@ CREATE TABLE cache (
 ) STRICT;
 """
 
+_PREDICTION_COLUMNS = """
+ALTER TABLE calls ADD COLUMN decision TEXT;
+ALTER TABLE calls ADD COLUMN model_name TEXT;
+ALTER TABLE calls ADD COLUMN model_version TEXT;
+"""
+
+_FEEDBACK = """
+CREATE TABLE feedback (
+    id BLOB PRIMARY KEY,
+    caller TEXT NOT NULL,
+    subject BLOB NOT NULL,
+    text TEXT NOT NULL,
+    label TEXT NOT NULL,
+    predicted TEXT,
+    model TEXT,
+    model_name TEXT,
+    model_version TEXT,
+    comment TEXT NOT NULL,
+    revision BLOB NOT NULL,
+    UNIQUE (caller, subject)
+) STRICT, WITHOUT ROWID;
+CREATE INDEX feedback_by_caller ON feedback (caller, id);
+"""
+
+
+def create_tables(connection: apsw.Connection) -> None:
+    """Create the call log, the prediction cache and the store's own settings."""
+    connection.execute(_TABLES)
+    connection.execute("INSERT INTO meta VALUES ('secret', ?)", (os.urandom(KEY_BYTES),))
+
+
+def drop_cache_table(connection: apsw.Connection) -> None:
+    """Give the room of the prediction cache to the log: it has files of its own now."""
+    connection.execute("DROP TABLE cache")
+
+
+def add_prediction_columns(connection: apsw.Connection) -> None:
+    """Log the decision and the model's name and version with each call."""
+    connection.execute(_PREDICTION_COLUMNS)
+
+
+def create_feedback(connection: apsw.Connection) -> None:
+    """Create the feedback log."""
+    connection.execute(_FEEDBACK)
+
+
+MIGRATIONS: tuple[Callable[[apsw.Connection], None], ...] = (
+    create_tables,
+    drop_cache_table,
+    add_prediction_columns,
+    create_feedback,
+)
+"""In order; a file of version n has seen the first n. Never change one that was released."""
+
+SCHEMA_VERSION = len(MIGRATIONS)
+
 
 def version_of(connection: apsw.Connection) -> int:
-    """Return how many migrations the file has seen; refuse a file that is not ours or too new."""
-    with connection:  # one look at the file: another process may be making the tables now
+    """Return how many migrations the file has seen; refuse another program's file and a newer version."""
+    with connection:  # one snapshot: another process may be creating the tables now
         application = connection.pragma("application_id")
         version = connection.pragma("user_version")
         is_empty = connection.execute("SELECT count(*) FROM sqlite_schema").get == 0
@@ -68,28 +107,30 @@ def version_of(connection: apsw.Connection) -> int:
         raise StoreError(f"{connection.filename}: an SQLite file of another program; name another path")
     if version > SCHEMA_VERSION:
         raise StoreError(
-            f"{connection.filename}: schema version {version} was made by a newer Tamis "
-            f"(this one knows {SCHEMA_VERSION}); update Tamis"
+            f"{connection.filename}: schema version {version} was written by a newer Tamis "
+            f"(this one knows {SCHEMA_VERSION}); upgrade Tamis"
         )
     return int(version)
 
 
-def migrate(connection: apsw.Connection) -> None:
-    """Bring the file to `SCHEMA_VERSION`, in one transaction, whoever else tries it now."""
+def migrate(connection: apsw.Connection) -> list[str]:
+    """Bring the file to `SCHEMA_VERSION` in one transaction; return the names of the migrations."""
     if version_of(connection) == SCHEMA_VERSION:
-        return
+        return []
     with transaction(connection):
-        # asked again under the lock: another process may have been faster
-        for step in MIGRATIONS[version_of(connection) :]:
+        # read again under the lock: another process may have been faster
+        steps = MIGRATIONS[version_of(connection) :]
+        for step in steps:
             step(connection)
         connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
         connection.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
+    return [step.__name__ for step in steps]
 
 
 def tables_as_sql() -> str:
-    """Return what a new file's tables are made of, as an operator may want to read it."""
+    """Return the SQL of a new file's tables, for an operator to read."""
     connection = apsw.Connection(":memory:")
     migrate(connection)
     made = connection.execute("SELECT sql || ';' FROM sqlite_schema WHERE sql IS NOT NULL")
-    facts = (f"PRAGMA application_id = {APPLICATION_ID};", f"PRAGMA user_version = {SCHEMA_VERSION};")
-    return "\n".join([*(row[0] for row in made), *facts])
+    pragmas = (f"PRAGMA application_id = {APPLICATION_ID};", f"PRAGMA user_version = {SCHEMA_VERSION};")
+    return "\n".join([*(row[0] for row in made), *pragmas])

@@ -1,218 +1,234 @@
-"""The store in one SQLite file. Knows when to ask SQLite for what; the SQL is its neighbours'."""
+"""The store in one SQLite file: its three parts ask one session. Knows no SQL beyond its own check."""
 
 from __future__ import annotations
 
-import asyncio
-import logging
 from collections import Counter
-from collections.abc import Sequence
-from contextlib import suppress
+from collections.abc import AsyncIterator, Sequence
 from datetime import datetime
 from pathlib import Path
-from typing import final
+from typing import Generic, final
 
 import apsw
 
-from tamis.clock import Clock
+from tamis.clock import LOOP_IO, Clock
 from tamis.errors import StoreError
 from tamis.storage.base import (
-    NO_ANSWERS,
-    PAGE_CHARS,
-    PAGE_ROWS,
     Answers,
-    CallQuery,
-    Health,
+    CallLog,
+    FeedbackLog,
     HourCount,
-    Page,
+    LabelPairCount,
+    PredictionCache,
+    RecordLog,
     Scores,
     Store,
+    StoreHealth,
     StoreOptions,
-    check_calls,
 )
-from tamis.storage.expiry import SteadySeconds
-from tamis.storage.io_time import LOOP_IO
-from tamis.storage.keys import called_at, decode_cursor, encode_cursor, first_id
-from tamis.storage.sqlite import log
-from tamis.storage.sqlite.connection import File, transaction
-from tamis.storage.sqlite.opened import Opened
+from tamis.storage.ids import called_at, first_id
+from tamis.storage.query import (
+    PAGE_CHARS,
+    PAGE_ROWS,
+    LogQuery,
+    Page,
+    Span,
+    decode_cursor,
+    encode_cursor,
+)
+from tamis.storage.rows import CallRecord, FeedbackRecord, Record, check_calls, check_feedback
+from tamis.storage.sqlite.connection import DatabaseFile, transaction
 from tamis.storage.sqlite.schema import version_of
-from tamis.types import CallRecord
+from tamis.storage.sqlite.session import SessionKeeper
+from tamis.storage.sqlite.table import CALLS, FEEDBACK, CountStep, Table, put_feedback
 
 _STEPS_OF_A_PAGE = 50
 
-_LOOK_SECONDS = 1.0
-"""A lost file is noticed by each commit, and otherwise within this time."""
 
-_logger = logging.getLogger(__name__)
+class _SqliteLog(RecordLog[Record], Generic[Record]):
+    """The records of one table, read and deleted in short steps, each a transaction of its own."""
 
+    def __init__(self, keeper: SessionKeeper, table: Table[Record]):
+        self._keeper, self._table = keeper, table
 
-@final
-class SqliteStore(Store):
-    """Calls in a file, and answers beside it, that several processes of one machine may share."""
-
-    def __init__(self, path: Path, clock: Clock, options: StoreOptions | None = None):
-        self._options = options or StoreOptions()
-        self._file = File(path, self._options.full_durability)
-        self._clock = clock
-        self._steady = SteadySeconds(clock)
-        self._now: Opened | None = None
-        self._opening = asyncio.Lock()
-        self._next_look: asyncio.TimerHandle | None = None
-        self._reopening: asyncio.Task[None] | None = None
-
-    async def open(self) -> None:
-        """Create the file if it is missing, bring its tables up to date and connect."""
-        async with self._opening:
-            await self._close()
-            await self._open()
-
-    async def close(self) -> None:
-        """Commit what is waiting and let go of the file."""
-        async with self._opening:
-            await self._close()
-
-    async def migrate(self) -> None:
-        """Do what `open` does: the tables of an embedded store follow the program."""
-        was_open = self._now is not None
-        await self.open()
-        if not was_open:
-            await self.close()
-
-    async def check(self) -> Health:
-        """Write the time of this check into the file."""
-        opened, seconds = self._opened(), self._steady.now()
-
-        def touch(connection: apsw.Connection) -> int:
-            opened.files.require_same()
-            with transaction(connection):
-                connection.execute(
-                    "INSERT OR REPLACE INTO meta VALUES ('checked_at', ?)", (str(seconds).encode(),)
-                )
-            opened.files.require_same()
-            return version_of(connection)
-
-        return Health(f"sqlite:{self._file.path}", await opened.writer.run(touch))
-
-    @property
-    def secret(self) -> bytes:
-        """The key that was made with the file."""
-        return self._opened().secret
-
-    async def get_many(self, keys: Sequence[bytes]) -> list[Scores | None]:
-        """Look the keys up on the loop's own thread: nothing there waits, also while it is reopened."""
-        if self._now is None and self._opening.locked():
-            return [None] * len(keys)
-        with LOOP_IO:  # a read waits for no lock, but may for the disk
-            return self._opened().cache.look_up(keys)
-
-    async def append(self, calls: Sequence[CallRecord], answers: Answers = NO_ANSWERS) -> None:
-        """Commit the calls, with those that wait for the writer's thread, and remember the answers."""
-        check_calls(calls)
-        # while it is being reopened: wait for that
-        opened = self._now if self._now is not None else await self._reopened(None)
-        if calls:
-            try:
-                await opened.commit.commit(calls)
-            except StoreError:
-                if not opened.files.has_lost_companions:
-                    raise
-                opened = await self._reopened(opened)
-                await opened.commit.commit(calls)
-        if answers:
-            opened.cache.remember(answers)
-
-    async def calls(self, query: CallQuery, *, after: str | None = None, limit: int = PAGE_ROWS) -> Page:
-        """Read in short steps, each a transaction of its own."""
-        reader = self._opened().reader
-        left = log.Span.of(query, None if after is None else decode_cursor(after))
-        found: list[CallRecord] = []
+    async def read(
+        self, query: LogQuery, *, after: str | None = None, limit: int = PAGE_ROWS
+    ) -> Page[Record]:
+        """Read in steps until the page is full."""
+        reader = self._keeper.current.reader
+        left = Span.of(query, None if after is None else decode_cursor(after))
+        found: list[Record] = []
         room = PAGE_CHARS
         for _ in range(_STEPS_OF_A_PAGE):
-            step = await reader.run(log.read_step(query, left, limit - len(found), room))
-            found += step.calls
-            room -= sum(len(call.text) for call in step.calls)
+            step = await reader.run(self._table.read_step(query, left, limit - len(found), room))
+            found += step.rows
+            room -= sum(len(row.text) for row in step.rows)
             if step.left is None:
                 return Page(found, None)
             left = step.left
             if len(found) == limit or room <= 0:
                 break
-        return Page(found, encode_cursor(left.high if query.newest_first else left.low[:-1]))
+        return Page(found, encode_cursor(left.position))
 
-    async def summary(self, query: CallQuery) -> list[HourCount]:
+    async def find(self, id: bytes, *, caller: str | None = None) -> Record | None:
+        """Read one row by its primary key."""
+        found = await self._keeper.current.reader.run(lambda connection: self._table.find(connection, id))
+        return found if found is not None and caller in (None, found.caller) else None
+
+    async def delete_before(self, moment: datetime) -> int:
+        """Delete a thousand rows at a time; writers go between."""
+        return await self._delete(LogQuery(until=moment))
+
+    async def delete_caller(self, caller: str) -> int:
+        """Delete a thousand rows at a time, and overwrite what they held."""
+        return await self._delete(LogQuery(caller=caller))
+
+    async def _delete(self, query: LogQuery) -> int:
+        session, step = self._keeper.current, self._table.delete_step(query)
+        total, more = 0, True
+        while more:
+            deleted, more = await session.writer.run(step)
+            total += deleted
+        await session.checkpointer.truncate()  # the deleted texts must not live on in the WAL
+        return total
+
+    async def _counts(self, query: LogQuery, columns: Sequence[str]) -> AsyncIterator[CountStep]:
         """Count hour by hour, large hours in parts."""
-        reader = self._opened().reader
-        counts: Counter[tuple[int, str]] = Counter()
-        left: log.Span | None = log.Span.of(query, None)
+        reader = self._keeper.current.reader
+        left: Span | None = Span.of(query)
         while left is not None:
-            some, left = await reader.run(log.count_step(query, left))
-            for count in some:
-                counts[count.ticks, count.label] += count.count
+            step = await reader.run(self._table.count_step(query, left, columns))
+            yield step
+            left = step.left
+
+
+@final
+class SqliteCallLog(_SqliteLog[CallRecord], CallLog):
+    """The table `calls`."""
+
+    async def append(self, calls: Sequence[CallRecord]) -> None:
+        """Commit the calls, with those that wait for the writer's thread."""
+        check_calls(calls)
+        if not calls:
+            return
+        keeper = self._keeper
+        # while the file is being reopened: wait for that
+        session = keeper.now if keeper.now is not None else await keeper.reopened(None)
+        try:
+            await session.commit.commit(calls)
+        except StoreError:
+            if not session.files.has_lost_companions:
+                raise
+            session = await keeper.reopened(session)
+            await session.commit.commit(calls)
+
+    async def summary(self, query: LogQuery) -> list[HourCount]:
+        """Count by label."""
+        counts: Counter[tuple[int, str]] = Counter()
+        async for step in self._counts(query, ["label"]):
+            for (label,), count in step.counts.items():
+                counts[step.ticks, str(label)] += count
         return [
             HourCount(called_at(first_id(ticks)), label, counts[ticks, label])
             for ticks, label in sorted(counts)
         ]
 
-    async def delete_before(self, moment: datetime) -> int:
-        """Delete a thousand rows at a time; writers go between."""
-        return await self._delete(CallQuery(until=moment))
 
-    async def delete_caller(self, caller: str) -> int:
-        """Delete a thousand rows at a time, and overwrite what they held."""
-        return await self._delete(CallQuery(caller=caller))
+@final
+class SqliteFeedbackLog(_SqliteLog[FeedbackRecord], FeedbackLog):
+    """The table `feedback`."""
 
-    async def tidy(self) -> None:
-        """Write the WAL back now; it is done by itself from time to time."""
-        await self._opened().upkeep.run()
+    async def put(self, feedback: FeedbackRecord) -> FeedbackRecord:
+        """Insert or revise in one transaction of the writer's thread."""
+        check_feedback(feedback)
+        session, step = self._keeper.current, put_feedback(feedback)
 
-    async def _delete(self, query: CallQuery) -> int:
-        opened, step = self._opened(), log.delete_step(query)
-        total, more = 0, True
-        while more:
-            deleted, more = await opened.writer.run(step)
-            total += deleted
-        await opened.upkeep.truncate()  # the deleted texts must not live on in the WAL
-        return total
+        def put(connection: apsw.Connection) -> FeedbackRecord:
+            session.files.require_in_place()
+            row = step(connection)
+            session.files.require_in_place()
+            return row
 
-    async def _open(self) -> None:
-        self._now = await Opened.open(self._file, self._clock, self._options, now=self._steady.now)
-        self._look_later()
+        return await session.writer.run(put)
 
-    async def _close(self) -> None:
-        if self._next_look is not None:
-            self._next_look.cancel()
-        opened, self._now = self._now, None
-        if opened is not None:
-            await opened.close()
+    async def pair_counts(self, query: LogQuery) -> list[LabelPairCount]:
+        """Count by model, version and labels."""
+        counts: Counter[tuple[str | None, ...]] = Counter()
+        columns = ("model_name", "model_version", "predicted", "label")
+        async for step in self._counts(query, columns):
+            counts.update(step.counts)
+        return LabelPairCount.sorted_from(counts)
 
-    def _look_later(self) -> None:
-        self._next_look = asyncio.get_running_loop().call_later(_LOOK_SECONDS, self._look)
 
-    def _look(self) -> None:
-        """Rescue a lost WAL also while nothing is committed, before the process ends with it."""
-        if self._now is None:
-            return
-        with suppress(StoreError):  # from now on every commit is refused
-            self._now.files.require_same()
-        if self._now.files.has_lost_companions:
-            self._reopening = asyncio.create_task(self._reopen_if_possible(self._now))
-        else:
-            self._look_later()
+@final
+class SqliteCache(PredictionCache):
+    """Files beside the database."""
 
-    async def _reopen_if_possible(self, lost: Opened) -> None:
-        try:
-            await self._reopened(lost)
-        except StoreError as failed:  # the next append meets the same fault and answers for it
-            _logger.warning("store not reopened: %s", failed)
+    def __init__(self, keeper: SessionKeeper):
+        self._keeper = keeper
 
-    async def _reopened(self, lost: Opened | None) -> Opened:
-        """Open afresh what is `lost`, unless that has been done meanwhile; return what is open."""
-        async with self._opening:
-            if lost is not None and self._now is lost:
-                await self._close()
-                await self._open()
-            return self._opened()
+    @property
+    def secret(self) -> bytes:
+        """The key that was made with the file."""
+        return self._keeper.current.secret
 
-    def _opened(self) -> Opened:
-        if self._now is None:
-            raise StoreError(f"{self._file.path}: the store is not open", fault="unavailable")
-        return self._now
+    async def get_many(self, keys: Sequence[bytes]) -> list[Scores | None]:
+        """Look the keys up on the loop's own thread: nothing there waits, also while it is reopened."""
+        if self._keeper.is_reopening:
+            return [None] * len(keys)
+        with LOOP_IO:  # a read waits for no lock, but may for the disk
+            return self._keeper.current.cache.get_many(keys)
+
+    async def put_many(self, answers: Answers) -> None:
+        """Keep the answers in memory until they are written, some milliseconds later."""
+        if not self._keeper.is_reopening:
+            self._keeper.current.cache.put_many(answers)
+
+
+@final
+class SqliteStore(Store):
+    """Calls and feedback in a file, and answers beside it, which processes of one machine may share."""
+
+    log: SqliteCallLog
+
+    def __init__(self, path: Path, clock: Clock, options: StoreOptions | None = None):
+        options = options or StoreOptions()
+        self._keeper = SessionKeeper(DatabaseFile(path, options.full_durability), clock, options)
+        self.log = SqliteCallLog(self._keeper, CALLS)
+        self.cache = SqliteCache(self._keeper)
+        self.feedback = SqliteFeedbackLog(self._keeper, FEEDBACK)
+
+    async def open(self) -> None:
+        """Create the file if it is missing, migrate its tables and connect."""
+        await self._keeper.open()
+
+    async def close(self) -> None:
+        """Commit what is waiting and close the file."""
+        await self._keeper.close()
+
+    async def migrate(self) -> list[str]:
+        """Do what `open` does: it migrates the tables of an embedded store."""
+        was_open = self._keeper.now is not None
+        session = await self._keeper.open()
+        if not was_open:
+            await self.close()
+        return session.migrations
+
+    async def check(self) -> StoreHealth:
+        """Write the time of this check into the file."""
+        session, seconds = self._keeper.current, self._keeper.steady.now()
+
+        def touch(connection: apsw.Connection) -> int:
+            session.files.require_same()
+            with transaction(connection):
+                connection.execute(
+                    "INSERT OR REPLACE INTO meta (name, value) VALUES ('checked_at', ?)",
+                    (str(seconds).encode(),),
+                )
+            session.files.require_same()
+            return version_of(connection)
+
+        return StoreHealth(f"sqlite:{self._keeper.path}", await session.writer.run(touch))
+
+    async def checkpoint(self) -> None:
+        """Write the WAL back now; the checkpointer does so by itself from time to time."""
+        await self._keeper.current.checkpointer.run()

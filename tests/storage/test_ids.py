@@ -10,18 +10,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tamis.errors import InputError
-from tamis.storage.keys import (
+from tamis.storage.ids import (
     CacheKeys,
     TimeIds,
     as_uuid,
     called_at,
-    decode_cursor,
-    encode_cursor,
     first_id_at,
     from_uuid,
     hour_of,
     uuid_text,
 )
+from tamis.storage.query import decode_cursor, encode_cursor
 from tests.support.fakes import ManualClock
 
 SECRET = bytes(range(32))
@@ -80,7 +79,7 @@ def test_two_makers_on_one_clock_never_make_the_same_id():
 _FORK = """
 import os
 from tamis.clock import SystemClock
-from tamis.storage.keys import TimeIds
+from tamis.storage.ids import TimeIds
 ids = TimeIds(SystemClock())
 ids.next()
 if (child := os.fork()) == 0:

@@ -7,9 +7,10 @@ from datetime import timedelta
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tamis.storage import CallQuery, TimeIds, called_at
-from tamis.storage.cassandra.places import Span, hour_ticks, lowest_uuid, moment, shard_of, ticks_at
-from tamis.storage.keys import TICKS_PER_HOUR, as_uuid, ticks_of
+from tamis.storage import LogQuery, TimeIds, called_at
+from tamis.storage.cassandra.partitions import hour_ticks, hours_of, lowest_uuid, moment, shard_of, ticks_at
+from tamis.storage.ids import TICKS_PER_HOUR, as_uuid, ticks_of
+from tamis.storage.query import Span
 from tests.support.fakes import ManualClock
 
 
@@ -37,18 +38,19 @@ def test_pages_of_a_span_never_meet_the_cursor_again(seconds, newest_first):
     clock.advance(seconds)
     second = ids.next()
     after, other = (second, first) if newest_first else (first, second)
-    span = Span.of(CallQuery(newest_first=newest_first), after)
+    span = Span.of(LogQuery(newest_first=newest_first), after)
     assert span.holds(other) and not span.holds(after)
-    assert span.low <= ticks_of(other) < span.high
+    low, high = span.ticks
+    assert low <= ticks_of(other) < high
 
 
 def test_the_hours_of_a_span_are_in_its_order():
     clock = ManualClock()
     now = called_at(TimeIds(clock).next())
     wish = {"since": now, "until": now + timedelta(hours=2)}
-    hours = list(Span.of(CallQuery(**wish)).hours())
+    hours = list(hours_of(Span.of(LogQuery(**wish))))
     assert hours == sorted(hours) and len(hours) == 3
-    assert list(Span.of(CallQuery(newest_first=True, **wish)).hours()) == hours[::-1]
+    assert list(hours_of(Span.of(LogQuery(newest_first=True, **wish)))) == hours[::-1]
     assert all(hour % TICKS_PER_HOUR == 0 for hour in hours)
 
 
@@ -61,5 +63,5 @@ def test_shards_share_a_callers_hour_evenly():
     ids = TimeIds(ManualClock())
     counts = [0] * 8
     for _ in range(8_000):
-        counts[shard_of(ids.next())] += 1
+        counts[shard_of(ids.next(), 8)] += 1
     assert min(counts) > 850 and max(counts) < 1_150

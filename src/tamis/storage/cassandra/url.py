@@ -1,4 +1,4 @@
-"""Where a cluster is, read from a store URL. Knows neither the driver nor a table."""
+"""Store URLs of clusters. Knows neither the driver nor a table."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ _OPTIONS = ("local_dc", "tls", "tls_ca", "protocol")
 
 
 @dataclass(frozen=True, slots=True)
-class Target:
-    """One keyspace of one cluster, and who asks for it."""
+class ClusterUrl:
+    """One keyspace of one cluster, and the credentials for it."""
 
     keyspace: str
     hosts: tuple[str, ...] = ()
@@ -31,14 +31,14 @@ class Target:
     password: str = field(default="", repr=False)
     tls: bool = False
     tls_ca: str = ""
-    """File of the authorities to believe instead of the machine's own."""
+    """File of the certificate authorities to trust instead of the system's."""
     protocol: int = 5
     bundle: Path | None = None
     """Astra's secure bundle; it knows hosts and certificates."""
 
     @property
     def name(self) -> str:
-        """What messages call the store: its URL without user and password."""
+        """The store in messages: its URL without user and password."""
         if self.bundle is not None:
             return f"astra:{self.keyspace}"
         port = "" if self.port == CQL_PORT else f":{self.port}"
@@ -46,16 +46,16 @@ class Target:
 
     @property
     def url(self) -> str:
-        """What `--store` takes, again without user and password."""
+        """The value for `--store`, without user and password."""
         return "astra:" if self.bundle is not None else self.name
 
     @classmethod
-    def of(cls, url: str, astra: Astra | None) -> Target:
-        """Return what a store URL of a cluster means."""
+    def of(cls, url: str, astra: Astra | None) -> ClusterUrl:
+        """Parse a store URL; the settings describe `astra:`."""
         return cls.of_astra(astra) if url == "astra:" else cls.of_url(url)
 
     @classmethod
-    def of_astra(cls, astra: Astra | None) -> Target:
+    def of_astra(cls, astra: Astra | None) -> ClusterUrl:
         """Return the database that the settings describe."""
         if astra is None:
             raise StoreError("astra: needs ClusterOptions(astra=Astra(...)): bundle, keyspace and token")
@@ -68,19 +68,17 @@ class Target:
         )
 
     @classmethod
-    def of_url(cls, url: str) -> Target:
+    def of_url(cls, url: str) -> ClusterUrl:
         """Read `cassandra://user:password@host1,host2:port/keyspace?local_dc=…&tls=…`."""
         found = re.fullmatch(r"cassandra://(?:([^/]*)@)?([^/@]+)/([^/?]+)(?:\?(.*))?", url)
         if found is None:
-            raise _wrong("has not that form")
+            raise _invalid("is malformed")
         who, where, keyspace, query = found.groups(default="")
         user, _, password = who.partition(":")
         hosts, port = _hosts(where)
         options = dict(parse_qsl(query, keep_blank_values=True))
         if unknown := options.keys() - set(_OPTIONS):
-            raise _wrong(
-                f"has an unknown option {min(unknown)[:20]!r}; known are {', '.join(sorted(_OPTIONS))}"
-            )
+            raise _invalid(f"has an unknown option {min(unknown)[:20]!r}; use {', '.join(sorted(_OPTIONS))}")
         return cls(
             _keyspace(unquote(keyspace)),
             hosts,
@@ -100,24 +98,24 @@ def _hosts(where: str) -> tuple[tuple[str, ...], int]:
         names, port = where, str(CQL_PORT)
     hosts = tuple(names.split(","))
     if not all(_HOST.fullmatch(host) for host in hosts):
-        raise _wrong("names a host that cannot be one")
+        raise _invalid("has an invalid host")
     if not (port.isascii() and port.isdigit() and 0 < int(port) < 65_536):
-        raise _wrong("has a port that is no number from 1 to 65535")
+        raise _invalid("has an invalid port; use 1 to 65535")
     return tuple(host.strip("[]") for host in hosts), int(port)
 
 
 def _keyspace(name: str) -> str:
     if not _KEYSPACE.fullmatch(name):
-        raise StoreError("a keyspace's name must be letters, digits and _, 48 at most, a letter first")
+        raise StoreError("invalid keyspace name; use a letter, then letters, digits and _, at most 48")
     return name
 
 
 def _one_of(name: str, given: str, values: dict[str, _Value]) -> _Value:
     if given not in values:
-        raise _wrong(f"has an option {name} that must be {' or '.join(values)}")
+        raise _invalid(f"has an invalid option {name}; use {' or '.join(values)}")
     return values[given]
 
 
-def _wrong(problem: str) -> StoreError:
+def _invalid(problem: str) -> StoreError:
     # the URL itself is not repeated: it may hold a password
-    return StoreError(f"the cassandra: URL {problem}: write {_EXAMPLE}")
+    return StoreError(f"the cassandra: URL {problem}; expected {_EXAMPLE}")

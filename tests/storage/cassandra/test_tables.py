@@ -4,14 +4,15 @@ import pytest
 
 from tamis.errors import StoreError
 from tamis.storage import ClusterOptions, StoreOptions
-from tamis.storage.cassandra.schema import Plan, quoted, statements
-from tamis.storage.cassandra.target import Target
+from tamis.storage.cassandra.migrations import all_statements
+from tamis.storage.cassandra.tables import KeyspacePlan, quoted
+from tamis.storage.cassandra.url import ClusterUrl
 
-HERE = Target("spam", ("host",), local_dc="dc1")
+HERE = ClusterUrl("spam", ("host",), local_dc="dc1")
 
 
-def plan(replication: str = "", target: Target = HERE, **known: object) -> Plan:
-    return Plan.of(target, StoreOptions(cluster=ClusterOptions(replication=replication)), **known)
+def plan(replication: str = "", url: ClusterUrl = HERE, **known: object) -> KeyspacePlan:
+    return KeyspacePlan.of(url, StoreOptions(cluster=ClusterOptions(replication=replication)), **known)
 
 
 @pytest.mark.parametrize(
@@ -24,19 +25,19 @@ def test_replication_is_what_was_asked_or_fits_the_nodes(asked: str, nodes: int,
 
 @pytest.mark.parametrize("asked", ["0", "x", "a:0", "a:3,", "a':1", "a:1}"])
 def test_a_replication_that_cannot_be_is_refused(asked: str):
-    with pytest.raises(StoreError, match="must be a number, or like DC1:3,DC2:3"):
-        statements(plan(asked))
+    with pytest.raises(StoreError, match="use a number, or DC1:3,DC2:3"):
+        all_statements(plan(asked))
 
 
 def test_a_data_centre_must_be_named_where_none_is_known():
     with pytest.raises(StoreError, match="local_dc="):
-        plan(target=Target("spam", ("host",)))
+        plan(url=ClusterUrl("spam", ("host",)))
 
 
 def test_astra_makes_its_keyspace_itself():
-    cql = statements(plan(target=Target("spam", bundle="b.zip")))
+    cql = all_statements(plan(url=ClusterUrl("spam", bundle="b.zip")))
     assert not any("KEYSPACE" in one for one in cql)
-    assert len(cql) == 6
+    assert len(cql) == 13
 
 
 def test_a_keyspace_with_capitals_is_quoted():

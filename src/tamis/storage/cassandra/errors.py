@@ -1,4 +1,4 @@
-"""What the driver's errors mean, in one line. Knows the driver's errors; knows no table."""
+"""The driver's errors, as one line and as one of `STORE_FAULTS`. Knows no table."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ from cassandra.cluster import NoHostAvailable
 from cassandra.connection import ConnectionException
 from cassandra.protocol import OverloadedErrorMessage
 
-_MEANINGS: dict[type[BaseException], str] = {
-    AuthenticationFailed: "user or password is wrong",
-    Unauthorized: "this user may not do that",
+_DESCRIPTIONS: dict[type[BaseException], str] = {
+    AuthenticationFailed: "wrong user or password",
+    Unauthorized: "permission denied",
     OverloadedErrorMessage: "the cluster is overloaded",
-    OperationTimedOut: "no answer in time",
-    WriteTimeout: "too few replicas confirmed a write in time",
+    OperationTimedOut: "timed out",
+    WriteTimeout: "too few replicas acknowledged a write in time",
     ReadTimeout: "too few replicas answered in time",
 }
 
@@ -36,21 +36,21 @@ _FAULTS: tuple[tuple[tuple[type[BaseException], ...], str], ...] = (
 _NO_CONNECTION = (NoHostAvailable, UnresolvableContactPoints, ConnectionException, OSError)
 
 
-def meaning(error: BaseException) -> str:
-    """Return what is wrong, in one line without line breaks."""
+def describe(error: BaseException) -> str:
+    """Return the cause, in one line without line breaks."""
     if isinstance(error, NoHostAvailable):
         return _of_hosts(error.errors)
     if isinstance(error, Unavailable):
         return f"too few replicas are up: {error.alive_replicas} of the {error.required_replicas} needed"
-    for kind, text in _MEANINGS.items():
+    for kind, text in _DESCRIPTIONS.items():
         if isinstance(error, kind):
             return text
-    told = getattr(error, "message", None) if isinstance(error, InvalidRequest) else None
-    return _one_line(f"{type(error).__name__}: {told or error}")
+    message = getattr(error, "message", None) if isinstance(error, InvalidRequest) else None
+    return _one_line(f"{type(error).__name__}: {message or error}")
 
 
 def fault_of(error: BaseException) -> str:
-    """Return which of `STORE_FAULTS` it is; of several hosts' errors the first that is known."""
+    """Return which of `STORE_FAULTS` an error is; of several hosts' errors the first that is known."""
     for cause in causes(error):
         for kinds, fault in _FAULTS:
             if isinstance(cause, kinds):
@@ -59,7 +59,7 @@ def fault_of(error: BaseException) -> str:
 
 
 def causes(error: BaseException) -> Iterable[BaseException]:
-    """Return what each host said, where several were asked."""
+    """Return the error of each host, if several were tried."""
     if isinstance(error, NoHostAvailable) and isinstance(error.errors, dict):
         return list(error.errors.values())
     return [error]
@@ -68,9 +68,9 @@ def causes(error: BaseException) -> Iterable[BaseException]:
 def _of_hosts(errors: object) -> str:
     if not isinstance(errors, dict) or not errors:
         return "no host can be reached"
-    told = {meaning(error) for error in errors.values() if isinstance(error, BaseException)}
+    messages = {describe(error) for error in errors.values() if isinstance(error, BaseException)}
     hosts = ", ".join(sorted(str(getattr(host, "address", host)) for host in errors))
-    return f"no host could do it ({hosts}): {'; '.join(sorted(told))}"
+    return f"all hosts failed ({hosts}): {'; '.join(sorted(messages))}"
 
 
 def _one_line(text: str) -> str:

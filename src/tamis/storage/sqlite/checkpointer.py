@@ -1,4 +1,4 @@
-"""Checkpoints, in a thread of their own so that no answer waits for them. Knows no table."""
+"""Checkpoints, in their own thread so that no answer waits for them. Knows no table."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ _logger = logging.getLogger(__name__)
 
 
 @final
-class Upkeep:
+class Checkpointer:
     """Writes the WAL back into the file."""
 
     def __init__(self, worker: Worker, require_in_place: Callable[[], None]):
-        """Take what raises StoreError if the files are no longer those at their paths."""
+        """Take a function that raises StoreError if the files are no longer those at their paths."""
         self._worker, self._require_in_place = worker, require_in_place
         self._loop = asyncio.get_running_loop()
         self._task: asyncio.Task[None] | None = None
@@ -31,29 +31,29 @@ class Upkeep:
         self._is_closed = False
 
     def watch(self, connection: apsw.Connection) -> None:
-        """Hear of every commit of `connection`, in whichever thread."""
+        """Count the pages of every commit of `connection`, in whichever thread."""
         connection.set_wal_hook(self._committed)
 
     async def run(self) -> None:
-        """Write back what can be."""
+        """Write back as much as readers allow."""
         await self._worker.run(self._checkpoint)
 
     async def truncate(self) -> None:
-        """Write the whole WAL back and empty it, unless somebody is reading it now."""
+        """Write the whole WAL back and empty it, unless a reader needs it."""
         try:
             await self._worker.run(self._truncate)
         except StoreError as failed:
             _logger.warning("WAL not emptied: %s", failed)
 
     async def close(self, *, checkpoint: bool = True) -> None:
-        """Finish what is going on and begin nothing more."""
+        """Finish the checkpoint that is running and start no other."""
         self._is_closed = True
         if self._task is not None:
             await asyncio.wait([self._task])
         await self._worker.close(checkpoint=checkpoint)
 
     def _committed(self, connection: apsw.Connection, database: str, pages: int) -> int:
-        if pages < self._wal_pages:  # the WAL began anew
+        if pages < self._wal_pages:  # the WAL was restarted
             self._checkpointed_pages = 0
         self._wal_pages = pages
         if pages - self._checkpointed_pages >= _CHECKPOINT_PAGES and self._task is None:
@@ -68,21 +68,21 @@ class Upkeep:
         try:
             self._checkpointed_pages = self._wal_pages
             await self.run()
-        except StoreError as failed:  # the next commit meets the same fault and answers for it
-            _logger.warning("upkeep failed: %s", failed)
+        except StoreError as failed:  # the next commit meets the same fault and reports it
+            _logger.warning("checkpoint failed: %s", failed)
         finally:
             self._task = None
 
     def _checkpoint(self, connection: apsw.Connection) -> None:
-        """Write back without waiting for anybody; a WAL that never comes to rest is made to."""
-        self._require_in_place()  # a WAL without a name may be older than what others have written since
+        """Write back without waiting for readers; restart a WAL that has grown beyond its bound."""
+        self._require_in_place()  # a WAL that was removed may be older than what others have written since
         try:
             pages, _ = connection.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_PASSIVE)
             if pages > _RESTART_PAGES:
                 # not TRUNCATE: giving 64 MB back to the disk holds writers up for 90 ms
                 connection.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_RESTART)
         except apsw.BusyError:
-            return  # another process is at it, or a reader needs the WAL: next time
+            return  # another process is checkpointing, or a reader needs the WAL: next time
 
     def _truncate(self, connection: apsw.Connection) -> None:
         self._require_in_place()

@@ -1,9 +1,8 @@
-"""From the driver's callbacks to awaited answers. Knows a session; knows no table.
+"""An asynchronous session: the driver's callbacks as awaitables. Knows a session; knows no table.
 
-The driver answers in a thread of its own. `Session.execute_async` blocks when a connection's stream
-ids run out, so a bounded number of requests is on its way; a request that nobody waits for any
-more keeps its place until the driver has its answer. The driver's timers follow the wall clock:
-deadlines are asyncio's.
+The driver calls back in its own thread. `Session.execute_async` blocks when a connection's stream ids run
+out, so the number of requests in flight is bounded; a request whose caller was cancelled counts until the
+driver has its response. The driver's timers follow the wall clock: timeouts are asyncio's.
 """
 
 from __future__ import annotations
@@ -18,7 +17,7 @@ from typing import Any, final
 from cassandra.cluster import ResponseFuture, ResultSet, Session
 
 from tamis.errors import StoreError
-from tamis.storage.cassandra.faults import fault_of, meaning
+from tamis.storage.cassandra.errors import describe, fault_of
 
 IN_FLIGHT = 256
 
@@ -35,8 +34,8 @@ _Outcome = Rows | BaseException
 
 
 @final
-class Bridge:
-    """Sends statements on one session and belongs to one event loop."""
+class AsyncSession:
+    """Sends statements on one session; belongs to one event loop."""
 
     def __init__(self, session: Session, name: str, *, in_flight: int = IN_FLIGHT):
         self._session, self._name = session, name
@@ -46,13 +45,13 @@ class Bridge:
         self._is_woken = False
 
     async def execute(self, statement: Any, *, seconds: float, state: bytes | None = None) -> Rows:
-        """Return the page of `statement` behind `state`; StoreError when it fails or takes too long."""
+        """Return the page of `statement` after `state`; StoreError if it fails or times out."""
         try:
             async with asyncio.timeout(seconds):
                 await self._slots.acquire()
                 return await self._send(statement, state)
         except TimeoutError:
-            message = f"{self._name}: no answer within {seconds:g} s"
+            message = f"{self._name}: timed out after {seconds:g} s"
             raise StoreError(message, fault="timeout") from None
 
     async def pages(self, statement: Any, *, seconds: float) -> AsyncIterator[list[tuple[Any, ...]]]:
@@ -67,38 +66,38 @@ class Bridge:
                 return
 
     def _send(self, statement: Any, state: bytes | None) -> asyncio.Future[Rows]:
-        answer: asyncio.Future[Rows] = self._loop.create_future()
+        response: asyncio.Future[Rows] = self._loop.create_future()
         sent = self._session.execute_async(statement, paging_state=state)
         sent.add_callbacks(
-            self._succeeded, self._failed, callback_args=(sent, answer), errback_args=(answer,)
+            self._succeeded, self._failed, callback_args=(sent, response), errback_args=(response,)
         )
-        return answer
+        return response
 
-    def _succeeded(self, rows: Any, sent: ResponseFuture, answer: asyncio.Future[Rows]) -> None:
+    def _succeeded(self, rows: Any, sent: ResponseFuture, response: asyncio.Future[Rows]) -> None:
         state = ResultSet(sent, rows).paging_state
-        self._hand_over(answer, Rows(rows or [], state))
+        self._hand_over(response, Rows(rows or [], state))
 
-    def _failed(self, error: BaseException, answer: asyncio.Future[Rows]) -> None:
-        self._hand_over(answer, error)
+    def _failed(self, error: BaseException, response: asyncio.Future[Rows]) -> None:
+        self._hand_over(response, error)
 
-    def _hand_over(self, answer: asyncio.Future[Rows], outcome: _Outcome) -> None:
-        """Pass an outcome to the loop, from any thread; one wake-up serves all that have arrived."""
-        self._arrived.append((answer, outcome))
+    def _hand_over(self, response: asyncio.Future[Rows], outcome: _Outcome) -> None:
+        """Pass an outcome to the loop, from any thread; one wake-up handles all that have arrived."""
+        self._arrived.append((response, outcome))
         if not self._is_woken:
             self._is_woken = True
-            with suppress(RuntimeError):  # the loop is closed: nobody waits any more
+            with suppress(RuntimeError):  # the loop is closed: there is no caller left
                 self._loop.call_soon_threadsafe(self._settle)
 
     def _settle(self) -> None:
-        self._is_woken = False  # before looking, so that what comes meanwhile wakes again
+        self._is_woken = False  # first, so that a response that arrives meanwhile wakes the loop again
         while self._arrived:
-            answer, outcome = self._arrived.popleft()
+            response, outcome = self._arrived.popleft()
             self._slots.release()
-            if answer.done():
+            if response.done():
                 continue
             if isinstance(outcome, Rows):
-                answer.set_result(outcome)
+                response.set_result(outcome)
             else:
-                failed = StoreError(f"{self._name}: {meaning(outcome)}", fault=fault_of(outcome))
+                failed = StoreError(f"{self._name}: {describe(outcome)}", fault=fault_of(outcome))
                 failed.__cause__ = outcome
-                answer.set_exception(failed)
+                response.set_exception(failed)

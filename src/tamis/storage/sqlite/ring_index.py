@@ -1,8 +1,8 @@
-"""Where in a ring of slots a key lies, as far as one can tell without reading it. Knows no file.
+"""An index of a ring of slots: which slots may hold a key. Knows no file.
 
-A hash table in memory of ten bytes a slot of the ring, where a dictionary's keys alone have 32. A key
-belongs to one bucket of eight entries, each the number of a slot and one byte of the key to tell
-most others apart.
+A hash table in memory of ten bytes per slot of the ring, where the keys of a dictionary alone take 32. A key
+belongs to one bucket of eight entries, each the number of a slot and a tag, one byte of the key, which most
+other keys do not have.
 """
 
 from __future__ import annotations
@@ -18,22 +18,22 @@ Keys = npt.NDArray[np.uint8]
 
 _WAYS = 8
 _SLOTS_OF_A_BUCKET = 4
-"""Half the entries stay free, so that hardly a bucket ever has more keys than entries."""
+"""Half the entries stay free, so that a bucket hardly ever has more keys than entries."""
 
 _FIRST_BITS = np.uint64(0x0101010101010101)
 _LAST_BITS = np.uint64(0x8080808080808080)
 """Of each byte of a bucket's tags, which are looked at as one number where there are many keys."""
 
-_LEAST_WITH = np.uint64(256) ** np.arange(_WAYS, dtype=np.uint64)
-"""By how many of its entries are used: the least that a bucket's tags are as one number."""
+_MIN_WORD_WITH = np.uint64(256) ** np.arange(_WAYS, dtype=np.uint64)
+"""The smallest value of a bucket's tags as one number, by how many of its entries are used."""
 
 _NUMBER_MASK = 2**32 - 1
-"""Numbers are kept modulo this; one that was mistaken for another's leads to another key's slot."""
+"""Slot numbers are stored modulo 2**32; a wrong one leads to another key's slot, which is no answer."""
 
 
 @final
-class Index:
-    """Numbers of slots by key; a slot that was written over is forgotten by itself."""
+class RingIndex:
+    """Numbers of slots by key; entries of slots that were overwritten are ignored."""
 
     def __init__(self, n_slots: int):
         self.head = 0
@@ -58,36 +58,36 @@ class Index:
         return found
 
     def add(self, key: bytes) -> None:
-        """Note that `key` has been written into the slot that was next."""
+        """Record that `key` was written into the next slot."""
         self.head += 1
         self._put(key, self.head - 1)
 
-    def suspects(self, keys: Keys) -> list[int]:
-        """Return the places, ascending, of those keys that `find` may find a number for."""
+    def maybe_contains(self, keys: Keys) -> list[int]:
+        """Return the positions, ascending, of those keys that `find` may find a number for."""
         wanted = np.maximum(keys[:, 0], 1) * _FIRST_BITS
         differing = self._words()[self._buckets(keys)] ^ wanted
         has_zero_byte = (differing - _FIRST_BITS) & ~differing & _LAST_BITS
         return np.flatnonzero(has_zero_byte).tolist()
 
     def add_many(self, keys: Keys) -> None:
-        """Note keys as `add` would one after the other, a million in a fifth of a second."""
+        """Record keys as `add` would one after the other, a million in a fifth of a second."""
         first, self.head = self.head, self.head + len(keys)
         tags, numbers = np.frombuffer(self._tags, np.uint8), np.frombuffer(self._numbers, np.uint32)
         buckets = self._buckets(keys)
-        order, places = np.argsort(buckets, kind="stable"), np.arange(len(keys))
+        order, positions = np.argsort(buckets, kind="stable"), np.arange(len(keys))
         buckets = buckets[order]
         begins = np.append(True, buckets[1:] != buckets[:-1])
-        before = places - np.maximum.accumulate(places * begins)  # how many of these go into the same bucket
+        before = positions - np.maximum.accumulate(positions * begins)  # new keys in the same bucket
         # entries are used in their order
-        place = np.searchsorted(_LEAST_WITH, self._words()[buckets], side="right") + before
-        fits = place < _WAYS
-        at, which = buckets[fits] * _WAYS + place[fits], order[fits]
+        entry = np.searchsorted(_MIN_WORD_WITH, self._words()[buckets], side="right") + before
+        fits = entry < _WAYS
+        at, which = buckets[fits] * _WAYS + entry[fits], order[fits]
         tags[at], numbers[at] = np.maximum(keys[which, 0], 1), (first + which) & _NUMBER_MASK
         for other in order[~fits].tolist():
             self._put(keys[other].tobytes(), first + other)
 
     def skip_to(self, number: int) -> None:
-        """Note that the slots up to `number` have been written and written over again."""
+        """Record that the slots up to `number` were written and overwritten."""
         self.head = max(self.head, number)
 
     def _put(self, key: bytes, number: int) -> None:

@@ -1,36 +1,31 @@
-"""Cache keys, time ids and page cursors. Knows bytes and the clock; knows no database.
+"""Cache keys, text digests and time ids. Knows bytes and the clock; knows no database.
 
-A time id is a version-1 UUID whose bytes stand in the order of time: eight bytes of 100-nanosecond
-ticks since 15 October 1582, big end first, then eight of clock sequence and node. Sorted as bytes,
-ids are sorted by time, in every store.
+A time id is a version-1 UUID with its bytes in the order of time: eight bytes of 100-nanosecond ticks since
+15 October 1582, big-endian, then eight of clock sequence and node. Sorted as bytes, ids are sorted by time,
+in every store.
 """
 
 from __future__ import annotations
 
-import base64
-import binascii
 import os
-import zlib
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from hashlib import blake2b
 from uuid import UUID
 
 from tamis.clock import Clock
-from tamis.errors import InputError
 
 ID_BYTES = 16
 KEY_BYTES = 32
 TICKS_PER_HOUR = 3_600 * 10_000_000
 
 _UNIX_EPOCH_TICKS = 0x01B21DD213814000  # 1970-01-01 counted from 1582-10-15, RFC 9562
-_MOST_TICKS = (1 << 60) - 1
+MAX_TICKS = (1 << 60) - 1
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-_CURSOR_FORMAT = b"\x01"
 
 
 _forks = 0
-"""How often this process is a copy of another: cheaper to ask for every id than the process's number."""
+"""How often this process was forked from another: cheaper to read for every id than its process id."""
 
 
 def _count_fork() -> None:
@@ -58,6 +53,11 @@ class CacheKeys:
         return digest.digest()
 
 
+def text_digest(secret: bytes, text: str) -> bytes:
+    """Return the keyed digest of 32 bytes that identifies a text in the feedback log."""
+    return blake2b(text.encode(), key=secret, digest_size=KEY_BYTES, person=b"tamis-feedback-1").digest()
+
+
 class TimeIds:
     """Makes time ids that strictly increase, even when the clock steps back or the process forks.
 
@@ -72,11 +72,11 @@ class TimeIds:
 
     def next(self) -> bytes:
         """Return an id for a call that arrives now."""
-        return self.take(1)[0]
+        return self.allocate(1)[0]
 
-    def take(self, count: int) -> list[bytes]:
+    def allocate(self, count: int) -> list[bytes]:
         """Return ids for `count` calls that arrive now, in their order."""
-        if self._made_at_fork != _forks:  # a forked child must not go on with its parent's node
+        if self._made_at_fork != _forks:  # a forked child must not reuse its parent's node
             self._made_at_fork, self._tail = _forks, _random_tail(self._random_bytes)
         first, tail = max(self._last_ticks + 1, self._now_ticks()), self._tail
         self._last_ticks = first + count - 1
@@ -102,7 +102,7 @@ def ticks_of(time_id: bytes) -> int:
 
 def first_id(ticks: int) -> bytes:
     """Return the lowest bytes that an id of these ticks, or later, could have."""
-    return min(max(ticks, 0), _MOST_TICKS + 1).to_bytes(8, "big") + bytes(8)
+    return min(max(ticks, 0), MAX_TICKS + 1).to_bytes(8, "big") + bytes(8)
 
 
 def first_id_at(moment: datetime) -> bytes:
@@ -128,32 +128,18 @@ def uuid_text(time_id: bytes) -> str:
     return f"{digits[8:16]}-{digits[4:8]}-1{digits[1:4]}-{digits[16:20]}-{digits[20:]}"
 
 
+def id_of_text(text: str) -> bytes | None:
+    """Return the time id that `uuid_text` wrote, None if the text is no version-1 UUID."""
+    try:
+        uuid = UUID(text)
+    except ValueError:
+        return None
+    return from_uuid(uuid) if uuid.version == 1 and str(uuid) == text.lower() else None
+
+
 def from_uuid(uuid: UUID) -> bytes:
     """Return the time id of a version-1 UUID that `as_uuid` made."""
     return uuid.time.to_bytes(8, "big") + uuid.bytes[8:]
-
-
-def encode_cursor(time_id: bytes) -> str:
-    """Return the opaque cursor that leads behind `time_id`; it means the same after a restart."""
-    body = _CURSOR_FORMAT + time_id
-    return base64.urlsafe_b64encode(body + zlib.crc32(body).to_bytes(4, "big")).decode()
-
-
-def decode_cursor(cursor: str) -> bytes:
-    """Return the id behind which a page starts; a cursor is a place, it opens nobody else's rows."""
-    try:
-        raw = base64.b64decode(cursor.encode("ascii"), altchars=b"-_", validate=True)
-    except (binascii.Error, UnicodeEncodeError):
-        raw = b""
-    body, check = raw[:-4], raw[-4:]
-    if (
-        len(body) != 1 + ID_BYTES
-        or body[:1] != _CURSOR_FORMAT
-        or zlib.crc32(body).to_bytes(4, "big") != check
-    ):
-        message = "cursor must be one that an earlier page gave; leave it out to start again"
-        raise InputError("bad_cursor", message, field="cursor")
-    return body[1:]
 
 
 def _datetime(ticks: int) -> datetime:

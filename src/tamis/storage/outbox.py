@@ -1,0 +1,173 @@
+"""Calls that could not be written wait in a spool and are sent later; counts where each call is.
+
+Knows a spool and a call log by their interfaces.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import final
+
+from tamis.errors import STORE_FAULTS, StoreError
+from tamis.storage.base import CallLog
+from tamis.storage.rows import CallRecord
+from tamis.storage.spool import Spool
+
+_ROWS_PER_SEND = 500
+
+COUNTED = ("accepted", "written", "spooled", "dropped", "degraded", *STORE_FAULTS)
+"""What a ResilientStore counts, in this order: calls, 1 while it is degraded, failures by fault."""
+
+_ACCEPTED, _WRITTEN, _SPOOLED, _DROPPED, _DEGRADED, _FIRST_FAULT = range(6)
+
+_logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Counters:
+    """How many calls are where; `accepted == written + spooled + dropped` at every moment.
+
+    A call is accepted when it is known which of the three it is. `spooled` goes down as calls are written.
+    """
+
+    accepted: int = 0
+    written: int = 0
+    spooled: int = 0
+    dropped: int = 0
+
+
+@final
+class Outbox:
+    """The spool of one store, its counters, and whether the store fails."""
+
+    def __init__(self, spool: Spool):
+        self._spool = spool
+        self._numbers: list[float] | memoryview[float] = [0.0] * len(COUNTED)
+        self._putting: set[asyncio.Task[None]] = set()
+        self.fault: str | None = None
+        """Why the store fails, None while it works."""
+        self.has_work = asyncio.Event()
+        self.lost_rows = 0
+        """Calls that waited in memory when the store was closed, and are in no log."""
+
+    def __len__(self) -> int:
+        return len(self._spool)
+
+    @property
+    def counters(self) -> Counters:
+        """The counts now."""
+        numbers = self._numbers
+        return Counters(
+            int(numbers[_ACCEPTED]), int(numbers[_WRITTEN]), len(self._spool), int(numbers[_DROPPED])
+        )
+
+    def count_in(self, numbers: list[float] | memoryview[float]) -> None:
+        """Count in `numbers`, in the order of `COUNTED`, starting from their values."""
+        self._numbers = numbers
+
+    async def open(self) -> None:
+        """Open the spool; accept what an earlier process left in it, and count what it left nowhere."""
+        await self._spool.open()
+        numbers, found = self._numbers, len(self._spool)
+        lost = numbers[_ACCEPTED] - numbers[_WRITTEN] - numbers[_DROPPED] - found
+        numbers[_DROPPED] += max(0.0, lost)
+        numbers[_ACCEPTED] = numbers[_WRITTEN] + numbers[_DROPPED] + found
+        self._note_state()
+
+    async def close(self) -> None:
+        """Close the spool."""
+        await self._spool.close()
+
+    def failed(self, error: StoreError) -> None:
+        """Record that the store fails; logged once until it works again."""
+        if self.fault is None:
+            _logger.error("the store failed; predictions continue: %s", error)
+        self.fault = str(error)
+        self._numbers[_FIRST_FAULT + STORE_FAULTS.index(error.fault)] += 1
+        self._note_state()
+        self.has_work.set()
+
+    def note_written(self, count: int) -> None:
+        """Count calls that went straight into the log."""
+        self._numbers[_ACCEPTED] += count
+        self._numbers[_WRITTEN] += count
+
+    def _note_state(self) -> None:
+        """Update the gauges."""
+        self._numbers[_SPOOLED] = len(self._spool)
+        self._numbers[_DEGRADED] = self.fault is not None or len(self._spool) > 0
+
+    def start_putting(self, calls: Sequence[CallRecord]) -> asyncio.Task[None]:
+        """Put calls into the spool in their own task, which a caller that is cancelled does not interrupt."""
+        task = asyncio.create_task(self._put(calls))
+        self._putting.add(task)
+        task.add_done_callback(self._putting.discard)
+        return task
+
+    async def finish_putting(self) -> None:
+        """Return when no task puts calls into the spool."""
+        if self._putting:
+            await asyncio.wait({*self._putting})
+
+    async def send(self, log: CallLog) -> bool:
+        """Write all calls of the spool to `log`; return False if the spool does not allow it.
+
+        The store works again as soon as the first calls are written. Raises StoreError if the log fails.
+        """
+        all_sent = await self._send_some(log)
+        self._works()
+        while all_sent and len(self._spool) > 0:
+            all_sent = await self._send_some(log)
+        return all_sent
+
+    async def leave(self) -> None:
+        """Leave the calls in the spool's file for the next process; count them as lost if there is none."""
+        waiting, path = len(self._spool), self._spool.path
+        if path is not None:
+            _logger.warning("%d rows of the call log wait in %s: %s", waiting, path, self.fault)
+            return
+        await self._spool.remove(await self._spool.oldest(waiting))
+        self.lost_rows += waiting
+        self._numbers[_DROPPED] += waiting
+        self._note_state()
+        _logger.error("%d rows of the call log are lost; they waited in memory: %s", waiting, self.fault)
+
+    def _works(self) -> None:
+        """Record that the store works again."""
+        if self.fault is not None:
+            self.fault = None
+            self._note_state()
+            _logger.info("the store works again; %d calls are still in the spool", len(self._spool))
+
+    async def _put(self, calls: Sequence[CallRecord]) -> None:
+        try:
+            added = await self._spool.put(calls)
+        except StoreError as failed:
+            _logger.error("the spool failed: %s", failed)
+            added = 0
+        self._numbers[_ACCEPTED] += len(calls)
+        self._numbers[_DROPPED] += len(calls) - added
+        self._note_state()
+        self.has_work.set()
+
+    async def _send_some(self, log: CallLog) -> bool:
+        """Send the calls that have waited longest; return whether the spool allowed it."""
+        if len(self._spool) == 0:
+            return True
+        try:
+            calls = await self._spool.oldest(_ROWS_PER_SEND)
+        except StoreError as failed:
+            _logger.error("the spool cannot be read: %s", failed)
+            return False
+        await log.append(calls)
+        try:
+            await self._spool.remove(calls)
+        except StoreError as failed:  # they will be sent once more, which is harmless
+            _logger.error("the spool cannot be emptied: %s", failed)
+            return False
+        self._numbers[_WRITTEN] += len(calls)
+        self._note_state()
+        return True
