@@ -27,6 +27,7 @@ COMMANDS = {
     "cross-validate": "Measure settings by cross-validation, honestly and as usual.",
     "compare": "Say whether one model is better than another.",
     "predict": "Classify texts.",
+    "score": "Classify whole files: CSV, JSON lines, Parquet, Arrow.",
     "explain": "Say what each token of a text contributes to its label.",
     "serve": "Answer over HTTP.",
     "import-keras": "Bring over a model of three old Keras files.",

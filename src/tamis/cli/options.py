@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
@@ -232,6 +233,20 @@ def prepare_settings(options: Mapping[str, Any]) -> PrepareSettings:
         min_rows=options["min_rows"],
         merge_rare=options["merge_rare"],
     )
+
+
+_BYTES = {"kb": 10**3, "mb": 10**6, "gb": 10**9}
+
+
+def size_option(context: click.Context, parameter: click.Parameter, value: str | None) -> int | None:
+    """Return the bytes that an option's value such as 500kB means."""
+    if value is None:
+        return None
+    found = re.fullmatch(r"([0-9]{1,9}(?:\.[0-9]{1,3})?)(kB|MB|GB)", value, re.ASCII | re.IGNORECASE)
+    size = round(float(found[1]) * _BYTES[found[2].lower()]) if found else 0
+    if not size:
+        raise click.BadParameter("must be a number and kB, MB or GB, such as 500kB or 2MB")
+    return size
 
 
 def missing_extra(what: str, extra: str, missing: ModuleNotFoundError) -> Exception:

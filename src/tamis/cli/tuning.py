@@ -15,6 +15,7 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
+from tamis.cli.options import size_option
 from tamis.cli.progress import ProgressBar
 from tamis.cli.terminal import echo, make_console
 
@@ -27,7 +28,6 @@ Command = Callable[..., Any]
 _OBJECTIVE = "log loss"
 _LINES_AROUND_THE_TABLE = 8
 _SECONDS = {"s": 1, "m": 60, "h": 3600}
-_BYTES = {"kb": 10**3, "mb": 10**6, "gb": 10**9}
 _ENDS = {
     "trials": "all trials are done",
     "time": "the time is over",
@@ -42,7 +42,7 @@ def autotune_options(command: Command) -> Command:
         click.option(
             "--max-size",
             "max_bytes",
-            callback=_size,
+            callback=size_option,
             metavar="SIZE",
             help="Largest model that the search may choose: 500kB, 2MB.",
         ),
@@ -71,16 +71,6 @@ def _budget(context: click.Context, parameter: click.Parameter, value: str | Non
     if found is None:
         raise click.BadParameter("must be a whole number and s, m or h, such as 60s, 5m or 1h")
     return float(found[1]) * _SECONDS[found[2]]
-
-
-def _size(context: click.Context, parameter: click.Parameter, value: str | None) -> int | None:
-    if value is None:
-        return None
-    found = re.fullmatch(r"([0-9]{1,9}(?:\.[0-9]{1,3})?)(kB|MB|GB)", value, re.ASCII | re.IGNORECASE)
-    size = round(float(found[1]) * _BYTES[found[2].lower()]) if found else 0
-    if not size:
-        raise click.BadParameter("must be a number and kB, MB or GB, such as 500kB or 2MB")
-    return size
 
 
 def autotune_limits(options: Mapping[str, Any], watch: Watch) -> Autotune | None:

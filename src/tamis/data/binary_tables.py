@@ -114,7 +114,7 @@ class ParquetTable(Table):
         batch = next(self._file.iter_batches(batch_size=SAMPLE_ROWS), None)
         if batch is None:
             return []
-        columns = [[_value_text(value) or "" for value in column.to_pylist()] for column in batch.columns]
+        columns = [[value_text(value) or "" for value in column.to_pylist()] for column in batch.columns]
         return [list(cells) for cells in zip(*columns, strict=True)]
 
     def records(self, needed: Needed) -> Iterator[Record]:
@@ -128,7 +128,7 @@ class ParquetTable(Table):
                 row += 1
                 cells = [""] * len(self.columns)
                 for i, column in zip(indices, values, strict=True):
-                    cell = _value_text(column[number])
+                    cell = value_text(column[number])
                     if cell is None:
                         raise DataError(
                             "must be text or a number", file=self._facts.path, row=row, column=self.columns[i]
@@ -140,7 +140,7 @@ class ParquetTable(Table):
         self._progress(self._facts.size_bytes, self._facts.size_bytes)
 
 
-def _value_text(value: object) -> str | None:
+def value_text(value: object) -> str | None:
     """Return a value as a cell, None if it is nested."""
     if value is None or value != value:  # NaN: pandas writes it for a missing value
         return ""

@@ -83,6 +83,9 @@ class Lines:
 class DelimitedTable(Table):
     """A header and the rows below it.
 
+    preamble_lines: lines before the header: blank ones and `sep=`
+    is_escaped:     whether a backslash escapes a quote
+
     A row may lack cells after the last needed one, and may have empty cells beyond the header's. A row
     whose cells are all empty is skipped.
     """
@@ -91,8 +94,9 @@ class DelimitedTable(Table):
         # A swallowed part of a file can be one huge field. The limit is the process's, so it is only raised.
         csv.field_size_limit(max(csv.field_size_limit(), _MAX_FIELD_CHARACTERS))
         self._lines, self._has_header = lines, options.has_header
-        self._backslash = options.escape == "backslash" or (options.escape == "auto" and facts.is_escaped)
+        self.is_escaped = options.escape == "backslash" or (options.escape == "auto" and facts.is_escaped)
         self.delimiter = self._named_delimiter(options) or self._best_delimiter(options)
+        self.preamble_lines = lines.first_line - 1
         first = self._first_rows(self.delimiter)
         self.columns = tuple(map(_title, first[0])) if self._has_header else _numbered(first)
         self._sample = first[1:] if self._has_header else first
@@ -152,8 +156,8 @@ class DelimitedTable(Table):
             raise DataError(problem, file=self._lines.path) from None
 
     def _reader(self, lines: Iterator[str], delimiter: str) -> csv._reader:  # type: ignore[name-defined]
-        if self._backslash:
-            return csv.reader(_literal_backslashes(lines), delimiter=delimiter, escapechar="\\")
+        if self.is_escaped:
+            return csv.reader(literal_backslashes(lines), delimiter=delimiter, escapechar="\\")
         return csv.reader(lines, delimiter=delimiter)
 
     def _named_delimiter(self, options: ReadOptions) -> str | None:
@@ -193,7 +197,7 @@ class DelimitedTable(Table):
     def _assumptions(self, options: ReadOptions) -> Iterator[str]:
         if options.delimiter is None and self.delimiter != ",":
             yield f"delimiter {self.delimiter!r}"
-        if self._backslash and options.escape == "auto":
+        if self.is_escaped and options.escape == "auto":
             yield 'quotes escaped by a backslash (\\")'
 
 
@@ -205,7 +209,7 @@ def _numbered(rows: Sequence[Sequence[str]]) -> tuple[str, ...]:
     return tuple(str(i + 1) for i in range(max(map(len, rows))))
 
 
-def _literal_backslashes(lines: Iterator[str]) -> Iterator[str]:
+def literal_backslashes(lines: Iterator[str]) -> Iterator[str]:
     """Double every backslash that escapes neither a quote nor a backslash, so that it stays in the text."""
     for line in lines:
         if "\\" in line and line.count("\\") != line.count('\\"'):  # mostly, only quotes are escaped

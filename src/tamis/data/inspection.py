@@ -15,14 +15,13 @@ import zipfile
 import zlib
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO, Literal, TextIO, cast
+from typing import BinaryIO, TextIO, cast
 
+from tamis.data.compression import FileType, decompressed
 from tamis.data.encoding import TextScan, known_codec
 from tamis.errors import DataError
 
 _CHUNK_BYTES = 1 << 20
-
-FileType = Literal["text", "gzip", "xlsx", "parquet"]
 
 START_BYTES = 1024
 """How much of a file's start `file_type` looks at."""
@@ -38,12 +37,10 @@ _FOREIGN = (
     (b"\xd0\xcf\x11\xe0", "a workbook of Excel 2003 or older (.xls)", "save it as .xlsx or as CSV"),
     (b"BZh", "compressed with bzip2", _COMPRESSED),
     (b"\xfd7zXZ\0", "compressed with xz", _COMPRESSED),
-    (b"\x28\xb5\x2f\xfd", "compressed with zstd", _COMPRESSED),
     (b"7z\xbc\xaf\x27\x1c", "a 7z archive", "unpack it and name the file inside"),
     (b"Rar!", "a RAR archive", "unpack it and name the file inside"),
     (b"SQLite format 3\0", "an SQLite database", "export the table as CSV"),
     (b"\x89HDF", "an HDF5 file", "export the table as CSV"),
-    (b"ARROW1", "an Arrow (Feather) file", "save it as Parquet or CSV"),
     (b"\x93NUMPY", "a NumPy array", "save labels and texts as CSV"),
     (b"Obj\x01", "an Avro file", "save it as Parquet or CSV"),
     (b"ORC", "an ORC file", "save it as Parquet or CSV"),
@@ -82,10 +79,14 @@ class InspectedFile:
             return (f"UTF-8 with damaged characters, the first at byte {self.damaged_at}",)
         return ()
 
+    def decompressed(self, file: BinaryIO) -> BinaryIO:
+        """Return the text's bytes from the open file."""
+        return decompressed(file, self.type, self.path)
+
     def open_text(self) -> tuple[TextIO, BinaryIO]:
         """Open the decoded text, and the file itself, whose position tells how far reading is."""
         file = self.path.open("rb")
-        stream = cast(BinaryIO, gzip.GzipFile(fileobj=file)) if self.type == "gzip" else file
+        stream = self.decompressed(file)
         errors = "replace" if self.damaged_at is not None else "strict"
         return io.TextIOWrapper(stream, encoding=self.encoding, errors=errors, newline=""), file
 
@@ -117,11 +118,11 @@ def _inspect(path: Path, file: BinaryIO, encoding: str | None) -> InspectedFile:
     type_ = file_type(path, start)
     file.seek(0)
     source = _HashedFile(file)
-    if type_ in ("xlsx", "parquet"):
+    if type_ in ("xlsx", "parquet", "arrow"):
         while source.read(_CHUNK_BYTES):
             pass
         return InspectedFile(path, source.digest.hexdigest(), source.size_bytes, type_, None)
-    stream = cast(BinaryIO, gzip.GzipFile(fileobj=cast(BinaryIO, source))) if type_ == "gzip" else source
+    stream = decompressed(cast(BinaryIO, source), type_, path)
     scan = TextScan(path, encoding)
     while chunk := stream.read(_CHUNK_BYTES):
         if scan.size == 0:
@@ -136,6 +137,8 @@ def _inspect(path: Path, file: BinaryIO, encoding: str | None) -> InspectedFile:
 class _HashedFile:
     """A file that is hashed while it is read."""
 
+    closed = False
+
     def __init__(self, file: BinaryIO) -> None:
         self._file = file
         self.digest = hashlib.sha256()
@@ -148,11 +151,18 @@ class _HashedFile:
         self.size_bytes += len(data)
         return data
 
+    def close(self) -> None:
+        """Do nothing: the file belongs to the caller."""
+
 
 def file_type(path: Path, start: bytes) -> FileType:
     """Return how the file that begins with `start` is to be opened; raise DataError if it holds no rows."""
     if start.startswith(b"\x1f\x8b"):
         return "gzip"
+    if start.startswith(b"\x28\xb5\x2f\xfd"):
+        return "zstd"
+    if start.startswith(b"ARROW1"):
+        return "arrow"
     if start.startswith(b"PAR1"):
         return "parquet"
     if start.startswith(b"PK\x03\x04"):

@@ -12,6 +12,7 @@ from dataclasses import asdict, dataclass
 from typing import Any, Literal, NamedTuple
 
 from tamis.data.inspection import InspectedFile
+from tamis.errors import DataError
 from tamis.types import Progress
 
 Escape = Literal["auto", "backslash", "none"]
@@ -122,6 +123,8 @@ def open_table(
 
 
 def _opener(facts: InspectedFile) -> Opener:
+    if facts.type == "arrow":
+        raise DataError("is an Arrow (Feather) file; save it as Parquet or CSV", file=facts.path)
     if facts.type == "xlsx":
         from tamis.data.binary_tables import open_workbook
 

@@ -55,14 +55,14 @@ class JsonLinesTable(Table):
         self._lines = lines
         self._decode = msgspec.json.Decoder(dict[str, Any]).decode
         first = lines.peek(SAMPLE_ROWS)
-        self._first = [
+        self.first_objects = [
             self._object(line, n) for n, line in enumerate(first, lines.first_line) if line.strip()
         ]
-        self.columns = tuple(dict.fromkeys(name for one in self._first for name in one))
+        self.columns = tuple(dict.fromkeys(name for one in self.first_objects for name in one))
 
     def sample(self) -> list[Sequence[str]]:
         """Return the values of the first objects as text, nested ones as nothing."""
-        return [[_as_text(one.get(name)) or "" for name in self.columns] for one in self._first]
+        return [[_as_text(one.get(name)) or "" for name in self.columns] for one in self.first_objects]
 
     def records(self, needed: Needed) -> Iterator[Record]:
         """Yield every object; raise DataError if a needed field is an object or a list."""

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
+import numpy.typing as npt
 
 from tamis.artifact import Artifact, Manifest, open_artifact
 from tamis.artifact.manifest import decode_json
@@ -157,6 +158,39 @@ class Classifier:
             progress(start + len(batch), len(texts))
         return np.concatenate(parts)
 
+    def score_table(
+        self, table: Any, text_column: str = "text", *, scores: bool = False, explain: bool = False
+    ) -> Any:
+        """Return an Arrow table with the columns label, decision and score of each text appended.
+
+        `table` is anything that `pyarrow.table` takes: an Arrow table, a data frame of pandas or polars.
+        With `scores` there is one more column per label, with `explain` the top tokens as JSON. A null
+        text gets null predictions. Raises InputError for a table without the column.
+        """
+        from tamis.inference.tables import score_table
+
+        return score_table(self, table, text_column, scores=scores, explain=explain)
+
+    def decide(self, scores: Scores) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.intp]]:
+        """Return [texts] indices of the most probable label and of the decision at the operating point."""
+        if not np.isfinite(scores).all():
+            raise ValueError("the model gave scores that are not finite numbers")
+        top = scores.argmax(axis=1) if len(scores) else np.zeros(0, np.intp)
+        if self._positive is None:
+            return top, top
+        is_positive = scores[:, self._positive] >= self._threshold
+        return top, np.where(is_positive, self._positive, 1 - self._positive)
+
+    def score_canonical(self, texts: Sequence[str]) -> Scores:
+        """Return [texts, classes] probabilities of texts that are in the model's form already."""
+        return self._scorer.score(texts)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Pickle a reference: the folder and the model's digest, never its contents."""
+        if self.path is None:
+            raise TypeError("only a classifier that was loaded from a folder can be pickled")
+        return _reopen, (type(self), str(self.path), self.version, self.identity)
+
     def _predictions(self, scores: Scores) -> list[Prediction]:
         rows: list[list[float]] = scores.tolist()
         if not isfinite(sum(map(sum, rows))):
@@ -174,6 +208,14 @@ class Classifier:
         return tuple.__new__(
             Prediction, (dict(zip(labels, row, strict=True)), labels[top], score, labels[decided])
         )
+
+
+def _reopen(kind: type[Classifier], path: str, version: str, identity: str) -> Classifier:
+    """Load the version that a pickled classifier refers to; raise ArtifactError if it is another one now."""
+    found = kind.load(path)
+    if found.identity != identity:
+        raise ArtifactError(f"{path}: version {version} was changed: its digest is not the one referred to")
+    return found
 
 
 def _network(artifact: Artifact) -> dict[str, Any] | None:

@@ -1,0 +1,148 @@
+"""Parquet and Arrow files in blocks of rows, only the needed columns decoded."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pyarrow
+from pyarrow import compute
+from pyarrow.parquet import ParquetFile
+
+from tamis.batch.blocks import BlockParser, ParsedBlock, record_batch
+from tamis.data.binary_tables import value_text
+from tamis.errors import DataError
+
+_READ_ROWS = 4096
+MAX_BLOCK_ROWS = 1 << 17
+
+Batches = Callable[[Sequence[str] | None], Iterator[Any]]
+
+
+@dataclass(frozen=True)
+class ColumnarParser(BlockParser):
+    """Reads blocks that are Arrow streams of one record batch: the text column, then the kept ones."""
+
+    columns: tuple[str, ...]
+
+    def parse(self, data: bytes, *, is_last: bool) -> ParsedBlock:
+        """Return the rows of a block."""
+        batch = pyarrow.ipc.open_stream(pyarrow.py_buffer(data)).read_next_batch()
+        texts = text_array(batch.column(0))
+        columns = [plain(column) for column in batch.columns[1:]]
+        fields = [(name, column.type) for name, column in zip(self.columns, columns, strict=True)]
+        kept = record_batch(columns, pyarrow.schema(fields), batch.num_rows)
+        return ParsedBlock(texts, kept, None, batch.num_rows)
+
+
+def text_array(column: Any) -> Any:
+    """Return a column of any scalar type as text, without copying one that is text already."""
+    column = plain(column)
+    if pyarrow.types.is_string(column.type) or pyarrow.types.is_large_string(column.type):
+        return column
+    if pyarrow.types.is_string_view(column.type):
+        return column.cast(pyarrow.large_string())
+    values = (None if value is None or value != value else value_text(value) for value in column.to_pylist())
+    return pyarrow.array(list(values), pyarrow.large_string())
+
+
+def plain(column: Any) -> Any:
+    """Return a column without dictionary encoding, which may differ from block to block."""
+    if pyarrow.types.is_dictionary(column.type):
+        return column.cast(column.type.value_type)
+    return column
+
+
+def plain_type(kind: Any) -> Any:
+    """Return the type of what `plain` returns."""
+    return kind.value_type if pyarrow.types.is_dictionary(kind) else kind
+
+
+def parquet_batches(path: Path) -> tuple[Any, int, Batches]:
+    """Return schema, number of rows, and what reads some columns of a Parquet file."""
+    with _open_parquet(path) as file:
+        schema, n_rows = file.schema_arrow, file.metadata.num_rows
+
+    def batches(columns: Sequence[str] | None) -> Iterator[Any]:
+        with _open_parquet(path) as file:
+            try:
+                yield from file.iter_batches(batch_size=_READ_ROWS, columns=columns, use_threads=False)
+            except (pyarrow.ArrowException, OSError) as broken:
+                raise DataError("is a damaged Parquet file; write it again", file=path) from broken
+
+    return schema, n_rows, batches
+
+
+def _open_parquet(path: Path) -> Any:
+    try:
+        return ParquetFile(path, memory_map=False, pre_buffer=False, buffer_size=1 << 20)
+    except (pyarrow.ArrowException, OSError) as broken:
+        raise DataError("is a damaged Parquet file; write it again", file=path) from broken
+
+
+def arrow_batches(path: Path) -> tuple[Any, int, Batches]:
+    """Return schema, number of rows, and what reads some columns of an Arrow (Feather) file."""
+    with _open_arrow(path) as file:
+        schema = file.schema
+        n_rows = sum(file.get_batch(i).num_rows for i in range(file.num_record_batches))
+
+    def batches(columns: Sequence[str] | None) -> Iterator[Any]:
+        with _open_arrow(path) as file:
+            for i in range(file.num_record_batches):
+                whole = file.get_batch(i)
+                batch = whole if columns is None else whole.select(list(columns))
+                yield from (batch.slice(at, _READ_ROWS) for at in range(0, batch.num_rows, _READ_ROWS))
+
+    return schema, n_rows, batches
+
+
+def _open_arrow(path: Path) -> Any:
+    try:
+        return pyarrow.ipc.open_file(pyarrow.memory_map(str(path)))
+    except (pyarrow.ArrowException, OSError) as broken:
+        raise DataError("is a damaged Arrow file; write it again", file=path) from broken
+
+
+def row_blocks(batches: Iterator[Any], block_bytes: int) -> Iterator[tuple[bytes, int]]:
+    """Yield Arrow streams of about `block_bytes` and the number of rows read so far."""
+    waiting: list[Any] = []
+    n_bytes = n_rows = total = 0
+    for batch in batches:
+        waiting.append(batch)
+        n_bytes, n_rows, total = n_bytes + batch.nbytes, n_rows + batch.num_rows, total + batch.num_rows
+        if n_bytes >= block_bytes or n_rows >= MAX_BLOCK_ROWS:
+            yield _stream(waiting), total
+            waiting, n_bytes, n_rows = [], 0, 0
+    if waiting:
+        yield _stream(waiting), total
+
+
+def _stream(batches: Sequence[Any]) -> bytes:
+    plain_batches = [
+        pyarrow.RecordBatch.from_arrays([plain(column) for column in batch.columns], names=batch.schema.names)
+        for batch in batches
+    ]
+    whole = pyarrow.concat_batches(plain_batches)
+    sink = pyarrow.BufferOutputStream()
+    with pyarrow.ipc.new_stream(sink, whole.schema) as writer:
+        writer.write_batch(whole)
+    return bytes(sink.getvalue())
+
+
+def is_nested(kind: Any) -> bool:
+    """Return whether a column's values are lists, maps or structs."""
+    return bool(pyarrow.types.is_nested(kind))
+
+
+def has_no_text(texts: Any) -> Any:
+    """Return [rows] whether a text is null, empty or nothing but blanks."""
+    blank = compute.equal(compute.utf8_length(compute.utf8_trim_whitespace(texts)), 0)
+    return compute.fill_null(blank, True)
+
+
+def sample_rows(batch: Any) -> list[Sequence[str]]:
+    """Return the cells of a record batch as text, nested ones being empty."""
+    columns = [[value_text(value) or "" for value in column.to_pylist()] for column in batch.columns]
+    return [list(cells) for cells in zip(*columns, strict=True)]

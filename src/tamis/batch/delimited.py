@@ -1,0 +1,182 @@
+"""Delimited text in blocks: where records end, and the rows of a block as columns.
+
+pyarrow parses blocks in which every row has all cells. A block with any other row is parsed by Python's
+`csv`, as training reads it, and gives each bad row its reason; both give the same cells for the same bytes.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import pyarrow
+from pyarrow import csv as arrow_csv
+
+from tamis.batch.blocks import MAX_RECORD_BYTES, BlockParser, ParsedBlock, Rejection, record_batch
+from tamis.data.delimited import literal_backslashes
+
+_BOM = b"\xef\xbb\xbf"
+
+
+@dataclass(frozen=True)
+class Dialect:
+    """How cells are separated, and whether a backslash escapes a quote."""
+
+    delimiter: str
+    is_escaped: bool = False
+
+    def rows(self, lines: Iterator[str]) -> Iterator[list[str]]:
+        """Yield the cells of each record, as the reader of labelled data does; a blank line has none."""
+        csv.field_size_limit(max(csv.field_size_limit(), MAX_RECORD_BYTES))
+        if self.is_escaped:
+            return csv.reader(literal_backslashes(lines), delimiter=self.delimiter, escapechar="\\")
+        return csv.reader(lines, delimiter=self.delimiter)
+
+    def last_record(self, data: bytes) -> int:
+        """Return the offset of the last record that begins in `data`, which begins with one."""
+        return max(self._starts(data), default=0)
+
+    def first_record(self, data: bytes) -> int:
+        """Return the length of the first record of `data`."""
+        starts = self._starts(data)
+        next(starts, None)
+        return next(starts, len(data))
+
+    def _starts(self, data: bytes) -> Iterator[int]:
+        """Yield the offset of each record, blank lines being records."""
+        is_ascii = self.delimiter.isascii()  # then a character for each byte tells where records end
+        text = data.decode("latin-1" if is_ascii else "utf-8", "surrogateescape")
+        position = 0
+
+        def counted() -> Iterator[str]:
+            nonlocal position
+            for line in io.StringIO(text, newline=""):
+                position += len(line) if is_ascii else len(line.encode("utf-8", "surrogateescape"))
+                yield line
+
+        start = 0
+        for _ in self.rows(counted()):
+            yield start
+            start = position
+
+
+@dataclass(frozen=True)
+class DelimitedParser(BlockParser):
+    """Reads blocks that lie behind the header.
+
+    columns: names of all columns
+    text:    index of the text column
+    kept:    indices of the columns that are carried through
+    """
+
+    dialect: Dialect
+    columns: tuple[str, ...]
+    text: int
+    kept: tuple[int, ...]
+
+    def parse(self, data: bytes, *, is_last: bool) -> ParsedBlock:
+        """Return the rows of a block."""
+        dialect = self.dialect
+        can_be_unclosed = is_last and not data.endswith((b"\n", b"\r"))
+        is_unusual = dialect.is_escaped or not dialect.delimiter.isascii() or data.startswith(_BOM)
+        if is_unusual or can_be_unclosed:
+            return self._parse_row_by_row(data)
+        return self._parse_regular(data) or self._parse_row_by_row(data)
+
+    def schema(self) -> Any:
+        """Return the Arrow schema of the kept columns: all are text."""
+        return pyarrow.schema([(self.columns[i], pyarrow.string()) for i in self.kept])
+
+    def _parse_regular(self, data: bytes) -> ParsedBlock | None:
+        """Return the rows if each has all cells and is valid UTF-8, else None."""
+        irregular = []
+
+        def note(row: Any) -> str:
+            irregular.append(row.number)
+            return "error"
+
+        names = [f"c{i}" for i in range(len(self.columns))]
+        wanted = [names[i] for i in dict.fromkeys((self.text, *self.kept))]
+        try:
+            table = arrow_csv.read_csv(
+                pyarrow.BufferReader(data),
+                arrow_csv.ReadOptions(column_names=names, use_threads=False, block_size=len(data) + 1),
+                arrow_csv.ParseOptions(
+                    delimiter=self.dialect.delimiter, newlines_in_values=True, invalid_row_handler=note
+                ),
+                arrow_csv.ConvertOptions(
+                    include_columns=wanted,
+                    column_types=dict.fromkeys(wanted, pyarrow.string()),
+                    strings_can_be_null=False,
+                ),
+            )
+        except pyarrow.ArrowInvalid:
+            return None
+        columns = {name: _one_array(table.column(name)) for name in wanted}
+        kept = [columns[names[i]] for i in self.kept]
+        batch = record_batch(kept, self.schema(), table.num_rows)
+        return ParsedBlock(columns[names[self.text]], batch, None, table.num_rows)
+
+    def _parse_row_by_row(self, data: bytes) -> ParsedBlock:
+        wanted = tuple(dict.fromkeys((self.text, *self.kept)))
+        cells_of: dict[int, list[str]] = {i: [] for i in wanted}
+        numbers: list[int] = []
+        rejected: list[Rejection] = []
+        lines = _BlockLines(data)
+        n_rows, width = 0, len(self.columns)
+        for cells in self.dialect.rows(lines):
+            if not cells or (len(cells) == 1 < width and not cells[0].strip()):
+                continue
+            n_rows += 1
+            reason = self._problem(cells, wanted, lines)
+            if reason:
+                rejected.append(Rejection(n_rows, reason))
+                continue
+            numbers.append(n_rows)
+            for i in wanted:
+                cells_of[i].append(cells[i] if i < len(cells) else "")
+        arrays = {i: pyarrow.array(values, pyarrow.string()) for i, values in cells_of.items()}
+        kept = record_batch([arrays[i] for i in self.kept], self.schema(), len(numbers))
+        return ParsedBlock(arrays[self.text], kept, numbers, n_rows, rejected)
+
+    def _problem(self, cells: list[str], wanted: Sequence[int], lines: _BlockLines) -> str | None:
+        """Return why a row cannot be used, None if it can."""
+        width = len(self.columns)
+        if lines.is_unclosed:
+            return "a quote is opened and never closed; double it"
+        if len(cells) <= self.text:
+            return f"the text is missing: the row has {len(cells)} of {width} cells"
+        if any(cells[width:]):
+            return f"{len(cells)} cells for {width} columns; quote a text that holds the delimiter or a quote"
+        if any(not cells[i].isascii() and _has_undecoded(cells[i]) for i in wanted if i < len(cells)):
+            return "not valid UTF-8"
+        return None
+
+
+class _BlockLines(Iterator[str]):
+    """The lines of a block; bytes that are not UTF-8 become unpaired surrogates.
+
+    `is_unclosed`: whether the reader asked for more after the last line, which it does inside of a quote.
+    """
+
+    def __init__(self, data: bytes):
+        self._lines = io.StringIO(data.decode("utf-8", "surrogateescape"), newline="")
+        self.is_unclosed = False
+
+    def __next__(self) -> str:
+        line = self._lines.readline()
+        if line:
+            return line
+        self.is_unclosed = True
+        raise StopIteration
+
+
+def _has_undecoded(cell: str) -> bool:
+    return any("\udc80" <= character <= "\udcff" for character in cell)
+
+
+def _one_array(column: Any) -> Any:
+    return column.chunk(0) if column.num_chunks == 1 else column.combine_chunks()

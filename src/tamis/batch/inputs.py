@@ -1,0 +1,162 @@
+"""Inputs: what the command line names, found, inspected and opened.
+
+Knows paths, columns and the options of the reader of labelled data; `sources` reads the rows.
+"""
+
+from __future__ import annotations
+
+import glob
+import os
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pyarrow
+
+from tamis.batch import columnar
+from tamis.batch.delimited import DelimitedParser, Dialect
+from tamis.batch.json_lines import JsonLinesParser, column_type
+from tamis.batch.sources import ColumnarSource, FileSource, FileState, TextLayout, TextSource
+from tamis.data.columns import choose_text_column
+from tamis.data.delimited import DelimitedTable
+from tamis.data.inspection import InspectedFile, inspect_file
+from tamis.data.tables import SAMPLE_ROWS, ReadOptions, Table
+from tamis.data.text_tables import JsonLinesTable, open_text_table
+from tamis.errors import DataError
+from tamis.types import no_progress
+
+_INPUT_NAME = re.compile(
+    r"\.(csv|tsv|txt|jsonl|ndjson)(\.gz|\.zst)?$|\.(parquet|arrow|feather)$", re.IGNORECASE
+)
+
+
+class Selection(NamedTuple):
+    """The columns that are carried through: all of them for None."""
+
+    kept: tuple[str, ...] | None = None
+
+
+def find_inputs(names: Sequence[str], *, excluded: Sequence[Path] = ()) -> list[Path]:
+    """Return the files that names, globs and folders stand for, each once; raise DataError for none.
+
+    Of a folder, all files with a known ending are taken, in alphabetical order; hidden ones are not.
+    """
+    found: dict[Path, None] = {}
+    left_out = {path.resolve() for path in excluded}
+    for name in names:
+        files = [path for path in _expand(name) if path.resolve() not in left_out]
+        if not files:
+            raise DataError("no input file found; name a file, a folder or a glob", file=name)
+        found.update(dict.fromkeys(files))
+    return list(found)
+
+
+def _expand(name: str) -> list[Path]:
+    path = Path(name)
+    if path.is_dir():
+        files = sorted(file for file in path.rglob("*") if _INPUT_NAME.search(file.name) and file.is_file())
+        return [file for file in files if not _is_hidden(file.relative_to(path))]
+    if path.exists() or not glob.has_magic(name):
+        return [path]
+    return sorted(Path(match) for match in glob.glob(name, recursive=True) if os.path.isfile(match))
+
+
+def _is_hidden(path: Path) -> bool:
+    return any(part.startswith((".", "_")) or part.endswith(".parts") for part in path.parts)
+
+
+def open_source(path: Path, options: ReadOptions, selection: Selection) -> FileSource:
+    """Inspect one input; raise DataError that names the file if it cannot be scored."""
+    state = FileState.of(path) if path.exists() else None
+    facts = inspect_file(path, options.encoding)
+    found: FileSource
+    if facts.type == "parquet":
+        found = _open_columnar(facts, options, selection, *columnar.parquet_batches(path))
+    elif facts.type == "arrow":
+        found = _open_columnar(facts, options, selection, *columnar.arrow_batches(path))
+    elif facts.type == "xlsx":
+        raise DataError("is a workbook; save the sheet as CSV", file=path)
+    else:
+        found = _open_text(facts, options, selection)
+    found.state = state or FileState.of(path)
+    return found
+
+
+def _open_text(facts: InspectedFile, options: ReadOptions, selection: Selection) -> TextSource:
+    with open_text_table(facts, options, no_progress) as table:
+        sample = table.sample()
+        columns = choose_text_column(table.columns, sample, options, facts.path)
+        text = columns.needed.text
+        if isinstance(table, DelimitedTable):
+            names = _named(table.columns)
+            kept = _kept_indices(names, selection, facts.path)
+            dialect = Dialect(table.delimiter, table.is_escaped)
+            parser: Any = DelimitedParser(dialect, names, text, kept)
+            layout = TextLayout(table.preamble_lines, options.has_header, dialect)
+        elif isinstance(table, JsonLinesTable):
+            names = table.columns
+            kept = _kept_indices(names, selection, facts.path)
+            parser = JsonLinesParser(names[text], _typed(table, [names[i] for i in kept]))
+            layout = TextLayout()
+        else:
+            raise DataError("holds fastText label lines; convert it to CSV to score it", file=facts.path)
+        source = TextSource(facts, layout, parser, names[text])
+        source.assumed = _assumed(facts, table, columns.guessed, names[text])
+    return source
+
+
+def _assumed(facts: InspectedFile, table: Table, guessed: Sequence[str], text_column: str) -> tuple[str, ...]:
+    assumed = [phrase for phrase in facts.assumed if facts.damaged_at is None]
+    if facts.damaged_at is not None:
+        assumed.append(f"UTF-8, although byte {facts.damaged_at:,} is not; such rows are rejected")
+    return (*assumed, *table.assumed, *([f"text column {text_column!r}"] if guessed else []))
+
+
+def _named(columns: Sequence[str]) -> tuple[str, ...]:
+    """Return the header with a name for each nameless column."""
+    return tuple(name or f"column {number}" for number, name in enumerate(columns, 1))
+
+
+def _kept_indices(names: Sequence[str], selection: Selection, path: Path) -> tuple[int, ...]:
+    kept = names if selection.kept is None else selection.kept
+    for name in kept:
+        if name not in names:
+            listed = ", ".join(map(repr, names[:20]))
+            raise DataError(f"has no column {name!r} to keep; it has {listed}", file=path)
+        if names.count(name) > 1:
+            problem = "the header names this column twice; rename one, or choose columns with --keep"
+            raise DataError(problem, file=path, column=name)
+    return tuple(names.index(name) for name in kept)
+
+
+def _typed(table: JsonLinesTable, kept: Sequence[str]) -> Any:
+    """Return the kept fields with the types that hold the first objects' values."""
+    values: dict[str, list[Any]] = {name: [] for name in kept}
+    for one in table.first_objects[:SAMPLE_ROWS]:
+        for name in kept:
+            values[name].append(one.get(name))
+    return tuple((name, column_type(values[name])) for name in kept)
+
+
+def _open_columnar(
+    facts: InspectedFile,
+    options: ReadOptions,
+    selection: Selection,
+    schema: Any,
+    n_rows: int,
+    batches: columnar.Batches,
+) -> ColumnarSource:
+    first = next(batches(None), None)
+    sample = [] if first is None else columnar.sample_rows(first.slice(0, SAMPLE_ROWS))
+    chosen = choose_text_column(schema.names, sample, options, facts.path)
+    text = schema.names[chosen.needed.text]
+    if columnar.is_nested(schema.field(text).type):
+        raise DataError("must be text, not a list or a struct", file=facts.path, column=text)
+    kept = [schema.names[i] for i in _kept_indices(tuple(schema.names), selection, facts.path)]
+    fields = [(name, columnar.plain_type(schema.field(name).type)) for name in kept]
+    parser = columnar.ColumnarParser(tuple(kept))
+    source = ColumnarSource(facts, parser, pyarrow.schema(fields), columns=[text, *kept], n_rows=n_rows)
+    source.batches = batches
+    source.assumed = (f"text column {text!r}",) if chosen.guessed else ()
+    return source

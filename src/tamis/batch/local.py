@@ -1,0 +1,95 @@
+"""The local engine: worker processes on this machine, each with its own copy of the model.
+
+Blocks wait in a queue that is as long as the memory allows, so reading never runs ahead of scoring.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import signal
+from collections.abc import Generator, Iterator
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
+from threading import Thread
+
+from tamis.batch.blocks import InputBlock
+from tamis.batch.scoring import FinishedPart, ScoreJob, score_block
+from tamis.errors import TamisError
+
+PROCESS_BYTES = 150 << 20
+"""Memory of a Python process with numpy, pyarrow and a model of usual size."""
+
+BLOCK_COPIES = 12
+"""Bytes that a worker needs at most for each byte of a block: its text, columns, scores and encoded part."""
+
+_WAITING_PER_WORKER = 2
+_job: ScoreJob | None = None
+
+
+class WorkerDiedError(TamisError):
+    """A worker process was killed, most often for want of memory."""
+
+
+def workers_within(memory_bytes: int, block_bytes: int, cores: int) -> int:
+    """Return how many workers fit into the memory beside the reading process, at most one per core, or 0."""
+    reader = PROCESS_BYTES + 3 * block_bytes
+    each = PROCESS_BYTES + (BLOCK_COPIES + _WAITING_PER_WORKER) * block_bytes
+    return max(0, min(cores, (memory_bytes - reader) // each))
+
+
+def available_cores() -> int:
+    """Return how many cores this process may use."""
+    return len(os.sched_getaffinity(0))
+
+
+def run_locally(
+    job: ScoreJob, blocks: Iterator[InputBlock], workers: int
+) -> Generator[FinishedPart, None, None]:
+    """Yield parts as they are finished, in any order; stop the workers when the caller stops.
+
+    A single worker is this process.
+    """
+    if workers == 1:
+        yield from (score_block(job, block) for block in blocks)
+        return
+    pool = ProcessPoolExecutor(
+        workers, multiprocessing.get_context("spawn"), initializer=_start, initargs=(job,)
+    )
+    running: set[Future[FinishedPart]] = set()
+    try:
+        for block in blocks:
+            running.add(pool.submit(_score, block))
+            if len(running) >= workers * (1 + _WAITING_PER_WORKER):
+                done, running = wait(running, return_when=FIRST_COMPLETED)
+                yield from (part.result() for part in done)
+        while running:
+            done, running = wait(running, return_when=FIRST_COMPLETED)
+            yield from (part.result() for part in done)
+    except BrokenProcessPool:
+        problem = (
+            "a worker process was killed, perhaps for want of memory; run the same command again to resume"
+        )
+        raise WorkerDiedError(f"{problem}, with fewer --workers or less --max-memory") from None
+    finally:
+        pool.shutdown(wait=True, cancel_futures=True)
+
+
+def _start(job: ScoreJob) -> None:
+    """Keep the job, whose model was opened when it was unpickled, and end with the parent."""
+    global _job
+    _job = job
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches every process; the parent decides
+    Thread(target=_end_with_parent, name="tamis-parent", daemon=True).start()
+
+
+def _end_with_parent() -> None:
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        parent.join()
+        os._exit(1)
+
+
+def _score(block: InputBlock) -> FinishedPart:
+    assert _job is not None
+    return score_block(_job, block)

@@ -1,0 +1,132 @@
+"""From a block to a part: parse, reject what cannot be scored, classify, write.
+
+A `ScoreJob` holds all that this depends on and can be pickled, so that any process can make any part.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+import pyarrow
+from pyarrow import compute
+
+from tamis.batch.blocks import BlockParser, InputBlock, ParsedBlock, Rejection
+from tamis.batch.columnar import has_no_text
+from tamis.batch.sinks import OutputSink
+from tamis.inference.classifier import Classifier
+from tamis.inference.tables import prediction_arrays
+
+REJECTED_SUFFIX = ".rejected"
+
+
+@dataclass(frozen=True)
+class ScoreJob:
+    """All that a part depends on, besides its block.
+
+    kept:    names of the carried columns in the output, by name in the input
+    outputs: names of the prediction columns in the output, by the usual name
+    """
+
+    classifier: Classifier
+    parsers: tuple[BlockParser, ...]
+    sink: OutputSink
+    schema: Any
+    folder: Path
+    outputs: Mapping[str, str]
+    max_characters: int
+
+    @property
+    def scores(self) -> bool:
+        """Whether each label has a column."""
+        return len(self.outputs) > 3 + self.explain
+
+    @property
+    def explain(self) -> bool:
+        """Whether the top tokens have a column."""
+        return "explanation" in self.outputs
+
+    def part_path(self, index: int) -> Path:
+        """Return where a part's rows are written."""
+        return self.folder / f"part-{index:06}{self.sink.part_suffix}"
+
+
+@dataclass(frozen=True, slots=True)
+class FinishedPart:
+    """A part that is on disk, as the manifest lists it.
+
+    n_rows:   rows of the block, rejected ones included
+    position: bytes of the input consumed up to its end
+    sha256:   digest of the part's file
+    rejected: digest of the file of its rejections, empty if there are none
+    """
+
+    index: int
+    source: int
+    n_rows: int
+    n_rejected: int
+    position: int
+    size_bytes: int
+    sha256: str
+    rejected: str = ""
+
+
+def score_block(job: ScoreJob, block: InputBlock) -> FinishedPart:
+    """Write the part of a block; doing it twice writes the same bytes."""
+    parsed = job.parsers[block.source].parse(block.read(), is_last=block.is_last)
+    texts, kept, rejected = _accepted(parsed, job.max_characters)
+    arrays = prediction_arrays(job.classifier, texts, scores=job.scores, explain=job.explain)
+    columns = [*kept.columns, *arrays.values()]
+    batch = pyarrow.RecordBatch.from_arrays(columns, schema=job.schema)
+    path = job.part_path(block.index)
+    size, digest = _write(path, job.sink.encode_part(batch))
+    listed = ""
+    if rejected:
+        _, listed = _write(path.with_suffix(REJECTED_SUFFIX), _encoded(rejected))
+    return FinishedPart(
+        block.index, block.source, parsed.n_rows, len(rejected), block.position, size, digest, listed
+    )
+
+
+def _accepted(parsed: ParsedBlock, max_characters: int) -> tuple[Any, Any, Sequence[Rejection]]:
+    """Return the texts that can be classified, their kept columns, and all rejections in order of rows."""
+    blank = has_no_text(parsed.texts)
+    is_long = compute.fill_null(compute.greater(compute.utf8_length(parsed.texts), max_characters), False)
+    bad = compute.or_(blank, is_long)
+    if not compute.any(bad).as_py():
+        return parsed.texts, parsed.kept, parsed.rejected
+    rejected = list(parsed.rejected)
+    places = compute.indices_nonzero(bad)
+    for place, is_blank in zip(places.to_pylist(), blank.take(places).to_pylist(), strict=True):
+        number = place + 1 if parsed.numbers is None else parsed.numbers[place]
+        rejected.append(Rejection(number, "no text" if is_blank else f"over {max_characters:,} characters"))
+    good = compute.invert(bad)
+    return parsed.texts.filter(good), parsed.kept.filter(good), sorted(rejected)
+
+
+def _encoded(rejected: Sequence[Rejection]) -> bytes:
+    return "".join(f"{row}\t{reason}\n" for row, reason in rejected).encode("utf-8", "replace")
+
+
+def read_rejections(path: Path) -> list[Rejection]:
+    """Return what a part's file of rejections lists."""
+    lines = path.read_text("utf-8").splitlines()
+    return [Rejection(int(row), reason) for row, _, reason in (line.partition("\t") for line in lines)]
+
+
+def _write(path: Path, data: bytes) -> tuple[int, str]:
+    """Write a file that appears complete or not at all; return its size and digest."""
+    unfinished = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        with unfinished.open("wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(unfinished, path)
+    finally:
+        unfinished.unlink(missing_ok=True)
+    return len(data), sha256(data).hexdigest()

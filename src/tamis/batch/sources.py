@@ -1,0 +1,168 @@
+"""The rows of one input file, as blocks: text is decoded and cut, columns are read batch by batch.
+
+Knows encodings and compression; does not know what rows mean.
+"""
+
+from __future__ import annotations
+
+import codecs
+import os
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, BinaryIO, NamedTuple
+
+from tamis.batch import columnar
+from tamis.batch.blocks import FileRange, RowSource, cut_records
+from tamis.batch.delimited import Dialect
+from tamis.data.inspection import InspectedFile
+from tamis.errors import DataError
+
+_CHUNK_BYTES = 1 << 20
+_ENCODINGS_AS_THEY_ARE = frozenset({"utf-8", "utf-8-sig", "utf8", "ascii", "us-ascii"})
+
+
+class FileState(NamedTuple):
+    """What changes when a file is written to."""
+
+    size: int
+    modified_ns: int
+    inode: int
+
+    @classmethod
+    def of(cls, path: Path) -> FileState:
+        """Look at the file."""
+        found = path.stat()
+        return cls(found.st_size, found.st_mtime_ns, found.st_ino)
+
+
+class FileSource(RowSource):
+    """A file, what it is called in messages, and how it was when it was inspected."""
+
+    name: str
+    state: FileState
+
+    def __init__(self, facts: InspectedFile, parser: Any, schema: Any, text_column: str):
+        self.path, self.sha256, self.size_bytes = facts.path, facts.sha256, facts.size_bytes
+        self.name = str(facts.path)
+        self.parser, self.schema, self.text_column = parser, schema, text_column
+
+    def check_unchanged(self) -> None:
+        """Raise DataError if the file was written to since it was inspected."""
+        if not self.path.exists() or FileState.of(self.path) != self.state:
+            raise DataError("was changed while it was being read; run again with --restart", file=self.path)
+
+
+@dataclass(frozen=True)
+class TextLayout:
+    """Where the rows of a text file begin, and what separates them."""
+
+    preamble_lines: int = 0
+    has_header: bool = False
+    dialect: Dialect | None = None
+
+
+class TextSource(FileSource):
+    """Delimited text or JSON lines, compressed or not, in any encoding."""
+
+    def __init__(self, facts: InspectedFile, layout: TextLayout, parser: Any, text_column: str):
+        super().__init__(facts, parser, parser.schema(), text_column)
+        self._facts, self._layout = facts, layout
+
+    def blocks(self, block_bytes: int) -> Iterator[tuple[bytes | FileRange, int]]:
+        """Yield whole records, read again by the worker if the file is plain UTF-8."""
+        is_plain = self._facts.type == "text" and self._facts.encoding in _ENCODINGS_AS_THEY_ARE
+        with self.path.open("rb") as opened:
+            file = _CountedFile(opened)
+            body = _DataRows(self._utf8_chunks(file), self._layout)
+            for offset, data in cut_records(body.chunks(), block_bytes, self._last_record, self.path):
+                if is_plain:
+                    at = body.offset + offset
+                    yield FileRange(os.fspath(self.path.resolve()), at, len(data)), at + len(data)
+                else:
+                    yield data, file.position
+
+    def _last_record(self, data: bytes) -> int:
+        dialect = self._layout.dialect
+        return data.rfind(b"\n") + 1 if dialect is None else dialect.last_record(data)
+
+    def _utf8_chunks(self, file: Any) -> Iterator[bytes]:
+        stream = self._facts.decompressed(file)
+        encoding = self._facts.encoding or "utf-8"
+        if encoding in _ENCODINGS_AS_THEY_ARE:
+            while chunk := stream.read(_CHUNK_BYTES):
+                yield chunk
+            return
+        decoder = codecs.getincrementaldecoder(encoding)()
+        try:
+            while chunk := stream.read(_CHUNK_BYTES):
+                yield decoder.decode(chunk).encode("utf-8", "surrogatepass")
+            yield decoder.decode(b"", True).encode("utf-8", "surrogatepass")
+        except UnicodeError:
+            problem = f"is not valid {encoding}; name the encoding with --encoding"
+            raise DataError(problem, file=self.path) from None
+
+
+class _CountedFile:
+    """A file whose position is known even after a decompressor has closed it."""
+
+    closed = False
+
+    def __init__(self, file: BinaryIO):
+        self._file = file
+        self.position = 0
+
+    def read(self, size: int = -1) -> bytes:
+        """Return up to `size` bytes."""
+        data = self._file.read(size)
+        self.position += len(data)
+        return data
+
+    def close(self) -> None:
+        """Do nothing: the file belongs to the caller."""
+
+
+class _DataRows:
+    """What follows the header: its bytes, and their `offset` once the first are read."""
+
+    def __init__(self, chunks: Iterator[bytes], layout: TextLayout):
+        self.offset = 0
+        self._chunks, self._layout = chunks, layout
+
+    def chunks(self) -> Iterator[bytes]:
+        """Yield the rest of the file."""
+        start = bytearray()
+        for chunk in self._chunks:
+            start += chunk
+            if len(start) >= 2 * _CHUNK_BYTES:
+                break
+        self.offset = self._header_length(bytes(start))
+        yield bytes(memoryview(start)[self.offset :])
+        yield from self._chunks
+
+    def _header_length(self, start: bytes) -> int:
+        layout = self._layout
+        at = len(codecs.BOM_UTF8) if start.startswith(codecs.BOM_UTF8) else 0
+        for line in start[at:].splitlines(keepends=True)[: layout.preamble_lines]:
+            at += len(line)
+        if layout.has_header and layout.dialect is not None:
+            at += layout.dialect.first_record(start[at:])
+        return at
+
+
+class ColumnarSource(FileSource):
+    """A Parquet or Arrow file."""
+
+    def __init__(
+        self, facts: InspectedFile, parser: Any, schema: Any, *, columns: Sequence[str], n_rows: int
+    ):
+        super().__init__(facts, parser, schema, columns[0])
+        self._columns, self._n_rows = columns, n_rows
+        self.batches: columnar.Batches
+
+    def blocks(self, block_bytes: int) -> Iterator[tuple[bytes | FileRange, int]]:
+        """Yield Arrow streams; the position is the share of the rows."""
+        needed = list(dict.fromkeys(self._columns))
+        batches = (batch.select(list(self._columns)) for batch in self.batches(needed))
+        for data, done in columnar.row_blocks(batches, block_bytes):
+            yield data, self.size_bytes * done // max(1, self._n_rows)

@@ -1,0 +1,208 @@
+"""`tamis score`."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import shutil
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from tamis.cli.options import missing_extra, size_option, text_file_options
+from tamis.cli.terminal import echo
+from tamis.errors import DataError
+
+if TYPE_CHECKING:
+    from tamis.batch.assemble import OutputTarget
+    from tamis.batch.pipeline import Engine, ScoreProgress, ScoreSettings, ScoreSummary
+    from tamis.batch.sources import FileSource
+    from tamis.cli.progress import ProgressBar
+    from tamis.inference.classifier import Classifier
+
+_STDIN = "-"
+_MB = 1 << 20
+
+
+@click.command(epilog="Example: tamis score models/spam inbox/*.csv.gz -o scored.parquet --keep id")
+@click.argument("model", metavar="MODEL[@VERSION]")
+@click.argument("inputs", nargs=-1, required=True, metavar="IN…")
+@click.option(
+    "-o",
+    "--output",
+    required=True,
+    metavar="OUT",
+    help="A file (.csv, .tsv, .jsonl, also .gz and .zst, .parquet, .arrow), a folder of parts (FOLDER/), "
+    "or - for standard output.",
+)
+@click.option("--format", "format_", metavar="NAME", help="csv, jsonl, parquet … for a folder or -.")
+@click.option(
+    "--keep", default="all", show_default=True, metavar="NAMES", help="all, none, or names with commas."
+)
+@click.option("--scores", is_flag=True, help="Add a column per label.")
+@click.option("--explain", is_flag=True, help="Add the tokens that contribute most, as JSON; slow.")
+@click.option("--max-characters", default=1_000_000, show_default=True, type=click.IntRange(1), metavar="N")
+@click.option("--rejected", metavar="FILE", help="Rows without a prediction.  [default: OUT.rejected.csv]")
+@click.option("--max-rejected", type=click.IntRange(0), metavar="N", help="Stop when more rows are rejected.")
+@click.option("--restart", is_flag=True, help="Discard the parts of an unfinished run; replace OUT.")
+@click.option("--engine", default="local", show_default=True, type=click.Choice(["local", "ray"]))
+@click.option("--ray-address", metavar="ADDRESS", help="A running cluster.  [default: start one here]")
+@click.option("--workers", type=click.IntRange(1, 10_000), metavar="N", help="[default: one per core]")
+@click.option("--max-memory", default="1GB", show_default=True, callback=size_option, metavar="SIZE")
+@click.option("--part-size", default="8MB", show_default=True, callback=size_option, metavar="SIZE")
+@click.option("--json", "as_json", is_flag=True, help="Print a summary as JSON.")
+@text_file_options
+def command(model: str, inputs: tuple[str, ...], output: str, *, as_json: bool, **options: Any) -> None:
+    """Classify the rows of IN with MODEL and write them with their predictions to OUT.
+
+    Inputs are CSV and its relatives, JSON lines, Parquet and Arrow files, folders and globs of them, and -
+    for standard input. A run that was stopped goes on when the same command is run again; the result is
+    the same, byte for byte. Rows that cannot be classified are listed in OUT.rejected.csv.
+    """
+    try:
+        from tamis.batch.pipeline import ScoreRun, make_job, open_inputs
+    except ModuleNotFoundError as missing:
+        raise missing_extra("tamis score", "batch", missing) from None
+    from tamis.cli.progress import progress_bar
+    from tamis.inference.classifier import Classifier
+
+    with contextlib.ExitStack() as stack:
+        classifier = Classifier.load(model)
+        target = _target(output, options, stack)
+        settings = _settings(options, classifier)
+        paths = _input_paths(inputs, target, stack)
+        engine = _engine(options, settings)
+        with _named_stdin(paths):
+            sources = open_inputs(list(paths), settings)
+        for source in sources:
+            source.name = paths[source.path]
+            _say_assumed(source)
+        run = ScoreRun(make_job(classifier, sources, target, settings), sources, target, settings)
+        watch = _ScoreMeter(stack.enter_context(progress_bar("Scoring")))
+        try:
+            summary = run.run(
+                engine, restart=options["restart"], max_rejected=options["max_rejected"], observe=watch
+            )
+        except KeyboardInterrupt:
+            problem = "stopped; run the same command again to go on from here"
+            raise click.ClickException(problem) from None
+    _say_summary(summary, watch, target, as_json)
+
+
+def _settings(options: Mapping[str, Any], classifier: Classifier) -> ScoreSettings:
+    from tamis.batch.pipeline import ScoreSettings
+    from tamis.cli.options import columns_of, read_options
+
+    keep = options["keep"]
+    kept = (
+        None if keep == "all" else () if keep == "none" else tuple(name.strip() for name in keep.split(","))
+    )
+    return ScoreSettings(
+        reading=read_options(options, remembered=columns_of(classifier)),
+        keep=kept,
+        scores=options["scores"],
+        explain=options["explain"],
+        max_characters=options["max_characters"],
+        block_bytes=options["part_size"],
+    )
+
+
+def _target(output: str, options: Mapping[str, Any], stack: contextlib.ExitStack) -> OutputTarget:
+    from tamis.batch.assemble import OutputTarget
+
+    if output != "-":
+        return OutputTarget.of(output, format=options["format_"], rejected=options["rejected"])
+    folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="tamis-score-")))
+    found = OutputTarget.of(
+        str(folder / "output"), format=options["format_"] or "csv", rejected=options["rejected"]
+    )
+    return replace(
+        found, stream=sys.stdout.buffer, rejected=Path(options["rejected"]) if options["rejected"] else None
+    )
+
+
+def _input_paths(
+    inputs: tuple[str, ...], target: OutputTarget, stack: contextlib.ExitStack
+) -> dict[Path, str]:
+    """Return each input file with what it is called; standard input is kept in a file, to be read twice."""
+    from tamis.batch.inputs import find_inputs
+
+    named = [name for name in inputs if name != _STDIN]
+    found = {path: str(path) for path in find_inputs(named, excluded=target.own_paths)} if named else {}
+    if _STDIN in inputs:
+        file = stack.enter_context(tempfile.NamedTemporaryFile(prefix="tamis-stdin-"))  # noqa: SIM115 - closed by the stack
+        shutil.copyfileobj(sys.stdin.buffer, file, _MB)
+        file.flush()
+        found[Path(file.name)] = "standard input"
+    return found
+
+
+@contextlib.contextmanager
+def _named_stdin(paths: Mapping[Path, str]) -> Iterator[None]:
+    try:
+        yield
+    except DataError as wrong:
+        name = paths.get(Path(str(wrong.file)), wrong.file)
+        raise DataError(wrong.problem, file=name, row=wrong.row, column=wrong.column) from None
+
+
+def _engine(options: Mapping[str, Any], settings: ScoreSettings) -> Engine:
+    from tamis.batch.local import available_cores, run_locally, workers_within
+
+    if options["engine"] == "ray":
+        raise click.UsageError("--engine ray is not available")
+    if options["ray_address"]:
+        raise click.UsageError("--ray-address needs --engine ray")
+    wanted = options["workers"] or available_cores()
+    workers = workers_within(options["max_memory"], settings.block_bytes, wanted)
+    if not workers:
+        raise click.UsageError("--max-memory is too little for one worker; raise it or lower --part-size")
+    return lambda job, blocks: run_locally(job, blocks, workers)
+
+
+def _say_assumed(source: FileSource) -> None:
+    if source.assumed:
+        echo(f"{source.name}: assumed {'; '.join(source.assumed)}", err=True)
+
+
+class _ScoreMeter:
+    """Shows how far a run is, and its speed."""
+
+    def __init__(self, bar: ProgressBar):
+        self._bar = bar
+        self._began = time.monotonic()
+        self.n_rows = 0
+
+    @property
+    def rows_per_second(self) -> float:
+        return self.n_rows / max(1e-3, self.seconds)
+
+    @property
+    def seconds(self) -> float:
+        return time.monotonic() - self._began
+
+    def __call__(self, progress: ScoreProgress) -> None:
+        self.n_rows = progress.n_rows
+        self._bar(progress.bytes_done, progress.bytes_total)
+        rejected = f", {progress.n_rejected:,} rejected" if progress.n_rejected else ""
+        self._bar.notice(f"{progress.n_rows:,} rows{rejected}, {self.rows_per_second:,.0f} rows/s")
+
+
+def _say_summary(summary: ScoreSummary, watch: _ScoreMeter, target: OutputTarget, as_json: bool) -> None:
+    seconds = watch.seconds
+    if as_json:
+        echo(json.dumps({**asdict(summary), "seconds": round(seconds, 2)}, ensure_ascii=False))
+    resumed = f" ({summary.n_resumed:,} by an earlier run)" if summary.n_resumed else ""
+    where = "" if target.stream is not None else f" to {target.path}"
+    rate = f"{watch.rows_per_second:,.0f} rows/s"
+    echo(f"{summary.n_rows:,} rows{resumed} in {seconds:.1f} s, {rate}, written{where}", err=True)
+    if summary.n_rejected:
+        listed = f"; see {target.rejected}" if target.rejected else ""
+        reasons = ", ".join(f"{reason}: {count:,}" for reason, count in list(summary.reasons.items())[:3])
+        echo(f"{summary.n_rejected:,} rows rejected ({reasons}){listed}", err=True)

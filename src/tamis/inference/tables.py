@@ -1,0 +1,89 @@
+"""Predictions for columns of Arrow: one array operation per block of texts, no object per row.
+
+Knows a classifier and Arrow arrays; does not know files.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from tamis.errors import InputError, MissingExtraError
+from tamis.models.scorer import Scores
+
+if TYPE_CHECKING:
+    from tamis.inference.classifier import Classifier
+
+_BATCH_TEXTS = 1024
+_TOP_TOKENS = 5
+SCORE_PREFIX = "score_"
+
+
+def score_table(classifier: Classifier, table: Any, text_column: str, *, scores: bool, explain: bool) -> Any:
+    """Return an Arrow table with the predictions for `text_column` appended; see `Classifier.score_table`."""
+    try:
+        import pyarrow
+    except ModuleNotFoundError:
+        raise MissingExtraError("scoring an Arrow table", "batch") from None
+    if not isinstance(table, pyarrow.Table):
+        table = pyarrow.table(table)
+    if text_column not in table.column_names:
+        problem = f"the table has no column {text_column!r}; it has {', '.join(table.column_names)}"
+        raise InputError("unknown_column", problem, field="text_column")
+    texts = table.column(text_column).combine_chunks()
+    found = prediction_arrays(classifier, texts, scores=scores, explain=explain)
+    for name, array in found.items():
+        while name in table.column_names:
+            name = f"predicted_{name}"
+        table = table.append_column(name, array)
+    return table
+
+
+def prediction_names(labels: Sequence[str], *, scores: bool, explain: bool) -> list[str]:
+    """Return the names of the columns that `prediction_arrays` makes, in order."""
+    each = [f"{SCORE_PREFIX}{label}" for label in labels] if scores else []
+    return ["label", "decision", "score", *each, *(["explanation"] if explain else [])]
+
+
+def prediction_arrays(classifier: Classifier, texts: Any, *, scores: bool, explain: bool) -> dict[str, Any]:
+    """Return the columns of predictions for an Arrow string array, by name; null where a text is null."""
+    import pyarrow
+
+    is_null = texts.is_null().to_numpy(zero_copy_only=False) if texts.null_count else None
+    probabilities = text_probabilities(classifier, texts)
+    top, decided = classifier.decide(probabilities)
+    labels = pyarrow.array(classifier.labels, pyarrow.string())
+    best = probabilities[np.arange(len(top)), top]
+    arrays = {
+        "label": labels.take(pyarrow.array(top, mask=is_null)),
+        "decision": labels.take(pyarrow.array(decided, mask=is_null)),
+        "score": pyarrow.array(best, mask=is_null),
+    }
+    if scores:
+        for column, label in enumerate(classifier.labels):
+            values = np.ascontiguousarray(probabilities[:, column])
+            arrays[f"{SCORE_PREFIX}{label}"] = pyarrow.array(values, mask=is_null)
+    if explain:
+        found = [None if text is None else top_tokens(classifier, text) for text in texts.to_pylist()]
+        arrays["explanation"] = pyarrow.array(found, pyarrow.string())
+    return arrays
+
+
+def text_probabilities(classifier: Classifier, texts: Any) -> Scores:
+    """Return [texts, classes] probabilities for an Arrow string array; a null counts as an empty text."""
+    found = np.empty((len(texts), len(classifier.labels)))
+    form = classifier.form
+    for start in range(0, len(texts), _BATCH_TEXTS):
+        batch = texts.slice(start, _BATCH_TEXTS).to_pylist()
+        found[start : start + len(batch)] = classifier.score_canonical([form(text or "") for text in batch])
+    return found
+
+
+def top_tokens(classifier: Classifier, text: str) -> str:
+    """Return the tokens that contribute most to the text's label, as a JSON list of [token, contribution]."""
+    tokens = sorted(classifier.explain(text).tokens, key=lambda token: -abs(token.contribution))
+    top = [[token.text, round(token.contribution, 4)] for token in tokens[:_TOP_TOKENS]]
+    return json.dumps(top, ensure_ascii=False)
