@@ -9,8 +9,14 @@ import pytest
 
 from tamis.artifact import OperatingPoint
 from tamis.normalization import canonical
-from tamis.training.perturb import PERTURBATIONS, insert_zero_width, space_out, swap_homoglyphs, write_leet
-from tamis.training.robustness import robustness
+from tamis.training.robustness import (
+    PERTURBATIONS,
+    insert_zero_width,
+    robustness,
+    space_out,
+    swap_homoglyphs,
+    write_leet,
+)
 
 TEXT = "win a free phone at the station today, see you there soon my friend"
 POINT = OperatingPoint("spam", 0.5, 0.01, 0.9, 0.01, "here")

@@ -10,6 +10,8 @@ from tamis.cli.options import data_argument, reading_options, training_data_opti
 from tamis.cli.terminal import echo
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from tamis.cli.evaluation_data import EvaluationData
     from tamis.inference.classifier import Classifier
     from tamis.training.report.report_data import Measured
@@ -43,8 +45,7 @@ def command(
     from tamis.cli.metric_tables import print_json, show_evaluation, show_robustness
     from tamis.cli.options import title_of
     from tamis.inference.classifier import Classifier
-    from tamis.training.report.page import report_page
-    from tamis.training.report.report_data import REPORT_FILE, Facts, stored_metrics
+    from tamis.training.report.report_data import REPORT_FILE, stored_metrics
 
     classifier = Classifier.load(model)
     assert classifier.manifest is not None
@@ -54,18 +55,18 @@ def command(
         if report is not None and classifier.path is not None:
             Path(report).write_bytes(open_artifact(classifier.path).read(REPORT_FILE))
         echo("the model has learned these rows since: its metrics are those measured before", err=True)
-        evaluation, disguises = stored_metrics(classifier.manifest)
+        evaluation, perturbations = stored_metrics(classifier.manifest)
     else:
         measured = _measured(classifier, chosen, Path(data[0]).name)
-        evaluation, disguises = measured.evaluation, measured.disguises
+        evaluation, perturbations = measured.evaluation, measured.perturbations
         if report is not None:
-            Path(report).write_bytes(report_page(Facts(classifier.manifest, measured)))
+            _write_report(Path(report), classifier, measured, data)
     if as_json:
-        told = {"model": model, "identity": classifier.identity, **chosen.described()}
-        print_json({**told, "evaluation": evaluation, "robustness": disguises})
+        about = {"model": model, "identity": classifier.identity, **chosen.described()}
+        print_json({**about, "evaluation": evaluation, "robustness": perturbations})
     else:
         show_evaluation(evaluation, f"{name} on {chosen.title} of {title_of(data)}")
-        show_robustness(disguises)
+        show_robustness(perturbations, evaluation.labels)
 
 
 def _measured(classifier: Classifier, chosen: EvaluationData, file: str) -> Measured:
@@ -84,3 +85,17 @@ def _measured(classifier: Classifier, chosen: EvaluationData, file: str) -> Meas
         part=f"{chosen.title} of {file}: {len(rows):,} texts",
         probabilities=probabilities,
     )
+
+
+def _write_report(file: Path, classifier: Classifier, measured: Measured, data: tuple[str, ...]) -> None:
+    from tamis.cli.options import missing_extra
+    from tamis.data.reader import data_name
+    from tamis.training.report.report_data import ReportData
+
+    try:
+        from tamis.training.report.render import render_report
+    except ModuleNotFoundError as missing:
+        raise missing_extra("tamis evaluate --report", "train", missing) from None
+    assert classifier.manifest is not None
+    names = classifier.name, classifier.version, data_name(data)
+    file.write_bytes(render_report(ReportData(classifier.manifest, measured, *names)))

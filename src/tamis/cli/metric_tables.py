@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import msgspec
 from rich import box
@@ -12,10 +12,16 @@ from rich.table import Table
 from rich.text import Text
 
 from tamis.cli.terminal import echo, make_console
-from tamis.training.evaluation import ClassMetrics, Estimate, Evaluation, by_f1, cap_verdict
-
-if TYPE_CHECKING:
-    from tamis.training.robustness import Perturbation
+from tamis.training.evaluation import (
+    ClassMetrics,
+    Evaluation,
+    by_f1,
+    cap_verdict,
+    operating_point_metrics,
+    overall_metrics,
+)
+from tamis.training.metrics import Estimate
+from tamis.training.robustness import Perturbation, has_adversary
 
 _CONFUSION_LABELS_SHOWN = 5
 _LABELS_SHOWN = 20
@@ -43,13 +49,13 @@ def show_evaluation(evaluation: Evaluation, title: str) -> None:
         console.print(_sources(evaluation))
 
 
-def show_robustness(disguises: Sequence[Perturbation]) -> None:
-    """Print what disguised texts cost in recall."""
-    if not disguises:
+def show_robustness(perturbations: Sequence[Perturbation], labels: Sequence[str]) -> None:
+    """Print what obfuscation costs in recall, if somebody gains by obfuscating texts."""
+    if not perturbations or not has_adversary(labels):
         return
-    title = f"Disguised: recall of {disguises[0].texts:,} texts"
-    table = metric_table(title, "how", "as they are", "disguised", "95 % interval", "drop")
-    for one in disguises:
+    title = f"Obfuscated texts: recall of {perturbations[0].texts:,} texts"
+    table = metric_table(title, "change", "unchanged", "changed", "95 % interval", "drop")
+    for one in perturbations:
         table.add_row(one.name, f"{one.plain.value:.4f}", *cells(one.disguised), f"{one.drop:+.4f}")
     make_console().print(table)
 
@@ -64,30 +70,16 @@ def metric_table(title: str, *columns: str) -> Table:
 
 def _overall(evaluation: Evaluation) -> Table:
     table = metric_table(f"{evaluation.rows:,} rows", "metric", "value", "95 % interval")
-    for name, estimate in {
-        "accuracy": evaluation.accuracy,
-        "Matthews correlation": evaluation.matthews,
-        "macro F1": evaluation.macro_f1,
-        "ROC AUC": evaluation.roc_auc,
-        "average precision": evaluation.average_precision,
-        "calibration error": evaluation.calibration_error,
-        "log loss": evaluation.log_loss,
-    }.items():
+    for name, estimate in overall_metrics(evaluation):
         table.add_row(name, *cells(estimate))
     point = evaluation.operating_point
     if point is not None:
         table.add_section()
         table.add_row(f"operating point: {_shortened(point.positive)} from {point.threshold:.3f}", "", "")
-        table.add_row("  recall", *cells(point.recall))
-        table.add_row("  precision", *cells(point.precision))
-        table.add_row(
-            f"  false-positive rate (cap {point.max_false_positive_rate:.1%})",
-            *cells(point.false_positive_rate),
-        )
+        for name, estimate in operating_point_metrics(point):
+            table.add_row(f"  {name}", *cells(estimate))
         table.add_row("  recall if the cap were met on these rows", _value(point.recall_at_cap), "")
-        verdict = cap_verdict(point)
-        if verdict:
-            table.caption, table.caption_justify = verdict, "left"
+        table.caption, table.caption_justify = cap_verdict(point) or None, "left"
     return table
 
 

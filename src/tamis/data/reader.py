@@ -113,6 +113,13 @@ def read_dataset(
     return results[0] if len(results) == 1 else _joined(results)
 
 
+def data_name(paths: Paths) -> str:
+    """Return the name of a data file or folder for titles; of several, the first and how many follow."""
+    files = [Path(paths)] if isinstance(paths, str | os.PathLike) else [Path(path) for path in paths]
+    more = f" and {len(files) - 1} more" if len(files) > 1 else ""
+    return (files[0].resolve().name or str(files[0])) + more
+
+
 def require_classes(dataset: Dataset, file: object, *, column: str | None = None) -> None:
     """Refuse a data set that nothing can be learned from: one class, or no label that occurs twice."""
     classes = len(dataset.classes)

@@ -17,7 +17,8 @@ import safetensors.numpy
 
 from tamis.artifact import Artifact
 from tamis.errors import ArtifactError
-from tamis.training.evaluation import Estimate, check_labels, proportion_of_some
+from tamis.training.evaluator import check_labels
+from tamis.training.metrics import Estimate, proportion_of_some
 
 LEARNED_UNKNOWN = "cannot know whether these rows were learned"
 """Stands beside every figure if the rows a model was trained on are not known."""

@@ -22,9 +22,8 @@ from tamis.data.reader import Paths
 from tamis.data.split import assign_folds
 from tamis.errors import DataError
 from tamis.training import metrics
-from tamis.training.evaluation import Estimate
 from tamis.training.fit import TrainSettings, fit
-from tamis.training.metrics import Floats
+from tamis.training.metrics import Estimate, Floats
 from tamis.training.prepare import PrepareSettings, Split, merge_rare_labels, read_for
 from tamis.types import Dataset, Notice, Progress, no_notice, no_progress
 

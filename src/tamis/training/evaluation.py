@@ -1,43 +1,22 @@
-"""Metrics of a model's probabilities on labelled rows, each with a 95 % interval.
-
-Takes arrays and rows; knows neither models nor files.
-"""
+"""What is measured of one model on one set of rows, and how every table of it is ordered and worded."""
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field, replace
-from functools import cached_property
+from collections.abc import Iterator
+from dataclasses import dataclass, field
 
-import numpy as np
-import numpy.typing as npt
+from tamis.training.metrics import Estimate
 
-from tamis.artifact import OperatingPoint
-from tamis.data.labels import count_labels
-from tamis.errors import DataError
-from tamis.training import metrics
-from tamis.training.metrics import Floats, Indices
-from tamis.types import Dataset
-
-_RankingMetric = Callable[[Floats, npt.NDArray[np.bool_], Floats], Floats]
-
-_RESAMPLES = 400
-_MIN_RESAMPLES = 100
-_ALL_CELLS = 40_000_000  # of resamples times rows: of more than 100,000 rows fewer resamples are drawn
-_CHUNK_CELLS = 4_000_000  # bootstrap weights held at a time: 32 MB, whatever the number of rows
-_BLOCKS = 20
-_STUDENT_975 = 2.093  # of 19 degrees of freedom
-_PAIRS = 20
-
-
-@dataclass(frozen=True)
-class Estimate:
-    """A metric with its 95 % interval: Wilson's for proportions, resampling's for the others."""
-
-    value: float
-    low: float
-    high: float
+METRIC_NAMES = {
+    "accuracy": "accuracy",
+    "matthews": "Matthews correlation",
+    "macro_f1": "macro F1",
+    "roc_auc": "ROC AUC",
+    "average_precision": "average precision",
+    "calibration_error": "calibration error",
+    "log_loss": "log loss",
+}
+"""Names of the overall metrics by field: terminal, report and model card show these and no others."""
 
 
 @dataclass(frozen=True)
@@ -106,206 +85,23 @@ class Evaluation:
     sources: dict[str, Evaluation] = field(default_factory=dict)
 
 
-def evaluate(
-    probabilities: Floats,
-    data: Dataset,
-    classes: Sequence[str],
-    *,
-    operating_point: OperatingPoint | None = None,
-    seed: int = 42,
-) -> Evaluation:
-    """Measure [rows, classes] probabilities against the labels of `data`, in all and for each source.
-
-    Rows of a group are resampled together. Raises DataError if there is no row, or a label that is none of
-    `classes`.
-    """
-    check_labels(data.labels, classes)
-    places = {label: index for index, label in enumerate(classes)}
-    true = np.fromiter((places[label] for label in data.labels), np.intp, len(data))
-    groups = None if data.groups is None else np.unique(np.asarray(data.groups), return_inverse=True)[1]
-    rows = _Rows(probabilities, true, groups, tuple(classes), operating_point, seed)
-    whole = rows.evaluation()
-    if data.sources is None or len(set(data.sources)) < 2:
-        return whole
-    sources = np.asarray(data.sources, dtype=object)
-    for source in sorted(set(data.sources)):
-        whole.sources[source or "(none)"] = rows.select(np.flatnonzero(sources == source)).evaluation()
-    return whole
-
-
-def check_labels(labels: Sequence[str], classes: Sequence[str]) -> None:
-    """Raise DataError if there is no row, or there are labels that are none of the model's `classes`."""
-    if not labels:
-        raise DataError("there is no row to evaluate on")
-    unknown = {label: count for label, count in sorted(Counter(labels).items()) if label not in set(classes)}
-    if unknown:
-        named = count_labels(unknown)
-        known = ", ".join(classes) if len(classes) <= _PAIRS else f"{len(classes):,} others"
-        raise DataError(f"labels that the model does not have: {named}; it has {known}")
-
-
-@dataclass(frozen=True)
-class _Rows:
-    """The rows that are measured, and what several metrics share."""
-
-    probabilities: Floats
-    true: Indices
-    groups: Indices | None
-    classes: tuple[str, ...]
-    point: OperatingPoint | None
-    seed: int
-
-    def select(self, rows: Indices) -> _Rows:
-        groups = None if self.groups is None else self.groups[rows]
-        return replace(self, probabilities=self.probabilities[rows], true=self.true[rows], groups=groups)
-
-    def evaluation(self) -> Evaluation:
-        matrix = metrics.confusion(self._ones, self.true, self._predicted, len(self.classes))[0]
-        found = self._bootstrapped()
-        return Evaluation(
-            rows=self.true.size,
-            labels=self.classes,
-            accuracy=proportion_of_some(np.trace(matrix), matrix.sum()),
-            matthews=found["matthews"][0],
-            macro_f1=_defined(found["macro_f1"][0]),
-            roc_auc=self._ranked(metrics.roc_auc),
-            average_precision=self._ranked(metrics.average_precision),
-            calibration_error=_defined(found["calibration_error"][0]),
-            log_loss=_defined(found["log_loss"][0]),
-            classes=_class_metrics(self.classes, matrix, found["f1"]),
-            confusion=matrix.astype(int).tolist(),
-            operating_point=self._operating_point_metrics(),
-            confused=_confused(self.classes, matrix),
-        )
-
-    @property
-    def _ones(self) -> Floats:
-        return np.ones((1, self.true.size))
-
-    @cached_property
-    def _predicted(self) -> Indices:
-        predicted: Indices = self.probabilities.argmax(axis=1)
-        return predicted
-
-    @cached_property
-    def _resampler(self) -> metrics.Resampler:
-        return metrics.Resampler(self.true, self.groups)
-
-    def _metrics(self, weights: Floats) -> dict[str, Floats]:
-        """Return the metrics without a closed interval, [resamples] or [resamples, classes]."""
-        margins = metrics.Margins.of_rows(weights, self.true, self._predicted, len(self.classes))
-        of_label = self.probabilities[np.arange(self.true.size), self.true]
-        top = self.probabilities.max(axis=1)
-        return {
-            "matthews": margins.matthews(),
-            "macro_f1": margins.macro_f1(),
-            "f1": margins.f1(),
-            "calibration_error": metrics.calibration_error(weights, self._predicted == self.true, top),
-            "log_loss": metrics.log_loss(weights, of_label),
-        }
-
-    def _bootstrapped(self) -> dict[str, list[Estimate | None]]:
-        """Return each of `_metrics` with its percentile interval: one estimate, or one for each class."""
-        drawn = [self._metrics(weights) for weights in self._resamples()]
-        return {
-            name: _estimates(value[0], np.concatenate([part[name] for part in drawn]))
-            for name, value in self._metrics(self._ones).items()
-        }
-
-    def _resamples(self) -> Iterator[Floats]:
-        count = max(_MIN_RESAMPLES, min(_RESAMPLES, _ALL_CELLS // self.true.size))
-        chunk = max(1, min(count, _CHUNK_CELLS // self.true.size))
-        for start in range(0, count, chunk):
-            yield self._resampler.weights(min(chunk, count - start), self.seed + start)
-
-    def _ranked(self, metric: _RankingMetric) -> Estimate | None:
-        """Return a ranking metric of the positive label, or the mean over labels of one-vs-rest.
-
-        For the mean, resampling would take as long as there are labels: its interval is the jackknife's.
-        """
-        if len(self.classes) > 2:
-            columns = np.unique(self.true).tolist()
-            blocks = min(_BLOCKS, self.true.size)
-            weights = np.concatenate([self._ones, self._resampler.without_each_block(blocks, self.seed)])
-            return _jackknifed(self._mean_ranked(metric, weights, columns))
-        column = self.classes.index(self.point.positive) if self.point is not None else 1
-        value = self._mean_ranked(metric, self._ones, [column])
-        parts = [self._mean_ranked(metric, weights, [column]) for weights in self._resamples()]
-        return _estimates(value[0], np.concatenate(parts))[0]
-
-    def _mean_ranked(self, metric: _RankingMetric, weights: Floats, columns: Sequence[int]) -> Floats:
-        """Return [resamples] the mean over those of `columns` for which the metric is defined."""
-        total, defined = np.zeros(len(weights)), np.zeros(len(weights))
-        for column in columns:
-            found = metric(weights, self.true == column, self.probabilities[:, column])
-            total += np.nan_to_num(found)
-            defined += ~np.isnan(found)
-        return np.divide(total, defined, out=np.full_like(total, np.nan), where=defined > 0)
-
-    def _operating_point_metrics(self) -> OperatingPointMetrics | None:
-        if self.point is None:
-            return None
-        column = self.classes.index(self.point.positive)
-        scores, positive = self.probabilities[:, column], self.true == column
-        flagged = scores >= self.point.threshold
-        return OperatingPointMetrics(
-            positive=self.point.positive,
-            threshold=self.point.threshold,
-            recall=proportion((flagged & positive).sum(), positive.sum()),
-            precision=proportion((flagged & positive).sum(), flagged.sum()),
-            false_positive_rate=proportion((flagged & ~positive).sum(), (~positive).sum()),
-            max_false_positive_rate=self.point.max_false_positive_rate,
-            recall_at_cap=_recall_at_cap(scores, positive, self.point.max_false_positive_rate),
-        )
-
-
-def _class_metrics(
-    classes: tuple[str, ...], matrix: Floats, f1: Sequence[Estimate | None]
-) -> dict[str, ClassMetrics]:
-    hits, predicted, present = np.diag(matrix), matrix.sum(axis=0), matrix.sum(axis=1)
-    return {
-        label: ClassMetrics(
-            precision=proportion(hits[k], predicted[k]),
-            recall=proportion(hits[k], present[k]),
-            f1=f1[k],
-            support=int(present[k]),
-        )
-        for k, label in enumerate(classes)
-    }
-
-
-def _confused(classes: Sequence[str], matrix: Floats) -> tuple[ConfusedLabels, ...]:
-    errors = matrix.astype(np.intp)
-    np.fill_diagonal(errors, 0)
-    largest = np.argsort(-errors, axis=None, kind="stable")[:_PAIRS].tolist()
-    pairs = [(*divmod(cell, len(classes)), int(errors.flat[cell])) for cell in largest]
-    return tuple(ConfusedLabels(classes[i], classes[j], count) for i, j, count in pairs if count)
-
-
-def _estimates(value: Floats, drawn: Floats) -> list[Estimate | None]:
-    """Return metrics with percentile intervals that reach at least to the metric itself."""
-    drawn = np.where(np.isnan(drawn), value, drawn)
-    low, high = np.quantile(drawn, [0.025, 0.975], axis=0)
-    columns = np.stack([np.atleast_1d(column) for column in (value, low, high)], axis=1).tolist()
-    return [None if np.isnan(v) else Estimate(v, min(lo, v), max(hi, v)) for v, lo, hi in columns]
-
-
-def _jackknifed(values: Floats) -> Estimate | None:
-    """Return the first value, a share, with an interval from the others, each without one block of rows."""
-    value, parts = float(values[0]), values[1:][~np.isnan(values[1:])]
-    if np.isnan(value):
-        return None
-    if parts.size < 2:
-        return Estimate(value, 0.0, 1.0)
-    variance = (parts.size - 1) / parts.size * ((parts - parts.mean()) ** 2).sum()
-    half = _STUDENT_975 * float(np.sqrt(variance))
-    return Estimate(value, max(0.0, value - half), min(1.0, value + half))
-
-
 def by_f1(evaluation: Evaluation) -> list[tuple[str, ClassMetrics]]:
     """Return the labels that have rows, those of lowest F1 first."""
     measured = [(label, one) for label, one in evaluation.classes.items() if one.support]
     return sorted(measured, key=lambda item: item[1].f1.value if item[1].f1 is not None else 0.0)
+
+
+def overall_metrics(evaluation: Evaluation) -> Iterator[tuple[str, Estimate | None]]:
+    """Yield name and value of each overall metric, in the order of every table that shows them."""
+    for field_name, name in METRIC_NAMES.items():
+        yield name, getattr(evaluation, field_name)
+
+
+def operating_point_metrics(point: OperatingPointMetrics) -> Iterator[tuple[str, Estimate | None]]:
+    """Yield name and value of each metric at the operating point."""
+    yield "recall", point.recall
+    yield "precision", point.precision
+    yield f"false-positive rate (cap {point.max_false_positive_rate:.2%})", point.false_positive_rate
 
 
 def cap_verdict(point: OperatingPointMetrics) -> str:
@@ -314,34 +110,8 @@ def cap_verdict(point: OperatingPointMetrics) -> str:
     if rate is None:
         return ""
     if rate.value <= cap:
-        return f"The cap of {cap:.2%} false positives was kept."
+        return f"The cap of {cap:.2%} false positives was kept: {rate.value:.2%}."
+    missed = f"The cap of {cap:.2%} false positives was missed: {rate.value:.2%}"
     if rate.low <= cap:
-        return f"{rate.value:.2%} false positives exceed the cap of {cap:.2%}, but not by more than chance."
-    return f"{rate.value:.2%} false positives exceed the cap of {cap:.2%} by more than chance."
-
-
-def _recall_at_cap(scores: Floats, positive: npt.NDArray[np.bool_], cap: float) -> float | None:
-    negatives = np.sort(scores[~positive])[::-1]
-    if not negatives.size or not positive.any():
-        return None
-    refused = negatives[int(cap * negatives.size)]
-    return float((scores[positive] > refused).mean())
-
-
-def proportion(successes: float, trials: float) -> Estimate | None:
-    """Return a share with its Wilson interval; None without trials."""
-    if not trials:
-        return None
-    low, high = metrics.wilson(float(successes), float(trials))
-    value = float(successes / trials)
-    return Estimate(value, min(low, value), max(high, value))
-
-
-def proportion_of_some(successes: float, trials: float) -> Estimate:
-    """Return a share of at least one trial with its Wilson interval."""
-    return _defined(proportion(successes, trials))
-
-
-def _defined(estimate: Estimate | None) -> Estimate:
-    assert estimate is not None, "there is at least one row"
-    return estimate
+        return f"{missed}, which may be chance (95 % interval {rate.low:.2%} – {rate.high:.2%})."
+    return f"{missed}, more than chance explains (95 % interval {rate.low:.2%} – {rate.high:.2%})."

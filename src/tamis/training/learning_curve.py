@@ -13,8 +13,8 @@ import numpy as np
 from tamis.data.split import grouped_parts
 from tamis.errors import DataError, TrainingError
 from tamis.training import metrics
-from tamis.training.evaluation import Estimate, proportion_of_some
 from tamis.training.fit import TrainSettings, untrained
+from tamis.training.metrics import Estimate, proportion_of_some
 from tamis.training.out_of_fold import LearningPart
 from tamis.training.trainers.base import EncodedTexts, Trainer
 from tamis.types import Progress, no_progress

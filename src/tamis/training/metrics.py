@@ -21,6 +21,15 @@ _MIN_STRATUM = 5
 _NORMAL_975 = NormalDist().inv_cdf(0.975)
 
 
+@dataclass(frozen=True)
+class Estimate:
+    """A metric with its 95 % interval: Wilson's for proportions, resampling's for the others."""
+
+    value: float
+    low: float
+    high: float
+
+
 def confusion(weights: Floats, true: Indices, predicted: Indices, n_classes: int) -> Floats:
     """Return [resamples, classes, classes]: how much weight of each true class got each prediction."""
     cells = true * n_classes + predicted
@@ -138,6 +147,26 @@ def wilson(successes: float, trials: float) -> tuple[float, float]:
     middle = share + spread / 2
     half = _NORMAL_975 * math.sqrt(share * (1 - share) / trials + spread / (4 * trials))
     return max(0.0, (middle - half) / (1 + spread)), min(1.0, (middle + half) / (1 + spread))
+
+
+def proportion(successes: float, trials: float) -> Estimate | None:
+    """Return a share with its Wilson interval; None without trials."""
+    if not trials:
+        return None
+    low, high = wilson(float(successes), float(trials))
+    value = float(successes / trials)
+    return Estimate(value, min(low, value), max(high, value))
+
+
+def proportion_of_some(successes: float, trials: float) -> Estimate:
+    """Return a share of at least one trial with its Wilson interval."""
+    return defined(proportion(successes, trials))
+
+
+def defined(estimate: Estimate | None) -> Estimate:
+    """Return a metric that every non-empty set of rows has."""
+    assert estimate is not None, "there is at least one row"
+    return estimate
 
 
 class Resampler:

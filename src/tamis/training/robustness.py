@@ -1,28 +1,42 @@
-"""How much recall a model loses when texts are disguised.
+"""How much recall a model loses when texts are obfuscated the way senders of spam do it.
 
-Knows a function from texts to probabilities; does not know models.
-"""
+Each perturbation takes a text and a random generator and changes a part of the text that people can
+still read. Knows a function from texts to probabilities; does not know models."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import re
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 
 from tamis.artifact import OperatingPoint
-from tamis.training.evaluation import Estimate, proportion_of_some
-from tamis.training.perturb import PERTURBATIONS
+from tamis.training.metrics import Estimate, proportion_of_some
 
 Probabilities = npt.NDArray[np.float64]
 
-_MOST_TEXTS = 2000
+_MAX_TEXTS = 2000
+_MAX_LABELS = 5
+_ADVERSARIAL = re.compile(
+    r"\b(spam|phish|smish|scam|fraud|abus|toxi|hate|offens|insult|harass|threat|fake|malicious|malware|troll|"
+    r"profan|obscen|nsfw|junk|cheat)",
+    re.IGNORECASE,
+)
+
+
+Change = Callable[[str, np.random.Generator], str]
+_SHARE = 0.3  # of the characters or words that a perturbation could change
+_ZERO_WIDTH = "\u200b"
+_HOMOGLYPHS = str.maketrans("acehiopsxyABCEHIKMOPSTXY", "асеһіорѕхуАВСЕНІКМОРЅТХУ")
+"""Latin letters and the Cyrillic ones that look the same."""
+_LEET = str.maketrans("aeiostAEIOST", "431057431057")
 
 
 @dataclass(frozen=True)
 class Perturbation:
-    """Recall of the same texts as they are and disguised; `drop` is what is lost."""
+    """Recall of the same texts as they are and perturbed (`disguised`); `drop` is what is lost."""
 
     name: str
     texts: int
@@ -31,8 +45,13 @@ class Perturbation:
 
     @property
     def drop(self) -> float:
-        """Recall that is lost; below 0 where the disguise itself gives the text away."""
+        """Recall that is lost; below 0 if the perturbation itself gives the label away."""
         return self.plain.value - self.disguised.value
+
+
+def has_adversary(labels: Sequence[str]) -> bool:
+    """Return whether somebody gains when a label is missed: only then are texts obfuscated on purpose."""
+    return len(labels) <= _MAX_LABELS and any(map(_ADVERSARIAL.search, labels))
 
 
 def robustness(
@@ -53,8 +72,8 @@ def robustness(
         kept = [i for i, label in enumerate(labels) if label == operating_point.positive]
     else:
         kept = list(range(len(labels)))
-    if len(kept) > _MOST_TEXTS:
-        drawn = np.random.default_rng(seed).choice(len(kept), _MOST_TEXTS, replace=False)
+    if len(kept) > _MAX_TEXTS:
+        drawn = np.random.default_rng(seed).choice(len(kept), _MAX_TEXTS, replace=False)
         kept = [kept[i] for i in sorted(drawn.tolist())]
     if not kept:
         return ()
@@ -78,3 +97,50 @@ def _found(
     found: npt.NDArray[np.bool_]
     found = of_label >= point.threshold if point is not None else probabilities.argmax(axis=1) == true
     return found
+
+
+def insert_zero_width(text: str, random: np.random.Generator) -> str:
+    """Put zero-width spaces behind some of the letters."""
+    return _each_character(text, random, lambda c: c + _ZERO_WIDTH if c.isalnum() else c)
+
+
+def swap_homoglyphs(text: str, random: np.random.Generator) -> str:
+    """Replace some Latin letters by Cyrillic ones of the same look."""
+    return _each_character(text, random, lambda c: c.translate(_HOMOGLYPHS))
+
+
+def space_out(text: str, random: np.random.Generator) -> str:
+    """W r i t e some words with a blank between letters."""
+    return _each_word(text, random, " ".join)
+
+
+def write_leet(text: str, random: np.random.Generator) -> str:
+    """Wr1t3 d1g1t5 for some letters."""
+    return _each_character(text, random, lambda c: c.translate(_LEET))
+
+
+def shout(text: str, random: np.random.Generator) -> str:
+    """WRITE EVERYTHING IN CAPITALS."""
+    return text.upper()
+
+
+PERTURBATIONS: Mapping[str, Change] = {
+    "zero-width characters": insert_zero_width,
+    "homoglyphs": swap_homoglyphs,
+    "spaced-out words": space_out,
+    "leet": write_leet,
+    "upper case": shout,
+}
+
+
+def _each_character(text: str, random: np.random.Generator, change: Callable[[str], str]) -> str:
+    characters = list(text)
+    for index in (random.random(len(text)) < _SHARE).nonzero()[0].tolist():
+        characters[index] = change(characters[index])
+    return "".join(characters)
+
+
+def _each_word(text: str, random: np.random.Generator, change: Callable[[str], str]) -> str:
+    words = text.split(" ")
+    chosen = random.random(len(words)) < _SHARE
+    return " ".join(change(word) if yes else word for word, yes in zip(words, chosen, strict=True))

@@ -20,7 +20,7 @@ import numpy as np
 
 from tamis.artifact import DataFacts, Manifest, reserve_version
 from tamis.data.labels import describe_unmeasured
-from tamis.data.reader import Paths
+from tamis.data.reader import Paths, data_name
 from tamis.data.tables import unusual_options
 from tamis.errors import TrainingError
 from tamis.normalization import CANONICAL_FORM, HTML_FORM, canonical
@@ -33,10 +33,9 @@ from tamis.training.fit import TrainSettings, fit, learning_part, refit, untrain
 from tamis.training.learning_curve import HeldOutPart
 from tamis.training.prepare import Prepared, PrepareSettings, joined_rows, prepare_file
 from tamis.training.prepared_folder import prepared_folder_in, read_prepared
-from tamis.training.report.card import model_card
 from tamis.training.report.diagnostics import TrainingRun, diagnose
-from tamis.training.report.page import report_page
-from tamis.training.report.report_data import REPORT_FILE, Facts, Measured, measure
+from tamis.training.report.render import render_card, render_report
+from tamis.training.report.report_data import REPORT_FILE, Measured, ReportData, measure
 from tamis.training.trainers.base import Trainer
 from tamis.types import Dataset, Notice, Progress, no_notice, no_progress
 
@@ -110,8 +109,9 @@ def train(  # noqa: PLR0913 - data in, model out, three settings, formats, three
         if run.saved is not run.measured:
             write_held_out(measured.probabilities.argmax(axis=1), reservation.folder)
         manifest = msgspec.structs.replace(manifest, model=dict(exported))
-        background = diagnose(run, data, full=full_report)
-        _write_pages(Facts(manifest, measured, background), reservation.folder)
+        names = reservation.path.parent.name, str(reservation.version), data_name(data)
+        diagnostics = diagnose(run, data, full=full_report)
+        _write_pages(ReportData(manifest, measured, *names, diagnostics), reservation.folder)
         return _trained(reservation.commit(manifest), manifest, measured.evaluation, run)
 
 
@@ -249,9 +249,9 @@ def _measure(run: TrainingRun) -> Measured:
     )
 
 
-def _write_pages(facts: Facts, folder: Path) -> None:
-    (folder / REPORT_FILE).write_bytes(report_page(facts))
-    (folder / CARD_FILE).write_bytes(model_card(facts))
+def _write_pages(data: ReportData, folder: Path) -> None:
+    (folder / REPORT_FILE).write_bytes(render_report(data))
+    (folder / CARD_FILE).write_bytes(render_card(data))
 
 
 def _describe(run: TrainingRun, training: dict[str, Any], measured: Measured) -> Manifest:
@@ -280,7 +280,7 @@ def _describe(run: TrainingRun, training: dict[str, Any], measured: Measured) ->
             min_rows=split.min_rows,
             merge_rare=split.merge_rare,
         ),
-        metrics=_bounded(measured.evaluation) | {"robustness": msgspec.to_builtins(measured.disguises)},
+        metrics=_bounded(measured.evaluation) | {"robustness": msgspec.to_builtins(measured.perturbations)},
         libraries=_libraries(saved.model),
     )
 

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.metrics import auc, precision_recall_curve, roc_auc_score
 
-from tamis.training.report.curves import by_length, precision_recall, reliability, roc, thresholds
+from tamis.training.report.charts import by_length, precision_recall, reliability, roc, thresholds
 
 
 def rows(n: int, seed: int, steps: int = 20) -> tuple[np.ndarray, np.ndarray]:

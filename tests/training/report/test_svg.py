@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tamis.training.report.render import figure
 from tamis.training.report.svg import Series, chart, count_axis, logarithmic_axis, percent_axis
 
 SHARES = st.floats(0, 1)
@@ -18,9 +19,9 @@ SHARES = st.floats(0, 1)
 @settings(max_examples=100, deadline=None)
 def test_everything_is_drawn_within_the_frame(points: list[tuple[float, float]], low: float):
     y = percent_axis("y", min(low, 0.95))
-    drawn = chart("t", logarithmic_axis("x", 0.001, 1), y, [Series("a", points), Series("b", points, "dots")])
-    figure = ElementTree.fromstring(drawn)
-    svg = figure.findall("svg")[0]
+    series = [Series("a", points), Series("b", points, "dots")]
+    drawn = figure(chart("t", "m", logarithmic_axis("x", 0.001, 1), y, series))
+    svg = ElementTree.fromstring(drawn).findall("svg")[0]
     for line in svg.iter("polyline"):
         for place in line.attrib["points"].split():
             x, at = map(float, place.split(","))

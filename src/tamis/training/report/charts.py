@@ -1,4 +1,6 @@
-"""The report's charts, each from the facts. Knows what to draw; `svg` knows how."""
+"""The report's charts: their points, from probabilities and labels, and what each of them means.
+
+`svg` knows how to draw."""
 
 from __future__ import annotations
 
@@ -7,17 +9,124 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
+import numpy.typing as npt
 
-from tamis.training.metrics import Floats
-from tamis.training.report import curves
-from tamis.training.report.curves import Mask
+from tamis.training.metrics import Estimate, Floats, Indices, proportion_of_some
 from tamis.training.report.report_data import Measured
-from tamis.training.report.svg import Axis, Series, chart, count_axis, logarithmic_axis, percent_axis
+from tamis.training.report.svg import Axis, Chart, Series, chart, count_axis, logarithmic_axis, percent_axis
 
 if TYPE_CHECKING:
     from tamis.training.learning_curve import CurvePoint
 
-_MOST_CLASSES = 8
+Points = list[tuple[float, float]]
+Mask = npt.NDArray[np.bool_]
+
+_MAX_POINTS = 300
+_BINS = 10
+_LENGTHS = (20, 40, 80, 160, 320)
+_THRESHOLDS = 101
+_MAX_CURVES = 8
+_TENTHS = tuple((tenth / 10, f"{tenth / 10:g}") for tenth in range(0, 11, 2))
+
+
+@dataclass(frozen=True)
+class Bin:
+    """Rows that share a range: of probability, or of length; `middle` is their mean there."""
+
+    name: str
+    rows: int
+    middle: float
+    share: Estimate
+
+
+def roc(scores: Floats, positive: Mask) -> Points:
+    """Return (false-positive rate, recall) as the threshold falls, corners only."""
+    hits, alarms = _cumulated(scores, positive)
+    right, up = np.diff(alarms), np.diff(hits)
+    corners = np.flatnonzero(right[:-1] * up[1:] != right[1:] * up[:-1]) + 1
+    kept = _thinned(np.unique(np.concatenate([[0], corners, [hits.size - 1]])))
+    x = alarms[kept] / max(1, int((~positive).sum()))
+    y = hits[kept] / max(1, int(positive.sum()))
+    return _points(x, y)
+
+
+def precision_recall(scores: Floats, positive: Mask) -> Points:
+    """Return (recall, precision) as the threshold falls."""
+    hits, alarms = _cumulated(scores, positive)
+    flagged = hits + alarms
+    recall = hits / max(1, int(positive.sum()))
+    precision = np.divide(hits, flagged, out=np.ones(hits.size), where=flagged > 0)
+    kept = _thinned(np.flatnonzero(np.diff(recall, prepend=-1.0) > 0))
+    return _points(recall[kept], precision[kept])
+
+
+def thresholds(scores: Floats, positive: Mask) -> dict[str, Points]:
+    """Return recall, precision and false-positive rate against the threshold."""
+    grid = np.linspace(0, 1, _THRESHOLDS)
+    flagged = scores[None, :] >= grid[:, None]
+    hits, alarms = (flagged & positive).sum(axis=1), (flagged & ~positive).sum(axis=1)
+    some = hits + alarms > 0
+    precision = hits[some] / (hits + alarms)[some]
+    return {
+        "recall": _points(grid, hits / max(1, int(positive.sum()))),
+        "precision": _points(grid[some], precision),
+        "false-positive rate": _points(grid, alarms / max(1, int((~positive).sum()))),
+    }
+
+
+def reliability(predicted: Floats, happened: Mask) -> list[Bin]:
+    """Return how often it happened where it was predicted with about that probability."""
+    bins = np.minimum((predicted * _BINS).astype(np.intp), _BINS - 1)
+    return [
+        Bin(
+            f"{number / _BINS:.1f}–{(number + 1) / _BINS:.1f}",
+            int(inside.sum()),
+            float(predicted[inside].mean()),
+            proportion_of_some(happened[inside].sum(), inside.sum()),
+        )
+        for number in range(_BINS)
+        for inside in [bins == number]
+        if inside.any()
+    ]
+
+
+def by_length(lengths: Indices, correct: Mask) -> list[Bin]:
+    """Return accuracy for texts of about the same length."""
+    return [
+        Bin(
+            name,
+            int(inside.sum()),
+            float(lengths[inside].mean()),
+            proportion_of_some(correct[inside].sum(), inside.sum()),
+        )
+        for name, inside in _length_ranges(lengths)
+        if inside.any()
+    ]
+
+
+def _length_ranges(lengths: Indices) -> Iterator[tuple[str, Mask]]:
+    lows = (0, *(limit + 1 for limit in _LENGTHS))
+    for low, high in zip(lows, _LENGTHS, strict=False):
+        yield f"{low}–{high}", (lengths >= low) & (lengths <= high)
+    yield f"over {_LENGTHS[-1]}", lengths > _LENGTHS[-1]
+
+
+def _cumulated(scores: Floats, positive: Mask) -> tuple[Indices, Indices]:
+    """Return [distinct scores + 1] positives and negatives from each score on, beginning with none."""
+    order = np.argsort(-scores, kind="stable")
+    last = np.flatnonzero(np.diff(scores[order], append=-np.inf))
+    hits, alarms = np.cumsum(positive[order])[last], np.cumsum(~positive[order])[last]
+    return np.concatenate([[0], hits]), np.concatenate([[0], alarms])
+
+
+def _thinned(places: Indices) -> Indices:
+    if places.size <= _MAX_POINTS:
+        return places
+    return places[np.unique(np.linspace(0, places.size - 1, _MAX_POINTS).astype(np.intp))]
+
+
+def _points(x: Floats, y: Floats) -> Points:
+    return [*zip(x.tolist(), y.tolist(), strict=True)]
 
 
 @dataclass(frozen=True)
@@ -34,98 +143,123 @@ class _Ranked:
         return bool(self.positive.any() and not self.positive.all())
 
 
-def roc_chart(measured: Measured) -> str:
+def roc_chart(measured: Measured) -> Chart | None:
     """Return ROC curves, with few false positives given the most room, and the operating point."""
     ranked = [one for one in _ranked(measured) if one.has_both_sides]
     if not ranked:
-        return ""
+        return None
     smallest = 1 / max(int((~one.positive).sum()) for one in ranked)
     axis = logarithmic_axis("false-positive rate (logarithmic)", min(smallest, 0.1), 1.0)
-    series = [Series(one.label, _from(curves.roc(one.scores, one.positive), axis.low)) for one in ranked]
+    series = [Series(one.label, _from(roc(one.scores, one.positive), axis.low)) for one in ranked]
     point = measured.evaluation.operating_point
     if point is not None and point.recall is not None and point.false_positive_rate is not None:
         place = (max(point.false_positive_rate.value, axis.low), point.recall.value)
         series.append(Series("operating point", [place], "dots"))
-    return chart("ROC: what is found, at which price", axis, percent_axis("recall"), series)
+    meaning = (
+        f"Every point is a threshold: the share of {_subject(measured)} that is found, against the share of "
+        "the other texts that is flagged by mistake. Higher and further left is better."
+    )
+    return chart("ROC curve", meaning, axis, percent_axis("recall"), series)
 
 
-def precision_recall_chart(measured: Measured) -> str:
+def precision_recall_chart(measured: Measured) -> Chart | None:
     """Return precision against recall."""
     ranked = [one for one in _ranked(measured) if one.positive.any()]
     if not ranked:
-        return ""
-    drawn = [Series(one.label, curves.precision_recall(one.scores, one.positive)) for one in ranked]
+        return None
+    drawn = [Series(one.label, precision_recall(one.scores, one.positive)) for one in ranked]
     lowest = min(y for series in drawn for _, y in series.points)
     point = measured.evaluation.operating_point
     if point is not None and point.recall is not None and point.precision is not None:
         drawn.append(Series("operating point", [(point.recall.value, point.precision.value)], "dots"))
+    meaning = (
+        "Every point is a threshold: how many of the flagged texts are right, against how many of "
+        f"{_subject(measured)} are found. Higher and further right is better."
+    )
     y = percent_axis("precision", min(lowest, 0.9))
-    return chart("Precision and recall", percent_axis("recall"), y, drawn)
+    return chart("Precision and recall", meaning, percent_axis("recall"), y, drawn)
 
 
-def threshold_chart(measured: Measured) -> str:
+def threshold_chart(measured: Measured) -> Chart | None:
     """Return what each threshold would do, for two labels."""
     point = measured.evaluation.operating_point
     if point is None:
-        return ""
+        return None
     (one,) = _ranked(measured)
-    series = [Series(name, line) for name, line in curves.thresholds(one.scores, one.positive).items()]
+    series = [Series(name, line) for name, line in thresholds(one.scores, one.positive).items()]
     chosen = min(point.threshold, 1.0)
     series.append(Series("the chosen threshold", [(chosen, 0.0), (chosen, 1.0)], "guide"))
     x = Axis(f"threshold on the probability of {point.positive}", 0, 1, _TENTHS)
-    title = f"Threshold analysis (dashed: {point.threshold:.3f}, chosen in training)"
-    return chart(title, x, percent_axis("share"), series)
+    meaning = (
+        f"What each threshold would do on these rows; the dashed line is the one chosen in training, "
+        f"{point.threshold:.3f}. A higher threshold gives fewer false positives and a lower recall."
+    )
+    return chart("Threshold analysis", meaning, x, percent_axis("share"), series)
 
 
-def calibration_chart(measured: Measured) -> str:
+def calibration_chart(measured: Measured) -> Chart:
     """Return how often it happened where it was predicted with about that probability."""
     if measured.evaluation.operating_point is not None:
         (one,) = _ranked(measured)
-        bins, of = curves.reliability(one.scores, one.positive), one.label
+        bins, of = reliability(one.scores, one.positive), one.label
     else:
         right = measured.probabilities.argmax(axis=1) == measured.true
-        bins, of = curves.reliability(measured.probabilities.max(axis=1), right), "the label"
+        bins, of = reliability(measured.probabilities.max(axis=1), right), "the most probable label"
     points = [(one.middle, one.share.value) for one in bins]
     spread = [(one.share.low, one.share.high) for one in bins]
     series = [
         Series("perfect", [(0.0, 0.0), (1.0, 1.0)], "guide"),
         Series("observed", points, "dots", spread),
     ]
-    return chart(
-        "Calibration: do probabilities come true?",
-        percent_axis(f"predicted probability of {of}"),
-        percent_axis("how often it was so"),
-        series,
+    meaning = (
+        "Dots on the dashed line mean that probabilities are right: of texts predicted with a probability "
+        "of 70 %, 70 % have the label. Bars are 95 % intervals; a long bar means few texts."
     )
+    x, y = percent_axis(f"predicted probability of {of}"), percent_axis("observed share")
+    return chart("Calibration curve", meaning, x, y, series)
 
 
-def learning_chart(curve: tuple[CurvePoint, ...]) -> str:
+def learning_chart(curve: tuple[CurvePoint, ...]) -> Chart | None:
     """Return accuracy against the number of texts learned from."""
     if len(curve) < 2:
-        return ""
+        return None
     points = [(float(point.rows), point.accuracy.value) for point in curve]
     spread = [(point.accuracy.low, point.accuracy.high) for point in curve]
-    x = count_axis("texts learned from (logarithmic)", curve[0].rows, curve[-1].rows)
+    x = count_axis("training texts (logarithmic)", curve[0].rows, curve[-1].rows)
     y = percent_axis("accuracy on the test part", min(low for low, _ in spread), 1.0)
-    series = [Series("", points), Series("", points, "dots", spread)]
-    return chart("Learning curve: would more texts help?", x, y, [_guide(series[0]), series[1]])
+    series = [Series("", points, "guide"), Series("", points, "dots", spread)]
+    rising = curve[-1].accuracy.low > curve[-2].accuracy.value
+    verdict = "it does, beyond chance" if rising else "here it rises by no more than chance"
+    meaning = (
+        "Accuracy of models trained on smaller parts of the same training texts. If it still rises at the "
+        f"right end, more labelled texts would help: {verdict}."
+    )
+    return chart("Learning curve", meaning, x, y, series)
 
 
-def length_chart(measured: Measured) -> str:
+def length_chart(measured: Measured) -> Chart | None:
     """Return accuracy against the length of the text."""
     right = measured.probabilities.argmax(axis=1) == measured.true
-    bins = curves.by_length(measured.lengths, right)
+    bins = by_length(measured.lengths, right)
     if len(bins) < 2:
-        return ""
+        return None
     ticks = tuple((float(place), one.name) for place, one in enumerate(bins))
     x = Axis("characters of the text", -0.5, len(bins) - 0.5, ticks)
     spread = [(one.share.low, one.share.high) for one in bins]
     y = percent_axis("accuracy", min(low for low, _ in spread), 1.0)
     points = [(float(place), one.share.value) for place, one in enumerate(bins)]
-    return chart("Accuracy by length", x, y, [Series("", points, "dots", spread)])
+    meaning = "Accuracy on short and on long texts; a long bar means that there are few texts of that length."
+    return chart("Accuracy by length", meaning, x, y, [Series("", points, "dots", spread)])
 
 
-_TENTHS = tuple((tenth / 10, f"{tenth / 10:g}") for tenth in range(0, 11, 2))
+def _subject(measured: Measured) -> str:
+    """Return in words which texts are looked for."""
+    evaluation = measured.evaluation
+    if len(evaluation.labels) == 2:
+        return f"the {next(_ranked(measured)).label!r} texts"
+    if len(evaluation.labels) <= _MAX_CURVES:
+        return "each label's texts"
+    return f"each label's texts, for the {_MAX_CURVES} labels with most rows"
 
 
 def _ranked(measured: Measured) -> Iterator[_Ranked]:
@@ -137,15 +271,11 @@ def _ranked(measured: Measured) -> Iterator[_Ranked]:
         chosen = [1]
     else:
         counts = np.bincount(measured.true, minlength=len(evaluation.labels))
-        chosen = sorted(np.argsort(-counts, kind="stable")[:_MOST_CLASSES].tolist())
+        chosen = sorted(np.argsort(-counts, kind="stable")[:_MAX_CURVES].tolist())
     for place in chosen:
         yield _Ranked(evaluation.labels[place], measured.probabilities[:, place], measured.true == place)
 
 
-def _from(points: curves.Points, least: float) -> curves.Points:
+def _from(points: Points, least: float) -> Points:
     """Draw what lies left of a logarithmic axis at its edge."""
     return [(max(x, least), y) for x, y in points]
-
-
-def _guide(series: Series) -> Series:
-    return Series(series.name, series.points, "guide")

@@ -1,4 +1,4 @@
-"""What training finds out for its report besides the model: top features, learning curve, other split, audit.
+"""What training adds to the report: top features, learning curve, the other split, the audit.
 
 Models are trained again for it only if that costs little or the full report was asked for. Knows data and
 models; does not know pages.
@@ -6,6 +6,7 @@ models; does not know pages.
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass, replace
 
 import msgspec
@@ -18,17 +19,19 @@ from tamis.data.reader import Paths, ReadResult
 from tamis.data.split import grouped_parts, random_split
 from tamis.errors import DataError, TrainingError
 from tamis.normalization import canonical
-from tamis.training.evaluation import Evaluation, evaluate
+from tamis.training.evaluation import Evaluation
+from tamis.training.evaluator import evaluate
 from tamis.training.fit import FittedModel, TrainSettings, untrained
 from tamis.training.learning_curve import CurvePoint, HeldOutPart, learning_curve
 from tamis.training.out_of_fold import LearningPart
 from tamis.training.prepare import Prepared, read_for
 from tamis.training.prepared_folder import AUDIT, prepared_folder_in
-from tamis.training.report.report_data import Background
+from tamis.training.report.evidence import find_evidence
+from tamis.training.report.report_data import Diagnostics
 from tamis.training.trainers.base import EncodedTexts
 from tamis.types import Dataset
 
-_FEATURES = 50
+_MAX_FEATURES = 50
 _CHEAP_CELLS = 2_000_000  # characters times labels up to which a curve of four more models costs little
 
 
@@ -49,11 +52,14 @@ class TrainingRun:
     learned_texts: EncodedTexts
 
 
-def diagnose(run: TrainingRun, data: Paths, *, full: bool) -> Background:
+def diagnose(run: TrainingRun, data: Paths, *, full: bool) -> Diagnostics:
     """Name the top features, draw the learning curve, try the other split, and audit the data."""
     is_quick = not run.measured.model.slow
-    return Background(
-        telling=run.saved.model.top_features(run.learned_texts, max_features=_FEATURES),
+    top = run.saved.model.top_features(run.learned_texts, max_features=_MAX_FEATURES)
+    evidence, others = find_evidence(top, run.learned_texts, Counter(run.prepared.train.labels))
+    return Diagnostics(
+        evidence=evidence,
+        other_evidence=others,
         curve=_curve(run) if is_quick and (full or _is_cheap(run)) else (),
         other_split=_other_split(run) if is_quick and full else None,
         findings=_findings(data, run.prepared),

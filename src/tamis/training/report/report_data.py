@@ -1,12 +1,12 @@
-"""Everything that the report and the model card say, measured once.
+"""Everything that the report and the model card show, measured once.
 
 Knows predictions and data; does not know pages.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -14,11 +14,12 @@ import numpy as np
 
 from tamis.artifact import Manifest, OperatingPoint
 from tamis.data.findings import Finding
-from tamis.training.evaluation import Evaluation, evaluate
+from tamis.training.evaluation import Evaluation
+from tamis.training.evaluator import evaluate
 from tamis.training.metrics import Floats, Indices
 from tamis.training.out_of_fold import Misclassification, most_confident_errors
+from tamis.training.report.evidence import LabelEvidence
 from tamis.training.robustness import Perturbation, robustness
-from tamis.training.trainers.base import TopFeature
 from tamis.types import Dataset
 
 if TYPE_CHECKING:  # measuring needs no training library
@@ -42,27 +43,35 @@ class Measured:
     probabilities: Floats
     true: Indices
     lengths: Indices
-    disguises: tuple[Perturbation, ...]
-    mistakes: tuple[Misclassification, ...]
+    perturbations: tuple[Perturbation, ...]
+    errors: tuple[Misclassification, ...]
 
 
 @dataclass(frozen=True)
-class Background:
-    """What only training knows: `other_split` is the evaluation on the split that was not chosen."""
+class Diagnostics:
+    """What only training can find out.
 
-    telling: Mapping[str, Sequence[TopFeature]] = field(default_factory=dict)
+    evidence, other_evidence: what speaks for the largest labels; the top words of all others
+    other_split: the evaluation on the split that was not chosen
+    """
+
+    evidence: Sequence[LabelEvidence] = ()
+    other_evidence: Sequence[tuple[str, Sequence[str]]] = ()
     curve: tuple[CurvePoint, ...] = ()
     other_split: Evaluation | None = None
     findings: Sequence[Finding] = ()
 
 
 @dataclass(frozen=True)
-class Facts:
-    """A model, what was measured of it, and what is known about its making."""
+class ReportData:
+    """A model by name and version, the data it is measured on, and what was found out about it."""
 
     manifest: Manifest
     measured: Measured
-    background: Background | None = None
+    name: str
+    version: str
+    data_name: str
+    diagnostics: Diagnostics | None = None
 
 
 def measure(
@@ -85,8 +94,8 @@ def measure(
         probabilities=probabilities,
         true=np.fromiter((places[label] for label in data.labels), np.intp, len(data)),
         lengths=np.fromiter(map(len, data.texts), np.intp, len(data)),
-        disguises=robustness(score, data.texts, data.labels, classes, operating_point=operating_point),
-        mistakes=most_confident_errors(data, probabilities, classes),
+        perturbations=robustness(score, data.texts, data.labels, classes, operating_point=operating_point),
+        errors=most_confident_errors(data, probabilities, classes),
     )
 
 

@@ -1,6 +1,7 @@
-"""Charts as SVG text: axes with ticks and units, lines, dots with intervals. Knows numbers, not models.
+"""Charts laid out in pixels: axes with ticks and units, lines, dots with intervals. Knows numbers only.
 
-Colours are classes, so that the page decides how they look by day, by night and on paper.
+`templates/chart.svg.j2` writes them as SVG; colours are numbers, so that the page decides how they look
+by day, by night and on paper.
 """
 
 from __future__ import annotations
@@ -8,12 +9,12 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from html import escape
 from typing import Literal
 
 _WIDTH, _HEIGHT = 440, 310
-_LEFT, _RIGHT, _TOP, _BOTTOM = 58, 24, 12, 50
+_LEFT, _RIGHT, _TOP, _BOTTOM = 68, 24, 12, 50
 _PLOT_WIDTH, _PLOT_HEIGHT = _WIDTH - _LEFT - _RIGHT, _HEIGHT - _TOP - _BOTTOM
+_COLOURS = 8
 _CAP = 3  # half the width of an interval's ends
 
 Point = tuple[float, float]
@@ -74,78 +75,74 @@ def count_axis(label: str, low: float, high: float) -> Axis:
     return Axis(label, kept[0], kept[-1], tuple((float(m), f"{m:,}") for m in kept), logarithmic=True)
 
 
-def chart(title: str, x: Axis, y: Axis, series: Sequence[Series]) -> str:
-    """Return a figure of its own with a title and, for several series, a legend."""
-    drawn = "".join([_grid(x, y), *(_series(one, number, x, y) for number, one in enumerate(series))])
-    return (
-        f"<figure><figcaption>{escape(title)}</figcaption>{_legend(series)}"
-        f'<svg viewBox="0 0 {_WIDTH} {_HEIGHT}" role="img" aria-label="{escape(title)}">'
-        f"{drawn}</svg></figure>"
+@dataclass(frozen=True)
+class Mark:
+    """A text or a grid line at `at`, in pixels from the left or from the top."""
+
+    at: str
+    name: str
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """A series in pixels: its points, and the path of its intervals."""
+
+    name: str
+    kind: str
+    colour: int
+    points: tuple[tuple[str, str], ...]
+    intervals: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Chart:
+    """A chart as its template draws it: everything is in pixels and nothing is escaped yet."""
+
+    title: str
+    meaning: str
+    x_label: str
+    y_label: str
+    x_ticks: tuple[Mark, ...]
+    y_ticks: tuple[Mark, ...]
+    series: tuple[Drawn, ...]
+    width: int = _WIDTH
+    height: int = _HEIGHT
+    left: int = _LEFT
+    top: int = _TOP
+    right: int = _LEFT + _PLOT_WIDTH
+    bottom: int = _TOP + _PLOT_HEIGHT
+
+    @property
+    def legend(self) -> tuple[Drawn, ...]:
+        """The series that a legend must name; none if there is only one."""
+        shown = tuple(one for one in self.series if one.kind != "guide")
+        return shown if len(shown) > 1 else ()
+
+
+def chart(title: str, meaning: str, x: Axis, y: Axis, series: Sequence[Series]) -> Chart:
+    """Lay out a chart; `meaning` is one sentence that says how to read it."""
+    return Chart(
+        title,
+        meaning,
+        x.label,
+        y.label,
+        tuple(Mark(_x(x, value), name) for value, name in x.ticks),
+        tuple(Mark(_y(y, value), name) for value, name in y.ticks),
+        tuple(_drawn(one, number % _COLOURS, x, y) for number, one in enumerate(series)),
     )
 
 
-def _legend(series: Sequence[Series]) -> str:
-    shown = [(number, one) for number, one in enumerate(series) if one.kind != "guide"]
-    if len(shown) < 2:
-        return ""
-    keys = "".join(
-        f'<span><svg class="key" viewBox="0 0 24 10">{_key(one, number)}</svg>{escape(one.name)}</span>'
-        for number, one in shown
-    )
-    return f'<div class="legend">{keys}</div>'
+def _drawn(series: Series, colour: int, x: Axis, y: Axis) -> Drawn:
+    points = tuple((_x(x, px), _y(y, py)) for px, py in series.points)
+    spread = zip(points, series.intervals, strict=False)
+    intervals = tuple(_interval(float(at), _y(y, low), _y(y, high)) for (at, _), (low, high) in spread)
+    return Drawn(series.name, series.kind, colour, points, intervals)
 
 
-def _key(series: Series, number: int) -> str:
-    if series.kind == "dots":
-        return f'<circle class="dot c{number % 8}" cx="12" cy="5" r="3.5"/>'
-    return f'<line class="line c{number % 8}" x1="0" x2="24" y1="5" y2="5"/>'
-
-
-def _grid(x: Axis, y: Axis) -> str:
-    bottom, right = _TOP + _PLOT_HEIGHT, _LEFT + _PLOT_WIDTH
-    parts = []
-    for value, name in x.ticks:
-        at = _x(x, value)
-        parts.append(f'<line class="grid" x1="{at}" x2="{at}" y1="{_TOP}" y2="{bottom}"/>')
-        parts.append(f'<text x="{at}" y="{bottom + 17}" text-anchor="middle">{escape(name)}</text>')
-    for value, name in y.ticks:
-        at = _y(y, value)
-        parts.append(f'<line class="grid" x1="{_LEFT}" x2="{right}" y1="{at}" y2="{at}"/>')
-        parts.append(
-            f'<text x="{_LEFT - 7}" y="{_number(float(at) + 4)}" text-anchor="end">{escape(name)}</text>'
-        )
-    middle_x, middle_y = _LEFT + _PLOT_WIDTH / 2, _TOP + _PLOT_HEIGHT / 2
-    parts.append(
-        f'<text class="axis" x="{_number(middle_x)}" y="{_HEIGHT - 8}" text-anchor="middle">'
-        f"{escape(x.label)}</text>"
-        f'<text class="axis" transform="translate(13 {_number(middle_y)}) rotate(-90)" '
-        f'text-anchor="middle">{escape(y.label)}</text>'
-    )
-    return "".join(parts)
-
-
-def _series(series: Series, number: int, x: Axis, y: Axis) -> str:
-    places = [(_x(x, px), _y(y, py)) for px, py in series.points]
-    colour = f"c{number % 8}"
-    if series.kind != "dots":
-        line = " ".join(f"{px},{py}" for px, py in places)
-        return f'<polyline class="{series.kind} {colour}" points="{line}"/>' + "".join(
-            _interval(series, place, x, y, colour) for place in range(len(series.intervals))
-        )
-    dots = "".join(f'<circle class="dot {colour}" cx="{px}" cy="{py}" r="3.5"/>' for px, py in places)
-    bars = "".join(_interval(series, place, x, y, colour) for place in range(len(series.intervals)))
-    return bars + dots
-
-
-def _interval(series: Series, place: int, x: Axis, y: Axis, colour: str) -> str:
-    at = float(_x(x, series.points[place][0]))
-    low, high = (_y(y, value) for value in series.intervals[place])
-    ends = " ".join(_end(at, end) for end in (low, high))
-    return f'<path class="interval {colour}" d="M{_number(at)} {low}V{high} {ends}"/>'
-
-
-def _end(at: float, y: str) -> str:
-    return f"M{_number(at - _CAP)} {y}h{2 * _CAP}"
+def _interval(at: float, low: str, high: str) -> str:
+    """Return the path of a vertical bar with a cap at both ends."""
+    caps = " ".join(f"M{_number(at - _CAP)} {end}h{2 * _CAP}" for end in (low, high))
+    return f"M{_number(at)} {low}V{high} {caps}"
 
 
 def _x(axis: Axis, value: float) -> str:
@@ -161,9 +158,9 @@ def _number(value: float) -> str:
     return f"{value:.1f}".removesuffix(".0")
 
 
-def _nice_step(least: float) -> float:
-    """Return the smallest of 1, 2, 5 times a power of ten that is at least `least`."""
-    return next(step for step in _steps() if step >= least * (1 - 1e-9))
+def _nice_step(minimum: float) -> float:
+    """Return the smallest of 1, 2, 5 times a power of ten that is at least `minimum`."""
+    return next(step for step in _steps() if step >= minimum * (1 - 1e-9))
 
 
 def _steps() -> Iterator[float]:
