@@ -120,10 +120,16 @@ def test_the_wheel_alone_predicts_in_an_empty_environment(wheel: Path, tmp_path:
     listed = json.loads(
         subprocess.run([python, "-m", "pip", "list", "--format=json"], capture_output=True).stdout
     )
-    assert not {"keras", "scikit-learn", "scipy", "pandas", "matplotlib"} & {item["name"] for item in listed}
+    assert not {"keras", "scikit-learn", "scipy", "pandas", "matplotlib", "jinja2"} & {
+        item["name"] for item in listed
+    }
     write_csv(messages(60), tmp_path / "x.csv")
     trained = [tmp_path / "empty/bin/tamis", "train", "x.csv", "-o", "m"]  # natively: without scikit-learn
-    subprocess.run(trained, check=True, capture_output=True, cwd=tmp_path)
+    ran = subprocess.run(trained, check=True, capture_output=True, text=True, cwd=tmp_path)
+    assert (
+        "report.html and MODEL_CARD.md are not written: that needs pip install 'tamis[train]'" in ran.stderr
+    )
+    assert not (tmp_path / "m/1/report.html").exists()
     for arguments, extra in (
         (["train", "x.csv", "-o", "m", "--model", "lstm"], "lstm"),
         (["migrate", "--store", "cassandra://127.0.0.1/keyspace"], "cassandra"),

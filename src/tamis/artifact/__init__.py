@@ -8,10 +8,12 @@ from tamis.artifact.load import (
     remove_version,
     set_alias,
 )
-from tamis.artifact.manifest import DataFacts, Manifest, OperatingPoint
+from tamis.artifact.manifest import CARD_FILE, REPORT_FILE, DataFacts, Manifest, OperatingPoint
 from tamis.artifact.save import reserve_version
 
 __all__ = [
+    "CARD_FILE",
+    "REPORT_FILE",
     "Artifact",
     "DataFacts",
     "Manifest",

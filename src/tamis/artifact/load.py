@@ -7,6 +7,7 @@ alias), or the folder of a version itself. Knows files; does not know what the w
 from __future__ import annotations
 
 import hashlib
+import html
 import os
 import re
 import shutil
@@ -17,6 +18,7 @@ import msgspec
 
 from tamis.artifact.manifest import (
     ALIASES_FILE,
+    CARD_FILE,
     MANIFEST_FILE,
     FileFacts,
     Manifest,
@@ -62,6 +64,17 @@ class Artifact:
         if name not in self.manifest.files:
             raise ArtifactError(f"{self.path}: {MANIFEST_FILE} lists no {name}, which serving needs")
         return _read_verified(self.path, name, self.manifest.files[name])
+
+    def document(self, name: str) -> bytes:
+        """Return the report or the model card, with the model's name and version in its title.
+
+        The stored files have neither: the same training gives the same bytes under any name.
+        """
+        contents, model = self.read(name), f"{self.name}, version {self.version}: "
+        title = html.escape(model).encode("utf-8", "replace")
+        if name == CARD_FILE:
+            return contents.replace(b"# ", b"# " + title, 1)
+        return contents.replace(b"<title>", b"<title>" + title, 1).replace(b"<h1>", b"<h1>" + title, 1)
 
 
 def open_artifact(reference: str | os.PathLike[str]) -> Artifact:

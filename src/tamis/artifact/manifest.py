@@ -27,6 +27,8 @@ _VERSION = re.compile(r"[1-9][0-9]{0,17}", re.ASCII)
 
 FORMAT_VERSION = 1
 MANIFEST_FILE = "manifest.json"
+REPORT_FILE = "report.html"
+CARD_FILE = "MODEL_CARD.md"
 _MAX_LABELS = 10_000
 _MAX_SHOWN = 60
 

@@ -40,12 +40,12 @@ def command(
     """
     from pathlib import Path
 
-    from tamis.artifact import open_artifact
+    from tamis.artifact import REPORT_FILE, open_artifact
     from tamis.cli.evaluation_data import evaluation_data
     from tamis.cli.metric_tables import print_json, show_evaluation, show_robustness
     from tamis.cli.options import title_of
     from tamis.inference.classifier import Classifier
-    from tamis.training.report.report_data import REPORT_FILE, stored_metrics
+    from tamis.training.report.report_data import stored_metrics
 
     classifier = Classifier.load(model)
     assert classifier.manifest is not None
@@ -53,7 +53,7 @@ def command(
     name = f"{classifier.name}@{classifier.version}"
     if classifier.identity in chosen.held_out:
         if report is not None and classifier.path is not None:
-            Path(report).write_bytes(open_artifact(classifier.path).read(REPORT_FILE))
+            Path(report).write_bytes(open_artifact(classifier.path).document(REPORT_FILE))
         echo("the model has learned these rows since: its metrics are those measured before", err=True)
         evaluation, perturbations = stored_metrics(classifier.manifest)
     else:
@@ -97,5 +97,5 @@ def _write_report(file: Path, classifier: Classifier, measured: Measured, data: 
     except ModuleNotFoundError as missing:
         raise missing_extra("tamis evaluate --report", "train", missing) from None
     assert classifier.manifest is not None
-    names = classifier.name, classifier.version, data_name(data)
-    file.write_bytes(render_report(ReportData(classifier.manifest, measured, *names)))
+    model = f"{classifier.name}, version {classifier.version}"
+    file.write_bytes(render_report(ReportData(classifier.manifest, measured, data_name(data), model)))

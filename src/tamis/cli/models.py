@@ -15,7 +15,7 @@ from tamis.cli.terminal import echo
     epilog="Example: tamis models promote models/spam@3 champion && tamis serve models/spam@champion"
 )
 def command() -> None:
-    """List, show, promote or remove model versions."""
+    """List, show, report on, promote or remove model versions."""
 
 
 @command.command("list", epilog="Example: tamis models list models/spam")
@@ -61,6 +61,21 @@ def show(model: str) -> None:
     about = {"name": artifact.name, "version": artifact.version, "identity": artifact.identity}
     shown = {**about, **msgspec.to_builtins(artifact.manifest)}
     echo(msgspec.json.format(msgspec.json.encode(shown), indent=2).decode())
+
+
+@command.command("report", epilog="Example: tamis models report models/spam -o report.html")
+@click.argument("model", metavar="MODEL[@VERSION]")
+@click.option("-o", "--output", metavar="FILE", help="Where to write it.  [default: standard output]")
+@click.option("--card", is_flag=True, help="The model card (Markdown) in place of the report (HTML).")
+def report(model: str, *, output: str | None, card: bool) -> None:
+    """Write the report that training made, with the model's name and version in its title."""
+    from tamis.artifact import CARD_FILE, REPORT_FILE, open_artifact
+
+    document = open_artifact(model).document(CARD_FILE if card else REPORT_FILE)
+    if output is None:
+        echo(document.decode())
+    else:
+        Path(output).write_bytes(document)
 
 
 @command.command("promote", epilog="Example: tamis models promote models/spam@3 champion")

@@ -18,7 +18,7 @@ from typing import Any
 import msgspec
 import numpy as np
 
-from tamis.artifact import DataFacts, Manifest, reserve_version
+from tamis.artifact import CARD_FILE, REPORT_FILE, DataFacts, Manifest, reserve_version
 from tamis.data.labels import describe_unmeasured
 from tamis.data.reader import Paths, data_name
 from tamis.data.tables import unusual_options
@@ -34,12 +34,9 @@ from tamis.training.learning_curve import HeldOutPart
 from tamis.training.prepare import Prepared, PrepareSettings, joined_rows, prepare_file
 from tamis.training.prepared_folder import prepared_folder_in, read_prepared
 from tamis.training.report.diagnostics import TrainingRun, diagnose
-from tamis.training.report.render import render_card, render_report
-from tamis.training.report.report_data import REPORT_FILE, Measured, ReportData, measure
+from tamis.training.report.report_data import Measured, ReportData, measure
 from tamis.training.trainers.base import Trainer
 from tamis.types import Dataset, Notice, Progress, no_notice, no_progress
-
-CARD_FILE = "MODEL_CARD.md"
 
 _MAX_CONFUSION_LABELS = 50
 
@@ -109,9 +106,9 @@ def train(  # noqa: PLR0913 - data in, model out, three settings, formats, three
         if run.saved is not run.measured:
             write_held_out(measured.probabilities.argmax(axis=1), reservation.folder)
         manifest = msgspec.structs.replace(manifest, model=dict(exported))
-        names = reservation.path.parent.name, str(reservation.version), data_name(data)
         diagnostics = diagnose(run, data, full=full_report)
-        _write_pages(ReportData(manifest, measured, *names, diagnostics), reservation.folder)
+        report = ReportData(manifest, measured, data_name(data), diagnostics=diagnostics)
+        _write_pages(report, reservation.folder, say)
         return _trained(reservation.commit(manifest), manifest, measured.evaluation, run)
 
 
@@ -249,9 +246,16 @@ def _measure(run: TrainingRun) -> Measured:
     )
 
 
-def _write_pages(data: ReportData, folder: Path) -> None:
-    (folder / REPORT_FILE).write_bytes(render_report(data))
-    (folder / CARD_FILE).write_bytes(render_card(data))
+def _write_pages(report: ReportData, folder: Path, say: Notice) -> None:
+    try:
+        from tamis.training.report.render import render_card, render_report
+    except ModuleNotFoundError as missing:
+        if missing.name not in ("jinja2", "markupsafe"):
+            raise
+        say(f"{REPORT_FILE} and {CARD_FILE} are not written: that needs pip install 'tamis[train]'")
+        return
+    (folder / REPORT_FILE).write_bytes(render_report(report))
+    (folder / CARD_FILE).write_bytes(render_card(report))
 
 
 def _describe(run: TrainingRun, training: dict[str, Any], measured: Measured) -> Manifest:

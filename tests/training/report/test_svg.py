@@ -66,15 +66,16 @@ def test_powers_of_ten_get_the_same_room():
 
 def test_names_are_escaped_and_one_series_needs_no_legend():
     x = percent_axis("<x>")
-    two = chart("a & b", x, x, [Series("<one>", [(0, 0)]), Series("two", [(1, 1)])])
+    two = figure(chart("a & b", "c < d", x, x, [Series("<one>", [(0, 0)]), Series("two", [(1, 1)])]))
     assert "&lt;one&gt;" in two
     assert "a &amp; b" in two
+    assert "c &lt; d" in two
     assert "<x>" not in two
-    assert 'class="legend"' not in chart("t", x, x, [Series("one", [(0, 0)])])
+    assert 'class="legend"' not in figure(chart("t", "m", x, x, [Series("one", [(0, 0)])]))
 
 
 def test_intervals_reach_from_low_to_high():
     x = percent_axis("x")
-    drawn = chart("t", x, x, [Series("a", [(0.5, 0.5)], "dots", [(0.25, 1.0)])])
-    low, high = map(float, re.findall(r"M237 ([\d.]+)V([\d.]+)", drawn)[0])
+    drawn = figure(chart("t", "m", x, x, [Series("a", [(0.5, 0.5)], "dots", [(0.25, 1.0)])]))
+    low, high = map(float, re.findall(r"M242 ([\d.]+)V([\d.]+)", drawn)[0])
     assert (low, high) == (198, 12)

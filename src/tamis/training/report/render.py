@@ -173,7 +173,8 @@ def _title(data: ReportData) -> str:
     """Return the model, its version, its kind and its labels."""
     labels = data.manifest.labels
     named = ", ".join(labels) if len(labels) <= 6 else f"{len(labels)} labels"
-    return f"{data.name}, version {data.version}: {data.manifest.kind} model for {named}"
+    model = f"{data.model_name}: " if data.model_name else ""
+    return f"{model}{data.manifest.kind} model for {named}"
 
 
 def _point_metrics(evaluation: Evaluation | None) -> list[tuple[str, Estimate | None]]:

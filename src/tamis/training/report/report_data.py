@@ -25,8 +25,6 @@ from tamis.types import Dataset
 if TYPE_CHECKING:  # measuring needs no training library
     from tamis.training.learning_curve import CurvePoint
 
-REPORT_FILE = "report.html"
-
 
 @dataclass(frozen=True)
 class Measured:
@@ -64,13 +62,16 @@ class Diagnostics:
 
 @dataclass(frozen=True)
 class ReportData:
-    """A model by name and version, the data it is measured on, and what was found out about it."""
+    """A model, the data it is measured on, and what was found out about both.
+
+    model_name: name and version; empty in training, because the same training must give the same bytes
+                under any name (`Artifact.document` adds them)
+    """
 
     manifest: Manifest
     measured: Measured
-    name: str
-    version: str
     data_name: str
+    model_name: str = ""
     diagnostics: Diagnostics | None = None
 
 
