@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Installs the programs that some tests use and skip without: gcc, nginx, wrk, systemd-analyze; with the word
-# `browser`, Chromium and its driver; with `office`, LibreOffice Calc.
+# Installs the programs that some tests use and skip without: gcc, nginx, wrk, systemd-analyze, Prometheus; with the
+# word `browser`, Chromium and its driver; with `office`, LibreOffice Calc.
 set -euo pipefail
 export PATH="$PATH:/usr/sbin"
 missing=()
@@ -16,6 +16,8 @@ else
   want nginx nginx-light
   want wrk wrk
   want systemd-analyze systemd
+  want prometheus prometheus
+  want openssl openssl
 fi
 [ ${#missing[@]} -gt 0 ] || exit 0
 if [ "$(id -u)" -ne 0 ] || ! command -v apt-get >/dev/null; then
@@ -24,3 +26,7 @@ if [ "$(id -u)" -ne 0 ] || ! command -v apt-get >/dev/null; then
 fi
 apt-get update -qq
 DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "${missing[@]}" >/dev/null
+# Debian starts what it installs, on every network; the tests start their own.
+if [[ " ${missing[*]} " == *" prometheus "* ]] && [ -d /run/systemd/system ]; then
+  systemctl disable --now --quiet prometheus || true
+fi

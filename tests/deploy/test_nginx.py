@@ -1,4 +1,4 @@
-"""A real nginx with the shipped configuration before a real service; both on the loopback."""
+"""A real nginx with the configuration of `tamis deploy` in front of a real service; both on the loopback."""
 
 from __future__ import annotations
 
@@ -9,7 +9,9 @@ import os
 import re
 import shutil
 import socket
+import ssl
 import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -20,9 +22,9 @@ import pytest
 
 from tamis.clock import SystemClock
 from tamis.storage import CallRecord, TimeIds, make_store
+from tests.support.artifacts import save_model
 from tests.support.processes import activate, restart_under_load
 
-SHIPPED = Path(__file__).parents[2] / "deploy" / "nginx.conf"
 NGINX = shutil.which("nginx", path="/usr/sbin:/usr/local/sbin:/usr/bin:/usr/local/bin")
 pytestmark = [pytest.mark.alone, pytest.mark.skipif(NGINX is None, reason="no nginx here: make tools")]
 
@@ -89,8 +91,9 @@ def front(tmp_path: Path) -> Iterator[Front]:
     with socket.create_server(("127.0.0.1", 0), backlog=128) as listener:
         ports = {site: _free_port() for site in _SITES}
         (tmp_path / "sites").mkdir()
+        save_model(tmp_path / "spam")
         for site, port in ports.items():
-            written = _moved(site, port, listener.getsockname()[1])
+            written = _moved(tmp_path, site, port, listener.getsockname()[1])
             (tmp_path / "sites" / f"{site}.conf").write_text(written)
         user = "user root;" if os.geteuid() == 0 else ""  # the folder of a test is for its owner only
         (tmp_path / "nginx.conf").write_text(_MAIN.format(folder=tmp_path, user=user))
@@ -106,18 +109,19 @@ def _free_port() -> int:
         return port
 
 
-def _moved(site: str, port: int, service_port: int) -> str:
+def _moved(folder: Path, site: str, port: int, service_port: int) -> str:
     """Return the configuration with ports, and an upstream's name, of its own."""
-    text = SHIPPED.read_text()
-    for old, new in [
-        ("listen 80;", f"listen 127.0.0.1:{port};"),
-        ("server 127.0.0.1:8000 ", f"server 127.0.0.1:{service_port} "),
-        ("upstream tamis {", f"upstream {site} {{"),
-        ("proxy_buffering off;", _SITES[site]),
-    ]:
+    text = deployed(folder, "--name", site, "--port", str(service_port))
+    for old, new in [("listen 80;", f"listen 127.0.0.1:{port};"), ("proxy_buffering off;", _SITES[site])]:
         assert text.count(old) == 1, old
         text = text.replace(old, new)
-    return text.replace("http://tamis;", f"http://{site};")
+    return text
+
+
+def deployed(folder: Path, *arguments: str) -> str:
+    """Return what `tamis deploy nginx` prints for the model in `folder`."""
+    command = [sys.executable, "-m", "tamis", "deploy", "nginx", str(folder / "spam"), *arguments]
+    return subprocess.run(command, cwd=folder, capture_output=True, text=True, check=True).stdout
 
 
 @contextlib.contextmanager
@@ -227,3 +231,56 @@ def test_public_name_reaches_a_service_that_allows_it(front: Front) -> None:
 def test_metrics_are_for_this_machine_only(front: Front) -> None:
     with front.service(), front.client("127.0.0.2") as client:
         assert client.get("/metrics").status_code == 403
+
+
+def test_tls_and_prefix_lead_to_the_same_service(tmp_path: Path) -> None:
+    """The certificate is made here; nginx serves under /classify and redirects plain HTTP."""
+    port, plain = _free_port(), _free_port()
+    names = ("-subj", "/CN=classify.example.org", "-addext", "subjectAltName=DNS:classify.example.org")
+    make = [
+        "openssl",
+        "req",
+        "-x509",
+        "-newkey",
+        "ec",
+        "-pkeyopt",
+        "ec_paramgen_curve:P-256",
+        "-nodes",
+        "-days",
+    ]
+    files = ["-keyout", tmp_path / "privkey.pem", "-out", tmp_path / "fullchain.pem"]
+    subprocess.run([*make, "1", *names, *files], check=True, capture_output=True)
+    save_model(tmp_path / "spam")
+    (tmp_path / "sites").mkdir()
+    with socket.create_server(("127.0.0.1", 0), backlog=128) as listener:
+        text = deployed(tmp_path, "--tls", "--prefix", "/classify", "--port", str(listener.getsockname()[1]))
+        text = text.replace("/etc/letsencrypt/live/classify.example.org", str(tmp_path))
+        text = text.replace("listen 443 ssl", f"listen 127.0.0.1:{port} ssl")
+        text = text.replace("listen 80;", f"listen 127.0.0.1:{plain};")
+        (tmp_path / "sites" / "tls.conf").write_text(text)
+        user = "user root;" if os.geteuid() == 0 else ""
+        (tmp_path / "nginx.conf").write_text(_MAIN.format(folder=tmp_path, user=user))
+        with _nginx(tmp_path, port):
+            front = Front({}, tmp_path, listener)
+            with front.service(TAMIS_ALLOWED_HOSTS="classify.example.org"):
+                _ask_over_tls(tmp_path, port, plain)
+
+
+def _ask_over_tls(folder: Path, port: int, plain: int) -> None:
+    context = ssl.create_default_context(cafile=str(folder / "fullchain.pem"))
+    transport = httpx.HTTPTransport(local_address="127.0.0.2", verify=context)
+    host = {"host": "classify.example.org"}
+    names = {"sni_hostname": "classify.example.org"}
+    with httpx.Client(transport=transport, base_url=f"https://127.0.0.1:{port}", headers=host) as client:
+
+        def status(path: str) -> int:
+            return client.get(path, extensions=names).status_code
+
+        assert client.get("/classify/", extensions=names).json()["caller_id"] == "127.0.0.2"
+        answered = client.post("/classify/prediction", json={"text": "over TLS"}, extensions=names)
+        assert answered.headers["strict-transport-security"]
+        assert client.get("/classify/recent_log", extensions=names).json()[0]["input"] == "over TLS"
+        assert (status("/classify/ui"), status("/classify/docs")) == (200, 200)
+        assert (status("/classify/metrics"), status("/prediction")) == (403, 404)
+    redirected = httpx.get(f"http://127.0.0.1:{plain}/classify/ui?x=1", headers=host)
+    assert redirected.headers["location"] == "https://classify.example.org/classify/ui?x=1"

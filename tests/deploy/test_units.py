@@ -10,21 +10,30 @@ from pathlib import Path
 
 import pytest
 
-DEPLOY = Path(__file__).parents[2] / "deploy"
+from tests.support.artifacts import save_model
+
 ANALYZE = shutil.which("systemd-analyze")
 pytestmark = pytest.mark.skipif(ANALYZE is None, reason="no systemd-analyze here: make tools")
 
 
 @pytest.fixture
 def units(tmp_path: Path) -> list[str]:
-    """The shipped units, with a program that exists here."""
+    """The units that `tamis deploy` writes, with a program that exists here."""
+    save_model(tmp_path / "models" / "spam")
+    deploy(tmp_path, "systemd", "-o", ".")
     program = tmp_path / "tamis"
     program.write_text(f'#!/bin/sh\nexec {sys.executable} -m tamis "$@"\n')
     program.chmod(0o755)
     for name in ("tamis.service", "tamis.socket"):
-        text = (DEPLOY / name).read_text()
+        text = (tmp_path / name).read_text()
         (tmp_path / name).write_text(text.replace("/opt/tamis/bin/tamis", str(program)))
     return [str(tmp_path / name) for name in ("tamis.service", "tamis.socket")]
+
+
+def deploy(folder: Path, *arguments: str) -> str:
+    """Run `tamis deploy` in `folder`, and return what it prints."""
+    command = [sys.executable, "-m", "tamis", "deploy", *arguments]
+    return subprocess.run(command, cwd=folder, capture_output=True, text=True, check=True).stdout
 
 
 def _analyze(*arguments: str, folder: str) -> subprocess.CompletedProcess[str]:
@@ -51,8 +60,12 @@ def test_the_service_is_well_sandboxed(units: list[str]) -> None:
     assert done.returncode == 0, done.stdout + done.stderr
 
 
-def test_the_socket_is_the_one_that_nginx_asks() -> None:
-    [address] = [
-        line for line in (DEPLOY / "tamis.socket").read_text().splitlines() if "ListenStream" in line
-    ]
-    assert f"server {address.partition('=')[2]} " in (DEPLOY / "nginx.conf").read_text()
+def test_units_fit_the_model_and_can_be_reloaded(units: list[str]) -> None:
+    text = Path(units[0]).read_text()
+    assert "TAMIS_MODEL_DIRECTORY=/var/lib/tamis/models/spam\n" in text
+    assert "ExecReload=/bin/kill -HUP $MAINPID\n" in text
+
+
+def test_the_socket_is_the_one_that_nginx_asks(units: list[str], tmp_path: Path) -> None:
+    [address] = [line for line in Path(units[1]).read_text().splitlines() if "ListenStream" in line]
+    assert f"server {address.partition('=')[2]} " in deploy(tmp_path, "nginx")

@@ -30,6 +30,7 @@ COMMANDS = {
     "score": "Classify whole files: CSV, JSON lines, Parquet, Arrow.",
     "explain": "Say what each token of a text contributes to its label.",
     "serve": "Answer over HTTP.",
+    "deploy": "Print or write files for nginx, systemd, Docker, Kubernetes, Prometheus, Grafana.",
     "import-keras": "Bring over a model of three old Keras files.",
     "models": "List, show, promote or remove model versions.",
     "keys": "Make, list or revoke API keys.",

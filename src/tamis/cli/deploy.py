@@ -1,0 +1,162 @@
+"""`tamis deploy`: configuration files for what runs around the service, filled in for one model."""
+
+from __future__ import annotations
+
+import string
+from collections.abc import Mapping
+from dataclasses import dataclass
+from importlib import resources
+from pathlib import Path
+
+import click
+
+from tamis import __version__
+from tamis.cli.terminal import echo
+
+
+@dataclass(frozen=True)
+class _Target:
+    """What to write for one kind of deployment, and what to do with it."""
+
+    files: tuple[str, ...]
+    next_step: str
+
+
+TARGETS = {
+    "nginx": _Target(("nginx.conf",), "copy it to /etc/nginx/conf.d/, then: nginx -t && nginx -s reload"),
+    "systemd": _Target(
+        ("tamis.service", "tamis.socket"),
+        "copy both to /etc/systemd/system/, then: systemctl enable --now tamis.socket tamis.service",
+    ),
+    "docker": _Target(
+        ("Dockerfile", ".dockerignore"),
+        "docker build -t @@{name} . && docker run --read-only --tmpfs /tmp"
+        " -v @@{name}:/var/lib/tamis -p 127.0.0.1:@@{port}:8000 @@{name}",
+    ),
+    "compose": _Target(("compose.yaml", "Dockerfile", ".dockerignore"), "docker compose up --build --wait"),
+    "kubernetes": _Target(
+        ("kubernetes.yaml",),
+        "kubectl create secret generic @@{name}-store --from-literal=url=cassandra://HOST/KEYSPACE,"
+        " then: kubectl apply -f kubernetes.yaml",
+    ),
+    "prometheus": _Target(
+        ("prometheus.yml", "tamis.rules.yml"), "promtool check config prometheus.yml, then reload Prometheus"
+    ),
+    "grafana": _Target(("tamis-dashboard.json",), "Grafana: Dashboards, New, Import"),
+}
+
+
+_LISTEN_TLS = """listen 443 ssl http2;
+    ssl_certificate /etc/letsencrypt/live/@@{host}/fullchain.pem;
+    ssl_certificate_key /etc/letsencrypt/live/@@{host}/privkey.pem;
+    ssl_protocols TLSv1.2 TLSv1.3;
+    ssl_session_cache shared:tamis:1m;
+    add_header Strict-Transport-Security "max-age=31536000" always;"""
+
+_REDIRECT = """server {
+    listen 80;
+    server_name @@{host};
+    return 301 https://$host$request_uri;
+}
+
+"""
+
+
+class _Template(string.Template):
+    """A template whose fields are `@@{name}`: nginx, systemd and shells have `$` for themselves."""
+
+    delimiter = "@@"
+
+
+@click.command(epilog="Example: tamis deploy nginx --host classify.example.org --tls > tamis.conf")
+@click.argument("target", type=click.Choice(list(TARGETS)))
+@click.argument("model", default="models/spam")
+@click.option("-o", "--output", type=click.Path(path_type=Path), metavar="FOLDER", help="Write files here.")
+@click.option("--force", is_flag=True, help="Replace files that exist.")
+@click.option("--name", help="Name of the service.  [default: the model's name]")
+@click.option("--host", default="classify.example.org", show_default=True, help="Public host name.")
+@click.option("--port", type=click.IntRange(1, 65_535), default=8000, show_default=True, help="Local port.")
+@click.option("--prefix", default="", metavar="PATH", help="Path in front of all routes, such as /classify.")
+@click.option("--tls", is_flag=True, help="nginx: listen on 443 with a certificate; redirect port 80.")
+@click.option("--workers", type=click.IntRange(1, 256), default=2, show_default=True)
+def command(
+    target: str, model: str, output: Path | None, *, force: bool, **options: str | int | bool | None
+) -> None:
+    """Print or write deployment files for MODEL (default: models/spam).
+
+    TARGET is nginx, systemd, docker, compose, kubernetes, prometheus or grafana. Without --output the files
+    are printed one after the other.
+    """
+    values = _values(model, options)
+    described = TARGETS[target]
+    files = {name: render(name, values) for name in described.files}
+    if output is None:
+        for name, text in files.items():
+            echo(f"# --- {name}\n{text}" if len(files) > 1 else text.rstrip("\n"))
+        return
+    _write(files, output, is_forced=force)
+    echo(f"Next: {_Template(described.next_step).substitute(values)}", err=True)
+
+
+def render(file: str, values: Mapping[str, str]) -> str:
+    """Return one template with its fields filled in."""
+    text = resources.files("tamis.cli").joinpath("deploy_templates", file.lstrip(".")).read_text("utf-8")
+    return _Template(text).substitute(values)
+
+
+def _values(model: str, options: Mapping[str, str | int | bool | None]) -> dict[str, str]:
+    """Return the fields of the templates; an extra is named for a model that needs one."""
+    from tamis.artifact import find_version, open_artifact
+
+    folder, version = (path := find_version(model)).parent, path.name
+    kind = open_artifact(path).manifest.kind
+    name = str(options["name"] or folder.name).lower().replace("_", "-")
+    prefix = str(options["prefix"]).rstrip("/")
+    _check(name, prefix, str(options["host"]))
+    extra = "" if kind == "linear" else "onnx"
+    host = str(options["host"])
+    return {
+        "name": name,
+        "model_name": folder.name,
+        "model_folder": _in_context(folder),
+        "model_version": version,
+        "host": host,
+        "port": str(options["port"]),
+        "prefix": prefix,
+        "listen": _LISTEN_TLS.replace("@@{host}", host) if options["tls"] else "listen 80;",
+        "redirect": _REDIRECT.replace("@@{host}", host) if options["tls"] else "",
+        "workers": str(options["workers"]),
+        "tamis_version": __version__,
+        "extras": f"[{extra}]" if extra else "",
+        "store_extras": f"[cassandra,{extra}]" if extra else "[cassandra]",
+    }
+
+
+def _in_context(folder: Path) -> str:
+    """Return the model's folder inside the build context: as here, or models/NAME if it is elsewhere."""
+    here = Path.cwd().resolve()
+    is_below = folder.resolve().is_relative_to(here)
+    return (folder.resolve().relative_to(here) if is_below else Path("models") / folder.name).as_posix()
+
+
+def _check(name: str, prefix: str, host: str) -> None:
+    """Refuse what would break out of a template."""
+    import re
+
+    if not re.fullmatch(r"[a-z]([a-z0-9-]{0,38}[a-z0-9])?", name):
+        raise click.BadParameter("use at most 40 lower-case letters, digits and -", param_hint="--name")
+    if not re.fullmatch(r"[A-Za-z0-9]([A-Za-z0-9.-]{0,251}[A-Za-z0-9])?", host):
+        raise click.BadParameter("must be a host name", param_hint="--host")
+    if prefix and not re.fullmatch(r"(/[A-Za-z0-9._~-]+)+", prefix):
+        raise click.BadParameter("must look like /classify", param_hint="--prefix")
+
+
+def _write(files: Mapping[str, str], folder: Path, *, is_forced: bool) -> None:
+    """Write all files, or none if one exists already."""
+    existing = [name for name in files if (folder / name).exists()]
+    if existing and not is_forced:
+        raise click.ClickException(f"{folder / existing[0]} exists; use --force to replace it")
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, text in files.items():
+        (folder / name).write_text(text, "utf-8")
+        echo(folder / name)
