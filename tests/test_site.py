@@ -150,7 +150,7 @@ def test_troubleshooting_quotes_messages_of_the_source():
     rows = re.findall(r"^\| (`[^|]+) \|", section, re.MULTILINE)
     quoted = [message for row in rows for message in re.findall(r"`([^`]+)`", row)]
     assert len(quoted) > 40
-    assert [message for message in quoted if message not in literals] == []
+    assert not [message for message in quoted if message not in literals]
 
 
 def test_architecture_names_files_that_exist():
