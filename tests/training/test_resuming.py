@@ -71,6 +71,11 @@ def trained(data: Path, output: Path, said: list[str] | None = None, **changes: 
     return open_artifact(made.path).identity
 
 
+def without_rollback(said: list[str]) -> list[str]:
+    """Return the lines that are not about a calibration that so small a model does not profit from."""
+    return [line for line in said if not line.startswith("calibration rolled back")]
+
+
 def killed_at(checkpoints: list[str], data: Path, output: Path) -> None:
     """Train again and again in processes that are killed, each once its checkpoint is on the disk."""
     subprocess.run([sys.executable, "-c", KILLED, data, output, *checkpoints], cwd=ROOT, check=True)
@@ -108,7 +113,8 @@ def test_it_goes_on_to_the_same_bits_in_whichever_fit_it_was_killed(
     )
     said: list[str] = []
     assert trained(data, unfinished, said) == undisturbed
-    assert said[0].startswith("resuming an unfinished training of the same")
+    (line,) = without_rollback(said)
+    assert line.startswith("resuming an unfinished training of the same")
     assert list_versions(unfinished).keys() == {1}
     assert left_in(unfinished) == [], "it goes when it has served"
 
@@ -143,14 +149,14 @@ def test_ctrl_c_keeps_the_best_epoch_and_leaves_nothing_to_go_on_from(data: Path
 def test_other_settings_start_afresh_and_remove_what_was_kept(data: Path, unfinished: Path):
     said: list[str] = []
     trained(data, unfinished, said, learning_rate="0.03")
-    assert not any(line.startswith("resuming") for line in said) and left_in(unfinished) == []
+    assert without_rollback(said) == [] and left_in(unfinished) == []
 
 
 def test_other_data_start_afresh(data: Path, unfinished: Path, tmp_path: Path):
     (other := tmp_path / "other.csv").write_bytes(data.read_bytes() + b"ham,one more,\nspam,and another,\n")
     said: list[str] = []
     trained(other, unfinished, said)
-    assert not any(line.startswith("resuming") for line in said) and left_in(unfinished) == []
+    assert without_rollback(said) == [] and left_in(unfinished) == []
 
 
 def test_a_dry_run_keeps_nothing_and_leaves_what_was_kept(data: Path, unfinished: Path):

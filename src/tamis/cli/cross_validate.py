@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from tamis.cli.options import data_argument, model_options, reading_options
+from tamis.cli.options import data_argument, model_options, rare_label_options, reading_options
 
 if TYPE_CHECKING:
     from tamis.training.cross_validation import CrossValidationMetrics
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     "--repeats", default=2, show_default=True, type=click.IntRange(1, 100), help="With other folds."
 )
 @click.option("--seed", default=42, show_default=True, type=click.IntRange(0, 2**32 - 1))
+@rare_label_options
 @click.option("--json", "as_json", is_flag=True, help="Print the figures as JSON.")
 @reading_options
 def command(data: tuple[str, ...], model: str, overrides: Mapping[str, str], **options: Any) -> None:
@@ -29,7 +30,7 @@ def command(data: tuple[str, ...], model: str, overrides: Mapping[str, str], **o
     grouped repairs the file, keeps near duplicates together and tests on one text of each group;
     random takes the file as it is. In every fold the operating point is chosen on the training folds.
     """
-    from tamis.cli.options import missing_extra, read_options
+    from tamis.cli.options import missing_extra, prepare_settings
 
     try:
         from tamis.training.cross_validation import cross_validate_file
@@ -38,13 +39,12 @@ def command(data: tuple[str, ...], model: str, overrides: Mapping[str, str], **o
     from tamis.cli.metric_tables import print_json
     from tamis.cli.options import title_of, train_settings
     from tamis.cli.progress import progress_bar
-    from tamis.training.prepare import PrepareSettings
 
     with progress_bar(f"cross-validating on {title_of(data)}") as progress:
         figures = cross_validate_file(
             data,
             train_settings(model, overrides, options),
-            PrepareSettings(reading=read_options(options)),
+            prepare_settings(options),
             folds=options["folds"],
             repeats=options["repeats"],
             progress=progress,

@@ -89,9 +89,8 @@ def text_file_options(command: Command) -> Command:
     return command
 
 
-def split_options(command: Command) -> Command:
-    """Add the options that say how rows are divided into training and test part."""
-    share = click.FloatRange(0, 1, min_open=True, max_open=True)
+def rare_label_options(command: Command) -> Command:
+    """Add the options for labels that have few rows."""
     for option in (
         click.option(
             "--merge-rare", metavar="LABEL", help="Give rows of labels below --min-rows this label instead."
@@ -103,6 +102,16 @@ def split_options(command: Command) -> Command:
             type=click.IntRange(1),
             help="Leave out labels with fewer rows.",
         ),
+    ):
+        command = option(command)
+    return command
+
+
+def split_options(command: Command) -> Command:
+    """Add the options that say how rows are divided into training and test part."""
+    command = rare_label_options(command)
+    share = click.FloatRange(0, 1, min_open=True, max_open=True)
+    for option in (
         click.option("--seed", default=42, show_default=True, type=click.IntRange(0, 2**32 - 1)),
         click.option(
             "--test-size", default=0.33, show_default=True, type=share, help="Share of the test part."
@@ -220,19 +229,14 @@ def columns_of(classifier: Classifier) -> Columns | None:
 
 
 def prepare_settings(options: Mapping[str, Any]) -> PrepareSettings:
-    """Return the settings that `split_options` and `reading_options` gave."""
+    """Return the settings of `reading_options` with `split_options`, or with `rare_label_options` alone."""
     from tamis.training.prepare import PrepareSettings
 
     if options["merge_rare"] is not None and options["min_rows"] < 2:
         raise click.UsageError("--merge-rare needs --min-rows: labels with fewer rows are merged")
-    return PrepareSettings(
-        split=options["split"],
-        test_size=options["test_size"],
-        seed=options["seed"],
-        reading=read_options(options),
-        min_rows=options["min_rows"],
-        merge_rare=options["merge_rare"],
-    )
+    split = {name: options[name] for name in ("split", "test_size", "seed") if name in options}
+    rare = {name: options[name] for name in ("min_rows", "merge_rare")}
+    return PrepareSettings(reading=read_options(options), **split, **rare)
 
 
 _BYTES = {"kb": 10**3, "mb": 10**6, "gb": 10**9}

@@ -94,6 +94,7 @@ def test_the_same_seed_and_number_of_trials_give_the_same_search(part: Dataset):
 
 
 def test_hopeless_candidates_are_given_up_before_their_last_fold(part: Dataset):
+    # the default recipe's neighbours are nearly as good: the first that is clearly worse is trial 28
     found = search(part, QUICK, Autotune(trials=30))
     left = [trial for trial in found.trials if trial.outcome == "given up"]
     assert left and all(0 < trial.folds < 3 for trial in left)
