@@ -215,8 +215,8 @@ class _TriedCalibration:
     @property
     def helps(self) -> bool:
         """Whether log loss falls, and calibration error too unless log loss falls by more than chance."""
-        # Log loss is a proper score: two standard errors of it prove better probabilities. Calibration error is
-        # not: a model that gives every text the shares of the labels has none, and any other one has more.
+        # Log loss is a proper score: two standard errors of it prove better probabilities. Calibration error
+        # is not: a model that gives every text the shares of the labels has none, and any other one has more.
         gain = self.before.losses - self.after.losses
         if gain.mean() <= 0:
             return False
