@@ -42,6 +42,7 @@ TARGETS = {
     "prometheus": _Target(
         ("prometheus.yml", "tamis.rules.yml"), "promtool check config prometheus.yml, then reload Prometheus"
     ),
+    "env": _Target(("env.sample",), "copy it to .env, and uncomment what you change"),
     "grafana": _Target(("tamis-dashboard.json",), "Grafana: Dashboards, New, Import"),
 }
 
@@ -84,8 +85,8 @@ def command(
 ) -> None:
     """Print or write deployment files for MODEL (default: models/spam).
 
-    TARGET is nginx, systemd, docker, compose, kubernetes, prometheus or grafana. Without --output the files
-    are printed one after the other.
+    TARGET is nginx, systemd, docker, compose, kubernetes, prometheus, grafana, or env, which is all settings
+    with their defaults. Without --output the files are printed one after the other.
     """
     values = _values(model, options)
     described = TARGETS[target]
