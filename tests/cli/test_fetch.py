@@ -47,7 +47,7 @@ def test_file_is_refused_in_one_line_when_it_holds_something_else(tmp_path: Path
 def test_use_is_wrong_when_the_data_set_is_unknown(tmp_path: Path) -> None:
     done = tamis("fetch", "nothing", folder=tmp_path)
     assert done.returncode == 2
-    assert "'nothing' is not 'sms-spam'" in done.stderr
+    assert "'nothing' is not one of 'sms-spam', 'youtube-spam', 'spam-mixed'" in done.stderr
 
 
 def test_help_shows_an_example_when_asked(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -23,7 +24,9 @@ def test_a_dry_run_shows_the_network_and_its_figures(tmp_path: Path):
     code, output, error = tamis(
         "train", data, "-o", tmp_path / "spam", "--model", "lstm", "--preset", "workshop", *settings, "--dry"
     )
-    assert (code, error) == (0, "")
+    assert code == 0
+    epochs = re.findall(r"^(?:.*, )?epoch [12] of 2: loss .*, accuracy .*$", error, re.MULTILINE)
+    assert error.splitlines() == epochs and len(epochs) == 6
     assert "SpatialDropout1D" in output and "nothing was saved (--dry): lstm" in output
     assert not (tmp_path / "spam").exists()
 
@@ -71,6 +74,11 @@ def test_other_formats_are_written_beside_the_model_and_imported_again(tmp_path:
     assert tamis(*made)[0] == 0
     names = {path.name for path in (tmp_path / "spam" / "1").iterdir()}
     assert {"network.keras", "keras_model.h5", "keras_tokenizer.json", "keras_metadata.json"} <= names
+    old = tmp_path / "old"
+    assert tamis("models", "export", tmp_path / "spam", "-o", old)[0] == 0
+    files = {"spam_model.h5", "spam_tokenizer.json", "spam_metadata.json"}
+    assert {path.name for path in old.iterdir()} == files
+    assert tamis("import-keras", old, "-o", tmp_path / "again")[0] == 0
     assert tamis("import-keras", tmp_path / "spam" / "1", "-o", tmp_path / "legacy")[0] == 0
     asked = "WIN a camera now! Text YES to 0123456789"
     assert tamis("predict", tmp_path / "spam", asked) == tamis("predict", tmp_path / "legacy", asked)

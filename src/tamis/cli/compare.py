@@ -19,7 +19,7 @@ _SIGNIFICANT = 0.05
 @click.argument("first", metavar="MODEL_A[@VERSION]")
 @click.argument("second", metavar="MODEL_B[@VERSION]")
 @data_argument("DATA…|FOLDER")
-@click.option("--json", "as_json", is_flag=True, help="Print the figures as JSON.")
+@click.option("--json", "as_json", is_flag=True, help="Print the metrics as JSON.")
 @training_data_option
 @reading_options
 def command(

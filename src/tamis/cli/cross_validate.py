@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 )
 @click.option("--seed", default=42, show_default=True, type=click.IntRange(0, 2**32 - 1))
 @rare_label_options
-@click.option("--json", "as_json", is_flag=True, help="Print the figures as JSON.")
+@click.option("--json", "as_json", is_flag=True, help="Print the metrics as JSON.")
 @reading_options
 def command(data: tuple[str, ...], model: str, overrides: Mapping[str, str], **options: Any) -> None:
     """Measure settings on labelled files by repeated cross-validation, honestly and as usual, side by side.

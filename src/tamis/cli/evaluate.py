@@ -20,8 +20,8 @@ if TYPE_CHECKING:
 @click.command(epilog="Example: tamis evaluate models/spam prepared/ --json")
 @click.argument("model", metavar="MODEL[@VERSION]")
 @data_argument("DATA…|FOLDER")
-@click.option("--report", metavar="FILE.html", help="Write curves, mistakes and more as a page.")
-@click.option("--json", "as_json", is_flag=True, help="Print the figures as JSON.")
+@click.option("--report", metavar="FILE.html", help="Write the report: curves, errors and more.")
+@click.option("--json", "as_json", is_flag=True, help="Print the metrics as JSON.")
 @training_data_option
 @reading_options
 def command(

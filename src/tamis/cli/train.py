@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import shlex
+from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
+from rich.text import Text
 
+from tamis.artifact import CARD_FILE, REPORT_FILE
 from tamis.cli.options import data_argument, model_options, reading_options, split_options
-from tamis.cli.terminal import echo
+from tamis.cli.terminal import echo, make_console
 from tamis.cli.tuning import autotune_options
 
 if TYPE_CHECKING:
@@ -29,7 +33,7 @@ if TYPE_CHECKING:
     "formats",
     default="",
     metavar="FORMAT,…",
-    help="Also write the model for other libraries; lstm: keras (a .keras file), h5 (the three old files).",
+    help="Also write the model for other libraries; lstm: keras (one file), h5 (the workshop's three).",
 )
 @click.option("--data-licence", metavar="TEXT", help="Licence of the data, for the model card.")
 @click.option(
@@ -45,7 +49,7 @@ if TYPE_CHECKING:
     help="full also trains a learning curve and the other split for the report, whatever they cost.",
 )
 @click.option("--dry", is_flag=True, help="Train and measure, and write nothing.")
-@click.option("--json", "as_json", is_flag=True, help="Print the figures as JSON.")
+@click.option("--json", "as_json", is_flag=True, help="Print the metrics as JSON.")
 @split_options
 @reading_options
 def command(
@@ -103,7 +107,10 @@ def command(
     if options["dry"] and trained.summary:
         echo(trained.summary + "\n")
     show_evaluation(trained.evaluation, f"{where}: {trained.manifest.kind}, test part of {title_of(data)}")
-    echo(_what_was_learned(facts))
+    console = make_console()
+    console.print(Text(_what_was_learned(facts)))
+    if trained.path is not None:
+        console.print(Text("\n".join(_saved_and_next(trained.path, output)), overflow="fold"))
 
 
 def _what_was_learned(facts: DataFacts) -> str:
@@ -115,3 +122,21 @@ def _what_was_learned(facts: DataFacts) -> str:
         )
     learned = f"The saved model has learned {facts.train_rows:,} rows"
     return f"{learned} and was measured on {facts.test_rows:,} others."
+
+
+def _saved_and_next(path: Path, output: str) -> Iterator[str]:
+    """Yield what was saved, and what to type next."""
+    folder = path if Path(output).is_absolute() else Path(output) / path.name
+    size = sum(file.stat().st_size for file in path.iterdir())
+    yield f"\nSaved: {folder} ({size / 1e6:.1f} MB)"
+    for name, what in (
+        (REPORT_FILE, "curves, top features and errors, for a browser"),
+        (CARD_FILE, "the model card"),
+    ):
+        if (path / name).exists():
+            yield f"  {name:<14} {what}"
+    quoted = shlex.quote(output)
+    yield "\nNext:"
+    yield f"  tamis predict {quoted} 'a text'"
+    yield f"  tamis explain {quoted} 'a text'"
+    yield f"  tamis serve {quoted}"

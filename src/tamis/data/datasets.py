@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from tamis.data.dataset_sources import PackagedCsv, Source, ZippedLines
+from tamis.data.dataset_sources import PackagedCsv, Source, ZippedLines, ZippedTables
 from tamis.data.reader import read_dataset
 from tamis.data.tables import Columns
 from tamis.data.writer import write_dataset
@@ -38,11 +38,17 @@ class KnownContents:
 
 @dataclass(frozen=True, slots=True)
 class PublicDataset:
-    """A public data set: its name on the command line, its contents, and its sources in order."""
+    """A public data set: its name on the command line, its contents, and its sources in order.
+
+    parts: other data sets that this one is made of, in place of sources of its own
+    merge: makes one data set of them
+    """
 
     name: str
     contents: KnownContents
-    sources: Sequence[Source]
+    sources: Sequence[Source] = ()
+    parts: Sequence[PublicDataset] = ()
+    merge: Callable[[Sequence[Dataset]], Dataset] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,6 +92,19 @@ def fetch(
     if target.exists() and not force:
         _check_existing(wanted, target)
         return Fetched(target, None)
+    dataset, origins = _obtain(wanted, say, progress)
+    write_dataset(dataset, target)
+    return Fetched(target, ", ".join(origins))
+
+
+def _obtain(
+    wanted: PublicDataset, say: Callable[[str], None], progress: Progress
+) -> tuple[Dataset, list[str]]:
+    """Return the data set, and which source each part of it came from."""
+    if wanted.merge is not None:
+        found = [_obtain(part, say, progress) for part in wanted.parts]
+        merged = wanted.merge([dataset for dataset, _ in found])
+        return merged, [origin for _, origins in found for origin in origins]
     failures = []
     for source in wanted.sources:
         say(f"trying {source.name}")
@@ -96,8 +115,7 @@ def fetch(
             say(f"{source.name}: {failed}")
             failures.append(f"{source.name}: {failed}")
             continue
-        write_dataset(dataset, target)
-        return Fetched(target, source.name)
+        return dataset, [source.name]
     raise FetchError(f"{wanted.name} could not be fetched from any source; " + "; ".join(failures))
 
 
@@ -128,5 +146,64 @@ SMS_SPAM = PublicDataset(
 )
 """The SMS Spam Collection (Almeida, Gómez Hidalgo and Yamakami, 2011), CC BY 4.0."""
 
-PUBLIC_DATASETS = {SMS_SPAM.name: SMS_SPAM}
+_YOUTUBE_FILES = ("03-LMFAO", "04-Eminem", "05-Shakira", "02-KatyPerry", "01-Psy")
+"""The files of the archive in the order of the workshop's CSV."""
+
+YOUTUBE_SPAM = PublicDataset(
+    name="youtube-spam",
+    contents=KnownContents(
+        rows={"ham": 951, "spam": 1005},
+        digest="6d140e6d0e17e251779ee1ad1d0035cbb7edf986f6c40037a47c2478250bdcc2",
+    ),
+    sources=tuple(
+        ZippedTables(
+            name,
+            url,
+            members=[f"Youtube{file}.csv" for file in _YOUTUBE_FILES],
+            columns=Columns(label="CLASS", text="CONTENT"),
+            labels={"0": "ham", "1": "spam"},
+        )
+        for name, url in (
+            ("UCI's archive", "https://archive.ics.uci.edu/static/public/380/youtube+spam+collection.zip"),
+            (
+                "UCI's old archive",
+                "https://archive.ics.uci.edu/ml/machine-learning-databases/00380/"
+                "YouTube-Spam-Collection-v1.zip",
+            ),
+        )
+    ),
+)
+"""The YouTube Spam Collection (Alberto, Lochter and Almeida, 2015), CC BY 4.0."""
+
+_SWALLOWING_ROW = 5082
+
+
+def merge_like_the_workshop(parts: Sequence[Dataset]) -> Dataset:
+    """Return the SMS and the comments as the workshop's CSV has them, with their sources.
+
+    Its CSV reader took an unescaped quote for a quoted field: row 5082 holds the two rows after it, too.
+    """
+    sms, youtube = parts
+    at = _SWALLOWING_ROW - 1
+    first, *swallowed = (sms[row] for row in range(at, at + 3))
+    lines = [first.text.removeprefix('"'), *(f"{one.label}\t{one.text}" for one in swallowed)]
+    texts = [*sms.texts[:at], "\n".join(lines), *sms.texts[at + 3 :]]
+    labels = [*sms.labels[:at], first.label, *sms.labels[at + 3 :]]
+    sources = ["sms-spam"] * len(texts) + ["youtube-spam"] * len(youtube)
+    texts, labels = [*texts, *youtube.texts], [*labels, *youtube.labels]
+    return Dataset(texts, labels, range(1, len(texts) + 1), sources=sources)
+
+
+SPAM_MIXED = PublicDataset(
+    name="spam-mixed",
+    contents=KnownContents(
+        rows={"ham": 5778, "spam": 1752},
+        digest="1c179dcf1882e054113a5722f0db0475e0b22339fc9a549abea33eb826177f02",
+    ),
+    parts=(SMS_SPAM, YOUTUBE_SPAM),
+    merge=merge_like_the_workshop,
+)
+"""Both collections as the workshop's CSV: 7,528 rows, which hold 7,530 texts."""
+
+PUBLIC_DATASETS = {one.name: one for one in (SMS_SPAM, YOUTUBE_SPAM, SPAM_MIXED)}
 """What `tamis fetch` knows, by name."""

@@ -65,16 +65,20 @@ def prepared_folder_in(data: Paths) -> Path | None:
 
 
 def check_replaceable(folder: Path) -> None:
-    """Raise DataError unless `folder` is new, empty, or holds nothing but what `tamis prepare` wrote."""
+    """Raise DataError unless `folder` is new, or holds only what `tamis prepare` wrote and a README."""
     if not folder.exists():
         return
     if not folder.is_dir():
         raise DataError("is a file; name a folder to write to", file=folder)
-    names = {path.name for path in folder.iterdir()}
+    names = {path.name for path in folder.iterdir() if not _is_readme(path)}
     foreign = sorted(names - {DESCRIPTION, AUDIT, "train.csv", "test.csv"})
     if foreign or (names and DESCRIPTION not in names):
         what = f"holds {(foreign or sorted(names))[0]!r}, which tamis prepare did not write"
         raise DataError(f"{what}; name another folder", file=folder)
+
+
+def _is_readme(path: Path) -> bool:
+    return path.is_file() and path.name.lower().split(".")[0] == "readme"
 
 
 def write_prepared(prepared: Prepared, report: AuditReport, folder: Path) -> Description:
@@ -121,10 +125,12 @@ def _write_files(prepared: Prepared, report: AuditReport, folder: Path) -> Descr
 
 
 def _put_in_place(unfinished: Path, target: Path) -> None:
-    """Rename `unfinished` to `target`; an earlier preparation goes only after the new one is there."""
+    """Rename `unfinished` to `target`; an earlier preparation is removed only after the new one is there."""
     if not target.exists():
         unfinished.rename(target)
         return
+    for readme in filter(_is_readme, target.iterdir()):
+        shutil.copy2(readme, unfinished / readme.name)
     earlier = unfinished.with_suffix(".old")
     target.rename(earlier)
     unfinished.rename(target)
