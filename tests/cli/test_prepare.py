@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -37,10 +38,16 @@ def test_every_step_is_told_with_texts_of_the_file_when_asked_to_be_verbose(fold
     run = tamis("prepare", "mail.csv", "-o", "p", "--split", split, "-v", folder=folder)
     assert run.returncode == 0, run.stderr
     steps = [line for line in run.stdout.splitlines() if line[:1].isdigit()]
-    assert [line[:2] for line in steps] == ["1.", "2.", "3.", "4.", "5.", "6.", "7."]
+    assert [line[:2] for line in steps] == [f"{step}." for step in range(1, 10)]
+    assert max(map(len, run.stdout.splitlines())) <= 80
     assert "becomes:" in run.stdout
     assert "features:" in run.stdout
     assert ("by the shuffle" in run.stdout) == (split == "random")
+    lesson = " ".join(run.stdout.split())
+    zeros, numbers = map(int, re.search(r"(\d+) zeros and (\d+) numbers: 0 0 0 …", lesson).groups())  # type: ignore[union-attr]
+    assert zeros + numbers == 300, "as the workshop pads"
+    assert re.search(r"most frequent words of the training part, from 1 on vocabulary: \w+", lesson)
+    assert re.search(r"'(ham|spam)' becomes \[(1 0|0 1)\]", lesson)
 
 
 def test_a_folder_is_refused_before_any_work_when_it_holds_something_else(folder: Path) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 from rich.table import Table
@@ -13,12 +13,15 @@ from tamis.cli.audit import WIDTH
 from tamis.cli.terminal import make_console, shortened
 from tamis.data.reader import ReadResult
 from tamis.models.linear.features import FeatureSettings, count_features
-from tamis.ngrams import join_texts, word_spans
+from tamis.models.network.padding import pad
+from tamis.models.network.tokenizer import Tokenizer
 from tamis.normalization import canonical
 from tamis.training.prepare import Prepared, PrepareSettings
 from tamis.types import Dataset
 
+_WORKSHOP_WORDS, _WORKSHOP_TOKENS = 280, 300  # of the workshop "AI as an API"
 _TOKENS_SHOWN = 12
+_LABELS_SHOWN = 8
 _FEATURES_SHOWN = 8
 _CLUSTER_SHOWN = 4
 
@@ -79,26 +82,53 @@ def _one_text(index: int, data: Dataset) -> Iterator[list[str]]:
         f"row {data.rows[index]}:   {data.texts[index]!r:.200}",
         f"becomes:  {text!r:.200}",
     ]
-    joined = join_texts([text])
-    spans = word_spans(joined)
-    lowered = "".join(map(chr, joined.lower))
-    tokens = [lowered[start:end] for start, end in zip(spans.starts, spans.ends, strict=True)]
-    yield ["Split it into tokens", f"{len(tokens)} tokens: {_first(tokens, _TOKENS_SHOWN)}"]
+    yield from _as_a_network_reads_it(text, data)
+    yield [
+        "Turn the label into a one-hot vector: 1 in the label's place, 0 in all others",
+        f"labels:   {_first(data.classes, _LABELS_SHOWN)}",
+        f"{data.labels[index]!r} becomes {_one_hot(data.labels[index], data.classes)}",
+    ]
     settings = FeatureSettings()
     features = count_features([text], settings).features.tolist()
     yield [
-        "Extract features: words, word pairs, character n-grams of "
-        f"{settings.ngram_min} to {settings.ngram_max} characters, shapes, sizes",
-        f"each is hashed to a number below {1 << settings.bits:,}",
+        "For the linear model: extract features in place of numbered words",
+        f"words, word pairs, character n-grams of {settings.ngram_min} to {settings.ngram_max} characters, "
+        f"shapes, sizes, each hashed to a number below {1 << settings.bits:,}",
         f"{len(features)} features: {_first(features, _FEATURES_SHOWN)}",
     ]
+
+
+def _as_a_network_reads_it(text: str, data: Dataset) -> Iterator[list[str]]:
+    """Yield the workshop's preparation: words, their numbers in a vocabulary, and padding."""
+    tokenizer = Tokenizer.fit([canonical(one) for one in data.texts], num_words=_WORKSHOP_WORDS)
+    words = tokenizer.words(text)
     yield [
-        "Take its label, which the model learns to predict",
-        f"{data.labels[index]!r}, one of {len(data.classes):,} labels",
+        "For a network: split each text into words, in small letters and without punctuation",
+        f"{len(words)} words: {_first(words, _TOKENS_SHOWN)}",
+    ]
+    (numbers,) = tokenizer.sequences([text], max_tokens=_WORKSHOP_TOKENS)
+    pairs = [f"{word}={tokenizer.word_index.get(word, '-')}" for word in words]
+    yield [
+        f"Number the {len(tokenizer.word_index)} most frequent words of the training part, from 1 on",
+        f"vocabulary: {_first([*tokenizer.word_index], _TOKENS_SHOWN)}",
+        f"this text:  {_first(pairs, _TOKENS_SHOWN)}   (- is unknown and dropped)",
+        f"{len(words)} words become {numbers.size} numbers: {_first(numbers.tolist(), _TOKENS_SHOWN)}",
+    ]
+    (padded,) = pad([numbers], width=_WORKSHOP_TOKENS, left=True)
+    last = " ".join(map(str, padded[-_TOKENS_SHOWN:].tolist()))
+    yield [
+        f"Pad each text with zeros on the left to {_WORKSHOP_TOKENS} numbers, so that all have one length",
+        f"{padded.size - numbers.size} zeros and {numbers.size} numbers: 0 0 0 … {last}",
     ]
 
 
-def _first(items: list[str] | list[int], n: int) -> str:
+def _one_hot(label: str, classes: Sequence[str]) -> str:
+    if len(classes) > _LABELS_SHOWN:
+        return f"1 at position {classes.index(label) + 1} of {len(classes):,}"
+    return f"[{' '.join('1' if one == label else '0' for one in classes)}]"
+
+
+def _first(items: Sequence[object], n: int) -> str:
     return " ".join(map(str, items[:n])) + (" …" if len(items) > n else "")
 
 
