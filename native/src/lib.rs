@@ -12,6 +12,7 @@ mod linear;
 mod memory;
 mod near_duplicates;
 mod solver;
+mod texts;
 
 use counts::{Counts, Labelled};
 use examples::{Examples, Scaling};
@@ -20,11 +21,12 @@ use features::{Characters, Settings, N_BLOCKS};
 use linear::{Found, Model, Weights};
 use memory::{boxed, copied, OutOfMemory, Result};
 use std::panic::{catch_unwind, AssertUnwindSafe};
+use texts::Codes;
 
 /// Changes with every change of what is passed here, so that an old file is never called by new code.
 #[no_mangle]
 pub extern "C" fn tamis_interface() -> u32 {
-    6
+    7
 }
 
 /// What every function returns; `check` of `tamis/native.py` raises the exceptions.
@@ -161,6 +163,52 @@ pub unsafe extern "C" fn tamis_model_probabilities(
     let codes = from_raw_parts(codes, lengths.iter().sum::<u64>() as usize);
     let probabilities = from_raw_parts_mut(probabilities, n_texts * model.n_classes());
     guarded(|| model.probabilities(codes, lengths, probabilities))
+}
+
+/// Write ASCII texts as `tamis_model_margins` reads them, in canonical form; 1 in `others` for any other text.
+///
+/// # Safety
+/// `offsets` are `n_texts + 1` ascending numbers within the `data`; `codes` has room for every byte and two spaces
+/// per text.
+#[no_mangle]
+pub unsafe extern "C" fn tamis_ascii_codes(
+    data: *const u8,
+    offsets: *const i64,
+    n_texts: usize,
+    codes: *mut u32,
+    lengths: *mut u64,
+    others: *mut u8,
+) -> i32 {
+    let offsets = from_raw_parts(offsets, n_texts + 1);
+    let end = offsets[n_texts] as usize;
+    let found = Codes {
+        codes: from_raw_parts_mut(codes, end - offsets[0] as usize + 2 * n_texts),
+        lengths: from_raw_parts_mut(lengths, n_texts),
+        others: from_raw_parts_mut(others, n_texts),
+    };
+    let data = from_raw_parts(data, end);
+    guarded(|| {
+        texts::ascii_codes(data, offsets, found);
+        Ok(())
+    })
+}
+
+/// Write the offset of the last record of a CSV that begins in `data`, which begins with one.
+///
+/// # Safety
+/// `data` has `length` bytes.
+#[no_mangle]
+pub unsafe extern "C" fn tamis_last_record(
+    data: *const u8,
+    length: usize,
+    delimiter: u8,
+    offset: &mut usize,
+) -> i32 {
+    let data = from_raw_parts(data, length);
+    guarded(|| {
+        *offset = texts::last_record(data, delimiter);
+        Ok(())
+    })
 }
 
 /// Write how many distinct features each text has, and these with how often each is there, text by text

@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
+import csv
 import os
 import subprocess
 import sys
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pyarrow
 from pyarrow import csv as arrow_csv
 from pyarrow import ipc, parquet
 
+from tamis.batch.assemble import OutputTarget
+from tamis.batch.inputs import find_inputs
+from tamis.batch.local import run_locally
+from tamis.batch.pipeline import ScoreRun, ScoreSettings, make_job, open_inputs
 from tamis.inference.classifier import Classifier
 from tests.support.processes import ENVIRON
 
@@ -76,3 +83,21 @@ def digest_of(folder: Path) -> dict[str, bytes]:
         for file in sorted(folder.rglob("*"))
         if file.is_file()
     }
+
+
+def score_here(
+    model: Path, *names: str, folder: Path, output: str = "out.parquet", **settings: Any
+) -> tuple[pyarrow.Table, list[list[str]]]:
+    """Score files in this process; return the output and the rows that were rejected."""
+    target = OutputTarget.of(str(folder / output))
+    found = ScoreSettings(**{"block_bytes": 4096, **settings})
+    sources = open_inputs(find_inputs([str(folder / name) for name in names]), found)
+    run = ScoreRun(make_job(Classifier.load(model), sources, target, found), sources, target, found)
+    summary = run.run(partial(run_locally, workers=1))
+    listed = folder / f"{output}.rejected.csv"
+    lines = listed.read_text("utf-8").splitlines()[1:] if listed.exists() else []
+    rows = list(csv.reader(lines))
+    assert summary.n_rejected == len(rows)
+    table = read_output(folder / output)
+    assert summary.n_rows == table.num_rows + len(rows)
+    return table, [[Path(name).name, number, reason] for name, number, reason in rows]

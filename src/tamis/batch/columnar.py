@@ -42,22 +42,23 @@ def text_array(column: Any) -> Any:
     column = plain(column)
     if pyarrow.types.is_string(column.type) or pyarrow.types.is_large_string(column.type):
         return column
-    if pyarrow.types.is_string_view(column.type):
-        return column.cast(pyarrow.large_string())
     values = (None if value is None or value != value else value_text(value) for value in column.to_pylist())
     return pyarrow.array(list(values), pyarrow.large_string())
 
 
 def plain(column: Any) -> Any:
-    """Return a column without dictionary encoding, which may differ from block to block."""
-    if pyarrow.types.is_dictionary(column.type):
-        return column.cast(column.type.value_type)
-    return column
+    """Return a column without dictionary encoding, which may differ between blocks, and without views."""
+    kind = plain_type(column.type)
+    return column if kind == column.type else column.cast(kind)
 
 
 def plain_type(kind: Any) -> Any:
     """Return the type of what `plain` returns."""
-    return kind.value_type if pyarrow.types.is_dictionary(kind) else kind
+    if pyarrow.types.is_dictionary(kind):
+        return plain_type(kind.value_type)
+    if pyarrow.types.is_string_view(kind):
+        return pyarrow.large_string()
+    return pyarrow.large_binary() if pyarrow.types.is_binary_view(kind) else kind
 
 
 def parquet_batches(path: Path) -> tuple[Any, int, Batches]:

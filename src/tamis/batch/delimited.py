@@ -7,6 +7,7 @@ pyarrow parses blocks in which every row has all cells. A block with any other r
 from __future__ import annotations
 
 import csv
+import ctypes
 import io
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -17,6 +18,7 @@ from pyarrow import csv as arrow_csv
 
 from tamis.batch.blocks import MAX_RECORD_BYTES, BlockParser, ParsedBlock, Rejection, record_batch
 from tamis.data.delimited import literal_backslashes
+from tamis.native import check, native_library
 
 _BOM = b"\xef\xbb\xbf"
 
@@ -37,7 +39,12 @@ class Dialect:
 
     def last_record(self, data: bytes) -> int:
         """Return the offset of the last record that begins in `data`, which begins with one."""
-        return max(self._starts(data), default=0)
+        library = native_library()
+        if library is None or self.is_escaped or not self.delimiter.isascii():
+            return max(self._starts(data), default=0)
+        found = ctypes.c_size_t()
+        check(library.last_record(data, len(data), ord(self.delimiter), ctypes.byref(found)))
+        return found.value
 
     def first_record(self, data: bytes) -> int:
         """Return the length of the first record of `data`."""
@@ -80,15 +87,20 @@ class DelimitedParser(BlockParser):
     def parse(self, data: bytes, *, is_last: bool) -> ParsedBlock:
         """Return the rows of a block."""
         dialect = self.dialect
-        can_be_unclosed = is_last and not data.endswith((b"\n", b"\r"))
+        can_be_unclosed = is_last and self._ends_inside_quotes(data)
         is_unusual = dialect.is_escaped or not dialect.delimiter.isascii() or data.startswith(_BOM)
         if is_unusual or can_be_unclosed:
-            return self._parse_row_by_row(data)
-        return self._parse_regular(data) or self._parse_row_by_row(data)
+            return self.parse_row_by_row(data)
+        return self._parse_regular(data) or self.parse_row_by_row(data)
 
     def schema(self) -> Any:
         """Return the Arrow schema of the kept columns: all are text."""
         return pyarrow.schema([(self.columns[i], pyarrow.string()) for i in self.kept])
+
+    def _ends_inside_quotes(self, data: bytes) -> bool:
+        """Return whether the last record opens a quote that the end of the file leaves open."""
+        lines = _BlockLines(data[self.dialect.last_record(data) :])
+        return any(lines.is_unclosed for _ in self.dialect.rows(lines))
 
     def _parse_regular(self, data: bytes) -> ParsedBlock | None:
         """Return the rows if each has all cells and is valid UTF-8, else None."""
@@ -120,7 +132,8 @@ class DelimitedParser(BlockParser):
         batch = record_batch(kept, self.schema(), table.num_rows)
         return ParsedBlock(columns[names[self.text]], batch, None, table.num_rows)
 
-    def _parse_row_by_row(self, data: bytes) -> ParsedBlock:
+    def parse_row_by_row(self, data: bytes) -> ParsedBlock:
+        """Return the rows as `csv` reads them, whatever is wrong with some."""
         wanted = tuple(dict.fromkeys((self.text, *self.kept)))
         cells_of: dict[int, list[str]] = {i: [] for i in wanted}
         numbers: list[int] = []

@@ -181,6 +181,15 @@ class Classifier:
         is_positive = scores[:, self._positive] >= self._threshold
         return top, np.where(is_positive, self._positive, 1 - self._positive)
 
+    def score_ascii(
+        self, data: npt.NDArray[np.uint8], offsets: npt.NDArray[np.int64]
+    ) -> tuple[Scores, npt.NDArray[np.bool_]] | None:
+        """Return [texts, classes] probabilities of texts in UTF-8, and which of them are not ASCII.
+
+        None if the model reads texts in another form or no such arrays; see `Scorer.score_ascii`.
+        """
+        return self._scorer.score_ascii(data, offsets) if self.form is canonical else None
+
     def score_canonical(self, texts: Sequence[str]) -> Scores:
         """Return [texts, classes] probabilities of texts that are in the model's form already."""
         return self._scorer.score(texts)

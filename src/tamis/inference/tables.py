@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import numpy.typing as npt
 
 from tamis.errors import InputError, MissingExtraError
 from tamis.models.scorer import Scores
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from tamis.inference.classifier import Classifier
 
 _BATCH_TEXTS = 1024
+_ARRAY_TEXTS = 8 * 1024
 _TOP_TOKENS = 5
 SCORE_PREFIX = "score_"
 
@@ -33,7 +35,10 @@ def score_table(classifier: Classifier, table: Any, text_column: str, *, scores:
     if text_column not in table.column_names:
         problem = f"the table has no column {text_column!r}; it has {', '.join(table.column_names)}"
         raise InputError("unknown_column", problem, field="text_column")
-    texts = table.column(text_column).combine_chunks()
+    texts = table.column(text_column)
+    if pyarrow.types.is_string_view(texts.type):
+        texts = texts.cast(pyarrow.large_string())
+    texts = texts.combine_chunks()
     found = prediction_arrays(classifier, texts, scores=scores, explain=explain)
     for name, array in found.items():
         while name in table.column_names:
@@ -75,10 +80,37 @@ def prediction_arrays(classifier: Classifier, texts: Any, *, scores: bool, expla
 def text_probabilities(classifier: Classifier, texts: Any) -> Scores:
     """Return [texts, classes] probabilities for an Arrow string array; a null counts as an empty text."""
     found = np.empty((len(texts), len(classifier.labels)))
-    form = classifier.form
+    data, offsets = _text_buffers(texts)
+    for start in range(0, len(texts), _ARRAY_TEXTS):
+        rows = slice(start, min(start + _ARRAY_TEXTS, len(texts)))
+        scored = classifier.score_ascii(data, offsets[rows.start : rows.stop + 1])
+        if scored is None:
+            found[rows] = _score_strings(classifier, texts.slice(start, _ARRAY_TEXTS))
+            continue
+        found[rows], others = scored
+        if others.any():
+            places = start + np.flatnonzero(others)
+            found[places] = _score_strings(classifier, texts.take(places))
+    return found
+
+
+def _text_buffers(texts: Any) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.int64]]:
+    """Return the bytes of an Arrow string array, not copied, and [texts + 1] offsets into them."""
+    import pyarrow
+
+    _, offsets, data = texts.buffers()
+    width = np.int64 if pyarrow.types.is_large_string(texts.type) else np.int32
+    if not len(texts) or data is None:
+        return np.zeros(0, np.uint8), np.zeros(len(texts) + 1, np.int64)
+    own = np.frombuffer(offsets, width)[texts.offset : texts.offset + len(texts) + 1]
+    return np.frombuffer(data, np.uint8), own.astype(np.int64)
+
+
+def _score_strings(classifier: Classifier, texts: Any) -> Scores:
+    found = np.empty((len(texts), len(classifier.labels)))
     for start in range(0, len(texts), _BATCH_TEXTS):
-        batch = texts.slice(start, _BATCH_TEXTS).to_pylist()
-        found[start : start + len(batch)] = classifier.score_canonical([form(text or "") for text in batch])
+        batch = [classifier.form(text or "") for text in texts.slice(start, _BATCH_TEXTS).to_pylist()]
+        found[start : start + len(batch)] = classifier.score_canonical(batch)
     return found
 
 

@@ -52,6 +52,16 @@ class Scorer(ABC):
     def score(self, texts: Sequence[str]) -> Scores:
         """Return [texts, classes] probabilities, rows summing to 1; the same alone or in a batch."""
 
+    def score_ascii(
+        self, data: npt.NDArray[np.uint8], offsets: npt.NDArray[np.int64]
+    ) -> tuple[Scores, npt.NDArray[np.bool_]] | None:
+        """Return [texts, classes] probabilities of texts in UTF-8, and which of them are not ASCII.
+
+        The text at i is `data[offsets[i]:offsets[i + 1]]`, in any form; those that are not ASCII have no
+        meaningful row. None, the default, if the scorer reads no such arrays.
+        """
+        return None
+
     def explain(self, text: str, label: str, column: int) -> Explanation:
         """Say where the logit of `label`, in `column`, comes from; by occlusion unless overridden."""
         return explain_by_occlusion(self.score, text, label, column)

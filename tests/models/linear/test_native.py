@@ -21,6 +21,7 @@ from tamis.models.linear.native import native_counter
 from tamis.models.linear.weights import LinearWeights
 from tamis.models.scorer import softmax
 from tamis.native import address_of, check, is_compiled, native_library
+from tamis.normalization import canonical
 from tamis.training.trainers.linear.trainer import LinearTrainer
 from tests.support.samples import messages
 
@@ -159,3 +160,16 @@ def test_native_panic_is_an_exception_of_the_call(capfd: pytest.CaptureFixture[s
         check(status)
     assert "panicked" in capfd.readouterr().err
     assert counter(["a word"]).counts.sum() > 0
+
+
+@given(TEXTS)
+@settings(max_examples=100, deadline=None)
+def test_ascii_texts_score_as_their_canonical_form(three_columns: LinearWeights, texts: list[str]):
+    encoded = [text.encode("utf-8", "replace") for text in [*texts, " \t a\x1c b\n", "", "x" * 300]]
+    offsets = np.cumsum([0, *map(len, encoded)], dtype=np.int64)
+    assert three_columns.native is not None
+    data = np.frombuffer(b"".join(encoded), np.uint8)
+    found, others = three_columns.native.probabilities_of_ascii(data, offsets)
+    assert others.tolist() == [not text.isascii() for text in encoded]
+    ascii_texts = [canonical(text.decode()) for text in encoded if text.isascii()]
+    assert np.array_equal(found[~others], three_columns.native.probabilities(ascii_texts))

@@ -53,6 +53,33 @@ class NativeWeights:
         """Return [texts, classes] probabilities; numpy's exponential may differ in the last bit."""
         return self._score(self._library.probabilities, texts, self._n_classes)
 
+    def probabilities_of_ascii(
+        self, data: npt.NDArray[np.uint8], offsets: npt.NDArray[np.int64]
+    ) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.bool_]]:
+        """Return [texts, classes] probabilities of texts in UTF-8, and [texts] which are not ASCII.
+
+        The text at i is `data[offsets[i]:offsets[i + 1]]`; it is brought into canonical form. The rows of
+        texts that are not ASCII mean nothing.
+        """
+        n_texts = offsets.size - 1
+        codes = np.empty(int(offsets[-1] - offsets[0]) + 2 * n_texts, np.uint32)
+        lengths, others = np.empty(n_texts, np.uint64), np.empty(n_texts, np.uint8)
+        found = np.empty((n_texts, self._n_classes))
+        check(
+            self._library.ascii_codes(
+                address_of(data),
+                address_of(offsets),
+                n_texts,
+                address_of(codes),
+                address_of(lengths),
+                address_of(others),
+            )
+        )
+        call = self._library.probabilities.unlocked
+        codes_address = ctypes.cast(address_of(codes), ctypes.c_char_p)
+        check(call(self._model, codes_address, address_of(lengths), n_texts, address_of(found)))
+        return found, others.view(np.bool_)
+
     def margins_of_counts(
         self,
         counted: ctypes.Structure,

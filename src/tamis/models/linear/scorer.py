@@ -8,6 +8,8 @@ from dataclasses import fields
 from typing import Self
 
 import msgspec
+import numpy as np
+import numpy.typing as npt
 
 from tamis.errors import ArtifactError
 from tamis.models.explanation import Explanation, tokens_of
@@ -46,6 +48,13 @@ class LinearScorer(Scorer):
         """Return [texts, classes] probabilities."""
         native = self._weights.native
         return softmax(self._weights.logits(texts)) if native is None else native.probabilities(texts)
+
+    def score_ascii(
+        self, data: npt.NDArray[np.uint8], offsets: npt.NDArray[np.int64]
+    ) -> tuple[Scores, npt.NDArray[np.bool_]] | None:
+        """Return the same probabilities as `score` of the canonical texts, without making a string of any."""
+        native = self._weights.native
+        return None if native is None else native.probabilities_of_ascii(data, offsets)
 
     def explain(self, text: str, label: str, column: int) -> Explanation:
         """Return exactly what each token adds to the logit of `label`."""
