@@ -7,7 +7,7 @@ import pytest
 from tamis.data.audit import AuditReport, ClassShare, Contradiction, Duplicates, LongText, SourceShare
 from tamis.data.findings import findings
 from tamis.data.labels import LabelProblem, Shortcut
-from tamis.data.near_duplicates import TwinShare
+from tamis.data.near_duplicates import KnownShare
 from tamis.data.quote_repair import SwallowedField
 
 CLEAN = AuditReport(
@@ -27,7 +27,7 @@ CLEAN = AuditReport(
     contradictions=(),
     shortcuts=(),
     sources=(),
-    known_test=TwinShare(0.0, {"ham": 0.0, "spam": 0.04}),
+    known_test=KnownShare(0.0, {"ham": 0.0, "spam": 0.04}),
     doubtful_labels=None,
     doubtful_count=0,
 )
@@ -53,7 +53,7 @@ def test_nothing_is_said_when_nothing_is_wrong():
             "problem",
             "1 text with more than one label",
         ),
-        ({"known_test": TwinShare(0.02, {"ham": 0.01, "spam": 0.3})}, "warning", "30% of 'spam'"),
+        ({"known_test": KnownShare(0.02, {"ham": 0.01, "spam": 0.3})}, "warning", "30% of 'spam'"),
         ({"doubtful_count": 12}, "warning", "12 possible label issues"),
         (
             {"shortcuts": (Shortcut("a web address", "spam", 30, 0.97, 0.6),)},
@@ -121,5 +121,5 @@ def test_shortcuts_are_one_finding_when_there_are_many():
 
 def test_near_duplicates_name_the_worst_labels_only():
     shares = {f"label {n}": n / 100 for n in range(50)}
-    (finding,) = findings(replace(CLEAN, known_test=TwinShare(0.2, shares)))
+    (finding,) = findings(replace(CLEAN, known_test=KnownShare(0.2, shares)))
     assert finding.what.endswith("47% of 'label 47', 46% of 'label 46', …")

@@ -12,10 +12,10 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from tamis.data.near_duplicates import (
+    known_share,
+    near_duplicate_form,
     near_duplicate_groups,
     near_duplicate_groups_in_numpy,
-    twin_form,
-    twin_share,
 )
 from tamis.native import is_compiled
 
@@ -33,7 +33,7 @@ def five_grams(form: str) -> frozenset[str]:
 
 def brute_force(texts: list[str], threshold: float) -> list[int]:
     """Compare all pairs, join until nothing changes, number by first appearance."""
-    sets = [five_grams(twin_form(text)) for text in texts]
+    sets = [five_grams(near_duplicate_form(text)) for text in texts]
     group = list(range(len(texts)))
     for a, b in combinations(range(len(texts)), 2):
         if len(sets[a] & sets[b]) / len(sets[a] | sets[b]) >= threshold:
@@ -95,7 +95,7 @@ def test_many_texts_have_the_groups_of_numpy(n_templates: int):
 def test_the_form_of_ascii_is_that_of_any_text(text):
     plain = " ".join(text.split())
     expected = re.sub(r"[\W_]+", "", re.sub(r"\d+", "0", plain.lower())) or plain
-    assert twin_form(text) == expected
+    assert near_duplicate_form(text) == expected
 
 
 @pytest.mark.parametrize(
@@ -146,18 +146,18 @@ def test_progress_ends_complete_when_a_search_is_done():
     ],
 )
 def test_form_keeps_only_what_twins_have_in_common_when_a_text_is_compared(text, form):
-    assert twin_form(text) == form
+    assert near_duplicate_form(text) == form
 
 
 def test_twin_share_counts_test_texts_known_from_training_when_parts_are_given():
     groups, labels = np.array([0, 0, 1, 2, 2, 3]), ["spam", "spam", "ham", "ham", "ham", "spam"]
-    share = twin_share(groups, labels, train=np.array([0, 2, 3]), test=np.array([1, 4, 5]))
+    share = known_share(groups, labels, train=np.array([0, 2, 3]), test=np.array([1, 4, 5]))
     assert share.overall == pytest.approx(2 / 3)
     assert share.by_label == {"ham": 1.0, "spam": 0.5}
 
 
 def test_twin_share_is_zero_when_there_is_no_test_part():
-    share = twin_share(np.array([0]), ["ham"], train=np.array([0]), test=np.zeros(0, int))
+    share = known_share(np.array([0]), ["ham"], train=np.array([0]), test=np.zeros(0, int))
     assert (share.overall, share.by_label) == (0.0, {})
 
 
@@ -166,6 +166,6 @@ def test_groups_of_the_mixed_file_are_those_measured_before_when_the_shared_data
         texts = [row["text"] for row in csv.DictReader(file)]
     groups = near_duplicate_groups(texts)
     assert groups.max() + 1 == 6624
-    without_letters = {text for text in map(twin_form, texts) if not any(map(str.isalnum, text))}
-    forms = set(map(twin_form, texts)) - without_letters
+    without_letters = {text for text in map(near_duplicate_form, texts) if not any(map(str.isalnum, text))}
+    forms = set(map(near_duplicate_form, texts)) - without_letters
     assert len(forms) + 1 == 6755, "the measured figure counts all texts without letters as one"

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from tamis.cli.options import data_argument, reading_options, training_data_option
-from tamis.errors import DataError
 
 if TYPE_CHECKING:
     from tamis.training.compare import Comparison
@@ -33,28 +32,33 @@ def command(
 ) -> None:
     """Compare MODEL_A and MODEL_B on the same rows, by McNemar's exact test.
 
-    Rows that either model was trained on are left out, if its training data can be found.
+    Rows that either model has learned are left out. Models with different labels are compared on the
+    labels that both have.
     """
     from tamis.cli.evaluation_data import evaluation_data
     from tamis.cli.metric_tables import print_json
     from tamis.cli.options import title_of
     from tamis.cli.progress import progress_bar
+    from tamis.cli.terminal import echo
     from tamis.inference.classifier import Classifier
-    from tamis.training.compare import compare
+    from tamis.training.compare import common_labels, compare
 
     models = [Classifier.load(reference) for reference in (first, second)]
-    labels = models[0].labels
-    if labels != models[1].labels:
-        raise DataError(
-            f"the models have different labels: {', '.join(labels)} and {', '.join(models[1].labels)}"
-        )
+    labels = common_labels(models[0].labels, models[1].labels)
     chosen = evaluation_data(models, data, options, training_data=training_data)
+    if labels.only_first or labels.only_second:
+        chosen = chosen.of_labels(labels.common)
+        echo(labels.described(), err=True)
     rows = chosen.rows
     with progress_bar(f"scoring {len(rows):,} texts twice") as progress:
-        one, other = (chosen.probabilities(model, progress) for model in models)
-    comparison = compare(one, other, rows.labels, labels)
+        one, other = (
+            chosen.probabilities(model, progress)[:, [model.labels.index(label) for label in labels.common]]
+            for model in models
+        )
+    comparison = compare(one, other, rows.labels, labels.common)
     if as_json:
-        print_json({"models": [first, second], **chosen.described(), "comparison": comparison})
+        described = {"labels": labels, **chosen.described()}
+        print_json({"models": [first, second], **described, "comparison": comparison})
     else:
         title = f"{chosen.title} of {title_of(data)}"
         show_comparison(comparison, (first, second), title, is_unseen=chosen.is_unseen)

@@ -1,8 +1,9 @@
 """Which rows of a file may measure a model: none that it is known to have learned.
 
-A model's manifest records the digest of its training file and how that was split, but no row. If the
-data is that very file, its test part is used. For any other data the training file is looked for, by
-its digest; rows whose text it has are left out. If it is not found, every figure says so.
+A model's manifest records the digest of its training file and how that was split. If the data is that
+very file, its test part is used. In any other data, rows whose text is among the digests of the learned
+texts are left out. Models of earlier versions have no digests: their training file is looked for, by its
+own digest, and if it is not found, every figure says so.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from typing import Any
 import numpy as np
 
 from tamis.artifact import open_artifact
+from tamis.artifact.learned_texts import LEARNED_FILE, LearnedTexts
 from tamis.cli.options import columns_of, describe_reading, read_options, say_reading
 from tamis.cli.terminal import echo
 from tamis.data.reader import read_dataset
@@ -30,6 +32,8 @@ from tamis.types import Dataset, Progress, no_progress
 
 _MAX_FILES_SEARCHED = 100
 _MAX_BYTES_SEARCHED = 1 << 30
+_MIN_UNSEEN_ROWS = 10
+"""With fewer, an interval says nothing."""
 
 
 RowKey = tuple[int, str]
@@ -67,6 +71,11 @@ class EvaluationData:
         for place, key in enumerate(row_keys(self.rows)):
             probabilities[place, predicted[key]] = 1.0
         return probabilities
+
+    def of_labels(self, labels: Sequence[str]) -> EvaluationData:
+        """Return the rows of some labels alone."""
+        kept = [i for i, label in enumerate(self.rows.labels) if label in set(labels)]
+        return replace(self, part=f"{self.part} of common labels", rows=self.rows.select(kept))
 
     @property
     def title(self) -> str:
@@ -114,8 +123,12 @@ def evaluation_data(
     files = _FilesByDigest(data, training_data)
     for model in others:
         chosen = _without_learned_rows(chosen, model, files)
-    if not chosen.rows:
-        raise DataError("every row was learned by a model; name other data", file=", ".join(data))
+    name, left = ", ".join(data), len(chosen.rows)
+    if not left:
+        raise DataError("every row was learned by a model; name other data", file=name)
+    if chosen.dropped and left < _MIN_UNSEEN_ROWS:
+        problem = f"only {left} rows have not been learned by a model, at least {_MIN_UNSEEN_ROWS} are needed"
+        raise DataError(f"{problem}; name other data", file=name)
     return chosen
 
 
@@ -180,9 +193,12 @@ def _common_test_rows(models: Sequence[Classifier], contents: _Contents, data: S
 
 
 def _without_learned_rows(data: EvaluationData, model: Classifier, files: _FilesByDigest) -> EvaluationData:
-    """Leave out rows whose text is in the model's training part, if its training file is found."""
+    """Leave out rows whose text the model has learned, by its digests or else by its training file."""
     assert model.manifest is not None
     facts = model.manifest.data
+    recorded = _recorded(model)
+    if recorded is not None:
+        return _without_recorded(data, model, recorded)
     found = files.find(facts.sha256)
     if found is None:
         _say_unknown(model)
@@ -191,10 +207,35 @@ def _without_learned_rows(data: EvaluationData, model: Classifier, files: _Files
     learned_rows = prepared.joined if facts.has_learned_all_rows else prepared.train
     learned = {*map(model.form, learned_rows.texts)}
     kept = [i for i, text in enumerate(data.rows.texts) if model.form(text) not in learned]
-    dropped = len(data.rows) - len(kept)
     names = ", ".join(path.name for path in found)
+    return _without(data, kept, f"their texts are among the rows it has learned, from {names}")
+
+
+def _recorded(model: Classifier) -> LearnedTexts | None:
+    """Return the digests of what a model has learned; None for models of earlier versions."""
+    assert model.manifest is not None
+    if model.path is None or LEARNED_FILE not in model.manifest.files:
+        return None
+    return LearnedTexts.from_bytes(
+        open_artifact(model.path).read(LEARNED_FILE), key=model.manifest.data.sha256
+    )
+
+
+def _without_recorded(data: EvaluationData, model: Classifier, learned: LearnedTexts) -> EvaluationData:
+    """Leave out learned texts; count those of the rest that are near duplicates of one."""
+    texts = [model.form(text) for text in data.rows.texts]
+    known = learned.contains(texts)
+    similar = int((learned.contains_form(texts) & ~known).sum())
+    reason = f"{model.name}@{model.version} has learned their texts"
+    if similar:
+        reason += f"; {similar:,} more differ from a learned text in case, numbers or punctuation only"
+    return _without(data, np.flatnonzero(~known).tolist(), reason)
+
+
+def _without(data: EvaluationData, kept: list[int], reason: str) -> EvaluationData:
+    dropped = len(data.rows) - len(kept)
     rows = f"{dropped:,} row{' was' if dropped == 1 else 's were'}"
-    echo(f"{rows} left out: their texts are among the rows it has learned, from {names}", err=True)
+    echo(f"{rows} left out: {reason}", err=True)
     return replace(
         data,
         part=f"{data.part} not learned" if dropped else data.part,

@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from tamis.data.labels import LabelProblem, Shortcut, find_label_issues, find_shortcuts
-from tamis.data.near_duplicates import Indices, TwinShare, near_duplicate_groups, twin_share
+from tamis.data.near_duplicates import Indices, KnownShare, known_share, near_duplicate_groups
 from tamis.data.quote_repair import SwallowedField
 from tamis.data.reader import ReadResult
 from tamis.data.split import random_split
@@ -136,7 +136,7 @@ class AuditReport:
     contradictions: tuple[Contradiction, ...]
     shortcuts: tuple[Shortcut, ...]
     sources: tuple[SourceShare, ...]
-    known_test: TwinShare | None
+    known_test: KnownShare | None
     doubtful_labels: tuple[DoubtfulRow, ...] | None
     doubtful_count: int
 
@@ -258,11 +258,11 @@ def _sources(data: Dataset, lengths: Indices) -> tuple[SourceShare, ...]:
     return tuple(facts)
 
 
-def _known_test(data: Dataset, groups: Indices) -> TwinShare | None:
+def _known_test(data: Dataset, groups: Indices) -> KnownShare | None:
     if len(data) < 2:
         return None
     train, test = random_split(len(data), test_size=_WORKSHOP_TEST_SIZE, seed=_WORKSHOP_SEED)
-    return twin_share(groups, data.labels, train=train, test=test)
+    return known_share(groups, data.labels, train=train, test=test)
 
 
 def _doubtful_labels(data: Dataset, groups: Indices, confidence: Confidence) -> tuple[DoubtfulRow, ...]:

@@ -25,7 +25,7 @@ from tamis.types import Progress, no_progress
 
 Indices = npt.NDArray[np.intp]
 
-TWIN_SIMILARITY = 0.8
+NEAR_DUPLICATE_SIMILARITY = 0.8
 """Jaccard similarity of the 5-gram sets from which on two texts count as twins."""
 
 _NUMBER = re.compile(r"\d+")
@@ -39,14 +39,14 @@ _FILLER = "\u200b"  # in no canonical form, as every other invisible character
 def near_duplicate_groups(
     texts: Sequence[str],
     *,
-    threshold: float = TWIN_SIMILARITY,
+    threshold: float = NEAR_DUPLICATE_SIMILARITY,
     progress: Progress = no_progress,
 ) -> Indices:
     """Return [texts] the number of each text's group, counted from 0 in order of first appearance."""
     library = native_library()
     if library is None:
         return near_duplicate_groups_in_numpy(texts, threshold=threshold, progress=progress)
-    forms, form_of_text = _collapse(map(twin_form, texts))
+    forms, form_of_text = _collapse(map(near_duplicate_form, texts))
     progress(0, len(texts))
     roots = _clusters_by_library(library, forms, threshold)
     progress(len(texts), len(texts))
@@ -56,17 +56,17 @@ def near_duplicate_groups(
 def near_duplicate_groups_in_numpy(
     texts: Sequence[str],
     *,
-    threshold: float = TWIN_SIMILARITY,
+    threshold: float = NEAR_DUPLICATE_SIMILARITY,
     chunk: int = CHUNK,
     progress: Progress = no_progress,
 ) -> Indices:
     """Return the same as `near_duplicate_groups`, without the compiled library."""
-    forms, form_of_text = _collapse(map(twin_form, texts))
+    forms, form_of_text = _collapse(map(near_duplicate_form, texts))
     roots = clusters_in_numpy(_filled(forms), threshold=threshold, chunk=chunk, progress=progress)
     return _by_first_appearance(roots[form_of_text])
 
 
-def twin_form(text: str) -> str:
+def near_duplicate_form(text: str) -> str:
     """Return what two texts are compared by: letters in lower case without accents, every number as 0.
 
     A text without letters and digits stands for itself, so that two different smileys stay apart.
@@ -80,19 +80,19 @@ def twin_form(text: str) -> str:
 
 
 @dataclass(frozen=True)
-class TwinShare:
+class KnownShare:
     """The share of test texts with a near duplicate in the training part, in all and of each label."""
 
     overall: float
     by_label: Mapping[str, float]
 
 
-def twin_share(groups: Indices, labels: Sequence[str], *, train: Indices, test: Indices) -> TwinShare:
+def known_share(groups: Indices, labels: Sequence[str], *, train: Indices, test: Indices) -> KnownShare:
     """Return how much of `test` (indices of texts) is already known from `train`."""
     known = np.isin(groups[test], groups[train])
     test_labels = np.array([labels[i] for i in test], object)
     by_label = {label: float(known[test_labels == label].mean()) for label in sorted(set(test_labels))}
-    return TwinShare(float(known.mean()) if known.size else 0.0, by_label)
+    return KnownShare(float(known.mean()) if known.size else 0.0, by_label)
 
 
 def _collapse(forms: Iterable[str]) -> tuple[list[str], Indices]:

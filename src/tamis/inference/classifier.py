@@ -6,7 +6,7 @@ Knows a model's labels and operating point; does not know where texts come from.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from math import isfinite
 from pathlib import Path
 from typing import Any, Self
@@ -18,9 +18,9 @@ from tamis.artifact import Artifact, Manifest, open_artifact
 from tamis.artifact.manifest import decode_json
 from tamis.errors import ArtifactError, InputError
 from tamis.models.explanation import Explanation
-from tamis.models.linear.scorer import LinearScorer
-from tamis.models.network.scorer import OnnxScorer
-from tamis.models.scorer import MockScorer, ModelFiles, Scorer, Scores
+from tamis.models.registry import load_scorer
+from tamis.models.scorer import MockScorer, Scorer, Scores
+from tamis.models.self_test import PROBES_FILE, check_probes, decode_probes
 from tamis.normalization import TEXT_FORMS, canonical
 from tamis.types import Prediction, Progress, no_progress
 
@@ -28,13 +28,6 @@ _BATCH_TEXTS = 1024
 """Larger lists are scored in parts: the arrays for a batch hold some hundred numbers a text."""
 
 _NETWORK_FILE = "network.json"
-
-SCORERS: dict[str, Callable[[ModelFiles], Scorer]] = {
-    "linear": LinearScorer.load,
-    "lstm": OnnxScorer.load,
-    "keras": OnnxScorer.load,
-}
-"""What serves a model of each kind."""
 
 
 class Classifier:
@@ -84,12 +77,14 @@ class Classifier:
 
     @classmethod
     def from_artifact(cls, artifact: Artifact) -> Self:
-        """Make a classifier of a verified artifact."""
+        """Make a classifier of a verified artifact.
+
+        Raises ArtifactError if it cannot be loaded, or if its answers to the probe texts have changed.
+        """
         manifest = artifact.manifest
-        if manifest.kind not in SCORERS:
-            raise ArtifactError(f"{artifact.path}: no scorer for models of kind {manifest.kind!r}")
         try:
-            scorer = SCORERS[manifest.kind](artifact.model_files)
+            scorer = load_scorer(manifest.kind, artifact.model_files)
+            _self_test(scorer, artifact)
             network = _network(artifact)
         except ArtifactError as wrong:
             prefix = "" if str(wrong).startswith(str(artifact.path)) else f"{artifact.path}: "
@@ -225,6 +220,12 @@ def _reopen(kind: type[Classifier], path: str, version: str, identity: str) -> C
     if found.identity != identity:
         raise ArtifactError(f"{path}: version {version} was changed: its digest is not the one referred to")
     return found
+
+
+def _self_test(scorer: Scorer, artifact: Artifact) -> None:
+    """Check the answers to the probe texts; artifacts of earlier versions have none."""
+    if PROBES_FILE in artifact.manifest.files:
+        check_probes(scorer, decode_probes(artifact.read(PROBES_FILE)), len(artifact.manifest.labels))
 
 
 def _network(artifact: Artifact) -> dict[str, Any] | None:

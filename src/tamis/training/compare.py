@@ -16,7 +16,7 @@ import safetensors
 import safetensors.numpy
 
 from tamis.artifact import Artifact
-from tamis.errors import ArtifactError
+from tamis.errors import ArtifactError, DataError
 from tamis.training.evaluator import check_labels
 from tamis.training.metrics import Estimate, proportion_of_some
 
@@ -24,10 +24,39 @@ LEARNED_UNKNOWN = "cannot know whether these rows were learned"
 """Stands beside every figure if the rows a model was trained on are not known."""
 
 _RESAMPLES = 1000
+_MAX_SHOWN = 6
 
 
 HELD_OUT_FILE = "held_out.safetensors"
 Indices = npt.NDArray[np.intp]
+
+
+@dataclass(frozen=True)
+class CommonLabels:
+    """The labels that two models share, in the order of the first, and those that only one of them has."""
+
+    common: tuple[str, ...]
+    only_first: tuple[str, ...]
+    only_second: tuple[str, ...]
+
+    def described(self) -> str:
+        """Return one line on what is compared, and what is not."""
+        others = ", ".join(repr(label) for label in (*self.only_first, *self.only_second)[:_MAX_SHOWN])
+        return (
+            f"compared on their {len(self.common)} common labels, each model choosing among these; rows of "
+            f"other labels are left out ({others})"
+        )
+
+
+def common_labels(first: Sequence[str], second: Sequence[str]) -> CommonLabels:
+    """Return what two models' labels have in common; raises DataError if that is fewer than two."""
+    common = tuple(label for label in first if label in set(second))
+    if len(common) < 2:
+        raise DataError(f"the models share fewer than two labels: {', '.join(common) or 'none'}")
+    only_first, only_second = (
+        tuple(label for label in labels if label not in common) for labels in (first, second)
+    )
+    return CommonLabels(common, only_first, only_second)
 
 
 @dataclass(frozen=True)

@@ -31,6 +31,7 @@ from tamis.training.compare import write_held_out
 from tamis.training.evaluation import Evaluation
 from tamis.training.fit import TrainSettings, fit, learning_part, refit, untrained
 from tamis.training.learning_curve import HeldOutPart
+from tamis.training.lifecycle import write_records
 from tamis.training.prepare import Prepared, PrepareSettings, joined_rows, prepare_file
 from tamis.training.prepared_folder import prepared_folder_in, read_prepared
 from tamis.training.report.diagnostics import TrainingRun, diagnose
@@ -106,6 +107,7 @@ def train(  # noqa: PLR0913 - data in, model out, three settings, formats, three
         if run.saved is not run.measured:
             write_held_out(measured.probabilities.argmax(axis=1), reservation.folder)
         manifest = msgspec.structs.replace(manifest, model=dict(exported))
+        write_records(run, manifest, measured.probabilities, reservation.folder)
         diagnostics = diagnose(run, data, full=full_report)
         report = ReportData(manifest, measured, data_name(data), diagnostics=diagnostics)
         _write_pages(report, reservation.folder, say)

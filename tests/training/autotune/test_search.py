@@ -12,8 +12,11 @@ import pytest
 
 from tamis import Classifier, train
 from tamis.artifact import open_artifact
+from tamis.artifact.learned_texts import LEARNED_FILE
+from tamis.artifact.profile import PROFILE_FILE
 from tamis.data.audit import audit
 from tamis.errors import TrainingError
+from tamis.models.self_test import PROBES_FILE
 from tamis.training.autotune import Autotune
 from tamis.training.autotune.search import chosen, search
 from tamis.training.autotune.space import Candidate
@@ -32,7 +35,7 @@ WITHOUT_BITS = TrainSettings(folds=3)
 NETWORK = TrainSettings(
     model="lstm", overrides={name: str(value) for name, value in SMALL.items()} | {"buckets": ""}
 )
-PAGES = {"report.html", "MODEL_CARD.md", "held_out.safetensors"}
+PAGES = {"report.html", "MODEL_CARD.md", "held_out.safetensors", LEARNED_FILE, PROFILE_FILE, PROBES_FILE}
 """Files of a version that prediction does not read."""
 
 

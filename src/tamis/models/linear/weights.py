@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any
 
 import numpy as np
@@ -21,10 +21,11 @@ from tamis.errors import ArtifactError
 from tamis.models.linear.features import (
     FeatureCounts,
     FeatureSettings,
+    count_features,
     count_occurrences,
     feature_occurrences,
 )
-from tamis.models.linear.native import NativeWeights, Tensors, native_weights
+from tamis.models.linear.native import NativeWeights, Tensors, native_counter, native_weights
 
 Floats = npt.NDArray[np.float64]
 
@@ -107,6 +108,14 @@ class LinearWeights:
         norms = self._block_lengths(blocks, values, counts.n_texts)
         terms: Floats = values * self._padded_weights[place][known] / norms[blocks] * self.scale
         return terms
+
+    def unknown_shares(self, texts: Sequence[str]) -> Floats:
+        """Return [texts] the share of each text's distinct features that the model does not know."""
+        counts = (native_counter(self.settings) or partial(count_features, settings=self.settings))(texts)
+        features = np.bincount(counts.texts, minlength=counts.n_texts)
+        known = np.bincount(counts.texts, self._known_rows[counts.features] > 0, minlength=counts.n_texts)
+        shares: Floats = 1 - known / np.maximum(features, 1)
+        return shares
 
     def scaled(self, scale: float, bias: Floats) -> LinearWeights:
         """Return weights with the logits `scale · logits + bias`, up to a shift common to all classes."""

@@ -72,6 +72,13 @@ class Tokenizer:
         text = text.lower() if self.lower else text
         return [word for word in text.translate(self._separators).split(self.split) if word]
 
+    def unknown_shares(self, texts: Sequence[str]) -> npt.NDArray[np.float64]:
+        """Return [texts] the share of each text's words that the vocabulary lacks."""
+        known = self._known
+        all_words = (self.words(text) for text in texts)
+        shares = [sum(word not in known for word in words) / max(1, len(words)) for words in all_words]
+        return np.array(shares, np.float64)
+
     def sequences(
         self, texts: Iterable[str], *, max_tokens: int, truncating: Literal["pre", "post"] = "pre"
     ) -> Sequences:

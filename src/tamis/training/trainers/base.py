@@ -153,6 +153,10 @@ class Trainer(ABC):
             progress(done, folds.size)
         return logits
 
+    def unknown_shares(self, texts: Sequence[str]) -> npt.NDArray[np.float64] | None:
+        """Return [texts] the share of each canonical text's features that the trained model does not know."""
+        return None
+
     def summary(self) -> str:
         """Return what the trained model is made of, one part a line; nothing by default."""
         return ""

@@ -110,6 +110,10 @@ class LinearTrainer(Trainer):
         parts = [self.weights_.logits(chunk) for chunk in chunks(texts)]
         return np.concatenate(parts) if parts else np.zeros((0, len(self.classes_)))
 
+    def unknown_shares(self, texts: Sequence[str]) -> npt.NDArray[np.float64]:
+        """Return [texts] the share of each text's distinct features that the trained model does not know."""
+        return self.weights_.unknown_shares(texts)
+
     def export(self, folder: Path, calibration: Calibration) -> Mapping[str, Any]:
         """Write `weights.safetensors`; the manifest keeps the settings of the features."""
         calibrated = self.weights_.scaled(calibration.scale, np.asarray(calibration.bias))

@@ -166,6 +166,10 @@ class LstmTrainer(Trainer):
         padding = Padding.of(sequences, max_tokens=self.max_tokens, left=not self.mask)
         return predict(self.weights_, sequences, padding)
 
+    def unknown_shares(self, texts: Sequence[str]) -> npt.NDArray[np.float64]:
+        """Return [texts] the share of each text's words that the vocabulary lacks."""
+        return self.tokenizer_.unknown_shares(texts)
+
     def export(self, folder: Path, calibration: Calibration) -> Mapping[str, Any]:
         """Write `model.onnx` with the calibration in it, `tokenizer.json` and `network.json`."""
         network = self._arrays(calibration)

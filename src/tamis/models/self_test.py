@@ -1,0 +1,72 @@
+"""Probe texts with the answers that a model gave to them when it was saved: the self-test of a loaded model.
+
+The texts are the same for every model and come from no data set: an artifact holds no text that it learned.
+"""
+
+from __future__ import annotations
+
+import msgspec
+import numpy as np
+import numpy.typing as npt
+
+from tamis.errors import ArtifactError
+from tamis.models.scorer import Scorer
+
+PROBES_FILE = "probes.json"
+TEXTS = (
+    "",
+    "ok",
+    "Are you coming to the library on Friday?",
+    "WIN a FREE phone!!! Text YES to 80085 now, https://example.com/win",
+    "The meeting has moved to 10:30; please bring the printed report and two copies of the plan.",
+    "terrible quality, it broke after one day and nobody answers :(",
+    "Great product, I would buy it again!",
+    "How do I reset my password?",
+    "12345 67890 3.14 -1",
+    "¿Dónde está la estación? Ich weiß es nicht, désolé.",
+    "今日は天気がいいですね。",
+    "Привет, как дела?",
+    "🙂🙂🙂",
+    "a " * 200,
+)
+_TOLERANCE = 1e-5
+"""Largest difference between machines: instructions of ONNX Runtime, rounding of `exp` in C libraries."""
+
+
+class Probes(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Canonical texts, and for each the probability of every label, in the order of the labels."""
+
+    texts: list[str]
+    scores: list[list[float]]
+
+
+def record_probes(scorer: Scorer) -> Probes:
+    """Return the probe texts with the answers of `scorer`."""
+    texts = [" ".join(text.split()) for text in TEXTS]
+    return Probes(texts, scorer.score(texts).tolist())
+
+
+def check_probes(scorer: Scorer, probes: Probes, n_classes: int) -> None:
+    """Raise ArtifactError unless `scorer` gives the recorded answers."""
+    expected = _scores(probes, n_classes)
+    found = scorer.score(probes.texts)
+    wrong = np.flatnonzero(~(np.abs(found - expected) <= _TOLERANCE).all(axis=1))
+    if wrong.size:
+        raise ArtifactError(
+            f"self-test failed: {wrong.size} of {len(probes.texts)} answers are not those that {PROBES_FILE} "
+            "recorded when the model was saved; train it again"
+        )
+
+
+def decode_probes(data: bytes) -> Probes:
+    """Read `probes.json`; raises ArtifactError for anything else."""
+    try:
+        return msgspec.json.decode(data, type=Probes)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as wrong:
+        raise ArtifactError(f"{PROBES_FILE} cannot be read ({wrong})") from None
+
+
+def _scores(probes: Probes, n_classes: int) -> npt.NDArray[np.float64]:
+    if not probes.texts or [len(row) for row in probes.scores] != [n_classes] * len(probes.texts):
+        raise ArtifactError(f"{PROBES_FILE} does not have an answer of {n_classes} labels for each text")
+    return np.array(probes.scores)
