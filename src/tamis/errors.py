@@ -6,6 +6,8 @@
     ├── TrainingError         the data is readable but a model cannot be made of it
     ├── ArtifactError         a model folder is missing, broken or busy
     ├── InputError            a text to be classified cannot be accepted
+    │   ├── UnknownModelError       no such model, version or alias
+    │   └── ModelUnavailableError   a model that cannot be loaded
     ├── OverloadedError       more texts wait for the model than it can classify in time
     ├── StoreError            the call log or the prediction cache cannot be used now
     ├── SettingsError         an environment variable or a `.env` line is wrong
@@ -55,6 +57,21 @@ class InputError(TamisError):
     def __init__(self, code: str, message: str, *, field: str):
         self.code, self.field = code, field
         super().__init__(message)
+
+
+class UnknownModelError(InputError):
+    """A model, version or alias that does not exist."""
+
+    def __init__(self, message: str, *, field: str):
+        super().__init__("unknown_model", message, field=field)
+
+
+class ModelUnavailableError(InputError):
+    """A model that exists and cannot be loaded; the reason is in the log and in GET /models."""
+
+    def __init__(self, name: str):
+        message = "the model cannot be loaded now; GET /models says why"
+        super().__init__("model_unavailable", message, field="model")
 
 
 class OverloadedError(TamisError):

@@ -1,27 +1,34 @@
 """A trained model as a folder that needs nothing else to predict: `NAME/VERSION/`."""
 
-from tamis.artifact.load import (
-    Artifact,
-    find_version,
+from tamis.artifact.load import Artifact, find_version, open_artifact, read_aliases
+from tamis.artifact.manifest import CARD_FILE, REPORT_FILE, DataFacts, Manifest, OperatingPoint
+from tamis.artifact.registry import (
+    AliasChange,
+    history,
     list_versions,
-    open_artifact,
+    promoted_digest,
     remove_version,
+    rollback,
     set_alias,
 )
-from tamis.artifact.manifest import CARD_FILE, REPORT_FILE, DataFacts, Manifest, OperatingPoint
 from tamis.artifact.save import reserve_version
 
 __all__ = [
     "CARD_FILE",
     "REPORT_FILE",
+    "AliasChange",
     "Artifact",
     "DataFacts",
     "Manifest",
     "OperatingPoint",
     "find_version",
+    "history",
     "list_versions",
     "open_artifact",
+    "promoted_digest",
+    "read_aliases",
     "remove_version",
     "reserve_version",
+    "rollback",
     "set_alias",
 ]

@@ -10,11 +10,8 @@ import hashlib
 import html
 import os
 import re
-import shutil
 from dataclasses import dataclass
 from pathlib import Path
-
-import msgspec
 
 from tamis.artifact.manifest import (
     ALIASES_FILE,
@@ -33,7 +30,6 @@ from tamis.models.scorer import ModelFiles
 _MAX_MANIFEST_BYTES = 16 * 1024 * 1024
 _MAX_FILE_BYTES = 4 * 1024**3
 _PLAIN_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}")
-_ALIAS = re.compile(r"[A-Za-z][A-Za-z0-9_-]{0,63}")
 
 
 @dataclass(frozen=True)
@@ -90,37 +86,6 @@ def open_artifact(reference: str | os.PathLike[str]) -> Artifact:
     return Artifact(path, manifest, identity_of(data))
 
 
-def list_versions(model_folder: Path) -> dict[int, list[str]]:
-    """Return the versions of a model, ascending, each with its aliases."""
-    aliases = _aliases(model_folder)
-    return {
-        version: sorted(alias for alias, target in aliases.items() if target == version)
-        for version in versions_in(model_folder)
-    }
-
-
-def set_alias(reference: str, alias: str) -> Path:
-    """Point `alias` (such as `champion`) at the version that `reference` names; return its folder."""
-    if not _ALIAS.fullmatch(alias):
-        raise ArtifactError(f"{alias!r} cannot be an alias: use a letter, then letters, digits, - and _")
-    path = open_artifact(reference).path
-    aliases = _aliases(path.parent) | {alias: int(path.name)}
-    _write_aliases(path.parent, aliases)
-    return path
-
-
-def remove_version(reference: str) -> Path:
-    """Delete the version that `reference` names, unless an alias points at it; return the folder it was."""
-    path = find_version(reference)
-    pointing = list_versions(path.parent).get(int(path.name) if path.name.isdigit() else -1)
-    if pointing is None:
-        raise ArtifactError(f"{path} is no version of a model")
-    if pointing:
-        raise ArtifactError(f"{path} is {pointing[0]!r}; promote another version to {pointing[0]!r} first")
-    shutil.rmtree(path)
-    return path
-
-
 def find_version(reference: str) -> Path:
     """Return the folder of the version that `reference` names."""
     base, _, selector = reference.partition("@") if not Path(reference).exists() else (reference, "", "")
@@ -143,20 +108,15 @@ def find_version(reference: str) -> Path:
 def _select(folder: Path, selector: str) -> int | None:
     if selector.isascii() and selector.isdigit():
         return int(selector)
-    return _aliases(folder).get(selector)
+    return read_aliases(folder).get(selector)
 
 
-def _aliases(folder: Path) -> dict[str, int]:
+def read_aliases(folder: Path) -> dict[str, int]:
+    """Return the aliases of a model's folder and the version of each."""
     path = folder / ALIASES_FILE
     if not path.exists():
         return {}
     return decode_json(path.read_bytes(), dict[str, int], str(path))
-
-
-def _write_aliases(folder: Path, aliases: dict[str, int]) -> None:
-    temporary = folder / f".{ALIASES_FILE}.{os.getpid()}"
-    temporary.write_bytes(msgspec.json.format(msgspec.json.encode(aliases, order="sorted"), indent=2) + b"\n")
-    os.replace(temporary, folder / ALIASES_FILE)
 
 
 def _read_verified(folder: Path, name: str, facts: FileFacts) -> bytes:

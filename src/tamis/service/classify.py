@@ -16,8 +16,8 @@ from typing import Any, final
 import msgspec
 
 from tamis.clock import Clock
-from tamis.inference.batcher import Batcher, Outcome
-from tamis.inference.classifier import Classifier
+from tamis.inference.batcher import Outcome
+from tamis.inference.served_model import ServedModel
 from tamis.service.eager_task import start_eagerly
 from tamis.service.prediction_cache import LayeredPredictionCache
 from tamis.storage import CallRecord, Scores, Store, TimeIds
@@ -43,8 +43,9 @@ class Classified(msgspec.Struct, frozen=True, gc=False):
 
 
 class _PendingRequest(msgspec.Struct, eq=False):
-    """The texts of one caller on their way."""
+    """The texts of one request, until their predictions are logged."""
 
+    model: ServedModel
     texts: Sequence[str]
     caller: str
     skip_cache: bool
@@ -71,9 +72,10 @@ class _PendingRequest(msgspec.Struct, eq=False):
             answer.append(Classified(outcome, from_cache=False))
         return None if self.future.done() else answer
 
-    def rows(self, answer: Sequence[Classified], model: Classifier) -> list[CallRecord]:
+    def rows(self, answer: Sequence[Classified]) -> list[CallRecord]:
         """Return the rows of the call log."""
-        caller, digest, name, version = self.caller, model.identity, model.name, model.version
+        caller, model = self.caller, self.model.classifier
+        digest, name, version = model.identity, model.name, model.version
         rows = []
         for id, text, one in zip(self.ids, self.texts, answer, strict=True):
             prediction = one.prediction
@@ -97,12 +99,17 @@ class _PendingRequest(msgspec.Struct, eq=False):
 class _MicroBatch(msgspec.Struct, eq=False):
     """Calls that are looked up, computed and logged together."""
 
+    model: ServedModel
     skip_cache: bool
     calls: list[_PendingRequest] = []
     texts: int = 0
 
     def has_room_for(self, call: _PendingRequest) -> bool:
-        return self.skip_cache is call.skip_cache and self.texts + len(call.texts) <= _MAX_BATCH_TEXTS
+        return (
+            self.model is call.model
+            and self.skip_cache is call.skip_cache
+            and self.texts + len(call.texts) <= _MAX_BATCH_TEXTS
+        )
 
     def add(self, call: _PendingRequest) -> None:
         self.calls.append(call)
@@ -124,17 +131,14 @@ class ClassifyService:
 
     def __init__(
         self,
-        classifier: Classifier,
         store: Store,
         clock: Clock,
         *,
-        batcher: Batcher,
         cache: LayeredPredictionCache,
         observe_commit: Callable[[float], None] = no_observation,
     ):
-        self._store, self._batcher, self._cache = store, batcher, cache
+        self._store, self._cache = store, cache
         self._observe_commit = observe_commit
-        self._model, self._form = classifier, classifier.form
         self._ids = TimeIds(clock)
         self._batches: deque[_MicroBatch] = deque()
         self._is_flush_scheduled = False
@@ -149,7 +153,7 @@ class ClassifyService:
         return self._ids.this_hour()
 
     def classify(
-        self, texts: Sequence[str], *, caller: str, skip_cache: bool = False
+        self, model: ServedModel, texts: Sequence[str], *, caller: str, skip_cache: bool = False
     ) -> asyncio.Future[list[Classified]]:
         """Return the future answers to `texts`; when it is done, they are in the log.
 
@@ -158,7 +162,7 @@ class ClassifyService:
         """
         loop = asyncio.get_running_loop()
         call = _PendingRequest(
-            texts, caller, skip_cache, self._ids.allocate(len(texts)), loop.create_future()
+            model, texts, caller, skip_cache, self._ids.allocate(len(texts)), loop.create_future()
         )
         self._enqueue(call)
         self._requests_this_tick += 1
@@ -176,7 +180,7 @@ class ClassifyService:
 
     def _enqueue(self, call: _PendingRequest) -> None:
         if not self._batches or not self._batches[-1].has_room_for(call):
-            self._batches.append(_MicroBatch(call.skip_cache))
+            self._batches.append(_MicroBatch(call.model, call.skip_cache))
         self._batches[-1].add(call)
 
     def _flush(self) -> None:
@@ -221,7 +225,7 @@ class ClassifyService:
             forms = self._forms(calls)
         else:
             forms = await asyncio.to_thread(self._forms, calls)
-        known: Known = {} if calls[0].skip_cache else await self._cache.look_up(forms)
+        known: Known = {} if calls[0].skip_cache else await self._cache.get(forms, calls[0].model.classifier)
         if len(known) == len(forms):
             await self._answer(calls, known, {})
             return
@@ -232,14 +236,15 @@ class ClassifyService:
                 self._start(complete, self._answer(complete, known, {}))
                 calls = incomplete
             forms = {key: form for key, form in forms.items() if key not in known}
-        await self._answer(calls, known, await self._compute(forms))
+        await self._answer(calls, known, await self._compute(calls[0].model, forms))
 
     def _forms(self, calls: Sequence[_PendingRequest]) -> dict[bytes, str]:
         """Give each text its key; return every different text once, in the model's form."""
         forms: dict[bytes, str] = {}
-        form_of = self._form
+        model = calls[0].model.classifier
+        form_of, digest = model.form, model.identity
         for call in calls:
-            keys, key_of = call.keys, self._cache.keys(call.caller).key
+            keys, key_of = call.keys, self._cache.keys(call.caller, digest).key
             for text in call.texts:
                 form = form_of(text)
                 key = key_of(form)
@@ -247,18 +252,18 @@ class ClassifyService:
                 forms[key] = form
         return forms
 
-    async def _compute(self, forms: Mapping[bytes, str]) -> Mapping[bytes, Outcome]:
+    async def _compute(self, model: ServedModel, forms: Mapping[bytes, str]) -> Mapping[bytes, Outcome]:
         """Have texts classified, except those that are being classified for somebody already."""
         computing = self._computing
         shared = {key: computing[key] for key in forms if key in computing} if computing else {}
         own = {key: form for key, form in forms.items() if key not in shared} if shared else forms
-        outcomes = await self._ask_model(own) if own else {}
+        outcomes = await self._ask_model(model, own) if own else {}
         for key, (job, place) in shared.items():
             outcomes[key] = (await job)[place]
         return outcomes
 
-    async def _ask_model(self, forms: Mapping[bytes, str]) -> dict[bytes, Outcome]:
-        job = self._batcher.submit([*forms.values()], others_wait=bool(self._batches))
+    async def _ask_model(self, model: ServedModel, forms: Mapping[bytes, str]) -> dict[bytes, Outcome]:
+        job = model.batcher.submit([*forms.values()], others_wait=bool(self._batches))
         if not job.done():
             self._computing.update((key, (job, place)) for place, key in enumerate(forms))
             try:
@@ -267,7 +272,7 @@ class ClassifyService:
                 for key in forms:
                     del self._computing[key]
         outcomes = dict(zip(forms, job.result(), strict=True))
-        self._cache.remember(outcomes)
+        self._cache.put(outcomes)
         return outcomes
 
     async def _answer(
@@ -280,7 +285,7 @@ class ClassifyService:
             answer = call.answer(known, fresh)
             if answer is not None:
                 answers.append((call, answer))
-                rows += call.rows(answer, self._model)
+                rows += call.rows(answer)
         new = [(key, found.scores) for key, found in fresh.items() if not isinstance(found, Exception)]
         await self._append(rows, new)
         for call, answer in answers:

@@ -1,6 +1,6 @@
-"""Answers that are known already: the last ones in memory, the others in the store.
+"""The prediction cache of all models: the last predictions in memory, the others in the store.
 
-Knows keys, scores and the store; does not know how a new answer is found.
+A key contains the model's digest, so a version never finds a prediction of another one.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from tamis.types import Prediction
 
 _MAX_KEYS = 4_096
 _MEMORY_SECONDS = 60.0
-"""What expires in the store, or is deleted there, is gone from memory this much later at most."""
+"""What expires in the store, or is deleted there, is evicted from memory this much later at most."""
 
 
 def no_count(from_memory: int, from_store: int, unknown: int) -> None:
@@ -25,11 +25,10 @@ def no_count(from_memory: int, from_store: int, unknown: int) -> None:
 
 @final
 class LayeredPredictionCache:
-    """The answers of one model; another model's have other keys and are never found."""
+    """Predictions by cache key, in memory and in the store."""
 
     def __init__(
         self,
-        classifier: Classifier,
         cache: PredictionCache,
         clock: Clock,
         *,
@@ -37,32 +36,32 @@ class LayeredPredictionCache:
         is_shared: bool = False,
         count: Callable[[int, int, int], None] = no_count,
     ):
-        """Take, among others, who is to `count` the answers from memory, from the store and from nowhere.
+        """`count` is called with the numbers of hits in memory, hits in the store, and misses.
 
-        Unless it `is_shared`, a caller finds only answers to what it sent itself: neither the flag nor
-        the time of a response tells one caller what another has sent.
+        Unless it `is_shared`, a caller finds only predictions of texts that it sent itself: neither the flag
+        nor the time of a response tells one caller what another has sent.
         """
-        self._classifier, self._cache, self._clock = classifier, cache, clock
+        self._cache, self._clock = cache, clock
         self._count = count
         self._memory_rows, self._is_shared = memory_rows, is_shared
         self._memory: OrderedDict[bytes, tuple[Prediction, float]] = OrderedDict()
         self._secret = b""
-        self._keys: dict[str, CacheKeys] = {}
+        self._keys: dict[tuple[str, str], CacheKeys] = {}
 
-    def keys(self, caller: str) -> CacheKeys:
-        """Return what makes a caller's keys; the secret is the store's, which a new file changes."""
+    def keys(self, caller: str, digest: str) -> CacheKeys:
+        """Return the maker of a caller's keys for a version; a new store file has a new secret."""
         secret = self._cache.secret
         if secret != self._secret or len(self._keys) > _MAX_KEYS:
             self._secret, self._keys = secret, {}
         owner = "" if self._is_shared else caller
-        keys = self._keys.get(owner)
+        keys = self._keys.get((owner, digest))
         if keys is None:
             options = f"caller {owner}" if owner else ""
-            keys = self._keys[owner] = CacheKeys(secret, model=self._classifier.identity, options=options)
+            keys = self._keys[owner, digest] = CacheKeys(secret, model=digest, options=options)
         return keys
 
-    async def look_up(self, keys: Collection[bytes]) -> dict[bytes, Prediction]:
-        """Return what is known under `keys`, digit for digit as it was first answered."""
+    async def get(self, keys: Collection[bytes], classifier: Classifier) -> dict[bytes, Prediction]:
+        """Return the cached predictions under `keys`, digit for digit as they were first returned."""
         now, memory = self._clock.monotonic(), self._memory
         known: dict[bytes, Prediction] = {}
         unknown: list[bytes] = []
@@ -75,27 +74,29 @@ class LayeredPredictionCache:
                 memory.move_to_end(key)
         in_memory = len(known)
         if unknown:
-            stored = await self._look_up_in_store(unknown)
+            stored = await self._get_from_store(unknown, classifier)
             if stored:
-                self.remember(stored)
+                self.put(stored)
                 known |= stored
         self._count(in_memory, len(known) - in_memory, len(keys) - len(known))
         return known
 
-    def remember(self, outcomes: Mapping[bytes, Prediction | Exception]) -> None:
-        """Keep answers in memory; those that were not asked for longest make room."""
+    def put(self, outcomes: Mapping[bytes, Prediction | Exception]) -> None:
+        """Keep predictions in memory; evict the least recently used."""
         memory, until = self._memory, self._clock.monotonic() + _MEMORY_SECONDS
         for key, outcome in outcomes.items():
             if not isinstance(outcome, Exception):
-                memory.pop(key, None)  # what comes anew stands last
+                memory.pop(key, None)  # a new value moves to the end
                 memory[key] = (outcome, until)
         while len(memory) > self._memory_rows:
             memory.popitem(last=False)
 
-    async def _look_up_in_store(self, keys: Sequence[bytes]) -> dict[bytes, Prediction]:
+    async def _get_from_store(
+        self, keys: Sequence[bytes], classifier: Classifier
+    ) -> dict[bytes, Prediction]:
         restored: dict[bytes, Prediction] = {}
         for key, scores in zip(keys, await self._cache.get_many(keys), strict=True):
-            prediction = None if scores is None else self._classifier.restored(scores)
+            prediction = None if scores is None else classifier.restored(scores)
             if prediction is not None:
                 restored[key] = prediction
         return restored

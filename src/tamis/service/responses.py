@@ -24,6 +24,7 @@ STATUS_BY_CODE = {
     "not_admin": 403,
     "cross_site": 403,
     "not_found": 404,
+    "unknown_model": 404,
     "method_not_allowed": 405,
     "too_slow": 408,
     "search_abandoned": 408,
@@ -47,6 +48,7 @@ STATUS_BY_CODE = {
     "search_too_long": 503,
     "too_many_connections": 503,
     "store_unavailable": 503,
+    "model_unavailable": 503,
     "keys_unavailable": 503,
 }
 

@@ -1,0 +1,303 @@
+"""The models of a service: names, versions and aliases, loaded, swapped and unloaded while it serves.
+
+    serve models/spam@champion ─► Entry: folder, selector ─► current: ServedModel  (/prediction …)
+                                       │                     loaded:  {version: ServedModel}
+    aliases.json changes ─► refresh ───┘  checksums, promoted digest and self-test, then one assignment
+
+Belongs to the event loop's thread; versions are read and tested in a thread of their own.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from tamis.artifact import list_versions, read_aliases
+from tamis.artifact.manifest import ALIASES_FILE, MANIFEST_FILE, versions_in
+from tamis.errors import ArtifactError, ModelUnavailableError, UnknownModelError
+from tamis.inference.classifier import Classifier
+from tamis.inference.served_model import ModelLoader, ServedModel
+
+_log = logging.getLogger(__name__)
+
+Stamp = tuple[int, int, int]
+
+
+@dataclass(eq=False)
+class Entry:
+    """One model of the service. `selector` is the version or alias that it serves; empty is the newest."""
+
+    name: str
+    folder: Path | None
+    selector: str
+    current: ServedModel | None = None
+    loaded: dict[str, ServedModel] = field(default_factory=dict)
+    pinned: set[str] = field(default_factory=set)
+    errors: dict[str, str] = field(default_factory=dict)
+    """Why a version could not be loaded, by version; the key of the served selector is `current`."""
+    aliases: dict[str, int] = field(default_factory=dict)
+    stamp: Stamp | None = None
+
+
+class ModelPool:
+    """Finds the version that answers a request.
+
+    `default` answers the routes without a model's name; read it once per request.
+    """
+
+    def __init__(
+        self,
+        loader: ModelLoader,
+        *,
+        max_bytes: int = 0,
+        on_load: Callable[[ServedModel], None] = lambda model: None,
+        on_refusal: Callable[[], None] = lambda: None,
+    ):
+        self._loader, self._max_bytes = loader, max_bytes
+        self._on_load, self._on_refusal = on_load, on_refusal
+        self.entries: dict[str, Entry] = {}
+        self.default: ServedModel
+        self._loading = asyncio.Lock()
+
+    def add(self, entry: Entry, model: ServedModel | None) -> None:
+        """Add a model, loaded or not; the first one that is added is the default."""
+        self.entries[entry.name] = entry
+        if model is not None:
+            self._serve(entry, model)
+
+    def add_classifier(self, classifier: Classifier) -> None:
+        """Add a loaded classifier, with the folder it came from."""
+        path = classifier.path
+        folder = path.parent if path is not None and path.name == classifier.version else None
+        entry = Entry(classifier.name, folder, classifier.version)
+        if folder is not None:
+            entry.aliases, entry.stamp = read_aliases(folder), _stamp(folder)
+        self.add(entry, self._loader.serve(classifier))
+
+    def open(self, reference: str, *, is_lazy: bool = False) -> None:
+        """Add the model at `NAME`, `NAME@VERSION` or `NAME@ALIAS`, loading it unless `is_lazy`.
+
+        Raises ArtifactError if the first model cannot be loaded; a later one is kept with its reason.
+        """
+        entry = _entry_of(reference)
+        if entry.name in self.entries:
+            raise ArtifactError(f"two models are called {entry.name!r}; rename one of the folders")
+        model = None
+        if not (is_lazy and self.entries):
+            try:
+                model = self._loader.load(reference)
+            except ArtifactError as broken:
+                if not self.entries:
+                    raise
+                entry.errors["current"] = str(broken)
+                _log.error("model not loaded", extra={"fields": {"model": entry.name, "reason": str(broken)}})
+        self.add(entry, model)
+
+    async def resolve(
+        self, name: str | None = None, version: str | None = None, alias: str | None = None
+    ) -> ServedModel:
+        """Return the version that answers, loading it first if need be.
+
+        Raises UnknownModelError for a name, version or alias that does not exist, ModelUnavailableError for
+        a version that cannot be loaded.
+        """
+        if name is None:
+            return self.default
+        entry = self.entries.get(name)
+        if entry is None:
+            raise UnknownModelError("no model has this name; GET /models lists them", field="model")
+        if alias is not None:
+            if alias not in entry.aliases:
+                raise UnknownModelError("the model has no such alias; see GET /models", field="alias")
+            version = str(entry.aliases[alias])
+        elif version is None:
+            if entry.current is not None:
+                return self._used(entry.current)
+            version = "current"
+        model = entry.loaded.get(version)
+        return self._used(model) if model is not None else await self._load(entry, version)
+
+    async def refresh(self, *, is_forced: bool = False) -> None:
+        """Serve what the aliases point at now; a version that cannot be loaded leaves the old one serving.
+
+        Looks only at models whose `aliases.json` has changed, unless `is_forced`, as by SIGHUP: then a model
+        without a selector moves on to its newest version, too.
+        """
+        for entry in self.entries.values():
+            if entry.folder is None:
+                continue
+            stamp = _stamp(entry.folder)
+            if stamp == entry.stamp and not is_forced:
+                continue
+            try:
+                entry.aliases = read_aliases(entry.folder)
+                entry.stamp = stamp
+                await self._switch(entry)
+            except (ArtifactError, OSError) as wrong:
+                self._refuse(entry, "current", wrong)
+
+    async def load(self, name: str, version: str) -> ServedModel:
+        """Load a version and keep it, whatever the bound on memory."""
+        model = await self.resolve(name, version)
+        self.entries[name].pinned.add(version)
+        return model
+
+    def unload(self, name: str, version: str) -> None:
+        """Forget a loaded version; requests that it is answering are finished. The served one stays."""
+        entry = self.entries.get(name)
+        if entry is None or version not in self.known_versions(entry):
+            raise UnknownModelError("no such model or version; GET /models lists them", field="version")
+        if entry.current is not None and entry.current.version == version:
+            raise UnknownModelError("this version is being served; move its alias first", field="version")
+        entry.pinned.discard(version)
+        entry.loaded.pop(version, None)
+
+    def known_versions(self, entry: Entry) -> dict[str, list[str]]:
+        """Return the versions of a model with their aliases, those in its folder and the loaded ones."""
+        if entry.folder is None:
+            return {version: [] for version in entry.loaded}
+        return {str(version): aliases for version, aliases in list_versions(entry.folder).items()}
+
+    @property
+    def loaded_models(self) -> list[ServedModel]:
+        """Every loaded version."""
+        return [model for entry in self.entries.values() for model in entry.loaded.values()]
+
+    async def close(self) -> None:
+        """Wait for the last batches."""
+        for model in self.loaded_models:
+            await model.batcher.close()
+
+    async def _switch(self, entry: Entry) -> None:
+        assert entry.folder is not None
+        selector = entry.selector
+        if selector in entry.aliases:
+            version = str(entry.aliases[selector])
+        elif selector:
+            return  # a fixed version
+        else:
+            version = str(versions_in(entry.folder)[-1])
+        if entry.current is not None and entry.current.version == version:
+            entry.errors.pop("current", None)
+            return
+        model = entry.loaded.get(version) or await self._read(f"{entry.folder}@{version}")
+        before = entry.current
+        self._serve(entry, model)
+        entry.errors.pop("current", None)
+        if before is not None and before.version not in entry.pinned:
+            entry.loaded.pop(before.version, None)
+        fields = {"model": entry.name, "version": version, "before": before.version if before else None}
+        _log.info("model switched", extra={"fields": fields})
+
+    async def _load(self, entry: Entry, version: str) -> ServedModel:
+        async with self._loading:  # one at a time: two requests for one version load it once
+            if (model := entry.loaded.get(version)) is not None:
+                return self._used(model)
+            if version == "current" and entry.current is not None:
+                return self._used(entry.current)
+            if version == "current":
+                reference = f"{entry.folder}@{entry.selector}" if entry.selector else f"{entry.folder}"
+            elif version not in self.known_versions(entry):
+                raise UnknownModelError("the model has no such version; see GET /models", field="version")
+            else:
+                reference = f"{entry.folder}@{version}"
+            try:
+                model = await self._read(reference)
+            except (ArtifactError, OSError) as broken:
+                self._refuse(entry, version, broken)
+                raise ModelUnavailableError(entry.name) from None
+            if version == "current":
+                self._serve(entry, model)
+            else:
+                self._keep(entry, model)
+            entry.errors.pop(version, None)
+            return self._used(model)
+
+    async def _read(self, reference: str) -> ServedModel:
+        return await asyncio.to_thread(self._loader.load, reference)
+
+    def _serve(self, entry: Entry, model: ServedModel) -> None:
+        self._keep(entry, model)
+        is_default = not hasattr(self, "default") or next(iter(self.entries.values())) is entry
+        entry.current = model
+        if is_default:
+            self.default = model
+
+    def _keep(self, entry: Entry, model: ServedModel) -> None:
+        entry.loaded[model.version] = model
+        self._used(model)
+        self._on_load(model)
+        self._unload_beyond_bound(model)
+
+    def _unload_beyond_bound(self, newest: ServedModel) -> None:
+        """Forget the versions that were not used for longest; neither pinned ones nor the defaults."""
+        if not self._max_bytes:
+            return
+        candidates = sorted(
+            (model.last_used, entry.name, version)
+            for entry in self.entries.values()
+            for version, model in entry.loaded.items()
+            if model not in (newest, self.default if hasattr(self, "default") else None)
+            and version not in entry.pinned
+        )
+        total = sum(model.size_bytes for model in self.loaded_models)
+        for _, name, version in candidates:
+            if total <= self._max_bytes:
+                return
+            entry = self.entries[name]
+            model = entry.loaded.pop(version)
+            total -= model.size_bytes
+            if entry.current is model:
+                entry.current = None
+            _log.info("model unloaded", extra={"fields": {"model": name, "version": version}})
+
+    def _refuse(self, entry: Entry, version: str, why: Exception) -> None:
+        entry.errors[version] = str(why)
+        self._on_refusal()
+        fields = {"model": entry.name, "version": version, "reason": str(why)}
+        _log.error("version refused", extra={"fields": fields})
+
+    def _used(self, model: ServedModel) -> ServedModel:
+        model.last_used = self._loader.clock.monotonic()
+        return model
+
+
+def find_models(references: Sequence[str]) -> list[str]:
+    """Return the models that the arguments of `tamis serve` name: models, and folders of models."""
+    found: list[str] = []
+    for reference in references:
+        folder = Path(reference)
+        if folder.is_dir() and not versions_in(folder) and not (folder / MANIFEST_FILE).exists():
+            models = [str(path) for path in sorted(folder.iterdir()) if path.is_dir() and versions_in(path)]
+            if not models:
+                raise ArtifactError(f"{reference}: no model is in this folder; train one with `tamis train`")
+            found += models
+        else:
+            found.append(reference)
+    return found
+
+
+def _entry_of(reference: str) -> Entry:
+    path = Path(reference)
+    if path.exists() and (path / MANIFEST_FILE).exists():
+        path = path.resolve()
+        return Entry(path.parent.name, path.parent, path.name)
+    base, _, selector = (reference, "", "") if path.exists() else reference.rpartition("@")
+    if not base:
+        base, selector = reference, ""
+    folder = Path(base).resolve()
+    entry = Entry(folder.name, folder, selector)
+    if folder.is_dir():
+        entry.aliases, entry.stamp = read_aliases(folder), _stamp(folder)
+    return entry
+
+
+def _stamp(folder: Path) -> Stamp | None:
+    try:
+        found = (folder / ALIASES_FILE).stat()
+    except OSError:
+        return None
+    return found.st_ino, found.st_mtime_ns, found.st_size

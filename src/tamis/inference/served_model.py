@@ -1,0 +1,79 @@
+"""One loaded version of a model: its classifier and its batcher, swapped as one object.
+
+A request holds a reference from its first line to its last: it is answered by one version, and a version that
+was replaced is freed after its last request.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from tamis.artifact import open_artifact, promoted_digest
+from tamis.clock import Clock
+from tamis.errors import ArtifactError
+from tamis.inference.batcher import Batcher, BatchReport
+from tamis.inference.classifier import Classifier
+from tamis.inference.self_test import self_test
+
+_NETWORK_TOLERANCE = 1e-6
+
+
+@dataclass(eq=False, slots=True)
+class ServedModel:
+    """A loaded version with everything that belongs to it."""
+
+    classifier: Classifier
+    batcher: Batcher
+    size_bytes: int = 0
+    """The size of its files: what it takes in memory, roughly."""
+    last_used: float = 0.0
+    series: int = 0
+    """Offset of its metrics; 0 is the series that all models without one of their own share."""
+
+    @property
+    def name(self) -> str:
+        """The model's name."""
+        return self.classifier.name
+
+    @property
+    def version(self) -> str:
+        """The version, such as `3`."""
+        return self.classifier.version
+
+    @property
+    def digest(self) -> str:
+        """The identity of the version: its cache keys and log rows carry it."""
+        return self.classifier.identity
+
+
+@dataclass(frozen=True)
+class ModelLoader:
+    """Loads versions: checksums first, then the identity that was promoted, then the self-test."""
+
+    clock: Clock
+    max_queue_seconds: float
+    report: Callable[[BatchReport], None]
+
+    def load(self, reference: str) -> ServedModel:
+        """Return the version that `reference` names; raises ArtifactError that says what is wrong with it."""
+        artifact = open_artifact(reference)
+        version = artifact.path.name
+        promoted = promoted_digest(artifact.path.parent, int(version)) if version.isdigit() else None
+        if promoted not in (None, artifact.identity):
+            raise ArtifactError(
+                f"{artifact.path}: its manifest is not the one that was promoted; promote the version again "
+                "if the change is intended"
+            )
+        classifier = Classifier.from_artifact(artifact)
+        tolerance = _NETWORK_TOLERANCE if classifier.is_heavy else 0.0
+        self_test(artifact, classifier.probabilities, tolerance=tolerance)
+        size = sum(facts.size_bytes for facts in artifact.manifest.files.values())
+        return self.serve(classifier, size_bytes=size)
+
+    def serve(self, classifier: Classifier, *, size_bytes: int = 0) -> ServedModel:
+        """Return a classifier with a batcher of its own."""
+        batcher = Batcher(
+            classifier, self.clock, max_queue_seconds=self.max_queue_seconds, report=self.report
+        )
+        return ServedModel(classifier, batcher, size_bytes)
