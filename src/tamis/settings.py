@@ -65,6 +65,10 @@ class Settings(BaseSettings):
     mock_model_class: Switch = _setting(
         False, "serve made-up predictions without a model, for trying things out", workshop=True
     )
+    lazy_models: Switch = _setting(False, "load every model but the first at its first request")
+    models_max_bytes: Annotated[Count, Ge(0), Le(1 << 50)] = _setting(
+        0, "bound on the size of loaded models, bytes; beyond it the least recently used is unloaded"
+    )
     host: RequiredText = _setting("127.0.0.1", "address to listen on; 0.0.0.0 is all interfaces")
     port: Annotated[Count, Ge(0), Le(65_535)] = _setting(8000, "port to listen on; 0 chooses a free one")
     allowed_hosts: Annotated[str, AfterValidator(check_host_names)] = _setting(

@@ -86,9 +86,7 @@ def test_serve_answers_and_ends_with_success_when_told_to_stop(
     assert "Traceback" not in err and "Error" not in err
 
 
-@pytest.mark.parametrize(
-    ("options", "workers"), [((), "1 process"), (("--workers", "2"), "2 processes and one that watches")]
-)
+@pytest.mark.parametrize(("options", "workers"), [((), "1"), (("--workers", "2"), "2 + supervisor")])
 def test_serve_begins_with_one_screen_that_says_what_is_where(
     tmp_path: Path, options: tuple[str, ...], workers: str
 ) -> None:

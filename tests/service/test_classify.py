@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from datetime import datetime
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -17,6 +18,7 @@ from tamis.clock import Clock, SystemClock
 from tamis.errors import OverloadedError, StoreError
 from tamis.inference.batcher import Batcher
 from tamis.inference.classifier import Classifier
+from tamis.inference.served_model import ServedModel
 from tamis.models.scorer import Scorer
 from tamis.service.classify import Classified, ClassifyService
 from tamis.service.prediction_cache import LayeredPredictionCache
@@ -118,6 +120,13 @@ class RecordingStore(Store):
         return await self._inner.check()
 
 
+class _OfOneModel:
+    """The use case with its model, which every test here takes as given."""
+
+    def __init__(self, service: ClassifyService, model: ServedModel):
+        self.classify = partial(service.classify, model)
+
+
 @asynccontextmanager
 async def _classifying(
     scorer: Scorer | Classifier,
@@ -126,16 +135,16 @@ async def _classifying(
     clock: Clock | None = None,
     memory_rows: int = 1_000,
     max_queue_seconds: float = 1e9,
-) -> AsyncIterator[ClassifyService]:
+) -> AsyncIterator[_OfOneModel]:
     """Open the store and give the use case on it; all is answered and closed in the end."""
     clock = clock or SystemClock()
     store = store or MemoryStore(clock)
     classifier = classifier_with(scorer) if isinstance(scorer, Scorer) else scorer
     batcher = Batcher(classifier, clock, max_queue_seconds=max_queue_seconds)
-    cache = LayeredPredictionCache(classifier, store.cache, clock, memory_rows=memory_rows)
+    cache = LayeredPredictionCache(store.cache, clock, memory_rows=memory_rows)
     await store.open()
-    classification = ClassifyService(classifier, store, clock, batcher=batcher, cache=cache)
-    yield classification
+    classification = ClassifyService(store, clock, cache=cache)
+    yield _OfOneModel(classification, ServedModel(classifier, batcher))
     await classification.finish()
     await batcher.close()
     await store.close()

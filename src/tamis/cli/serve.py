@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from tamis.cli.terminal import make_console
-from tamis.errors import SettingsError, TamisError
+from tamis.errors import ArtifactError, SettingsError, TamisError
 from tamis.settings import Settings
 
 if TYPE_CHECKING:
-    from starlette.types import ASGIApp
-
     from tamis.inference.classifier import Classifier
+    from tamis.inference.model_pool import ModelPool
+    from tamis.service.api.application import Application
+    from tamis.service.api.models import Broadcast
+    from tamis.service.app import Models
     from tamis.service.http.sockets import Listeners, Notifier
     from tamis.storage import ResilientStore
 
@@ -25,7 +27,7 @@ def _default(name: str) -> object:
 
 
 @click.command(epilog="Example: tamis serve models/spam@champion --port 8080")
-@click.argument("model", required=False)
+@click.argument("models", nargs=-1, metavar="[MODEL]...")
 @click.option("--host", help=f"Address to listen on.  [env: TAMIS_HOST; default: {_default('host')}]")
 @click.option(
     "--port",
@@ -47,8 +49,13 @@ def _default(name: str) -> object:
 )
 @click.option("--migrate", is_flag=True, help="Make the tables of a cluster first, as `tamis migrate` does.")
 @click.option("--worker-channel", type=int, hidden=True)  # how a parent starts its workers
-def command(model: str | None, mock: bool, migrate: bool, worker_channel: int | None, **given: Any) -> None:
-    """Answer over HTTP with MODEL: NAME, NAME@VERSION or NAME@ALIAS.
+def command(
+    models: tuple[str, ...], mock: bool, migrate: bool, worker_channel: int | None, **given: Any
+) -> None:
+    """Serve models over HTTP: each MODEL is NAME, NAME@VERSION, NAME@ALIAS or a folder of models.
+
+    The first model is the default one; the others have their own routes under /models. A model at an
+    alias follows it: `tamis models promote` switches the running service.
 
     Without MODEL the environment decides: TAMIS_MODEL_DIRECTORY and TAMIS_MODEL_VERSION.
     What can be set, by an environment variable or in a file .env: see .env.sample.
@@ -63,7 +70,7 @@ def command(model: str | None, mock: bool, migrate: bool, worker_channel: int | 
     if worker_channel is not None:
         _work(worker_channel)
         return
-    settings = _settings(model, mock_model_class=mock or None, **given)
+    settings = _settings(models[0] if models else None, mock_model_class=mock or None, **given)
     configure_logs(settings.log_format, settings.log_level)
     with _refusal_in(settings.log_format):
         _warn_of_superseded(settings)
@@ -71,7 +78,7 @@ def command(model: str | None, mock: bool, migrate: bool, worker_channel: int | 
         listeners = listen(settings.host, settings.port, os.environ)
         settings = _with_allowed_hosts(settings, listeners)
         serve = _serve_alone if settings.workers == 1 else _supervise
-        serve(settings, listeners, Notifier(os.environ), migrate=migrate)
+        serve(settings, _references(settings, models), listeners, Notifier(os.environ), migrate=migrate)
 
 
 @contextmanager
@@ -88,24 +95,29 @@ def _refusal_in(log_format: str) -> Iterator[None]:
         raise SystemExit(1) from None
 
 
-def _serve_alone(settings: Settings, listeners: Listeners, notifier: Notifier, *, migrate: bool) -> None:
+def _serve_alone(
+    settings: Settings, models: Sequence[str], listeners: Listeners, notifier: Notifier, *, migrate: bool
+) -> None:
     from tamis.service.http.run import serve_alone
 
-    classifier = _classifier(settings)
+    loaded = _check_models(settings, models)
     _prepare_store(settings, migrate=migrate)
-    app, store = _app(settings, classifier)
+    app, store = _app(settings, loaded)
     serve_alone(
         app,
         settings,
         listeners=listeners,
         notifier=notifier,
-        on_start=lambda: _show_start(settings, _described(classifier), listeners.address),
+        on_start=lambda: _show_start(settings, _described(app.pool), listeners.address),
+        apply=app.pool.apply,
     )
     _exit_if_rows_are_lost(store)
 
 
-def _supervise(settings: Settings, listeners: Listeners, notifier: Notifier, *, migrate: bool) -> None:
-    """Watch over the workers; this process itself loads no model and keeps no store open."""
+def _supervise(
+    settings: Settings, models: Sequence[str], listeners: Listeners, notifier: Notifier, *, migrate: bool
+) -> None:
+    """Run the supervisor, which loads no model and keeps no store open."""
     import sys
 
     from tamis.clock import SystemClock
@@ -121,7 +133,8 @@ def _supervise(settings: Settings, listeners: Listeners, notifier: Notifier, *, 
 
     command = [sys.executable, "-m", "tamis", "serve", "--worker-channel"]
     listener_fds = [listener.fileno() for listener in listeners.sockets]
-    assignment = WorkerConfig(_pinned(settings), listener_fds, make_shared_memory(LAYOUT.size))
+    pinned = _pinned(models)
+    assignment = WorkerConfig(settings, listener_fds, make_shared_memory(LAYOUT.size), pinned)
     _prepare_store(settings, migrate=migrate)
     supervisor = Supervisor(command, assignment, listeners=listeners, clock=SystemClock())
     try:
@@ -146,9 +159,13 @@ def _work(channel_fd: int) -> None:
     assignment = channel.receive()
     configure_logs(assignment.settings.log_format, assignment.settings.log_level)
     with _refusal_in(assignment.settings.log_format):
-        classifier = _classifier(assignment.settings)
-        app, store = _app(assignment.settings, classifier, metrics_fd=assignment.metrics_fd)
-        serve_as_worker(app, assignment, channel=channel, serves=_described(classifier))
+        app, store = _app(
+            assignment.settings,
+            _mock(assignment.settings) or assignment.models,
+            metrics_fd=assignment.metrics_fd,
+            broadcast=channel.broadcast,
+        )
+        serve_as_worker(app, assignment, channel=channel, serves=_described(app.pool), apply=app.pool.apply)
         _exit_if_rows_are_lost(store)
 
 
@@ -160,20 +177,29 @@ def _exit_if_rows_are_lost(store: ResilientStore) -> None:
         raise SystemExit(LOST_ROWS_EXIT_CODE)
 
 
-def _pinned(settings: Settings) -> Settings:
-    """Name the model's version, so that a worker that starts later serves the same one."""
-    from pathlib import Path
-
-    from tamis.artifact import find_version
+def _references(settings: Settings, models: Sequence[str]) -> list[str]:
+    """Return the models to serve; none for made-up predictions."""
+    from tamis.inference.model_pool import find_models
 
     if settings.mock_model_class:
-        return settings
-    version, folder = find_version(settings.model_reference), Path(settings.model_directory)
-    if folder.resolve() == version:
-        return settings
-    name = folder.name if folder.exists() else folder.name.partition("@")[0]
-    pinned = {"model_directory": str(folder.with_name(name)), "model_version": version.name}
-    return settings.model_copy(update=pinned)
+        return []
+    return find_models(models or [settings.model_reference])
+
+
+def _pinned(models: Sequence[str]) -> dict[str, str]:
+    """Return each model's version, so that a worker that starts later loads the same one."""
+    from tamis.artifact import find_version
+
+    first, *others = models or [""]
+    if not first:
+        return {}
+    pinned = {first: find_version(first).name}
+    for model in others:  # one that cannot be loaded is reported by the workers
+        try:
+            pinned[model] = find_version(model).name
+        except ArtifactError:
+            pinned[model] = ""
+    return pinned
 
 
 def _settings(model: str | None, **given: Any) -> Settings:
@@ -222,28 +248,45 @@ def _warn_of_superseded(settings: Settings) -> None:
         )
 
 
-def _classifier(settings: Settings) -> Classifier:
+def _check_models(settings: Settings, models: Sequence[str]) -> Models:
+    """Return what to serve; a default model that does not exist fails here, before tables are made."""
+    from tamis.artifact import find_version
+
+    mock = _mock(settings)
+    if mock is not None:
+        return mock
+    find_version(models[0])
+    return dict.fromkeys(models, "")
+
+
+def _mock(settings: Settings) -> Classifier | None:
     import logging
 
     from tamis.inference.classifier import Classifier
 
     if not settings.mock_model_class:
-        return Classifier.load(settings.model_reference)
-    logging.getLogger(__name__).warning("MOCK MODEL: every answer is made up; for trying things out only")
+        return None
+    logging.getLogger(__name__).warning("MOCK MODEL: predictions are made up; for trying things out only")
     return Classifier.mock()
 
 
 def _app(
-    settings: Settings, classifier: Classifier, metrics_fd: int | None = None
-) -> tuple[ASGIApp, ResilientStore]:
+    settings: Settings,
+    models: Models,
+    metrics_fd: int | None = None,
+    broadcast: Broadcast | None = None,
+) -> tuple[Application, ResilientStore]:
     """Assemble the application and its store; a store that fails from now on stops no prediction."""
     from tamis.clock import SystemClock
+    from tamis.service.api.models import no_broadcast
     from tamis.service.app import create_app
     from tamis.service.wiring import resilient_store
 
     clock = SystemClock()
     store = resilient_store(settings, clock)
-    app = create_app(settings, classifier, store=store, clock=clock, metrics_fd=metrics_fd)
+    app = create_app(
+        settings, models, store=store, clock=clock, metrics_fd=metrics_fd, broadcast=broadcast or no_broadcast
+    )
     return app, store
 
 
@@ -268,10 +311,13 @@ def _prepare_store(settings: Settings, *, migrate: bool) -> None:
         asyncio.run(check())
 
 
-def _described(classifier: Classifier) -> str:
+def _described(pool: ModelPool) -> str:
+    """Return the default model with its labels, and how many others there are."""
+    classifier, others = pool.default.classifier, len(pool.entries) - 1
     labels = classifier.labels
     shown = ", ".join(labels) if len(labels) <= 8 else f"{len(labels)} labels"
-    return f"{classifier.name}@{classifier.version} ({shown})"
+    more = f" and {others} more" if others else ""
+    return f"{classifier.name}@{classifier.version} ({shown}){more}"
 
 
 def _show_start(settings: Settings, serves: str, address: str) -> None:
@@ -283,7 +329,7 @@ def _show_start(settings: Settings, serves: str, address: str) -> None:
         fields = {"model": serves, "address": address, "workers": settings.workers}
         logging.getLogger(__name__).info("listening", extra={"fields": fields})
         return
-    workers = "1 process" if settings.workers == 1 else f"{settings.workers} processes and one that watches"
+    workers = "1" if settings.workers == 1 else f"{settings.workers} + supervisor"
     base = address if address.startswith("http") else ""  # a Unix socket has no address to click on
     console = make_console(stderr=True)
     for name, value in [

@@ -17,9 +17,12 @@ from pathlib import Path
 
 from tamis.artifact import list_versions, read_aliases
 from tamis.artifact.manifest import ALIASES_FILE, MANIFEST_FILE, versions_in
-from tamis.errors import ArtifactError, ModelUnavailableError, UnknownModelError
+from tamis.errors import ArtifactError, InputError, ModelUnavailableError, UnknownModelError
 from tamis.inference.classifier import Classifier
 from tamis.inference.served_model import ModelLoader, ServedModel
+
+_WATCH_SECONDS = 0.2
+"""An alias that moves is served within a second: this, and loading."""
 
 _log = logging.getLogger(__name__)
 
@@ -77,8 +80,10 @@ class ModelPool:
             entry.aliases, entry.stamp = read_aliases(folder), _stamp(folder)
         self.add(entry, self._loader.serve(classifier))
 
-    def open(self, reference: str, *, is_lazy: bool = False) -> None:
+    def open(self, reference: str, version: str = "", *, is_lazy: bool = False) -> None:
         """Add the model at `NAME`, `NAME@VERSION` or `NAME@ALIAS`, loading it unless `is_lazy`.
+
+        With `version` that one is loaded now, whatever is the newest.
 
         Raises ArtifactError if the first model cannot be loaded; a later one is kept with its reason.
         """
@@ -88,7 +93,7 @@ class ModelPool:
         model = None
         if not (is_lazy and self.entries):
             try:
-                model = self._loader.load(reference)
+                model = self._loader.load(f"{entry.folder}@{version}" if version else reference)
             except ArtifactError as broken:
                 if not self.entries:
                     raise
@@ -139,11 +144,37 @@ class ModelPool:
             except (ArtifactError, OSError) as wrong:
                 self._refuse(entry, "current", wrong)
 
+    async def watch(self) -> None:
+        """Refresh soon after an alias has moved, until cancelled."""
+        while True:
+            await asyncio.sleep(_WATCH_SECONDS)
+            try:
+                await self.refresh()
+            except Exception as failed:  # noqa: BLE001 - the next change must still be seen
+                _log.error("models not refreshed", extra={"fields": {"error": type(failed).__name__}})
+
+    async def apply(self, action: str, name: str = "", version: str = "") -> None:
+        """Do what another process asks for: `reload`, `load` or `unload`; log what cannot be done."""
+        try:
+            if action == "reload":
+                await self.refresh(is_forced=True)
+            elif action == "load":
+                await self.load(name, version)
+            else:
+                self.unload(name, version)
+        except InputError as refused:
+            fields = {"action": action, "model": name, "version": version, "reason": str(refused)}
+            _log.error("models not changed", extra={"fields": fields})
+
     async def load(self, name: str, version: str) -> ServedModel:
         """Load a version and keep it, whatever the bound on memory."""
         model = await self.resolve(name, version)
         self.entries[name].pinned.add(version)
         return model
+
+    async def load_for_alias(self, name: str, version: str) -> ServedModel:
+        """Load a version that an alias is about to point at: one that fails is refused before the move."""
+        return await self.resolve(name, version)
 
     def unload(self, name: str, version: str) -> None:
         """Forget a loaded version; requests that it is answering are finished. The served one stays."""

@@ -9,7 +9,8 @@ Assembled from explicit parts; nothing is made at import and nothing is global.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+import asyncio
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 
@@ -17,11 +18,13 @@ from fastapi import FastAPI
 from starlette.types import Lifespan
 
 from tamis.clock import Clock, SystemClock
-from tamis.inference.batcher import Batcher
 from tamis.inference.classifier import Classifier
+from tamis.inference.model_pool import ModelPool
+from tamis.inference.served_model import ModelLoader
 from tamis.service.api.application import Application
 from tamis.service.api.info import add_health_routes, add_info_routes, add_metrics_route
 from tamis.service.api.log import add_log_routes
+from tamis.service.api.models import Broadcast, add_model_routes, no_broadcast
 from tamis.service.api.pages import add_pages
 from tamis.service.api.predictions import Predictor, add_prediction_routes
 from tamis.service.api.route import ApiContext, RequestLimits
@@ -38,37 +41,38 @@ from tamis.service.wiring import callers, rate_limiter
 from tamis.settings import Settings
 from tamis.storage import ResilientStore
 
+Models = Classifier | Mapping[str, str]
+"""One loaded model; or references such as `models/spam@champion`, the default first, each with the version to
+load, empty for the one that the reference names."""
+
 
 def create_app(
     settings: Settings,
-    classifier: Classifier,
+    models: Models,
     *,
     store: ResilientStore,
     clock: Clock | None = None,
     metrics_fd: int | None = None,
+    broadcast: Broadcast = no_broadcast,
 ) -> Application:
-    """Return the application that serves `classifier`; its lifespan opens and closes `store`.
+    """Return the application that serves `models`; its lifespan opens and closes `store`.
 
-    Processes with the same shared memory, `metrics_fd`, report the metrics of all of them. To mount it in
-    another application, enter its lifespan there: `FastAPI(lifespan=app.router.lifespan_context)`.
+    Processes with the same shared memory, `metrics_fd`, report the metrics of all of them; `broadcast` tells
+    the other processes to load or unload a version. To mount it in another application, enter its lifespan
+    there: `FastAPI(lifespan=app.router.lifespan_context)`.
     """
     clock = clock or SystemClock()
-    metrics = Metrics(classifier, metrics_fd)
+    metrics = Metrics(metrics_fd)
+    pool = _pool(settings, models, clock, metrics)
     store.count_in(metrics.calls)
-    batcher = Batcher(
-        classifier, clock, max_queue_seconds=settings.max_queue_seconds, report=metrics.batch_ended
-    )
     cache = LayeredPredictionCache(
-        classifier,
         store.cache,
         clock,
         memory_rows=settings.cache_memory_rows,
         is_shared=settings.share_cache,
         count=metrics.looked_up,
     )
-    classification = ClassifyService(
-        classifier, store, clock, batcher=batcher, cache=cache, observe_commit=metrics.store.observe
-    )
+    classification = ClassifyService(store, clock, cache=cache, observe_commit=metrics.store.observe)
     limiter = rate_limiter(settings, clock)
     context = ApiContext(
         callers(settings, clock),
@@ -77,25 +81,49 @@ def create_app(
         is_rate_limited=limiter is not None,
         observe_read=metrics.read.observe,
     )
-    retention = Retention(store.log, clock, days=settings.log_retention_days)
     app = Application(
         settings.api_name,
         context,
-        description=f"Classifies texts as {_listed(classifier.labels)}.",
-        lifespan=_lifespan(store, classification, batcher, limiter, retention),
+        pool,
+        description=f"Classifies texts as {_listed(pool.default.classifier.labels)}.",
+        lifespan=_lifespan(
+            store,
+            pool,
+            classification,
+            limiter,
+            Retention(store.log, clock, days=settings.log_retention_days),
+        ),
     )
-    predictor = Predictor(classification, limiter=limiter, model_version=classifier.version)
+    predictor = Predictor(pool, classification, limiter=limiter)
     started_at = datetime.fromtimestamp(clock.utc_ns() / 1e9, UTC)
-    add_prediction_routes(app.router, predictor, classifier, context.limits)
+    add_prediction_routes(app.router, predictor, context.limits)
+    add_model_routes(app.router, pool, predictor, context.limits, broadcast)
     add_log_routes(app.router, store.log, classification.this_hour, LogReaders(metrics.log_read))
-    add_info_routes(app.router, classifier, api_name=settings.api_name, started_at=started_at)
-    add_health_routes(app.router, classifier, store)
+    add_info_routes(app.router, pool, api_name=settings.api_name, started_at=started_at)
+    add_health_routes(app.router, pool, store)
     add_metrics_route(app.router, metrics)
     add_pages(app.router)
     app.wrap(lambda inner: FastPath(inner, predictor, context, is_on=settings.fast_path))
     app.wrap(checking_hosts(settings.allowed_hosts))
     app.wrap(lambda inner: with_telemetry(inner, metrics, settings))
     return app
+
+
+def _pool(settings: Settings, models: Models, clock: Clock, metrics: Metrics) -> ModelPool:
+    loader = ModelLoader(clock, settings.max_queue_seconds, metrics.batch_ended)
+    pool = ModelPool(
+        loader,
+        max_bytes=settings.models_max_bytes,
+        on_load=metrics.model_loaded,
+        on_refusal=metrics.model_refused,
+    )
+    if isinstance(models, Classifier):
+        pool.add_classifier(models)
+    else:
+        for reference, version in models.items():
+            pool.open(reference, version, is_lazy=settings.lazy_models)
+    metrics.models = lambda: pool.loaded_models
+    return pool
 
 
 def _listed(labels: Sequence[str]) -> str:
@@ -105,8 +133,8 @@ def _listed(labels: Sequence[str]) -> str:
 
 def _lifespan(
     store: ResilientStore,
+    pool: ModelPool,
     classification: ClassifyService,
-    batcher: Batcher,
     limiter: RateLimiter | None,
     retention: Retention,
 ) -> Lifespan[FastAPI]:
@@ -114,10 +142,12 @@ def _lifespan(
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         await store.open()
         retention.start()
+        watching = asyncio.create_task(pool.watch())
         yield
+        watching.cancel()
         await retention.stop()
         await classification.finish()
-        await batcher.close()
+        await pool.close()
         await store.close()
         if limiter is not None:
             limiter.close()

@@ -14,6 +14,7 @@ from pathlib import Path
 
 from tamis.clock import SystemClock
 from tamis.inference.classifier import Classifier
+from tamis.inference.model_pool import find_models
 from tamis.service.api.application import Application
 from tamis.service.app import create_app
 from tamis.service.telemetry.logging import configure_logs
@@ -27,9 +28,12 @@ def _build(settings: Settings) -> Application:
     if not settings.is_store_a_cluster:
         with ThreadPoolExecutor(1) as thread:  # an ASGI server imports this inside its running event loop
             thread.submit(lambda: asyncio.run(plain_store(settings, clock).migrate())).result()
-    mock, reference = settings.mock_model_class, settings.model_reference
-    classifier = Classifier.mock() if mock else Classifier.load(reference)
-    return create_app(settings, classifier, store=resilient_store(settings, clock), clock=clock)
+    models = (
+        Classifier.mock()
+        if settings.mock_model_class
+        else dict.fromkeys(find_models([settings.model_reference]), "")
+    )
+    return create_app(settings, models, store=resilient_store(settings, clock), clock=clock)
 
 
 app = _build(Settings.from_environment(os.environ, Path(".env")))

@@ -91,9 +91,7 @@ class LayeredPredictionCache:
         while len(memory) > self._memory_rows:
             memory.popitem(last=False)
 
-    async def _get_from_store(
-        self, keys: Sequence[bytes], classifier: Classifier
-    ) -> dict[bytes, Prediction]:
+    async def _get_from_store(self, keys: Sequence[bytes], classifier: Classifier) -> dict[bytes, Prediction]:
         restored: dict[bytes, Prediction] = {}
         for key, scores in zip(keys, await self._cache.get_many(keys), strict=True):
             prediction = None if scores is None else classifier.restored(scores)

@@ -24,7 +24,7 @@ from tests.support.processes import ENVIRON, Service, serving
 pytestmark = pytest.mark.alone
 
 _SAY = "import os, sys, time; fd = int(sys.argv[1]); os.write(fd, b'a model\\n')"
-_PULSE = "while True: os.write(fd, b'.'); time.sleep(.05)"
+_PULSE = "while True: os.write(fd, b'\\n'); time.sleep(.05)"
 
 
 class Watched:

@@ -30,7 +30,6 @@ from tamis.service.telemetry.metric_definitions import (
 from tamis.service.telemetry.metrics import Metrics
 from tamis.service.telemetry.shared_values import make_shared_memory
 from tamis.storage.outbox import COUNTED
-from tests.support.fakes import keyword_classifier
 from tests.support.metrics_page import value
 from tests.support.serving import make_app
 
@@ -58,7 +57,7 @@ def test_any_path_is_one_of_few_routes(path: str) -> None:
 @settings(max_examples=50, deadline=None)
 @given(st.lists(st.tuples(st.text(), st.text(), st.integers(0, 999), st.floats(0, 1e6)), max_size=20))
 def test_any_request_is_counted_once(asked: list[tuple[str, str, int, float]]) -> None:
-    metrics = Metrics(keyword_classifier())
+    metrics = Metrics()
     for path, method, status, seconds in asked:
         metrics.request_began()
         metrics.request_ended(path, method, status, seconds)
@@ -79,11 +78,11 @@ def test_a_new_process_keeps_what_was_counted_and_forgets_what_was_going_on(shar
         "import sys\n"
         "from tamis.inference.classifier import Classifier\n"
         "from tamis.service.telemetry.metrics import Metrics\n"
-        "metrics = Metrics(Classifier.mock(), int(sys.argv[1]))\n"
+        "metrics = Metrics(int(sys.argv[1]))\n"
         "metrics.request_began(); metrics.refused('overloaded'); metrics.calls[2] = metrics.calls[4] = 1"
     )
     subprocess.run([sys.executable, "-c", script, str(shared_fd)], pass_fds=[shared_fd], check=True)
-    page = Metrics(keyword_classifier(), shared_fd).page().decode()
+    page = Metrics(shared_fd).page().decode()
     assert value(page, "http_requests_in_progress") == value(page, "tamis_store_degraded") == 0
     assert value(page, "tamis_refusals_total", code="overloaded") == 1
     assert value(page, "tamis_calls_spooled") == 1, "until its store has looked who still waits"
@@ -95,7 +94,7 @@ def test_every_process_shows_the_numbers_of_all(shared_fd: int) -> None:
         "import sys\n"
         "from tamis.service.telemetry.metrics import Metrics\n"
         "from tests.support.fakes import keyword_classifier\n"
-        "metrics = Metrics(keyword_classifier(), int(sys.argv[1]))\n"
+        "metrics = Metrics(int(sys.argv[1]))\n"
         "metrics.request_began(); metrics.refused('overloaded')\n"
         "print(flush=True); sys.stdin.readline(); sys.stdout.write(metrics.page().decode())"
     )
@@ -109,7 +108,7 @@ def test_every_process_shows_the_numbers_of_all(shared_fd: int) -> None:
     ) as other:
         assert other.stdout is not None
         other.stdout.readline()
-        metrics = Metrics(keyword_classifier(), shared_fd)
+        metrics = Metrics(shared_fd)
         metrics.refused("overloaded")
         page = metrics.page().decode()
         seen_there, _ = other.communicate("\n")
@@ -120,7 +119,7 @@ def test_every_process_shows_the_numbers_of_all(shared_fd: int) -> None:
 
 
 def test_the_stores_numbers_stand_where_it_writes_them() -> None:
-    metrics = Metrics(keyword_classifier())
+    metrics = Metrics()
     assert len(metrics.calls) == len(COUNTED)
     for place in range(len(COUNTED)):
         metrics.calls[place] = place + 1
@@ -174,7 +173,7 @@ def test_the_table_in_the_documentation_is_what_is_served() -> None:
 
 
 def test_every_metric_on_the_page_is_in_the_catalogue() -> None:
-    page = Metrics(keyword_classifier()).page().decode()
+    page = Metrics().page().decode()
     names = re.findall(r"^# TYPE (\w+) ", page, re.MULTILINE)
     listed = [family.name for family in LAYOUT.families]
     assert names == [*listed, WORKERS[0], MODEL_INFO[0], BUILD_INFO[0], *PROCESS_METRICS]

@@ -12,11 +12,13 @@ from starlette.routing import Match
 from starlette.types import ASGIApp, Lifespan, Receive, Scope, Send
 
 from tamis import __version__
+from tamis.inference.model_pool import ModelPool
 from tamis.service.api.route import ApiContext, StrictRoute
 from tamis.service.responses import error_response, json_response
 
 _TAGS = [
     {"name": "classification", "description": "Classify texts."},
+    {"name": "models", "description": "The models, their versions and aliases."},
     {"name": "call log", "description": "Your own calls: each text is logged once."},
     {"name": "info", "description": "The service and its model."},
     {"name": "health", "description": "For load balancers, orchestrators and monitoring."},
@@ -34,6 +36,7 @@ class Application(FastAPI):
         self,
         title: str,
         context: ApiContext,
+        pool: ModelPool,
         *,
         description: str = "",
         lifespan: Lifespan[FastAPI] | None = None,
@@ -50,6 +53,7 @@ class Application(FastAPI):
             exception_handlers={HTTPException: self._not_routed},
             generate_unique_id_function=lambda route: route.name,
         )
+        self.pool = pool
         self.router.route_class = StrictRoute.bound(context)
         self.router.redirect_slashes = False
         self._outermost: ASGIApp = super().__call__

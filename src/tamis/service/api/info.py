@@ -10,6 +10,7 @@ from msgspec import to_builtins
 from starlette.responses import Response
 
 from tamis.inference.classifier import Classifier
+from tamis.inference.model_pool import ModelPool
 from tamis.service.api.route import Requires
 from tamis.service.bodies import HealthResponse, ModelResponse, ServiceResponse
 from tamis.service.http import DRAINING
@@ -23,9 +24,7 @@ _METRICS_HEADERS = [(b"content-type", CONTENT_TYPE), (b"cache-control", b"no-sto
 _METRICS_EXAMPLE = {"text/plain": {"schema": {"type": "string"}, "example": "tamis_workers 2\n"}}
 
 
-def add_info_routes(
-    router: APIRouter, classifier: Classifier, *, api_name: str, started_at: datetime
-) -> None:
+def add_info_routes(router: APIRouter, pool: ModelPool, *, api_name: str, started_at: datetime) -> None:
     """Add `/` and `/model` to the application's router."""
 
     @router.get(
@@ -40,8 +39,8 @@ def add_info_routes(
             {
                 "api_name": api_name,
                 "caller_id": request.scope[CALLER].name,
-                "model_name": classifier.name,
-                "model_version": classifier.version,
+                "model_name": pool.default.name,
+                "model_version": pool.default.version,
                 "started_at": started_at,
                 "docs": "/docs",
                 "page": "/ui",
@@ -56,10 +55,10 @@ def add_info_routes(
         dependencies=[Depends(Requires(ANY_KEY))],
     )
     async def model_info() -> Response:
-        return json_response(described(classifier))
+        return json_response(described(pool.default.classifier))
 
 
-def add_health_routes(router: APIRouter, classifier: Classifier, store: ResilientStore) -> None:
+def add_health_routes(router: APIRouter, pool: ModelPool, store: ResilientStore) -> None:
     """Add the health checks to the application's router."""
 
     @router.get("/health/live", response_model=HealthResponse, summary="Liveness", tags=["health"])
@@ -77,7 +76,7 @@ def add_health_routes(router: APIRouter, classifier: Classifier, store: Resilien
         """Without its store the service still answers: that is 200 too."""
         if request.scope.get("state", {}).get(DRAINING):
             return _health("stopping", "the service is shutting down", status_code=503)
-        loaded = f"model {classifier.name}@{classifier.version} is loaded"
+        loaded = f"model {pool.default.name}@{pool.default.version} is loaded"
         if store.is_degraded:
             why = "the store fails" if store.fault else "the store works again"
             return _health("degraded", f"{loaded}; {why}, {store.counters.spooled} calls wait for it")

@@ -7,6 +7,7 @@
 # could not find by their names.
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Body, Depends, Query, Request
@@ -15,7 +16,8 @@ from pydantic import BaseModel, ConfigDict, Field
 from starlette.responses import Response
 
 from tamis.errors import InputError
-from tamis.inference.classifier import Classifier
+from tamis.inference.model_pool import ModelPool
+from tamis.inference.served_model import ServedModel
 from tamis.service.api.route import RequestLimits, Requires, errors
 from tamis.service.bodies import PredictionResponse, TopLabel
 from tamis.service.classify import Classified, ClassifyService
@@ -49,42 +51,68 @@ class _Body(Struct, frozen=True, gc=False):
 class Predictor:
     """Turns checked texts into the response with their predictions."""
 
-    def __init__(self, classification: ClassifyService, *, limiter: RateLimiter | None, model_version: str):
+    def __init__(self, pool: ModelPool, classification: ClassifyService, *, limiter: RateLimiter | None):
+        self.pool = pool
         self._classification = classification
         self._limiter = limiter
-        self._model_version = model_version
 
-    async def one(self, text: str, caller: Caller, *, echo_input: bool, skip_cache: bool) -> BytesResponse:
-        """Return the response to one text."""
-        [classified], headers = await self._classify([text], caller, skip_cache)
-        return json_response(self.body(text if echo_input else None, classified), headers=headers)
+    @cached_property
+    def examples(self) -> list[Any]:
+        """The default model's responses to `EXAMPLE_TEXTS`."""
+        model = self.pool.default
+        answers = zip(EXAMPLE_TEXTS, model.classifier.predict_many(EXAMPLE_TEXTS), strict=True)
+        return [
+            to_builtins(self.body(text, Classified(prediction, from_cache=False), model))
+            for text, prediction in answers
+        ]
+
+    async def one(
+        self,
+        text: str,
+        caller: Caller,
+        *,
+        echo_input: bool,
+        skip_cache: bool,
+        model: ServedModel | None = None,
+    ) -> BytesResponse:
+        """Return the response to one text; without `model` the default one answers."""
+        model = model or self.pool.default
+        [classified], headers = await self.classify(model, [text], caller, skip_cache=skip_cache)
+        return json_response(self.body(text if echo_input else None, classified, model), headers=headers)
 
     async def many(
-        self, texts: Sequence[str], caller: Caller, *, echo_input: bool, skip_cache: bool
+        self,
+        texts: Sequence[str],
+        caller: Caller,
+        *,
+        echo_input: bool,
+        skip_cache: bool,
+        model: ServedModel | None = None,
     ) -> BytesResponse:
         """Return the response to a list of texts, in the same order."""
-        classified, headers = await self._classify(texts, caller, skip_cache)
+        model = model or self.pool.default
+        classified, headers = await self.classify(model, texts, caller, skip_cache=skip_cache)
         inputs = texts if echo_input else [None] * len(texts)
         return json_response(
-            [self.body(*pair) for pair in zip(inputs, classified, strict=True)], headers=headers
+            [self.body(*pair, model) for pair in zip(inputs, classified, strict=True)], headers=headers
         )
 
-    async def _classify(
-        self, texts: Sequence[str], caller: Caller, skip_cache: bool
+    async def classify(
+        self, model: ServedModel, texts: Sequence[str], caller: Caller, *, skip_cache: bool = False
     ) -> tuple[list[Classified], Headers]:
         """Return the predictions, and the headers that describe the rate limit if there is one."""
         if self._limiter is None:
-            future = self._classification.classify(texts, caller=caller.name, skip_cache=skip_cache)
+            future = self._classification.classify(model, texts, caller=caller.name, skip_cache=skip_cache)
             return await future, _NO_HEADERS
         charge = self._limiter.take(caller, texts=len(texts))
         try:
-            future = self._classification.classify(texts, caller=caller.name, skip_cache=skip_cache)
+            future = self._classification.classify(model, texts, caller=caller.name, skip_cache=skip_cache)
             return await future, charge.headers
         except Exception:  # overload or a failure; a client that leaves (CancelledError) pays
             self._limiter.refund(charge)
             raise
 
-    def body(self, text: str | None, classified: Classified) -> _Body:
+    def body(self, text: str | None, classified: Classified, model: ServedModel) -> _Body:
         """Return the body for one text."""
         prediction = classified.prediction
         return _Body(
@@ -93,21 +121,35 @@ class Predictor:
             _Top(prediction.label, prediction.score),
             classified.from_cache,
             prediction.decision,
-            self._model_version,
+            model.classifier.version,
         )
 
 
 @dataclass(frozen=True)
-class _Routes:
-    """Adds the routes that classify to the application's router."""
+class Prefix:
+    """Where routes that classify are added, and the dependency that finds their model."""
 
-    router: APIRouter
-    predictor: Predictor
-    limits: RequestLimits
-    body: type[PredictionResponse]
-    example_answers: Sequence[Any]
+    path: str
+    suffix: str
+    """Ends the names of the routes, which are the operation ids of OpenAPI."""
+    model: Any
 
-    def options(self, model: Any, example: object, *statuses: int) -> dict[str, Any]:
+
+class PredictionRoutes:
+    """Adds the routes that classify: those of the default model, of a named one, and of a version."""
+
+    def __init__(
+        self, router: APIRouter, predictor: Predictor, limits: RequestLimits, body: type[PredictionResponse]
+    ):
+        self._router, self._predictor, self._limits, self._body = router, predictor, limits, body
+        self._examples = predictor.examples
+
+    def add(self, prefix: Prefix) -> None:
+        """Add `prediction` and `predictions` under a prefix."""
+        self._add_single(prefix)
+        self._add_list(prefix)
+
+    def _options(self, model: Any, example: object, *statuses: int) -> dict[str, Any]:
         """Return what the routes have in common."""
         return {
             "response_model": model,
@@ -119,12 +161,12 @@ class _Routes:
             },
         }
 
-    def add_single(self) -> None:
-        """Add `POST` and `GET /prediction`."""
+    def _add_single(self, prefix: Prefix) -> None:
         Text = Annotated[
             str,
-            Field(max_length=self.limits.max_text_chars, description="The text to classify; may be empty."),
+            Field(max_length=self._limits.max_text_chars, description="The text to classify; may be empty."),
         ]
+        Model = Annotated[Any, Depends(prefix.model)]
 
         class PredictionRequest(BaseModel):
             """One text to classify."""
@@ -139,73 +181,89 @@ class _Routes:
 
             model_config = ConfigDict(extra="forbid", strict=False)
 
-        router, predictor, example = self.router, self.predictor, self.example_answers[0]
+        router, predictor, example = self._router, self._predictor, self._examples[0]
         documented = Body(
             openapi_examples={"text": {"value": {"text": EXAMPLE_TEXTS[0], "echo_input": True}}}
         )
 
         @router.post(
-            "/prediction", summary="Classify one text", **self.options(self.body, example, *_BODY_ERRORS)
+            f"{prefix.path}/prediction",
+            name=f"classify_text{prefix.suffix}",
+            summary="Classify one text",
+            **self._options(self._body, example, *_BODY_ERRORS),
         )
         async def classify_text(
-            query: Annotated[PredictionRequest, documented], request: Request
+            query: Annotated[PredictionRequest, documented], request: Request, model: Model
         ) -> Response:
             return await predictor.one(
-                query.text, request.scope[CALLER], echo_input=query.echo_input, skip_cache=query.skip_cache
+                query.text,
+                request.scope[CALLER],
+                echo_input=query.echo_input,
+                skip_cache=query.skip_cache,
+                model=model,
             )
 
         @router.get(
-            "/prediction",
+            f"{prefix.path}/prediction",
+            name=f"classify_text_of_query{prefix.suffix}",
             summary="Classify one text given in the query",
-            **self.options(self.body, example, 400, 403, 422, 503),
+            **self._options(self._body, example, 400, 403, 422, 503),
         )
         async def classify_text_of_query(
-            query: Annotated[PredictionQuery, Query()], request: Request
+            query: Annotated[PredictionQuery, Query()], request: Request, model: Model
         ) -> Response:
             _refuse_cross_site(request)
             return await predictor.one(
-                query.text, request.scope[CALLER], echo_input=query.echo_input, skip_cache=query.skip_cache
+                query.text,
+                request.scope[CALLER],
+                echo_input=query.echo_input,
+                skip_cache=query.skip_cache,
+                model=model,
             )
 
-    def add_list(self) -> None:
-        """Add `POST /predictions`."""
+    def _add_list(self, prefix: Prefix) -> None:
+        Model = Annotated[Any, Depends(prefix.model)]
 
         class PredictionsRequest(BaseModel):
             """Texts to classify; the predictions come in the same order."""
 
             model_config = ConfigDict(extra="forbid", strict=True)
             texts: Annotated[
-                list[Annotated[str, Field(max_length=self.limits.max_text_chars)]],
-                Field(min_length=1, max_length=self.limits.max_texts, description="The texts to classify."),
+                list[Annotated[str, Field(max_length=self._limits.max_text_chars)]],
+                Field(min_length=1, max_length=self._limits.max_texts, description="The texts to classify."),
             ]
             echo_input: Annotated[bool, Field(description=_ECHO)] = True
             skip_cache: Annotated[bool, Field(description=_SKIP)] = False
 
-        predictor, model = self.predictor, list[self.body]  # type: ignore[name-defined]
+        predictor, listed = self._predictor, list[self._body]  # type: ignore[name-defined]
         documented = Body(openapi_examples={"texts": {"value": {"texts": EXAMPLE_TEXTS}}})
-        options = self.options(model, self.example_answers, *_BODY_ERRORS)
 
-        @self.router.post("/predictions", summary="Classify many texts", **options)
+        @self._router.post(
+            f"{prefix.path}/predictions",
+            name=f"classify_texts{prefix.suffix}",
+            summary="Classify many texts",
+            **self._options(listed, self._examples, *_BODY_ERRORS),
+        )
         async def classify_texts(
-            query: Annotated[PredictionsRequest, documented], request: Request
+            query: Annotated[PredictionsRequest, documented], request: Request, model: Model
         ) -> Response:
             return await predictor.many(
-                query.texts, request.scope[CALLER], echo_input=query.echo_input, skip_cache=query.skip_cache
+                query.texts,
+                request.scope[CALLER],
+                echo_input=query.echo_input,
+                skip_cache=query.skip_cache,
+                model=model,
             )
 
 
-def add_prediction_routes(
-    router: APIRouter, predictor: Predictor, classifier: Classifier, limits: RequestLimits
-) -> None:
-    """Add the routes that classify; their examples are the model's own answers."""
-    answers = zip(EXAMPLE_TEXTS, classifier.predict_many(EXAMPLE_TEXTS), strict=True)
-    examples = [
-        to_builtins(predictor.body(text, Classified(prediction, from_cache=False)))
-        for text, prediction in answers
-    ]
-    routes = _Routes(router, predictor, limits, _labelled(classifier.labels), examples)
-    routes.add_single()
-    routes.add_list()
+def add_prediction_routes(router: APIRouter, predictor: Predictor, limits: RequestLimits) -> None:
+    """Add the routes of the default model; their examples are the model's own answers."""
+
+    async def default() -> ServedModel:
+        return predictor.pool.default
+
+    body = _labelled(predictor.pool.default.classifier.labels)
+    PredictionRoutes(router, predictor, limits, body).add(Prefix("", "", default))
 
 
 def _labelled(labels: Sequence[str]) -> type[PredictionResponse]:

@@ -1,4 +1,4 @@
-"""The two ways to serve: one process alone, or one of several under a parent."""
+"""The two ways to serve: in one process, or as one of several workers under a supervisor."""
 
 from __future__ import annotations
 
@@ -6,7 +6,8 @@ import asyncio
 import logging
 import signal
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
+from typing import Any
 
 from starlette.types import ASGIApp
 
@@ -15,6 +16,9 @@ from tamis.service.http.server import Server, ServerHooks
 from tamis.service.http.sockets import ALIVE, READY, STOPPING, Listeners, Notifier
 from tamis.service.http.worker import WorkerChannel, WorkerConfig
 from tamis.settings import Settings
+
+Apply = Callable[..., Coroutine[Any, Any, None]]
+"""Does what a message asks for: called with `reload`, or with `load` or `unload`, a model and a version."""
 
 _REPORT_SECONDS = 0.1
 _MAX_IO_SECONDS = 30.0
@@ -28,10 +32,21 @@ def serve_alone(
     listeners: Listeners,
     notifier: Notifier,
     on_start: Callable[[], None],
+    apply: Apply,
 ) -> None:
-    """Serve in this process until a signal; `on_start` is called once requests are taken."""
+    """Serve in this process until a signal; call `on_start` when requests are accepted, `apply` at SIGHUP."""
+
+    reloads: set[asyncio.Task[None]] = set()  # the event loop keeps weak references only
+
+    def reload() -> None:
+        _log.info("received SIGHUP; reloading models")
+        task = asyncio.get_running_loop().create_task(apply("reload"))
+        reloads.add(task)
+        task.add_done_callback(reloads.discard)
 
     def started() -> None:
+        if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:  # ignored under nohup
+            asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, reload)
         on_start()
         notifier.tell(READY)
 
@@ -44,16 +59,24 @@ def serve_alone(
 
 
 def serve_as_worker(app: ASGIApp, assignment: WorkerConfig, *, channel: WorkerChannel, serves: str) -> None:
-    """Serve until a signal or the parent's end; `serves` tells the parent what answers here."""
+    """Serve until a signal or the supervisor's end; `serves` tells the supervisor what answers here."""
+    tasks: set[asyncio.Task[None]] = set()  # the event loop keeps weak references only
 
     def started() -> None:
         loop = asyncio.get_running_loop()
 
-        def orphaned() -> None:
-            loop.remove_reader(channel)
-            server.stop()
+        def read() -> None:
+            messages = channel.messages()
+            if messages is None:  # the supervisor has ended
+                loop.remove_reader(channel)
+                server.stop()
+                return
+            for message in messages:
+                task = loop.create_task(apply(message.action, message.model, message.version))
+                tasks.add(task)
+                task.add_done_callback(tasks.discard)
 
-        loop.add_reader(channel, orphaned)
+        loop.add_reader(channel, read)
         channel.report_ready(serves)
         threading.Thread(target=_report_io, args=(channel,), name="tamis-heartbeat", daemon=True).start()
 
@@ -77,16 +100,9 @@ _log = logging.getLogger(__name__)
 
 
 def handle_other_signals() -> None:
-    """Treat SIGHUP as SIGTERM, unless it is ignored as under nohup; log SIGUSR1 and SIGUSR2 and go on."""
-    if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:
-        signal.signal(signal.SIGHUP, _stop)
+    """Log SIGUSR1 and SIGUSR2 and go on: by default they would end the process."""
     for number in (signal.SIGUSR1, signal.SIGUSR2):
         signal.signal(number, _ignore)
-
-
-def _stop(number: int, frame: object) -> None:
-    _log.info("received SIGHUP; stopping")
-    signal.raise_signal(signal.SIGTERM)
 
 
 def _ignore(number: int, frame: object) -> None:

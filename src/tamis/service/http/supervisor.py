@@ -13,12 +13,15 @@ import signal
 import socket
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
+
+import msgspec
 
 from tamis.clock import Clock
 from tamis.errors import TamisError
 from tamis.service.http import LOST_ROWS_EXIT_CODE, SAME_SIGNAL_SECONDS
 from tamis.service.http.sockets import Listeners
-from tamis.service.http.worker import WorkerConfig, WorkerProcess
+from tamis.service.http.worker import Message, WorkerConfig, WorkerProcess
 
 _TICK_SECONDS = 0.2
 _OVERSLEPT_SECONDS = 0.5
@@ -64,6 +67,7 @@ class Supervisor:
         self._signalled_at = 0.0
         self._is_orderly = True
         self._has_lost_rows = False
+        self._reload_requested = False
 
     def run(
         self, *, on_start: Callable[[str], None], on_tick: Callable[[], None], on_stop: Callable[[], None]
@@ -80,6 +84,7 @@ class Supervisor:
                     self._listen(wake_up)
                     self._replace_hung()
                     self._report_started(on_start)
+                    self._deliver()
                     on_tick()
                 on_stop()
                 self._stop(wake_up)
@@ -111,6 +116,23 @@ class Supervisor:
                 one.recv(4_096)
             elif not one.poll(now):
                 self._reap(one)
+
+    def _deliver(self) -> None:
+        """Pass messages of each worker to the others, and SIGHUP to all as a reload."""
+        messages: list[tuple[WorkerProcess | None, Message]] = [
+            (worker, message) for worker in self._workers for message in worker.messages
+        ]
+        for worker in self._workers:
+            worker.messages.clear()
+        if self._reload_requested:
+            self._reload_requested = False
+            self._assignment = replace(self._assignment, models=dict.fromkeys(self._assignment.models, ""))
+            messages.append((None, Message("reload")))
+            _log.info("received SIGHUP; reloading models")
+        for sender, message in messages:
+            for worker in self._workers:
+                if worker is not sender:
+                    worker.send(msgspec.json.encode(message) + b"\n")
 
     def _replace_hung(self) -> None:
         now = self._clock.monotonic()
@@ -179,6 +201,8 @@ class Supervisor:
             before = {
                 number: signal.signal(number, self._count) for number in (signal.SIGTERM, signal.SIGINT)
             }
+            if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:  # ignored under nohup
+                before[signal.SIGHUP] = signal.signal(signal.SIGHUP, self._request_reload)
             wake_before = signal.set_wakeup_fd(theirs.fileno(), warn_on_full_buffer=False)
             try:
                 yield ours
@@ -187,6 +211,9 @@ class Supervisor:
                 # told to stop, this process ends: who insists again must not cut short what it says then
                 for number, handler in [] if self._signals else before.items():
                     signal.signal(number, handler)
+
+    def _request_reload(self, *_: object) -> None:
+        self._reload_requested = True
 
     def _count(self, *_: object) -> None:
         now = self._clock.monotonic()

@@ -29,6 +29,7 @@ class Access:
 
 PREDICT = Access(frozenset({"predict", "admin"}))
 OWN_LOG = Access(frozenset({"predict", "log", "admin"}))
+ADMIN = Access(frozenset({"admin"}))
 METRICS = Access(frozenset({"metrics", "admin"}))
 ANY_KEY = Access()
 OPTIONAL_KEY = Access(is_optional=True)

@@ -5,6 +5,8 @@ The table in docs/operations.md is held to this page by a test.
 
 from __future__ import annotations
 
+import re
+
 from tamis.errors import STORE_FAULTS
 from tamis.service.responses import STATUS_BY_CODE
 from tamis.service.telemetry.metric_types import Merge, MetricLayout
@@ -20,6 +22,20 @@ ROUTES = (
     "/log",
     "/log/summary",
     "/model",
+    "/models",
+    "/models/{model}",
+    "/models/{model}/report",
+    "/models/{model}/card",
+    "/models/{model}/prediction",
+    "/models/{model}/predictions",
+    "/models/{model}/aliases/{alias}",
+    "/models/{model}/versions/{version}",
+    "/models/{model}/versions/{version}/report",
+    "/models/{model}/versions/{version}/card",
+    "/models/{model}/versions/{version}/prediction",
+    "/models/{model}/versions/{version}/predictions",
+    "/models/{model}/versions/{version}/load",
+    "/models/{model}/versions/{version}/unload",
     "/health/live",
     "/health/ready",
     "/metrics",
@@ -34,7 +50,7 @@ ROUTES = (
 )
 """The values of the label `route`; a path without a route is `other`."""
 
-METHODS = ("GET", "HEAD", "POST", OTHER)
+METHODS = ("GET", "HEAD", "POST", "PUT", "DELETE", OTHER)
 STATUSES = (
     *map(str, sorted({200, 206, 304, 416, *STATUS_BY_CODE.values()})),
     NO_ANSWER,  # the request ended without one
@@ -91,6 +107,10 @@ LOG_READS = LAYOUT.gauge(
 )
 LOG_ROWS = LAYOUT.counter("tamis_log_read_rows_total", "Rows of the call log that were read.")
 LOG_BYTES = LAYOUT.counter("tamis_log_read_bytes_total", "Bytes of the call log that were sent.")
+MODEL_LOADS = LAYOUT.counter("tamis_model_loads_total", "Model versions that were loaded.")
+MODEL_REFUSALS = LAYOUT.counter(
+    "tamis_model_refusals_total", "Model versions that could not be loaded or failed their self-test."
+)
 WORKER_STARTS = LAYOUT.counter("tamis_worker_starts_total", "Worker processes that were started.")
 
 WORKERS = ("tamis_workers", "gauge", "Worker processes that are alive.")
@@ -102,12 +122,12 @@ BUILD_INFO = (
 )
 """Name, type and help text of the metrics that are computed at each scrape."""
 
-_TEMPLATES = frozenset(route for route in ROUTES if route.endswith("/{file}"))
+_PATTERNS = [(re.compile(re.sub(r"\{\w+\}", "[^/]+", route)), route) for route in ROUTES if "{" in route]
+_ROUTES = frozenset(ROUTES)
 
 
 def route_of(path: str) -> str:
     """Return the route that a path belongs to; the number of routes is bounded, that of paths is not."""
-    if path in ROUTES:
+    if path in _ROUTES:
         return path
-    template = f"{path.rpartition('/')[0]}/{{file}}"
-    return template if template in _TEMPLATES else OTHER
+    return next((route for pattern, route in _PATTERNS if pattern.fullmatch(path)), OTHER)

@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import platform
 from bisect import bisect_left
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import final
 
 from tamis import __version__
 from tamis.errors import STORE_FAULTS
 from tamis.inference.batcher import BatchReport
 from tamis.inference.classifier import Classifier
+from tamis.inference.served_model import ServedModel
 from tamis.native import is_compiled
 from tamis.service.telemetry import metric_definitions as defined
 from tamis.service.telemetry.exposition import exposition, head, process_exposition, sample
@@ -47,8 +48,9 @@ class Metrics:
     Belongs to the event loop's thread: an addition that two threads make at once would be lost.
     """
 
-    def __init__(self, classifier: Classifier, shared_fd: int | None = None):
-        self._classifier = classifier
+    def __init__(self, shared_fd: int | None = None):
+        self.models: Callable[[], Sequence[ServedModel]] = list
+        """Returns the loaded models."""
         self._slots = SharedValues(LAYOUT.size, LAYOUT.digest, shared_fd)
         self._values = self._slots.values
         self._in_progress = defined.REQUESTS_IN_PROGRESS.first
@@ -95,6 +97,14 @@ class Metrics:
         values[defined.QUEUE_TEXTS.first] = batch.waiting_texts
         values[defined.QUEUE_SECONDS.first] = batch.waiting_seconds
 
+    def model_loaded(self, model: ServedModel) -> None:
+        """Count a version that was loaded."""
+        self._values[defined.MODEL_LOADS.first] += 1.0
+
+    def model_refused(self) -> None:
+        """Count a version that could not be loaded."""
+        self._values[defined.MODEL_REFUSALS.first] += 1.0
+
     def looked_up(self, from_memory: int, from_store: int, unknown: int) -> None:
         """Count cache lookups by the layer that answered."""
         values = self._values
@@ -130,7 +140,8 @@ class Metrics:
         yield sample(name, {}, sum(found.is_alive for found in snapshots))
         name, kind, help_text = defined.MODEL_INFO
         yield from head(name, kind, help_text)
-        yield sample(name, _model_labels(self._classifier), 1)
+        for model in self.models():
+            yield sample(name, _model_labels(model.classifier), 1)
         name, kind, help_text = defined.BUILD_INFO
         yield from head(name, kind, help_text)
         yield sample(name, _build_labels(), 1)

@@ -1,0 +1,246 @@
+"""The routes of the models: their state, versions and aliases, documents, and predictions of each."""
+
+# No `from __future__ import annotations`: FastAPI could not find the local annotations by their names.
+import asyncio
+from collections.abc import Awaitable, Callable
+from pathlib import Path as FilePath
+from typing import Annotated, Any, Literal
+
+from fastapi import APIRouter, Depends, Path, Request
+from pydantic import BaseModel, ConfigDict, Field
+from starlette.responses import Response
+
+from tamis.artifact import CARD_FILE, REPORT_FILE, Artifact, open_artifact, set_alias
+from tamis.errors import ArtifactError, InputError, ModelUnavailableError, UnknownModelError
+from tamis.inference.model_pool import Entry, ModelPool
+from tamis.inference.served_model import ServedModel
+from tamis.service.api.info import described
+from tamis.service.api.predictions import PredictionRoutes, Predictor, Prefix
+from tamis.service.api.route import RequestLimits, Requires, errors
+from tamis.service.bodies import PredictionResponse
+from tamis.service.responses import BytesResponse, json_response
+from tamis.service.security.client_identity import ADMIN, ANY_KEY, CALLER
+
+_REPORT_POLICY = (
+    b"default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; img-src data:; sandbox "
+    b"allow-scripts; frame-ancestors 'self'"
+)
+ModelName = Annotated[
+    str, Path(description="The model's name, or NAME@ALIAS.", examples=["spam", "spam@champion"])
+]
+Version = Annotated[str, Path(description="A version, such as 3.", examples=["3"])]
+Broadcast = Callable[[str, str, str], Awaitable[None]]
+"""Called with `load` or `unload`, a name and a version: the other workers do the same."""
+
+
+async def no_broadcast(action: str, name: str, version: str) -> None:
+    """Do nothing: there is one process."""
+
+
+class AliasRequest(BaseModel):
+    """The version that an alias is moved to."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+    version: Annotated[str, Field(description="The version, such as 3.", examples=["3"])]
+    reason: Annotated[str, Field(max_length=1_000, description="Kept in the history.")] = ""
+
+
+class ModelRoutes:
+    """Adds the routes under `/models`."""
+
+    def __init__(self, router: APIRouter, pool: ModelPool, broadcast: Broadcast):
+        self._router, self._pool, self._broadcast = router, pool, broadcast
+
+    def add_state(self) -> None:
+        """Add the routes that say what there is."""
+        pool = self._pool
+        options = _options(ANY_KEY, 404, 503)
+
+        @self._router.get("/models", summary="All models", **_options(ANY_KEY))
+        async def list_models() -> Response:
+            return json_response([state_of(pool, entry) for entry in pool.entries.values()])
+
+        @self._router.get("/models/{model}", summary="One model", **options)
+        async def show_model(model: ModelName) -> Response:
+            entry = _entry(pool, model.partition("@")[0])
+            served = await self._named(model)
+            return json_response(state_of(pool, entry) | {"served": described(served.classifier)})
+
+        @self._router.get("/models/{model}/versions/{version}", summary="One version", **options)
+        async def show_version(model: ModelName, version: Version) -> Response:
+            artifact = await _artifact(pool, model, version)
+            state = state_of(pool, _entry(pool, model))["versions"]
+            manifest = artifact.manifest
+            return json_response(
+                next(one for one in state if one["version"] == artifact.version)
+                | {
+                    "name": artifact.name,
+                    "kind": manifest.kind,
+                    "labels": manifest.labels,
+                    "digest": artifact.identity,
+                    "metrics": manifest.metrics,
+                    "training": manifest.training,
+                }
+            )
+
+    def add_documents(self) -> None:
+        """Add the report and the card of each version."""
+        for name, file, media_type in (
+            ("report", REPORT_FILE, b"text/html; charset=utf-8"),
+            ("card", CARD_FILE, b"text/markdown; charset=utf-8"),
+        ):
+            self._add_document(name, file, media_type)
+
+    def _add_document(self, name: Literal["report", "card"] | str, file: str, media_type: bytes) -> None:
+        pool = self._pool
+        headers = [
+            (b"content-type", media_type),
+            (b"content-security-policy", _REPORT_POLICY),
+            (b"x-content-type-options", b"nosniff"),
+            (b"cache-control", b"no-cache"),
+        ]
+        options = {**_options(ANY_KEY, 404, 503), "response_class": Response}
+
+        @self._router.get(
+            f"/models/{{model}}/{name}", name=f"{name}_of_model", summary=f"The {name}", **options
+        )
+        async def document_of_model(model: ModelName) -> Response:
+            served = await self._named(model)
+            return await document(served.name, served.version)
+
+        @self._router.get(
+            f"/models/{{model}}/versions/{{version}}/{name}",
+            name=f"{name}_of_version",
+            summary=f"The {name} of a version",
+            **options,
+        )
+        async def document(model: ModelName, version: Version) -> Response:
+            artifact = await _artifact(pool, model, version)
+            if file not in artifact.manifest.files:
+                raise UnknownModelError(f"this version has no {name}", field="version")
+            return BytesResponse(200, headers, await asyncio.to_thread(artifact.document, file))
+
+    def add_changes(self) -> None:
+        """Add the routes that move aliases, load and unload."""
+        pool, options = self._pool, _options(ADMIN, 400, 404, 413, 415, 422, 503)
+
+        @self._router.put("/models/{model}/aliases/{alias}", summary="Move an alias", **options)
+        async def put_alias(model: ModelName, alias: str, change: AliasRequest, request: Request) -> Response:
+            _require_admin(request)
+            entry = _entry(pool, model)
+            if entry.folder is None or change.version not in pool.known_versions(entry):
+                raise UnknownModelError("the model has no such version; see GET /models", field="version")
+            served = await pool.load_for_alias(model, change.version)
+            who = request.scope[CALLER].name
+            reference = f"{entry.folder}@{served.version}"
+            try:
+                await asyncio.to_thread(set_alias, reference, alias, who=who, reason=change.reason)
+            except ArtifactError as invalid:
+                raise InputError("bad_alias", str(invalid), field="alias") from None
+            await pool.refresh()
+            return json_response(state_of(pool, entry))
+
+        @self._router.post("/models/{model}/versions/{version}/load", summary="Load a version", **options)
+        async def load_version(model: ModelName, version: Version, request: Request) -> Response:
+            _require_admin(request)
+            await pool.load(model, version)
+            await self._broadcast("load", model, version)
+            return json_response(state_of(pool, _entry(pool, model)))
+
+        @self._router.post("/models/{model}/versions/{version}/unload", summary="Unload a version", **options)
+        async def unload_version(model: ModelName, version: Version, request: Request) -> Response:
+            _require_admin(request)
+            pool.unload(model, version)
+            await self._broadcast("unload", model, version)
+            return json_response(state_of(pool, _entry(pool, model)))
+
+    def add_predictions(self, predictor: Predictor, limits: RequestLimits) -> None:
+        """Add the predictions of a named model and of a version."""
+
+        async def named(model: ModelName) -> ServedModel:
+            return await self._named(model)
+
+        async def versioned(model: ModelName, version: Version) -> ServedModel:
+            return await self._pool.resolve(model, version)
+
+        routes = PredictionRoutes(self._router, predictor, limits, PredictionResponse)
+        routes.add(Prefix("/models/{model}", "_by_model", named))
+        routes.add(Prefix("/models/{model}/versions/{version}", "_by_version", versioned))
+
+    async def _named(self, model: str) -> ServedModel:
+        name, _, alias = model.partition("@")
+        return await self._pool.resolve(name, alias=alias or None)
+
+
+def add_model_routes(
+    router: APIRouter, pool: ModelPool, predictor: Predictor, limits: RequestLimits, broadcast: Broadcast
+) -> None:
+    """Add every route under `/models`."""
+    routes = ModelRoutes(router, pool, broadcast)
+    routes.add_state()
+    routes.add_documents()
+    routes.add_changes()
+    routes.add_predictions(predictor, limits)
+
+
+def state_of(pool: ModelPool, entry: Entry) -> dict[str, Any]:
+    """Return a model's state: what is served, its aliases, and every version with its state."""
+    current = entry.current
+    return {
+        "name": entry.name,
+        "is_default": entry is next(iter(pool.entries.values())),
+        "serves": entry.selector or "newest at start",
+        "version": current.version if current else None,
+        "digest": current.digest if current else None,
+        "labels": list(current.classifier.labels) if current else None,
+        "error": entry.errors.get("current"),
+        "aliases": {alias: str(version) for alias, version in entry.aliases.items()},
+        "versions": [
+            {
+                "version": version,
+                "aliases": aliases,
+                "state": _state(entry, version),
+                "reason": entry.errors.get(version),
+            }
+            for version, aliases in pool.known_versions(entry).items()
+        ],
+    }
+
+
+def _state(entry: Entry, version: str) -> str:
+    if entry.current is not None and entry.current.version == version:
+        return "served"
+    if version in entry.loaded:
+        return "loaded"
+    return "failed" if version in entry.errors else "on disk"
+
+
+def _entry(pool: ModelPool, name: str) -> Entry:
+    entry = pool.entries.get(name)
+    if entry is None:
+        raise UnknownModelError("no model has this name; GET /models lists them", field="model")
+    return entry
+
+
+async def _artifact(pool: ModelPool, name: str, version: str) -> Artifact:
+    entry = _entry(pool, name)
+    if entry.folder is None or version not in pool.known_versions(entry):
+        raise UnknownModelError("the model has no such version; see GET /models", field="version")
+    try:
+        return await asyncio.to_thread(open_artifact, FilePath(entry.folder) / version)
+    except ArtifactError:
+        raise ModelUnavailableError(name) from None
+
+
+def _require_admin(request: Request) -> None:
+    if not request.scope[CALLER].is_admin:
+        message = "this needs an API key with the scope admin; start the service with TAMIS_REQUIRE_KEYS=true"
+        raise InputError("not_admin", message, field="authorization")
+
+
+def _options(access: Any, *statuses: int) -> dict[str, Any]:
+    return {
+        "tags": ["models"],
+        "dependencies": [Depends(Requires(access))],
+        "responses": errors(*statuses),
+    }
