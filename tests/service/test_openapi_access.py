@@ -70,7 +70,9 @@ def test_every_closed_route_names_its_schemes_and_refusals(with_keys: dict[str, 
 def test_routes_that_count_texts_say_so_with_their_headers(with_limits: dict[str, Any]) -> None:
     refusing = [path for path, operation in _operations(with_limits) if "429" in operation["responses"]]
     counted = [path for path in refusing if path not in LOG]
-    assert counted == ["/prediction", "/prediction", "/predictions"]
+    routes = ["/prediction", "/prediction", "/predictions"]
+    prefixes = ["", "/models/{model}", "/models/{model}/versions/{version}"]
+    assert sorted(counted) == sorted(prefix + route for prefix in prefixes for route in routes)
     responses = with_limits["paths"]["/predictions"]["post"]["responses"]
     assert set(responses["200"]["headers"]) == {"RateLimit", "RateLimit-Policy"}
     assert set(responses["429"]["headers"]) == {"Retry-After", "RateLimit", "RateLimit-Policy"}

@@ -72,7 +72,7 @@ def test_no_span_holds_what_a_caller_sent() -> None:
 def test_tracing_asks_for_its_extra_where_that_is_missing() -> None:
     script = (
         "import sys; sys.modules['opentelemetry'] = None\n"
-        "from tamis.service.telemetry.middleware import observed\n"
+        "from tamis.service.telemetry.middleware import with_telemetry\n"
         "from tamis.service.telemetry.metrics import Metrics\n"
         "from tamis.inference.classifier import Classifier\n"
         "from tamis.settings import Settings\n"

@@ -164,8 +164,8 @@ class ModelRoutes:
             return await self._pool.resolve(model, version)
 
         routes = PredictionRoutes(self._router, predictor, limits, PredictionResponse)
-        routes.add(Prefix("/models/{model}", "_by_model", named))
-        routes.add(Prefix("/models/{model}/versions/{version}", "_by_version", versioned))
+        routes.add(Prefix("/models/{model}", "_by_model", named, (404,)))
+        routes.add(Prefix("/models/{model}/versions/{version}", "_by_version", versioned, (404,)))
 
     async def _named(self, model: str) -> ServedModel:
         name, _, alias = model.partition("@")

@@ -133,6 +133,8 @@ class Prefix:
     suffix: str
     """Ends the names of the routes, which are the operation ids of OpenAPI."""
     model: Any
+    errors: Sequence[int] = ()
+    """Statuses of a model that does not exist or cannot be loaded."""
 
 
 class PredictionRoutes:
@@ -190,7 +192,7 @@ class PredictionRoutes:
             f"{prefix.path}/prediction",
             name=f"classify_text{prefix.suffix}",
             summary="Classify one text",
-            **self._options(self._body, example, *_BODY_ERRORS),
+            **self._options(self._body, example, *prefix.errors, *_BODY_ERRORS),
         )
         async def classify_text(
             query: Annotated[PredictionRequest, documented], request: Request, model: Model
@@ -207,7 +209,7 @@ class PredictionRoutes:
             f"{prefix.path}/prediction",
             name=f"classify_text_of_query{prefix.suffix}",
             summary="Classify one text given in the query",
-            **self._options(self._body, example, 400, 403, 422, 503),
+            **self._options(self._body, example, *prefix.errors, 400, 403, 422, 503),
         )
         async def classify_text_of_query(
             query: Annotated[PredictionQuery, Query()], request: Request, model: Model
@@ -242,7 +244,7 @@ class PredictionRoutes:
             f"{prefix.path}/predictions",
             name=f"classify_texts{prefix.suffix}",
             summary="Classify many texts",
-            **self._options(listed, self._examples, *_BODY_ERRORS),
+            **self._options(listed, self._examples, *prefix.errors, *_BODY_ERRORS),
         )
         async def classify_texts(
             query: Annotated[PredictionsRequest, documented], request: Request, model: Model

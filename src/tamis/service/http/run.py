@@ -58,7 +58,9 @@ def serve_alone(
     Server(app, settings, listeners=listeners, hooks=hooks).serve_until_stopped()
 
 
-def serve_as_worker(app: ASGIApp, assignment: WorkerConfig, *, channel: WorkerChannel, serves: str) -> None:
+def serve_as_worker(
+    app: ASGIApp, assignment: WorkerConfig, *, channel: WorkerChannel, serves: str, apply: Apply
+) -> None:
     """Serve until a signal or the supervisor's end; `serves` tells the supervisor what answers here."""
     tasks: set[asyncio.Task[None]] = set()  # the event loop keeps weak references only
 
@@ -100,7 +102,12 @@ _log = logging.getLogger(__name__)
 
 
 def handle_other_signals() -> None:
-    """Log SIGUSR1 and SIGUSR2 and go on: by default they would end the process."""
+    """Log SIGUSR1 and SIGUSR2 and go on, and hold SIGHUP until the models can be reloaded.
+
+    By default each of them would end the process.
+    """
+    if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:
+        signal.signal(signal.SIGHUP, _ignore)
     for number in (signal.SIGUSR1, signal.SIGUSR2):
         signal.signal(number, _ignore)
 
