@@ -31,7 +31,7 @@ _LEARNS_NETWORKS = (
     "tests/cli/test_progress.py",
     "tests/inference/test_onnx.py",
     "tests/artifact/onnx_export/",
-    "tests/training/autotune/test_search.py",
+    "tests/training/tuning/test_search.py",
     "tests/training/test_resuming.py",
     "tests/training/test_slow_models.py",
     "tests/training/trainers/lstm/",

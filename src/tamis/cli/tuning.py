@@ -20,8 +20,8 @@ from tamis.cli.progress import ProgressBar
 from tamis.cli.terminal import echo, make_console
 
 if TYPE_CHECKING:
-    from tamis.training.autotune import Autotune
-    from tamis.training.autotune.trials import State, Trial, Watch
+    from tamis.training.tuning import Autotune
+    from tamis.training.tuning.trials import SearchState, Trial, Watch
 
 Command = Callable[..., Any]
 
@@ -75,7 +75,7 @@ def _budget(context: click.Context, parameter: click.Parameter, value: str | Non
 
 def autotune_limits(options: Mapping[str, Any], watch: Watch) -> Autotune | None:
     """Return the limits that `autotune_options` gave; None where no search is asked for."""
-    from tamis.training.autotune import Autotune
+    from tamis.training.tuning import Autotune
 
     seconds, trials, max_bytes = options["seconds"], options["trials"], options["max_bytes"]
     if seconds is None and trials is None:
@@ -107,7 +107,7 @@ class _Lines:
     def __init__(self) -> None:
         self._shown = 0
 
-    def __call__(self, state: State) -> None:
+    def __call__(self, state: SearchState) -> None:
         for trial in state.trials[self._shown :]:
             best = ", the best so far" if trial is state.best else ""
             said = [cell for cell in _figures(trial) if cell]
@@ -124,9 +124,9 @@ class _LiveTable:
         self._console = console
         self._bar = bar
         self._live: Live | None = None
-        self._state: State | None = None
+        self._state: SearchState | None = None
 
-    def __call__(self, state: State) -> None:
+    def __call__(self, state: SearchState) -> None:
         self._state = state
         if self._live is None:
             self._bar.hide()
@@ -154,7 +154,7 @@ class _LiveTable:
             table.add_row(*map(Text, [*cells, "best" if best else ""]), style="bold" if best else "")
         return Group(table, Text(_summary(state) if state.ended else _running(state)))
 
-    def _told(self, state: State) -> list[Trial]:
+    def _told(self, state: SearchState) -> list[Trial]:
         """Return as many trials as the terminal has lines for: the first, the best, and the latest."""
         latest = state.trials[-max(1, self._console.height - _LINES_AROUND_THE_TABLE - 2) :]
         kept = {trial.number for trial in (*state.trials[:1], *latest)}
@@ -192,7 +192,7 @@ def _in_kilobytes(size_bytes: int) -> str:
     return f"{size_bytes / 1000:,.0f} kB"
 
 
-def _running(state: State) -> str:
+def _running(state: SearchState) -> str:
     left = "" if state.seconds_left is None else f"{max(0, state.seconds_left):.0f} s left; "
     ends = "Ctrl-C ends the search and trains with the best so far"
     if state.running is None:
@@ -201,7 +201,7 @@ def _running(state: State) -> str:
     return f"{left}trying {state.running.kind}, {state.running} ({where}). {ends}"
 
 
-def _summary(state: State) -> str:
+def _summary(state: SearchState) -> str:
     assert state.ended is not None
     number = len(state.trials)
     end = f"{number} trial{'' if number == 1 else 's'}, {_ENDS[state.ended]}"

@@ -1,11 +1,11 @@
-"""Groups of texts that are nearly the same: one template, other names and numbers.
+"""Near-duplicate clusters of texts: one template with other names and numbers.
 
-Two texts are twins when the Jaccard similarity of their sets of character 5-grams reaches a
-threshold, after case, accents, punctuation, blanks and the values of numbers are put aside. Groups
-are the connected components of that relation. Knows texts; does not know files.
+Two texts are near duplicates if the Jaccard similarity of their sets of character 5-grams reaches a
+threshold, after case, accents, punctuation, blanks and the values of numbers are removed. Clusters are the
+connected components of that relation.
 
-One limit keeps huge clusters of templates from growing with their square: a text is compared with the
-1,000 next larger texts that share one of its rarest 5-grams, and no further.
+A text is compared with at most 1,000 larger texts that share one of its rarest 5-grams, so that the time
+for one large cluster is not quadratic in its size.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from tamis.types import Progress, no_progress
 Indices = npt.NDArray[np.intp]
 
 NEAR_DUPLICATE_SIMILARITY = 0.8
-"""Jaccard similarity of the 5-gram sets from which on two texts count as twins."""
+"""Jaccard similarity of the 5-gram sets from which two texts are near duplicates."""
 
 _NUMBER = re.compile(r"\d+")
 _NO_LETTER = re.compile(r"[\W_]+")
@@ -67,9 +67,9 @@ def near_duplicate_groups_in_numpy(
 
 
 def near_duplicate_form(text: str) -> str:
-    """Return what two texts are compared by: letters in lower case without accents, every number as 0.
+    """Return what texts are compared by: lower-case letters without accents, every number as 0.
 
-    A text without letters and digits stands for itself, so that two different smileys stay apart.
+    A text without letters and digits is its own form, so that two different smileys are not near duplicates.
     """
     plain = canonical(text)
     if plain.isascii():  # the same, at a fifth of the time
@@ -88,7 +88,7 @@ class KnownShare:
 
 
 def known_share(groups: Indices, labels: Sequence[str], *, train: Indices, test: Indices) -> KnownShare:
-    """Return how much of `test` (indices of texts) is already known from `train`."""
+    """Return the share of `test` (indices of texts) with a near duplicate in `train`."""
     known = np.isin(groups[test], groups[train])
     test_labels = np.array([labels[i] for i in test], object)
     by_label = {label: float(known[test_labels == label].mean()) for label in sorted(set(test_labels))}
@@ -96,10 +96,10 @@ def known_share(groups: Indices, labels: Sequence[str], *, train: Indices, test:
 
 
 def _collapse(forms: Iterable[str]) -> tuple[list[str], Indices]:
-    """Return the distinct forms and [texts] the place of each text's form among them."""
-    places: dict[str, int] = {}
-    place_of_text = np.array([places.setdefault(form, len(places)) for form in forms], np.intp)
-    return list(places), place_of_text
+    """Return the distinct forms and [texts] the index of each text's form."""
+    indices: dict[str, int] = {}
+    index_of_text = np.array([indices.setdefault(form, len(indices)) for form in forms], np.intp)
+    return list(indices), index_of_text
 
 
 def _clusters_by_library(library: Library, forms: Sequence[str], threshold: float) -> Indices:
@@ -113,7 +113,7 @@ def _clusters_by_library(library: Library, forms: Sequence[str], threshold: floa
 
 
 def _filled(forms: Sequence[str]) -> list[str]:
-    """Fill up forms that are shorter than a 5-gram, so that each is one as a whole."""
+    """Pad forms that are shorter than a 5-gram to one."""
     return [form.ljust(NGRAM, _FILLER) for form in forms]
 
 

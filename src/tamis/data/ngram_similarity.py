@@ -40,7 +40,7 @@ def clusters_in_numpy(forms: Sequence[str], *, threshold: float, chunk: int, pro
     `chunk` is how many characters, 5-grams or pairs are looked at together: it bounds the memory
     and changes no result.
     """
-    search = _Search(_ngram_sets(forms, chunk), threshold, chunk, _Components(len(forms)))
+    search = _SimilaritySearch(_ngram_sets(forms, chunk), threshold, chunk, _Components(len(forms)))
     search.run(progress)
     return search.groups.roots
 
@@ -107,8 +107,8 @@ def _prefix_tokens(grams: _NgramSets, place: Indices, *, threshold: float, chunk
 
 
 @dataclass(frozen=True)
-class _Search:
-    """Compares every text with those that share one of its tokens, and joins the twins."""
+class _SimilaritySearch:
+    """Compares every text with those that share one of its tokens, and joins near duplicates."""
 
     grams: _NgramSets
     threshold: float
@@ -116,8 +116,8 @@ class _Search:
     groups: _Components
 
     @property
-    def _unshared_of_twins(self) -> float:
-        """How many unshared 5-grams two twins may have, for each member of their two sets."""
+    def _unshared_share(self) -> float:
+        """How many unshared 5-grams two near duplicates may have, for each member of their two sets."""
         return (1 - self.threshold) / (1 + self.threshold)
 
     def run(self, progress: Progress) -> None:
@@ -131,7 +131,7 @@ class _Search:
         open_tokens = np.arange(tokens.size)
         for distance in range(1, _MAX_NEIGHBOURS + 1):
             open_tokens = open_tokens[open_tokens + distance < ends[open_tokens]]
-            if distance.bit_count() == 1:  # now and then: families that are one group already
+            if distance.bit_count() == 1:  # now and then: clusters that are joined already
                 open_tokens = open_tokens[~self._settled(texts, ends)[open_tokens]]
             progress(tokens.size - open_tokens.size, tokens.size)
             if not open_tokens.size:
@@ -145,29 +145,29 @@ class _Search:
         return np.asarray(changes[: ends.size] == changes[ends - 1])
 
     def _compare(self, texts: Indices, open_tokens: Indices, distance: int) -> Indices:
-        """Join twins `distance` places apart; return the tokens whose next text may still be near in size."""
+        """Join near duplicates `distance` apart; return the tokens whose next text is similar in size."""
         going_on = [np.zeros(0, np.intp)]
         for start in range(0, open_tokens.size, self.chunk_size):
             tokens = open_tokens[start : start + self.chunk_size]
             smaller, larger = texts[tokens], texts[tokens + distance]
             near = self.grams.sizes[smaller] / self.grams.sizes[larger] >= self.threshold
             going_on.append(tokens[near])  # the texts of a prefix token are sorted by size
-            self._join_twins(smaller[near], larger[near])
+            self._join_near_duplicates(smaller[near], larger[near])
         return np.concatenate(going_on)
 
-    def _join_twins(self, smaller: Indices, larger: Indices) -> None:
+    def _join_near_duplicates(self, smaller: Indices, larger: Indices) -> None:
         grams = self.grams
         apart = self.groups.roots[smaller] != self.groups.roots[larger]
         smaller, larger = smaller[apart], larger[apart]
         unshared = np.bitwise_count(grams.sketches[smaller] ^ grams.sketches[larger])
-        most_unshared = (grams.sizes[smaller] + grams.sizes[larger]) * self._unshared_of_twins + _ROUNDING
-        possible = unshared <= most_unshared
+        max_unshared = (grams.sizes[smaller] + grams.sizes[larger]) * self._unshared_share + _ROUNDING
+        possible = unshared <= max_unshared
         pairs = np.unique(smaller[possible] << 32 | larger[possible])
         for chunk in _chunks(grams.sizes[pairs >> 32], self.chunk_size):
             one, other = pairs[chunk] >> 32, pairs[chunk] & 0xFFFFFFFF
             shared = _shared_members(grams, one, other)
-            twins = shared / (grams.sizes[one] + grams.sizes[other] - shared) >= self.threshold
-            self.groups.join(one[twins], other[twins])
+            similar = shared / (grams.sizes[one] + grams.sizes[other] - shared) >= self.threshold
+            self.groups.join(one[similar], other[similar])
 
 
 def _shared_members(grams: _NgramSets, one: Indices, other: Indices) -> Indices:

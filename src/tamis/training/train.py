@@ -24,9 +24,6 @@ from tamis.data.reader import Paths, data_name
 from tamis.data.tables import unusual_options
 from tamis.errors import TrainingError
 from tamis.normalization import CANONICAL_FORM, HTML_FORM, canonical
-from tamis.training.autotune import Autotune
-from tamis.training.autotune.search import chosen, kinds_to_try, search
-from tamis.training.autotune.trying import exported_size
 from tamis.training.compare import write_held_out
 from tamis.training.evaluation import Evaluation
 from tamis.training.fit import TrainSettings, fit, learning_part, refit, untrained
@@ -37,6 +34,9 @@ from tamis.training.prepared_folder import prepared_folder_in, read_prepared
 from tamis.training.report.diagnostics import TrainingRun, diagnose
 from tamis.training.report.report_data import Measured, ReportData, measure
 from tamis.training.trainers.base import Trainer
+from tamis.training.tuning import Autotune
+from tamis.training.tuning.evaluation import exported_size
+from tamis.training.tuning.search import chosen, kinds_to_try, search
 from tamis.types import Dataset, Notice, Progress, no_notice, no_progress
 
 _MAX_CONFUSION_LABELS = 50

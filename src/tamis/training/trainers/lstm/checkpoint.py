@@ -1,6 +1,6 @@
-"""How far a fit has come, in one file that is replaced at once: whoever is killed loses one epoch at most.
+"""Checkpoints of a fit: one file, replaced atomically, so that a killed process loses one epoch at most.
 
-Knows arrays and figures, not what they mean. Holds no code: safetensors, with JSON in its header.
+It has no code in it: safetensors, with JSON in the header.
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ from tamis.errors import TrainingError
 Arrays = Mapping[str, npt.NDArray[Any]]
 
 _LAYOUT = "3"
-"""Changes with what is kept, so that nobody goes on from what an older Tamis kept otherwise."""
+"""Changes with the contents, so that a checkpoint of another version is not resumed."""
 
 
 def write_checkpoint(path: Path, arrays: Arrays, facts: Mapping[str, Any]) -> None:
-    """Write arrays and facts, which JSON can hold, in place of what the file held before."""
+    """Replace the file by one with these arrays and facts, which JSON can represent."""
     path.parent.mkdir(parents=True, exist_ok=True)
     unfinished = path.with_suffix(".part")
     whole = {name: np.asarray(array, order="C") for name, array in arrays.items()}
@@ -37,7 +37,7 @@ def write_checkpoint(path: Path, arrays: Arrays, facts: Mapping[str, Any]) -> No
 
 
 def read_checkpoint(path: Path) -> tuple[dict[str, npt.NDArray[Any]], dict[str, Any]] | None:
-    """Return arrays and facts; None where there is no such file. Raises TrainingError for one of no use."""
+    """Return arrays and facts; None if there is no such file. Raises TrainingError for an unusable one."""
     if not path.exists():
         return None
     try:

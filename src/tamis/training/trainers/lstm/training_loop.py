@@ -1,7 +1,4 @@
-"""Learns the weights of a network: steps of Adam over batches of like length, the best epoch kept.
-
-Knows arrays of tokens and classes; does not know texts or labels' names.
-"""
+"""Training loop of a network: epochs of Adam steps over batches of similar length; keeps the best epoch."""
 
 from __future__ import annotations
 
@@ -42,13 +39,13 @@ class Examples:
 
 @dataclass(frozen=True)
 class TrainingConfig:
-    """How long to learn, and in what portions.
+    """Epochs, batches and the optimizer's settings.
 
     widths:      texts up to the same of these lengths are batched together; the last holds any text
-    left:        zeros stand before the text up to the last width, for a network that reads them
+    left:        zeros are put before the text up to the last width, for a network without a mask
     patience:    stop when the validation loss has not improved for so many epochs
-    average:     a moving average of the weights counts, this share of the old kept at a step; 0 for none
-    checkpoint:  the file that holds all of it after each epoch, and from which it goes on; None keeps nothing
+    average:     decay of the moving average of the weights; 0 for none
+    checkpoint:  file with the whole state after each epoch, to resume from; None keeps nothing
     """
 
     epochs: int
@@ -64,7 +61,7 @@ class TrainingConfig:
 
 @dataclass
 class TrainingResult:
-    """What came out: the weights of the best epoch, whether the user stopped it, the figures by epoch."""
+    """The weights of the best epoch, whether the user stopped training, the metrics of each epoch."""
 
     weights: list[npt.NDArray[np.float32]]
     interrupted: bool = False
@@ -80,11 +77,11 @@ def train_network(
     progress: Progress,
     notice: Notice,
 ) -> TrainingResult:
-    """Teach a new network of this shape.
+    """Train a new network of this shape.
 
-    Without validation examples every epoch is run and the last one counts. Ctrl-C keeps the best
-    epoch so far; before the first one is complete it is passed on. Where `config.checkpoint` is the
-    file of the same work, it goes on from there to the same bits.
+    Without validation examples every epoch is run and the last one is kept. Ctrl-C keeps the best epoch
+    so far; before the first one is complete it is raised. If `config.checkpoint` exists, training resumes
+    from it, to the same bits.
     """
     padding = _padding(training.sequences, config)
     steps = TrainState(
@@ -93,7 +90,7 @@ def train_network(
     rng = np.random.default_rng(config.seed)
     learned = _resume(config.checkpoint, steps, rng)
     if learned.history:
-        notice(f"going on after epoch {len(learned.history)} of {config.epochs}")
+        notice(f"resuming after epoch {len(learned.history)} of {config.epochs}")
     try:
         for epoch in range(len(learned.history) + 1, config.epochs + 1):
             if epoch - learned.best_epoch > config.patience:
@@ -117,7 +114,7 @@ def train_network(
 
 
 def _record_epoch(figures: dict[str, float], steps: TrainState, learned: TrainingResult) -> None:
-    """Add an epoch's figures, and its weights where it is the best so far."""
+    """Add an epoch's metrics, and its weights if it is the best so far."""
     if not np.isfinite(list(figures.values())).all():
         raise TrainingError("the loss is no longer a finite number: lower learning_rate")
     best = learned.history[learned.best_epoch - 1].get("validation loss", 0) if learned.history else np.inf
@@ -138,7 +135,7 @@ def _save_checkpoint(
 
 
 def _resume(checkpoint: Path | None, steps: TrainState, rng: np.random.Generator) -> TrainingResult:
-    """Put everything where the checkpoint says that it was; return what had been learned by then."""
+    """Restore the state from the checkpoint; return the result so far."""
     kept = read_checkpoint(checkpoint) if checkpoint else None
     if kept is None:
         return TrainingResult([])
@@ -156,7 +153,7 @@ def _numbered(arrays: dict[str, Any], name: str) -> list[Any]:
 
 @dataclass(frozen=True)
 class _EpochMonitor:
-    """Tells the caller how far one epoch is."""
+    """Reports the progress of one epoch."""
 
     progress: Progress
     notice: Notice
@@ -184,7 +181,7 @@ def _validate(steps: TrainState, validation: Examples, config: TrainingConfig) -
 def _shuffled_batches(
     examples: Examples, config: TrainingConfig, padding: Padding, rng: np.random.Generator
 ) -> Iterator[TrainingBatch]:
-    """Yield each text once, in batches of one width; what fills up the last of a width weighs nothing."""
+    """Yield each text once, in batches of one width; texts that fill up a batch have weight 0."""
     batches = []
     for places in _by_width(examples.sequences, config.widths):
         order = rng.permutation(places)
@@ -199,7 +196,7 @@ def _shuffled_batches(
 
 
 def _by_width(sequences: Sequences, widths: tuple[int, ...]) -> Iterator[npt.NDArray[np.intp]]:
-    """Yield for each width that is needed the places of the texts that fit no smaller one."""
+    """Yield for each width the indices of the texts that fit no smaller one."""
     bucket_of = np.searchsorted(widths, lengths_of(sequences))
     for bucket in range(len(widths)):
         places = np.flatnonzero(bucket_of == bucket)

@@ -1,4 +1,4 @@
-"""What a search has tried so far and what it has found: frozen records. Nothing in here is computed."""
+"""Records of a search: its limits, its trials, its state and its result."""
 
 from __future__ import annotations
 
@@ -7,28 +7,28 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from tamis.clock import Clock, SystemClock
-from tamis.training.autotune.space import Candidate
+from tamis.training.tuning.search_space import Candidate
 
 OBJECTIVE = "log loss"
 
 Outcome = Literal["complete", "given up", "too large", "failed"]
-Ended = Literal["trials", "time", "space", "stopped"]
+StopReason = Literal["trials", "time", "space", "stopped"]
 
 _TRIALS_DESCRIBED = 20
 
 
 @dataclass(frozen=True)
 class Trial:
-    """One candidate and how it did; a figure is None where it was not measured.
+    """One candidate and its metrics, None if not measured.
 
-    outcome:    `given up` because it lay behind the best on the folds so far; `too large`: refused
-    folds:      on how many folds it was tried
-    log_loss:   of calibrated answers about texts that were not learned from
+    outcome:    `given up`: clearly worse than the best on its folds; `too large`: more than `max_bytes`
+    folds:      number of folds it was evaluated on
+    log_loss:   of calibrated out-of-fold predictions
     spread:     standard deviation of `log_loss` over the folds
-    accuracy:   of the same answers
+    accuracy:   of the same predictions
     size_bytes: of the files that serve the model
-    seconds:    how long it took
-    why:        it failed
+    seconds:    duration
+    why:        the error, if it failed
     """
 
     number: int
@@ -43,7 +43,7 @@ class Trial:
     why: str = ""
 
     def described(self) -> dict[str, Any]:
-        """Return what a manifest says of it: all but the time it took."""
+        """Return the manifest's record of it, without the duration."""
         return {
             "number": self.number,
             "kind": self.candidate.kind,
@@ -58,11 +58,11 @@ class Trial:
 
 
 @dataclass(frozen=True)
-class State:
-    """How far a search is: `running` is None between trials, `ended` until it is over.
+class SearchState:
+    """The state of a search: `running` is None between trials, `ended` until it is over.
 
     fold: the fold of `running` that is being tried, of `folds`; 0 while its size is measured
-    gain: as in `Found`, at the end
+    gain: as in `SearchResult`, at the end
     """
 
     trials: tuple[Trial, ...]
@@ -71,15 +71,15 @@ class State:
     fold: int
     folds: int
     seconds_left: float | None
-    ended: Ended | None = None
+    ended: StopReason | None = None
     gain: tuple[float, float] | None = None
 
 
-Watch = Callable[[State], None]
+Watch = Callable[[SearchState], None]
 """Called with every new state, and some times within one."""
 
 
-def unwatched(state: State) -> None:
+def no_watch(state: SearchState) -> None:
     """Show nothing."""
 
 
@@ -90,20 +90,20 @@ class Autotune:
     seconds:     the budget; the order of trials does not depend on it, it only cuts
     trials:      end after so many: the same data and seed give the same result
     max_bytes:   refuse models whose files are larger
-    other_kinds: try kinds besides that of the settings, where they are installed and the budget allows
+    other_kinds: try kinds besides that of the settings, if installed and if the budget allows
     """
 
     seconds: float | None = None
     trials: int | None = None
     max_bytes: int | None = None
     other_kinds: bool = False
-    watch: Watch = unwatched
+    watch: Watch = no_watch
     clock: Clock = field(default_factory=SystemClock)
 
 
 @dataclass(frozen=True)
-class Found:
-    """What a search has found: `best` is None where no trial was complete in time.
+class SearchResult:
+    """The result of a search: `best` is None if no trial was completed.
 
     gain: by how much the best has a lower log loss than the first trial, the defaults, and the
         standard error of that; None where the best is the first, or the first was not measured
@@ -114,12 +114,12 @@ class Found:
     kinds: tuple[str, ...]
     max_bytes: int | None
     gain: tuple[float, float] | None
-    ended: Ended
+    ended: StopReason
 
     def described(self) -> dict[str, Any]:
-        """Return what a manifest says of the search; of many trials only the first and the best.
+        """Return the manifest's record of the search; of many trials only the first and the best.
 
-        Neither budget nor times are in it: the same trials give the same bytes.
+        It has no budget and no times: the same trials give the same bytes.
         """
         return {
             "objective": OBJECTIVE,
@@ -128,10 +128,10 @@ class Found:
             "tried": len(self.trials),
             "best": self.best.number if self.best else None,
             "gain": list(self.gain) if self.gain else None,
-            "trials": [trial.described() for trial in self._told()],
+            "trials": [trial.described() for trial in self._described_trials()],
         }
 
-    def _told(self) -> list[Trial]:
+    def _described_trials(self) -> list[Trial]:
         complete = [trial for trial in self.trials if trial.outcome == "complete"]
         ranked = sorted(complete, key=lambda trial: (trial.log_loss or 0.0, trial.number))
         others = [trial for trial in self.trials if trial.outcome != "complete"]

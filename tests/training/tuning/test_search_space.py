@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from tamis.training.autotune.space import VALUES, Candidate, Draws, other_kinds
 from tamis.training.trainers import hyper_parameters, make_trainer
+from tamis.training.tuning.search_space import VALUES, Candidate, CandidateSampler, other_kinds
 
 
 @pytest.mark.parametrize(
@@ -30,7 +30,7 @@ def _same(one: object, other: object) -> bool:
 
 
 def drawn(number: int, *, seed: int = 1, fixed: dict[str, str] | None = None) -> list[Candidate]:
-    draws = Draws(fixed or {}, seed=seed)
+    draws = CandidateSampler(fixed or {}, seed=seed)
     parent = draws.defaults("linear")
     found = [draws.neighbour(parent) for _ in range(number)]
     assert None not in found
@@ -54,7 +54,7 @@ def test_the_seed_fixes_the_order():
 
 
 def test_a_setting_that_goes_back_to_its_default_is_not_named():
-    draws = Draws({}, seed=1)
+    draws = CandidateSampler({}, seed=1)
     draws.defaults("linear")
     parent = Candidate("linear", (("c", "8"),))
     found = [draws.neighbour(parent) for _ in range(400)]
@@ -75,14 +75,14 @@ def test_settings_that_exclude_each_other_are_not_drawn():
 
 def test_a_space_comes_to_its_end():
     fixed = {name: values[0] for name, values in VALUES["linear"].items() if name != "shapes"}
-    draws = Draws(fixed, seed=1)
+    draws = CandidateSampler(fixed, seed=1)
     parent = draws.defaults("linear")
     assert draws.neighbour(parent) == Candidate("linear", (*fixed.items(), ("shapes", "false")))
     assert draws.neighbour(parent) is None
 
 
 def test_a_space_in_which_everything_is_given_has_no_neighbour():
-    draws = Draws({name: values[0] for name, values in VALUES["linear"].items()}, seed=1)
+    draws = CandidateSampler({name: values[0] for name, values in VALUES["linear"].items()}, seed=1)
     assert draws.neighbour(draws.defaults("linear")) is None
 
 
@@ -104,7 +104,7 @@ def test_kinds_that_are_not_installed_are_not_tried():
 
     program = (
         "import sys; sys.modules['keras'] = None\n"
-        "from tamis.training.autotune.space import other_kinds\n"
+        "from tamis.training.tuning.search_space import other_kinds\n"
         "print(other_kinds('linear', {}, seconds=3600, seed=1))"
     )
     ran = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)

@@ -5,10 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from tamis.training.autotune.figures import Answers, difference, is_better, is_hopeless
 from tamis.training.calibration import choose_calibration
 from tamis.training.out_of_fold import HeldOutFold, LearningPart
 from tamis.training.trainers.base import EncodedTexts
+from tamis.training.tuning.evaluation import CandidateScores, difference, is_better, is_clearly_worse
 
 _TEXTS = 200
 
@@ -24,13 +24,13 @@ def _rows(fold: int) -> list[int]:
 HALVES = part(["ham", "spam"] * (_TEXTS // 2))
 
 
-def answers(noise: float, *, of: LearningPart = HALVES, folds: int = 4, seed: int = 1) -> Answers:
+def answers(noise: float, *, of: LearningPart = HALVES, folds: int = 4, seed: int = 1) -> CandidateScores:
     """Return answers that are right up to some noise, fold by fold."""
     rng = np.random.default_rng(seed)
     true = np.array([label == "spam" for label in of.labels])
     margins = (true * 2.0 - 1) + rng.normal(0, noise, _TEXTS)
     logits = np.stack([-margins / 2, margins / 2], axis=1)
-    made = Answers(of, seed=42)
+    made = CandidateScores(of, seed=42)
     for fold in range(folds):
         rows = _rows(fold)
         made.add(HeldOutFold(np.array(rows), logits[rows], None))
@@ -65,12 +65,12 @@ def test_the_accuracy_is_the_share_of_right_answers():
 
 def test_a_candidate_far_behind_is_hopeless():
     best = answers(0.3)
-    assert is_hopeless(answers(2.0, folds=1), best)
-    assert not is_hopeless(best, answers(2.0))
+    assert is_clearly_worse(answers(2.0, folds=1), best)
+    assert not is_clearly_worse(best, answers(2.0))
 
 
 def test_a_candidate_that_is_as_good_is_neither_hopeless_nor_better():
-    assert not is_hopeless(answers(0.7, folds=2), answers(0.7))
+    assert not is_clearly_worse(answers(0.7, folds=2), answers(0.7))
     assert not is_better(answers(0.7), answers(0.7))
 
 
@@ -94,5 +94,5 @@ def test_a_candidate_is_compared_on_its_own_folds_only():
 
 def test_nothing_is_given_up_on_folds_that_lack_a_label():
     rare = part(["ham"] * (_TEXTS - 2) + ["spam"] * 2)  # the last two texts are in the fourth fold
-    assert not is_hopeless(answers(3.0, of=rare, folds=3), answers(0.1, of=rare))
+    assert not is_clearly_worse(answers(3.0, of=rare, folds=3), answers(0.1, of=rare))
     assert np.isfinite(answers(0.1, of=rare, folds=3).losses(3)).all()

@@ -17,14 +17,14 @@ from tamis.artifact.profile import PROFILE_FILE
 from tamis.data.audit import audit
 from tamis.errors import TrainingError
 from tamis.models.self_test import PROBES_FILE
-from tamis.training.autotune import Autotune
-from tamis.training.autotune.search import chosen, search
-from tamis.training.autotune.space import Candidate
-from tamis.training.autotune.trials import Found, State, Trial
 from tamis.training.fit import TrainSettings
 from tamis.training.prepare import Prepared, PrepareSettings, prepare_file, read_for
 from tamis.training.prepared_folder import write_prepared
 from tamis.training.train import Trained
+from tamis.training.tuning import Autotune
+from tamis.training.tuning.search import chosen, search
+from tamis.training.tuning.search_space import Candidate
+from tamis.training.tuning.trials import SearchResult, SearchState, Trial
 from tamis.types import Dataset
 from tests.support.fakes import ManualClock
 from tests.support.networks import SMALL
@@ -56,17 +56,17 @@ def file(part: Dataset, tmp_path: Path) -> Path:
 class Watcher:
     """Keeps all states, and does something at one of them."""
 
-    def __init__(self, when: Callable[[State], bool], act: Callable[[], None]):
-        self.states: list[State] = []
+    def __init__(self, when: Callable[[SearchState], bool], act: Callable[[], None]):
+        self.states: list[SearchState] = []
         self._when, self._act = when, act
 
-    def __call__(self, state: State) -> None:
+    def __call__(self, state: SearchState) -> None:
         self.states.append(state)
         if self._when(state):
             self._act()
 
 
-def within(trial: int, fold: int) -> Callable[[State], bool]:
+def within(trial: int, fold: int) -> Callable[[SearchState], bool]:
     """Say whether a search is at that fold of that trial."""
     return lambda state: len(state.trials) == trial - 1 and state.running is not None and state.fold == fold
 
@@ -75,7 +75,7 @@ def press_ctrl_c() -> None:
     raise KeyboardInterrupt
 
 
-def first(found: Found, number: int) -> list[dict[str, object]]:
+def first(found: SearchResult, number: int) -> list[dict[str, object]]:
     return [trial.described() for trial in found.trials[:number]]
 
 
@@ -332,7 +332,7 @@ def test_of_many_trials_the_first_and_the_best_are_recorded():
         Trial(n, Candidate("linear"), "given up" if n % 2 == 0 else "complete", folds=3, log_loss=1 / n)
         for n in range(1, 60)
     ]
-    told = Found((*some,), some[58], ("linear",), None, None, "time").described()
+    told = SearchResult((*some,), some[58], ("linear",), None, None, "time").described()
     assert (told["tried"], told["best"]) == (59, 59)
     assert [trial["number"] for trial in told["trials"]] == [1, *range(23, 60, 2)]
 

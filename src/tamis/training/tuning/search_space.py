@@ -87,7 +87,7 @@ def _can_be_made(kind: str, overrides: Mapping[str, str], seed: int) -> bool:
     return True
 
 
-class Draws:
+class CandidateSampler:
     """Candidates never drawn before, one after the other; their order is fixed by the seed.
 
     fixed: settings that every candidate has

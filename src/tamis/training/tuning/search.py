@@ -1,7 +1,6 @@
-"""Searches for settings by cross-validation: the training part goes in, trials come out.
+"""Searches for hyper-parameters by cross-validation on the training part.
 
-Which trials there are depends on data, settings and seed alone: the clock only ends the search.
-Knows limits and the order of things; how a candidate is tried is next door.
+The trials depend on data, settings and seed alone: the clock only ends the search.
 """
 
 from __future__ import annotations
@@ -10,11 +9,10 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 from tamis.errors import TrainingError
-from tamis.training.autotune.figures import Answers, difference, is_better
-from tamis.training.autotune.space import Candidate, Draws, other_kinds
-from tamis.training.autotune.trials import Autotune, Ended, Found, State, Trial
-from tamis.training.autotune.trying import Bench
 from tamis.training.fit import TrainSettings, learning_part
+from tamis.training.tuning.evaluation import CandidateEvaluator, CandidateScores, difference, is_better
+from tamis.training.tuning.search_space import Candidate, CandidateSampler, other_kinds
+from tamis.training.tuning.trials import Autotune, SearchResult, SearchState, StopReason, Trial
 from tamis.types import Dataset
 
 
@@ -30,29 +28,29 @@ def kinds_to_try(settings: TrainSettings, limits: Autotune) -> tuple[str, ...]:
     return (settings.model, *others)
 
 
-def search(data: Dataset, settings: TrainSettings, limits: Autotune) -> Found:
+def search(data: Dataset, settings: TrainSettings, limits: Autotune) -> SearchResult:
     """Try settings on the training part `data` until a limit is reached; `settings.overrides` stay.
 
     The first trial is the defaults. Ctrl-C ends the search once a trial is complete, and is passed on
-    before. Raises TrainingError where nothing can be tried, or nothing is small enough.
+    before. Raises TrainingError if nothing can be tried, or nothing is small enough.
     """
     if limits.seconds is None and limits.trials is None:
         raise TrainingError("a search needs an end: a number of seconds or of trials")
-    found = _Search(data, settings, limits).run()
+    found = _CandidateSearch(data, settings, limits).run()
     if found.best is None and limits.max_bytes is not None:
         raise TrainingError(_nothing_small_enough(found.trials, limits.max_bytes))
     return found
 
 
-def chosen(settings: TrainSettings, found: Found) -> TrainSettings:
-    """Return the settings with those of the best trial; as they were where there is none."""
+def chosen(settings: TrainSettings, found: SearchResult) -> TrainSettings:
+    """Return the settings with those of the best trial; unchanged if there is none."""
     if found.best is None:
         return settings
     candidate = found.best.candidate
     return replace(settings, model=candidate.kind, overrides=candidate.overrides)
 
 
-class _Search:
+class _CandidateSearch:
     """The trials so far, and what the next ones depend on."""
 
     def __init__(self, data: Dataset, settings: TrainSettings, limits: Autotune):
@@ -60,16 +58,16 @@ class _Search:
         self._limits = limits
         self._kinds = kinds_to_try(settings, limits)
         self._started = limits.clock.monotonic()
-        self._bench = Bench(
-            learning_part(data, settings), settings, self._kinds, limits.max_bytes, self._reach
+        self._evaluator = CandidateEvaluator(
+            learning_part(data, settings), settings, self._kinds, limits.max_bytes, self._note_fold
         )
         self._trials: list[Trial] = []
-        self._best: tuple[Trial, Answers] | None = None
-        self._first: Answers | None = None
+        self._best: tuple[Trial, CandidateScores] | None = None
+        self._first: CandidateScores | None = None
 
-    def run(self) -> Found:
+    def run(self) -> SearchResult:
         """Try one candidate after the other, until a limit is reached or Ctrl-C is pressed."""
-        ended: Ended = "space"
+        ended: StopReason = "space"
         try:
             for number, candidate in enumerate(self._candidates(), 1):
                 self._keep(*self._try(number, candidate))
@@ -84,14 +82,14 @@ class _Search:
             ended = "stopped"
         last = self._state(ended=ended, gain=self._gain())
         self._limits.watch(last)
-        return Found(last.trials, last.best, self._kinds, self._limits.max_bytes, last.gain, ended)
+        return SearchResult(last.trials, last.best, self._kinds, self._limits.max_bytes, last.gain, ended)
 
     def _candidates(self) -> Iterator[Candidate]:
         """Yield the defaults of each kind, then neighbours of the best so far.
 
         While nothing is small enough, they are neighbours of the smallest.
         """
-        draws = Draws(self._settings.overrides, seed=self._settings.seed)
+        draws = CandidateSampler(self._settings.overrides, seed=self._settings.seed)
         yield from map(draws.defaults, self._kinds)
         while (candidate := draws.neighbour(self._parent())) is not None:
             yield candidate
@@ -101,35 +99,35 @@ class _Search:
             return self._best[0].candidate
         return min(self._trials, key=lambda trial: trial.size_bytes or float("inf")).candidate
 
-    def _try(self, number: int, candidate: Candidate) -> tuple[Trial, Answers | None]:
+    def _try(self, number: int, candidate: Candidate) -> tuple[Trial, CandidateScores | None]:
         """Try a candidate; only defaults that cannot be learned are an error of the whole search."""
         started = self._limits.clock.monotonic()
         best = self._best[1] if self._best else None
-        trial, answers = Trial(number, candidate, "complete"), None
+        trial, scores = Trial(number, candidate, "complete"), None
         try:
-            trial, answers = self._bench.tried(trial, best)
+            trial, scores = self._evaluator.evaluate(trial, best)
         except TrainingError as failed:
             if number == 1:
                 raise
             trial = replace(trial, outcome="failed", why=str(failed))
-        return replace(trial, seconds=self._limits.clock.monotonic() - started), answers
+        return replace(trial, seconds=self._limits.clock.monotonic() - started), scores
 
-    def _keep(self, trial: Trial, answers: Answers | None) -> None:
+    def _keep(self, trial: Trial, scores: CandidateScores | None) -> None:
         self._trials.append(trial)
-        if trial.outcome == "complete" and answers is not None:
+        if trial.outcome == "complete" and scores is not None:
             if trial.number == 1:
-                self._first = answers
-            if self._best is None or is_better(answers, self._best[1]):
-                self._best = trial, answers
+                self._first = scores
+            if self._best is None or is_better(scores, self._best[1]):
+                self._best = trial, scores
         self._limits.watch(self._state())
 
     def _gain(self) -> tuple[float, float] | None:
         if self._first is None or self._best is None or self._best[0].number == 1:
             return None
-        return difference(self._first, self._best[1], self._bench.folds)
+        return difference(self._first, self._best[1], self._evaluator.folds)
 
-    def _reach(self, candidate: Candidate, fold: int) -> None:
-        """Note where a trial is, and leave it where the time is over."""
+    def _note_fold(self, candidate: Candidate, fold: int) -> None:
+        """Report the fold of a trial; end the trial if the time is over."""
         left = self._seconds_left()
         if left is not None and left <= 0:
             raise _OutOfTimeError
@@ -145,12 +143,12 @@ class _Search:
         *,
         running: Candidate | None = None,
         fold: int = 0,
-        ended: Ended | None = None,
+        ended: StopReason | None = None,
         gain: tuple[float, float] | None = None,
-    ) -> State:
+    ) -> SearchState:
         best = self._best[0] if self._best else None
         left = self._seconds_left()
-        return State((*self._trials,), best, running, fold, self._bench.folds, left, ended, gain)
+        return SearchState((*self._trials,), best, running, fold, self._evaluator.folds, left, ended, gain)
 
 
 def _nothing_small_enough(trials: tuple[Trial, ...], max_bytes: int) -> str:
