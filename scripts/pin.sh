@@ -8,5 +8,7 @@ pin pyproject.toml -o requirements/serve.txt
 pin pyproject.toml --extra train -c requirements/serve.txt -o requirements/train.txt
 pin pyproject.toml --extra dev -c requirements/train.txt -o requirements/dev.txt
 pin pyproject.toml --extra docs -c requirements/dev.txt -o requirements/docs.txt
+# The Ray engine of `tamis score` and its tests, beside the environment of the others.
+pin pyproject.toml --extra ray -c requirements/dev.txt -o requirements/ray.txt
 # What benchmarks/training.py compares with lives in an environment of its own.
 echo tensorflow-cpu | pin - -c requirements/dev.txt -o requirements/bench-tensorflow.txt

@@ -10,6 +10,7 @@ import tempfile
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -156,14 +157,16 @@ def _engine(options: Mapping[str, Any], settings: ScoreSettings) -> Engine:
     from tamis.batch.local import available_cores, run_locally, workers_within
 
     if options["engine"] == "ray":
-        raise click.UsageError("--engine ray is not available")
+        from tamis.batch.ray import run_on_ray
+
+        return partial(run_on_ray, address=options["ray_address"], workers=options["workers"])
     if options["ray_address"]:
         raise click.UsageError("--ray-address needs --engine ray")
     wanted = options["workers"] or available_cores()
     workers = workers_within(options["max_memory"], settings.block_bytes, wanted)
     if not workers:
         raise click.UsageError("--max-memory is too little for one worker; raise it or lower --part-size")
-    return lambda job, blocks: run_locally(job, blocks, workers)
+    return partial(run_locally, workers=workers)
 
 
 def _say_assumed(source: FileSource) -> None:

@@ -1,0 +1,191 @@
+"""Texts per second of `tamis score` from CSV to Parquet, interleaved with what else scores such rows.
+
+    python benchmarks/scoring.py [--rows 200000] [--rounds 3] [--full]
+
+Compares with the native scorer alone in a loop, with scikit-learn's vectorizer and SVM on the same rows
+read by pandas, and with fastText's `predict` on a list. pandas and fastText are optional: their lines say so.
+`--full` scores one and then ten million rows and prints time and peak memory of all processes together.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+
+from tamis.inference.classifier import Classifier
+from tamis.training.train import train
+from tests.support.samples import messages, write_csv
+
+_CHARACTERS = 60
+_BATCH_TEXTS = 1024
+
+
+def main() -> None:
+    """Print one line per scorer."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("--rows", type=int, default=200_000)
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--engine", default="local", choices=["local", "ray"])
+    parser.add_argument("--full", action="store_true")
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        train(write_csv(messages(5_000), folder / "train.csv"), folder / "m")
+        if options.full:
+            for n_rows in (1_000_000, 10_000_000):
+                _measure_full(folder, n_rows, options.engine)
+            return
+        _compare(folder, options.rows, options.rounds, options.engine)
+
+
+def _compare(folder: Path, n_rows: int, rounds: int, engine: str) -> None:
+    path = _write_rows(folder / "in.csv", n_rows)
+    texts = list(_texts(n_rows))
+    scorers = {
+        f"tamis score --engine {engine}": lambda: _run_score(path, folder, engine)[0],
+        "(a) native scorer alone": _native(folder, texts),
+        "(b) scikit-learn with pandas": _scikit_learn(folder, path),
+        "(c) fastText on a list": _fasttext(folder, texts),
+    }
+    times: dict[str, list[float]] = {name: [] for name in scorers}
+    for _ in range(rounds):
+        for name, scorer in scorers.items():
+            if scorer is not None:
+                times[name].append(scorer())
+    rates = {name: n_rows / statistics.median(found) for name, found in times.items() if found}
+    ours = next(iter(rates.values()))
+    print(f"{n_rows:,} rows, {len(os.sched_getaffinity(0))} cores, median of {rounds} rounds")
+    for name in scorers:
+        rate = rates.get(name)
+        print(
+            f"{name:32} {'not installed' if rate is None else f'{rate:>12,.0f} texts/s {ours / rate:6.2f}x'}"
+        )
+
+
+def _texts(n_rows: int) -> Iterator[str]:
+    """Yield texts of 60 characters, all different."""
+    pool = [f"{text} and some more words to fill it up"[:52] for text in messages(20_000, seed=3).texts]
+    for n in range(n_rows):
+        yield f"{pool[n * 7919 % len(pool)]} {n % 10_000_000:07d}".ljust(_CHARACTERS, "x")
+
+
+def _write_rows(path: Path, n_rows: int) -> Path:
+    with path.open("w", encoding="utf-8") as file:
+        file.write("id,text\n")
+        file.writelines(f'{n},"{text}"\n' for n, text in enumerate(_texts(n_rows)))
+    return path
+
+
+def _run_score(path: Path, folder: Path, engine: str) -> tuple[float, int]:
+    """Return seconds, start of the processes included, and the peak of their memory in bytes."""
+    output = folder / "out.parquet"
+    output.unlink(missing_ok=True)
+    command = [sys.executable, "-m", "tamis", "score", str(folder / "m"), str(path), "-o", str(output)]
+    began = time.perf_counter()
+    process = subprocess.Popen([*command, "--engine", engine], stderr=subprocess.DEVNULL)
+    peak = 0
+    while process.poll() is None:
+        peak = max(peak, _memory_of(process.pid))
+        try:
+            process.wait(timeout=0.2)
+        except subprocess.TimeoutExpired:
+            continue
+    if process.returncode:
+        raise SystemExit(f"tamis score ended with {process.returncode}")
+    return time.perf_counter() - began, peak
+
+
+def _memory_of(pid: int) -> int:
+    """Return the resident bytes of a process and its children, shared pages divided among them."""
+    total = 0
+    for one in [pid, *_children(pid)]:
+        try:
+            lines = Path(f"/proc/{one}/smaps_rollup").read_text().splitlines()
+        except (FileNotFoundError, ProcessLookupError):
+            continue
+        total += sum(int(line.split()[1]) << 10 for line in lines if line.startswith("Pss:"))
+    return total
+
+
+def _children(pid: int) -> list[int]:
+    try:
+        listed = Path(f"/proc/{pid}/task/{pid}/children").read_text()
+    except (FileNotFoundError, ProcessLookupError):
+        return []
+    return [int(child) for child in listed.split()]
+
+
+def _measure_full(folder: Path, n_rows: int, engine: str) -> None:
+    path = _write_rows(folder / "in.csv", n_rows)
+    seconds, peak = _run_score(path, folder, engine)
+    print(
+        f"{n_rows:,} rows: {seconds:.1f} s, {n_rows / seconds:,.0f} rows/s, peak {peak / 1e6:,.0f} MB",
+        flush=True,
+    )
+
+
+def _timed(work: Callable[[], object]) -> Callable[[], float]:
+    def timed() -> float:
+        began = time.perf_counter()
+        work()
+        return time.perf_counter() - began
+
+    return timed
+
+
+def _native(folder: Path, texts: list[str]) -> Callable[[], float]:
+    classifier = Classifier.load(folder / "m")
+
+    def work() -> None:
+        for start in range(0, len(texts), _BATCH_TEXTS):
+            classifier.score_canonical(texts[start : start + _BATCH_TEXTS])
+
+    return _timed(work)
+
+
+def _scikit_learn(folder: Path, path: Path) -> Callable[[], float] | None:
+    try:
+        import pandas
+    except ModuleNotFoundError:
+        return None
+    from sklearn.feature_extraction.text import TfidfVectorizer
+    from sklearn.pipeline import make_union
+    from sklearn.svm import LinearSVC
+
+    data = messages(5_000)
+    words = TfidfVectorizer(ngram_range=(1, 2), sublinear_tf=True)
+    characters = TfidfVectorizer(analyzer="char_wb", ngram_range=(2, 5), sublinear_tf=True)
+    vectorizer = make_union(words, characters)
+    model = LinearSVC().fit(vectorizer.fit_transform(list(data.texts)), data.labels)
+
+    def work() -> None:
+        frame = pandas.read_csv(path)
+        frame["score"] = model.decision_function(vectorizer.transform(frame["text"]))
+        frame.to_parquet(folder / "scikit.parquet")
+
+    return _timed(work)
+
+
+def _fasttext(folder: Path, texts: list[str]) -> Callable[[], float] | None:
+    try:
+        import fasttext
+    except ModuleNotFoundError:
+        return None
+    data = messages(5_000)
+    lines = (f"__label__{label} {text}\n" for label, text in zip(data.labels, data.texts, strict=True))
+    (folder / "fasttext.txt").write_text("".join(lines), encoding="utf-8")
+    model = fasttext.train_supervised(str(folder / "fasttext.txt"), wordNgrams=2, minn=2, maxn=5, verbose=0)
+    return _timed(lambda: model.predict(texts))
+
+
+if __name__ == "__main__":
+    main()
