@@ -26,6 +26,7 @@ from tamis.settings_source import (
     Seconds,
     Switch,
     check_base_url,
+    check_dialects,
     check_host_names,
     check_proxies,
     describe_error,
@@ -127,6 +128,9 @@ class Settings(BaseSettings):
     )
     fast_path: Switch = _setting(
         True, "handle POST /prediction and /predictions before FastAPI, with the same responses"
+    )
+    dialects: Annotated[str, AfterValidator(check_dialects)] = _setting(
+        "all", "wire formats of other servers: all, none, or a list of v2,v1,tei,hf,mlflow,openai"
     )
     workers: Annotated[Count, Ge(1), Le(256)] = _setting(
         1, "number of worker processes; with two or more, a supervisor replaces those that fail"

@@ -59,6 +59,14 @@ def check_base_url(value: str) -> str:
     return value
 
 
+def check_dialects(value: str) -> str:
+    """Return `value` if it lists names of dialects, or is all or none."""
+    names = {entry.strip() for entry in value.split(",")}
+    if value not in ("all", "none") and not names <= {"v2", "v1", "tei", "hf", "mlflow", "openai"}:
+        raise ValueError("must be all, none, or a list of v2, v1, tei, hf, mlflow and openai")
+    return value
+
+
 def check_host_names(value: str) -> str:
     """Return `value` if it is a list of names as the header `host` has them, without ports; `*` is any."""
     for entry in filter(None, (entry.strip() for entry in value.split(","))):

@@ -12,6 +12,7 @@ import schemathesis
 from hypothesis import HealthCheck, settings
 
 from tamis.inference.classifier import Classifier
+from tamis.service.dialects.catalog import DIALECTS
 from tamis.settings import Settings
 from tests.support.cursors import register_cursors
 from tests.support.fuzzing import CASES, asked, figures  # noqa: F401 - a fixture of this module
@@ -84,7 +85,7 @@ register_cursors()
 schema = schemathesis.openapi.from_asgi("/openapi.json", make_app(_LIMITED))
 
 
-@schema.parametrize()
+@schema.exclude(tag=[dialect.title for dialect in DIALECTS]).parametrize()
 @settings(max_examples=CASES, deadline=None, suppress_health_check=list(HealthCheck))
 def test_every_route_keeps_its_promises_for_generated_requests(case: schemathesis.Case) -> None:
     case.call_and_validate()

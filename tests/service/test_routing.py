@@ -33,7 +33,7 @@ def test_a_path_is_not_found_when_nothing_is_there(ask: Ask, path: str) -> None:
         ("/prediction", "PUT", "GET, HEAD, POST"),
         ("/predictions", "GET", "POST"),
         ("/predictions", "HEAD", "POST"),
-        ("/", "POST", "GET, HEAD"),
+        ("/model", "POST", "GET, HEAD"),
         ("/docs", "OPTIONS", "GET, HEAD"),
         ("/model", "HUNTER2", "GET, HEAD"),
     ],

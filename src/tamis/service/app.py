@@ -30,6 +30,9 @@ from tamis.service.api.predictions import Predictor, add_prediction_routes
 from tamis.service.api.route import ApiContext, RequestLimits
 from tamis.service.call_log.readers import LogReaders
 from tamis.service.classify import ClassifyService
+from tamis.service.dialects.base import DialectService
+from tamis.service.dialects.catalog import chosen_dialects
+from tamis.service.dialects.routes import add_dialects
 from tamis.service.fast_path import FastPath
 from tamis.service.prediction_cache import LayeredPredictionCache
 from tamis.service.retention import Retention
@@ -103,6 +106,8 @@ def create_app(
     add_health_routes(app.router, pool, store)
     add_metrics_route(app.router, metrics)
     add_pages(app.router)
+    dialects = DialectService(predictor, context.limits, clock, metrics, broadcast, started_at)
+    add_dialects(app, chosen_dialects(settings.dialects), dialects)
     app.wrap(lambda inner: FastPath(inner, predictor, context, is_on=settings.fast_path))
     app.wrap(checking_hosts(settings.allowed_hosts))
     app.wrap(lambda inner: with_telemetry(inner, metrics, settings))

@@ -38,6 +38,7 @@ class ServiceResponse(BaseModel):
     started_at: Annotated[datetime, Field(description="When the service started, in UTC.")]
     docs: Annotated[str, Field(description="The path of this documentation.")]
     page: Annotated[str, Field(description="The path of the web page.")]
+    status: Annotated[str, Field(description="Always `alive`: KServe's V1 clients ask for it.")]
 
 
 class ModelResponse(BaseModel):

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import re
+import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from math import isfinite
 from typing import Any, NoReturn
@@ -25,6 +26,7 @@ _DISCARD_FACTOR = 4
 see an error response when the connection is closed under it."""
 
 _JSON = b"application/json"
+_WINDOW_BITS = {b"gzip": 16 + zlib.MAX_WBITS, b"x-gzip": 16 + zlib.MAX_WBITS, b"deflate": zlib.MAX_WBITS}
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 _BACKSLASH = ord("\\")
 _SURROGATE = re.compile("[\ud800-\udfff]")
@@ -39,17 +41,45 @@ def is_plain_json(headers: Mapping[bytes, bytes]) -> bool:
     return headers.get(b"content-type") == _JSON and b"content-encoding" not in headers
 
 
-def check_content_type(headers: Mapping[bytes, bytes]) -> None:
-    """Raise InputError unless the body is declared as uncompressed JSON."""
-    if headers.get(b"content-type", b"").partition(b";")[0].strip().lower() != _JSON:
-        message = "the header `content-type` must be application/json"
+def media_type(headers: Mapping[bytes, bytes]) -> bytes:
+    """Return the body's media type without parameters, in lower case; empty if it is not declared."""
+    return headers.get(b"content-type", b"").partition(b";")[0].strip().lower()
+
+
+def check_content_type(headers: Mapping[bytes, bytes], *others: bytes) -> None:
+    """Raise InputError unless the body is declared as JSON or as one of `others` (empty: undeclared)."""
+    if media_type(headers) not in (_JSON, *others):
+        accepted = " or ".join(one.decode() for one in (_JSON, *others) if one)
+        message = f"the header `content-type` must be {accepted}"
         raise InputError("wrong_content_type", message, field="content-type")
-    if headers.get(b"content-encoding", b"identity").strip().lower() != b"identity":
-        message = "the body must not be compressed: remove the header `content-encoding`"
-        raise InputError("compressed_body", message, field="content-encoding")
 
 
 async def receive_body(headers: Mapping[bytes, bytes], receive: Receive, max_bytes: int) -> bytes:
+    """Return the whole body, unpacked; neither form may have more than `max_bytes`."""
+    encoding = headers.get(b"content-encoding", b"identity").strip().lower()
+    if encoding != b"identity" and encoding not in _WINDOW_BITS:
+        message = "the header `content-encoding` must be gzip, deflate or absent"
+        raise InputError("compressed_body", message, field="content-encoding")
+    body = await _received(headers, receive, max_bytes)
+    return body if encoding == b"identity" else _unpacked(body, _WINDOW_BITS[encoding], max_bytes)
+
+
+def _unpacked(body: bytes, window_bits: int, max_bytes: int) -> bytes:
+    """Return the content of a compressed body; stop unpacking at `max_bytes`, whatever the rest holds."""
+    unpacker = zlib.decompressobj(window_bits)
+    try:
+        content = unpacker.decompress(body, max_bytes + 1)
+    except zlib.error:
+        content = None
+    if content is not None and len(content) > max_bytes:
+        _reject_size(max_bytes)
+    if content is None or not unpacker.eof or unpacker.unused_data:
+        message = "the body is not one whole stream of the header's `content-encoding`"
+        raise InputError("broken_encoding", message, field="content-encoding")
+    return content
+
+
+async def _received(headers: Mapping[bytes, bytes], receive: Receive, max_bytes: int) -> bytes:
     """Return the whole body; bytes beyond `max_bytes` are counted and dropped, never kept."""
     declared, max_read = headers.get(b"content-length", b"").lstrip(b"0"), max_bytes * _DISCARD_FACTOR
     if declared.isdigit() and (len(declared) > _MAX_LENGTH_DIGITS or int(declared) > max_read):

@@ -31,6 +31,7 @@ STATUS_BY_CODE = {
     "body_too_large": 413,
     "wrong_content_type": 415,
     "compressed_body": 415,
+    "broken_encoding": 400,
     "missing_field": 422,
     "unknown_field": 422,
     "wrong_type": 422,
@@ -95,9 +96,16 @@ class BytesResponse(Response):
 class ErrorResponse(BytesResponse):
     """An error response; leaves its code in the scope for metrics and logs."""
 
-    def __init__(self, code: str, headers: Headers, body: bytes):
-        super().__init__(STATUS_BY_CODE[code], headers, body)
-        self.code = code
+    def __init__(self, code: str, message: str, headers: Headers):
+        body = _encode({"error": {"code": code, "message": message}})
+        super().__init__(STATUS_BY_CODE[code], [*_JSON_HEADERS, *headers], body)
+        self.code, self.message, self.extra_headers = code, message, headers
+
+    def rendered(self, status: int, body: object) -> ErrorResponse:
+        """Return the same error with the status and the JSON body of another server's format."""
+        other = ErrorResponse(self.code, self.message, self.extra_headers)
+        BytesResponse.__init__(other, status, [*_JSON_HEADERS, *self.extra_headers], _encode(body))
+        return other
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Send the response."""
@@ -114,16 +122,15 @@ def json_response(
 
 def error_response(code: str, message: str, headers: Iterable[tuple[bytes, bytes]] = ()) -> ErrorResponse:
     """Return an error in the service's envelope; its code decides the status."""
-    body = _encode({"error": {"code": code, "message": message}})
-    return ErrorResponse(code, [*_JSON_HEADERS, *headers], body)
+    return ErrorResponse(code, message, [*headers])
 
 
-def overloaded_response(refused: OverloadedError) -> BytesResponse:
+def overloaded_response(refused: OverloadedError) -> ErrorResponse:
     """Return the 503 of an overloaded service, with `Retry-After`."""
     return error_response("overloaded", str(refused), [(b"retry-after", b"%d" % refused.retry_after_seconds)])
 
 
-def rejection_response(refused: InputError) -> BytesResponse:
+def rejection_response(refused: InputError) -> ErrorResponse:
     """Return the response to invalid input; close the connection if its body was not read."""
     headers = refused.headers if isinstance(refused, Refused) else []
     if refused.code == "body_too_large":

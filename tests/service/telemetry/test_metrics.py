@@ -51,7 +51,7 @@ def test_every_path_that_is_served_has_a_route_of_its_own() -> None:
 @settings(deadline=None)
 @given(st.text())
 def test_any_path_is_one_of_few_routes(path: str) -> None:
-    assert route_of(path) in ROUTES
+    assert route_of({"path": path}) in ROUTES
 
 
 @settings(max_examples=50, deadline=None)
@@ -60,7 +60,7 @@ def test_any_request_is_counted_once(asked: list[tuple[str, str, int, float]]) -
     metrics = Metrics()
     for path, method, status, seconds in asked:
         metrics.request_began()
-        metrics.request_ended(path, method, status, seconds)
+        metrics.request_ended(route_of({"path": path}), method, status, seconds)
     page = metrics.page().decode()
     families = {family.name: family for family in text_string_to_metric_families(page)}
     assert sum(sample.value for sample in families["http_requests"].samples) == len(asked)

@@ -54,6 +54,7 @@ class Application(FastAPI):
             generate_unique_id_function=lambda route: route.name,
         )
         self.pool = pool
+        self.context = context
         self.router.route_class = StrictRoute.bound(context)
         self.router.redirect_slashes = False
         self._outermost: ASGIApp = super().__call__
@@ -74,16 +75,18 @@ class Application(FastAPI):
 
     async def _not_routed(self, request: Request, error: Exception) -> Response:
         """Return the response to a path or a method that has no route."""
-        allowed = self._methods_at(request.scope)
-        if not allowed:
+        routes = [
+            route
+            for route in self.routes
+            if isinstance(route, StrictRoute) and route.matches(request.scope)[0] is Match.PARTIAL
+        ]
+        if not routes:
             return error_response("not_found", "path not found; see /docs")
-        listed = ", ".join(sorted(allowed))
+        listed = ", ".join(sorted(set().union(*(_methods(route) for route in routes))))
         message = f"method not allowed; use {listed}"
-        return error_response("method_not_allowed", message, [(b"allow", listed.encode())])
+        refusal = error_response("method_not_allowed", message, [(b"allow", listed.encode())])
+        return routes[0].encode_error(refusal)
 
-    def _methods_at(self, scope: Scope) -> set[str]:
-        found: set[str] = set()
-        for route in self.routes:
-            if isinstance(route, StrictRoute) and route.matches(scope)[0] is Match.PARTIAL:
-                found |= route.methods | ({"HEAD"} if "GET" in route.methods else set())
-        return found
+
+def _methods(route: StrictRoute) -> set[str]:
+    return route.methods | ({"HEAD"} if "GET" in route.methods else set())

@@ -11,7 +11,7 @@ from starlette.types import Scope
 
 from tamis.errors import InputError, OverloadedError, StoreError
 from tamis.service.request_body import shown_name
-from tamis.service.responses import BytesResponse, error_response, overloaded_response, rejection_response
+from tamis.service.responses import ErrorResponse, error_response, overloaded_response, rejection_response
 from tamis.service.telemetry.logging import FIELDS, error_fields
 from tamis.service.telemetry.middleware import REQUEST_ID
 
@@ -27,7 +27,7 @@ _CODES = {
 _log = logging.getLogger(__name__)
 
 
-def response_to(error: Exception, scope: Scope) -> BytesResponse:
+def response_to(error: Exception, scope: Scope) -> ErrorResponse:
     """Return the response to whatever a route raised; never with the caller's input or our internals."""
     if isinstance(error, RequestValidationError):
         return rejection_response(validation_error(error.errors()))

@@ -44,6 +44,7 @@ def add_info_routes(router: APIRouter, pool: ModelPool, *, api_name: str, starte
                 "started_at": started_at,
                 "docs": "/docs",
                 "page": "/ui",
+                "status": "alive",
             }
         )
 
@@ -61,10 +62,12 @@ def add_info_routes(router: APIRouter, pool: ModelPool, *, api_name: str, starte
 def add_health_routes(router: APIRouter, pool: ModelPool, store: ResilientStore) -> None:
     """Add the health checks to the application's router."""
 
+    @router.get("/healthz", response_model=HealthResponse, include_in_schema=False)
     @router.get("/health/live", response_model=HealthResponse, summary="Liveness", tags=["health"])
     async def live() -> Response:
         return _health("live", "the event loop answers")
 
+    @router.get("/health", response_model=HealthResponse, include_in_schema=False)
     @router.get(
         "/health/ready",
         response_model=HealthResponse,

@@ -126,7 +126,7 @@ class ModelRoutes:
 
         @self._router.put("/models/{model}/aliases/{alias}", summary="Move an alias", **options)
         async def put_alias(model: ModelName, alias: str, change: AliasRequest, request: Request) -> Response:
-            _require_admin(request)
+            require_admin(request)
             entry = _entry(pool, model)
             if entry.folder is None or change.version not in pool.known_versions(entry):
                 raise UnknownModelError("the model has no such version; see GET /models", field="version")
@@ -142,14 +142,14 @@ class ModelRoutes:
 
         @self._router.post("/models/{model}/versions/{version}/load", summary="Load a version", **options)
         async def load_version(model: ModelName, version: Version, request: Request) -> Response:
-            _require_admin(request)
+            require_admin(request)
             await pool.load(model, version)
             await self._broadcast("load", model, version)
             return json_response(state_of(pool, _entry(pool, model)))
 
         @self._router.post("/models/{model}/versions/{version}/unload", summary="Unload a version", **options)
         async def unload_version(model: ModelName, version: Version, request: Request) -> Response:
-            _require_admin(request)
+            require_admin(request)
             pool.unload(model, version)
             await self._broadcast("unload", model, version)
             return json_response(state_of(pool, _entry(pool, model)))
@@ -232,7 +232,8 @@ async def _artifact(pool: ModelPool, name: str, version: str) -> Artifact:
         raise ModelUnavailableError(name) from None
 
 
-def _require_admin(request: Request) -> None:
+def require_admin(request: Request) -> None:
+    """Refuse a caller without an admin key, also if no keys are required."""
     if not request.scope[CALLER].is_admin:
         message = "this needs an API key with the scope admin; start the service with TAMIS_REQUIRE_KEYS=true"
         raise InputError("not_admin", message, field="authorization")

@@ -5,7 +5,7 @@
 
 # No `from __future__ import annotations`: the models of a router are local classes, which FastAPI
 # could not find by their names.
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Annotated, Any
@@ -214,7 +214,7 @@ class PredictionRoutes:
         async def classify_text_of_query(
             query: Annotated[PredictionQuery, Query()], request: Request, model: Model
         ) -> Response:
-            _refuse_cross_site(request)
+            refuse_cross_site(request.headers)
             return await predictor.one(
                 query.text,
                 request.scope[CALLER],
@@ -293,11 +293,11 @@ def _labelled(labels: Sequence[str]) -> type[PredictionResponse]:
     return PredictionBody
 
 
-def _refuse_cross_site(request: Request) -> None:
+def refuse_cross_site(headers: Mapping[str, str]) -> None:
     """Refuse what a browser sends for a page of another site: it would be logged as its visitor's call.
 
     A POST needs no such check: JSON from another site needs a preflight request, which is not answered.
     """
-    if request.headers.get("sec-fetch-site") == "cross-site":
+    if headers.get("sec-fetch-site") == "cross-site":
         message = "a page of another site may not send this request (header `sec-fetch-site`); use POST"
         raise InputError("cross_site", message, field="sec-fetch-site")

@@ -26,6 +26,7 @@ from tamis.service.api.errors import response_to
 from tamis.service.bodies import ErrorEnvelope
 from tamis.service.classify import no_observation
 from tamis.service.request_body import check_content_type, check_query, parse_json, receive_body
+from tamis.service.responses import ErrorResponse
 from tamis.service.security.client_identity import CALLER, OPEN, PREDICT, Access, ClientIdentifier
 
 Responses = dict[int | str, dict[str, Any]]
@@ -62,14 +63,15 @@ class Requires:
         """Do nothing: the caller is identified already."""
 
 
-_DESCRIPTIONS = {
+DESCRIPTIONS = {
     400: "The body or the query cannot be read, or the header `host` names another host.",
     401: "There is no key, or it is not valid.",
     403: "The key lacks a scope for this, or a page of another site sent the request.",
     404: "There is no such model, version or alias.",
     408: "The request did not arrive in time.",
     413: "The body is too large.",
-    415: "The body is not declared as plain JSON.",
+    405: "The path does not take this method.",
+    415: "The body is not declared as JSON, or has an unknown content encoding.",
     422: "A field is missing, unknown, of the wrong type or too long.",
     429: "The caller has sent too many texts.",
     431: "The request line and headers, or what frames the body, are too large.",
@@ -117,7 +119,7 @@ class ApiContext:
 
 
 def _error(status: int, headers: Mapping[str, str] | None = None) -> dict[str, Any]:
-    documented: dict[str, Any] = {"model": ErrorEnvelope, "description": _DESCRIPTIONS[status]}
+    documented: dict[str, Any] = {"model": ErrorEnvelope, "description": DESCRIPTIONS[status]}
     return documented | ({"headers": _headers(headers)} if headers else {})
 
 
@@ -155,12 +157,13 @@ class StrictRoute(APIRoute):
     def __init__(self, path: str, endpoint: Callable[..., Any], **options: Any):
         required = [one for one in options.get("dependencies") or () if isinstance(one.dependency, Requires)]
         self.access = required[0].dependency.access if required else OPEN
-        responses = self.context.documented_errors(self.access)
+        responses = self.documented_errors()
         for status, documented in (options.get("responses") or {}).items():
             responses[status] = responses.get(status, {}) | documented
         options["responses"] = responses
         if not self.context.requires_keys:
-            options["dependencies"] = None
+            given = options.get("dependencies") or ()
+            options["dependencies"] = [one for one in given if one not in required]
         elif self.access.is_optional:
             options["openapi_extra"] = {"security": [{}]}
         super().__init__(path, endpoint, **options)
@@ -195,9 +198,17 @@ class StrictRoute(APIRoute):
             except HTTPException:  # of a file that is not there: answered as an unknown path is
                 raise
             except Exception as error:  # noqa: BLE001 - the outermost place: every request gets a response
-                return response_to(error, request.scope)
+                return self.encode_error(response_to(error, request.scope))
 
         return checked
+
+    def documented_errors(self) -> Responses:
+        """Return the documentation of the errors that every route of this class may answer."""
+        return self.context.documented_errors(self.access)
+
+    def encode_error(self, error: ErrorResponse) -> Response:
+        """Return the response to a failed request."""
+        return error
 
     async def _received(self, request: Request) -> Request:
         if self.body_field is None:

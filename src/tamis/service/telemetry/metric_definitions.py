@@ -7,12 +7,51 @@ from __future__ import annotations
 
 import re
 
+from starlette.types import Scope
+
 from tamis.errors import STORE_FAULTS
 from tamis.service.responses import STATUS_BY_CODE
 from tamis.service.telemetry.metric_types import Merge, MetricLayout
 
 OTHER = "other"
 NO_ANSWER = "none"
+
+DIALECT_ROUTES = (
+    "/v2/models/{model}/infer",
+    "/v2/models/{model}/versions/{version}/infer",
+    "/v2",
+    "/v2/health/live",
+    "/v2/health/ready",
+    "/v2/models/{model}",
+    "/v2/models/{model}/ready",
+    "/v2/models/{model}/stats",
+    "/v2/models/{model}/versions/{version}",
+    "/v2/models/{model}/versions/{version}/ready",
+    "/v2/models/{model}/versions/{version}/stats",
+    "/v2/repository/index",
+    "/v2/repository/models/{model}/load",
+    "/v2/repository/models/{model}/unload",
+    "/v1/models/{model}:predict",
+    "/v1/models",
+    "/v1/models/{model}",
+    "/predict",
+    "/info",
+    "/hf",
+    "/hf/info",
+    "/hf/health",
+    "/hf/models/{model}",
+    "/hf/models/{model}/info",
+    "/hf/models/{model}/health",
+    "/invocations",
+    "/ping",
+    "/version",
+    "/classify",
+    "/v1/classify",
+    "/v1/moderations",
+)
+"""The routes of other servers' wire formats; a test holds them to `dialects/`."""
+
+DIALECTS = ("v2", "v1", "tei", "hf", "mlflow", "openai")
 
 ROUTES = (
     "/",
@@ -46,6 +85,9 @@ ROUTES = (
     "/redoc/{file}",
     "/ui",
     "/ui/{file}",
+    "/health",
+    "/healthz",
+    *DIALECT_ROUTES,
     OTHER,
 )
 """The values of the label `route`; a path without a route is `other`."""
@@ -76,6 +118,9 @@ REQUEST_SECONDS = LAYOUT.histogram(
 )
 REQUESTS_IN_PROGRESS = LAYOUT.gauge(
     "http_requests_in_progress", "Requests that are being answered.", Merge.SUM_OF_LIVING
+)
+DIALECT_REQUESTS = LAYOUT.counter(
+    "tamis_dialect_requests_total", "Requests in the wire format of another server.", dialect=DIALECTS
 )
 REFUSALS = LAYOUT.counter(
     "tamis_refusals_total", "Requests that were refused or failed, by error code.", code=tuple(STATUS_BY_CODE)
@@ -126,8 +171,12 @@ _PATTERNS = [(re.compile(re.sub(r"\{\w+\}", "[^/]+", route)), route) for route i
 _ROUTES = frozenset(ROUTES)
 
 
-def route_of(path: str) -> str:
-    """Return the route that a path belongs to; the number of routes is bounded, that of paths is not."""
+def route_of(scope: Scope) -> str:
+    """Return the route of a request that was answered; the number of routes is bounded, of paths not."""
+    path: str = scope["path"]
     if path in _ROUTES:
         return path
+    template = getattr(scope.get("route"), "path_format", None)
+    if template in _ROUTES:
+        return str(template)
     return next((route for pattern, route in _PATTERNS if pattern.fullmatch(path)), OTHER)

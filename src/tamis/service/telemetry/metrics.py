@@ -8,7 +8,7 @@ from __future__ import annotations
 import platform
 from bisect import bisect_left
 from collections.abc import Callable, Iterator, Sequence
-from typing import final
+from typing import NamedTuple, final
 
 from tamis import __version__
 from tamis.errors import STORE_FAULTS
@@ -25,7 +25,6 @@ from tamis.service.telemetry.metric_definitions import (
     OTHER,
     SECONDS,
     STATUSES,
-    route_of,
 )
 from tamis.service.telemetry.metric_types import Histogram, Merge, Metric
 from tamis.service.telemetry.shared_values import SharedValues, Snapshot
@@ -37,6 +36,17 @@ _OTHER_METHOD, _OTHER_STATUS = _METHOD_PLACES[OTHER], STATUSES.index(OTHER)
 
 _MEMORY_HITS, _STORE_HITS = (defined.CACHE_HITS.slot(layer) for layer in defined.LAYERS)
 _MISSES = defined.CACHE_MISSES.first
+
+
+class InferenceTotals(NamedTuple):
+    """What the model has done in all processes since they started."""
+
+    batches: float
+    texts: float
+    queue_seconds: float
+    score_seconds: float
+    hits: float
+    misses: float
 
 
 @final
@@ -74,15 +84,19 @@ class Metrics:
         """Count a request in progress."""
         self._values[self._in_progress] += 1.0
 
-    def request_ended(self, path: str, method: str, status: int, seconds: float) -> None:
+    def request_ended(self, route: str, method: str, status: int, seconds: float) -> None:
         """Count a finished request; status 0 means that it got no response."""
         values = self._values
         values[self._in_progress] -= 1.0
-        count, duration = self._routes.get(path) or self._routes[route_of(path)]
+        count, duration = self._routes[route]
         count += _METHOD_PLACES.get(method, _OTHER_METHOD)
         values[count + _STATUS_PLACES.get(status, _OTHER_STATUS)] += 1.0
         values[duration + bisect_left(SECONDS, seconds)] += 1.0
         values[duration + self._duration_sum] += seconds
+
+    def dialect_used(self, name: str) -> None:
+        """Count a request in the wire format of another server."""
+        self._values[defined.DIALECT_REQUESTS.slot(name)] += 1.0
 
     def refused(self, code: str) -> None:
         """Count a request that was answered with an error of this code."""
@@ -118,6 +132,21 @@ class Metrics:
         values[defined.LOG_READS.first] += reads
         values[defined.LOG_ROWS.first] += rows
         values[defined.LOG_BYTES.first] += size
+
+    def inference_totals(self) -> InferenceTotals:
+        """Return the totals of all processes that Triton's statistics ask for."""
+        columns = [*zip(*(one.values for one in self._slots.snapshots()), strict=True)]
+        totals = [sum(column) for column in columns]
+
+        def summed(metric: Metric, *labels: str) -> tuple[float, float]:
+            first = metric.slot(*labels)
+            last = first + len(metric.bounds) + 1
+            return sum(totals[first:last]), totals[last]
+
+        batches, texts = summed(defined.BATCH_TEXTS)
+        hits = totals[_MEMORY_HITS] + totals[_STORE_HITS]
+        queue, score = summed(defined.STAGE, "queue"), summed(defined.STAGE, "score")
+        return InferenceTotals(batches, texts, queue[1], score[1], hits, totals[_MISSES])
 
     def page(self) -> bytes:
         """Return the totals of all processes in Prometheus's text format."""

@@ -60,6 +60,9 @@ _LINE_SECONDS = 1.0
 _TOLD_BEFORE = "internal_error"
 """A defect has had its line, with the places it passed, where it was caught."""
 
+DIALECT = "tamis.dialect"
+"""Where in an ASGI scope the name of the dialect stands, if the route belongs to one."""
+
 TRACE_ID = "tamis.trace_id"
 """Key of the trace id in an ASGI scope, if the request is traced."""
 
@@ -99,7 +102,9 @@ class TelemetryMiddleware:
             await self._app(scope, receive, observed_send)
         finally:
             seconds = perf_counter() - began
-            self._metrics.request_ended(scope["path"], scope["method"], status, seconds)
+            self._metrics.request_ended(route_of(scope), scope["method"], status, seconds)
+            if DIALECT in scope:
+                self._metrics.dialect_used(scope[DIALECT])
             if status >= 400 or seconds >= self._slow_seconds or self._access_log:
                 self._tell(scope, status, seconds)
 
@@ -126,7 +131,7 @@ def _fields(scope: Scope, status: int, seconds: float, alike: int) -> dict[str, 
     fields: dict[str, object] = {
         "request_id": scope[REQUEST_ID].decode("ascii"),
         "method": scope["method"] if scope["method"] in METHODS else OTHER,
-        "route": route_of(scope["path"]),
+        "route": route_of(scope),
         "status": status,
         "seconds": round(seconds, 6),
     }

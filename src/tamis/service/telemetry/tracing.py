@@ -56,7 +56,7 @@ class TracingMiddleware:
             await self._app(scope, receive, send)
             return
         method = scope["method"] if scope["method"] in METHODS else "_OTHER"
-        route = route_of(scope["path"])
+        route = route_of(scope)
         attributes = _attributes(scope, method, route)
         span = self._tracer.start_span(
             method if route == OTHER else f"{method} {route}",

@@ -1,0 +1,184 @@
+"""The seam between the wire formats of other servers and the service.
+
+request ─► DialectRoute: caller (401, 403), body, pydantic ─► Dialect.decode ─► TextQuery
+        ─► DialectService: limits, model, rate limit, classification ─► Answer ─► Dialect.encode
+any error ─► the service's own response ─► Dialect.encode_error ─► the dialect's envelope and status
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from time import perf_counter
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar
+
+from pydantic import BaseModel, ConfigDict, Field
+from starlette.responses import Response
+from starlette.types import Scope
+
+from tamis.clock import Clock
+from tamis.errors import InputError
+from tamis.inference.classifier import Classifier
+from tamis.inference.model_pool import ModelPool
+from tamis.inference.served_model import ServedModel
+from tamis.service.api.models import Broadcast
+from tamis.service.api.predictions import Predictor
+from tamis.service.api.route import RequestLimits
+from tamis.service.classify import Classified
+from tamis.service.http import DRAINING
+from tamis.service.request_body import check_content_type, parse_json
+from tamis.service.responses import ErrorResponse
+from tamis.service.security.client_identity import Caller
+from tamis.service.telemetry.metrics import Metrics
+
+if TYPE_CHECKING:
+    from tamis.service.dialects.routes import DialectRoutes
+
+
+class TolerantBody(BaseModel):
+    """A body of another server's format: no value is converted; unknown fields are ignored, as there."""
+
+    model_config = ConfigDict(strict=True)
+
+
+Texts = Annotated[list[str], Field(fail_fast=True)]
+"""A list that is not searched further after the first item of a wrong type."""
+
+
+@dataclass(frozen=True)
+class DialectRequest:
+    """A request whose body is valid by the dialect's schema."""
+
+    body: Any
+    path: Mapping[str, str]
+    headers: Mapping[bytes, bytes]
+    limits: RequestLimits
+    binary: bytes = b""
+    """What follows the JSON part of a body in two parts."""
+
+
+@dataclass(frozen=True)
+class TextQuery:
+    """Texts to classify; `field` names them in messages.
+
+    `model` is `name`, `name@version` or `name@alias`.
+    """
+
+    texts: Sequence[str]
+    field: str
+    model: str | None = None
+    version: str | None = None
+
+
+@dataclass(frozen=True)
+class Answer:
+    """The predictions for the texts of one query, in the same order."""
+
+    model: Classifier
+    texts: Sequence[str]
+    classified: Sequence[Classified]
+    seconds: float
+    created_at: int
+    """In seconds since 1970."""
+
+    def ranked(self, index: int) -> list[tuple[str, float]]:
+        """Return the labels of one text with their probabilities, most probable first."""
+        return sorted(self.classified[index].prediction.scores.items(), key=lambda pair: -pair[1])
+
+
+class Dialect(ABC):
+    """One wire format. Stateless: what encoding needs to know of a request it reads from the request."""
+
+    name: ClassVar[str]
+    """The dialect's name in TAMIS_DIALECTS and in metrics."""
+    title: ClassVar[str]
+    """The tag of its routes in the OpenAPI document."""
+    description: ClassVar[str]
+    error_model: ClassVar[type[BaseModel]]
+
+    @abstractmethod
+    def add_routes(self, routes: DialectRoutes) -> None:
+        """Declare the routes of the dialect."""
+
+    @abstractmethod
+    def decode(self, request: DialectRequest) -> TextQuery:
+        """Return the texts of a request; raise InputError if it is not valid."""
+
+    @abstractmethod
+    def encode(self, request: DialectRequest, answer: Answer) -> Response:
+        """Return the response with the predictions."""
+
+    @abstractmethod
+    def encode_error(self, error: ErrorResponse) -> ErrorResponse:
+        """Return an error in the dialect's envelope, with its status."""
+
+    def status(self, code: str, status: int) -> int:
+        """Return the dialect's status for an error of this code and this status of the service."""
+        return status
+
+    def parse(self, headers: Mapping[bytes, bytes], body: bytes) -> tuple[Any, bytes]:
+        """Return the document in a body, and the bytes that follow it; raise InputError if it is invalid."""
+        check_content_type(headers, b"")
+        return parse_json(body), b""
+
+
+@dataclass(frozen=True)
+class DialectService:
+    """Classifies the texts of a request of any dialect; the one way from a dialect to the service."""
+
+    predictor: Predictor
+    limits: RequestLimits
+    clock: Clock
+    metrics: Metrics
+    broadcast: Broadcast
+    started_at: datetime
+
+    @property
+    def pool(self) -> ModelPool:
+        """The models that are served."""
+        return self.predictor.pool
+
+    async def resolve(self, reference: str | None, version: str | None = None) -> ServedModel:
+        """Return a model by `name`, `name@version` or `name@alias`; without a name the default one."""
+        name, _, selector = (reference or "").partition("@")
+        if selector.isdigit() and version is None:
+            version, selector = selector, ""
+        return await self.pool.resolve(name or None, version, selector or None)
+
+    async def answer(self, dialect: Dialect, request: DialectRequest, caller: Caller) -> Response:
+        """Return the dialect's response to a request."""
+        query = dialect.decode(request)
+        self._check(query)
+        model = await self.resolve(query.model, query.version)
+        began = perf_counter()
+        classified, headers = await self.predictor.classify(model, query.texts, caller)
+        answer = Answer(
+            model.classifier, query.texts, classified, perf_counter() - began, self.clock.utc_ns() // 10**9
+        )
+        response = dialect.encode(request, answer)
+        response.raw_headers += headers
+        return response
+
+    def _check(self, query: TextQuery) -> None:
+        texts, limits = query.texts, self.limits
+        if not texts:
+            raise InputError("no_texts", f"`{query.field}` must contain at least one text", field=query.field)
+        if len(texts) > limits.max_texts:
+            message = f"`{query.field}` contains more than {limits.max_texts} texts"
+            raise InputError("too_many_texts", message, field=query.field)
+        for index, text in enumerate(texts):
+            if len(text) > limits.max_text_chars:
+                shown = f"{query.field}[{index}]"
+                message = f"`{shown}` is longer than {limits.max_text_chars} characters"
+                raise InputError("text_too_long", message, field=shown)
+
+    def is_draining(self, scope: Scope) -> bool:
+        """Return whether the service is shutting down."""
+        return bool(scope.get("state", {}).get(DRAINING))
+
+
+def wrong(message: str, field: str) -> InputError:
+    """Return the error for a field whose value cannot be used."""
+    return InputError("wrong_type", message, field=field)

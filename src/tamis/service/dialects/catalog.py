@@ -1,0 +1,30 @@
+"""The dialects by name, and those that a service speaks."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from tamis.service.dialects.base import Dialect
+from tamis.service.dialects.hugging_face import HuggingFace
+from tamis.service.dialects.kserve_v1 import KServeV1
+from tamis.service.dialects.mlflow import Mlflow
+from tamis.service.dialects.open_inference import OpenInference
+from tamis.service.dialects.openai import OpenAi
+from tamis.service.dialects.text_embeddings import TextEmbeddings
+
+DIALECTS: Sequence[Dialect] = (
+    OpenInference(),
+    KServeV1(),
+    TextEmbeddings(),
+    HuggingFace(),
+    Mlflow(),
+    OpenAi(),
+)
+
+
+def chosen_dialects(names: str) -> Sequence[Dialect]:
+    """Return the dialects of the setting TAMIS_DIALECTS: `all`, `none`, or their names and commas."""
+    if names == "all":
+        return DIALECTS
+    chosen = {name.strip() for name in names.split(",")}
+    return [dialect for dialect in DIALECTS if dialect.name in chosen]

@@ -1,0 +1,134 @@
+"""KServe's and TensorFlow Serving's V1 protocol: `instances` in, `predictions` out."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from fastapi import Request
+from pydantic import BaseModel, Field
+from starlette.responses import Response
+
+from tamis.service.api.predictions import EXAMPLE_TEXTS
+from tamis.service.dialects.base import Answer, Dialect, DialectRequest, TextQuery, TolerantBody
+from tamis.service.dialects.routes import DialectRoutes
+from tamis.service.responses import ErrorResponse, json_response
+
+
+class TextInstance(TolerantBody):
+    """A text by name, as signatures with named inputs take it."""
+
+    text: str
+
+
+class InstancesBody(TolerantBody):
+    """Texts to classify."""
+
+    instances: Annotated[list[str | TextInstance], Field(fail_fast=True)]
+
+
+class V1Prediction(BaseModel):
+    """The prediction for one text."""
+
+    label: str
+    score: Annotated[float, Field(description="The probability of `label`.")]
+    decision: Annotated[str, Field(description="The label at the model's operating point.")]
+    scores: dict[str, float]
+
+
+class V1Predictions(BaseModel):
+    """The predictions, in the order of the instances."""
+
+    predictions: list[V1Prediction]
+
+
+class V1Model(BaseModel):
+    """A model: whether it is ready, as KServe has it, and what OpenAI's clients read."""
+
+    name: str
+    ready: bool
+    id: str
+    object: Literal["model"]
+    created: int
+    owned_by: str
+
+
+class V1Models(BaseModel):
+    """The models that are loaded: their names for KServe's clients, `data` for OpenAI's."""
+
+    object: Literal["list"]
+    data: list[V1Model]
+    models: list[str]
+
+
+class V1Error(BaseModel):
+    """An error."""
+
+    error: str
+
+
+class KServeV1(Dialect):
+    """V1: instances in, predictions out."""
+
+    name = "v1"
+    title = "KServe V1"
+    description = "For clients of KServe's first protocol and of TensorFlow Serving."
+    error_model = V1Error
+
+    def status(self, code: str, status: int) -> int:
+        """Return KServe's status: 400 for every invalid body."""
+        return 400 if status == 422 else status
+
+    def encode_error(self, error: ErrorResponse) -> ErrorResponse:
+        """Return the error as V1 has it."""
+        return error.rendered(self.status(error.code, error.status_code), {"error": error.message})
+
+    def add_routes(self, routes: DialectRoutes) -> None:
+        """Add `:predict` and the description of the models."""
+        example = {"instances": EXAMPLE_TEXTS}
+        path = "/v1/models/{model:model}:predict"
+        routes.classify(path, InstancesBody, V1Predictions, summary="Classify", example=example)
+        add_model_routes(routes)
+
+    def decode(self, request: DialectRequest) -> TextQuery:
+        """Return the texts of the instances."""
+        body: InstancesBody = request.body
+        texts = [one if isinstance(one, str) else one.text for one in body.instances]
+        return TextQuery(texts, "instances", request.path["model"])
+
+    def encode(self, request: DialectRequest, answer: Answer) -> Response:
+        """Return the predictions."""
+        return json_response({"predictions": predictions(answer)})
+
+
+def add_model_routes(routes: DialectRoutes) -> None:
+    """Add `/v1/models` and `/v1/models/{model}`, which V1 and OpenAI share: with the fields of both."""
+    service = routes.service
+
+    def described(name: str) -> dict[str, object]:
+        created = int(service.started_at.timestamp())
+        return {
+            "name": name,
+            "ready": True,
+            "id": name,
+            "object": "model",
+            "created": created,
+            "owned_by": "tamis",
+        }
+
+    @routes.get("/v1/models", V1Models, summary="Models")
+    async def models() -> Response:
+        names = [entry.name for entry in service.pool.entries.values() if entry.loaded]
+        data = [described(name) for name in names]
+        return json_response({"object": "list", "data": data, "models": names})
+
+    @routes.get("/v1/models/{model:model}", V1Model, summary="Model")
+    async def model(request: Request) -> Response:
+        return json_response(described((await service.resolve(request.path_params["model"])).name))
+
+
+def predictions(answer: Answer) -> list[dict[str, object]]:
+    """Return each prediction as an object."""
+    return [
+        {"label": found.label, "score": found.score, "decision": found.decision, "scores": found.scores}
+        for found in (one.prediction for one in answer.classified)
+    ]

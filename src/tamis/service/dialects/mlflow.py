@@ -1,0 +1,144 @@
+"""MLflow's scoring server and SageMaker's containers: `/invocations` takes JSON or CSV."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Mapping, Sequence
+from io import StringIO
+from typing import Annotated, Any
+
+from fastapi import Request
+from pydantic import BaseModel, Field
+from starlette.responses import PlainTextResponse, Response
+
+from tamis import __version__
+from tamis.errors import InputError
+from tamis.service.api.predictions import EXAMPLE_TEXTS
+from tamis.service.dialects.base import Answer, Dialect, DialectRequest, TextQuery, Texts, TolerantBody, wrong
+from tamis.service.dialects.kserve_v1 import V1Predictions, predictions
+from tamis.service.dialects.routes import DialectRoutes
+from tamis.service.request_body import check_content_type, media_type, parse_json
+from tamis.service.responses import ErrorResponse, json_response
+from tamis.service.security.client_identity import OPEN
+
+_CSV = b"text/csv"
+_FORMS = ("inputs", "instances", "dataframe_split", "dataframe_records")
+_TEXT = "text"
+
+MlflowResponse = V1Predictions
+Row = dict[str, Any]
+
+
+class SplitFrame(TolerantBody):
+    """A data frame: the names of its columns, then its rows."""
+
+    columns: list[str]
+    data: Annotated[list[Annotated[list[Any], Field(fail_fast=True)]], Field(fail_fast=True)]
+
+
+class InvocationsBody(TolerantBody):
+    """Texts to classify, in exactly one of the four forms."""
+
+    inputs: Annotated[
+        list[str | Row] | dict[str, Texts] | str | None,
+        Field(description='Texts, or {"text": texts}.'),
+    ] = None
+    instances: Annotated[list[str | Row] | None, Field(fail_fast=True)] = None
+    dataframe_split: SplitFrame | None = None
+    dataframe_records: Annotated[list[Row] | None, Field(fail_fast=True)] = None
+    params: dict[str, Any] | None = None
+
+
+class MlflowError(BaseModel):
+    """An error."""
+
+    error_code: str
+    message: str
+
+
+class Mlflow(Dialect):
+    """MLflow's and SageMaker's `/invocations`."""
+
+    name = "mlflow"
+    title = "MLflow and SageMaker"
+    description = "For clients of `mlflow models serve` and of SageMaker endpoints."
+    error_model = MlflowError
+
+    def status(self, code: str, status: int) -> int:
+        """Return MLflow's status: 400 for every invalid body."""
+        return 400 if status == 422 else status
+
+    def encode_error(self, error: ErrorResponse) -> ErrorResponse:
+        """Return the error as MLflow has it, without a stack trace."""
+        status = self.status(error.code, error.status_code)
+        code = "BAD_REQUEST" if status < 500 else "INTERNAL_ERROR"
+        return error.rendered(status, {"error_code": code, "message": error.message})
+
+    def parse(self, headers: Mapping[bytes, bytes], body: bytes) -> tuple[Any, bytes]:
+        """Return the document; a CSV file becomes a data frame."""
+        check_content_type(headers, b"", _CSV)
+        return (_frame(body) if media_type(headers) == _CSV else parse_json(body)), b""
+
+    def decode(self, request: DialectRequest) -> TextQuery:
+        """Return the texts of the one form that is given."""
+        body: InvocationsBody = request.body
+        given = [form for form in _FORMS if getattr(body, form) is not None]
+        if len(given) != 1:
+            raise wrong(f"the body must have exactly one of {', '.join(_FORMS)}", "body")
+        [form] = given
+        value = getattr(body, form)
+        if isinstance(value, SplitFrame):
+            index = value.columns.index(_column(value.columns, "dataframe_split.columns"))
+            value = [row[index] if index < len(row) else None for row in value.data]
+            form = "dataframe_split.data"
+        elif isinstance(value, dict):
+            value = value[_column([*value], form)]
+        return TextQuery(_texts([value] if isinstance(value, str) else value, form), form)
+
+    def encode(self, request: DialectRequest, answer: Answer) -> Response:
+        """Return the predictions, one object per row."""
+        return json_response({"predictions": predictions(answer)})
+
+    def add_routes(self, routes: DialectRoutes) -> None:
+        """Add `/invocations`, `/ping` and `/version`."""
+        example = {"inputs": EXAMPLE_TEXTS}
+        routes.classify("/invocations", InvocationsBody, MlflowResponse, summary="Classify", example=example)
+
+        @routes.get("/ping", None, summary="Health", access=OPEN, response_class=PlainTextResponse)
+        async def ping(request: Request) -> Response:
+            return PlainTextResponse("\n", 503 if routes.service.is_draining(request.scope) else 200)
+
+        @routes.get("/version", None, summary="Version", access=OPEN, response_class=PlainTextResponse)
+        async def version() -> Response:
+            return PlainTextResponse(__version__)
+
+
+def _frame(body: bytes) -> dict[str, Any]:
+    """Return a CSV file as a data frame; its first row names the columns."""
+    try:
+        rows = list(csv.reader(StringIO(body.decode("utf-8-sig"), newline=""), strict=True))
+    except UnicodeDecodeError:
+        raise InputError("not_json", "the body is not valid UTF-8", field="body") from None
+    except csv.Error:
+        raise InputError("not_json", "the body is not valid CSV", field="body") from None
+    columns, *data = rows or [[]]
+    return {"dataframe_split": {"columns": columns, "data": data}}
+
+
+def _texts(rows: Sequence[Any], form: str) -> list[str]:
+    texts = []
+    for index, row in enumerate(rows):
+        text = row[_column([*row], f"{form}[{index}]")] if isinstance(row, dict) else row
+        if not isinstance(text, str):
+            raise wrong(f"`{form}[{index}]` must be a text", f"{form}[{index}]")
+        texts.append(text)
+    return texts
+
+
+def _column(names: Sequence[str], field: str) -> str:
+    """Return the column `text`, or the only one."""
+    if _TEXT in names:
+        return _TEXT
+    if len(names) != 1:
+        raise wrong(f"`{field}` must have a column `text`, or one column only", field)
+    return names[0]

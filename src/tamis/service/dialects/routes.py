@@ -1,0 +1,208 @@
+"""The routes of a dialect: FastAPI routes like those of `api/`, with the dialect's bodies and errors.
+
+FastAPI documents them. A route with a body validates it here: FastAPI would pass a body on as raw bytes
+unless its content type is JSON, and its own steps take longer than the whole classification.
+"""
+
+# No `from __future__ import annotations`: FastAPI reads the local body models of the endpoints.
+import re
+from collections.abc import Callable, Coroutine, Sequence
+from time import perf_counter
+from typing import Annotated, Any, ClassVar, get_type_hints
+
+from fastapi import APIRouter, Body, Depends, Path, Request
+from fastapi.exceptions import RequestValidationError
+from pydantic import BaseModel, ValidationError
+from starlette.convertors import Convertor, register_url_convertor
+from starlette.responses import Response
+
+from tamis.service.api.application import Application
+from tamis.service.api.errors import response_to
+from tamis.service.api.predictions import refuse_cross_site
+from tamis.service.api.route import DESCRIPTIONS, ApiContext, Requires, Responses, StrictRoute
+from tamis.service.dialects.base import Dialect, DialectRequest, DialectService
+from tamis.service.request_body import check_query, receive_body
+from tamis.service.responses import STATUS_BY_CODE, ErrorResponse
+from tamis.service.security.client_identity import ANY_KEY, CALLER, PREDICT, Access
+from tamis.service.telemetry.middleware import DIALECT
+
+_BY_SETTING = (401, 429)
+"""Errors of a service that requires keys or limits callers."""
+
+Handler = Callable[[Request], Coroutine[Any, Any, Response]]
+Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
+
+BINARY = "tamis.binary_body"
+"""Where in an ASGI scope the bytes are that follow the JSON part of a body."""
+
+_FROM_CONNECTION = (408, 431, 501)
+"""Errors that are sent before there is a route, always in the service's own envelope."""
+
+
+class _ModelName(Convertor[str]):
+    """A model in a path: no slash, and no colon, which separates `:predict` from it."""
+
+    regex = "[^/:]+"
+
+    def convert(self, value: str) -> str:
+        return value
+
+    def to_string(self, value: str) -> str:
+        return value
+
+
+register_url_convertor("model", _ModelName())
+
+
+class DialectRoute(StrictRoute):
+    """A route of one dialect."""
+
+    dialect: ClassVar[Dialect]
+
+    def __init__(self, path: str, endpoint: Callable[..., Any], **options: Any):
+        self._body_model: Any = get_type_hints(endpoint).get("body")
+        super().__init__(path, endpoint, **options)
+
+    @classmethod
+    def of(cls, context: ApiContext, dialect: Dialect) -> type[StrictRoute]:
+        """Return the route class of one dialect in one application."""
+        return type("BoundDialectRoute", (cls,), {"context": context, "dialect": dialect})
+
+    def documented_errors(self) -> Responses:
+        """Return the errors of the service with the dialect's statuses and envelope."""
+        native, dialect = super().documented_errors(), self.dialect
+        found: Responses = {status: native[status] for status in (200, *_FROM_CONNECTION) if status in native}
+        for code, status in STATUS_BY_CODE.items():
+            if status not in _FROM_CONNECTION and (status in native or status not in _BY_SETTING):
+                documented = {"description": DESCRIPTIONS[status]} | native.get(status, {})
+                found.setdefault(dialect.status(code, status), documented | {"model": dialect.error_model})
+        return found
+
+    def encode_error(self, error: ErrorResponse) -> Response:
+        """Return an error in the dialect's envelope."""
+        return self.dialect.encode_error(error)
+
+    def get_route_handler(self) -> Handler:
+        """Return the handler: FastAPI's for a route without a body, otherwise one that validates the body."""
+        answer = super().get_route_handler() if self.body_field is None else self._answer
+
+        async def counted(request: Request) -> Response:
+            request.scope[DIALECT] = self.dialect.name
+            return await answer(request)
+
+        return counted
+
+    async def _answer(self, request: Request) -> Response:
+        scope = request.scope
+        try:
+            scope[CALLER] = self.context.callers.identify(scope, self.access)
+            check_query(scope["query_string"])
+            body = await self._validated(request)
+            answered: Response = await self.endpoint(body=body, request=request)
+            return answered
+        except Exception as error:  # noqa: BLE001 - the outermost place: every request gets a response
+            return self.encode_error(response_to(error, scope))
+
+    async def _validated(self, request: Request) -> Any:
+        """Return the body as the endpoint's model; an empty one is an object without fields."""
+        began, headers = perf_counter(), dict(request.scope["headers"])
+        if b"content-type" not in headers:  # a browser sends this for any page, without a preflight request
+            refuse_cross_site(request.headers)
+        received = await receive_body(headers, request.receive, self.context.limits.max_body_bytes)
+        document, request.scope[BINARY] = self.dialect.parse(headers, received) if received else ({}, b"")
+        body = _validate(self._body_model, document)
+        self.context.observe_read(perf_counter() - began)
+        return body
+
+
+def _validate(model: Any, document: object) -> Any:
+    try:
+        return model.model_validate(document)
+    except ValidationError as invalid:
+        found = invalid.errors(include_url=False, include_input=False, include_context=True)
+        raise RequestValidationError([{**one, "loc": ("body", *one["loc"])} for one in found]) from None
+
+
+class DialectRoutes:
+    """Declares the routes of one dialect; a path that another one has declared already is left to that."""
+
+    def __init__(self, app: Application, dialect: Dialect, service: DialectService):
+        self.service, self._app, self._dialect = service, app, dialect
+        self._router = APIRouter(
+            route_class=DialectRoute.of(app.context, dialect),
+            generate_unique_id_function=lambda route: route.name,
+        )
+
+    def classify(
+        self, path: str, body: type[BaseModel], response: Any, *, summary: str, example: object
+    ) -> None:
+        """Declare a route that classifies the texts that the dialect finds in a body."""
+        dialect, service = self._dialect, self.service
+        documented = Body(openapi_examples={"texts": {"value": example}})
+
+        async def classify(body: BaseModel, request: Request) -> Response:
+            scope = request.scope
+            headers = dict(scope["headers"])
+            decoded = DialectRequest(body, request.path_params, headers, service.limits, scope[BINARY])
+            return await service.answer(dialect, decoded, scope[CALLER])
+
+        classify.__annotations__["body"] = Annotated[body, documented]
+        self.post(path, response, summary=summary, access=PREDICT)(classify)
+
+    def get(self, path: str, response: Any, **options: Any) -> Decorator:
+        """Return the decorator for a route that describes something."""
+        return self._declare("get", path, response, **options)
+
+    def post(self, path: str, response: Any, **options: Any) -> Decorator:
+        """Return the decorator for a route that takes a body."""
+        return self._declare("post", path, response, **options)
+
+    def _declare(
+        self, method: str, path: str, response: Any, *, access: Access = ANY_KEY, **options: Any
+    ) -> Decorator:
+        parameters = [Depends(_PARAMETERS[name]) for name in _PARAMETERS if f"{{{name}" in path]
+        words = re.sub("[^a-z0-9]+", "_", path.replace(":model", "")).strip("_")
+
+        def declare(endpoint: Callable[..., Any]) -> Callable[..., Any]:
+            if not self._has(method.upper(), path):
+                self._router.add_api_route(
+                    path,
+                    endpoint,
+                    methods=[method.upper()],
+                    response_model=response,
+                    tags=[self._dialect.title],
+                    name=f"{self._dialect.name}_{method}_{words}",
+                    dependencies=[Depends(Requires(access)), *parameters],
+                    **options,
+                )
+                self._app.router.routes.append(self._router.routes.pop())
+            return endpoint
+
+        return declare
+
+    def _has(self, method: str, path: str) -> bool:
+        return any(
+            isinstance(route, StrictRoute) and route.path == path and method in route.methods
+            for route in self._app.routes
+        )
+
+
+def add_dialects(app: Application, dialects: Sequence[Dialect], service: DialectService) -> None:
+    """Add the routes of dialects to an application, and their tags to its documentation."""
+    for dialect in dialects:
+        dialect.add_routes(DialectRoutes(app, dialect, service))
+        tag = {"name": dialect.title, "description": dialect.description}
+        app.openapi_tags = [*(app.openapi_tags or ()), tag]
+
+
+def _model(
+    model: Annotated[str, Path(description="The model: `name`, `name@version` or `name@alias`.")],
+) -> None:
+    """Document the parameter."""
+
+
+def _version(version: Annotated[str, Path(description="The version of the model.")]) -> None:
+    """Document the parameter."""
+
+
+_PARAMETERS: dict[str, Callable[..., None]] = {"model": _model, "version": _version}
