@@ -15,7 +15,7 @@ from tamis.service.dialects.routes import DialectRoute
 from tamis.service.security.api_keys import KeyFile, KeyRecord, hash_of, new_key
 from tamis.service.telemetry.metric_definitions import DIALECTS as COUNTED
 from tamis.settings import Settings
-from tamis.storage import CallQuery, make_store
+from tamis.storage import LogQuery, make_store
 from tests.support.asynchronous import asynchronous
 from tests.support.dialect_requests import ROUTES, Route, are_equal, names
 from tests.support.fakes import ManualClock, keyword_classifier
@@ -124,7 +124,7 @@ async def test_one_text_is_computed_cached_and_logged_once_per_call() -> None:
             response = await client.post(route.path, json=route.body(TEXTS[:1]))
             assert response.status_code == 200, response.text
         page = (await client.get("/metrics")).text
-        logged = (await store.calls(CallQuery(), limit=100)).calls
+        logged = (await store.log.read(LogQuery(), limit=100)).rows
     assert len(scorer.texts) == 1
     assert [call.text for call in logged] == TEXTS[:1] * (len(ROUTES) + 1)
     assert sum(not call.from_cache for call in logged) == 1
