@@ -180,12 +180,12 @@ def _add_repository(routes: DialectRoutes) -> None:
 
 def _index_entry(entry: Entry, version: str) -> dict[str, str]:
     is_ready = version in entry.loaded
-    reason = "" if is_ready else entry.errors.get(version, "unloaded")
+    reason = "cannot be loaded; GET /models says why" if version in entry.errors else "not loaded"
     return {
         "name": entry.name,
         "version": version,
         "state": "READY" if is_ready else "UNAVAILABLE",
-        "reason": reason,
+        "reason": "" if is_ready else reason,
     }
 
 
