@@ -21,7 +21,7 @@ from tamis.batch.sources import ColumnarSource, FileSource, FileState, TextLayou
 from tamis.data.columns import choose_text_column
 from tamis.data.delimited import DelimitedTable
 from tamis.data.inspection import InspectedFile, inspect_file
-from tamis.data.tables import SAMPLE_ROWS, ReadOptions, Table
+from tamis.data.tables import SAMPLE_ROWS, DataTable, ReadOptions
 from tamis.data.text_tables import JsonLinesTable, open_text_table
 from tamis.errors import DataError
 from tamis.types import no_progress
@@ -106,7 +106,9 @@ def _open_text(facts: InspectedFile, options: ReadOptions, selection: Selection)
     return source
 
 
-def _assumed(facts: InspectedFile, table: Table, guessed: Sequence[str], text_column: str) -> tuple[str, ...]:
+def _assumed(
+    facts: InspectedFile, table: DataTable, guessed: Sequence[str], text_column: str
+) -> tuple[str, ...]:
     assumed = [phrase for phrase in facts.assumed if facts.damaged_at is None]
     if facts.damaged_at is not None:
         assumed.append(f"UTF-8, although byte {facts.damaged_at:,} is not; such rows are rejected")

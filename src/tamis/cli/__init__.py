@@ -1,7 +1,7 @@
 """The command line: parse, build the parts, call.
 
 Progress goes to standard error, results to standard output. Exit codes: 0 done, 1 the work failed
-(one line), 2 wrong use. Each command lives in a module of its own that is imported only when it is
+(one line), 2 on usage errors. Each command lives in a module of its own that is imported only when it is
 called, so `tamis --help` stays light.
 """
 
@@ -19,22 +19,23 @@ from tamis.cli.terminal import echo, escape_unencodable_output
 from tamis.errors import TamisError
 
 COMMANDS = {
+    "new": "Start a project: sample data, Makefile, settings, CI.",
     "fetch": "Fetch a public data set.",
     "audit": "Report what is wrong with labelled data, and repair it.",
     "prepare": "Split labelled data into training and test part.",
     "train": "Train a model and save it as the next version.",
     "evaluate": "Measure a model on labelled texts.",
-    "cross-validate": "Measure settings by cross-validation, honestly and as usual.",
-    "compare": "Say whether one model is better than another.",
+    "cross-validate": "Measure settings by cross-validation, grouped and at random.",
+    "compare": "Test whether two models differ significantly.",
     "predict": "Classify texts.",
     "score": "Classify whole files: CSV, JSON lines, Parquet, Arrow.",
-    "explain": "Say what each token of a text contributes to its label.",
-    "serve": "Answer over HTTP.",
-    "deploy": "Print or write files for nginx, systemd, Docker, Kubernetes, Prometheus, Grafana.",
-    "import-keras": "Bring over a model of three old Keras files.",
-    "models": "List, show, promote or remove model versions.",
-    "keys": "Make, list or revoke API keys.",
-    "log": "Search the call log, count it, delete from it.",
+    "explain": "Show what each token of a text contributes to its label.",
+    "serve": "Serve a model over HTTP.",
+    "deploy": "Write files for nginx, systemd, Docker, Kubernetes, Grafana …",
+    "import-keras": "Import a Keras 2 model (HDF5, tokenizer, metadata).",
+    "models": "List, show, export, promote or remove model versions.",
+    "keys": "Create, list or revoke API keys.",
+    "log": "Query the call log, count it, delete from it.",
     "settings": "Show the settings in force and where each comes from.",
     "migrate": "Create or upgrade a store's tables.",
 }
@@ -76,7 +77,7 @@ class _LazyGroup(click.Group):
 
 @click.command(
     cls=_LazyGroup,
-    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110},
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 80},
     epilog="Example: tamis fetch sms-spam && tamis train data/sms-spam.csv -o models/spam",
 )
 @click.version_option(__version__, prog_name="tamis")
@@ -85,15 +86,15 @@ def cli() -> None:
 
 
 def main() -> None:
-    """Run the command line and turn what went wrong on purpose into one line and an exit code."""
+    """Run the command line; turn each expected error into one line and an exit code."""
     escape_unencodable_output()
-    atexit.register(gc.freeze)  # else Python looks through all that is left: half a second behind a network
+    atexit.register(gc.freeze)  # else Python collects all objects at exit: half a second after a network
     try:
         cli.main(standalone_mode=False)
     except click.exceptions.Exit as done:
         sys.exit(done.exit_code)
-    except click.UsageError as wrong_use:
-        wrong_use.show()
+    except click.UsageError as misuse:
+        misuse.show()
         sys.exit(2)
     except (click.Abort, KeyboardInterrupt):
         sys.exit(_failed("stopped; nothing was left half-written"))
@@ -102,7 +103,7 @@ def main() -> None:
     except TamisError as failed:
         sys.exit(_failed(str(failed)))
     except BrokenPipeError:
-        sys.stderr.close()  # whoever read our output has left: not worth a word
+        sys.stderr.close()  # the reader of the output has exited: there is nothing to report
         sys.exit(1)
     except OSError as failed:
         sys.exit(_failed(f"{failed.filename or 'input or output'}: {failed.strerror or failed}"))

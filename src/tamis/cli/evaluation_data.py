@@ -93,7 +93,7 @@ class EvaluationData:
 
 
 @dataclass(frozen=True)
-class _Contents:
+class _NamedData:
     """What the command line named, and the digest of the file that it is or was made of."""
 
     data: EvaluationData
@@ -113,7 +113,7 @@ def evaluation_data(
     `training_data` are the files that a model was trained on, if they are not beside the data. Raises
     DataError if nothing is left.
     """
-    contents = _contents(models, data, options)
+    contents = _named_data(models, data, options)
     others = [model for model in models if not _held_out_by(model, contents)]
     chosen = contents.data
     if contents.split is None and len(others) < len(models):
@@ -132,16 +132,16 @@ def evaluation_data(
     return chosen
 
 
-def _contents(models: Sequence[Classifier], data: Sequence[str], options: Mapping[str, Any]) -> _Contents:
+def _named_data(models: Sequence[Classifier], data: Sequence[str], options: Mapping[str, Any]) -> _NamedData:
     folder = prepared_folder_in(data)
     if folder is not None:
         prepared = read_prepared(folder)
         part = EvaluationData("the test part", prepared.test, {})
-        return _Contents(part, prepared.data_sha256, prepared.settings)
+        return _NamedData(part, prepared.data_sha256, prepared.settings)
     reading = read_dataset(data, read_options(options, remembered=columns_of(models[0])))
     say_reading(reading)
     rows = EvaluationData("all rows", reading.dataset, describe_reading(reading))
-    return _Contents(rows, reading.sha256, None)
+    return _NamedData(rows, reading.sha256, None)
 
 
 def row_keys(rows: Dataset) -> list[RowKey]:
@@ -150,7 +150,7 @@ def row_keys(rows: Dataset) -> list[RowKey]:
 
 
 def _held_out_predictions(
-    models: Sequence[Classifier], contents: _Contents, data: Sequence[str]
+    models: Sequence[Classifier], contents: _NamedData, data: Sequence[str]
 ) -> dict[str, dict[RowKey, int]]:
     """Return what was predicted for the test part before it was learned, for models that learned all rows."""
     found = {}
@@ -170,7 +170,7 @@ def _test_part(data: tuple[str, ...], split: PrepareSettings) -> Dataset:
     return prepare_file(data, split).test
 
 
-def _held_out_by(model: Classifier, contents: _Contents) -> bool:
+def _held_out_by(model: Classifier, contents: _NamedData) -> bool:
     """Return whether the model was measured on a part of this very data, the same as a prepared folder's."""
     if model.manifest is None or model.manifest.data.sha256 != contents.sha256:
         return False
@@ -180,7 +180,7 @@ def _held_out_by(model: Classifier, contents: _Contents) -> bool:
     return (own.split, own.test_size, own.seed) == (split.split, split.test_size, split.seed)
 
 
-def _common_test_rows(models: Sequence[Classifier], contents: _Contents, data: Sequence[str]) -> Dataset:
+def _common_test_rows(models: Sequence[Classifier], contents: _NamedData, data: Sequence[str]) -> Dataset:
     """Return the rows that every model trained on this data kept aside, told apart by number and text."""
     facts = [model.manifest.data for model in models if model.manifest and _held_out_by(model, contents)]
     splits = dict.fromkeys(PrepareSettings.from_manifest(fact) for fact in facts)

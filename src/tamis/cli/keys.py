@@ -36,7 +36,7 @@ def _lifetime(ctx: click.Context, param: click.Parameter, value: str | None) -> 
 
 @click.group(epilog="Example: tamis keys create newsroom --expires 90d")
 def command() -> None:
-    """Make, list or revoke the API keys that TAMIS_REQUIRE_KEYS asks for.
+    """Create, list or revoke the API keys that TAMIS_REQUIRE_KEYS asks for.
 
     Running workers see a change within a second.
     """

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from typing import Any
 
 import click
@@ -51,6 +52,7 @@ def command(data: tuple[str, ...], output: str, verbose: bool, **options: Any) -
     for name, part in description.parts.items():
         named = [f"{count:,} {label}" for label, count in part.classes.items()]
         more = [f"{len(named) - _LABELS_SHOWN:,} more labels"] if len(named) > _LABELS_SHOWN else []
-        echo(f"{folder / name}.csv: {part.rows:,} rows ({', '.join([*named[:_LABELS_SHOWN], *more])})")
+        line = f"{folder / name}.csv: {part.rows:,} rows ({', '.join([*named[:_LABELS_SHOWN], *more])})"
+        echo(textwrap.fill(line, 80, subsequent_indent="  ", break_on_hyphens=False))
     if prepared.unmeasured:
         echo(describe_unmeasured(prepared.unmeasured), err=True)

@@ -11,7 +11,7 @@ from typing import Any
 from xml.etree.ElementTree import ParseError
 
 from tamis.data.inspection import InspectedFile
-from tamis.data.tables import ROWS_BETWEEN_PROGRESS, SAMPLE_ROWS, Needed, ReadOptions, Record, Table
+from tamis.data.tables import ROWS_BETWEEN_PROGRESS, SAMPLE_ROWS, DataTable, Needed, ReadOptions, Record
 from tamis.errors import DataError, MissingExtraError
 from tamis.types import Progress
 
@@ -19,7 +19,7 @@ _BATCH_ROWS = 4096
 
 
 @contextmanager
-def open_workbook(facts: InspectedFile, options: ReadOptions, progress: Progress) -> Iterator[Table]:
+def open_workbook(facts: InspectedFile, options: ReadOptions, progress: Progress) -> Iterator[DataTable]:
     """Open the workbook of `facts`; raise MissingExtraError without openpyxl."""
     try:
         import openpyxl
@@ -38,7 +38,7 @@ def open_workbook(facts: InspectedFile, options: ReadOptions, progress: Progress
         book.close()
 
 
-class WorkbookTable(Table):
+class WorkbookTable(DataTable):
     """The rows of a workbook's first sheet with cells; a blank row is skipped."""
 
     def __init__(self, book: Any, facts: InspectedFile, options: ReadOptions) -> None:
@@ -88,7 +88,7 @@ def _cell_text(value: object) -> str:
 
 
 @contextmanager
-def open_parquet(facts: InspectedFile, options: ReadOptions, progress: Progress) -> Iterator[Table]:
+def open_parquet(facts: InspectedFile, options: ReadOptions, progress: Progress) -> Iterator[DataTable]:
     """Open the file of `facts`; raise MissingExtraError without pyarrow."""
     try:
         import pyarrow
@@ -102,7 +102,7 @@ def open_parquet(facts: InspectedFile, options: ReadOptions, progress: Progress)
         raise DataError("is a damaged Parquet file; write it again", file=facts.path) from broken
 
 
-class ParquetTable(Table):
+class ParquetTable(DataTable):
     """The rows of a Parquet file; only needed columns are decoded."""
 
     def __init__(self, file: Any, facts: InspectedFile, progress: Progress) -> None:

@@ -15,7 +15,7 @@ from typing import BinaryIO, TextIO
 
 from tamis.data.columns import count_known_names
 from tamis.data.inspection import InspectedFile
-from tamis.data.tables import ROWS_BETWEEN_PROGRESS, SAMPLE_ROWS, Needed, ReadOptions, Record, Table
+from tamis.data.tables import ROWS_BETWEEN_PROGRESS, SAMPLE_ROWS, DataTable, Needed, ReadOptions, Record
 from tamis.errors import DataError
 from tamis.types import Progress
 
@@ -80,7 +80,7 @@ class Lines:
             raise DataError(problem, file=self.path) from failed
 
 
-class DelimitedTable(Table):
+class DelimitedTable(DataTable):
     """A header and the rows below it.
 
     preamble_lines: lines before the header: blank ones and `sep=`

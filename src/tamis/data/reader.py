@@ -20,7 +20,7 @@ from tamis.data.dataset_builder import DatasetBuilder
 from tamis.data.inspection import InspectedFile, inspect_file
 from tamis.data.labels import LabelProblem, label_problems
 from tamis.data.quote_repair import Repair, SwallowedField
-from tamis.data.tables import USUAL_OPTIONS, ReadOptions, Table, open_table
+from tamis.data.tables import USUAL_OPTIONS, DataTable, ReadOptions, open_table
 from tamis.errors import DataError
 from tamis.types import Dataset, Notice, Progress, no_notice, no_progress
 
@@ -146,7 +146,7 @@ def _read_file(facts: InspectedFile, options: ReadOptions, repair: bool, progres
 
 
 def _result(
-    facts: InspectedFile, options: ReadOptions, table: Table, contents: DatasetBuilder, repaired: Repair
+    facts: InspectedFile, options: ReadOptions, table: DataTable, contents: DatasetBuilder, repaired: Repair
 ) -> ReadResult:
     return ReadResult(
         dataset=contents.dataset(),
@@ -166,7 +166,7 @@ def _result(
 
 
 def _choices(
-    facts: InspectedFile, table: Table, contents: DatasetBuilder, label_words: Mapping[str, str]
+    facts: InspectedFile, table: DataTable, contents: DatasetBuilder, label_words: Mapping[str, str]
 ) -> Iterator[str]:
     """Yield what was chosen or left out in one file, one phrase each."""
     yield from facts.assumed

@@ -91,7 +91,7 @@ class Needed(NamedTuple):
         return max(self.label, self.text, *self.others)
 
 
-class Table(ABC):
+class DataTable(ABC):
     """An open data file.
 
     columns:   the column names in the order of the file
@@ -112,12 +112,12 @@ class Table(ABC):
         """Yield every row once, with all cells up to the last needed one."""
 
 
-Opener = Callable[[InspectedFile, ReadOptions, Progress], AbstractContextManager[Table]]
+Opener = Callable[[InspectedFile, ReadOptions, Progress], AbstractContextManager[DataTable]]
 
 
 def open_table(
     facts: InspectedFile, options: ReadOptions, progress: Progress
-) -> AbstractContextManager[Table]:
+) -> AbstractContextManager[DataTable]:
     """Open the file of `facts` with the class for its format; raise DataError if it has no columns."""
     return _opener(facts)(facts, options, progress)
 

@@ -13,7 +13,7 @@ import msgspec
 
 from tamis.data.delimited import DelimitedTable, Lines
 from tamis.data.inspection import InspectedFile
-from tamis.data.tables import ROWS_BETWEEN_PROGRESS, SAMPLE_ROWS, Needed, ReadOptions, Record, Table
+from tamis.data.tables import ROWS_BETWEEN_PROGRESS, SAMPLE_ROWS, DataTable, Needed, ReadOptions, Record
 from tamis.errors import DataError
 from tamis.types import Progress
 
@@ -21,7 +21,7 @@ PREFIX = "__label__"
 
 
 @contextmanager
-def open_text_table(facts: InspectedFile, options: ReadOptions, progress: Progress) -> Iterator[Table]:
+def open_text_table(facts: InspectedFile, options: ReadOptions, progress: Progress) -> Iterator[DataTable]:
     """Open the text file of `facts` for as long as the block runs."""
     stream, file = facts.open_text()
     with stream, file:
@@ -29,7 +29,7 @@ def open_text_table(facts: InspectedFile, options: ReadOptions, progress: Progre
         yield _table(lines, facts, options)
 
 
-def _table(lines: Lines, facts: InspectedFile, options: ReadOptions) -> Table:
+def _table(lines: Lines, facts: InspectedFile, options: ReadOptions) -> DataTable:
     while (first := lines.peek(1)) and not first[0].strip():
         lines.skip()
     if not first:
@@ -46,7 +46,7 @@ def _table(lines: Lines, facts: InspectedFile, options: ReadOptions) -> Table:
     return DelimitedTable(lines, facts, options)
 
 
-class JsonLinesTable(Table):
+class JsonLinesTable(DataTable):
     """Objects as rows; the columns are the fields of the first 200 objects."""
 
     assumed = ("JSON lines",)
@@ -104,7 +104,7 @@ def _as_text(value: object) -> str | None:
     return str(value) if isinstance(value, int | float) else None
 
 
-class LabelLinesTable(Table):
+class LabelLinesTable(DataTable):
     """Lines of one label and a text as a table of two columns."""
 
     columns = ("label", "text")

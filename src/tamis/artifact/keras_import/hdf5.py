@@ -31,7 +31,7 @@ _MOST_WEIGHTS = 16
 _LONGEST_NAME = 500
 
 
-class Refused(Exception):
+class UnsafeFile(Exception):
     """The file holds something that this reader does not follow or copy."""
 
 
@@ -42,7 +42,7 @@ def main() -> None:
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     try:
         copy(Path(sys.argv[1]), Path(sys.argv[2]))
-    except Refused as refused:
+    except UnsafeFile as refused:
         sys.exit(_refuse(str(refused)))
     except MemoryError:
         sys.exit(_refuse("it needs more memory than a model should"))
@@ -51,7 +51,7 @@ def main() -> None:
 
 
 def copy(file: Path, folder: Path) -> None:
-    """Copy configuration and weights of `file`; raises Refused, and h5py's errors for broken files."""
+    """Copy configuration and weights of `file`; raises UnsafeFile, and h5py's errors for broken files."""
     import h5py
     import safetensors.numpy
 
@@ -59,7 +59,7 @@ def copy(file: Path, folder: Path) -> None:
         config = {"config": _model_config(opened), "keras_version": _keras_version(opened)}
         layers = _member(opened, "model_weights")
         if not isinstance(layers, h5py.Group):
-            raise Refused("'model_weights' is no group")
+            raise UnsafeFile("'model_weights' is no group")
         weights = {
             f"{name}\n{weight}": array
             for name in _names(layers, "layer_names", most=_MOST_LAYERS)
@@ -71,17 +71,17 @@ def copy(file: Path, folder: Path) -> None:
 
 def _model_config(opened: Any) -> Any:
     if "model_config" not in opened.attrs:
-        raise Refused("it holds weights without the network's configuration; save the whole model")
+        raise UnsafeFile("it holds weights without the network's configuration; save the whole model")
     value = opened.attrs["model_config"]
     text = value.decode("utf-8") if isinstance(value, bytes) else str(value)
     if len(text) > _LARGEST_CONFIG_CHARACTERS:
-        raise Refused("its configuration is absurdly long")
+        raise UnsafeFile("its configuration is absurdly long")
     try:
         config = json.loads(text)
     except RecursionError:
         config = None
     if config is None or _depth(config) > _MAX_DEPTH:
-        raise Refused(f"its configuration is nested more than {_MAX_DEPTH} deep")
+        raise UnsafeFile(f"its configuration is nested more than {_MAX_DEPTH} deep")
     return config
 
 
@@ -108,7 +108,7 @@ def _members(value: Any) -> Iterable[Any]:
 def _weights_of(layers: Any, layer: str) -> list[tuple[str, Any]]:
     group = _member(layers, layer)
     if not hasattr(group, "keys"):
-        raise Refused(f"layer {layer!r} is no group")
+        raise UnsafeFile(f"layer {layer!r} is no group")
     return [
         (weight, _array(group, layer, weight)) for weight in _names(group, "weight_names", most=_MOST_WEIGHTS)
     ]
@@ -123,22 +123,22 @@ def _array(group: Any, layer: str, path: str) -> Any:
         found = _member(found, part)
     place = f"{layer}: {path}"
     if not isinstance(found, h5py.Dataset):
-        raise Refused(f"{place} is no array")
+        raise UnsafeFile(f"{place} is no array")
     if found.is_virtual:
-        raise Refused(f"{place} is a virtual data set, which reads other files")
+        raise UnsafeFile(f"{place} is a virtual data set, which reads other files")
     if found.external:
-        raise Refused(f"{place} keeps its numbers in another file")
+        raise UnsafeFile(f"{place} keeps its numbers in another file")
     if found.dtype.kind != "f":
-        raise Refused(f"{place} holds {found.dtype}, not floating-point numbers")
+        raise UnsafeFile(f"{place} holds {found.dtype}, not floating-point numbers")
     if found.shape is None or not 1 <= len(found.shape) <= 3 or 0 in found.shape:
-        raise Refused(f"{place} has a shape that no layer has: {found.shape}")
+        raise UnsafeFile(f"{place} has a shape that no layer has: {found.shape}")
     if found.size * 4 > _LARGEST_ARRAY_BYTES:
-        raise Refused(f"{place} has an absurd shape: {found.shape}")
+        raise UnsafeFile(f"{place} has an absurd shape: {found.shape}")
     if any(not _is_plain_filter(found, index) for index in range(found.id.get_create_plist().get_nfilters())):
-        raise Refused(f"{place} is packed by a filter other than gzip")
+        raise UnsafeFile(f"{place} is packed by a filter other than gzip")
     array = np.ascontiguousarray(found[()], np.float32)
     if not np.isfinite(array).all():
-        raise Refused(f"{place} holds values that are not finite numbers")
+        raise UnsafeFile(f"{place} holds values that are not finite numbers")
     return array
 
 
@@ -153,24 +153,24 @@ def _member(group: Any, name: str) -> Any:
     import h5py
 
     if not name or name == "." or "/" in name or not isinstance(group, h5py.Group):
-        raise Refused(f"{name[:_LONGEST_NAME]!r} is no plain name in a group")
+        raise UnsafeFile(f"{name[:_LONGEST_NAME]!r} is no plain name in a group")
     link = group.get(name, getlink=True)
     if link is None:
-        raise Refused(f"{name[:_LONGEST_NAME]!r} is missing")
+        raise UnsafeFile(f"{name[:_LONGEST_NAME]!r} is missing")
     if not isinstance(link, h5py.HardLink):
-        raise Refused(f"{name[:_LONGEST_NAME]!r} is an {type(link).__name__}; only plain members are read")
+        raise UnsafeFile(f"{name[:_LONGEST_NAME]!r} is an {type(link).__name__}; only plain members are read")
     return group[name]
 
 
 def _names(group: Any, attribute: str, *, most: int) -> list[str]:
     if attribute not in group.attrs:
-        raise Refused(f"{attribute!r} is missing")
+        raise UnsafeFile(f"{attribute!r} is missing")
     values = group.attrs[attribute]
     if len(values) > most:
-        raise Refused(f"{attribute!r} lists {len(values)} names")
+        raise UnsafeFile(f"{attribute!r} lists {len(values)} names")
     names = [value.decode("utf-8") if isinstance(value, bytes) else str(value) for value in values]
     if any(len(name) > _LONGEST_NAME or "\n" in name for name in names):
-        raise Refused(f"{attribute!r} has a name that is none")
+        raise UnsafeFile(f"{attribute!r} has a name that is none")
     return names
 
 
