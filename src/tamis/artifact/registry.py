@@ -134,7 +134,7 @@ def _version_before(changes: list[AliasChange], alias: str, current: int) -> int
             versions.append(change.from_version)  # the change before was not completed, or is not recorded
         if change.action == "rollback" and len(versions) > 1 and versions[-2] == change.to_version:
             versions.pop()
-        else:
+        elif not versions or versions[-1] != change.to_version:
             versions.append(change.to_version)
     while versions and versions[-1] != current:
         versions.pop()

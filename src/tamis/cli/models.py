@@ -104,12 +104,43 @@ def export(model: str, *, output: str, name: str | None) -> None:
 @command.command("promote", epilog="Example: tamis models promote models/spam@3 champion")
 @click.argument("model", metavar="MODEL[@VERSION]")
 @click.argument("alias")
-def promote(model: str, alias: str) -> None:
-    """Let ALIAS point at a version."""
+@click.option("--reason", default="", metavar="TEXT", help="Kept in the history.")
+def promote(model: str, alias: str, *, reason: str) -> None:
+    """Point ALIAS at a version; a running service at MODEL@ALIAS switches within a second."""
     from tamis.artifact import set_alias
 
-    path = set_alias(model, alias)
+    path = set_alias(model, alias, reason=reason)
     echo(f"{path.parent.name}@{alias} is version {path.name}")
+
+
+@command.command("rollback", epilog="Example: tamis models rollback models/spam champion")
+@click.argument("model", metavar="MODEL")
+@click.argument("alias")
+@click.option("--reason", default="", metavar="TEXT", help="Kept in the history.")
+def rollback(model: str, alias: str, *, reason: str) -> None:
+    """Point ALIAS at the version before the current one."""
+    from tamis.artifact import rollback as roll_back
+
+    path = roll_back(Path(model), alias, reason=reason)
+    echo(f"{path.parent.name}@{alias} is version {path.name} again")
+
+
+@command.command("history", epilog="Example: tamis models history models/spam")
+@click.argument("model", metavar="MODEL")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object per line.")
+def history(model: str, *, as_json: bool) -> None:
+    """List who moved which alias when, from and to which version, and why; oldest first."""
+    import msgspec
+
+    from tamis.artifact import history as read_history
+
+    for change in read_history(Path(model)):
+        if as_json:
+            echo(msgspec.json.encode(change).decode())
+            continue
+        before = change.from_version if change.from_version is not None else "-"
+        line = f"{change.time}  {change.who}  {change.action} {change.alias}: {before} -> {change.to_version}"
+        echo(f"{line}  {change.reason}".rstrip())
 
 
 @command.command("remove", epilog="Example: tamis models remove models/spam@1")

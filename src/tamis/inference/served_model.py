@@ -14,9 +14,6 @@ from tamis.clock import Clock
 from tamis.errors import ArtifactError
 from tamis.inference.batcher import Batcher, BatchReport
 from tamis.inference.classifier import Classifier
-from tamis.inference.self_test import self_test
-
-_NETWORK_TOLERANCE = 1e-6
 
 
 @dataclass(eq=False, slots=True)
@@ -65,9 +62,7 @@ class ModelLoader:
                 f"{artifact.path}: its manifest is not the one that was promoted; promote the version again "
                 "if the change is intended"
             )
-        classifier = Classifier.from_artifact(artifact)
-        tolerance = _NETWORK_TOLERANCE if classifier.is_heavy else 0.0
-        self_test(artifact, classifier.probabilities, tolerance=tolerance)
+        classifier = Classifier.from_artifact(artifact)  # with its self-test
         size = sum(facts.size_bytes for facts in artifact.manifest.files.values())
         return self.serve(classifier, size_bytes=size)
 

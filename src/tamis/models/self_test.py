@@ -29,8 +29,10 @@ TEXTS = (
     "🙂🙂🙂",
     "a " * 200,
 )
-_TOLERANCE = 1e-5
-"""Largest difference between machines: instructions of ONNX Runtime, rounding of `exp` in C libraries."""
+_TOLERANCE = 1e-12
+"""Largest difference of a linear model: rounding of `exp` in C libraries."""
+_NETWORK_TOLERANCE = 1e-5
+"""Largest difference of a network between machines: ONNX Runtime chooses instructions by the processor."""
 
 
 class Probes(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -50,7 +52,8 @@ def check_probes(scorer: Scorer, probes: Probes, n_classes: int) -> None:
     """Raise ArtifactError unless `scorer` gives the recorded answers."""
     expected = _scores(probes, n_classes)
     found = scorer.score(probes.texts)
-    wrong = np.flatnonzero(~(np.abs(found - expected) <= _TOLERANCE).all(axis=1))
+    tolerance = _NETWORK_TOLERANCE if scorer.is_heavy else _TOLERANCE
+    wrong = np.flatnonzero(~(np.abs(found - expected) <= tolerance).all(axis=1))
     if wrong.size:
         raise ArtifactError(
             f"self-test failed: {wrong.size} of {len(probes.texts)} answers are not those that {PROBES_FILE} "
