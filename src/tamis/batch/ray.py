@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import os
 import pickle
+import socket
 from collections.abc import Generator, Iterator
 from contextlib import contextmanager
 from functools import lru_cache
@@ -20,6 +21,7 @@ from tamis.batch.scoring import FinishedPart, ScoreJob, score_block
 from tamis.errors import MissingExtraError, TamisError
 
 _RETRIES = 10
+_CONNECT_SECONDS = 10
 _WAITING_PER_WORKER = 2
 _OBJECT_BYTES = 256 << 20  # of shared memory: nothing but waiting blocks is in it
 
@@ -86,11 +88,20 @@ def _connected(address: str | None) -> Iterator[Any]:
     if address is None:
         options |= {"include_dashboard": False, "object_store_memory": _OBJECT_BYTES}
     try:
+        if address is not None:
+            _check_listening(address)
         ray.init(address=address or "local", **options)
-    except (ConnectionError, RuntimeError, ValueError) as failed:
+    except (OSError, RuntimeError, ValueError) as failed:
         reason = str(failed).partition("\n")[0][:200]
         raise ClusterError(f"no Ray cluster at {address or 'this machine'} ({reason})") from None
     try:
         yield ray
     finally:
         ray.shutdown()
+
+
+def _check_listening(address: str) -> None:
+    """Raise OSError if nothing listens at HOST:PORT: Ray itself would try for minutes."""
+    host, colon, port = address.removeprefix("ray://").rpartition(":")
+    if colon and port.isdigit():
+        socket.create_connection((host, int(port)), _CONNECT_SECONDS).close()
