@@ -20,7 +20,11 @@ from tests.support.fakes import ManualClock
 from tests.support.scorers import BAD, WatchedScorer, classifier_with
 from tests.support.serving import client_of, make_app
 
-_BODIES = {"/prediction": {"text": "hello"}, "/predictions": {"texts": ["hello"]}}
+_BODIES = {
+    "/prediction": {"text": "hello"},
+    "/predictions": {"texts": ["hello"]},
+    "/explanation": {"text": "hello"},
+}
 _QUERIES = {"/prediction": {"text": "hello"}}
 _BROKEN = {"content": b"{", "headers": {"content-type": "application/json"}}
 _REQUESTS = {

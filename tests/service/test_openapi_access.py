@@ -76,7 +76,8 @@ def test_routes_that_count_texts_say_so_with_their_headers(with_limits: dict[str
     counted = [path for path in refusing if path not in LOG]
     routes = ["/prediction", "/prediction", "/predictions"]
     prefixes = ["", "/models/{model}", "/models/{model}/versions/{version}"]
-    assert sorted(counted) == sorted(prefix + route for prefix in prefixes for route in routes)
+    expected = [prefix + route for prefix in prefixes for route in routes]
+    assert sorted(counted) == sorted([*expected, "/explanation"])
     responses = with_limits["paths"]["/predictions"]["post"]["responses"]
     assert set(responses["200"]["headers"]) == {"RateLimit", "RateLimit-Policy"}
     assert set(responses["429"]["headers"]) == {"Retry-After", "RateLimit", "RateLimit-Policy"}

@@ -22,6 +22,7 @@ from tamis.inference.classifier import Classifier
 from tamis.inference.model_pool import ModelPool
 from tamis.inference.served_model import ModelLoader
 from tamis.service.api.application import Application
+from tamis.service.api.explanations import add_explanation_route
 from tamis.service.api.info import add_health_routes, add_info_routes, add_metrics_route
 from tamis.service.api.log import add_log_routes
 from tamis.service.api.models import Broadcast, add_model_routes, no_broadcast
@@ -100,6 +101,7 @@ def create_app(
     predictor = Predictor(pool, classification, limiter=limiter)
     started_at = datetime.fromtimestamp(clock.utc_ns() / 1e9, UTC)
     add_prediction_routes(app.router, predictor, context.limits)
+    add_explanation_route(app.router, predictor, context.limits)
     add_model_routes(app.router, pool, predictor, context.limits, broadcast)
     add_log_routes(app.router, store.log, classification.this_hour, LogReaders(metrics.log_read))
     add_info_routes(app.router, pool, api_name=settings.api_name, started_at=started_at)

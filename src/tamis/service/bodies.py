@@ -28,6 +28,31 @@ class PredictionResponse(BaseModel):
     model_version: str
 
 
+class ExplanationResponse(BaseModel):
+    """Where a logit comes from: `base`, every token's contribution and `whole` sum to `logit`."""
+
+    text: Annotated[str, Field(description="The text in the form that the model reads.")]
+    label: str
+    probability: Annotated[float, Field(ge=0, le=1)]
+    logit: float
+    method: Annotated[
+        str,
+        Field(
+            description="`exact` for linear models; `occlusion`: how much the logit falls without the token.",
+            json_schema_extra={"enum": ["exact", "occlusion"]},
+        ),
+    ]
+    base: Annotated[float, Field(description="The intercept, or the logit of the empty text.")]
+    tokens: Annotated[
+        list[Annotated[list[str | int | float], Field(min_length=4, max_length=4)]],
+        Field(description="Each token, its first and its end position in `text`, and its contribution."),
+    ]
+    whole: Annotated[float, Field(description="What no single token contributes.")]
+    families: Annotated[
+        dict[str, float], Field(description="The same sum by kind of feature; empty for `occlusion`.")
+    ]
+
+
 class ServiceResponse(BaseModel):
     """Service information."""
 

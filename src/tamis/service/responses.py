@@ -38,6 +38,7 @@ STATUS_BY_CODE = {
     "no_texts": 422,
     "too_many_texts": 422,
     "text_too_long": 422,
+    "unknown_label": 422,
     "bad_cursor": 422,
     "bad_alias": 422,
     "headers_too_large": 431,

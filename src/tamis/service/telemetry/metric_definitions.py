@@ -57,6 +57,7 @@ ROUTES = (
     "/",
     "/prediction",
     "/predictions",
+    "/explanation",
     "/recent_log",
     "/log",
     "/log/summary",

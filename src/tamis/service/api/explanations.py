@@ -1,0 +1,107 @@
+"""`POST /explanation`: what each token of a text contributes to the prediction.
+
+The text is classified first, as by `/prediction`: it is logged, counted by the rate limit, and refused if the
+service is overloaded. One thread per process explains, so that predictions keep the other processors.
+"""
+
+# No `from __future__ import annotations`: the models of a router are local classes, which FastAPI
+# could not find by their names.
+import asyncio
+from concurrent.futures import ThreadPoolExecutor
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Body, Depends, Request
+from msgspec import to_builtins
+from pydantic import BaseModel, ConfigDict, Field
+from starlette.responses import Response
+
+from tamis.errors import InputError, OverloadedError
+from tamis.inference.classifier import Classifier
+from tamis.inference.served_model import ServedModel
+from tamis.service.api.predictions import EXAMPLE_TEXTS, Predictor
+from tamis.service.api.route import RequestLimits, Requires, errors
+from tamis.service.bodies import ExplanationResponse
+from tamis.service.responses import BytesResponse, json_response
+from tamis.service.security.client_identity import CALLER, PREDICT, Caller
+
+_MAX_WAITING = 16
+"""Explanations that wait or run in one process; more are refused as overload."""
+
+_MAX_OCCLUSION_CHARS = 2_000_000
+"""A network reads the text once per token: a second or two of processor time at most."""
+
+
+class Explainer:
+    """Explains predictions in a thread of its own, a bounded number at a time."""
+
+    def __init__(self, predictor: Predictor):
+        self._predictor = predictor
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="tamis-explain")
+        self._waiting = 0
+
+    async def explain(
+        self, text: str, label: str | None, caller: Caller, model: ServedModel
+    ) -> BytesResponse:
+        """Return the response with the contribution of every token to `label`, by default the top one.
+
+        Raises InputError for an unknown label or a text that would take too long, OverloadedError if too
+        many explanations wait.
+        """
+        classifier = model.classifier
+        _check(text, label, classifier)
+        if self._waiting >= _MAX_WAITING:
+            raise OverloadedError(1)
+        self._waiting += 1
+        try:
+            [classified], headers = await self._predictor.classify(model, [text], caller)
+            explained = label if label is not None else classified.prediction.label
+            explanation = await asyncio.get_running_loop().run_in_executor(
+                self._thread, classifier.explain, text, explained
+            )
+        finally:
+            self._waiting -= 1
+        return json_response(explanation, headers=headers)
+
+
+def _check(text: str, label: str | None, classifier: Classifier) -> None:
+    if label is not None and label not in classifier.labels:
+        raise InputError(
+            "unknown_label", "`label` is not a label of the model; see GET /model", field="label"
+        )
+    if classifier.is_heavy and (len(text.split()) + 2) * len(text) > _MAX_OCCLUSION_CHARS:
+        message = "`text` is too long to be explained by this model, which reads it once per word; shorten it"
+        raise InputError("text_too_long", message, field="text")
+
+
+def add_explanation_route(router: APIRouter, predictor: Predictor, limits: RequestLimits) -> None:
+    """Add `POST /explanation`, answered by the default model."""
+
+    class ExplanationRequest(BaseModel):
+        """A text, and the label to explain."""
+
+        model_config = ConfigDict(extra="forbid", strict=True)
+        text: Annotated[
+            str, Field(max_length=limits.max_text_chars, description="The text to explain; may be empty.")
+        ]
+        label: Annotated[
+            str | None, Field(description="One of the model's labels; null for the most probable one.")
+        ] = None
+
+    explainer, pool = Explainer(predictor), predictor.pool
+    documented = Body(openapi_examples={"text": {"value": {"text": EXAMPLE_TEXTS[0], "label": None}}})
+    example: Any = to_builtins(pool.default.classifier.explain(EXAMPLE_TEXTS[0]))
+
+    @router.post(
+        "/explanation",
+        name="explain_text",
+        summary="Explain a prediction",
+        response_model=ExplanationResponse,
+        tags=["classification"],
+        dependencies=[Depends(Requires(PREDICT))],
+        responses={
+            **errors(400, 413, 415, 422, 503),
+            200: {"content": {"application/json": {"example": example}}},
+        },
+    )
+    async def explain_text(query: Annotated[ExplanationRequest, documented], request: Request) -> Response:
+        return await explainer.explain(query.text, query.label, request.scope[CALLER], pool.default)
