@@ -212,7 +212,7 @@ class TestReferences:
         assert f"has no version {selector}; there are 1, 2" in refusal(f"{two_versions}@{selector}")
 
     @pytest.mark.parametrize("alias", ["7", "a b", "../x", ""])
-    def test_an_alias_that_could_be_taken_for_something_else_is_refused(self, two_versions: Path, alias: str):
+    def test_alias_that_could_be_taken_for_something_else_is_refused(self, two_versions: Path, alias: str):
         with pytest.raises(ArtifactError, match=re.escape(f"{alias!r} cannot be an alias")):
             set_alias(f"{two_versions}@1", alias)
 

@@ -20,7 +20,7 @@ def test_versions_count_up(tmp_path: Path):
     assert [save_model(tmp_path / "spam").name for _ in range(3)] == ["1", "2", "3"]
 
 
-def test_a_removed_version_number_is_not_used_again_when_a_later_one_exists(tmp_path: Path):
+def test_removed_version_number_not_used_again_when_later_exists(tmp_path: Path):
     for _ in range(2):
         save_model(tmp_path / "spam")
     (tmp_path / "spam" / "1").rename(tmp_path / "elsewhere")

@@ -68,7 +68,7 @@ def test_json_has_findings_and_figures_when_asked_for(folder: Path) -> None:
     assert report["swallowed"] == [{"row": 201, "recovered": 1}]
     assert report["findings"][0]["severity"] == "problem"
     assert report["labels_not_checked"] is None
-    assert (206, "ham", "spam") in [(d["row"], d["label"], d["suggested"]) for d in report["doubtful_labels"]]
+    assert (206, "ham", "spam") in [(d["row"], d["label"], d["suggested"]) for d in report["label_issues"]]
 
 
 def test_fixed_file_has_no_duplicates_when_it_is_written(folder: Path) -> None:

@@ -102,7 +102,7 @@ def test_a_size_without_a_search_is_wrong_use(data: Path, tmp_path: Path):
     assert ran.exit_code == 2 and "give --autotune too" in ran.stderr
 
 
-def test_a_format_that_not_every_kind_has_is_refused_before_the_search(data: Path, tmp_path: Path):
+def test_format_that_not_every_kind_has_is_refused_before_search(data: Path, tmp_path: Path):
     ran = tamis("train", data, "-o", tmp_path / "spam", "--autotune-trials", 2, "--export", "keras")
     assert "not for a model of kind linear" in str(ran.exception)
 

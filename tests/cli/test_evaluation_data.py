@@ -132,7 +132,7 @@ def test_prepared_folder_of_another_split_says_cannot_know(home: Path, tmp_path:
     assert other["rows_known_unseen"] is False
 
 
-def test_evaluate_digests_leave_learned_rows_out_without_the_file(home: Path, elsewhere: Path):
+def test_evaluate_digests_leave_learned_rows_out_without_file(home: Path, elsewhere: Path):
     ran = tamis("evaluate", home / "spam", elsewhere, "--json")
     told = json.loads(ran.stdout)
     assert told["rows_dropped"] == sum(text in learned_texts(home) for text in messages(200).texts)

@@ -39,7 +39,7 @@ def test_the_page_names_what_occlusion_leaves_out(capsys: pytest.CaptureFixture[
     assert "tokens acting together" in capsys.readouterr().out
 
 
-def test_weaker_tokens_are_summed_up_and_nothing_a_terminal_obeys_is_printed(
+def test_weaker_tokens_summed_up_nothing_terminal_obeys_printed(
     model: Path, capsys: pytest.CaptureFixture[str]
 ):
     from tamis import Classifier

@@ -36,7 +36,7 @@ def test_corpus_is_fetched_once_when_a_source_answers(tmp_path: Path) -> None:
     assert path.stat() == before
 
 
-def test_file_is_refused_in_one_line_when_it_holds_something_else(tmp_path: Path) -> None:
+def test_file_is_refused_in_line_when_it_holds_something_else(tmp_path: Path) -> None:
     (tmp_path / "mine.csv").write_text("label,text\nham,Hello\n")
     done = tamis("fetch", "sms-spam", "-o", "mine.csv", folder=tmp_path)
     assert done.returncode == 1

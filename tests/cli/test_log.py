@@ -104,7 +104,7 @@ def test_log_counts_by_hour_and_label(folder: Path) -> None:
     assert lines[-1].split() == ["all", "4"]
 
 
-def test_log_prints_all_rows_for_programs_and_fifty_lines_for_people(tmp_path: Path) -> None:
+def test_log_prints_all_rows_for_programs_fifty_lines_for_people(tmp_path: Path) -> None:
     fill(tmp_path / "tamis.db", [("alice", str(n), "ham") for n in range(1_200)])
     environ = {"TAMIS_STORE": "sqlite:///tamis.db"}
     assert result(tamis(tmp_path, "log", **environ)).count("\n") == 50

@@ -50,7 +50,7 @@ def test_cross_validated_figures_are_json_when_asked(data: Path):
     assert [figures["protocol"] for figures in json.loads(ran.stdout)] == ["grouped", "random"]
 
 
-def test_rows_that_either_model_has_learned_are_left_out_of_a_comparison(models: Path, data: Path):
+def test_rows_either_model_has_learned_left_out_of_comparison(models: Path, data: Path):
     told = json.loads(tamis("compare", f"{models}@1", f"{models}@2", data, "--json").stdout)
     alone = json.loads(tamis("evaluate", f"{models}@1", data, "--json").stdout)
     assert told["part"] == "the test part"

@@ -18,7 +18,7 @@ def _migrate(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     )
 
 
-def test_migrate_prints_a_clusters_tables_as_the_options_want_them(tmp_path: Path) -> None:
+def test_migrate_prints_a_clusters_tables_as_options_want_them(tmp_path: Path) -> None:
     store = "cassandra://me:hunter2@db1/tamis?local_dc=dc1"
     wishes = ["--keyspace", "spam", "--replication", "dc1:2,dc2:1", "--log-days", "7"]
     done = _migrate(tmp_path, "--print", "--store", store, *wishes)
@@ -29,7 +29,7 @@ def test_migrate_prints_a_clusters_tables_as_the_options_want_them(tmp_path: Pat
     assert "hunter2" not in done.stdout
 
 
-def test_migrate_is_refused_in_one_line_when_no_data_centre_is_known(tmp_path: Path) -> None:
+def test_migrate_is_refused_in_line_when_no_data_centre_is_known(tmp_path: Path) -> None:
     done = _migrate(tmp_path, "--print", "--store", "cassandra://db1/tamis")
     assert done.returncode == 1
     assert done.stderr == "tamis: no data centre; use --replication DC:3, or local_dc= in the store URL\n"

@@ -66,7 +66,7 @@ class TestTrain:
         with reserve_version(tmp_path / "spam"):
             assert "another process is writing this model" in refused("train", data, "-o", tmp_path / "spam")
 
-    def test_a_path_that_is_not_there_is_refused_and_leaves_no_folder(self, tmp_path: Path):
+    def test_path_that_is_not_there_is_refused_and_leaves_no_folder(self, tmp_path: Path):
         assert "nothing.csv" in refused("train", tmp_path / "nothing.csv", "-o", tmp_path / "spam")
         assert not (tmp_path / "spam").exists()
 

@@ -67,7 +67,7 @@ def test_what_is_wrong_with_an_old_model_is_one_line(tmp_path: Path):
     assert "'Lambda'" in error and "spam_model.h5" in error
 
 
-def test_other_formats_are_written_beside_the_model_and_imported_again(tmp_path: Path):
+def test_other_formats_written_beside_model_and_imported_again(tmp_path: Path):
     data = write_csv(messages(300), tmp_path / "messages.csv")
     settings = [word for name, value in SMALL.items() for word in ("--set", f"{name}={value}")]
     made = ["train", data, "-o", tmp_path / "spam", "--model", "lstm", *settings, "--export", "keras,h5"]
@@ -84,7 +84,7 @@ def test_other_formats_are_written_beside_the_model_and_imported_again(tmp_path:
     assert tamis("predict", tmp_path / "spam", asked) == tamis("predict", tmp_path / "legacy", asked)
 
 
-def test_a_format_that_the_model_has_not_is_refused_before_training(tmp_path: Path):
+def test_a_format_that_model_has_not_is_refused_before_training(tmp_path: Path):
     data = write_csv(messages(60), tmp_path / "messages.csv")
     code, output, error = tamis("train", data, "-o", tmp_path / "spam", "--export", "h5")
     assert (code, output) == (1, "")

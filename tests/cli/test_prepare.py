@@ -34,7 +34,7 @@ def test_parts_are_written_and_counted_when_a_file_is_prepared(folder: Path) -> 
 
 
 @pytest.mark.parametrize("split", ["grouped", "random"])
-def test_every_step_is_told_with_texts_of_the_file_when_asked_to_be_verbose(folder: Path, split: str) -> None:
+def test_every_step_told_with_texts_file_when_asked_be_verbose(folder: Path, split: str) -> None:
     run = tamis("prepare", "mail.csv", "-o", "p", "--split", split, "-v", folder=folder)
     assert run.returncode == 0, run.stderr
     steps = [line for line in run.stdout.splitlines() if line[:1].isdigit()]
@@ -50,7 +50,7 @@ def test_every_step_is_told_with_texts_of_the_file_when_asked_to_be_verbose(fold
     assert re.search(r"'(ham|spam)' becomes \[(1 0|0 1)\]", lesson)
 
 
-def test_a_folder_is_refused_before_any_work_when_it_holds_something_else(folder: Path) -> None:
+def test_folder_refused_before_work_when_holds_something_else(folder: Path) -> None:
     (folder / "mine").mkdir()
     (folder / "mine" / "letter.txt").write_text("dear")
     run = tamis("prepare", "no-such-file.csv", "-o", "mine", folder=folder)
@@ -61,7 +61,7 @@ def test_a_folder_is_refused_before_any_work_when_it_holds_something_else(folder
     )
 
 
-def test_absent_class_is_told_when_its_texts_are_all_near_duplicates(folder: Path) -> None:
+def test_absent_class_told_when_its_texts_all_near_duplicates(folder: Path) -> None:
     with (folder / "mail.csv").open("a") as file:
         file.write("".join(f"rare,always the same words {n},sms\n" for n in range(3)))
     run = tamis("prepare", "mail.csv", "-o", "p", folder=folder)

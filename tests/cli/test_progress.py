@@ -75,7 +75,7 @@ def test_nothing_is_cut_off_when_the_terminal_is_narrow():
     assert " ".join(" ".join(beside).split()) == f"training: {notice}"
 
 
-def test_training_a_network_shows_loss_accuracy_and_the_time_left(tmp_path: Path):
+def test_training_a_network_shows_loss_accuracy_and_time_left(tmp_path: Path):
     """`TTY_COMPATIBLE` plays the terminal."""
     data = write_csv(messages(200), tmp_path / "messages.csv")
     command = [sys.executable, "-m", "tamis", "train", data.name, "-o", "spam", "--model", "lstm"]

@@ -167,7 +167,7 @@ def test_serve_fails_with_one_line_when_a_setting_is_wrong(tmp_path: Path) -> No
     _assert_one_line(_run(tmp_path, TAMIS_PORT="eighty"), "TAMIS_PORT must be a whole number")
 
 
-def test_model_on_the_command_line_replaces_directory_and_version(tmp_path: Path) -> None:
+def test_model_on_command_line_replaces_directory_and_version(tmp_path: Path) -> None:
     done = _run(tmp_path, "other/model", MODEL_DIRECTORY="models/spam", MODEL_VERSION="v7")
     _assert_one_line(done, "other/model: there is no such model")
 

@@ -33,7 +33,7 @@ def report(tmp_path: Path) -> AuditReport:
     )
 
 
-def test_figures_are_those_of_the_file_when_everything_is_wrong_once(report):
+def test_figures_are_those_of_file_when_everything_is_wrong_once(report):
     assert (report.rows_as_read, report.rows) == (246, 246)
     assert [(one.label, one.rows) for one in report.classes] == [("ham", 244), ("spam", 2)]
     assert report.imbalance == 122
@@ -41,7 +41,7 @@ def test_figures_are_those_of_the_file_when_everything_is_wrong_once(report):
     assert [(text.row, text.characters) for text in report.long_texts] == [(6, 1000)]
 
 
-def test_contradictions_name_the_rows_of_each_label_when_only_blanks_differ(report):
+def test_contradictions_name_rows_each_label_when_blanks_differ(report):
     (one,) = report.contradictions
     assert one.text == "see you at noon by the river"
     assert one.rows == {"ham": (1, 2), "spam": (4,)}
@@ -62,19 +62,19 @@ def test_sources_are_compared_when_there_is_a_source_column(report):
     assert (web.source, web.rows, web.label_shares) == ("web", 2, {"spam": 1.0})
 
 
-def test_twins_in_the_test_part_are_counted_when_it_is_split_at_random(report):
+def test_twins_in_test_part_are_counted_when_it_split_at_random(report):
     assert report.known_test is not None
     assert report.known_test.overall > 0.9
 
 
 def test_no_label_is_doubted_when_no_model_is_asked(report):
-    assert (report.doubtful_labels, report.doubtful_count) == (None, 0)
+    assert (report.label_issues, report.label_issue_count) == (None, 0)
 
 
 WORDS = ["apple", "birch", "cedar", "daisy", "elder", "fennel", "grape", "hazel", "ivy", "jade"]
 
 
-def test_doubtful_labels_are_named_with_row_and_text_when_a_model_is_asked(tmp_path):
+def test_doubtful_labels_named_row_and_text_when_model_asked(tmp_path):
     reading = read(tmp_path, "label,text", *(f"{label},{n}" for label in ("ham", "spam") for n in WORDS))
     asked = []
 
@@ -84,8 +84,8 @@ def test_doubtful_labels_are_named_with_row_and_text_when_a_model_is_asked(tmp_p
 
     report = audit(reading, confidence=confidence)
     assert asked == [(WORDS * 2, ["ham"] * 10 + ["spam"] * 10, [str(n) for n in range(10)] * 2)]
-    assert report.doubtful_labels is not None
-    (one,) = report.doubtful_labels
+    assert report.label_issues is not None
+    (one,) = report.label_issues
     assert (one.row, one.label, one.suggested, one.text) == (20, "spam", "ham", "jade")
 
 
@@ -98,7 +98,7 @@ def test_a_constant_column_is_named_when_everything_is_the_same(tmp_path):
     }
 
 
-def test_figures_are_those_measured_before_when_the_shared_data_is_there(shared_data):
+def test_figures_those_measured_before_when_shared_data_there(shared_data):
     report = audit(read_dataset(shared_data / "spam-dataset.csv"))
     assert (report.rows_as_read, report.rows) == (7528, 7530)
     assert report.duplicates.exact == 599

@@ -10,11 +10,11 @@ DATA = Dataset(
 )
 
 
-def test_cleaning_keeps_contradictions_when_the_same_text_has_two_labels():
+def test_cleaning_keeps_contradictions_when_same_text_two_labels():
     cleaned = clean(DATA)
     assert list(cleaned.dataset.rows) == [1, 4, 5]
     assert (cleaned.empty, cleaned.duplicates) == (2, 1)
 
 
-def test_dropping_empty_texts_keeps_duplicates_when_there_are_some():
+def test_dropping_empty_texts_keeps_duplicates_when_there_some():
     assert list(drop_empty(DATA).rows) == [1, 2, 4, 5]

@@ -65,7 +65,7 @@ def test_first_good_source_is_written_when_others_fail(path: Path) -> None:
     assert sources[-1].asked == 0
 
 
-def test_every_reason_is_named_and_nothing_left_when_all_sources_fail(path: Path) -> None:
+def test_every_reason_named_nothing_left_when_all_sources_fail(path: Path) -> None:
     sources = [Having("closed", FetchError("connection refused")), Having("short", TOO_FEW)]
     with pytest.raises(FetchError) as caught:
         fetch(wanting(*sources), path)
@@ -86,7 +86,7 @@ def test_file_is_left_alone_when_it_has_the_known_contents(path: Path) -> None:
 
 
 @pytest.mark.parametrize("content", ["label,text\nham,mine\n", "my diary", ""])
-def test_file_is_replaced_only_by_force_when_it_holds_something_else(path: Path, content: str) -> None:
+def test_file_is_replaced_by_force_when_it_holds_something_else(path: Path, content: str) -> None:
     path.parent.mkdir()
     path.write_text(content)
     source = Having("good", RIGHT)
@@ -109,7 +109,7 @@ def test_old_file_stays_when_force_finds_no_source(path: Path) -> None:
     assert os.listdir(path.parent) == ["greetings.csv"]
 
 
-def test_digest_is_the_same_when_only_order_blanks_and_quotes_differ() -> None:
+def test_digest_is_same_when_only_order_blanks_and_quotes_differ() -> None:
     same = Dataset([" Bye", 'Hello  "you', '"WIN"'], ["ham", "ham", "spam"], [1, 2, 3])
     assert digest_of(same) == digest_of(RIGHT)
 
@@ -121,7 +121,7 @@ def test_digest_differs_when_texts_or_labels_do(other: Dataset) -> None:
     assert digest_of(other) != digest_of(RIGHT)
 
 
-def test_sms_messages_of_the_mixed_csv_are_the_known_ones_when_repaired(shared_data: Path) -> None:
+def test_sms_messages_of_mixed_csv_are_known_ones_when_repaired(shared_data: Path) -> None:
     """A third copy, made by somebody else, has the same digest."""
     mixed = read_dataset(shared_data / "spam-dataset.csv").dataset
     sources = mixed.sources or ()

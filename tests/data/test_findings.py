@@ -28,8 +28,8 @@ CLEAN = AuditReport(
     shortcuts=(),
     sources=(),
     known_test=KnownShare(0.0, {"ham": 0.0, "spam": 0.04}),
-    doubtful_labels=None,
-    doubtful_count=0,
+    label_issues=None,
+    label_issue_count=0,
 )
 
 
@@ -54,7 +54,7 @@ def test_nothing_is_said_when_nothing_is_wrong():
             "1 text with more than one label",
         ),
         ({"known_test": KnownShare(0.02, {"ham": 0.01, "spam": 0.3})}, "warning", "30% of 'spam'"),
-        ({"doubtful_count": 12}, "warning", "12 possible label issues"),
+        ({"label_issue_count": 12}, "warning", "12 possible label issues"),
         (
             {"shortcuts": (Shortcut("a web address", "spam", 30, 0.97, 0.6),)},
             "warning",

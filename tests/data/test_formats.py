@@ -197,7 +197,7 @@ def test_columns_are_numbered_when_there_is_no_header(tmp_path: Path) -> None:
     assert result.assumed == ("label column '1'", "text column '2'")
 
 
-def test_short_and_wide_rows_are_read_when_needed_cells_are_there(tmp_path: Path) -> None:
+def test_short_and_wide_rows_are_read_when_needed_cells_there(tmp_path: Path) -> None:
     content = 'label,text,note,note,"seen\n(optional)"\nham,a b\nspam,c d,x,y,z\nham,e f,,,,,\n,,,,\n'
     result = read(tmp_path, content)
     assert list(result.dataset.texts) == ["a b", "c d", "e f"]

@@ -61,7 +61,7 @@ def test_groups_are_the_same_when_the_texts_are_shuffled(texts, random):
 
 @settings(max_examples=50, deadline=None)
 @given(st.lists(PHRASES | SLICES, max_size=20), st.integers(1, 40))
-def test_groups_are_the_same_when_the_work_is_cut_into_small_chunks(texts, chunk):
+def test_groups_are_the_same_when_work_is_cut_into_small_chunks(texts, chunk):
     in_chunks = near_duplicate_groups_in_numpy(texts, chunk=chunk)
     assert in_chunks.tolist() == near_duplicate_groups_in_numpy(texts).tolist()
 
@@ -119,7 +119,7 @@ def test_groups_are_none_when_there_are_no_texts():
     assert near_duplicate_groups([]).tolist() == []
 
 
-def test_a_family_of_one_template_is_one_group_when_it_is_larger_than_the_comparisons_allow():
+def test_family_template_group_larger_than_comparisons_allow():
     middles = [f"{a}{b}{c}" for a in "abcdefghijklmnop" for b in "qrstuvwxyz" for c in "abcdefghijklmnop"]
     texts = [f"Your parcel is waiting at the depot since Monday, ask for {m} at the door" for m in middles]
     assert near_duplicate_groups(texts).max() == 0
@@ -145,11 +145,11 @@ def test_progress_ends_complete_when_a_search_is_done():
         ("  ", ""),
     ],
 )
-def test_form_keeps_only_what_twins_have_in_common_when_a_text_is_compared(text, form):
+def test_form_keeps_what_twins_have_in_common_when_text_compared(text, form):
     assert near_duplicate_form(text) == form
 
 
-def test_twin_share_counts_test_texts_known_from_training_when_parts_are_given():
+def test_twin_share_counts_test_texts_known_training_parts_given():
     groups, labels = np.array([0, 0, 1, 2, 2, 3]), ["spam", "spam", "ham", "ham", "ham", "spam"]
     share = known_share(groups, labels, train=np.array([0, 2, 3]), test=np.array([1, 4, 5]))
     assert share.overall == pytest.approx(2 / 3)
@@ -161,7 +161,7 @@ def test_twin_share_is_zero_when_there_is_no_test_part():
     assert (share.overall, share.by_label) == (0.0, {})
 
 
-def test_groups_of_the_mixed_file_are_those_measured_before_when_the_shared_data_is_there(shared_data):
+def test_groups_mixed_file_those_measured_before_shared_data(shared_data):
     with open(shared_data / "spam-dataset.csv", encoding="utf-8", newline="") as file:
         texts = [row["text"] for row in csv.DictReader(file)]
     groups = near_duplicate_groups(texts)

@@ -27,7 +27,7 @@ def test_rows_are_split_when_lines_start_with_label_and_tab() -> None:
     assert rows == [["ham", "Hello, you"], ["spam", "WIN now, call"], ["ham", "ok"]]
 
 
-def test_other_lines_stay_with_their_row_when_rows_are_split_at_tabs() -> None:
+def test_other_lines_stay_with_their_row_when_rows_split_at_tabs() -> None:
     assert held(["ham", "a\nb\nspam\tc\n\nd\n"]) == [["ham", "a\nb"], ["spam", "c\n\nd\n"]]
 
 
@@ -41,21 +41,21 @@ def test_rows_are_split_when_lines_are_as_in_the_file() -> None:
     assert held(cells) == [["ham", "Hello there"], ["spam", "WIN now"], ["ham", "ok"]]
 
 
-def test_line_end_before_the_closing_quote_is_dropped_when_rows_are_as_in_the_file() -> None:
+def test_line_end_before_closing_quote_dropped_when_rows_in_file() -> None:
     assert held(as_csv_reads('ham,"Hello\nspam,WIN\n"\n')) == [["ham", "Hello"], ["spam", "WIN"]]
 
 
-def test_first_text_may_hold_the_delimiter_when_nothing_follows_it() -> None:
+def test_first_text_may_hold_delimiter_when_nothing_follows_it() -> None:
     cells = as_csv_reads('ham,"Hello, there\nham,ok"\n')
     assert held(cells) == [["ham", "Hello, there"], ["ham", "ok"]]
 
 
-def test_label_of_the_row_belongs_to_the_last_line_when_the_text_comes_first() -> None:
+def test_label_of_row_belongs_to_last_line_when_text_comes_first() -> None:
     cells = as_csv_reads('"Hello there,ham\nWIN now,spam\nok",ham\n')
     assert held(cells, TEXT_FIRST) == [["Hello there", "ham"], ["WIN now", "spam"], ["ok", "ham"]]
 
 
-def test_other_cells_go_with_their_rows_when_the_text_stands_between() -> None:
+def test_other_cells_go_with_their_rows_when_text_stands_between() -> None:
     cells = as_csv_reads('ham,"Hello there,A\nspam,WIN now,B\nham,ok",C\n')
     assert held(cells) == [
         ["ham", "Hello there", "A"],
@@ -64,7 +64,7 @@ def test_other_cells_go_with_their_rows_when_the_text_stands_between() -> None:
     ]
 
 
-def test_cells_with_delimiters_and_quotes_survive_when_rows_are_put_together_again() -> None:
+def test_cells_delimiters_quotes_survive_rows_put_together_again() -> None:
     rows = held(["ham", 'Hello,A\nspam,"WIN, now",B\nham,"ok" he said', 'C, "D"'])
     assert rows == []  # the last text cannot be told from its neighbour
     rows = held(["ham", 'Hello,A\nspam,"WIN, now",B\nham,ok', 'C, "D"'])
@@ -144,9 +144,7 @@ LINES = st.text(alphabet=st.sampled_from(list('ab ,;\t"hamsp')), max_size=12)
 
 @settings(max_examples=300, deadline=None)
 @given(st.lists(LINES, min_size=2, max_size=6), st.sampled_from(["\n", "\r\n"]))
-def test_text_stays_unless_a_line_starts_with_a_label_and_a_delimiter(
-    lines: list[str], line_end: str
-) -> None:
+def test_text_stays_unless_line_starts_with_label_and_delimiter(lines: list[str], line_end: str) -> None:
     rows = held(["ham", line_end.join(lines)])
     like_rows = [line for line in lines[1:] if line.startswith(("ham,", "spam,", "ham\t", "spam\t", '"'))]
     assert not rows or like_rows

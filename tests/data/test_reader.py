@@ -112,7 +112,7 @@ def test_empty_texts_are_kept_when_there_are_any(file: Path) -> None:
     assert read(file, "label,text\nham,\nspam,WIN\n").dataset.texts == ["", "WIN"]
 
 
-def test_field_is_read_when_it_is_larger_than_the_csv_module_allows(file: Path) -> None:
+def test_field_is_read_when_it_is_larger_than_csv_module_allows(file: Path) -> None:
     text = "x" * 200_000
     assert read(file, f"label,text\nham,{text}\n").dataset.texts == [text]
 
@@ -121,7 +121,7 @@ def test_unnamed_columns_are_ignored_when_there_are_several(file: Path) -> None:
     assert read(file, "label,text,,,\nham,Hello,,,\n").dataset.texts == ["Hello"]
 
 
-def test_quotes_inside_a_text_are_kept_when_the_text_is_not_quoted(file: Path) -> None:
+def test_quotes_inside_a_text_are_kept_when_text_is_not_quoted(file: Path) -> None:
     assert read(file, 'label,text\nham,He said "no"\n').dataset.texts == ['He said "no"']
 
 
@@ -226,7 +226,7 @@ def test_swallowed_rows_are_split_with_their_cells_when_repaired(file: Path) -> 
     assert len(read(file, content, columns, repair=False).dataset) == 3
 
 
-def test_labels_are_named_as_in_the_swallowed_rows_when_the_column_tells(file: Path) -> None:
+def test_labels_are_named_as_in_swallowed_rows_when_column_tells(file: Path) -> None:
     result = read(file, 'spam,text\n1,WIN\n0,"Hello\nspam\tNOW\nham\tok"\n', Columns(label="spam"))
     assert list(result.dataset.labels) == ["spam", "ham", "spam", "ham"]
     assert result.label_words == {"0": "ham", "1": "spam"}

@@ -12,7 +12,7 @@ def texts_and_labels() -> tuple[list[str], list[str]]:
     return ham + spam + ["hello from a stranger"] * 10, ["ham"] * 100 + ["spam"] * 50
 
 
-def test_shortcuts_have_precision_and_coverage_when_a_shape_gives_the_label_away():
+def test_shortcuts_precision_coverage_shape_gives_label_away():
     found = {one.feature: one for one in find_shortcuts(*texts_and_labels())}
     digits = found["four or more digits in a row"]
     assert (digits.label, digits.texts) == ("spam", 41)
@@ -21,13 +21,13 @@ def test_shortcuts_have_precision_and_coverage_when_a_shape_gives_the_label_away
     assert found["the word 'then'"].label == "ham"
 
 
-def test_shortcuts_stand_strongest_first_when_a_label_has_several():
+def test_shortcuts_stand_strongest_first_when_label_has_several():
     spam = [one.feature for one in find_shortcuts(*texts_and_labels()) if one.label == "spam"]
     assert spam[:2] == ["the word 'call'", "the word 'today'"]
     assert spam.index("four or more digits in a row") < spam.index("the word 'prize'")
 
 
-def test_no_shortcut_is_named_when_a_feature_is_rare_or_equally_common():
+def test_no_shortcut_named_when_feature_rare_or_equally_common():
     texts = ["a common word"] * 60 + ["scarce sign"] * 19
     assert find_shortcuts(texts, ["ham", "spam"] * 30 + ["spam"] * 19) == ()
 

@@ -22,7 +22,7 @@ FIVE_FOLDS = [0.2] * 5
 
 @settings(max_examples=200, deadline=None)
 @given(st.integers(2, 500), st.floats(0.05, 0.95), st.integers(0, 2**32 - 1))
-def test_random_split_gives_the_rows_of_scikit_learn_in_their_order(n, test_size, seed):
+def test_random_split_gives_rows_of_scikit_learn_in_their_order(n, test_size, seed):
     model_selection = pytest.importorskip("sklearn.model_selection")
     if not 0 < np.ceil(n * test_size) < n:
         return
@@ -31,13 +31,13 @@ def test_random_split_gives_the_rows_of_scikit_learn_in_their_order(n, test_size
     assert (train.tolist(), test.tolist()) == (expected[0].tolist(), expected[1].tolist())
 
 
-def test_random_split_has_the_known_sizes_when_the_mixed_file_is_split():
+def test_random_split_has_known_sizes_when_mixed_file_is_split():
     train, test = random_split(7528, test_size=0.33, seed=42)
     assert (train.size, test.size) == (5043, 2485)
 
 
 @pytest.mark.parametrize(("n", "test_size"), [(0, 0.33), (1, 0.33), (10, 0.0), (10, 1.0), (2, 0.9)])
-def test_random_split_says_what_is_wrong_when_a_part_would_be_empty(n, test_size):
+def test_random_split_says_what_wrong_when_part_would_be_empty(n, test_size):
     with pytest.raises(DataError, match="would be empty"):
         random_split(n, test_size=test_size, seed=42)
 
@@ -48,7 +48,7 @@ def test_random_split_says_what_is_wrong_when_a_part_would_be_empty(n, test_size
     st.sampled_from([TWO_PARTS, FIVE_FOLDS, [0.1, 0.9]]),
     st.integers(0, 5),
 )
-def test_groups_stay_whole_and_answers_repeat_when_groups_hold_any_mix_of_classes(examples, shares, seed):
+def test_groups_stay_whole_and_repeat_for_any_mix_of_classes(examples, shares, seed):
     groups, labels = [group for group, _ in examples], [label for _, label in examples]
     try:
         parts = grouped_parts(groups, labels, shares, seed)
@@ -76,7 +76,7 @@ def test_every_class_is_in_every_part_when_it_has_enough_groups(sizes_of_classes
 
 
 @pytest.mark.parametrize("shares", [TWO_PARTS, FIVE_FOLDS])
-def test_sizes_of_all_classes_are_close_to_the_shares_when_most_groups_are_small(shares):
+def test_sizes_all_classes_close_shares_when_most_groups_small(shares):
     rng = np.random.default_rng(3)
     sizes = [*rng.integers(2, 40, 60).tolist(), *[1] * 3000]
     groups = np.repeat(np.arange(len(sizes)), sizes).tolist()
@@ -98,7 +98,7 @@ def test_large_groups_go_to_all_parts_when_the_shares_differ():
     )
 
 
-def test_sizes_are_close_to_the_shares_when_there_are_many_small_classes():
+def test_sizes_are_close_to_shares_when_there_many_small_classes():
     labels = [str(number) for number in range(100) for _ in range(5)]
     parts = grouped_parts(range(500), labels, TWO_PARTS, 42)
     assert np.bincount(parts)[1] == pytest.approx(165, abs=2)
@@ -113,7 +113,7 @@ def test_parts_differ_when_the_seed_differs():
 
 
 @pytest.mark.parametrize("shares", [TWO_PARTS, [0.33, 0.67]])
-def test_a_class_stays_in_the_first_part_when_it_has_a_single_group(shares):
+def test_a_class_stays_in_first_part_when_it_has_a_single_group(shares):
     groups = [*range(20), 99, 99]
     labels = [*["ham", "spam"] * 10, "rare", "rare"]
     parts = grouped_parts(groups, labels, shares, 42)
@@ -124,12 +124,12 @@ def test_a_class_stays_in_the_first_part_when_it_has_a_single_group(shares):
 @pytest.mark.parametrize(
     ("groups", "labels"), [([], []), ([1, 1, 1], ["a", "b", "a"]), ([1, 1, 2, 2], ["a", "a", "b", "b"])]
 )
-def test_grouped_parts_say_what_is_wrong_when_a_part_would_be_empty(groups, labels):
+def test_grouped_parts_say_what_wrong_when_part_would_be_empty(groups, labels):
     with pytest.raises(DataError, match="too few for 2 parts"):
         grouped_parts(groups, labels, TWO_PARTS, 42)
 
 
-def test_a_million_lone_rows_are_split_in_seconds_when_some_have_twins():
+def test_million_lone_rows_split_in_seconds_when_some_have_twins():
     n = 200_000  # a fifth of it: linear, and the suite stays quick
     groups = np.minimum(np.arange(n), np.arange(n) // 2 * 3 + 7).tolist()
     parts = grouped_parts(groups, ["ham", "spam", "ham", "ham"] * (n // 4), FIVE_FOLDS, 42)

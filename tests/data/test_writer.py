@@ -86,7 +86,7 @@ def test_nothing_is_left_when_the_disk_is_full(tmp_path: Path) -> None:
     assert resource.getrlimit(resource.RLIMIT_FSIZE)[0] != 50_000, "the limit was the child's alone"
 
 
-def test_mode_is_the_usual_one_when_the_file_is_new_and_kept_when_it_is_not(tmp_path: Path) -> None:
+def test_mode_is_usual_when_file_is_new_and_kept_when_it_is_not(tmp_path: Path) -> None:
     path, ordinary = tmp_path / "a.csv", tmp_path / "ordinary"
     ordinary.touch()
     with atomic_text_file(path):
@@ -108,7 +108,7 @@ def test_link_stays_a_link_when_its_file_is_replaced(tmp_path: Path) -> None:
     assert real.read_text() == "new"
 
 
-def test_folder_and_device_are_refused_when_they_would_be_replaced(tmp_path: Path) -> None:
+def test_folder_and_device_refused_when_they_would_be_replaced(tmp_path: Path) -> None:
     for path in (tmp_path, Path(os.devnull)):
         with (
             pytest.raises(DataError, match="not a regular file and will not be replaced"),

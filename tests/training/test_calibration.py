@@ -57,7 +57,7 @@ def alone(n: int) -> list[str]:
     return [str(i) for i in range(n)]
 
 
-def test_a_calibration_that_helps_is_kept_with_its_errors_before_and_after():
+def test_calibration_helps_kept_with_errors_before_and_after():
     logits, labels = rows(2000, 2, scale=4.0)
     chosen = choose_calibration(logits, labels, alone(2000), CLASSES[: logits.shape[1]], seed=1)
     assert chosen.kept
@@ -102,7 +102,7 @@ def test_calibration_keeps_the_order_of_scores():
 
 @given(st.integers(20, 300), st.floats(0, 0.3), st.integers(0, 2**32))
 @settings(max_examples=100, deadline=None)
-def test_the_operating_point_keeps_the_cap_and_has_the_most_recall(n: int, cap: float, seed: int):
+def test_the_operating_point_keeps_the_cap_and_has_most_recall(n: int, cap: float, seed: int):
     rng = np.random.default_rng(seed)
     labels = np.array(["ham", "spam"])[np.r_[0, 1, rng.integers(0, 2, n)]]
     spam = rng.integers(0, 30, n + 2) / 30

@@ -31,7 +31,7 @@ def twins() -> Dataset:
     )
 
 
-def test_twins_flatter_the_random_protocol_and_not_the_grouped_one():
+def test_twins_flatter_the_random_protocol_and_not_grouped_one():
     settings = replace(QUICK, overrides={"shapes": "false"})
     grouped, random = (
         cross_validate(twins(), settings, protocol=protocol, folds=3, repeats=1)
@@ -61,7 +61,7 @@ def test_both_protocols_are_measured_on_a_file_with_intervals(tmp_path: Path):
     assert (seen[0], seen[-1]) == ((0, 8), (8, 8))
 
 
-def test_the_figure_is_the_mean_of_the_folds_when_every_row_is_tested():
+def test_the_figure_is_mean_of_folds_when_every_row_is_tested():
     figures = cross_validate(messages(200), QUICK, protocol="random", folds=4, repeats=2)
     assert figures.accuracy.value == pytest.approx(np.mean(figures.accuracies))
 

@@ -42,7 +42,7 @@ def test_parts_with_hardly_a_row_for_each_label_are_left_out():
     assert all(point.rows >= 60 for point in points)
 
 
-def test_there_is_no_curve_when_there_are_fewer_groups_than_points():
+def test_there_no_curve_when_there_are_fewer_groups_than_points():
     assert curve(messages(3), messages(50, seed=8)) == ()
 
 

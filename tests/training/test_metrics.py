@@ -71,7 +71,7 @@ def test_log_loss_is_scikit_learns():
     assert metrics.log_loss(np.ones((1, 50)), of_label)[0] == pytest.approx(reference.log_loss(true, spam))
 
 
-def test_calibration_error_is_the_gap_between_confidence_and_accuracy():
+def test_calibration_error_gap_between_confidence_and_accuracy():
     confidence = np.repeat([0.95, 0.65], [100, 100])
     correct = np.r_[np.arange(100) < 85, np.arange(100) < 70]  # gaps of 0.10 and 0.05
     assert metrics.calibration_error(np.ones((1, 200)), correct, confidence)[0] == pytest.approx(0.075)

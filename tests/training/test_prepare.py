@@ -49,7 +49,7 @@ def test_groups_stay_whole_when_the_split_is_grouped(file):
     assert not known.any()
 
 
-def test_rows_are_repaired_and_empty_texts_dropped_when_the_split_is_grouped(file):
+def test_rows_repaired_empty_texts_dropped_when_split_grouped(file):
     prepared = prepare_file(file, GROUPED)
     assert len(prepared.train) + len(prepared.test) == 30 + 20 + 2
     assert "this row" in [*prepared.train.texts, *prepared.test.texts]
@@ -84,7 +84,7 @@ def test_groups_are_the_files_own_when_a_column_is_named(tmp_path):
     assert set(prepared.train.groups).isdisjoint(prepared.test.groups)
 
 
-def test_a_class_is_reported_absent_when_all_its_texts_are_near_duplicates(tmp_path):
+def test_class_reported_absent_when_all_texts_near_duplicates(tmp_path):
     file = tmp_path / "data.csv"
     lone = [f"{label},{name} {name} {label}" for name in NAMES for label in ("ham", "spam")]
     twins = [f"rare,this one text again and again {n}" for n in range(4)]
@@ -115,7 +115,7 @@ def test_settings_come_back_when_a_model_remembers_them():
     assert PrepareSettings.from_manifest(facts) == expected
 
 
-def test_parts_of_the_mixed_file_have_the_known_sizes_when_the_shared_data_is_there(shared_data):
+def test_parts_mixed_file_known_sizes_when_shared_data_there(shared_data):
     prepared = prepare_file(shared_data / "spam-dataset.csv", RANDOM)
     assert (len(prepared.train), len(prepared.test)) == (5043, 2485)
     prepared = prepare_file(shared_data / "spam-dataset.csv", GROUPED)

@@ -46,7 +46,7 @@ def test_parts_come_back_without_sources_when_there_were_none(tmp_path, report):
     assert read_prepared(tmp_path / "bare") == bare
 
 
-def test_the_folder_is_the_same_to_the_byte_when_it_is_written_again_elsewhere(folder, report, tmp_path):
+def test_folder_is_same_to_byte_when_it_written_again_elsewhere(folder, report, tmp_path):
     write_prepared(PREPARED, report, tmp_path / "deeper" / "again")
     first = {path.name: path.read_bytes() for path in folder.iterdir()}
     assert first == {path.name: path.read_bytes() for path in (tmp_path / "deeper" / "again").iterdir()}
@@ -57,13 +57,13 @@ def test_no_path_is_told_when_the_folder_is_written(folder, tmp_path):
     assert all(str(tmp_path).encode() not in path.read_bytes() for path in folder.iterdir())
 
 
-def test_an_earlier_preparation_is_replaced_when_the_folder_was_made_by_prepare(folder, report):
+def test_earlier_preparation_replaced_when_folder_made_prepare(folder, report):
     write_prepared(replace(PREPARED, data_sha256="cd" * 32), report, folder)
     assert read_prepared(folder).data_sha256 == "cd" * 32
     assert sorted(path.name for path in folder.parent.iterdir()) == ["data.csv", "prepared"]
 
 
-def test_a_folder_is_refused_and_untouched_when_it_holds_something_else(folder, report, tmp_path):
+def test_folder_refused_and_untouched_when_holds_something_else(folder, report, tmp_path):
     (folder / "notes.txt").write_text("mine")
     with pytest.raises(DataError, match=r"notes\.txt.*did not write"):
         write_prepared(PREPARED, report, folder)

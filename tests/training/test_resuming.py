@@ -103,7 +103,7 @@ def left_in(folder: Path) -> list[Path]:
     return [*folder.glob(".training-*")]
 
 
-def test_it_goes_on_to_the_same_bits_in_whichever_fit_it_was_killed(
+def test_it_goes_on_to_same_bits_in_whichever_fit_it_was_killed(
     data: Path, undisturbed: str, unfinished: Path
 ):
     killed_at(
@@ -131,7 +131,7 @@ def test_the_command_goes_on_and_says_so_in_one_line(data: Path, undisturbed: st
     assert open_artifact(unfinished).identity == undisturbed
 
 
-def test_ctrl_c_keeps_the_best_epoch_and_leaves_nothing_to_go_on_from(data: Path, tmp_path: Path):
+def test_ctrl_c_keeps_best_epoch_and_leaves_nothing_go_on_from(data: Path, tmp_path: Path):
     command = [*TAMIS, *COMMAND, "-o", tmp_path / "spam"]
     with subprocess.Popen(
         command, cwd=data.parent, stdout=subprocess.PIPE, stderr=subprocess.PIPE
@@ -172,7 +172,7 @@ def test_a_broken_checkpoint_is_one_line_that_says_what_to_do(data: Path, unfini
         trained(data, unfinished)
 
 
-def test_another_writer_of_the_folder_does_not_take_it_for_rubbish_of_its_own_version(tmp_path: Path):
+def test_another_writer_folder_does_not_take_for_rubbish_version(tmp_path: Path):
     for _ in range(2):
         with pytest.raises(KeyboardInterrupt), reserve_version(tmp_path / "spam") as reservation:
             folder = reservation.checkpoints("0123456789abcdef" * 4)
@@ -214,7 +214,7 @@ class TestFit:
         assert all(np.array_equal(a, b) for a, b in zip(again.weights_, whole.weights_, strict=True))
 
 
-def test_a_checkpoint_is_read_as_it_was_written_and_replaced_whole(tmp_path: Path):
+def test_checkpoint_is_read_as_it_was_written_and_replaced_whole(tmp_path: Path):
     path = tmp_path / "new" / "1.safetensors"
     assert read_checkpoint(path) is None
     for number in (1, 2):

@@ -58,7 +58,7 @@ def lower_case_win(texts: Sequence[str]) -> np.ndarray:
     return np.stack([1 - spam, spam], axis=1)
 
 
-def test_the_drop_is_the_recall_of_the_positive_label_that_is_lost():
+def test_the_drop_is_the_recall_of_positive_label_that_is_lost():
     texts, labels = ["win this"] * 40 + ["lose"] * 10 + ["win that"] * 20, ["spam"] * 50 + ["ham"] * 20
     found = {
         one.name: one

@@ -54,7 +54,7 @@ def test_the_summary_names_the_layers(trained: Trained):
     assert lines[-1].split()[-1] == str(60 * 6 + 4 * 5 * (6 + 5 + 1) + 5 * 2 + 2)
 
 
-def test_the_held_out_texts_are_one_fold_that_the_model_has_not_learned():
+def test_held_out_texts_are_one_fold_that_model_has_not_learned():
     data = messages(100)
     learned: list[str] = []
 

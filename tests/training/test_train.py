@@ -236,7 +236,7 @@ def test_out_of_fold_keeps_a_rare_label_in_training(tmp_path: Path):
     assert np.isfinite(probabilities).all()
 
 
-def test_out_of_fold_answers_are_by_models_that_have_not_seen_the_group():
+def test_out_of_fold_answers_by_models_that_have_not_seen_group():
     """Labels are random, so only a model that saw a text's twin could know its label."""
     rng = np.random.default_rng(1)
     words = ["".join(rng.choice(list("abcdefghij"), 8)) for _ in range(60)]

@@ -166,8 +166,8 @@ def _sections(report: AuditReport) -> Iterator[RenderableType]:
         yield _sources(report)
     if report.contradictions:
         yield _contradictions(report)
-    if report.doubtful_labels:
-        yield _doubtful_labels(report)
+    if report.label_issues:
+        yield _label_issues(report)
     if report.shortcuts:
         yield _shortcuts(report)
     if report.duplicates.clusters:
@@ -224,9 +224,9 @@ def _contradictions(report: AuditReport) -> Table:
     return table
 
 
-def _doubtful_labels(report: AuditReport) -> Table:
-    shown = report.doubtful_labels or ()
-    title = _title("Possible label issues", len(shown), report.doubtful_count)
+def _label_issues(report: AuditReport) -> Table:
+    shown = report.label_issues or ()
+    title = _title("Possible label issues", len(shown), report.label_issue_count)
     table = _table(title, "row", "given", "suggested", "by", "text")
     for one in shown:
         labels = (Text(shortened(label, _LABEL_WIDTH - 4)) for label in (one.label, one.suggested))

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 @click.option("--json", "as_json", is_flag=True, help="Print the metrics as JSON.")
 @reading_options
 def command(data: tuple[str, ...], model: str, overrides: Mapping[str, str], **options: Any) -> None:
-    """Measure settings on labelled files by repeated cross-validation, honestly and as usual, side by side.
+    """Measure settings on labelled files by repeated cross-validation, grouped and at random.
 
     grouped repairs the file, keeps near duplicates together and tests on one text of each group;
     random takes the file as it is. In every fold the operating point is chosen on the training folds.
@@ -41,7 +41,7 @@ def command(data: tuple[str, ...], model: str, overrides: Mapping[str, str], **o
     from tamis.cli.progress import progress_bar
 
     with progress_bar(f"cross-validating on {title_of(data)}") as progress:
-        figures = cross_validate_file(
+        measured = cross_validate_file(
             data,
             train_settings(model, overrides, options),
             prepare_settings(options),
@@ -51,13 +51,13 @@ def command(data: tuple[str, ...], model: str, overrides: Mapping[str, str], **o
             say=progress.say,
         )
     if options["as_json"]:
-        print_json(figures)
+        print_json(measured)
     else:
-        show_cross_validation(figures, f"{model} on {title_of(data)}")
+        show_cross_validation(measured, f"{model} on {title_of(data)}")
 
 
-def show_cross_validation(figures: Sequence[CrossValidationMetrics], title: str) -> None:
-    """Print cross-validated figures, a column a protocol."""
+def show_cross_validation(measured: Sequence[CrossValidationMetrics], title: str) -> None:
+    """Print cross-validated metrics, one column per protocol."""
     from rich.text import Text
 
     from tamis.cli.metric_tables import cells, metric_table
@@ -66,10 +66,10 @@ def show_cross_validation(figures: Sequence[CrossValidationMetrics], title: str)
     console = make_console()
     console.print(Text(title, "bold"), soft_wrap=True)
     table = metric_table(
-        "Mean over repeats, with 95 % intervals", "metric", *(one.protocol for one in figures)
+        "Mean over repeats, with 95 % intervals", "metric", *(one.protocol for one in measured)
     )
-    table.add_row("folds × repeats", *(f"{one.folds} × {one.repeats}" for one in figures))
-    table.add_row("tested, of all texts", *(f"{one.tested:,} of {one.rows:,}" for one in figures))
+    table.add_row("folds × repeats", *(f"{one.folds} × {one.repeats}" for one in measured))
+    table.add_row("tested, of all texts", *(f"{one.tested:,} of {one.rows:,}" for one in measured))
     for name, field in {
         "accuracy": "accuracy",
         "Matthews correlation": "matthews",
@@ -77,7 +77,7 @@ def show_cross_validation(figures: Sequence[CrossValidationMetrics], title: str)
         "recall, op. point": "recall",
         "false positives": "false_positive_rate",
     }.items():
-        estimates = [getattr(one, field) for one in figures]
+        estimates = [getattr(one, field) for one in measured]
         table.add_row(name, *("" if one is None else "{}  {}".format(*cells(one)) for one in estimates))
-    table.add_row("accuracy, worst fold", *(f"{min(one.accuracies):.4f}" for one in figures))
+    table.add_row("accuracy, worst fold", *(f"{min(one.accuracies):.4f}" for one in measured))
     console.print(table)

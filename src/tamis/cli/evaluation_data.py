@@ -3,7 +3,7 @@
 A model's manifest records the digest of its training file and how that was split. If the data is that
 very file, its test part is used. In any other data, rows whose text is among the digests of the learned
 texts are left out. Models of earlier versions have no digests: their training file is looked for, by its
-own digest, and if it is not found, every figure says so.
+own digest, and if it is not found, a note beside every metric says so.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ class EvaluationData:
     dropped:    rows left out because a model has learned their text
     is_unseen:  whether it is known that no model has learned one of the rows
     held_out:   for each model that has learned these rows since it was measured on them, by its identity,
-                the label that the measured model predicted for each row, told apart by number and text
+                the label that the measured model predicted for each row, by number and text
     """
 
     part: str
@@ -181,7 +181,7 @@ def _held_out_by(model: Classifier, contents: _NamedData) -> bool:
 
 
 def _common_test_rows(models: Sequence[Classifier], contents: _NamedData, data: Sequence[str]) -> Dataset:
-    """Return the rows that every model trained on this data kept aside, told apart by number and text."""
+    """Return the rows that every model trained on this data held out, by number and text."""
     facts = [model.manifest.data for model in models if model.manifest and _held_out_by(model, contents)]
     splits = dict.fromkeys(PrepareSettings.from_manifest(fact) for fact in facts)
     first, *others = (_test_part(tuple(data), split) for split in splits)

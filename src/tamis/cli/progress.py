@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from rich.progress import TaskID
 
 _SPEED_OVER_SECONDS = 3_600
-"""The time left is told from the speed over this long: rich would forget steps slower than half a minute."""
+"""Seconds over which the speed is averaged: rich's default forgets steps slower than half a minute."""
 
 _BAR_WIDTH = 20
 _EPOCH = re.compile(r"(.*, )?epoch [0-9]+ of [0-9]+: ")
@@ -72,7 +72,7 @@ def progress_bar(
 ) -> Iterator[ProgressBar]:
     """Show a bar titled `title` and give what moves it; a pipe sees nothing.
 
-    It is shown on standard error and by the monotonic clock unless told otherwise.
+    By default it is shown on standard error and uses the monotonic clock.
     """
     from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
     from rich.table import Column

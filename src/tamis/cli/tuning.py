@@ -110,7 +110,7 @@ class _Lines:
     def __call__(self, state: SearchState) -> None:
         for trial in state.trials[self._shown :]:
             best = ", the best so far" if trial is state.best else ""
-            said = [cell for cell in _figures(trial) if cell]
+            said = [cell for cell in _named_cells(trial) if cell]
             echo(f"trial {trial.number}: {_name(trial)}: {', '.join(said)}{best}", err=True)
         self._shown = len(state.trials)
         if state.ended:
@@ -148,13 +148,13 @@ class _LiveTable:
         table = Table(box=box.SIMPLE_HEAD, title="Search for settings", title_justify="left")
         for column in ("trial", "kind", "settings", _OBJECTIVE, "accuracy", "size", "time", ""):
             table.add_column(column, overflow="fold" if column == "settings" else "ellipsis")
-        for trial in self._told(state):
+        for trial in self._shown_trials(state):
             best = trial is state.best
             cells = [str(trial.number), trial.candidate.kind, str(trial.candidate), *_cells(trial)]
             table.add_row(*map(Text, [*cells, "best" if best else ""]), style="bold" if best else "")
         return Group(table, Text(_summary(state) if state.ended else _running(state)))
 
-    def _told(self, state: SearchState) -> list[Trial]:
+    def _shown_trials(self, state: SearchState) -> list[Trial]:
         """Return as many trials as the terminal has lines for: the first, the best, and the latest."""
         latest = state.trials[-max(1, self._console.height - _LINES_AROUND_THE_TABLE - 2) :]
         kept = {trial.number for trial in (*state.trials[:1], *latest)}
@@ -167,8 +167,8 @@ def _name(trial: Trial) -> str:
     return f"{trial.candidate.kind}, {trial.candidate}"
 
 
-def _figures(trial: Trial) -> tuple[str, ...]:
-    """Return a trial's figures with their names."""
+def _named_cells(trial: Trial) -> tuple[str, ...]:
+    """Return a trial's metrics with their names."""
     loss, accuracy, size, seconds = _cells(trial)
     named = f"{_OBJECTIVE} {loss}" if trial.log_loss is not None else loss
     return named, f"accuracy {accuracy}" if accuracy else "", size, seconds

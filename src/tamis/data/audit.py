@@ -97,7 +97,7 @@ class LongText:
 
 
 @dataclass(frozen=True, slots=True)
-class DoubtfulRow:
+class LabelIssueRow:
     """A row that probably has a wrong label, and the label that the model gives with `probability`."""
 
     row: int
@@ -117,7 +117,7 @@ class AuditReport:
     assumed:         what was assumed when the file was read
     long_limit:      characters above which a text counts as far too long
     known_test:      share of a random 33 % test part with a near duplicate in the training part
-    doubtful_labels: None if no model was asked; the most doubtful 20 of `doubtful_count`
+    label_issues: None if no model was asked; the most doubtful 20 of `label_issue_count`
     """
 
     rows_as_read: int
@@ -137,8 +137,8 @@ class AuditReport:
     shortcuts: tuple[Shortcut, ...]
     sources: tuple[SourceShare, ...]
     known_test: KnownShare | None
-    doubtful_labels: tuple[DoubtfulRow, ...] | None
-    doubtful_count: int
+    label_issues: tuple[LabelIssueRow, ...] | None
+    label_issue_count: int
 
 
 def audit(
@@ -158,7 +158,7 @@ def audit(
     classes = _classes(data.labels)
     lengths = np.fromiter(map(len, data.texts), np.intp, len(data))
     long_limit = float(_LONG_FACTOR * np.percentile(lengths, 99))
-    doubtful = _doubtful_labels(data, groups, confidence) if confidence is not None else None
+    doubtful = _label_issues(data, groups, confidence) if confidence is not None else None
     return AuditReport(
         rows_as_read=reading.rows_as_read,
         rows=len(data),
@@ -179,8 +179,8 @@ def audit(
         shortcuts=find_shortcuts(data.texts, data.labels),
         sources=_sources(data, lengths),
         known_test=_known_test(data, groups),
-        doubtful_labels=None if doubtful is None else doubtful[:_SHOWN],
-        doubtful_count=len(doubtful or ()),
+        label_issues=None if doubtful is None else doubtful[:_SHOWN],
+        label_issue_count=len(doubtful or ()),
     )
 
 
@@ -265,10 +265,10 @@ def _known_test(data: Dataset, groups: Indices) -> KnownShare | None:
     return known_share(groups, data.labels, train=train, test=test)
 
 
-def _doubtful_labels(data: Dataset, groups: Indices, confidence: Confidence) -> tuple[DoubtfulRow, ...]:
+def _label_issues(data: Dataset, groups: Indices, confidence: Confidence) -> tuple[LabelIssueRow, ...]:
     whole = data.groups if data.groups is not None else [str(group) for group in groups.tolist()]
     probabilities = confidence(data.texts, data.labels, whole)
     return tuple(
-        DoubtfulRow(data.rows[s.index], s.label, s.suggested, s.probability, data.texts[s.index])
+        LabelIssueRow(data.rows[s.index], s.label, s.suggested, s.probability, data.texts[s.index])
         for s in find_label_issues(data.labels, probabilities, data.classes)
     )

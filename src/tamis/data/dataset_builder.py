@@ -1,4 +1,4 @@
-"""The columns of a data set while a file's rows are added, and what is left out or repaired.
+"""The columns of a data set while a file's rows are added, and the rows that are skipped or repaired.
 
 Knows records and the columns that matter; does not know formats.
 """

@@ -1,4 +1,4 @@
-"""The sources of public data sets: an archive behind a URL, a CSV inside a wheel.
+"""The sources of public data sets: an archive at a URL, a CSV inside a wheel.
 
 Knows archives and networks; does not know the expected contents.
 """

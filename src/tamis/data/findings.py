@@ -43,7 +43,7 @@ def findings(report: AuditReport) -> list[Finding]:
         _contradictions,
         _near_duplicates,
         _html,
-        _doubtful_labels,
+        _label_issues,
         _shortcuts,
         _sources,
         _empty_texts,
@@ -128,11 +128,11 @@ def _near_duplicates(report: AuditReport) -> Iterator[Finding]:
     )
 
 
-def _doubtful_labels(report: AuditReport) -> Iterator[Finding]:
-    if report.doubtful_count:
+def _label_issues(report: AuditReport) -> Iterator[Finding]:
+    if report.label_issue_count:
         yield Finding(
             "warning",
-            f"{_count(report.doubtful_count, 'possible label issue')}, by a model trained on the other rows",
+            f"{_count(report.label_issue_count, 'possible label issue')}, by a model of the other rows",
             "review the list below: some labels are wrong, some texts are just hard",
         )
 

@@ -21,7 +21,7 @@ from tamis.training.evaluator import check_labels
 from tamis.training.metrics import Estimate, proportion_of_some
 
 LEARNED_UNKNOWN = "cannot know whether these rows were learned"
-"""Stands beside every figure if the rows a model was trained on are not known."""
+"""Printed beside every metric if the rows a model was trained on are not known."""
 
 _RESAMPLES = 1000
 _MAX_SHOWN = 6

@@ -2,7 +2,7 @@
 
 `grouped` repairs the file, keeps near duplicates (or the file's own groups) together, and tests on
 one of several near duplicates. `random` takes the file as it is and deals out its rows, twins and
-all, as most published figures do. In every fold a model is trained by the very steps of `tamis
+all, as most published metrics do. In every fold a model is trained by the very steps of `tamis
 train`: calibrated, and its operating point chosen, on the training folds alone.
 """
 
@@ -66,7 +66,7 @@ def cross_validate_file(  # noqa: PLR0913 - data, two settings, two counts, two 
 ) -> tuple[CrossValidationMetrics, ...]:
     """Cross-validate on labelled files by both protocols, the grouped one first."""
     total = 2 * folds * repeats
-    figures = []
+    measured = []
     for number, split in enumerate(_PROTOCOLS):
         say_once = say if number == 0 else no_notice
         data = read_for(paths, replace(prepare, split=split), say=say_once).dataset
@@ -74,7 +74,7 @@ def cross_validate_file(  # noqa: PLR0913 - data, two settings, two counts, two 
             data = drop_empty(data)
         data = merge_rare_labels(data, prepare)
         done = number * folds * repeats
-        figures.append(
+        measured.append(
             cross_validate(
                 data,
                 settings,
@@ -84,7 +84,7 @@ def cross_validate_file(  # noqa: PLR0913 - data, two settings, two counts, two 
                 progress=lambda fold, _, done=done: progress(done + fold, total),  # type: ignore[misc]
             )
         )
-    return tuple(figures)
+    return tuple(measured)
 
 
 _PROTOCOLS: tuple[Split, Split] = ("grouped", "random")

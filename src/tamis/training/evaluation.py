@@ -38,7 +38,7 @@ class OperatingPointMetrics:
     """What the model's operating point does on these rows, and what would have been possible.
 
     `recall_at_cap` moves the threshold to where these very rows have the highest allowed
-    false-positive rate: it flatters, and is given for comparison with published figures. None is undefined.
+    false-positive rate: it is optimistic, for comparison with published results. None is undefined.
     """
 
     positive: str

@@ -1,7 +1,7 @@
-"""The figures of a classifier, computed for many weightings of the rows at once.
+"""The metrics of a classifier, computed for many weightings of the rows at once.
 
 Every function takes `weights` [resamples, rows] and returns an array with a first axis of
-resamples: ones give the figure itself, bootstrap counts its spread. Knows arrays only; scikit-learn
+resamples: ones give the metric itself, bootstrap counts its spread. Knows arrays only; scikit-learn
 agrees (tests/training/test_metrics.py).
 """
 
@@ -39,7 +39,7 @@ def confusion(weights: Floats, true: Indices, predicted: Indices, n_classes: int
 
 @dataclass(frozen=True)
 class Margins:
-    """Of a confusion matrix what most figures need, [resamples, classes]: memory for 500 labels as for 2.
+    """Of a confusion matrix what most metrics need, [resamples, classes]: memory for 500 labels as for 2.
 
     hits:      weight of the rows of each class that are predicted as that class
     predicted: weight of the rows that are predicted as it

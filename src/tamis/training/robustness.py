@@ -100,7 +100,7 @@ def _found(
 
 
 def insert_zero_width(text: str, random: np.random.Generator) -> str:
-    """Put zero-width spaces behind some of the letters."""
+    """Put zero-width spaces after some of the letters."""
     return _each_character(text, random, lambda c: c + _ZERO_WIDTH if c.isalnum() else c)
 
 

@@ -124,7 +124,7 @@ def test_the_legacy_model_answers_as_keras_on_the_real_data(shared_data: Path, t
     assert np.abs(classifier.probabilities(texts) - expected).max() <= 1e-5
 
 
-def test_importing_twice_gives_the_next_version_with_the_same_identity(tmp_path: Path):
+def test_importing_twice_gives_next_version_with_same_identity(tmp_path: Path):
     folder = old.write_old_model(tmp_path / "old", NETWORKS["lstm"][0])
     first, second = (Classifier.load(import_keras(folder, tmp_path / "legacy")) for _ in range(2))
     assert (first.version, second.version) == ("1", "2")
@@ -137,7 +137,7 @@ def test_labels_are_in_the_order_of_their_numbers(tmp_path: Path):
     assert Classifier.load(import_keras(folder, tmp_path / "legacy")).labels == ("spam", "ham", "question")
 
 
-def test_a_tokenizer_that_was_written_as_text_within_json_is_read(tmp_path: Path):
+def test_tokenizer_that_was_written_as_text_within_json_is_read(tmp_path: Path):
     folder = old.write_old_model(tmp_path / "old", NETWORKS["lstm"][0])
     file = folder / "spam_tokenizer.json"
     file.write_text(json.dumps(file.read_text()))

@@ -37,7 +37,7 @@ def answers(noise: float, *, of: LearningPart = HALVES, folds: int = 4, seed: in
     return made
 
 
-def test_the_loss_is_that_of_the_calibration_that_training_would_choose():
+def test_loss_is_that_of_calibration_that_training_would_choose():
     made = answers(0.7)
     whole = np.zeros((_TEXTS, 2))
     whole[np.arange(_TEXTS)] = made._logits
@@ -46,7 +46,7 @@ def test_the_loss_is_that_of_the_calibration_that_training_would_choose():
     assert made.losses(4).mean() == pytest.approx(chosen.log_loss_after, rel=1e-9)
 
 
-def test_figures_over_the_first_folds_do_not_depend_on_later_ones():
+def test_figures_over_first_folds_do_not_depend_on_later_ones():
     assert np.array_equal(answers(0.7).losses(2), answers(0.7, folds=2).losses(2))
 
 
@@ -69,12 +69,12 @@ def test_a_candidate_far_behind_is_hopeless():
     assert not is_clearly_worse(best, answers(2.0))
 
 
-def test_a_candidate_that_is_as_good_is_neither_hopeless_nor_better():
+def test_candidate_that_is_as_good_neither_hopeless_nor_better():
     assert not is_clearly_worse(answers(0.7, folds=2), answers(0.7))
     assert not is_better(answers(0.7), answers(0.7))
 
 
-def test_a_candidate_is_better_by_more_than_the_error_of_the_difference():
+def test_a_candidate_is_better_by_more_than_error_of_difference():
     worse, better = answers(0.8), answers(0.4)
     assert is_better(better, worse)
     assert not is_better(worse, better)

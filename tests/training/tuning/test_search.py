@@ -151,7 +151,7 @@ def test_ctrl_c_keeps_the_best_so_far(part: Dataset):
     assert first(found, 3) == first(search(part, QUICK, Autotune(trials=3)), 3)
 
 
-def test_ctrl_c_before_the_first_trial_is_complete_stops_everything(part: Dataset):
+def test_ctrl_c_before_first_trial_is_complete_stops_everything(part: Dataset):
     with pytest.raises(KeyboardInterrupt):
         search(part, QUICK, Autotune(trials=9, watch=Watcher(within(1, 2), press_ctrl_c)))
 
@@ -172,7 +172,7 @@ def test_the_figure_is_the_one_that_training_records(file: Path):
     assert best["log_loss"] == pytest.approx(calibration["log_loss"][1 if calibration["kept"] else 0])
 
 
-def test_the_model_is_the_one_that_training_with_these_settings_gives(file: Path, tmp_path: Path):
+def test_model_is_one_that_training_with_these_settings_gives(file: Path, tmp_path: Path):
     poor = replace(QUICK, overrides={**QUICK.overrides, "feature_weights": "none"})
     found = train(file, tmp_path / "found", settings=poor, autotune=Autotune(trials=15))
     overrides = found.manifest.training["overrides"]
@@ -192,7 +192,7 @@ def _without_search(manifest: object) -> dict[str, object]:
     return described
 
 
-def test_the_same_search_twice_gives_the_same_identity_however_long_it_took(file: Path, tmp_path: Path):
+def test_same_search_twice_gives_same_identity_however_long_took(file: Path, tmp_path: Path):
     train(file, tmp_path / "one", settings=QUICK, autotune=Autotune(trials=4))
     clock = ManualClock()
     watcher = Watcher(lambda state: state.running is not None, lambda: clock.advance(3.0))
@@ -248,7 +248,7 @@ def test_the_size_is_that_of_the_saved_files(file: Path, tmp_path: Path):
     assert best["size_bytes"] == sum(facts.size_bytes for name, facts in files.items() if name not in PAGES)
 
 
-def test_train_keeps_the_measured_model_if_all_rows_grow_too_large(file: Path, tmp_path: Path):
+def test_train_keeps_measured_model_if_all_rows_grow_too_large(file: Path, tmp_path: Path):
     measured = replace(WITHOUT_BITS, refit=False)
     small = train(file, tmp_path / "small", settings=measured, autotune=Autotune(trials=1))
     (trial,) = small.manifest.training["search"]["trials"]
@@ -259,7 +259,7 @@ def test_train_keeps_the_measured_model_if_all_rows_grow_too_large(file: Path, t
     assert any("the measured one is saved" in line for line in said)
 
 
-def test_models_that_are_too_large_are_refused_before_they_are_tried(part: Dataset):
+def test_models_that_are_too_large_are_refused_before_they_tried(part: Dataset):
     default = search(part, WITHOUT_BITS, Autotune(trials=1)).trials[0].size_bytes
     assert default is not None
     found = search(part, WITHOUT_BITS, Autotune(trials=25, max_bytes=default // 2))
@@ -271,7 +271,7 @@ def test_models_that_are_too_large_are_refused_before_they_are_tried(part: Datas
     assert all(trial.size_bytes is not None and trial.size_bytes > default // 2 for trial in too_large)
 
 
-def test_nothing_small_enough_is_an_error_that_names_the_smallest(part: Dataset):
+def test_nothing_small_enough_is_an_error_that_names_smallest(part: Dataset):
     with pytest.raises(
         TrainingError, match=r"at most 300 bytes was found in 4 trials; the smallest had [0-9,]+"
     ):
@@ -337,7 +337,7 @@ def test_of_many_trials_the_first_and_the_best_are_recorded():
     assert [trial["number"] for trial in told["trials"]] == [1, *range(23, 60, 2)]
 
 
-def test_a_network_alone_is_tried_on_the_fold_that_it_is_calibrated_on(file: Path, tmp_path: Path):
+def test_network_alone_is_tried_on_fold_that_it_is_calibrated_on(file: Path, tmp_path: Path):
     limits = Autotune(trials=1, max_bytes=10**6)
     trained = train(file, tmp_path / "spam", settings=replace(NETWORK, refit=False), autotune=limits)
     trial, *others = trained.manifest.training["search"]["trials"]

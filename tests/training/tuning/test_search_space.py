@@ -37,7 +37,7 @@ def drawn(number: int, *, seed: int = 1, fixed: dict[str, str] | None = None) ->
     return [candidate for candidate in found if candidate is not None]
 
 
-def test_neighbours_differ_from_their_parent_in_one_to_three_settings():
+def test_neighbours_differ_from_their_parent_in_three_settings():
     numbers = {len(candidate.settings) for candidate in drawn(60)}
     assert numbers == {1, 2, 3}
 
@@ -86,7 +86,7 @@ def test_a_space_in_which_everything_is_given_has_no_neighbour():
     assert draws.neighbour(draws.defaults("linear")) is None
 
 
-def test_slow_kinds_are_tried_unasked_only_in_a_budget_that_holds_them():
+def test_slow_kinds_are_tried_unasked_in_budget_that_holds_them():
     assert other_kinds("linear", {}, seconds=299, seed=1) == ()
     assert other_kinds("linear", {}, seconds=300, seed=1) == ("lstm",)
     assert other_kinds("linear", {}, seconds=None, seed=1) == ()

@@ -142,7 +142,7 @@ def _check_fits(layer: Layer, steps: int | None, channels: int) -> None:
     if isinstance(layer, Embedding):
         raise ArtifactError("it has two Embedding layers")
     if steps is None and not isinstance(layer, Dense | Affine | Activate):
-        raise ArtifactError(f"{kind} stands where there are no steps any more")
+        raise ArtifactError(f"{kind} follows a layer that removed the time steps")
     if isinstance(layer, Affine) and layer.axis not in (-1, 1 if steps is None else 2):
         raise ArtifactError(f"BatchNormalization over axis {layer.axis} is not supported, only the last")
     if _inputs(layer) not in (None, channels):
