@@ -1,7 +1,7 @@
 """Opens a model folder: checksums first, then parsing. Nothing in it is ever executed.
 
 A reference is `models/spam` (the newest version), `models/spam@3`, `models/spam@champion` (an
-alias), or the folder of a version itself. Knows files; does not know what the weights mean.
+alias), or the folder of a version itself. Handles files; independent of what the weights mean.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """What a model folder says about itself, and where its files are: `NAME/1` …, `NAME/aliases.json`.
 
 Nothing in a manifest depends on the clock or on where it was written: the same input and settings
-give the same bytes, and their digest is the model's identity. Knows no model."""
+give the same bytes, and their digest is the model's identity. Independent of any model."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """Writes the next version of a model: all of it or nothing, and never two processes at once.
 
-Knows folders and locks; the caller fills the folder.
+Handles folders and locks; the caller fills the folder.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """What is wrong with a labelled data set, as counts and row numbers.
 
-Knows examples and how they were read; does not know models. A caller that has a model passes a
+Handles examples and how they were read; independent of models. A caller that has a model passes a
 function that returns its probabilities for texts it has not seen. `tamis.data.findings` puts the
 counts into words.
 """

@@ -1,6 +1,6 @@
 """Which columns of a table hold label, text, source and group: by name, or by the only possible choice.
 
-Knows names and sample cells; does not know files.
+Handles names and sample cells; independent of files.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """The columns of a data set while a file's rows are added, and the rows that are skipped or repaired.
 
-Knows records and the columns that matter; does not know formats.
+Handles records and the columns that matter; independent of formats.
 """
 
 from __future__ import annotations

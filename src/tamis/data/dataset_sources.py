@@ -1,6 +1,6 @@
 """The sources of public data sets: an archive at a URL, a CSV inside a wheel.
 
-Knows archives and networks; does not know the expected contents.
+Handles archives and networks; independent of the expected contents.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Public data sets: their expected contents, and fetching one from the first source that has them.
 
-Knows the contents of each and tries its sources in order; does not know archives or networks.
+Handles the contents of each and tries its sources in order; independent of archives or networks.
 """
 
 from __future__ import annotations

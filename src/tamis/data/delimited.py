@@ -1,6 +1,6 @@
 """Delimited text: CSV, TSV and their relatives, streamed, with errors that name row and line.
 
-Knows lines, delimiters, quotes, escapes and headers; does not know labels or texts."""
+Handles lines, delimiters, quotes, escapes and headers; independent of labels or texts."""
 
 from __future__ import annotations
 

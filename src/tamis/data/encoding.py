@@ -1,6 +1,6 @@
 """The encoding of a text file, found piece by piece while the file is read.
 
-Knows byte-order marks and UTF-8; legacy encodings are detected by chardet.
+Recognises byte-order marks and UTF-8; legacy encodings are detected by chardet.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """What an audit's counts mean, in sentences, the most severe first.
 
-Knows the report; does not know how it was made or where it is shown.
+Handles the report; independent of how it was made or where it is shown.
 """
 
 from __future__ import annotations

@@ -5,7 +5,7 @@ included, into one field. What follows is found in two layouts: the file's own (
 the label, a tab and the text, as corpora are often stored before they become a CSV. The
 quote itself is gone: no character is added or removed here.
 
-Knows the cells of suspicious rows and the labels of the file; does not know files.
+Handles the cells of suspicious rows and the labels of the file; independent of files.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Labelled data files as a user has them, read into one Dataset, and what was assumed on the way.
 
-Knows which columns matter and what may be in them; bytes, rows and repairs are the business of
+Decides which columns matter and checks what is in them; bytes, rows and repairs are handled by
 `encoding`, the formats that implement `tables`, and `quote_repair`. Texts are taken as they are: blank texts
 are kept, so that an audit can count them. Labels get one spelling.
 """

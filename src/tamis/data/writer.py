@@ -1,6 +1,6 @@
 """Files that are written completely or not at all.
 
-Knows folders, file modes and CSV quoting; does not know what the rows mean.
+Handles folders, file modes and CSV quoting; independent of what the rows mean.
 """
 
 from __future__ import annotations

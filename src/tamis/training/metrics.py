@@ -1,7 +1,7 @@
 """The metrics of a classifier, computed for many weightings of the rows at once.
 
 Every function takes `weights` [resamples, rows] and returns an array with a first axis of
-resamples: ones give the metric itself, bootstrap counts its spread. Knows arrays only; scikit-learn
+resamples: ones give the metric itself, bootstrap counts its spread. Handles arrays only; scikit-learn
 agrees (tests/training/test_metrics.py).
 """
 

@@ -1,7 +1,7 @@
 """The folder of `tamis prepare`: two CSV files, an audit, and a description that binds them by digest.
 
 The same file and settings give the same bytes: nothing in the folder tells when or where it was
-made. Knows files; does not know how the parts were chosen.
+made. Handles files; independent of how the parts were chosen.
 """
 
 from __future__ import annotations

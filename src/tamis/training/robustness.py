@@ -1,7 +1,7 @@
 """How much recall a model loses when texts are obfuscated the way senders of spam do it.
 
 Each perturbation takes a text and a random generator and changes a part of the text that people can
-still read. Knows a function from texts to probabilities; does not know models."""
+still read. Handles a function from texts to probabilities; independent of models."""
 
 from __future__ import annotations
 

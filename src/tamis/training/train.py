@@ -1,6 +1,6 @@
 """Trains a model and saves it as the next version: a list of small named steps.
 
-Knows classifiers by their seam only. The test part is looked at once, at the end, to measure.
+Uses trainers through their interface only. The test part is looked at once, at the end, to measure.
 """
 
 from __future__ import annotations

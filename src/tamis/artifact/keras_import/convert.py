@@ -1,6 +1,6 @@
 """Turns a folder with the old three files into the next version of a model.
 
-Knows which files there are and what the manifest says; the reading and the building are next door.
+Finds the files and writes the manifest; `extract` reads, `network` builds.
 """
 
 from __future__ import annotations

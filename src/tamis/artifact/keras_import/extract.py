@@ -1,6 +1,6 @@
 """Runs `hdf5` in a process with limits, and takes in what it copied.
 
-Knows processes; does not know HDF5 or layers.
+Handles processes; independent of HDF5 or layers.
 """
 
 from __future__ import annotations

@@ -5,7 +5,7 @@
 It writes `config.json` and `weights.safetensors` into FOLDER. What is wrong with the file goes to
 standard error as one line, with exit code 3. The file is read through h5py as plain arrays only:
 links of any kind but hard ones, data kept in other files, virtual data sets, unusual filters and
-absurd shapes are refused. Knows HDF5; does not know what a layer means.
+absurd shapes are refused. Handles HDF5; independent of what a layer means.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """A layer's settings and arrays, as Keras has them, as one of the layers that can be built.
 
-Knows layers by their names and refuses settings that change what is computed in a way that is not
+Looks layers up by name and refuses settings that change what is computed in a way that is not
 built here; never runs what a configuration names.
 """
 

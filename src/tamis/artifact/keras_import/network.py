@@ -1,6 +1,6 @@
 """A Keras configuration and its arrays as a network: known layers in an order that makes a classifier.
 
-Knows what fits after what; does not know Keras's names of settings, or files.
+Handles what fits after what; independent of Keras's names of settings, or files.
 """
 
 from __future__ import annotations

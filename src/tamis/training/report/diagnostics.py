@@ -1,7 +1,7 @@
 """What training adds to the report: top features, learning curve, the other split, the audit.
 
-Models are trained again for it only if that costs little or the full report was asked for. Knows data and
-models; does not know pages.
+Models are trained again for it only if that costs little or the full report was asked for. Handles data and
+models; independent of pages.
 """
 
 from __future__ import annotations

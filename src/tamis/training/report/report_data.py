@@ -1,6 +1,6 @@
 """Everything that the report and the model card show, measured once.
 
-Knows predictions and data; does not know pages.
+Handles predictions and data; independent of pages.
 """
 
 from __future__ import annotations

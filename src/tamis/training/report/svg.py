@@ -1,4 +1,4 @@
-"""Charts laid out in pixels: axes with ticks and units, lines, dots with intervals. Knows numbers only.
+"""Charts laid out in pixels: axes with ticks and units, lines, dots with intervals. Handles numbers only.
 
 `templates/chart.svg.j2` writes them as SVG; colours are numbers, so that the page decides how they look
 by day, by night and on paper.
