@@ -10,6 +10,7 @@ from selenium import webdriver
 
 from tamis import train
 from tamis.training.fit import TrainSettings
+from tamis.types import Dataset
 from tests.support.chromium import start_chromium
 from tests.support.samples import messages, write_csv
 
@@ -57,6 +58,31 @@ def opened(tmp_path_factory: pytest.TempPathFactory) -> Iterator[webdriver.Chrom
     driver.get((path / "report.html").as_uri())
     yield driver
     driver.quit()
+
+
+@pytest.fixture(scope="module")
+def many_labels(tmp_path_factory: pytest.TempPathFactory) -> Iterator[webdriver.Chrome]:
+    """The report of 300 labels, each of which is told by one word of its own."""
+    folder = tmp_path_factory.mktemp("many")
+    rows = [(f"label_{n}", f"please look at topic{n} {word} {n}") for n in range(300) for word in "abcd"]
+    texts, labels = [text for _, text in rows], [label for label, _ in rows]
+    data = write_csv(Dataset(texts, labels, range(1, len(rows) + 1)), folder / "topics.csv")
+    path = train(data, folder / "topics", settings=TrainSettings(folds=2, overrides={"bits": "14"})).path
+    assert path is not None
+    driver = start_chromium(tmp_path_factory.mktemp("profile"))
+    driver.get((path / "report.html").as_uri())
+    yield driver
+    driver.quit()
+
+
+@pytest.mark.parametrize("width", [360, 1200])
+def test_report_of_300_labels_is_readable(many_labels: webdriver.Chrome, width: int):
+    assert shown(many_labels, width=width, scheme="light", script=_BEYOND_THE_EDGE) == []
+    assert shown(many_labels, width=width, scheme="light", script=_OVERLAPPING) == []
+    height = shown(many_labels, width=width, scheme="light", script="return document.body.scrollHeight")
+    assert height < 30_000, "the rest is folded"
+    folded = many_labels.find_elements("css selector", "details > summary")
+    assert {"The 280 labels between them", "288 more labels"} <= {one.text for one in folded}
 
 
 def shown(driver: webdriver.Chrome, *, width: int, scheme: str, script: str) -> Any:
