@@ -16,7 +16,7 @@ from pathlib import Path
 import click
 import pytest
 
-from tamis.cli.log import _moment
+from tamis.cli.log import moment_option_value
 from tamis.clock import SystemClock
 from tamis.storage import CallRecord, TimeIds, make_store
 from tests.support.fakes import ManualClock
@@ -167,12 +167,12 @@ def test_a_wrong_store_is_one_line_and_makes_no_file(
     ],
 )
 def test_times_are_read(value: str, expected: datetime) -> None:
-    assert _moment(None, None, value) == expected  # type: ignore[arg-type]  # neither is looked at
+    assert moment_option_value(None, None, value) == expected  # type: ignore[arg-type]  # neither is looked at
 
 
 @pytest.mark.parametrize(("value", "hours"), [("90m", 1.5), ("2h", 2), ("3d", 72), ("1w", 168)])
 def test_ages_are_read(value: str, hours: float) -> None:
-    moment = _moment(None, None, value)  # type: ignore[arg-type]  # neither is looked at
+    moment = moment_option_value(None, None, value)  # type: ignore[arg-type]  # neither is looked at
     assert moment is not None
     assert abs(datetime.now(UTC) - timedelta(hours=hours) - moment) < timedelta(minutes=1)
 
@@ -182,7 +182,7 @@ def test_ages_are_read(value: str, hours: float) -> None:
 )
 def test_a_wrong_time_is_wrong_use(value: str) -> None:
     with pytest.raises(click.BadParameter, match="must be like"):
-        _moment(None, None, value)  # type: ignore[arg-type]  # neither is looked at
+        moment_option_value(None, None, value)  # type: ignore[arg-type]  # neither is looked at
 
 
 ALL_MIGRATIONS = "".join(

@@ -7,6 +7,7 @@ import json
 from collections.abc import Callable
 from datetime import datetime, timedelta
 from pathlib import Path
+from uuid import UUID
 
 import httpx
 import pytest
@@ -19,7 +20,7 @@ from tamis.settings import Settings
 from tests.support.artifacts import save_model
 from tests.support.fakes import ManualClock
 from tests.support.keras_files import dense, embedding, lstm, write_old_model
-from tests.support.serving import PEER, client_of, make_app
+from tests.support.serving import PEER, client_of, make_app, without_ids
 
 Ask = Callable[..., httpx.Response]
 
@@ -30,12 +31,15 @@ def test_prediction_gives_the_contracts_body_when_posted(ask: Ask) -> None:
     response = ask("POST", "/prediction", json={"text": "win cash"})
     assert response.status_code == 200
     assert response.headers["content-type"] == "application/json"
-    assert response.json() == {
+    body = response.json()
+    assert UUID(body.pop("id")).version == 1
+    assert body == {
         "input": None,
         "prediction": WIN,
         "top": {"label": "spam", "value": 0.75},
         "from_cache": False,
         "decision": "spam",
+        "model_name": "keywords",
         "model_version": "3",
     }
 
@@ -43,14 +47,14 @@ def test_prediction_gives_the_contracts_body_when_posted(ask: Ask) -> None:
 def test_prediction_is_the_same_when_got_by_query(ask: Ask) -> None:
     posted = ask("POST", "/prediction", json={"text": "win cash", "echo_input": True, "skip_cache": True})
     got = ask("GET", "/prediction?text=win+cash&echo_input=true&skip_cache=1")
-    assert got.content == posted.content
+    assert without_ids(got.content) == without_ids(posted.content)
     assert got.json()["input"] == "win cash"
 
 
 def test_predictions_keep_the_order_and_echo_when_not_told_otherwise(ask: Ask) -> None:
-    body = ask(
-        "POST", "/predictions", json={"texts": ["hello", "win cash", "hello"], "skip_cache": True}
-    ).json()
+    response = ask("POST", "/predictions", json={"texts": ["hello", "win cash", "hello"], "skip_cache": True})
+    assert len({entry["id"] for entry in response.json()}) == 3
+    body = json.loads(without_ids(response.content))
     assert [entry["input"] for entry in body] == ["hello", "win cash", "hello"]
     assert body[1]["prediction"] == WIN
     assert body[0] == body[2]
@@ -62,9 +66,9 @@ def test_predictions_hold_no_input_when_the_caller_asks_for_none(ask: Ask) -> No
 
 
 def test_a_text_gets_the_same_answer_alone_and_in_a_list(ask: Ask) -> None:
-    alone = ask("POST", "/prediction", json={"text": "free", "echo_input": True, "skip_cache": True}).json()
-    listed = ask("POST", "/predictions", json={"texts": ["x y", "free"], "skip_cache": True}).json()
-    assert listed[1] == alone
+    alone = ask("POST", "/prediction", json={"text": "free", "echo_input": True, "skip_cache": True})
+    listed = ask("POST", "/predictions", json={"texts": ["x y", "free"], "skip_cache": True})
+    assert json.loads(without_ids(listed.content))[1] == json.loads(without_ids(alone.content))
 
 
 @pytest.mark.parametrize("text", ["", "   ", "\x00", "é👍🏽\u202e", "x" * 100])

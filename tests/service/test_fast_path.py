@@ -15,7 +15,7 @@ from starlette.types import ASGIApp, Message
 
 from tamis.settings import Settings
 from tests.support.fuzzing import CASES
-from tests.support.serving import PEER, client_of, make_app, started
+from tests.support.serving import PEER, client_of, make_app, started, without_ids
 
 _LIMITS: dict[str, Any] = {"max_body_bytes": 200, "max_text_chars": 20, "max_texts": 3}
 _JSON = (b"content-type", b"application/json")
@@ -153,4 +153,4 @@ async def _sent(
     }
     await app(scope, receive, send)
     start, *rest = messages
-    return start["status"], sorted(start["headers"]), b"".join(part["body"] for part in rest)
+    return start["status"], sorted(start["headers"]), without_ids(b"".join(part["body"] for part in rest))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
@@ -57,3 +58,8 @@ async def client_of(app: ASGIApp, *, peer: tuple[str, int] | None = PEER) -> Asy
     transport = httpx.ASGITransport(app, client=peer)  # type: ignore[arg-type]  # None: a Unix socket
     async with started(app), httpx.AsyncClient(transport=transport, base_url="http://tamis.test") as client:
         yield client
+
+
+def without_ids(body: bytes) -> bytes:
+    """Return a response's body without the predictions' ids, which are different each time."""
+    return re.sub(rb'"id":"[0-9a-f-]{36}"', b'"id":""', body)

@@ -36,6 +36,7 @@ COMMANDS = {
     "models": "List, show, export, promote or remove model versions.",
     "keys": "Create, list or revoke API keys.",
     "log": "Query the call log, count it, delete from it.",
+    "feedback": "Import, export and list true labels from callers.",
     "settings": "Show the settings in force and where each comes from.",
     "migrate": "Create or upgrade a store's tables.",
 }

@@ -33,7 +33,7 @@ def _age(value: str) -> timedelta | None:
     return age if age is not None and age <= _LONGEST else None
 
 
-def _moment(ctx: click.Context, param: click.Parameter, value: str | None) -> datetime | None:
+def moment_option_value(ctx: click.Context, param: click.Parameter, value: str | None) -> datetime | None:
     """Read a point of time: `2h` ago, a date, or RFC 3339 with its offset."""
     if value is None:
         return None
@@ -70,10 +70,10 @@ _yes_option = click.option("--yes", is_flag=True, help="Do not ask.")
 @click.option(
     "--since",
     metavar="TIME",
-    callback=_moment,
+    callback=moment_option_value,
     help="Calls at this time and later: 2h, 3d, 2026-11-21, RFC 3339.",
 )
-@click.option("--until", metavar="TIME", callback=_moment, help="Calls before this time.")
+@click.option("--until", metavar="TIME", callback=moment_option_value, help="Calls before this time.")
 @click.option("--label", help="Calls that were answered with this label.")
 @click.option("--contains", metavar="TEXT", help="Calls whose text holds this; ASCII capitals do not count.")
 @click.option("--model", metavar="DIGEST", help="Calls that this model answered: `tamis models show`.")
@@ -113,7 +113,7 @@ def command(context: click.Context, /, url: str | None, summary: bool, **options
 @click.option("--caller", required=True, metavar="NAME", help="As `tamis log` shows it.")
 @_yes_option
 def delete(url: str | None, caller: str, yes: bool) -> None:
-    """Delete every call of one caller, for good."""
+    """Delete every call and all feedback of one caller, for good."""
     import asyncio
 
     from tamis.storage import LogQuery
@@ -153,9 +153,9 @@ async def _print(url: str | None, query: LogQuery, *, form: str | None, limit: i
 
     from tamis.cli.log_lines import CallLines
     from tamis.cli.stores import existing_store, store_settings
-    from tamis.service.call_log.forms import FORMS
+    from tamis.service.call_log.formats import CALL_FORMATS
 
-    chosen = CallLines() if form is None else FORMS[form]()
+    chosen = CallLines() if form is None else CALL_FORMATS[form]()
     left = _LINES if form is None and limit is None else limit
     out = sys.stdout.buffer
     # JSON stays the same document; a CSV file keeps its bytes
@@ -193,12 +193,14 @@ async def _delete(url: str | None, query: LogQuery, *, whose: str, yes: bool) ->
             click.confirm(
                 f"Delete {found:,} calls {whose} from {settings.shown_store_url}?", abort=True, err=True
             )
-        deleted = await _deleted(store, query)
-    echo(f"{deleted:,} calls {whose} deleted")
+        calls, feedback = await _deleted(store, query)
+    echo(f"{calls:,} calls {whose} deleted" + (f", {feedback:,} rows of feedback" if feedback else ""))
 
 
-async def _deleted(store: Store, query: LogQuery) -> int:
+async def _deleted(store: Store, query: LogQuery) -> tuple[int, int]:
+    """Delete a caller's calls and feedback, or all calls before a time; return how many of each."""
     if query.caller is not None:
-        return await store.log.delete_caller(query.caller)
+        calls = await store.log.delete_caller(query.caller)
+        return calls, await store.feedback.delete_caller(query.caller)
     assert query.until is not None, "what is deleted is a caller's or old"
-    return await store.log.delete_before(query.until)
+    return await store.log.delete_before(query.until), 0

@@ -8,22 +8,22 @@ from typing import final
 import msgspec
 
 from tamis.cli.terminal import shortened
-from tamis.service.call_log.forms import Form, summary_document, timestamp
+from tamis.service.call_log.formats import LogFormat, summary_document, timestamp
 from tamis.storage import CallRecord, HourCount, called_at
 
 _CALLER_WIDTH, _LABEL_WIDTH, _TEXT_WIDTH = 20, 12, 80
 
 
 @final
-class CallLines(Form):
+class CallLines(LogFormat):
     """One line a call: when, who, label, score, where the answer came from, text."""
 
     media_type = "text/plain; charset=utf-8"
     is_whole = False
 
-    def rows(self, calls: Sequence[CallRecord]) -> bytes:
+    def rows(self, rows: Sequence[CallRecord]) -> bytes:
         """Return a line for each call."""
-        return "".join(f"{_line(call)}\n" for call in calls).encode()
+        return "".join(f"{_line(call)}\n" for call in rows).encode()
 
 
 def _line(call: CallRecord) -> str:

@@ -23,6 +23,7 @@ from tamis.inference.model_pool import ModelPool
 from tamis.inference.served_model import ModelLoader
 from tamis.service.api.application import Application
 from tamis.service.api.explanations import add_explanation_route
+from tamis.service.api.feedback import add_feedback_routes
 from tamis.service.api.info import add_health_routes, add_info_routes, add_metrics_route
 from tamis.service.api.log import add_log_routes
 from tamis.service.api.models import Broadcast, add_model_routes, no_broadcast
@@ -35,6 +36,7 @@ from tamis.service.dialects.base import DialectService
 from tamis.service.dialects.catalog import chosen_dialects
 from tamis.service.dialects.routes import add_dialects
 from tamis.service.fast_path import FastPath
+from tamis.service.feedback import FeedbackService
 from tamis.service.prediction_cache import LayeredPredictionCache
 from tamis.service.retention import Retention
 from tamis.service.security.allowed_hosts import checking_hosts
@@ -103,7 +105,10 @@ def create_app(
     add_prediction_routes(app.router, predictor, context.limits)
     add_explanation_route(app.router, predictor, context.limits)
     add_model_routes(app.router, pool, predictor, context.limits, broadcast)
-    add_log_routes(app.router, store.log, classification.this_hour, LogReaders(metrics.log_read))
+    readers = LogReaders(metrics.log_read)
+    add_log_routes(app.router, store.log, classification.this_hour, readers)
+    feedback = FeedbackService(pool, store, clock)
+    add_feedback_routes(app.router, feedback, store.feedback, readers, limits=context.limits, limiter=limiter)
     add_info_routes(app.router, pool, api_name=settings.api_name, started_at=started_at)
     add_health_routes(app.router, pool, store)
     add_metrics_route(app.router, metrics)

@@ -25,6 +25,11 @@ class PredictionResponse(BaseModel):
     decision: Annotated[
         str, Field(description="The label at the model's operating point; it may differ from `top`.")
     ]
+    id: Annotated[
+        str,
+        Field(description="The prediction's id, a version-1 UUID; the log and feedback refer to it."),
+    ]
+    model_name: str
     model_version: str
 
 
@@ -134,6 +139,38 @@ class LogPageResponse(BaseModel):
     """One page of calls, and the cursor of the next."""
 
     calls: list[LoggedCallResponse]
+    next_cursor: Annotated[str | None, Field(description="The cursor of the next page; null at the end.")]
+
+
+class FeedbackResponse(BaseModel):
+    """The true label of one text, as a caller reported it."""
+
+    id: str
+    prediction_id: Annotated[
+        str | None, Field(description="The prediction it is about; null for feedback about a text.")
+    ]
+    caller: str
+    input: str
+    label: Annotated[str, Field(description="The true label.")]
+    predicted: Annotated[str | None, Field(description="The label that the model predicted.")]
+    model: Annotated[str | None, Field(description="The digest of the model that predicted it.")]
+    model_name: str | None
+    model_version: str | None
+    comment: str
+    created_at: datetime
+    updated_at: Annotated[datetime, Field(description="When the label was last reported.")]
+
+
+class StoredFeedbackResponse(FeedbackResponse):
+    """Feedback as it is stored, and whether the model knows its label."""
+
+    is_new_label: Annotated[bool, Field(description="Whether the model has no such label yet.")]
+
+
+class FeedbackPageResponse(BaseModel):
+    """One page of feedback, and the cursor of the next."""
+
+    feedback: list[FeedbackResponse]
     next_cursor: Annotated[str | None, Field(description="The cursor of the next page; null at the end.")]
 
 

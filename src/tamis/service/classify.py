@@ -36,10 +36,11 @@ Known = Mapping[bytes, Prediction]
 
 
 class Classified(msgspec.Struct, frozen=True, gc=False):
-    """The answer to one text, and whether it was known before."""
+    """The prediction for one text, its id in the call log, and whether it was cached."""
 
     prediction: Prediction
     from_cache: bool
+    id: bytes
 
 
 class _PendingRequest(msgspec.Struct, eq=False):
@@ -60,16 +61,16 @@ class _PendingRequest(msgspec.Struct, eq=False):
     def answer(self, known: Known, fresh: Mapping[bytes, Outcome]) -> list[Classified] | None:
         """Put the answer together; None where the caller has left, or the model fails on one of the texts."""
         answer: list[Classified] = []
-        for key in self.keys:
+        for id, key in zip(self.ids, self.keys, strict=True):
             found = known.get(key)
             if found is not None:
-                answer.append(Classified(found, from_cache=True))
+                answer.append(Classified(found, True, id))
                 continue
             outcome = fresh[key]
             if isinstance(outcome, Exception):
                 self.fail(outcome)
                 return None
-            answer.append(Classified(outcome, from_cache=False))
+            answer.append(Classified(outcome, False, id))
         return None if self.future.done() else answer
 
     def rows(self, answer: Sequence[Classified]) -> list[CallRecord]:
@@ -77,11 +78,11 @@ class _PendingRequest(msgspec.Struct, eq=False):
         caller, model = self.caller, self.model.classifier
         digest, name, version = model.identity, model.name, model.version
         rows = []
-        for id, text, one in zip(self.ids, self.texts, answer, strict=True):
+        for text, one in zip(self.texts, answer, strict=True):
             prediction = one.prediction
             # by position: keywords would take twice as long
             row = CallRecord(
-                id,
+                one.id,
                 caller,
                 text,
                 prediction.label,

@@ -25,6 +25,7 @@ STATUS_BY_CODE = {
     "cross_site": 403,
     "not_found": 404,
     "unknown_model": 404,
+    "prediction_not_found": 404,
     "method_not_allowed": 405,
     "too_slow": 408,
     "search_abandoned": 408,

@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tamis.clock import SystemClock
-from tamis.service.call_log.forms import CallsCsv, guarded
+from tamis.service.call_log.formats import CALL_FORMATS, guarded
 from tamis.storage import CallRecord, TimeIds
 
 _FORMULA = "40+2"
@@ -75,6 +75,6 @@ def test_libreoffice_computes_no_cell_of_the_log(tmp_path: Path, separators: str
 
 
 def _as_csv(texts: list[str]) -> bytes:
-    ids, form = TimeIds(SystemClock()), CallsCsv()
+    ids, form = TimeIds(SystemClock()), CALL_FORMATS["csv"]()
     calls = [CallRecord(ids.next(), "192.0.2.7", text, "ham", 0.9, "m" * 64, False) for text in texts]
     return form.head + form.rows(calls)

@@ -14,9 +14,9 @@ import pytest
 import uvicorn
 from starlette.types import Message, Receive, Scope, Send
 
-from tamis.service.call_log.forms import CallsNdjson
+from tamis.service.call_log.formats import CALL_FORMATS
 from tamis.service.call_log.readers import MAX_READS_PER_CALLER, LogReaders
-from tamis.service.call_log.stream import PAGE_ROWS, CallStream
+from tamis.service.call_log.stream import PAGE_ROWS, LogStream
 from tamis.storage import CallRecord, LogQuery
 from tamis.storage.sqlite import SqliteStore
 from tests.support.logbook import MODEL, Log, with_log
@@ -191,7 +191,7 @@ def test_pages_of_many_readers_are_encoded_one_per_turn() -> None:
         await fill(log, 1_000)
         scope = {"type": "http", "method": "GET"}
         streams = [
-            CallStream(log.store.log, LogQuery(), CallsNdjson(), read=readers.begin(str(reader)))
+            LogStream(log.store.log, LogQuery(), CALL_FORMATS["ndjson"](), read=readers.begin(str(reader)))
             for reader in range(10)
         ]
         started = [await stream.started(receive) for stream in streams]

@@ -25,7 +25,7 @@ Call = Callable[..., httpx.Response]
 
 OPEN = ["/health/live", "/health/ready", "/docs", "/docs/start.js", "/redoc", "/openapi.json"]
 NOW = datetime(2026, 11, 28, tzinfo=UTC)
-CLOSED = ["/prediction?text=x", "/recent_log", "/log", "/log/summary", "/model", "/metrics"]
+CLOSED = ["/prediction?text=x", "/recent_log", "/log", "/log/summary", "/feedback", "/model", "/metrics"]
 
 
 @pytest.fixture
@@ -56,7 +56,7 @@ def make_key(path: Path, clock: ManualClock) -> Callable[..., str]:
 @pytest.fixture
 def keys(make_key: Callable[..., str]) -> dict[str, str]:
     """One key of each scope, called like it."""
-    return {scope: make_key(scope, scope) for scope in ("predict", "log", "metrics", "admin")}
+    return {scope: make_key(scope, scope) for scope in ("predict", "log", "feedback", "metrics", "admin")}
 
 
 @pytest.fixture
@@ -105,6 +105,7 @@ def test_a_route_refuses_who_has_no_key(call: Call, path_: str) -> None:
         ("/recent_log", {"predict", "log", "admin"}),
         ("/log", {"predict", "log", "admin"}),
         ("/log/summary", {"predict", "log", "admin"}),
+        ("/feedback", {"feedback", "admin"}),
         ("/metrics", {"metrics", "admin"}),
         ("/model", {"predict", "log", "metrics", "admin"}),
     ],

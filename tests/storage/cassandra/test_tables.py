@@ -37,7 +37,7 @@ def test_a_data_centre_must_be_named_where_none_is_known():
 def test_astra_makes_its_keyspace_itself():
     cql = all_statements(plan(url=ClusterUrl("spam", bundle="b.zip")))
     assert not any("KEYSPACE" in one for one in cql)
-    assert len(cql) == 13
+    assert len(cql) == 11
 
 
 def test_a_keyspace_with_capitals_is_quoted():

@@ -15,12 +15,13 @@ from starlette.responses import Response
 from tamis.errors import InputError
 from tamis.service.api.route import Requires, errors
 from tamis.service.bodies import LogPageResponse, LogSummaryResponse, RecentCallResponse
-from tamis.service.call_log.forms import FORMS, RecentJson, summary_document
+from tamis.service.call_log.formats import CALL_FORMATS, LogFormats, RecentCallsJson, summary_document
 from tamis.service.call_log.readers import SEARCH_SECONDS, LogReaders, unless_abandoned
-from tamis.service.call_log.stream import CallStream
+from tamis.service.call_log.stream import LogStream
 from tamis.service.responses import json_response
 from tamis.service.security.client_identity import CALLER, OWN_LOG, Caller
 from tamis.storage import CallLog, LogQuery
+from tamis.storage.query import Readable
 
 JSON_LIMIT = 100
 """Calls of a JSON response if the caller names no limit."""
@@ -133,7 +134,7 @@ def add_log_routes(
         """Your calls of the current UTC hour in order of time, streamed; for an admin too."""
         hour, caller = this_hour(), request.scope[CALLER].name
         query = LogQuery(caller=caller, since=hour, until=hour + timedelta(hours=1))
-        return await CallStream(call_log, query, RecentJson(), read=readers.begin(caller)).started(
+        return await LogStream(call_log, query, RecentCallsJson(), read=readers.begin(caller)).started(
             request.receive
         )
 
@@ -142,16 +143,12 @@ def add_log_routes(
         response_model=LogPageResponse,
         summary="Search your calls",
         description=_LOG_TEXT,
-        responses={**errors(400, 403, 422, 429, 503), 200: {"content": _OTHER_FORMATS}},
+        responses={**errors(400, 403, 422, 429, 503), 200: {"content": OTHER_FORMATS}},
         **options,
     )
     async def log(parameters: Annotated[LogParameters, Query()], request: Request) -> Response:
         query = parameters.query(request.scope[CALLER], newest_first=parameters.order == "newest")
-        form = FORMS[parameters.format or _accepted(request.headers.get("accept", ""))]()
-        limit = parameters.limit if parameters.limit is not None or form.is_whole else JSON_LIMIT
-        read = readers.begin(request.scope[CALLER].name)
-        stream = CallStream(call_log, query, form, read=read, limit=limit)
-        return await stream.started(request.receive, parameters.cursor)
+        return await streamed(call_log, query, parameters, request, formats=CALL_FORMATS, readers=readers)
 
     @router.get(
         "/log/summary",
@@ -170,10 +167,25 @@ def add_log_routes(
         return json_response(summary_document(counts))
 
 
-_OTHER_FORMATS = {
-    form.media_type.partition(";")[0]: {"schema": {"type": "string"}}
-    for form in FORMS.values()
-    if form.is_whole
+async def streamed(
+    log: Readable[Any],
+    query: LogQuery,
+    parameters: LogParameters,
+    request: Request,
+    *,
+    formats: LogFormats,
+    readers: LogReaders,
+) -> Response:
+    """Return the response to a search of a log, its first page fetched."""
+    format = formats[parameters.format or _accepted(request.headers.get("accept", ""))]()
+    limit = parameters.limit if parameters.limit is not None or format.is_whole else JSON_LIMIT
+    read = readers.begin(request.scope[CALLER].name)
+    stream = LogStream(log, query, format, read=read, limit=limit)
+    return await stream.started(request.receive, parameters.cursor)
+
+
+OTHER_FORMATS: dict[str, Any] = {
+    media_type: {"schema": {"type": "string"}} for media_type in ("text/csv", "application/x-ndjson")
 }
 
 

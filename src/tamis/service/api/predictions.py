@@ -24,9 +24,11 @@ from tamis.service.classify import Classified, ClassifyService
 from tamis.service.responses import BytesResponse, Headers, json_response
 from tamis.service.security.client_identity import CALLER, PREDICT, Caller
 from tamis.service.security.rate_limit import RateLimiter
+from tamis.storage.ids import uuid_text
 
 _NO_HEADERS: Headers = []
 EXAMPLE_TEXTS = ["WIN a FREE phone now, text CLAIM to 80080", "Are we still on for lunch tomorrow?"]
+_EXAMPLE_ID = bytes.fromhex("01f1e5fc484372908001030304050607")
 _ECHO = "Return the text as `input`, which is null otherwise."
 _BODY_ERRORS = (400, 413, 415, 422, 503)
 _SKIP = "Skip reading the prediction cache; the fresh answer is stored all the same."
@@ -45,6 +47,8 @@ class _Body(Struct, frozen=True, gc=False):
     top: _Top
     from_cache: bool
     decision: str
+    id: str
+    model_name: str
     model_version: str
 
 
@@ -62,7 +66,7 @@ class Predictor:
         model = self.pool.default
         answers = zip(EXAMPLE_TEXTS, model.classifier.predict_many(EXAMPLE_TEXTS), strict=True)
         return [
-            to_builtins(self.body(text, Classified(prediction, from_cache=False), model))
+            to_builtins(self.body(text, Classified(prediction, False, _EXAMPLE_ID), model))
             for text, prediction in answers
         ]
 
@@ -121,6 +125,8 @@ class Predictor:
             _Top(prediction.label, prediction.score),
             classified.from_cache,
             prediction.decision,
+            uuid_text(classified.id),
+            model.classifier.name,
             model.classifier.version,
         )
 

@@ -67,7 +67,7 @@ DESCRIPTIONS = {
     400: "The body or the query cannot be read, or the header `host` names another host.",
     401: "There is no key, or it is not valid.",
     403: "The key lacks a scope for this, or a page of another site sent the request.",
-    404: "There is no such model, version or alias.",
+    404: "There is no such model, version or alias, or no such prediction of yours.",
     408: "The request did not arrive in time.",
     413: "The body is too large.",
     405: "The path does not take this method.",

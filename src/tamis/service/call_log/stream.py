@@ -9,37 +9,46 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import suppress
-from typing import Self
+from typing import Any, Self
 
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
-from tamis.service.call_log.forms import Form
+from tamis.service.call_log.formats import LogFormat
 from tamis.service.call_log.readers import Abandoned, LogRead, disconnecting, unless_abandoned, unless_left
-from tamis.storage import CallLog, CallRecord, LogQuery, Page
+from tamis.storage import LogQuery, Page
+from tamis.storage.query import Readable
 
 PAGE_ROWS = 100
 """Few, because every slow reader keeps a page."""
 
 
-class CallStream(Response):
-    """The response that gives the calls of `query`, at most `limit` of them, as `form`.
+class LogStream(Response):
+    """The response with the rows of `query`, at most `limit` of them, in a format.
 
-    A form that is whole goes on to the end. Another ends with a cursor where a search found less
-    than it was asked for, so that nobody waits long for nothing.
+    A format that is whole goes on to the end. Another ends with a cursor if a search found fewer rows than it
+    was asked for, so that no client waits long for an empty page.
     """
 
-    def __init__(self, log: CallLog, query: LogQuery, form: Form, *, read: LogRead, limit: int | None = None):
-        self._log, self._query, self._form, self._read = log, query, form, read
+    def __init__(
+        self,
+        log: Readable[Any],
+        query: LogQuery,
+        format: LogFormat,
+        *,
+        read: LogRead,
+        limit: int | None = None,
+    ):
+        self._log, self._query, self._format, self._read = log, query, format, read
         self._left = limit
         self.status_code, self.background = 200, None
         self.raw_headers = [
-            (b"content-type", form.media_type.encode()),
+            (b"content-type", format.media_type.encode()),
             (b"cache-control", b"no-store"),
             (b"x-content-type-options", b"nosniff"),
             (b"x-accel-buffering", b"no"),  # nginx: pass it on as it comes
         ]
-        self._first: Page[CallRecord] | None = None
+        self._first: Page[Any] | None = None
 
     async def started(self, receive: Receive, cursor: str | None = None) -> Self:
         """Fetch the first page, so that a store that fails is reported by a status."""
@@ -54,11 +63,11 @@ class CallStream(Response):
         """Yield the document in parts; an empty one says that the search goes on."""
         page, self._first = self._first, None
         assert page is not None, "await started() comes first"
-        yield self._form.head + await self._rows(page)
-        while page.cursor is not None and self._left != 0 and (self._form.is_whole or page.rows):
+        yield self._format.head + await self._rows(page)
+        while page.cursor is not None and self._left != 0 and (self._format.is_whole or page.rows):
             page = await unless_left(self._page(page.cursor), leaving)
             yield await self._rows(page)
-        yield self._form.tail(page.cursor)
+        yield self._format.tail(page.cursor)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Send until all is sent or the reader has left.
@@ -84,13 +93,13 @@ class CallStream(Response):
                         await send({"type": "http.response.body", "body": chunk, "more_body": True})
                         self._read.add(0, len(chunk))
 
-    async def _rows(self, page: Page[CallRecord]) -> bytes:
+    async def _rows(self, page: Page[Any]) -> bytes:
         """Encode a page; only one in each turn of the event loop, or predictions would wait for many."""
         async with self._read.encoding:
             await asyncio.sleep(0)
-            return self._form.rows(page.rows)
+            return self._format.rows(page.rows)
 
-    async def _page(self, cursor: str | None) -> Page[CallRecord]:
+    async def _page(self, cursor: str | None) -> Page[Any]:
         rows = PAGE_ROWS if self._left is None else min(PAGE_ROWS, self._left)
         page = await self._log.read(self._query, after=cursor, limit=rows)
         self._read.add(len(page.rows), 0)

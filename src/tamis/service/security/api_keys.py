@@ -33,6 +33,7 @@ from tamis.errors import SettingsError
 SCOPES = {
     "predict": "classify texts, and read the key's own log",
     "log": "read the key's own log",
+    "feedback": "report true labels, and read the key's own reports",
     "metrics": "read /metrics",
     "admin": "everything, and the log of all callers",
 }

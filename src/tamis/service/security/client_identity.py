@@ -30,6 +30,7 @@ class Access:
 PREDICT = Access(frozenset({"predict", "admin"}))
 OWN_LOG = Access(frozenset({"predict", "log", "admin"}))
 ADMIN = Access(frozenset({"admin"}))
+FEEDBACK = Access(frozenset({"feedback", "admin"}))
 METRICS = Access(frozenset({"metrics", "admin"}))
 ADMIN = Access(frozenset({"admin"}))
 ANY_KEY = Access()

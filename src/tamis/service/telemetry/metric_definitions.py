@@ -61,6 +61,7 @@ ROUTES = (
     "/recent_log",
     "/log",
     "/log/summary",
+    "/feedback",
     "/model",
     "/models",
     "/models/{model}",
@@ -95,7 +96,7 @@ ROUTES = (
 
 METHODS = ("GET", "HEAD", "POST", "PUT", "DELETE", OTHER)
 STATUSES = (
-    *map(str, sorted({200, 206, 304, 416, *STATUS_BY_CODE.values()})),
+    *map(str, sorted({200, 201, 206, 304, 416, *STATUS_BY_CODE.values()})),
     NO_ANSWER,  # the request ended without one
     OTHER,
 )

@@ -26,6 +26,8 @@ from tamis.storage.cassandra.tables import (
 )
 from tamis.storage.cassandra.url import ClusterUrl
 
+_QUORUM = ConsistencyLevel.LOCAL_QUORUM
+
 Columns = frozenset[str]
 """Of the table `calls`, as it is before a migration."""
 
@@ -37,8 +39,8 @@ def create_tables(plan: KeyspacePlan, columns: Columns) -> list[str]:
 
 def add_prediction_columns(plan: KeyspacePlan, columns: Columns) -> list[str]:
     """Log the decision and the model's name and version with each call."""
-    missing = [name for name in PREDICTION_COLUMNS if name not in columns]
-    return [f"ALTER TABLE {quoted(plan.keyspace)}.calls ADD {name} text;" for name in missing]
+    missing = ", ".join(f"{name} text" for name in PREDICTION_COLUMNS if name not in columns)
+    return [f"ALTER TABLE {quoted(plan.keyspace)}.calls ADD ({missing});"] if missing else []
 
 
 def create_feedback(plan: KeyspacePlan, columns: Columns) -> list[str]:
@@ -65,8 +67,10 @@ def migrate(session: Session, url: ClusterUrl, options: StoreOptions) -> list[st
         plan = KeyspacePlan.of(url, options, local_dc=only_dc, nodes=nodes)
         done = []
         for number, step in enumerate(MIGRATIONS[_version(meta) :], _version(meta) + 1):
-            for statement in [*step(plan, _columns(session, url)), _record_version(plan, number)]:
-                session.execute(_safe(statement))
+            for statement in step(plan, _columns(session, url)):
+                # not idempotent: the driver must not try it on a second host at the same time
+                session.execute(SimpleStatement(statement, consistency_level=_QUORUM))
+            session.execute(_safe(_record_version(plan, number)))
             done.append(step.__name__)
         return done
 
@@ -119,7 +123,7 @@ def _read(session: Session, url: ClusterUrl) -> dict[str, str]:
 
 
 def _safe(statement: str) -> SimpleStatement:
-    return SimpleStatement(statement, consistency_level=ConsistencyLevel.LOCAL_QUORUM, is_idempotent=True)
+    return SimpleStatement(statement, consistency_level=_QUORUM, is_idempotent=True)
 
 
 def _has_table(session: Session, url: ClusterUrl, name: str) -> bool:
@@ -128,9 +132,9 @@ def _has_table(session: Session, url: ClusterUrl, name: str) -> bool:
 
 
 def _columns(session: Session, url: ClusterUrl) -> Columns:
-    if not _has_table(session, url, "calls"):
-        return frozenset()
-    return frozenset(session.cluster.metadata.keyspaces[url.keyspace].tables["calls"].columns)
+    """Read the columns from the cluster: the driver's own metadata follows changes with a delay."""
+    query = "SELECT column_name FROM system_schema.columns WHERE keyspace_name = %s AND table_name = 'calls'"
+    return frozenset(name for (name,) in session.execute(query, (url.keyspace,)))
 
 
 def _version(meta: Mapping[str, str]) -> int:

@@ -1,0 +1,274 @@
+"""`tamis feedback`: true labels in a store, from a file and into a file."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Iterator
+from datetime import datetime
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, Any
+
+import click
+
+from tamis.cli.log import moment_option_value
+from tamis.cli.stores import store_option
+from tamis.cli.terminal import echo, escaped_in_line
+
+if TYPE_CHECKING:
+    from tamis.storage import FeedbackRecord, LogQuery, Store
+
+_LINES = 50
+"""Rows that `list` prints by default."""
+
+_EXPORT_COLUMNS = (
+    "label",
+    "text",
+    "predicted",
+    "score",
+    "decision",
+    "caller",
+    "model_name",
+    "model_version",
+    "model",
+    "prediction_id",
+    "created_at",
+    "updated_at",
+    "comment",
+)
+_CAVEAT = "callers choose what they report: this is not the accuracy on all texts"
+
+
+def _filters(command: Any) -> Any:
+    """Add the options that choose rows."""
+    options = [
+        click.option("--caller", metavar="NAME", help="Feedback of this caller only."),
+        click.option(
+            "--since", metavar="TIME", callback=moment_option_value, help="Reported at this time or later."
+        ),
+        click.option(
+            "--until", metavar="TIME", callback=moment_option_value, help="Reported before this time."
+        ),
+        click.option("--label", help="Feedback with this true label."),
+        click.option("--model-name", metavar="NAME", help="About predictions of this model."),
+        click.option("--model-version", metavar="VERSION", help="About predictions of this version."),
+    ]
+    for option in reversed(options):
+        command = option(command)
+    return store_option(command)
+
+
+@click.group()
+def command() -> None:
+    """Import, export and list true labels that callers reported."""
+
+
+@command.command(
+    "import", epilog="Example: tamis feedback import corrected.csv --store sqlite:///models/spam/tamis.db"
+)
+@click.argument("file", type=click.Path(path_type=Path))
+@store_option
+@click.option("--caller", default="import", show_default=True, help="Name to store the feedback under.")
+def import_(file: Path, url: str | None, caller: str) -> None:
+    """Store the labels of a CSV file with a column `label` and a column `prediction_id` or `text`.
+
+    A column `comment` is stored as well. A second import of the same file changes nothing.
+    """
+    import asyncio
+
+    stored, unknown = asyncio.run(_import(file, url, caller))
+    if unknown:
+        rows = ", ".join(map(str, unknown[:10])) + (" …" if len(unknown) > 10 else "")
+        echo(f"{len(unknown):,} rows skipped, prediction not found: {rows}", err=True)
+    echo(f"{stored:,} rows of feedback stored")
+
+
+@command.command(
+    "export", epilog="Example: tamis feedback export -o corrections.csv && tamis train corrections.csv"
+)
+@_filters
+@click.option(
+    "-o", "--output", type=click.File("w", "utf-8", lazy=True), default="-", help="[default: standard output]"
+)
+@click.option("--json", "as_json", is_flag=True, help="Write one JSON object per line.")
+@click.option("--safe", is_flag=True, help="Write CSV cells that no spreadsheet takes for a formula.")
+def export(url: str | None, output: IO[str], as_json: bool, safe: bool, **filters: Any) -> None:
+    """Write feedback with the predictions it is about, as CSV that `tamis train` reads."""
+    import asyncio
+
+    asyncio.run(_export(url, _query(filters), output, as_json=as_json, safe=safe))
+
+
+@command.command("list", epilog="Example: tamis feedback list --since 7d --summary")
+@_filters
+@click.option(
+    "--limit", type=click.IntRange(min=1), default=_LINES, show_default=True, help="Maximum number of rows."
+)
+@click.option("--summary", is_flag=True, help="Print the accuracy of each model version instead.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object per line.")
+def list_(url: str | None, limit: int, summary: bool, as_json: bool, **filters: Any) -> None:
+    """Print feedback, the newest first."""
+    import asyncio
+
+    query = _query(filters, newest_first=True)
+    if summary:
+        asyncio.run(_summarise(url, query, as_json=as_json))
+    else:
+        asyncio.run(_list(url, query, limit, as_json=as_json))
+
+
+def _query(filters: dict[str, Any], *, newest_first: bool = False) -> LogQuery:
+    from tamis.storage import LogQuery
+
+    return LogQuery(**filters, newest_first=newest_first)
+
+
+async def _import(file: Path, url: str | None, caller: str) -> tuple[int, list[int]]:
+    """Return how many rows were stored, and the numbers of those whose prediction is unknown."""
+    from tamis.cli.stores import existing_store, store_settings
+    from tamis.clock import SystemClock
+    from tamis.storage import TimeIds
+
+    ids, stored, unknown = TimeIds(SystemClock()), 0, []
+    rows = [*_rows_of(file)]  # all are checked before the first is stored
+    async with existing_store(store_settings(url)) as store:
+        for number, row in rows:
+            feedback = await _feedback_of(store, row, caller, revision=ids.next())
+            if feedback is None:
+                unknown.append(number)
+                continue
+            await store.feedback.put(feedback)
+            stored += 1
+    return stored, unknown
+
+
+def _rows_of(file: Path) -> Iterator[tuple[int, dict[str, str]]]:
+    """Yield the rows of the CSV file with their numbers, counted from 1 without the header."""
+    import csv
+
+    from tamis.errors import DataError
+
+    try:
+        with file.open(encoding="utf-8-sig", newline="") as lines:
+            reader = csv.DictReader(lines, strict=True)
+            columns = set(reader.fieldnames or ())
+            if "label" not in columns or not columns & {"prediction_id", "text"}:
+                problem = "expected a column `label` and a column `prediction_id` or `text`"
+                raise DataError(problem, file=file)
+            for number, row in enumerate(reader, 1):
+                if not row["label"] or not (row.get("prediction_id") or row.get("text") is not None):
+                    raise DataError("the label or what it is about is empty", file=file, row=number)
+                yield number, row
+    except (csv.Error, UnicodeDecodeError) as failed:
+        raise DataError(f"invalid CSV in UTF-8 ({type(failed).__name__})", file=file) from failed
+
+
+async def _feedback_of(
+    store: Store, row: dict[str, str], caller: str, *, revision: bytes
+) -> FeedbackRecord | None:
+    from tamis.storage import FeedbackRecord
+    from tamis.storage.ids import id_of_text, text_digest
+
+    parts = {"caller": caller, "label": row["label"], "comment": row.get("comment") or ""}
+    if not row.get("prediction_id"):
+        subject = text_digest(store.cache.secret, row["text"])
+        return FeedbackRecord(id=revision, subject=subject, text=row["text"], revision=revision, **parts)
+    id = id_of_text(row["prediction_id"])
+    call = None if id is None else await store.log.find(id)
+    if call is None:
+        return None
+    return FeedbackRecord(
+        id=revision,
+        subject=call.id,
+        text=call.text,
+        predicted=call.label,
+        model=call.model,
+        model_name=call.model_name,
+        model_version=call.model_version,
+        revision=revision,
+        **parts,
+    )
+
+
+async def _rows(store: Store, query: LogQuery) -> AsyncIterator[FeedbackRecord]:
+    from tamis.storage import pages
+
+    async for page in pages(store.feedback, query):
+        for row in page:
+            yield row
+
+
+async def _export(url: str | None, query: LogQuery, output: IO[str], *, as_json: bool, safe: bool) -> None:
+    import csv
+    import json
+
+    from tamis.cli.stores import existing_store, store_settings
+    from tamis.service.call_log.formats import guarded
+
+    async with existing_store(store_settings(url)) as store:
+        writer = csv.DictWriter(output, _EXPORT_COLUMNS, lineterminator="\n")
+        if not as_json:
+            writer.writeheader()
+        async for row in _rows(store, query):
+            document = await _joined(store, row)
+            if as_json:
+                output.write(json.dumps(document, ensure_ascii=False) + "\n")
+            elif safe:
+                writer.writerow({n: guarded(v) if isinstance(v, str) else v for n, v in document.items()})
+            else:
+                writer.writerow(document)
+
+
+async def _joined(store: Store, row: FeedbackRecord) -> dict[str, object]:
+    """Return the document of feedback, joined with the prediction it is about."""
+    from tamis.service.call_log.formats import feedback_document
+
+    call = None if row.prediction_id is None else await store.log.find(row.prediction_id)
+    document = feedback_document(row)
+    document["text"] = document.pop("input")
+    document["score"] = None if call is None else call.score
+    document["decision"] = None if call is None else call.decision
+    return {name: document[name] for name in _EXPORT_COLUMNS}
+
+
+async def _list(url: str | None, query: LogQuery, limit: int, *, as_json: bool) -> None:
+    import msgspec
+
+    from tamis.cli.stores import existing_store, store_settings
+    from tamis.service.call_log.formats import feedback_document
+    from tamis.storage import called_at
+
+    async with existing_store(store_settings(url)) as store:
+        async for row in _rows(store, query):
+            if as_json:
+                echo(msgspec.json.encode(feedback_document(row)).decode())
+            else:
+                echo(_line(called_at(row.revision), row))
+            limit -= 1
+            if limit == 0:
+                return
+
+
+def _line(updated_at: datetime, row: FeedbackRecord) -> str:
+    """Return one line of at most 80 columns: time, caller, labels and text."""
+    labels = f"{row.predicted or '?'} → {row.label}"
+    cells = [(row.caller, 14), (labels, 18), (row.text, 26)]
+    shown = (f"{escaped_in_line(cell)[:width]:{width}}" for cell, width in cells)
+    return "  ".join([f"{updated_at:%Y-%m-%d %H:%M}", *shown]).rstrip()
+
+
+async def _summarise(url: str | None, query: LogQuery, *, as_json: bool) -> None:
+    import json
+
+    from tamis.cli.stores import existing_store, store_settings
+    from tamis.service.feedback import accuracies
+
+    async with existing_store(store_settings(url)) as store:
+        found = accuracies(await store.feedback.pair_counts(query))
+    if as_json:
+        for one in found:
+            echo(json.dumps(one.as_dict()))
+        return
+    for one in found:
+        name = f"{one.model_name or 'unknown model'} {one.model_version or ''}".rstrip()
+        share = f"{one.correct:,} of {one.total:,} correct, {one.accuracy:.1%}"
+        echo(f"{name}: {share} (95 % interval {one.low:.1%} to {one.high:.1%})")
+    echo(_CAVEAT, err=True)

@@ -1,0 +1,140 @@
+"""The feedback use case: true labels for own predictions, or for texts. Knows no HTTP.
+
+prediction id ─► the caller's call in the log ─┐
+text ──────────► what the model predicts now  ─┴─► one row per caller and subject ─► feedback log
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from math import sqrt
+from statistics import NormalDist
+from typing import final
+
+from tamis.clock import Clock
+from tamis.errors import InputError
+from tamis.inference.model_pool import ModelPool
+from tamis.service.security.client_identity import Caller
+from tamis.storage import FeedbackRecord, LabelPairCount, Store, TimeIds
+from tamis.storage.ids import id_of_text, text_digest
+
+_NORMAL_975 = NormalDist().inv_cdf(0.975)
+
+
+class PredictionNotFoundError(InputError):
+    """The prediction does not exist, or it is another caller's: which of the two is not told."""
+
+    def __init__(self) -> None:
+        message = "prediction not found among your own (`prediction_id`); use the `id` of an answer"
+        super().__init__("prediction_not_found", message, field="prediction_id")
+
+
+@dataclass(frozen=True, slots=True)
+class FeedbackAccuracy:
+    """How often one version of a model was right on what came back, with its 95 % interval (Wilson).
+
+    Feedback is no sample: callers choose what they report.
+    """
+
+    model_name: str | None
+    model_version: str | None
+    correct: int
+    total: int
+    low: float
+    high: float
+
+    @property
+    def accuracy(self) -> float:
+        """The share of feedback whose true label is the predicted one."""
+        return self.correct / self.total
+
+    def as_dict(self) -> dict[str, object]:
+        """Return the fields and the accuracy."""
+        return {**asdict(self), "accuracy": self.accuracy}
+
+
+def accuracies(counts: Sequence[LabelPairCount]) -> list[FeedbackAccuracy]:
+    """Return the accuracy of each model version; feedback without a predicted label is left out."""
+    totals: Counter[tuple[str | None, str | None]] = Counter()
+    correct: Counter[tuple[str | None, str | None]] = Counter()
+    for one in counts:
+        if one.predicted is not None:
+            model = one.model_name, one.model_version
+            totals[model] += one.count
+            correct[model] += one.count if one.predicted == one.label else 0
+    return [
+        FeedbackAccuracy(*model, correct[model], total, *wilson_interval(correct[model], total))
+        for model, total in totals.items()
+    ]
+
+
+def wilson_interval(successes: int, trials: int) -> tuple[float, float]:
+    """Return the 95 % Wilson score interval of a proportion of at least one trial."""
+    z2 = _NORMAL_975**2
+    share = successes / trials
+    centre = (share + z2 / (2 * trials)) / (1 + z2 / trials)
+    spread = _NORMAL_975 / (1 + z2 / trials) * sqrt(share * (1 - share) / trials + z2 / (4 * trials**2))
+    return max(0.0, centre - spread), min(1.0, centre + spread)
+
+
+@final
+class FeedbackService:
+    """Stores what callers report."""
+
+    def __init__(self, pool: ModelPool, store: Store, clock: Clock):
+        self._pool, self._store = pool, store
+        self._ids = TimeIds(clock)
+
+    async def about_prediction(
+        self, prediction_id: str, caller: Caller, *, label: str, comment: str
+    ) -> FeedbackRecord:
+        """Store the true label of a logged prediction, for an admin also of another caller's."""
+        id = id_of_text(prediction_id)
+        owner = None if caller.is_admin else caller.name
+        call = None if id is None else await self._store.log.find(id, caller=owner)
+        if call is None:
+            raise PredictionNotFoundError
+        revision = self._ids.next()
+        return await self._store.feedback.put(
+            FeedbackRecord(
+                id=revision,
+                caller=caller.name,
+                subject=call.id,
+                text=call.text,
+                label=label,
+                predicted=call.label,
+                model=call.model,
+                model_name=call.model_name,
+                model_version=call.model_version,
+                comment=comment,
+                revision=revision,
+            )
+        )
+
+    async def about_text(self, text: str, caller: Caller, *, label: str, comment: str) -> FeedbackRecord:
+        """Store the true label of a text, with what the default model predicts for it now."""
+        model = self._pool.default.classifier
+        prediction = await asyncio.to_thread(model.predict, text)
+        revision = self._ids.next()
+        return await self._store.feedback.put(
+            FeedbackRecord(
+                id=revision,
+                caller=caller.name,
+                subject=text_digest(self._store.cache.secret, text),
+                text=text,
+                label=label,
+                predicted=prediction.label,
+                model=model.identity,
+                model_name=model.name,
+                model_version=model.version,
+                comment=comment,
+                revision=revision,
+            )
+        )
+
+    def is_new_label(self, label: str) -> bool:
+        """Return whether the default model has no such label."""
+        return label not in self._pool.default.classifier.labels
