@@ -240,6 +240,11 @@ impl<'a> Sums<'a> {
         let numbers = &self.model.numbers[row * width..][..width];
         let value = sublinear[count.min(sublinear.len() - 1)] * f64::from(numbers[0]);
         self.squares += value * value;
+        // two labels are one column: the loop would cost as much as its work
+        if let ([sum], [_, weight]) = (&mut *self.block, numbers) {
+            *sum += value * f64::from(*weight);
+            return;
+        }
         for (sum, &weight) in self.block.iter_mut().zip(&numbers[1..]) {
             *sum += value * f64::from(weight);
         }
