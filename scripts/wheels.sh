@@ -3,7 +3,7 @@
 # PyPI accepts, and the pure wheel for every other platform. Both wheels are built from the sdist.
 set -euo pipefail
 cd "$(dirname "$0")/.."
-bin=${BIN:-.venv/bin}
+bin=$(cd "${BIN:-.venv/bin}" && pwd)
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 dist=${DIST:-dist}
@@ -16,7 +16,7 @@ TAMIS_COMPILED=0 build "$work/pure"
 if command -v cargo >/dev/null; then
   TAMIS_COMPILED=1 build "$work/linux"
   # auditwheel finds the oldest glibc that the library runs on, and names the wheel after it.
-  PATH="$PWD/$bin:$PATH" "$bin/auditwheel" repair --wheel-dir "$dist" "$work"/linux/*.whl
+  PATH="$bin:$PATH" "$bin/auditwheel" repair --wheel-dir "$dist" "$work"/linux/*.whl
 fi
 mkdir -p "$dist"
 cp "$work"/pure/*.whl "$work"/sdist/*.tar.gz "$dist"/

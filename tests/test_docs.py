@@ -47,7 +47,8 @@ def needs_a_model(commands: list[str]) -> bool:
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
     (tmp_path / "data").mkdir()
-    write_csv(messages(400), tmp_path / "data" / "sms-spam.csv")
+    for name in ("sms-spam.csv", "spam-mixed.csv"):
+        write_csv(messages(400), tmp_path / "data" / name)
     (tmp_path / "examples").symlink_to(ROOT / "examples")
     return tmp_path
 

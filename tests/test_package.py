@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import re
+import shutil
 import subprocess
 import sys
 import tomllib
@@ -207,3 +209,46 @@ def fake_cargo(folder: Path, script: str) -> dict[str, str]:
 def build_wheel(folder: Path, environ: dict[str, str]) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "hatchling", "build", "--target", "wheel", "--directory", str(folder)]
     return subprocess.run(command, cwd=ROOT, env=environ, capture_output=True, text=True, check=False)
+
+
+@pytest.fixture(scope="module")
+def release(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What scripts/wheels.sh builds; it runs `twine check --strict` itself."""
+    folder = tmp_path_factory.mktemp("release") / "dist"
+    environ = os.environ | {"DIST": str(folder), "BIN": str(Path(sys.executable).parent)}
+    run = subprocess.run(
+        [ROOT / "scripts/wheels.sh"], cwd=ROOT, env=environ, capture_output=True, text=True, check=False
+    )
+    assert run.returncode == 0, run.stdout + run.stderr
+    return folder
+
+
+def test_release_has_an_sdist_and_a_pure_wheel(release: Path):
+    assert len(list(release.glob("*.tar.gz"))) == 1
+    [pure] = release.glob("*-none-any.whl")
+    assert not any(name.endswith(".so") for name in zipfile.ZipFile(pure).namelist())
+
+
+def test_release_names_the_oldest_linux_of_the_native_library(release: Path):
+    if shutil.which("cargo") is None:
+        pytest.skip("no Rust here")
+    [linux] = release.glob("*manylinux*.whl")
+    assert "tamis/native_library.so" in zipfile.ZipFile(linux).namelist()
+
+
+def test_wheels_hold_licence_notice_and_settings_sample(release: Path):
+    for wheel in release.glob("*.whl"):
+        archive = zipfile.ZipFile(wheel)
+        names = {name.rpartition("/")[2]: name for name in archive.namelist()}
+        for name in ("LICENSE", "NOTICE"):
+            assert archive.read(names[name]) == (ROOT / name).read_bytes()
+        assert archive.read(names["env.sample"]) == (ROOT / ".env.sample").read_bytes()
+
+
+def test_changelog_has_the_version_in_the_common_form():
+    text = (ROOT / "CHANGELOG.md").read_text("utf-8")
+    versions = re.findall(r"^## \[(.+?)\](?: - (\d{4}-\d\d-\d\d))?$", text, re.MULTILINE)
+    assert [name for name, _ in versions][:1] == ["Unreleased"]
+    assert {"0.1.0", tamis.__version__} <= {name for name, date in versions if date}
+    headings = set(re.findall(r"^### (.+)$", text, re.MULTILINE))
+    assert headings <= {"Added", "Changed", "Deprecated", "Removed", "Fixed", "Security"}
