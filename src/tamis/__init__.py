@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from tamis.inference.classifier import Classifier
     from tamis.training.train import train
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 __all__ = ["Classifier", "Example", "Prediction", "TamisError", "__version__", "train"]
 
 _LAZY = {"Classifier": "tamis.inference.classifier", "train": "tamis.training.train"}
