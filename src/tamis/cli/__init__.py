@@ -10,6 +10,7 @@ from __future__ import annotations
 import atexit
 import gc
 import importlib
+import os
 import sys
 
 import click
@@ -89,6 +90,8 @@ def cli() -> None:
 def main() -> None:
     """Run the command line; turn each expected error into one line and an exit code."""
     escape_unencodable_output()
+    # all matrices are small: OpenBLAS's threads would wait for one another longer than they compute
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     atexit.register(gc.freeze)  # else Python collects all objects at exit: half a second after a network
     try:
         cli.main(standalone_mode=False)
