@@ -19,7 +19,7 @@ from tests.support.serving import make_app
 
 KEY = new_key()
 OPEN = {"/health/live", "/health/ready"}
-LOG = {"/recent_log", "/log", "/log/summary"}
+LOG = {"/recent_log", "/log", "/log/summary", "/feedback"}
 
 
 def _document(**chosen: Any) -> dict[str, Any]:

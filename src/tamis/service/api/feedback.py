@@ -44,6 +44,14 @@ _EXAMPLES = {
 }
 
 
+_ONE_SUBJECT: dict[str, Any] = {"oneOf": [{"required": ["prediction_id"]}, {"required": ["text"]}]}
+
+
+def _no_default(schema: dict[str, Any]) -> None:
+    """Remove a default that stands for an absent field."""
+    schema.pop("default", None)
+
+
 def add_feedback_routes(
     router: APIRouter,
     service: FeedbackService,
@@ -59,17 +67,20 @@ def add_feedback_routes(
     class FeedbackRequest(BaseModel):
         """The true label of a prediction or of a text: exactly one of the two."""
 
-        model_config = ConfigDict(extra="forbid", strict=True)
+        model_config = ConfigDict(extra="forbid", strict=True, json_schema_extra=_ONE_SUBJECT)
         prediction_id: Annotated[
-            str | None, Field(max_length=64, description="The `id` of one of your answers.")
-        ] = None
-        text: Annotated[str | None, Field(max_length=limits.max_text_chars)] = None
+            str,
+            Field(
+                max_length=64, description="The `id` of one of your answers.", json_schema_extra=_no_default
+            ),
+        ] = ""
+        text: Annotated[str, Field(max_length=limits.max_text_chars, json_schema_extra=_no_default)] = ""
         label: Annotated[str, Field(min_length=1, max_length=MAX_LABEL_CHARS, description="The true label.")]
         comment: Annotated[str, Field(max_length=MAX_COMMENT_CHARS)] = ""
 
         @model_validator(mode="after")
         def _has_one_subject(self) -> "FeedbackRequest":
-            if (self.prediction_id is None) == (self.text is None):
+            if len({"prediction_id", "text"} & self.model_fields_set) != 1:
                 raise ValueError("expected exactly one of `prediction_id` and `text`")
             return self
 
@@ -87,12 +98,12 @@ def add_feedback_routes(
     ) -> Response:
         caller = request.scope[CALLER]
         headers = [] if limiter is None else limiter.take(caller, texts=1).headers
-        if query.prediction_id is not None:
+        if "prediction_id" in query.model_fields_set:
             row = await service.about_prediction(
                 query.prediction_id, caller, label=query.label, comment=query.comment
             )
         else:
-            row = await service.about_text(query.text or "", caller, label=query.label, comment=query.comment)
+            row = await service.about_text(query.text, caller, label=query.label, comment=query.comment)
         document = feedback_document(row) | {"is_new_label": service.is_new_label(row.label)}
         return json_response(document, status=201, headers=headers)
 
