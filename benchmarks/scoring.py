@@ -108,7 +108,7 @@ def _run_score(path: Path, folder: Path, engine: str) -> tuple[float, int]:
     output.unlink(missing_ok=True)
     command = [sys.executable, "-m", "tamis", "score", str(folder / "m"), str(path), "-o", str(output)]
     began = time.perf_counter()
-    process = subprocess.Popen([*command, "--engine", engine], stderr=subprocess.DEVNULL)
+    process = subprocess.Popen([*command, "--engine", engine], stderr=subprocess.PIPE)
     peak = 0
     while process.poll() is None:
         peak = max(peak, _memory_of(process.pid))
@@ -117,7 +117,7 @@ def _run_score(path: Path, folder: Path, engine: str) -> tuple[float, int]:
         except subprocess.TimeoutExpired:
             continue
     if process.returncode:
-        raise SystemExit(f"tamis score ended with {process.returncode}")
+        raise SystemExit(process.stderr.read().decode() if process.stderr else "failed")
     return time.perf_counter() - began, peak
 
 
