@@ -89,6 +89,7 @@ def test_service_info_names_the_caller_the_model_and_the_start() -> None:
     assert info == {
         "api_name": "Sieve",
         "caller_id": "192.0.2.7",
+        "is_admin": False,
         "model_name": "keywords",
         "model_version": "3",
         "docs": "/docs",

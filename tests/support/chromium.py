@@ -102,6 +102,7 @@ class Page:
 
     def classify(self, text: str) -> None:
         """Classify what is in a text field and wait for an answer or a problem."""
+        self.show("classify")
         self.fill("#text", text)
         self.run("document.getElementById('news').textContent = ''")
         self.find("#ask button[type=submit]").click()
@@ -109,9 +110,15 @@ class Page:
 
     def refresh(self) -> None:
         """Show the recent calls and wait for them."""
+        self.show("calls")
         self.run("document.getElementById('recent-count').textContent = ''")
         self.find("#refresh").click()
         self.until(lambda: self.text("#recent-count"))
+
+    def show(self, view: str) -> None:
+        """Show one of the page's views: classify, file, calls, charts or models."""
+        self.run("location.hash = arguments[0]", view)
+        self.until(lambda: self.find(f"#view-{view}").is_displayed())
 
     def until(self, condition: Callable[[], T]) -> T:
         """Wait until a condition holds and return what it returns."""

@@ -63,6 +63,7 @@ class ServiceResponse(BaseModel):
 
     api_name: str
     caller_id: Annotated[str, Field(description="Your identity: the key's name, or your address.")]
+    is_admin: Annotated[bool, Field(description="Whether your key has the admin scope.")]
     model_name: str
     model_version: str
     started_at: Annotated[datetime, Field(description="When the service started, in UTC.")]

@@ -60,10 +60,12 @@ def _stops(page: Page) -> Iterator[str]:
 
 def test_everything_can_be_reached_and_done_by_keyboard(page: Page) -> None:
     stops = list(_stops(page))
-    assert stops[:5] == ["API documentation", "text", "Classify", "as-list", "skip-cache"]
-    assert stops[-1] == "refresh"
-    assert len(stops) == 5 + 4 + 1
-    page.press(Keys.TAB, Keys.TAB, "WIN a voucher", Keys.ENTER, "see you", Keys.TAB, Keys.TAB, Keys.SPACE)
+    views = ["Classify", "Score a CSV", "Recent calls", "Charts", "Models"]
+    assert stops[:11] == ["API documentation", *views, "choice", "text", "Classify", "as-list", "skip-cache"]
+    assert stops[11:], "the examples"
+    page.find("#choice").send_keys("")
+    assert page.driver.switch_to.active_element == page.find("#choice")
+    page.press(Keys.TAB, "WIN a voucher", Keys.ENTER, "see you", Keys.TAB, Keys.TAB, Keys.SPACE)
     page.chord(Keys.SHIFT, Keys.TAB)
     page.press(Keys.ENTER)
     page.until(lambda: page.text("#status"))
@@ -71,7 +73,7 @@ def test_everything_can_be_reached_and_done_by_keyboard(page: Page) -> None:
 
 
 def test_control_and_enter_classify_from_within_the_text(page: Page) -> None:
-    page.press(Keys.TAB, Keys.TAB, "by shortcut")
+    page.find("#text").send_keys("by shortcut")
     page.chord(Keys.CONTROL, Keys.ENTER)
     page.until(lambda: page.text(".decision"))
     assert page.find("#text").get_property("value") == "by shortcut"
@@ -82,7 +84,7 @@ def test_an_answer_is_read_out_in_one_sentence(page: Page) -> None:
     assert page.find("#news").get_attribute("role") == "status"
     page.classify("WIN a ticket now, reply WIN")
     [news] = page.texts("#news")
-    assert re.fullmatch(r"spam, .+%: computed afresh, \d+ ms, version 1", news)
+    assert re.fullmatch(r"spam, .+%: computed, \d+ ms, version 1", news)
 
 
 def test_whatever_can_be_used_has_a_name(page: Page) -> None:

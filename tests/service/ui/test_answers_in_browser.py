@@ -24,16 +24,16 @@ def test_the_page_names_the_service_the_caller_and_the_model(page: Page) -> None
         *("Name", "spam, version 1"),
         *("Kind", "linear"),
         *("Labels", "ham, spam"),
-        *("Accuracy", "97.5 % of 40 texts kept apart"),
+        *("Accuracy", "97.5 % on 40 held-out texts"),
     ]
     assert "95 % interval: 87.1 % to 99.6 %" in card
-    assert "spam from 75.0 % on" in card
+    assert "spam at 75.0 % or more" in card
 
 
 def test_a_text_shows_bars_decision_operating_point_origin_and_time(page: Page) -> None:
     page.classify("WIN a camera now! Text WIN to 80080")
     assert page.text(".decision") == "Decision spam"
-    assert "spam is decided from 75.0 % on" in page.text("#result")
+    assert "the decision is spam at 75.0 % or more" in page.text("#result")
     assert page.texts(".bars .label") == ["spam", "ham"]
     numbers = [float(number.removesuffix("\u00a0%")) for number in page.texts(".bars .number")]
     assert sum(numbers) == pytest.approx(100, abs=0.2)
@@ -42,18 +42,18 @@ def test_a_text_shows_bars_decision_operating_point_origin_and_time(page: Page) 
         "the bar is as long as the number says"
     )
     origin, time, version = page.texts("#status span")
-    assert (origin, version) == ("computed afresh", "version 1")
+    assert (origin, version) == ("computed", "version 1")
     assert re.fullmatch(r"\d+ ms", time)
 
 
-def test_the_decision_differs_from_the_likeliest_label_when_the_operating_point_asks_for_more(
+def test_decision_may_differ_from_the_most_probable_label(
     page: Page,
 ) -> None:
     page.classify("URGENT! Your camera is waiting at the station")
     assert (page.text(".decision"), page.texts(".bars .label")[0]) == ("Decision ham", "spam")
 
 
-def test_an_answer_says_that_it_comes_from_the_cache_unless_it_is_to_be_computed_afresh(page: Page) -> None:
+def test_cache_hits_are_named_unless_the_cache_is_skipped(page: Page) -> None:
     origins = []
     for _ in range(2):
         page.classify("asked for twice")
@@ -61,9 +61,9 @@ def test_an_answer_says_that_it_comes_from_the_cache_unless_it_is_to_be_computed
     page.find("#skip-cache").click()
     page.classify("asked for twice")
     assert [*origins, page.texts("#status span")[0]] == [
-        "computed afresh",
-        "from the cache",
-        "computed afresh",
+        "computed",
+        "cache hit",
+        "computed",
     ]
 
 
@@ -76,7 +76,7 @@ def test_a_list_is_classified_line_by_line(page: Page) -> None:
         "WIN a gold watch now!",
     ]
     assert page.texts("tbody .label") == ["spam", "ham", "spam"]
-    assert page.texts("#status span")[:2] == ["3 texts", "0 from the cache"]
+    assert page.texts("#status span")[:2] == ["3 texts", "0 cache hits"]
 
 
 def test_a_text_of_several_lines_is_one_text_when_no_list_is_asked_for(page: Page) -> None:
@@ -93,7 +93,7 @@ def test_an_example_is_classified_with_one_click(page: Page) -> None:
     assert page.find("#text").get_property("value") == example.text
 
 
-def test_only_the_likeliest_of_many_labels_are_drawn(page: Page) -> None:
+def test_only_the_most_probable_of_many_labels_are_drawn(page: Page) -> None:
     labels = {f"label {number}": 0.1 - 0.004 * number for number in range(13)}
     script = """
         const [answer, done] = arguments;

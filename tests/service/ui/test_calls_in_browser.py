@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import re
-from datetime import UTC, datetime
-
 import httpx
 import pytest
 
@@ -37,31 +33,32 @@ def test_a_long_text_is_cut_between_characters_where_it_is_only_listed(page: Pag
     assert page.texts("#recent .text")[0] == "👍" * 200 + "…"
 
 
-def test_the_last_fifty_of_thousands_of_calls_are_shown(page: Page) -> None:
-    hour = datetime.now(UTC).hour
-    for part in range(3):
-        texts = [f"call {1_000 * part + index} of many" for index in range(1_000)]
-        httpx.post(f"{page.address}/predictions", json={"texts": texts}).raise_for_status()
+def test_older_calls_follow_page_by_page(page: Page) -> None:
+    texts = [f"call {index} of many" for index in range(120)]
+    httpx.post(f"{page.address}/predictions", json={"texts": texts}).raise_for_status()
+    page.show("calls")
+    page.fill("#filter-contains", "of many")
     page.refresh()
-    if datetime.now(UTC).hour != hour:
-        pytest.skip("the hour has ended meanwhile")
-    assert re.fullmatch(r"3,\d{3} calls, the last 50", page.text("#recent-count"))
-    assert page.texts("#recent .text") == [f"call {number} of many" for number in range(2_999, 2_949, -1)]
+    assert page.text("#recent-count") == "The newest 50 calls"
+    for shown in (100, 120):
+        page.find("#more").click()
+        page.until(lambda shown=shown: len(page.all("#recent tr")) == shown)
+    assert page.texts("#recent .text") == texts[::-1]
+    assert not page.find("#more").is_displayed()
 
 
-@pytest.mark.parametrize("characters", [1, 2, 7, 1_000])
-def test_the_last_calls_are_found_however_the_list_is_cut_into_parts(page: Page, characters: int) -> None:
-    script = """
-        const [parts, done] = arguments;
-        import(new URL("ui/service.js", location)).then(async ({ lastOf }) => {
-          const stream = new ReadableStream({
-            pull(controller) { parts.length ? controller.enqueue(parts.shift()) : controller.close(); },
-          });
-          done(await lastOf(stream.getReader(), 2));
-        });"""
-    calls = [{"index": n, "input": text} for n, text in enumerate(["a", '\\"},{"', "[{]}\\\\", "👍\n", ""])]
-    for count in range(len(calls) + 1):
-        told = json.dumps(calls[:count], ensure_ascii=False)
-        parts = [told[start : start + characters] for start in range(0, len(told), characters)]
-        found = page.driver.execute_async_script(script, parts)
-        assert found == {"total": count, "calls": calls[:count][-2:]}
+def test_filters_restrict_the_list(page: Page) -> None:
+    texts = ["WIN a voucher now, filtered", "see you at the harbour, filtered"]
+    httpx.post(f"{page.address}/predictions", json={"texts": texts}).raise_for_status()
+    page.show("calls")
+    page.fill("#filter-contains", "FILTERED")
+    page.fill("#filter-label", "spam")
+    page.refresh()
+    assert page.texts("#recent .text") == texts[:1]
+
+
+def test_live_list_shows_a_new_call_by_itself(page: Page) -> None:
+    page.refresh()
+    page.find("#live").click()
+    httpx.post(f"{page.address}/prediction", json={"text": "arrived while live"}).raise_for_status()
+    page.until(lambda: page.texts("#recent .text")[0] == "arrived while live")

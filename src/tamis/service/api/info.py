@@ -39,6 +39,7 @@ def add_info_routes(router: APIRouter, pool: ModelPool, *, api_name: str, starte
             {
                 "api_name": api_name,
                 "caller_id": request.scope[CALLER].name,
+                "is_admin": request.scope[CALLER].is_admin,
                 "model_name": pool.default.name,
                 "model_version": pool.default.version,
                 "started_at": started_at,

@@ -1,10 +1,13 @@
-// From what the service says to elements. Every word of it becomes text, never markup.
+// From the service's responses to elements. Every string becomes text, never markup.
 
 const SHOWN_LABELS = 10;
 const SHOWN_ROWS = 1_000;
 const SHOWN_CHARACTERS = 200;
 const SHOWN_DIGEST = 12;
-const MANY = new Intl.NumberFormat("en");
+export const MANY = new Intl.NumberFormat("en");
+
+/** Return the element with an id. */
+export const at = (id) => document.getElementById(id);
 
 /** Make an element; `children` are elements or texts. */
 export function element(name, className, ...children) {
@@ -14,7 +17,7 @@ export function element(name, className, ...children) {
   return made;
 }
 
-/** Return a probability in words; only 0 and 1 are shown as certain. */
+/** Return a probability as text; only 0 and 1 are shown as certain. */
 export function percent(probability) {
   if (probability > 0 && probability < 0.001) return "<\u00a00.1\u00a0%";
   if (probability < 1 && probability > 0.999) return ">\u00a099.9\u00a0%";
@@ -24,13 +27,19 @@ export function percent(probability) {
 /** Return a number with its noun. */
 export const counted = (number, noun) => `${MANY.format(number)} ${noun}${number === 1 ? "" : "s"}`;
 
-/** Return where an answer came from, in words. */
-export const origin = (prediction) => (prediction.from_cache ? "from the cache" : "computed afresh");
+/** Return where an answer came from. */
+export const origin = (prediction) => (prediction.from_cache ? "cache hit" : "computed");
 
-/** Draw one prediction: its decision, why it is that, and a bar for each of the likeliest labels. */
+/** Return a table's head. */
+export function heads(...titles) {
+  const cells = titles.map((title) => Object.assign(element("th", "", title), { scope: "col" }));
+  return element("thead", "", element("tr", "", ...cells));
+}
+
+/** Draw one prediction: its decision, the rule, and a bar for each of the most probable labels. */
 export function drawPrediction({ prediction, decision }, point) {
-  const likeliest = Object.entries(prediction).sort(([, one], [, other]) => other - one);
-  const bars = likeliest.slice(0, SHOWN_LABELS).map(([label, probability]) => {
+  const ranked = Object.entries(prediction).sort(([, one], [, other]) => other - one);
+  const bars = ranked.slice(0, SHOWN_LABELS).map(([label, probability]) => {
     const isPositive = label === point?.positive;
     return element(
       "li",
@@ -45,7 +54,7 @@ export function drawPrediction({ prediction, decision }, point) {
     element("p", "fine", whyDecided(point)),
     element("ul", "bars", ...bars),
   ];
-  const hidden = likeliest.slice(SHOWN_LABELS);
+  const hidden = ranked.slice(SHOWN_LABELS);
   if (hidden.length) {
     const rest = hidden.reduce((sum, [, probability]) => sum + probability, 0);
     drawn.push(element("p", "fine", `${counted(hidden.length, "more label")}: ${percent(rest)} together`));
@@ -53,13 +62,8 @@ export function drawPrediction({ prediction, decision }, point) {
   return drawn;
 }
 
-/** Draw a table of predictions, a text a row. */
+/** Draw a table of predictions, one text per row. */
 export function drawList(texts, predictions) {
-  const heads = ["Text", "Decision", "Probability", "Answer"].map((title) => {
-    const head = element("th", "", title);
-    head.scope = "col";
-    return head;
-  });
   const rows = predictions.slice(0, SHOWN_ROWS).map((one, index) => {
     const probability = one.prediction[one.decision];
     return element(
@@ -68,15 +72,15 @@ export function drawList(texts, predictions) {
       element("td", "text", shortened(texts[index])),
       element("td", "label", one.decision),
       element("td", "", bar(probability), element("span", "number", percent(probability))),
-      element("td", "fine", one.from_cache ? "cached" : "fresh"),
+      element("td", "fine", origin(one)),
     );
   });
-  const table = element("table", "", element("thead", "", element("tr", "", ...heads)), element("tbody", "", ...rows));
+  const table = element("table", "", heads("Text", "Decision", "Probability", "Cache"), element("tbody", "", ...rows));
   const hidden = predictions.length - rows.length;
   return hidden ? [table, element("p", "fine", `${counted(hidden, "more text")} not shown`)] : [table];
 }
 
-/** Draw what the model says of itself. */
+/** Draw the facts of a model. */
 export function drawModel(model) {
   const { accuracy, rows } = model.metrics;
   const point = model.operating_point;
@@ -92,36 +96,46 @@ export function drawModel(model) {
   ].flat();
 }
 
-/** Draw logged calls, the newest first. */
+/** Draw logged calls as rows, in their order. */
 export function drawCalls(calls) {
-  return calls.toReversed().map(({ input, called_at: calledAt }) => {
-    const time = element("time", "", new Date(calledAt).toLocaleTimeString());
-    time.dateTime = calledAt;
-    return element("li", "", time, element("span", "text", shortened(input)));
+  return calls.map((call) => {
+    const moment = new Date(call.called_at);
+    const time = element("time", "", moment.toLocaleTimeString());
+    time.dateTime = call.called_at;
+    time.title = moment.toLocaleString();
+    return element(
+      "tr",
+      "",
+      element("td", "fine", time),
+      element("td", "text", shortened(call.input)),
+      element("td", "label", call.decision ?? call.label),
+      element("td", "number", percent(call.score)),
+      element("td", "fine", call.caller),
+    );
   });
 }
 
 function shortened(text) {
-  const characters = Array.from(text.slice(0, 2 * SHOWN_CHARACTERS + 2)); // whole ones: one may take two places
+  const characters = Array.from(text.slice(0, 2 * SHOWN_CHARACTERS + 2)); // whole ones: one may be two code units
   return characters.length > SHOWN_CHARACTERS ? `${characters.slice(0, SHOWN_CHARACTERS).join("")}…` : text;
 }
 
 function whyDecided(point) {
   if (!point) return "The decision is the most probable label.";
-  if (point.threshold > 1) return `At its operating point, the model never decides for ${point.positive}.`;
-  return `The operating point: ${point.positive} is decided from ${percent(point.threshold)} on.`;
+  if (point.threshold > 1) return `At the operating point, the decision is never ${point.positive}.`;
+  return `Operating point: the decision is ${point.positive} at ${percent(point.threshold)} or more.`;
 }
 
 function pointFacts({ positive, threshold, expected_recall: recall, expected_false_positive_rate: rate }) {
   return [
-    threshold > 1 ? `never ${positive}` : `${positive} from ${percent(threshold)} on`,
-    `expected: ${percent(recall)} found, ${percent(rate)} false alarms`,
+    threshold > 1 ? `never ${positive}` : `${positive} at ${percent(threshold)} or more`,
+    `expected recall ${percent(recall)}, false-positive rate ${percent(rate)}`,
   ];
 }
 
 function measured({ value, low, high }, rows) {
   return [
-    rows === undefined ? percent(value) : `${percent(value)} of ${counted(rows, "text")} kept apart`,
+    rows === undefined ? percent(value) : `${percent(value)} on ${counted(rows, "held-out text")}`,
     low === undefined ? "" : `95\u00a0% interval: ${percent(low)} to ${percent(high)}`,
   ];
 }
@@ -130,7 +144,7 @@ function fact(term, ...lines) {
   return [element("dt", "", term), ...lines.filter(Boolean).map((line) => element("dd", "", line))];
 }
 
-/** Draw a bar that says nothing on its own: the number stands beside it. */
+/** Draw a bar, hidden from screen readers: its number is beside it. */
 function bar(probability, threshold = null) {
   const filled = element("span", "filled");
   filled.style.inlineSize = `${100 * probability}%`;

@@ -1,43 +1,59 @@
-// What happens when somebody does something on the page. How it is asked is service.js's, how it looks drawing.js's.
+// What happens when the user does something: views, the key, problems, and the classify form.
 
-import { counted, drawCalls, drawList, drawModel, drawPrediction, element, origin, percent } from "./drawing.js";
+import { refresh as refreshCalls, startCalls } from "./calls.js";
+import { showCharts } from "./charts.js";
+import { at, counted, drawList, drawModel, drawPrediction, element, origin, percent } from "./drawing.js";
+import { drawCorrection, drawExplanation } from "./explanation.js";
+import { startFiles } from "./files.js";
+import { selection, showModels } from "./models.js";
 import * as service from "./service.js";
 
-const SHOWN_CALLS = 50;
-const EXAMPLES = [
+const VIEWS = ["classify", "file", "calls", "charts", "models"];
+const EXAMPLES_OF_SPAM = [
   "WIN a FREE phone now, text CLAIM to 80080",
   "Are we still on for lunch tomorrow?",
   "Your parcel waits at the old bridge, bring the yellow slip",
   "Fr33 v0ucher 4 u, only today!!! Reply Y",
 ];
 
-const at = (id) => document.getElementById(id);
-let operatingPoint = null;
-const underWay = new Set();
+/** What the modules share: how to act, which model is chosen, what the service can do and who asks. */
+const context = {
+  act,
+  selection,
+  isShown: (view) => !at(`view-${view}`).hidden,
+  info: {},
+  limits: { maxTexts: 100 },
+  model: null,
+  paths: {},
+  mayReadMetrics: false,
+};
+const running = new Set();
 let lastDone = Promise.resolve();
 let countdown = 0;
 
 function start() {
-  at("examples").append(...EXAMPLES.map(exampleItem));
   at("ask").addEventListener("submit", submitted(classify));
   at("text").addEventListener("keydown", (event) => {
     if (event.key === "Enter" && (event.ctrlKey || event.metaKey)) at("ask").requestSubmit();
   });
+  at("choice").addEventListener("change", () => act(showVersion));
   at("key-form").addEventListener("submit", submitted(useKey));
   at("forget-key").addEventListener("click", forgetKey);
-  at("refresh").addEventListener("click", () => told(showRecent));
-  told(showService);
+  startFiles(context);
+  startCalls(context);
+  addEventListener("hashchange", showView);
+  act(showService);
 }
 
 const submitted = (action) => (event) => {
   event.preventDefault();
-  told(action);
+  act(action);
 };
 
-/** Do what may be refused, one thing after another, and show why it was; what is under way is not begun again. */
-function told(action) {
-  if (underWay.has(action)) return;
-  underWay.add(action);
+/** Run an action after those before it and show why it was refused; one that is running is not started again. */
+function act(action) {
+  if (running.has(action)) return;
+  running.add(action);
   lastDone = lastDone.then(() => attempt(action));
 }
 
@@ -49,18 +65,74 @@ async function attempt(action) {
     if (problem instanceof service.Refusal) showProblem(problem);
     else reportError(problem); // a defect: for the console
   } finally {
-    underWay.delete(action);
+    running.delete(action);
   }
 }
 
 async function showService() {
   showKey(Boolean(service.keptKey()));
-  const info = await service.serviceInfo();
+  await showHealth();
+  const info = (context.info = await service.serviceInfo());
   document.title = at("name").textContent = info.api_name;
   at("caller").textContent = `You are ${info.caller_id}.`;
-  const model = await service.modelInfo();
-  operatingPoint = model.operating_point;
-  at("model").replaceChildren(...drawModel(model));
+  at("caller-filter").hidden = !info.is_admin;
+  context.model = await service.modelInfo();
+  await discover();
+  if (context.paths["/models"]) await showModels(context);
+  at("filter-label").replaceChildren(new Option("all", ""), ...context.model.labels.map((label) => new Option(label, label)));
+  await showExamples();
+  at("model").replaceChildren(...drawModel(context.model));
+  showView();
+}
+
+async function showHealth() {
+  const { status, reason } = await service.health();
+  at("health").textContent = status;
+  at("health").title = reason;
+  at("health").className = `pill ${status}`;
+}
+
+/** Read from the OpenAPI document which features this service has, and the limits of a request. */
+async function discover() {
+  const { paths, components } = await service.openApi();
+  context.paths = paths;
+  context.mayReadMetrics = "/metrics" in paths;
+  context.limits.maxTexts = components.schemas.PredictionsRequest?.properties.texts.maxItems ?? 100;
+  at("models-link").hidden = !paths["/models"];
+}
+
+function showView() {
+  const asked = location.hash.slice(1);
+  const view = VIEWS.includes(asked) ? asked : "classify";
+  for (const one of VIEWS) at(`view-${one}`).hidden = one !== view;
+  for (const link of document.querySelectorAll("nav a")) {
+    if (link.hash === `#${view}`) link.ariaCurrent = "page";
+    else link.removeAttribute("aria-current");
+  }
+  if (view === "calls") act(refreshCalls);
+  if (view === "charts") act(refreshCharts);
+  if (view === "models" && context.paths["/models"]) act(refreshModels);
+}
+
+const refreshCharts = () => showCharts(context);
+const refreshModels = () => showModels(context);
+
+async function showVersion() {
+  const { name, version } = selection();
+  const described = await service.versionInfo({ name, version });
+  context.model = described.served ?? { operating_point: null, ...described };
+  at("model").replaceChildren(...drawModel(context.model));
+  at("answer").hidden = true;
+}
+
+/** Show the caller's last text of each label; a spam filter without calls has examples of its own. */
+async function showExamples() {
+  const labels = context.model.labels.slice(0, 4);
+  const pages = await Promise.all(labels.map((label) => service.calls({ label, limit: 1 })));
+  const texts = pages.flatMap((page) => page.calls).map((call) => call.input).filter((text) => text && text.length < 120);
+  if (!texts.length && labels.includes("spam")) texts.push(...EXAMPLES_OF_SPAM);
+  at("examples").replaceChildren(...[...new Set(texts)].map(exampleItem));
+  at("examples-box").hidden = !texts.length;
 }
 
 async function classify() {
@@ -70,45 +142,61 @@ async function classify() {
   const skipCache = at("skip-cache").checked;
   at("ask").ariaBusy = "true";
   const began = performance.now();
+  const took = () => `${Math.max(1, Math.round(performance.now() - began))} ms`;
   try {
-    const answer = await (isList ? service.classifyAll(texts, skipCache) : service.classify(text, skipCache));
-    const milliseconds = `${Math.max(1, Math.round(performance.now() - began))} ms`;
-    if (isList) showList(texts, answer, milliseconds);
-    else showOne(answer, milliseconds);
+    if (isList) showList(texts, await service.classifyAll(texts, skipCache, selection()), took());
+    else showOne(await service.classify(text, skipCache, selection()), text, took());
   } catch (problem) {
-    at("answer").hidden = true; // an old answer must not be taken for this one
+    at("answer").hidden = true; // an old answer must not be mistaken for this one
     throw problem;
   } finally {
     at("ask").ariaBusy = "false";
   }
 }
 
-function showOne(answer, milliseconds) {
-  at("result").replaceChildren(...drawPrediction(answer, operatingPoint));
+function showOne(answer, text, milliseconds) {
+  at("result").replaceChildren(...drawPrediction(answer, context.model.operating_point));
+  const actions = [];
+  if (context.paths["/explanation"] && isDefault()) actions.push(explainButton(answer, text));
+  if (context.paths["/feedback"]) actions.push(drawCorrection(answer, text, context.model.labels, act));
+  at("answer-actions").replaceChildren(...actions);
   const probability = percent(answer.prediction[answer.decision]);
   showAnswer([origin(answer), milliseconds, `version ${answer.model_version}`], `${answer.decision}, ${probability}`);
 }
 
+/** Return whether the chosen model is the default one, the only one that explains. */
+function isDefault() {
+  const { name, version } = selection();
+  const { model_name: served, model_version: current } = context.info;
+  return !name || (name === served && (!version || version === current));
+}
+
+function explainButton(answer, text) {
+  const button = element("button", "quiet", "Explain");
+  button.type = "button";
+  button.id = "explain";
+  button.addEventListener("click", () =>
+    act(async () => {
+      const explanation = await service.explain(text, answer.decision);
+      at("explanation").replaceChildren(...drawExplanation(explanation));
+      at("news").textContent = `Evidence for and against ${explanation.label} shown.`;
+    }),
+  );
+  return button;
+}
+
 function showList(texts, answers, milliseconds) {
   at("result").replaceChildren(...drawList(texts, answers));
-  const cached = answers.filter((answer) => answer.from_cache).length;
-  showAnswer([counted(texts.length, "text"), `${cached} from the cache`, milliseconds], "Answered");
+  at("answer-actions").replaceChildren();
+  const hits = answers.filter((answer) => answer.from_cache).length;
+  showAnswer([counted(texts.length, "text"), counted(hits, "cache hit"), milliseconds], "Answered");
 }
 
 function showAnswer(facts, news) {
+  at("explanation").replaceChildren();
   at("status").replaceChildren(...facts.map((fact) => element("span", "", fact)));
   at("answer").hidden = false;
   at("news").textContent = `${news}: ${facts.join(", ")}`; // one sentence to be read out, not a table
-}
-
-async function showRecent() {
-  const { total, calls } = await service.recentCalls(SHOWN_CALLS);
-  const isPart = total > calls.length;
-  at("recent-count").textContent = isPart ? `${counted(total, "call")}, the last ${calls.length}` : counted(total, "call");
-  at("recent").tabIndex = 0; // it scrolls
-  at("recent").replaceChildren(...drawCalls(calls));
-  at("refresh").textContent = "Refresh";
-  at("news").textContent = at("recent-count").textContent;
 }
 
 async function useKey() {
@@ -139,7 +227,7 @@ function showProblem({ message, status, code, waitSeconds }) {
   }
 }
 
-/** Count the seconds down for those who see it; whoever listens has heard the number already. */
+/** Count the seconds down on the screen; a screen reader has read the number already. */
 function waiting(seconds) {
   const until = Date.now() + 1_000 * seconds;
   const drawn = element("p", "fine");

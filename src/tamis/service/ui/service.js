@@ -1,9 +1,9 @@
-// What the page asks the service and what it hears. Knows paths, the key and errors; knows no element.
+// What the page asks the service. Knows paths, the key and errors; knows no element.
 
-const PATIENCE_MS = 60_000;
+const TIMEOUT_MS = 60_000;
 const KEY_NAME = "tamis.key";
 
-/** An answer that is no success, in the service's words; `waitSeconds` is 0 where it names no time. */
+/** A response that is not a success, in the service's words; `waitSeconds` is 0 if it names no time. */
 export class Refusal extends Error {
   constructor(message, { status = 0, code = "", waitSeconds = 0 } = {}) {
     super(message);
@@ -11,7 +11,7 @@ export class Refusal extends Error {
   }
 }
 
-let keyInMemory = ""; // where a browser lets nothing be stored, the key lasts as long as the page
+let keyInMemory = ""; // if the browser forbids storage, the key lasts as long as the page
 
 /** Return the key that is kept for this tab, or an empty string. */
 export function keptKey() {
@@ -33,54 +33,91 @@ export function keepKey(key) {
   }
 }
 
-/** Return what answers here, and who asks. */
-export const serviceInfo = () => told("./");
-
-/** Return what is served. */
-export const modelInfo = () => told("model");
-
-/** Return one prediction. */
-export const classify = (text, skipCache) => told("prediction", { text, skip_cache: skipCache });
-
-/** Return a list of predictions in the order of the texts. */
-export const classifyAll = (texts, skipCache) =>
-  told("predictions", { texts, skip_cache: skipCache, echo_input: false });
-
-/** Return how many calls the caller has made in this hour, and the last `count` of them. */
-export async function recentCalls(count) {
-  const response = await answered("recent_log");
-  try {
-    return await lastOf(response.body.pipeThrough(new TextDecoderStream()).getReader(), count);
-  } catch {
-    throw new Refusal("The list broke off before its end. Try again.");
-  }
+/** Return the path prefix of a model's routes: a name, a version, neither for the default model. */
+export function prefixOf({ name = "", version = "" } = {}) {
+  if (!name) return "";
+  const named = `models/${encodeURIComponent(name)}/`;
+  return version ? `${named}versions/${encodeURIComponent(version)}/` : named;
 }
 
-async function told(path, body) {
-  const response = await answered(path, body);
+/** Return the service's name, the caller's identity and the default model. */
+export const serviceInfo = () => json("./");
+
+/** Return the OpenAPI document: which features exist, and the limits of a request. */
+export const openApi = () => json("openapi.json");
+
+/** Return the default model's description. */
+export const modelInfo = () => json("model");
+
+/** Return one version's description. */
+export const versionInfo = (selection) => json(prefixOf(selection).slice(0, -1));
+
+/** Return the state of all models. */
+export const models = () => json("models");
+
+/** Return one prediction. */
+export const classify = (text, skipCache, selection) =>
+  json(`${prefixOf(selection)}prediction`, { body: { text, skip_cache: skipCache } });
+
+/** Return predictions in the order of the texts. */
+export const classifyAll = (texts, skipCache, selection) =>
+  json(`${prefixOf(selection)}predictions`, { body: { texts, skip_cache: skipCache, echo_input: false } });
+
+/** Return what each token contributes to the logit of a label. */
+export const explain = (text, label) => json("explanation", { body: { text, label } });
+
+/** Report the true label of a prediction. */
+export const sendFeedback = (body) => json("feedback", { body });
+
+/** Return one page of logged calls, the newest first. */
+export const calls = (parameters) => json(`log?${new URLSearchParams(parameters)}`);
+
+/** Return the number of calls by hour and label. */
+export const summary = (parameters) => json(`log/summary?${new URLSearchParams(parameters)}`);
+
+/** Move an alias to a version. */
+export const moveAlias = (name, alias, version) =>
+  json(`models/${encodeURIComponent(name)}/aliases/${encodeURIComponent(alias)}`, { method: "PUT", body: { version } });
+
+/** Return the readiness check's body, which is not a success while the service stops. */
+export async function health() {
+  const response = await send("health/ready", {});
+  return response.json();
+}
+
+/** Return a document of the service as text: metrics, a report or a card. */
+export async function text(path) {
+  return (await successful(path, {})).text();
+}
+
+async function json(path, options = {}) {
+  const response = await successful(path, options);
   try {
     return await response.json();
   } catch {
-    throw new Refusal("The answer broke off before its end. Try again.");
+    throw new Refusal("The response ended early. Try again.");
   }
 }
 
-async function answered(path, body) {
-  const headers = keptKey() ? { "x-api-key": keptKey() } : {};
-  const request = { headers, cache: "no-store", signal: AbortSignal.timeout(PATIENCE_MS) };
-  if (body !== undefined) {
-    headers["content-type"] = "application/json";
-    Object.assign(request, { method: "POST", body: JSON.stringify(body) });
-  }
-  let response;
-  try {
-    response = await fetch(path, request);
-  } catch (failure) {
-    const isLate = failure.name === "TimeoutError";
-    throw new Refusal(isLate ? "The service takes too long to answer." : "The service cannot be reached.");
-  }
+async function successful(path, options) {
+  const response = await send(path, options);
   if (!response.ok) throw await refusalOf(response);
   return response;
+}
+
+async function send(path, { body, method }) {
+  const headers = keptKey() ? { "x-api-key": keptKey() } : {};
+  const request = { headers, cache: "no-store", signal: AbortSignal.timeout(TIMEOUT_MS) };
+  if (body !== undefined) {
+    headers["content-type"] = "application/json";
+    Object.assign(request, { method: method ?? "POST", body: JSON.stringify(body) });
+  }
+  try {
+    return await fetch(path, request);
+  } catch (failure) {
+    const isLate = failure.name === "TimeoutError";
+    throw new Refusal(isLate ? "The service takes too long to respond." : "The service cannot be reached.");
+  }
 }
 
 async function refusalOf(response) {
@@ -90,33 +127,7 @@ async function refusalOf(response) {
     const { code, message } = (await response.json()).error;
     return new Refusal(message, { status, code, waitSeconds });
   } catch {
-    // A proxy in between may answer in its own way.
-    return new Refusal(`The answer was ${status}, without a reason.`, { status, waitSeconds });
+    // A proxy in between has its own error bodies.
+    return new Refusal(`The response was ${status}, without a reason.`, { status, waitSeconds });
   }
-}
-
-/** Read a JSON list of flat objects as it arrives and return how many there are, and the last `count` of them. */
-export async function lastOf(reader, count) {
-  let last = [];
-  let total = 0;
-  let item = "";
-  let [isInItem, isInString, isEscaped] = [false, false, false];
-  for (let part = await reader.read(); !part.done; part = await reader.read()) {
-    let start = 0;
-    for (let at = 0; at < part.value.length; at += 1) {
-      const character = part.value[at];
-      if (isEscaped) isEscaped = false;
-      else if (isInString && character === "\\") isEscaped = true;
-      else if (character === '"') isInString = !isInString;
-      else if (!isInString && character === "{") [isInItem, start] = [true, at];
-      else if (!isInString && character === "}") {
-        last.push(item + part.value.slice(start, at + 1));
-        [isInItem, item] = [false, ""];
-        total += 1;
-        if (last.length >= 2 * count) last = last.slice(-count);
-      }
-    }
-    if (isInItem) item += part.value.slice(start);
-  }
-  return { total, calls: last.slice(-count).map((text) => JSON.parse(text)) };
 }
