@@ -1,7 +1,14 @@
 #!/usr/bin/env bash
 # Installs the programs that some tests use and skip without: gcc, nginx, wrk, systemd-analyze, Prometheus; with the
-# word `browser`, Chromium and its driver; with `office`, LibreOffice Calc.
+# word `browser`, Chromium and its driver and, if there is npm, axe-core in build/axe; with `office`, LibreOffice Calc.
 set -euo pipefail
+AXE=4.11.1
+if [ "${1:-}" = browser ] && [ ! -e build/axe/package/axe.min.js ] && command -v npm >/dev/null; then
+  # one file of rules, read by the tests; nothing of it runs here
+  mkdir -p build/axe
+  (cd build/axe && npm pack --silent "axe-core@$AXE" >/dev/null && tar xzf "axe-core-$AXE.tgz") ||
+    echo "no axe-core: the tests of accessibility skip" >&2
+fi
 export PATH="$PATH:/usr/sbin"
 missing=()
 want() { command -v "$1" >/dev/null || missing+=("$2"); }

@@ -35,6 +35,12 @@ _FLAGS = (
     "--window-size=1200,900",
 )
 _PATIENCE_SECONDS = 30
+_AXE = Path(__file__).parents[2] / "build/axe/package/axe.min.js"
+_RUN_AXE = """
+const done = arguments[0];
+axe.run(document, {resultTypes: ["violations"]}).then(({ violations, passes }) => done([
+  violations.map(({ id, nodes }) => `${id}: ${nodes.map((node) => node.html).join(" ")}`), passes.length]));
+"""
 _CHECK_SECONDS = 0.05
 
 
@@ -129,6 +135,15 @@ class Page:
             ignored_exceptions=[StaleElementReferenceException],
         )
         return wait.until(lambda _: condition())
+
+    def violations(self) -> list[str]:
+        """Return the violations of axe-core's rules; skip if axe-core is not installed."""
+        if not _AXE.exists():
+            pytest.skip("no axe-core in build/axe: scripts/tools.sh browser")
+        self.run(_AXE.read_text("utf-8"))
+        found, passed = self.driver.execute_async_script(_RUN_AXE)
+        assert passed > 10, "the rules ran"
+        return list(found)
 
     def complaints(self) -> list[str]:
         """Return what the console has said but for the refusals that the test expects."""

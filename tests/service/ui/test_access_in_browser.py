@@ -69,7 +69,7 @@ def test_everything_can_be_reached_and_done_by_keyboard(page: Page) -> None:
     page.chord(Keys.SHIFT, Keys.TAB)
     page.press(Keys.ENTER)
     page.until(lambda: page.text("#status"))
-    assert page.texts("tbody .text") == ["WIN a voucher", "see you"]
+    assert page.texts("#result .text") == ["WIN a voucher", "see you"]
 
 
 def test_control_and_enter_classify_from_within_the_text(page: Page) -> None:
@@ -88,7 +88,6 @@ def test_an_answer_is_read_out_in_one_sentence(page: Page) -> None:
 
 
 def test_whatever_can_be_used_has_a_name(page: Page) -> None:
-    page.refresh()
     page.run("document.getElementById('key-form').hidden = false")
     nodes = page.driver.execute_cdp_cmd("Accessibility.getFullAXTree", {})["nodes"]
     usable = [node for node in nodes if node.get("role", {}).get("value") in _USABLE_ROLES]

@@ -21,9 +21,7 @@ def test_every_file_the_page_names_is_served_here(ask: Ask) -> None:
     assert page.headers["content-type"] == "text/html; charset=utf-8"
     named = set(re.findall(r'(?:src|href)="(ui/[^"]+)"', page.text))
     scripts = [ask("GET", f"/ui/{name}").text for name in FILES if name.endswith(".js")]
-    imported = {
-        f"ui/{name}" for script in scripts for name in re.findall(r'from "\./([^"]+)"', script)
-    }
+    imported = {f"ui/{name}" for script in scripts for name in re.findall(r'from "\./([^"]+)"', script)}
     assert named | imported == {f"ui/{name}" for name in FILES}, "relative: it holds behind a proxy's prefix"
     assert all(ask("GET", f"/{path}").status_code == 200 for path in named | imported)
 
