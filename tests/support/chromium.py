@@ -83,7 +83,8 @@ class Page:
 
     def texts(self, css: str) -> list[str]:
         """Return the exact words of every element that matches."""
-        return [str(found.get_property("textContent")) for found in self.all(css)]
+        script = "return Array.from(document.querySelectorAll(arguments[0]), (found) => found.textContent)"
+        return list(self.run(script, css))  # at once: the page may draw anew in between
 
     def all(self, css: str) -> list[WebElement]:
         """Return every element that matches."""
