@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 NATIVE := $(wildcard native/*.* native/src/*)
 
-.PHONY: install tools demo docs test test-cassandra test-browser test-ray soak fuzz bench bench-quality lint requirements clean
+.PHONY: install tools demo docs test test-cassandra test-clients test-browser test-ray soak fuzz bench bench-quality lint requirements clean
 
 install: $(VENV)/.dev                       ## everything a contributor needs, from the pinned requirements
 
@@ -46,6 +46,10 @@ test-cassandra: install                     ## the store on three real Cassandra
 test-ray: install                           ## the Ray engine of tamis score on real clusters of several node processes
 	$(BIN)/pip install --quiet --require-hashes -r requirements/ray.txt || echo 'Ray could not be installed: the tests skip' >&2
 	$(BIN)/pytest -m ray
+
+test-clients: install                       ## unmodified clients of other servers, each in an environment of its own
+	scripts/clients.sh
+	$(BIN)/pytest -m clients
 
 test-browser: install                       ## the web page in headless Chromium, which is installed where it may be
 	scripts/tools.sh browser || echo 'Chromium could not be installed: the tests skip' >&2
