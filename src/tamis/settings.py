@@ -28,7 +28,9 @@ from tamis.settings_source import (
     check_base_url,
     check_dialects,
     check_host_names,
+    check_origins,
     check_proxies,
+    check_root_path,
     describe_error,
 )
 
@@ -131,6 +133,13 @@ class Settings(BaseSettings):
     )
     dialects: Annotated[str, AfterValidator(check_dialects)] = _setting(
         "all", "wire formats of other servers: all, none, or a list of v2,v1,tei,hf,mlflow,openai"
+    )
+    cors_origins: Annotated[str, AfterValidator(check_origins)] = _setting(
+        "",
+        "origins of pages that may call the service, such as https://app.example.org; * is any",
+    )
+    root_path: Annotated[str, AfterValidator(check_root_path)] = _setting(
+        "", "path under which a proxy publishes the service, such as /spam"
     )
     workers: Annotated[Count, Ge(1), Le(256)] = _setting(
         1, "number of worker processes; with two or more, a supervisor replaces those that fail"

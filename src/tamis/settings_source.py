@@ -67,6 +67,21 @@ def check_dialects(value: str) -> str:
     return value
 
 
+def check_origins(value: str) -> str:
+    """Return `value` if it lists origins as browsers send them; `*` is any."""
+    for entry in filter(None, (entry.strip() for entry in value.split(","))):
+        if entry != "*" and not re.fullmatch(r"https?://[A-Za-z0-9.:\[\]_-]+", entry):
+            raise ValueError("must list origins such as https://app.example.org, without a path, or be *")
+    return value
+
+
+def check_root_path(value: str) -> str:
+    """Return `value` if it is empty or a path that begins with a slash and does not end with one."""
+    if value and not re.fullmatch(r"(/[A-Za-z0-9._~-]+)+", value):
+        raise ValueError("must be a path such as /spam, without a slash at its end")
+    return value
+
+
 def check_host_names(value: str) -> str:
     """Return `value` if it is a list of names as the header `host` has them, without ports; `*` is any."""
     for entry in filter(None, (entry.strip() for entry in value.split(","))):

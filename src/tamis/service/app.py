@@ -22,6 +22,7 @@ from tamis.inference.classifier import Classifier
 from tamis.inference.model_pool import ModelPool
 from tamis.inference.served_model import ModelLoader
 from tamis.service.api.application import Application
+from tamis.service.api.browsers_and_proxies import PathNormalizer, allowing_origins
 from tamis.service.api.explanations import add_explanation_route
 from tamis.service.api.feedback import add_feedback_routes
 from tamis.service.api.info import add_health_routes, add_info_routes, add_metrics_route
@@ -116,8 +117,10 @@ def create_app(
     dialects = DialectService(predictor, context.limits, clock, metrics, broadcast, started_at)
     add_dialects(app, chosen_dialects(settings.dialects), dialects)
     app.wrap(lambda inner: FastPath(inner, predictor, context, is_on=settings.fast_path))
+    app.wrap(allowing_origins(settings.cors_origins))
     app.wrap(checking_hosts(settings.allowed_hosts))
     app.wrap(lambda inner: with_telemetry(inner, metrics, settings))
+    app.wrap(lambda inner: PathNormalizer(inner, settings.root_path))
     return app
 
 

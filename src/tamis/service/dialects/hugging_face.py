@@ -67,7 +67,7 @@ class HuggingFace(Dialect):
             )
             add_info(routes, f"{path}/info")
 
-            @routes.get(f"{path}/health", None, summary="Health", access=OPEN)
+            @routes.get(f"{path}/health", None, summary="Health", access=OPEN, response_class=Response)
             async def health(request: Request) -> Response:
                 return Response(status_code=503 if routes.service.is_draining(request.scope) else 200)
 

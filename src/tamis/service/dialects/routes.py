@@ -195,8 +195,11 @@ def add_dialects(app: Application, dialects: Sequence[Dialect], service: Dialect
         app.openapi_tags = [*(app.openapi_tags or ()), tag]
 
 
+_MODEL_MEANING = "The model: `name`, `name@version` or `name@alias`."
+
+
 def _model(
-    model: Annotated[str, Path(description="The model: `name`, `name@version` or `name@alias`.")],
+    model: Annotated[str, Path(description=_MODEL_MEANING, pattern="^[^/:]+$")],
 ) -> None:
     """Document the parameter."""
 

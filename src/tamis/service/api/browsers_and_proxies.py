@@ -1,0 +1,48 @@
+"""What browsers and proxies need around the routes: CORS, a path prefix, trailing slashes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import final
+
+from starlette.middleware.cors import CORSMiddleware
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+_EXPOSED = ("x-request-id", "retry-after", "ratelimit", "ratelimit-policy", "inference-header-content-length")
+_PREFLIGHT_SECONDS = 600
+
+
+def allowing_origins(origins: str) -> Callable[[ASGIApp], ASGIApp]:
+    """Return the middleware that lets pages of these origins read responses; without any, no page may."""
+    listed = [origin.strip() for origin in origins.split(",") if origin.strip()]
+    if not listed:
+        return lambda app: app
+    return lambda app: CORSMiddleware(
+        app,
+        allow_origins=listed,
+        allow_methods=["GET", "POST", "PUT"],
+        allow_headers=["*"],
+        expose_headers=_EXPOSED,
+        max_age=_PREFLIGHT_SECONDS,
+    )
+
+
+@final
+class PathNormalizer:
+    """Removes the prefix of TAMIS_ROOT_PATH, whether a proxy has removed it or not, and a trailing slash."""
+
+    def __init__(self, app: ASGIApp, root_path: str):
+        self._app, self._root_path, self._prefix = app, root_path, f"{root_path}/"
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one ASGI connection."""
+        if scope["type"] == "http":
+            path: str = scope["path"]
+            if self._root_path:
+                scope["root_path"] = self._root_path
+                if path.startswith(self._prefix) or path == self._root_path:
+                    path = path[len(self._root_path) :] or "/"
+            if len(path) > 1 and path.endswith("/"):
+                path = path[:-1]
+            scope["path"] = path
+        await self._app(scope, receive, send)
