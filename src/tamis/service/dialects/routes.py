@@ -20,6 +20,7 @@ from tamis.service.api.application import Application
 from tamis.service.api.errors import response_to
 from tamis.service.api.predictions import refuse_cross_site
 from tamis.service.api.route import DESCRIPTIONS, ApiContext, Requires, Responses, StrictRoute
+from tamis.service.bodies import ErrorEnvelope
 from tamis.service.dialects.base import Dialect, DialectRequest, DialectService
 from tamis.service.request_body import check_query, receive_body
 from tamis.service.responses import STATUS_BY_CODE, ErrorResponse
@@ -75,7 +76,9 @@ class DialectRoute(StrictRoute):
         for code, status in STATUS_BY_CODE.items():
             if status not in _FROM_CONNECTION and (status in native or status not in _BY_SETTING):
                 documented = {"description": DESCRIPTIONS[status]} | native.get(status, {})
-                found.setdefault(dialect.status(code, status), documented | {"model": dialect.error_model})
+                # a path that matches no route, such as one with a model `a:b`, is answered in our envelope
+                model: Any = dialect.error_model | ErrorEnvelope if status == 404 else dialect.error_model
+                found.setdefault(dialect.status(code, status), documented | {"model": model})
         return found
 
     def encode_error(self, error: ErrorResponse) -> Response:
