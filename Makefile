@@ -19,7 +19,7 @@ demo: $(VENV)/.train                        ## a CSV to a served model on 127.0.
 	$(BIN)/tamis serve models/spam
 
 docs: $(VENV)/.docs                         ## the documentation site in build/docs; warnings are errors
-	$(BIN)/sphinx-build -W --keep-going -q -b html docs build/docs
+	$(BIN)/sphinx-build -E -W --keep-going -q -b html docs build/docs
 	@echo 'Open build/docs/index.html'
 
 test: install                               ## the whole suite that needs no server of another project
