@@ -18,7 +18,7 @@ from uuid import UUID
 from cassandra.query import BatchStatement, BatchType
 
 from tamis.clock import Clock
-from tamis.errors import InputError
+from tamis.errors import InputError, StoreError
 from tamis.storage.base import CallLog, FeedbackLog, HourCount, LabelPairCount, RecordLog
 from tamis.storage.cassandra.async_session import AsyncSession
 from tamis.storage.cassandra.partitions import (
@@ -72,6 +72,7 @@ _MAX_ROWS_AHEAD = 2_048
 """Rows of all partitions that a merge keeps in memory with their texts, or four times as many without."""
 _MAX_PARTITIONS_WITH_TEXTS = 64
 _TEXTS_AT_ONCE = 64
+_CLAIM_ATTEMPTS = 3
 
 
 class ClusterLog(RecordLog[Record], Generic[Record]):
@@ -376,7 +377,13 @@ class ClusterFeedbackLog(ClusterLog[FeedbackRecord], FeedbackLog):
         connected = self._connection.current
         values = (feedback.caller, feedback.subject, as_uuid(feedback.id))
         bound = connected.statements.claim_subject.bind(values)
-        [row] = (await self._session.execute(bound, seconds=self._seconds)).rows
+        for attempt in range(_CLAIM_ATTEMPTS):
+            try:
+                [row] = (await self._session.execute(bound, seconds=self._seconds)).rows
+                break
+            except StoreError:  # a rival's claim may leave the result unknown; claiming again settles it
+                if attempt == _CLAIM_ATTEMPTS - 1:
+                    raise
         if row[0]:
             return feedback.id, True
         return next(from_uuid(value) for value in row if isinstance(value, UUID)), False
