@@ -94,6 +94,7 @@ def test_service_info_names_the_caller_the_model_and_the_start() -> None:
         "model_version": "3",
         "docs": "/docs",
         "page": "/ui",
+        "status": "alive",
     }
     assert started_at.endswith("Z")
     assert datetime.fromisoformat(started_at).utcoffset() == timedelta(0)
