@@ -27,6 +27,7 @@ COMMANDS = {
     "train": "Train a model and save it as the next version.",
     "evaluate": "Measure a model on labelled texts.",
     "cross-validate": "Measure settings by cross-validation, grouped and at random.",
+    "retrain": "Train the next version on data and feedback, compare, promote.",
     "compare": "Test whether two models differ significantly.",
     "predict": "Classify texts.",
     "score": "Classify whole files: CSV, JSON lines, Parquet, Arrow.",

@@ -9,7 +9,10 @@ import click
 from tamis.cli.options import data_argument, reading_options, training_data_option
 
 if TYPE_CHECKING:
-    from tamis.training.compare import Comparison
+    from collections.abc import Mapping
+
+    from tamis.cli.evaluation_data import EvaluationData
+    from tamis.training.compare import CommonLabels, Comparison
 
 _SIGNIFICANT = 0.05
 
@@ -35,15 +38,34 @@ def command(
     Rows that either model has learned are left out. Models with different labels are compared on the
     labels that both have.
     """
-    from tamis.cli.evaluation_data import evaluation_data
     from tamis.cli.metric_tables import print_json
     from tamis.cli.options import title_of
+
+    comparison, chosen, labels = compare_models((first, second), data, options, training_data=training_data)
+    if as_json:
+        print_json(
+            {"models": [first, second], "labels": labels, **chosen.described(), "comparison": comparison}
+        )
+    else:
+        title = f"{chosen.title} of {title_of(data)}"
+        show_comparison(comparison, (first, second), title, is_unseen=chosen.is_unseen)
+
+
+def compare_models(
+    references: tuple[str, str],
+    data: tuple[str, ...],
+    options: Mapping[str, Any],
+    *,
+    training_data: tuple[str, ...] = (),
+) -> tuple[Comparison, EvaluationData, CommonLabels]:
+    """Return the comparison of two models, the rows and the labels that they were compared on."""
+    from tamis.cli.evaluation_data import evaluation_data
     from tamis.cli.progress import progress_bar
     from tamis.cli.terminal import echo
     from tamis.inference.classifier import Classifier
     from tamis.training.compare import common_labels, compare
 
-    models = [Classifier.load(reference) for reference in (first, second)]
+    models = [Classifier.load(reference) for reference in references]
     labels = common_labels(models[0].labels, models[1].labels)
     chosen = evaluation_data(models, data, options, training_data=training_data)
     if labels.only_first or labels.only_second:
@@ -55,13 +77,7 @@ def command(
             chosen.probabilities(model, progress)[:, [model.labels.index(label) for label in labels.common]]
             for model in models
         )
-    comparison = compare(one, other, rows.labels, labels.common)
-    if as_json:
-        described = {"labels": labels, **chosen.described()}
-        print_json({"models": [first, second], **described, "comparison": comparison})
-    else:
-        title = f"{chosen.title} of {title_of(data)}"
-        show_comparison(comparison, (first, second), title, is_unseen=chosen.is_unseen)
+    return compare(one, other, rows.labels, labels.common), chosen, labels
 
 
 def show_comparison(

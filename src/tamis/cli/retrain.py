@@ -1,0 +1,183 @@
+"""`tamis retrain`: feedback → train → compare → promote, in one command."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from tamis.cli.options import data_argument
+from tamis.cli.stores import store_option
+from tamis.cli.terminal import echo
+
+if TYPE_CHECKING:
+    from tamis.training.compare import Comparison
+    from tamis.training.retrain import Correction, Merged
+
+_MIN_HELD_OUT = 20
+
+
+@click.command(
+    epilog="Example: tamis retrain models/spam data/sms-spam.csv --store sqlite:///models/spam/tamis.db "
+    "--promote-if-better"
+)
+@click.argument("model", metavar="MODEL[@VERSION]")
+@data_argument("DATA…")
+@store_option
+@click.option("--alias", default="champion", show_default=True, help="The alias to move.")
+@click.option(
+    "--promote-if-better", is_flag=True, help="Move the alias if the new version is not worse (95 % level)."
+)
+@click.option(
+    "-o",
+    "--output",
+    metavar="FILE.csv",
+    help="Where the merged training data goes.  [default: beside DATA, with the new version's number]",
+)
+@click.option("--dry", is_flag=True, help="Show what would be learned; train nothing.")
+@click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
+def command(  # noqa: PLR0913 - one argument per option
+    model: str,
+    data: tuple[str, ...],
+    *,
+    url: str | None,
+    alias: str,
+    promote_if_better: bool,
+    output: str | None,
+    dry: bool,
+    as_json: bool,
+) -> None:
+    """Train the next version of MODEL on DATA and the feedback in the store, and compare it.
+
+    DATA is what the current version was trained on. The latest label of a text wins. A fifth of the feedback
+    is never learned; versions are compared on it.
+    """
+    import asyncio
+
+    from tamis.artifact import set_alias
+    from tamis.cli.compare import compare_models
+    from tamis.cli.metric_tables import print_json
+    from tamis.data.reader import read_dataset
+    from tamis.inference.classifier import Classifier
+    from tamis.training.retrain import is_not_worse, merge
+
+    current = Classifier.load(model)
+    if current.path is None or current.manifest is None:
+        raise click.ClickException(f"{model}: not a version of a model; name MODEL or MODEL@VERSION")
+    folder = current.path.parent
+    corrections = asyncio.run(_corrections(url, current.name))
+    read = read_dataset(data)
+    merged = merge(read.dataset, corrections)
+    _show_merged(merged, len(corrections))
+    if dry:
+        return
+    path = Path(output) if output else _next_to(data[0], folder)
+    version = _train(current, merged, path, folder)
+    result: dict[str, Any] = {
+        "version": version.name,
+        "data": str(path),
+        "comparison": None,
+        "promoted": False,
+    }
+    if len(merged.held_out) < _MIN_HELD_OUT:
+        echo(
+            f"not compared: {len(merged.held_out)} texts of feedback are held out, at least {_MIN_HELD_OUT} "
+            "are needed; collect more feedback",
+            err=True,
+        )
+    else:
+        comparison = _compare(compare_models, (model, str(version)), merged, data)
+        result["comparison"] = comparison
+        if promote_if_better and is_not_worse(comparison):
+            reason = f"retrain: difference {comparison.difference.value:+.4f}, p = {comparison.p_value:.3g}"
+            set_alias(str(version), alias, reason=reason)
+            result["promoted"] = True
+    _show_verdict(result, alias, promote_if_better=promote_if_better)
+    if as_json:
+        print_json(result)
+
+
+async def _corrections(url: str | None, name: str) -> list[Correction]:
+    """Return the feedback about a model's predictions, oldest first."""
+    from tamis.cli.feedback import joined_rows
+    from tamis.cli.stores import existing_store, store_settings
+    from tamis.storage import LogQuery
+    from tamis.training.retrain import Correction
+
+    async with existing_store(store_settings(url)) as store:
+        rows = [row async for row in joined_rows(store, LogQuery(model_name=name))]
+    rows.sort(key=lambda row: str(row["updated_at"]))
+    return [Correction(str(row["text"]), str(row["label"])) for row in rows if row.get("text") is not None]
+
+
+def _next_to(data: str, folder: Path) -> Path:
+    from tamis.artifact import list_versions
+
+    number = max(list_versions(folder), default=0) + 1
+    return Path(data).with_name(f"{folder.name}-{number}.csv")
+
+
+def _train(current: Any, merged: Merged, path: Path, folder: Path) -> Path:
+    from tamis.cli.progress import progress_bar
+    from tamis.data.writer import write_dataset
+    from tamis.training.fit import TrainSettings
+    from tamis.training.train import train
+
+    write_dataset(merged.train, path)
+    kind = current.manifest.training.get("model", current.manifest.kind)
+    overrides = current.manifest.training.get("overrides", {})
+    settings = TrainSettings(model=kind, overrides=overrides)
+    with progress_bar(f"training on {path.name}") as progress:
+        trained = train(
+            str(path),
+            folder,
+            settings=settings,
+            progress=progress,
+            notice=progress.notice,
+            say=progress.say,
+        )
+    assert trained.path is not None
+    return trained.path
+
+
+def _compare(
+    compare_models: Any, models: tuple[str, str], merged: Merged, data: tuple[str, ...]
+) -> Comparison:
+    """Compare two versions on the held-out feedback, without rows that either has learned."""
+    import tempfile
+
+    from tamis.cli.compare import show_comparison
+    from tamis.data.writer import write_dataset
+
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder) / "held-out.csv"
+        write_dataset(merged.held_out, file)
+        comparison, chosen, _ = compare_models(models, (str(file),), {}, training_data=data)
+    show_comparison(comparison, models, "held-out feedback", is_unseen=chosen.is_unseen)
+    result: Comparison = comparison
+    return result
+
+
+def _show_merged(merged: Merged, n_feedback: int) -> None:
+    echo(f"{n_feedback:,} rows of feedback; {len(merged.train):,} rows to learn", err=True)
+    echo(f"{len(merged.held_out):,} texts of feedback are held out for the comparison", err=True)
+    if merged.contradictions:
+        echo(f"{merged.contradictions:,} rows of the training data get another label", err=True)
+    if merged.disagreements:
+        echo(f"{merged.disagreements:,} texts got several labels; the latest is used", err=True)
+    if merged.new_labels:
+        echo(f"new labels: {', '.join(merged.new_labels)}", err=True)
+
+
+def _show_verdict(result: dict[str, Any], alias: str, *, promote_if_better: bool) -> None:
+    version = result["version"]
+    if result["promoted"]:
+        echo(f"version {version} is {alias} now", err=True)
+    elif promote_if_better:
+        echo(f"version {version} was not promoted", err=True)
+    else:
+        echo(
+            f"version {version} is saved; promote it with `tamis models promote MODEL@{version} {alias}`",
+            err=True,
+        )
