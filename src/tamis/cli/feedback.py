@@ -207,14 +207,19 @@ async def _export(url: str | None, query: LogQuery, output: IO[str], *, as_json:
         writer = csv.DictWriter(output, _EXPORT_COLUMNS, lineterminator="\n")
         if not as_json:
             writer.writeheader()
-        async for row in _rows(store, query):
-            document = await _joined(store, row)
+        async for document in joined_rows(store, query):
             if as_json:
                 output.write(json.dumps(document, ensure_ascii=False) + "\n")
             elif safe:
                 writer.writerow({n: guarded(v) if isinstance(v, str) else v for n, v in document.items()})
             else:
                 writer.writerow(document)
+
+
+async def joined_rows(store: Store, query: LogQuery) -> AsyncIterator[dict[str, object]]:
+    """Yield the documents of feedback, each joined with the prediction it is about."""
+    async for row in _rows(store, query):
+        yield await _joined(store, row)
 
 
 async def _joined(store: Store, row: FeedbackRecord) -> dict[str, object]:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from tamis.cli.options import data_argument
+from tamis.cli.options import data_argument, reading_options
 from tamis.cli.stores import store_option
 from tamis.cli.terminal import echo
 
@@ -37,6 +37,7 @@ _MIN_HELD_OUT = 20
 )
 @click.option("--dry", is_flag=True, help="Show what would be learned; train nothing.")
 @click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
+@reading_options
 def command(  # noqa: PLR0913 - one argument per option
     model: str,
     data: tuple[str, ...],
@@ -47,6 +48,7 @@ def command(  # noqa: PLR0913 - one argument per option
     output: str | None,
     dry: bool,
     as_json: bool,
+    **options: Any,
 ) -> None:
     """Train the next version of MODEL on DATA and the feedback in the store, and compare it.
 
@@ -58,6 +60,7 @@ def command(  # noqa: PLR0913 - one argument per option
     from tamis.artifact import set_alias
     from tamis.cli.compare import compare_models
     from tamis.cli.metric_tables import print_json
+    from tamis.cli.options import columns_of, read_options
     from tamis.data.reader import read_dataset
     from tamis.inference.classifier import Classifier
     from tamis.training.retrain import is_not_worse, merge
@@ -67,7 +70,7 @@ def command(  # noqa: PLR0913 - one argument per option
         raise click.ClickException(f"{model}: not a version of a model; name MODEL or MODEL@VERSION")
     folder = current.path.parent
     corrections = asyncio.run(_corrections(url, current.name))
-    read = read_dataset(data)
+    read = read_dataset(data, read_options(options, remembered=columns_of(current)))
     merged = merge(read.dataset, corrections)
     _show_merged(merged, len(corrections))
     if dry:
@@ -87,7 +90,11 @@ def command(  # noqa: PLR0913 - one argument per option
             err=True,
         )
     else:
-        comparison = _compare(compare_models, (model, str(version)), merged, data)
+        comparison = _compare(
+            lambda models, file: compare_models(models, file, dict.fromkeys(options), training_data=data),
+            (str(current.path), str(version)),
+            merged,
+        )
         result["comparison"] = comparison
         if promote_if_better and is_not_worse(comparison):
             reason = f"retrain: difference {comparison.difference.value:+.4f}, p = {comparison.p_value:.3g}"
@@ -141,9 +148,7 @@ def _train(current: Any, merged: Merged, path: Path, folder: Path) -> Path:
     return trained.path
 
 
-def _compare(
-    compare_models: Any, models: tuple[str, str], merged: Merged, data: tuple[str, ...]
-) -> Comparison:
+def _compare(compare_versions: Any, models: tuple[str, str], merged: Merged) -> Comparison:
     """Compare two versions on the held-out feedback, without rows that either has learned."""
     import tempfile
 
@@ -153,7 +158,7 @@ def _compare(
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "held-out.csv"
         write_dataset(merged.held_out, file)
-        comparison, chosen, _ = compare_models(models, (str(file),), {}, training_data=data)
+        comparison, chosen, _ = compare_versions(models, (str(file),))
     show_comparison(comparison, models, "held-out feedback", is_unseen=chosen.is_unseen)
     result: Comparison = comparison
     return result
