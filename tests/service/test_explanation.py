@@ -6,7 +6,6 @@ import asyncio
 import json
 import subprocess
 import sys
-import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -20,23 +19,8 @@ from tamis.inference.classifier import Classifier
 from tamis.settings import Settings
 from tests.support.artifacts import save_model
 from tests.support.asynchronous import asynchronous
-from tests.support.scorers import WatchedScorer, classifier_with
+from tests.support.scorers import GatedScorer, classifier_with
 from tests.support.serving import client_of, make_app
-
-
-class HeavyScorer(WatchedScorer):
-    """A heavy model that scores while its gate is open."""
-
-    is_heavy = True
-
-    def __init__(self) -> None:
-        self.gate = threading.Event()
-        self.gate.set()
-        super().__init__(before=lambda texts: self._wait())
-
-    def _wait(self) -> None:
-        assert self.gate.wait(timeout=30)
-
 
 Ask = Callable[..., httpx.Response]
 TEXT = "WIN a FREE phone, call now"
@@ -92,7 +76,7 @@ def test_explanation_of_invalid_fields_is_refused(ask: Ask, body: dict[str, Any]
 
 @asynchronous
 async def test_explanation_of_a_long_text_by_a_network_is_refused() -> None:
-    app = make_app(Settings(max_text_chars=20_000), classifier_with(HeavyScorer()))
+    app = make_app(Settings(max_text_chars=20_000), classifier_with(GatedScorer()))
     async with client_of(app) as client:
         response = await client.post("/explanation", json={"text": "a b " * 2_000})
         logged = (await client.get("/recent_log")).json()
@@ -102,7 +86,7 @@ async def test_explanation_of_a_long_text_by_a_network_is_refused() -> None:
 
 @asynchronous
 async def test_explanations_beyond_the_queue_are_overload() -> None:
-    scorer = HeavyScorer()
+    scorer = GatedScorer()
     async with client_of(make_app(classifier=classifier_with(scorer))) as client:
         scorer.gate.clear()
         asked = [

@@ -39,6 +39,20 @@ class WatchedScorer(Scorer):
         return [text for batch in self.batches for text in batch]
 
 
+class GatedScorer(WatchedScorer):
+    """A heavy model that scores while its gate is open."""
+
+    is_heavy = True
+
+    def __init__(self) -> None:
+        self.gate = threading.Event()
+        self.gate.set()
+        super().__init__(before=lambda texts: self._wait())
+
+    def _wait(self) -> None:
+        assert self.gate.wait(timeout=30)
+
+
 class HeldScorer(WatchedScorer):
     """A heavy model that scores a batch when it is let, and takes a second of `clock` for it."""
 

@@ -63,7 +63,7 @@ def set_alias(
     folder, version = artifact.path.parent, artifact.path.name
     if not version.isdigit():
         raise ArtifactError(f"{artifact.path} is not a version of a model; aliases need NAME/VERSION")
-    with _locked(folder):
+    with locked(folder):
         before = read_aliases(folder).get(alias)
         change = AliasChange(
             _now(clock), who or _user(), "promote", alias, before, int(version), artifact.identity, reason
@@ -76,7 +76,7 @@ def rollback(
     model_folder: Path, alias: str, *, who: str = "", reason: str = "", clock: Clock | None = None
 ) -> Path:
     """Point `alias` at the version before the current one; return its folder."""
-    with _locked(model_folder):
+    with locked(model_folder):
         current = read_aliases(model_folder).get(alias)
         if current is None:
             raise ArtifactError(f"{model_folder.name} has no alias {alias!r}; see `tamis models list`")
@@ -159,7 +159,8 @@ def _apply(folder: Path, change: AliasChange) -> None:
 
 
 @contextmanager
-def _locked(folder: Path) -> Iterator[None]:
+def locked(folder: Path) -> Iterator[None]:
+    """Hold the lock of a model's folder: one process changes it at a time."""
     with (folder / _LOCK).open("wb") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         yield

@@ -8,6 +8,7 @@ from typing import Any
 
 import click
 
+from tamis.cli import traffic
 from tamis.cli.terminal import echo
 
 
@@ -141,6 +142,10 @@ def history(model: str, *, as_json: bool) -> None:
         before = change.from_version if change.from_version is not None else "-"
         line = f"{change.time}  {change.who}  {change.action} {change.alias}: {before} -> {change.to_version}"
         echo(f"{line}  {change.reason}".rstrip())
+
+
+command.add_command(traffic.canary)
+command.add_command(traffic.shadow)
 
 
 @command.command("remove", epilog="Example: tamis models remove models/spam@1")

@@ -21,6 +21,7 @@ from tamis.clock import Clock, SystemClock
 from tamis.inference.classifier import Classifier
 from tamis.inference.model_pool import ModelPool
 from tamis.inference.served_model import ModelLoader
+from tamis.inference.shadow import Traffic
 from tamis.service.api.application import Application
 from tamis.service.api.browsers_and_proxies import PathNormalizer, allowing_origins
 from tamis.service.api.explanations import add_explanation_route
@@ -47,6 +48,8 @@ from tamis.service.telemetry.middleware import with_telemetry
 from tamis.service.wiring import callers, rate_limiter
 from tamis.settings import Settings
 from tamis.storage import ResilientStore
+
+_WATCH_SECONDS = 0.2
 
 Models = Classifier | Mapping[str, str]
 """One loaded model; or references such as `models/spam@champion`, the default first, each with the version to
@@ -88,6 +91,7 @@ def create_app(
         is_rate_limited=limiter is not None,
         observe_read=metrics.read.observe,
     )
+    traffic = Traffic(pool, clock, metrics.traffic_seen)
     app = Application(
         settings.api_name,
         context,
@@ -98,10 +102,11 @@ def create_app(
             pool,
             classification,
             limiter,
+            traffic,
             Retention(store.log, clock, days=settings.log_retention_days),
         ),
     )
-    predictor = Predictor(pool, classification, limiter=limiter)
+    predictor = Predictor(pool, classification, limiter=limiter, traffic=traffic)
     started_at = datetime.fromtimestamp(clock.utc_ns() / 1e9, UTC)
     add_prediction_routes(app.router, predictor, context.limits)
     add_explanation_route(app.router, predictor, context.limits)
@@ -151,17 +156,21 @@ def _lifespan(
     pool: ModelPool,
     classification: ClassifyService,
     limiter: RateLimiter | None,
+    traffic: Traffic,
     retention: Retention,
 ) -> Lifespan[FastAPI]:
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         await store.open()
         retention.start()
-        watching = asyncio.create_task(pool.watch())
+        await traffic.refresh()
+        watching = [asyncio.create_task(pool.watch()), asyncio.create_task(traffic.watch(_WATCH_SECONDS))]
         yield
-        watching.cancel()
+        for task in watching:
+            task.cancel()
         await retention.stop()
         await classification.finish()
+        await traffic.close()
         await pool.close()
         await store.close()
         if limiter is not None:

@@ -104,4 +104,6 @@ def add_explanation_route(router: APIRouter, predictor: Predictor, limits: Reque
         },
     )
     async def explain_text(query: Annotated[ExplanationRequest, documented], request: Request) -> Response:
-        return await explainer.explain(query.text, query.label, request.scope[CALLER], pool.default)
+        caller = request.scope[CALLER]
+        model = predictor.answering(pool.default, caller)
+        return await explainer.explain(query.text, query.label, caller, model)

@@ -157,8 +157,9 @@ class ModelRoutes:
     def add_predictions(self, predictor: Predictor, limits: RequestLimits) -> None:
         """Add the predictions of a named model and of a version."""
 
-        async def named(model: ModelName) -> ServedModel:
-            return await self._named(model)
+        async def named(model: ModelName, request: Request) -> ServedModel:
+            served = await self._named(model)
+            return served if "@" in model else predictor.answering(served, request.scope[CALLER])
 
         async def versioned(model: ModelName, version: Version) -> ServedModel:
             return await self._pool.resolve(model, version)

@@ -8,6 +8,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from time import perf_counter
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Body, Depends, Query, Request
@@ -15,9 +16,10 @@ from msgspec import Struct, to_builtins
 from pydantic import BaseModel, ConfigDict, Field
 from starlette.responses import Response
 
-from tamis.errors import InputError
+from tamis.errors import InputError, OverloadedError, StoreError
 from tamis.inference.model_pool import ModelPool
 from tamis.inference.served_model import ServedModel
+from tamis.inference.shadow import Traffic
 from tamis.service.api.route import RequestLimits, Requires, errors
 from tamis.service.bodies import PredictionResponse, TopLabel
 from tamis.service.classify import Classified, ClassifyService
@@ -55,8 +57,15 @@ class _Body(Struct, frozen=True, gc=False):
 class Predictor:
     """Turns checked texts into the response with their predictions."""
 
-    def __init__(self, pool: ModelPool, classification: ClassifyService, *, limiter: RateLimiter | None):
-        self.pool = pool
+    def __init__(
+        self,
+        pool: ModelPool,
+        classification: ClassifyService,
+        *,
+        limiter: RateLimiter | None,
+        traffic: Traffic,
+    ):
+        self.pool, self._traffic = pool, traffic
         self._classification = classification
         self._limiter = limiter
 
@@ -80,7 +89,7 @@ class Predictor:
         model: ServedModel | None = None,
     ) -> BytesResponse:
         """Return the response to one text; without `model` the default one answers."""
-        model = model or self.pool.default
+        model = model or self.answering(self.pool.default, caller)
         [classified], headers = await self.classify(model, [text], caller, skip_cache=skip_cache)
         return json_response(self.body(text if echo_input else None, classified, model), headers=headers)
 
@@ -94,17 +103,38 @@ class Predictor:
         model: ServedModel | None = None,
     ) -> BytesResponse:
         """Return the response to a list of texts, in the same order."""
-        model = model or self.pool.default
+        model = model or self.answering(self.pool.default, caller)
         classified, headers = await self.classify(model, texts, caller, skip_cache=skip_cache)
         inputs = texts if echo_input else [None] * len(texts)
         return json_response(
             [self.body(*pair, model) for pair in zip(inputs, classified, strict=True)], headers=headers
         )
 
+    def answering(self, model: ServedModel, caller: Caller) -> ServedModel:
+        """Return the version that answers a caller who named none: `model` or its canary."""
+        return self._traffic.choose(model, caller.name) if self._traffic.models else model
+
     async def classify(
         self, model: ServedModel, texts: Sequence[str], caller: Caller, *, skip_cache: bool = False
     ) -> tuple[list[Classified], Headers]:
         """Return the predictions, and the headers that describe the rate limit if there is one."""
+        if not self._traffic.models:
+            return await self._classify(model, texts, caller, skip_cache)
+        began = perf_counter()
+        try:
+            classified, headers = await self._classify(model, texts, caller, skip_cache)
+        except (InputError, OverloadedError, StoreError):  # no fault of the version
+            raise
+        except Exception:
+            self._traffic.failed(model, perf_counter() - began)
+            raise
+        predictions = [one.prediction for one in classified]
+        self._traffic.answered(model, texts, predictions, perf_counter() - began)
+        return classified, headers
+
+    async def _classify(
+        self, model: ServedModel, texts: Sequence[str], caller: Caller, skip_cache: bool
+    ) -> tuple[list[Classified], Headers]:
         if self._limiter is None:
             future = self._classification.classify(model, texts, caller=caller.name, skip_cache=skip_cache)
             return await future, _NO_HEADERS
@@ -267,8 +297,8 @@ class PredictionRoutes:
 def add_prediction_routes(router: APIRouter, predictor: Predictor, limits: RequestLimits) -> None:
     """Add the routes of the default model; their examples are the model's own answers."""
 
-    async def default() -> ServedModel:
-        return predictor.pool.default
+    async def default() -> None:
+        """Leave the choice to the predictor, as the fast path does."""
 
     body = _labelled(predictor.pool.default.classifier.labels)
     PredictionRoutes(router, predictor, limits, body).add(Prefix("", "", default))

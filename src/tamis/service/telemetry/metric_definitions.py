@@ -10,6 +10,7 @@ import re
 from starlette.types import Scope
 
 from tamis.errors import STORE_FAULTS
+from tamis.inference.shadow import RESULTS
 from tamis.service.responses import STATUS_BY_CODE
 from tamis.service.telemetry.metric_types import Merge, MetricLayout
 
@@ -105,6 +106,8 @@ LAYERS = ("memory", "store")
 
 SECONDS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 STAGE_SECONDS = (0.00005, 0.0001, 0.00025, *SECONDS)
+SIDES = ("served", "canary")
+DIFFERENCES = (0.001, 0.01, 0.05, 0.1, 0.2, 0.3, 0.5, 0.7, 0.9)
 BATCH_SIZES = (1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0)
 
 LAYOUT = MetricLayout()
@@ -157,6 +160,26 @@ LOG_BYTES = LAYOUT.counter("tamis_log_read_bytes_total", "Bytes of the call log 
 MODEL_LOADS = LAYOUT.counter("tamis_model_loads_total", "Model versions that were loaded.")
 MODEL_REFUSALS = LAYOUT.counter(
     "tamis_model_refusals_total", "Model versions that could not be loaded or failed their self-test."
+)
+COMPARISONS = LAYOUT.counter(
+    "tamis_comparisons_total",
+    "Texts that a shadow, or the served version beside a canary, scored again or dropped.",
+    result=RESULTS,
+)
+COMPARISON_SECONDS = LAYOUT.histogram(
+    "tamis_comparison_duration_seconds", "Time in which a text was scored again.", STAGE_SECONDS
+)
+COMPARISON_DIFFERENCE = LAYOUT.histogram(
+    "tamis_comparison_difference", "How much the probability of the answered label differs.", DIFFERENCES
+)
+CANARY_REQUESTS = LAYOUT.counter(
+    "tamis_canary_requests_total",
+    "Requests to models that have a canary, by the version that answered.",
+    side=SIDES,
+    result=("answered", "error"),
+)
+CANARY_SECONDS = LAYOUT.histogram(
+    "tamis_canary_duration_seconds", "Time in which these requests were classified.", SECONDS, side=SIDES
 )
 WORKER_STARTS = LAYOUT.counter("tamis_worker_starts_total", "Worker processes that were started.")
 

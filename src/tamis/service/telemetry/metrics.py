@@ -15,6 +15,7 @@ from tamis.errors import STORE_FAULTS
 from tamis.inference.batcher import BatchReport
 from tamis.inference.classifier import Classifier
 from tamis.inference.served_model import ServedModel
+from tamis.inference.shadow import Answered, Comparison
 from tamis.native import is_compiled
 from tamis.service.telemetry import metric_definitions as defined
 from tamis.service.telemetry.exposition import exposition, head, process_exposition, sample
@@ -114,6 +115,19 @@ class Metrics:
     def model_loaded(self, model: ServedModel) -> None:
         """Count a version that was loaded."""
         self._values[defined.MODEL_LOADS.first] += 1.0
+
+    def traffic_seen(self, seen: Comparison | Answered) -> None:
+        """Record a comparison of two versions, or a request to a model with a canary."""
+        if isinstance(seen, Answered):
+            side = defined.SIDES[seen.is_canary]
+            result = "error" if seen.is_error else "answered"
+            self._values[defined.CANARY_REQUESTS.slot(side, result)] += 1.0
+            self._histogram(defined.CANARY_SECONDS, side).observe(seen.seconds)
+            return
+        self._values[defined.COMPARISONS.slot(seen.result)] += 1.0
+        if seen.result in ("agreed", "disagreed"):
+            self._histogram(defined.COMPARISON_SECONDS).observe(seen.seconds)
+            self._histogram(defined.COMPARISON_DIFFERENCE).observe(seen.difference)
 
     def model_refused(self) -> None:
         """Count a version that could not be loaded."""

@@ -1,0 +1,128 @@
+"""Canary and shadow in a real service, set by `tamis models` while it serves."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import httpx
+import pytest
+
+from tamis.artifact.traffic import read_traffic
+from tests.support.artifacts import save_model
+from tests.support.metrics_page import value
+from tests.support.processes import Service, serving, waiting_for
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    save_model(tmp_path / "spam")
+    manifest = save_model(tmp_path / "spam") / "manifest.json"
+    described = json.loads(manifest.read_text())
+    described["labels"].reverse()  # wrong on purpose: each label has the other's probability
+    manifest.write_text(json.dumps(described))
+    return tmp_path
+
+
+@pytest.fixture
+def service(folder: Path) -> Iterator[Service]:
+    proxies = {"TAMIS_TRUSTED_PROXIES": "127.0.0.1"}
+    with serving(folder, "spam@1", "--workers", "2", **proxies) as running:
+        yield running
+
+
+def _models(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "tamis", "models", *arguments]
+    return subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
+
+
+def _ask(service: Service, caller: int, *, path: str = "/prediction") -> str:
+    """Ask on a new connection, which either worker may take, and return the version that answered."""
+    headers = {"x-forwarded-for": f"192.0.2.{caller}"}
+    body = {"text": f"WIN a FREE phone, caller {caller}"}
+    answer = httpx.post(f"{service.address}{path}", json=body, headers=headers, timeout=30)
+    assert answer.status_code == 200, answer.text
+    version: str = answer.json()["model_version"]
+    return version
+
+
+def _until(service: Service, holds: Callable[[], bool]) -> None:
+    for _ in waiting_for(service.process):
+        if holds():
+            return
+    raise AssertionError(service.said)
+
+
+def test_canary_keeps_each_caller_on_one_side(folder: Path, service: Service) -> None:
+    assert _models(folder, "canary", "spam@2", "--share", "50%").returncode == 0
+    _until(service, lambda: service.said.count("traffic changed") == 2)
+    sides = [_ask(service, caller) for caller in range(60)]
+    canary = read_traffic(folder / "spam").canary
+    assert canary is not None
+    assert sides == ["2" if canary.takes(f"192.0.2.{caller}") else "1" for caller in range(60)]
+    assert set(sides) == {"1", "2"}
+    for path in ("/models/spam/versions/1/prediction", "/models/spam/versions/2/prediction"):
+        assert {_ask(service, caller, path=path) for caller in range(8)} == {path.split("/")[4]}
+    assert [_ask(service, caller, path="/models/spam/prediction") for caller in range(60)] == sides
+    assert _models(folder, "canary", "spam", "--off").returncode == 0
+    _until(service, lambda: service.said.count("traffic changed") == 4)
+    assert {_ask(service, caller) for caller in range(60)} == {"1"}
+
+
+def test_canary_that_disagrees_is_aborted(folder: Path, service: Service) -> None:
+    done = _models(folder, "canary", "spam@2", "--share", "100%", "--abort-if", "disagreement>20%")
+    assert done.returncode == 0, done.stderr
+    _until(service, lambda: service.said.count("traffic changed") == 2)
+
+    def is_aborted() -> bool:
+        for caller in range(20):
+            _ask(service, caller)
+        return read_traffic(folder / "spam").canary is None
+
+    _until(service, is_aborted)
+    assert read_traffic(folder / "spam").stopped.startswith("disagreement: ")
+    _until(service, lambda: service.said.count("traffic changed") == 4)
+    assert {_ask(service, caller) for caller in range(40)} == {"1"}, "both workers are back"
+    assert "canary aborted" in service.said
+
+
+def test_shadow_answers_nobody_and_is_counted(folder: Path, service: Service) -> None:
+    assert _models(folder, "shadow", "spam@2").returncode == 0
+    _until(service, lambda: service.said.count("traffic changed") == 2)
+    assert {_ask(service, caller) for caller in range(40)} == {"1"}
+
+    def compared() -> float:
+        page = httpx.get(f"{service.address}/metrics").text
+        results = ("agreed", "disagreed", "dropped", "failed")
+        return sum(value(page, "tamis_comparisons_total", result=result) for result in results)
+
+    _until(service, lambda: compared() == 40)
+    page = httpx.get(f"{service.address}/metrics").text
+    assert value(page, "tamis_comparisons_total", result="disagreed") > 0
+    assert "shadow disagreed" in service.said
+    assert "WIN a FREE" not in service.said, "no text is in the service's log"
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("canary", "spam", "--share", "10%"),
+        ("canary", "spam@2", "--share", "101%"),
+        ("canary", "spam@2", "--share", "10%", "--abort-if", "latency>3"),
+        ("canary", "spam@2"),
+        ("shadow", "spam"),
+    ],
+)
+def test_wrong_arguments_are_a_usage_error(folder: Path, arguments: tuple[str, ...]) -> None:
+    done = _models(folder, *arguments)
+    assert done.returncode == 2 and "Error" in done.stderr
+    assert not (folder / "spam" / "traffic.json").exists()
+
+
+def test_canary_of_a_missing_version_is_refused(folder: Path) -> None:
+    done = _models(folder, "canary", "spam@7", "--share", "10%")
+    assert done.returncode == 1 and "Traceback" not in done.stderr
+    assert not (folder / "spam" / "traffic.json").exists()
