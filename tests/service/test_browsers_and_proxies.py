@@ -5,6 +5,7 @@ from __future__ import annotations
 import httpx
 import pytest
 
+from tamis.errors import SettingsError
 from tamis.settings import Settings
 from tests.support.asynchronous import asynchronous
 from tests.support.serving import client_of, make_app
@@ -76,5 +77,5 @@ async def test_health_has_short_names() -> None:
 
 @pytest.mark.parametrize("value", ["example.org", "https://a.example/b", "https://"])
 def test_an_origin_that_no_browser_sends_is_refused(value: str) -> None:
-    with pytest.raises(ValueError, match="TAMIS_CORS_ORIGINS"):
-        Settings(cors_origins=value)
+    with pytest.raises(SettingsError, match="TAMIS_CORS_ORIGINS"):
+        Settings.from_environment({"TAMIS_CORS_ORIGINS": value})
