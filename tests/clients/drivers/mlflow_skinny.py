@@ -5,7 +5,6 @@ import sys
 from urllib.parse import urlsplit
 
 import pandas as pd
-from mlflow.exceptions import MlflowException
 from mlflow.pyfunc.scoring_server.client import ScoringServerClient
 
 parts, texts = urlsplit(sys.argv[1]), json.loads(sys.argv[2])
@@ -16,8 +15,8 @@ frame = client.invoke(pd.DataFrame({"text": texts})).get_predictions()
 scores = [[row[label] for label in sorted(row)] for row in frame["scores"]]
 try:
     client.invoke(pd.DataFrame({"a": texts, "b": texts}))
-except MlflowException as refused:
-    assert "text" in str(refused)
+except Exception as refused:  # noqa: BLE001 - the client raises this class
+    assert "error code 400" in str(refused) and "`text`" in str(refused)
 else:
     raise AssertionError("not refused")
 print(json.dumps([frame["label"].tolist(), scores]))
