@@ -180,8 +180,10 @@ def test_every_dialect_is_named_and_documented() -> None:
 
 def test_examples_of_the_document_are_answered(ask: Ask) -> None:
     document = make_app(classifier=keyword_classifier()).openapi()
+    titles = {dialect.title for dialect in DIALECTS}
     for path, operations in document["paths"].items():
-        content = operations.get("post", {}).get("requestBody", {}).get("content", {})
+        posted = operations.get("post", {"tags": []})
+        content = posted.get("requestBody", {}).get("content", {}) if titles & {*posted["tags"]} else {}
         for example in content.get("application/json", {}).get("examples", {}).values():
             url = path.format(model="keywords", version="3")
             response = ask("POST", url, json=example["value"])

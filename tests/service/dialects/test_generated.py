@@ -20,7 +20,7 @@ _EXCLUDED = [positive_data_acceptance, negative_data_rejection]
 
 
 @_SCHEMA.parametrize()
-@settings(max_examples=max(CASES // 12, 1), deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=max(CASES // 8, 1), deadline=None, suppress_health_check=list(HealthCheck))
 def test_every_dialect_keeps_its_promises(case: schemathesis.Case) -> None:
     case.call_and_validate(excluded_checks=_EXCLUDED)
     asked[f"{case.method} {case.path}"] += 1
