@@ -71,7 +71,15 @@ def test_examples_are_the_services_own_answers(ask: Ask) -> None:
         [example] = operation["requestBody"]["content"]["application/json"]["examples"].values()
         request = example["value"]
         answer = operation["responses"]["200"]["content"]["application/json"]["example"]
-        assert ask("POST", path, json=request | {"skip_cache": True}).json() == answer
+        assert _without_ids(ask("POST", path, json=request | {"skip_cache": True}).json()) == _without_ids(
+            answer
+        )
+
+
+def _without_ids(answer: Any) -> Any:
+    if isinstance(answer, list):
+        return [_without_ids(one) for one in answer]
+    return {name: value for name, value in answer.items() if name != "id"}
 
 
 def test_the_title_lists_few_labels_and_counts_many() -> None:

@@ -75,6 +75,7 @@ def _check(text: str, label: str | None, classifier: Classifier) -> None:
 
 def add_explanation_route(router: APIRouter, predictor: Predictor, limits: RequestLimits) -> None:
     """Add `POST /explanation`, answered by the default model."""
+    pool = predictor.pool
 
     class ExplanationRequest(BaseModel):
         """A text, and the label to explain."""
@@ -84,10 +85,14 @@ def add_explanation_route(router: APIRouter, predictor: Predictor, limits: Reque
             str, Field(max_length=limits.max_text_chars, description="The text to explain; may be empty.")
         ]
         label: Annotated[
-            str | None, Field(description="One of the model's labels; null for the most probable one.")
+            str | None,
+            Field(
+                description="One of the model's labels; null for the most probable one.",
+                json_schema_extra={"enum": [*pool.default.classifier.labels, None]},
+            ),
         ] = None
 
-    explainer, pool = Explainer(predictor), predictor.pool
+    explainer = Explainer(predictor)
     documented = Body(openapi_examples={"text": {"value": {"text": EXAMPLE_TEXTS[0], "label": None}}})
     example: Any = to_builtins(pool.default.classifier.explain(EXAMPLE_TEXTS[0]))
 

@@ -122,7 +122,7 @@ class ModelRoutes:
 
     def add_changes(self) -> None:
         """Add the routes that move aliases, load and unload."""
-        pool, options = self._pool, _options(ADMIN, 400, 404, 413, 415, 422, 503)
+        pool, options = self._pool, _options(ADMIN, 400, 403, 404, 413, 415, 422, 503)
 
         @self._router.put("/models/{model}/aliases/{alias}", summary="Move an alias", **options)
         async def put_alias(model: ModelName, alias: str, change: AliasRequest, request: Request) -> Response:
