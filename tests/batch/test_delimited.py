@@ -11,7 +11,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from tamis.batch.blocks import cut_records
-from tamis.batch.delimited import DelimitedParser, Dialect
+from tamis.batch.delimited import CsvDialect, DelimitedParser
 
 PIECES = st.lists(
     st.sampled_from(
@@ -19,10 +19,10 @@ PIECES = st.lists(
     ),
     max_size=40,
 )
-DIALECTS = [Dialect(","), Dialect(";"), Dialect(",", is_escaped=True)]
+DIALECTS = [CsvDialect(","), CsvDialect(";"), CsvDialect(",", is_escaped=True)]
 
 
-def records(dialect: Dialect, text: str) -> list[list[str]]:
+def records(dialect: CsvDialect, text: str) -> list[list[str]]:
     """Return the records that training reads, without blank lines."""
     return [cells for cells in dialect.rows(io.StringIO(text, newline="")) if cells]
 
@@ -30,7 +30,7 @@ def records(dialect: Dialect, text: str) -> list[list[str]]:
 @pytest.mark.parametrize("dialect", DIALECTS, ids=str)
 @given(pieces=PIECES, size=st.integers(1, 30))
 @example(pieces=['a,"b\n"', "\r", "\n", '"x', "\n", 'y",z'], size=3)
-def test_cut_records_read_as_the_whole_text(dialect: Dialect, pieces: list[str], size: int) -> None:
+def test_cut_records_read_as_the_whole_text(dialect: CsvDialect, pieces: list[str], size: int) -> None:
     text = "".join(pieces)
     data = text.encode()
     chunks = (data[i : i + 7] for i in range(0, len(data), 7))
@@ -47,8 +47,8 @@ def test_cut_records_read_as_the_whole_text(dialect: Dialect, pieces: list[str],
 def test_both_parsers_read_the_same_cells(pieces: list[str], is_last: bool) -> None:
     data = "".join(pieces).encode()
     if not is_last:  # blocks end with a record
-        data = data[: Dialect(",").last_record(data)]
-    parser = DelimitedParser(Dialect(","), ("id", "text"), 1, (0, 1))
+        data = data[: CsvDialect(",").last_record(data)]
+    parser = DelimitedParser(CsvDialect(","), ("id", "text"), 1, (0, 1))
     fast, careful = parser.parse(data, is_last=is_last), parser.parse_row_by_row(data)
     assert fast.texts.to_pylist() == careful.texts.to_pylist()
     assert fast.kept.to_pylist() == careful.kept.to_pylist()
@@ -60,7 +60,7 @@ def test_written_rows_are_read_back(rows: list[tuple[str, str]]) -> None:
     rows = [tuple(cell.encode("utf-8", "replace").decode() for cell in row) for row in rows]
     file = io.StringIO(newline="")
     csv.writer(file, lineterminator="\n", quoting=csv.QUOTE_ALL).writerows(rows)
-    parsed = DelimitedParser(Dialect(","), ("id", "text"), 1, (0, 1)).parse(
+    parsed = DelimitedParser(CsvDialect(","), ("id", "text"), 1, (0, 1)).parse(
         file.getvalue().encode(), is_last=False
     )
     assert parsed.kept.to_pylist() == [{"id": first, "text": second} for first, second in rows]

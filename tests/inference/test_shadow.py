@@ -13,7 +13,14 @@ from tamis.artifact.traffic import Canary, TrafficPlan, read_traffic, set_canary
 from tamis.clock import SystemClock
 from tamis.errors import ArtifactError
 from tamis.inference.served_model import ModelLoader, ServedModel
-from tamis.inference.shadow import Comparer, Comparison, ComparisonTask, ModelTraffic, Traffic, wilson_lower
+from tamis.inference.shadow import (
+    Comparer,
+    ComparisonTask,
+    ModelTraffic,
+    ShadowComparison,
+    Traffic,
+    wilson_lower,
+)
 from tests.support.artifacts import save_model
 from tests.support.asynchronous import asynchronous
 from tests.support.scorers import BAD, GatedScorer, WatchedScorer, classifier_with
@@ -29,7 +36,7 @@ class Seen:
         self.results: Counter[str] = Counter()
 
     def __call__(self, seen: object) -> None:
-        if isinstance(seen, Comparison):
+        if isinstance(seen, ShadowComparison):
             self.results[seen.result] += 1
 
 

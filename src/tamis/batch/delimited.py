@@ -24,7 +24,7 @@ _BOM = b"\xef\xbb\xbf"
 
 
 @dataclass(frozen=True)
-class Dialect:
+class CsvDialect:
     """How cells are separated, and whether a backslash escapes a quote."""
 
     delimiter: str
@@ -79,7 +79,7 @@ class DelimitedParser(BlockParser):
     kept:    indices of the columns that are carried through
     """
 
-    dialect: Dialect
+    dialect: CsvDialect
     columns: tuple[str, ...]
     text: int
     kept: tuple[int, ...]

@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 import pyarrow
 
 from tamis.batch import columnar
-from tamis.batch.delimited import DelimitedParser, Dialect
+from tamis.batch.delimited import CsvDialect, DelimitedParser
 from tamis.batch.json_lines import JsonLinesParser, column_type
 from tamis.batch.sources import ColumnarSource, FileSource, FileState, TextLayout, TextSource
 from tamis.data.columns import choose_text_column
@@ -91,7 +91,7 @@ def _open_text(facts: InspectedFile, options: ReadOptions, selection: Selection)
         if isinstance(table, DelimitedTable):
             names = _named(table.columns)
             kept = _kept_indices(names, selection, facts.path)
-            dialect = Dialect(table.delimiter, table.is_escaped)
+            dialect = CsvDialect(table.delimiter, table.is_escaped)
             parser: Any = DelimitedParser(dialect, names, text, kept)
             layout = TextLayout(table.preamble_lines, options.has_header, dialect)
         elif isinstance(table, JsonLinesTable):

@@ -14,7 +14,7 @@ from typing import Any, BinaryIO, NamedTuple
 
 from tamis.batch import columnar
 from tamis.batch.blocks import FileRange, RowSource, cut_records
-from tamis.batch.delimited import Dialect
+from tamis.batch.delimited import CsvDialect
 from tamis.data.inspection import InspectedFile
 from tamis.errors import DataError
 
@@ -59,7 +59,7 @@ class TextLayout:
 
     preamble_lines: int = 0
     has_header: bool = False
-    dialect: Dialect | None = None
+    dialect: CsvDialect | None = None
 
 
 class TextSource(FileSource):

@@ -40,7 +40,7 @@ _Z = 1.959964
 _log = logging.getLogger(__name__)
 
 
-class Comparison(NamedTuple):
+class ShadowComparison(NamedTuple):
     """The answer of a second version beside the one that was given; `result` is a metric label."""
 
     result: str
@@ -58,7 +58,7 @@ class Answered(NamedTuple):
 
 
 RESULTS = ("agreed", "disagreed", "dropped", "failed")
-Report = Callable[[Comparison | Answered], None]
+Report = Callable[[ShadowComparison | Answered], None]
 
 
 class ComparisonTask(NamedTuple):
@@ -114,7 +114,7 @@ class Comparer:
     def submit(self, task: ComparisonTask) -> None:
         """Queue a text, or drop it if the queue is full or predictions wait."""
         if len(self._queue) >= _MAX_QUEUE or task.served.batcher.waiting_texts:
-            self._report(Comparison("dropped"))
+            self._report(ShadowComparison("dropped"))
             return
         self._queue.append(task)
         if self._working is None or self._working.done():
@@ -143,14 +143,14 @@ class Comparer:
         try:
             other = await loop.run_in_executor(self._thread, task.other.classifier.predict, task.text)
         except Exception as failed:  # noqa: BLE001 - a version on trial may fail in any way
-            self._report(Comparison("failed", self._clock.monotonic() - began))
+            self._report(ShadowComparison("failed", self._clock.monotonic() - began))
             _log.warning("shadow failed", extra={"fields": _named(task, error=type(failed).__name__)})
             return
         label = task.answer.label
         difference = abs(other.scores.get(label, 0.0) - task.answer.score)
         is_same = other.label == label
         result = "agreed" if is_same else "disagreed"
-        self._report(Comparison(result, self._clock.monotonic() - began, difference))
+        self._report(ShadowComparison(result, self._clock.monotonic() - began, difference))
         if not is_same and began - self._logged_at >= _LOG_SECONDS:
             self._logged_at = began
             fields = _named(task, answered=label, other=other.label, difference=round(difference, 4))

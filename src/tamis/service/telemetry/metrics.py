@@ -15,7 +15,7 @@ from tamis.errors import STORE_FAULTS
 from tamis.inference.batcher import BatchReport
 from tamis.inference.classifier import Classifier
 from tamis.inference.served_model import ServedModel
-from tamis.inference.shadow import Answered, Comparison
+from tamis.inference.shadow import Answered, ShadowComparison
 from tamis.native import is_compiled
 from tamis.service.telemetry import metric_definitions as defined
 from tamis.service.telemetry.exposition import exposition, head, process_exposition, sample
@@ -116,7 +116,7 @@ class Metrics:
         """Count a version that was loaded."""
         self._values[defined.MODEL_LOADS.first] += 1.0
 
-    def traffic_seen(self, seen: Comparison | Answered) -> None:
+    def traffic_seen(self, seen: ShadowComparison | Answered) -> None:
         """Record a comparison of two versions, or a request to a model with a canary."""
         if isinstance(seen, Answered):
             side = defined.SIDES[seen.is_canary]
