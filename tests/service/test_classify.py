@@ -492,9 +492,10 @@ def test_whatever_is_asked_when_all_is_answered_and_logged_once(
 @asynchronous
 async def test_overload_is_503_with_retry_after_when_asked_over_http() -> None:
     clock, scorer = ManualClock(), HeldScorer()
-    scorer.release()  # for the examples of the documentation, which are made with the application
+    for _ in range(64):
+        scorer.release()  # for the examples of the documentation, which are made with the application
     app = make_app(Settings(max_queue_seconds=0.5), classifier_with(scorer), clock=clock)
-    assert scorer.began.acquire(blocking=False)
+    scorer.hold()
     async with client_of(app) as client:
         first = asyncio.create_task(client.post("/prediction", json={"text": "first"}))
         await asyncio.to_thread(scorer.began.acquire)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import gzip
 import json
+import re
 import zlib
 from collections.abc import AsyncIterator, Callable
 from typing import Any
@@ -131,7 +132,8 @@ def test_a_compressed_body_is_unpacked(ask: Ask, encoding: str, pack: Callable[[
         packed = _post(ask, pack(body), path, content_encoding=encoding)
         assert packed.status_code == 200
         plain = _post(ask, body, path)  # the cache has it now, which is the only difference
-        assert packed.content.replace(b'"from_cache":false', b'"from_cache":true') == plain.content
+        without_ids = [re.sub(rb'"id":"[^"]+"', b'"id":""', one.content) for one in (packed, plain)]
+        assert without_ids[0].replace(b'"from_cache":false', b'"from_cache":true') == without_ids[1]
     for broken in [b"", b"\x1f\x8b", pack(body)[:-1], pack(body) + b"x", pack(body) * 2, body]:
         _assert_refused(_post(ask, broken, content_encoding=encoding), 400, "broken_encoding")
 

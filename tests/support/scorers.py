@@ -64,6 +64,12 @@ class HeldScorer(WatchedScorer):
         self.began = threading.Semaphore(0)
         self._may_go_on = threading.Semaphore(0)
 
+    def hold(self) -> None:
+        """Forget the batches that began, and those that may still go on."""
+        for counted in (self.began, self._may_go_on):
+            while counted.acquire(blocking=False):
+                pass
+
     def release(self, batches: int = 1) -> None:
         self._may_go_on.release(batches)
 

@@ -88,7 +88,11 @@ class ModelPool:
         Raises ArtifactError if the first model cannot be loaded; a later one is kept with its reason.
         """
         entry = _entry_of(reference)
-        if entry.name in self.entries:
+        same = self.entries.get(entry.name)
+        if same is not None and same.folder == entry.folder:
+            self._keep_beside(same, reference)
+            return
+        if same is not None:
             raise ArtifactError(f"two models are called {entry.name!r}; rename one of the folders")
         model = None
         if not (is_lazy and self.entries):
@@ -100,6 +104,16 @@ class ModelPool:
                 entry.errors["current"] = str(broken)
                 _log.error("model not loaded", extra={"fields": {"model": entry.name, "reason": str(broken)}})
         self.add(entry, model)
+
+    def _keep_beside(self, entry: Entry, reference: str) -> None:
+        """Load another version of a model that is served already, and keep it loaded."""
+        try:
+            model = self._loader.load(reference)
+        except ArtifactError as broken:
+            self._refuse(entry, Path(reference).name, broken)
+            return
+        entry.pinned.add(model.version)
+        self._keep(entry, model)
 
     async def resolve(
         self, name: str | None = None, version: str | None = None, alias: str | None = None

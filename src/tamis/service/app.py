@@ -95,7 +95,6 @@ def create_app(
     app = Application(
         settings.api_name,
         context,
-        pool,
         description=f"Classifies texts as {_listed(pool.default.classifier.labels)}.",
         lifespan=_lifespan(
             store,
@@ -106,6 +105,7 @@ def create_app(
             Retention(store.log, clock, days=settings.log_retention_days),
         ),
     )
+    app.pool = pool
     predictor = Predictor(pool, classification, limiter=limiter, traffic=traffic)
     started_at = datetime.fromtimestamp(clock.utc_ns() / 1e9, UTC)
     add_prediction_routes(app.router, predictor, context.limits)

@@ -180,7 +180,7 @@ class TestRefused:
             ),
             ([old.embedding(), old.lstm(return_sequences=True), old.dense()], "every step"),
             ([old.embedding(), old.dense(4)], "every step"),
-            ([old.embedding(), old.lstm(), old.lstm(3), old.dense()], "no steps any more"),
+            ([old.embedding(), old.lstm(), old.lstm(3), old.dense()], "removed the time steps"),
             ([old.embedding(), old.lstm(inputs=9), old.dense()], "does not fit the 4 channels"),
             ([old.embedding(), old.lstm(), old.dense(7)], "does not fit the 3 channels"),
             ([old.embedding(output_dim=9), old.lstm(), old.dense()], "embeddings has shape"),

@@ -220,11 +220,11 @@ def test_a_slow_disk_kills_no_worker(tmp_path: Path) -> None:
 _HANGS_ONCE = """
 import asyncio, os, signal, sys
 from pathlib import Path
-from tamis.service.http.worker import Channel
+from tamis.service.http.worker import WorkerChannel
 from tamis.service.http.run import serve_as_worker
 
 log = Path({log!r})
-channel = Channel(int(sys.argv[1]))
+channel = WorkerChannel(int(sys.argv[1]))
 assignment = channel.receive()
 log.write_text((log.read_text() if log.exists() else "") + "x")
 

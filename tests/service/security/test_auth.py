@@ -107,7 +107,7 @@ def test_a_route_refuses_who_has_no_key(call: Call, path_: str) -> None:
         ("/log/summary", {"predict", "log", "admin"}),
         ("/feedback", {"feedback", "admin"}),
         ("/metrics", {"metrics", "admin"}),
-        ("/model", {"predict", "log", "metrics", "admin"}),
+        ("/model", {"predict", "log", "feedback", "metrics", "admin"}),
     ],
 )
 def test_a_key_opens_what_its_scope_says(

@@ -33,7 +33,7 @@ def test_what_a_url_leaves_out_has_defaults():
         ("cassandra://u:secret@host:70000/k", "an invalid port; use 1 to 65535"),
         ("cassandra://u:secret@ho st/k", "an invalid host"),
         ("cassandra://u:secret@a,,b/k", "an invalid host"),
-        ("cassandra://u:secret@host/k?dc=1", "an unknown option 'dc'; use local_dc, tls"),
+        ("cassandra://u:secret@host/k?dc=1", "an unknown option 'dc'; use local_dc, protocol, tls"),
         ("cassandra://u:secret@host/k?tls=perhaps", "invalid option tls; use true or false"),
         ("cassandra://u:secret@host/k;drop", "invalid keyspace name"),
         ("cassandra://u:secret@host/1k", "invalid keyspace name"),

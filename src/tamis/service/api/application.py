@@ -33,11 +33,13 @@ class Application(FastAPI):
     path more than its own work.
     """
 
+    pool: ModelPool
+    """The models that are served; `create_app` sets it."""
+
     def __init__(
         self,
         title: str,
         context: ApiContext,
-        pool: ModelPool,
         *,
         description: str = "",
         lifespan: Lifespan[FastAPI] | None = None,
@@ -54,7 +56,6 @@ class Application(FastAPI):
             exception_handlers={HTTPException: self._not_routed},
             generate_unique_id_function=lambda route: route.name,
         )
-        self.pool = pool
         self.context = context
         self.router.route_class = StrictRoute.bound(context)
         self.router.redirect_slashes = False
