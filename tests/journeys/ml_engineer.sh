@@ -5,8 +5,8 @@ tamis prepare fixed.csv -o prepared/
 tamis train prepared/ -o models/spam --json > first.json
 tamis cross-validate fixed.csv --folds 3 --repeats 1
 tamis train prepared/ -o models/spam --autotune-trials 2 --max-size 2MB
-tamis evaluate models/spam@2 data/sms-spam.csv --report report.html
-tamis compare models/spam@1 models/spam@2 data/sms-spam.csv
+tamis evaluate models/spam@2 prepared/ --report report.html
+tamis compare models/spam@1 models/spam@2 prepared/
 tamis models promote models/spam@2 champion
 tamis models list models/spam | grep champion
 tamis explain models/spam@champion "WIN a camera now" --json > explanation.json

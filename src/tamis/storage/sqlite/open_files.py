@@ -65,7 +65,12 @@ class OpenFiles:
 
     def require_in_place(self) -> None:
         """Raise StoreError if a file was removed or replaced since."""
-        if self._poll is None or self._poll.poll(0):
+        poll = self._poll
+        try:
+            has_event = poll is None or bool(poll.poll(0))
+        except RuntimeError:  # another thread polls at this moment, and looks at the files if need be
+            has_event = False
+        if has_event:
             self.require_same()
 
     def require_same(self) -> None:
