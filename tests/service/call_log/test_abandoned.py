@@ -23,7 +23,8 @@ TEXT = "some text that is not what anyone is looking for, " * 4
 _INSERT = """
     WITH RECURSIVE numbers(n) AS (SELECT 0 UNION ALL SELECT n + 1 FROM numbers WHERE n + 1 < ?)
     INSERT INTO calls
-    SELECT CAST(unhex(printf('%016x', ? - n)) || ? AS BLOB), '127.0.0.1', ?, 'ham', 0.9, 'm', 0, 'ham', 'm', '1'
+    SELECT CAST(unhex(printf('%016x', ? - n)) || ? AS BLOB), '127.0.0.1', ?,
+        'ham', 0.9, 'm', 0, 'ham', 'm', '1'
     FROM numbers
 """
 
