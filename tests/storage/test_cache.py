@@ -107,6 +107,18 @@ def test_an_answer_that_has_expired_is_replaced(make: MakeCache, is_written: boo
         write(cache, later)
 
 
+def test_an_answer_keeps_its_value_while_it_is_written(make: MakeCache) -> None:
+    cache = make()
+    cache.put_many({key(1): SCORES}, NOW, LONG)
+    waiting = cache.begin_write()
+    cache.put_many({key(1): {"ham": 1.0}}, NOW, LONG)
+    assert cache.get_many([key(1)], NOW) == [SCORES]
+    cache.write(waiting, NOW)
+    cache.end_write()
+    write(cache)
+    assert cache.get_many([key(1)], NOW) == [SCORES]
+
+
 def test_an_answer_may_live_for_ever(make: MakeCache) -> None:
     cache = make()
     cache.put_many({key(1): SCORES}, NOW, 1e12)

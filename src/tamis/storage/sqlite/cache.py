@@ -97,7 +97,8 @@ class CacheFiles:
                 self._get_from(ring, keys, now_seconds, answers)
             except (OSError, msgspec.MsgspecError):
                 continue  # the next write meets the same fault and deals with it
-        for waiting in (self._new, self._being_written):
+        # the older first: what is being written stays until it expires, as a slot of a file does
+        for waiting in (self._being_written, self._new):
             if waiting:
                 for i, key in enumerate(keys):
                     scores, expires_at = waiting.get(key, (None, 0))
