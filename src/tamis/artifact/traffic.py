@@ -1,6 +1,6 @@
 """The canary and the shadow of a model: `NAME/traffic.json`, which a running service follows.
 
-A canary answers a share of the callers; a shadow scores the same texts and answers nobody.
+A canary answers a share of the callers; a shadow scores the same texts and answers no request.
 """
 
 from __future__ import annotations

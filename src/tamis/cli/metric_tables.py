@@ -50,7 +50,7 @@ def show_evaluation(evaluation: Evaluation, title: str) -> None:
 
 
 def show_robustness(perturbations: Sequence[Perturbation], labels: Sequence[str]) -> None:
-    """Print what obfuscation costs in recall, if somebody gains by obfuscating texts."""
+    """Print what obfuscation costs in recall, if obfuscated texts are to be expected."""
     if not perturbations or not has_adversary(labels):
         return
     title = f"Obfuscated texts: recall of {perturbations[0].texts:,} texts"

@@ -186,10 +186,6 @@ class ModelPool:
         self.entries[name].pinned.add(version)
         return model
 
-    async def load_for_alias(self, name: str, version: str) -> ServedModel:
-        """Load a version that an alias is about to point at: one that fails is refused before the move."""
-        return await self.resolve(name, version)
-
     def unload(self, name: str, version: str) -> None:
         """Forget a loaded version; requests that it is answering are finished. The served one stays."""
         entry = self.entries.get(name)

@@ -25,8 +25,6 @@ class ServedModel:
     size_bytes: int = 0
     """The size of its files: what it takes in memory, roughly."""
     last_used: float = 0.0
-    series: int = 0
-    """Offset of its metrics; 0 is the series that all models without one of their own share."""
 
     @property
     def name(self) -> str:

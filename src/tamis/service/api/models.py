@@ -130,7 +130,7 @@ class ModelRoutes:
             entry = _entry(pool, model)
             if entry.folder is None or change.version not in pool.known_versions(entry):
                 raise UnknownModelError("the model has no such version; see GET /models", field="version")
-            served = await pool.load_for_alias(model, change.version)
+            served = await pool.resolve(model, change.version)  # one that fails is refused before the move
             who = request.scope[CALLER].name
             reference = f"{entry.folder}@{served.version}"
             try:
