@@ -1,7 +1,7 @@
 # A workshop student: data, preparation step by step, model, minimal API without a model, full API with .env, cache, log.
 tamis audit data/sms-spam.csv
 mkdir prepared && echo 'Prepared data goes here.' > prepared/README
-tamis prepare data/sms-spam.csv -o prepared/ --split random --test-size .33 --seed 42 -v | has tokens
+tamis prepare data/sms-spam.csv -o prepared/ --split random --test-size .33 --seed 42 -v | has vocabulary
 tamis train prepared/ -o models/spam
 tamis predict models/spam --one-text This is my example
 serve --mock

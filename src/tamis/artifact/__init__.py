@@ -4,6 +4,7 @@ from tamis.artifact.load import Artifact, find_version, open_artifact, read_alia
 from tamis.artifact.manifest import CARD_FILE, REPORT_FILE, DataFacts, Manifest, OperatingPoint
 from tamis.artifact.registry import (
     AliasChange,
+    find_models,
     history,
     list_versions,
     promoted_digest,
@@ -21,6 +22,7 @@ __all__ = [
     "DataFacts",
     "Manifest",
     "OperatingPoint",
+    "find_models",
     "find_version",
     "history",
     "list_versions",

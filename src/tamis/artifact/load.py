@@ -12,6 +12,7 @@ import os
 import re
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from tamis.artifact.manifest import (
     ALIASES_FILE,
@@ -25,7 +26,9 @@ from tamis.artifact.manifest import (
     versions_in,
 )
 from tamis.errors import ArtifactError
-from tamis.models.scorer import ModelFiles
+
+if TYPE_CHECKING:
+    from tamis.models.scorer import ModelFiles
 
 _MAX_MANIFEST_BYTES = 16 * 1024 * 1024
 _MAX_FILE_BYTES = 4 * 1024**3
@@ -53,6 +56,8 @@ class Artifact:
     @property
     def model_files(self) -> ModelFiles:
         """What the model's scorer is loaded from."""
+        from tamis.models.scorer import ModelFiles  # brings numpy, which a supervisor of workers does without
+
         return ModelFiles(self.manifest.model, len(self.manifest.labels), self.read)
 
     def read(self, name: str) -> bytes:

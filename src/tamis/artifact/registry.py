@@ -11,7 +11,7 @@ import getpass
 import os
 import re
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
@@ -19,7 +19,7 @@ from pathlib import Path
 import msgspec
 
 from tamis.artifact.load import find_version, open_artifact, read_aliases
-from tamis.artifact.manifest import ALIASES_FILE, versions_in
+from tamis.artifact.manifest import ALIASES_FILE, MANIFEST_FILE, versions_in
 from tamis.clock import Clock, SystemClock
 from tamis.errors import ArtifactError
 
@@ -40,6 +40,21 @@ class AliasChange(msgspec.Struct, frozen=True):
     digest: str
     """The identity of the version that the alias points at since."""
     reason: str = ""
+
+
+def find_models(references: Sequence[str]) -> list[str]:
+    """Return the models that the arguments of `tamis serve` name: models, and folders of models."""
+    found: list[str] = []
+    for reference in references:
+        folder = Path(reference)
+        if folder.is_dir() and not versions_in(folder) and not (folder / MANIFEST_FILE).exists():
+            models = [str(path) for path in sorted(folder.iterdir()) if path.is_dir() and versions_in(path)]
+            if not models:
+                raise ArtifactError(f"{reference}: no model is in this folder; train one with `tamis train`")
+            found += models
+        else:
+            found.append(reference)
+    return found
 
 
 def list_versions(model_folder: Path) -> dict[int, list[str]]:

@@ -157,6 +157,8 @@ def _work(channel_fd: int) -> None:
 
     channel = WorkerChannel(channel_fd)
     assignment = channel.receive()
+    if assignment is None:
+        return
     configure_logs(assignment.settings.log_format, assignment.settings.log_level)
     with _refusal_in(assignment.settings.log_format):
         app, store = _app(
@@ -179,7 +181,7 @@ def _exit_if_rows_are_lost(store: ResilientStore) -> None:
 
 def _references(settings: Settings, models: Sequence[str]) -> list[str]:
     """Return the models to serve; none for made-up predictions."""
-    from tamis.inference.model_pool import find_models
+    from tamis.artifact import find_models
 
     if settings.mock_model_class:
         return []

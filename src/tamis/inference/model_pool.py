@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -304,21 +304,6 @@ class ModelPool:
     def _used(self, model: ServedModel) -> ServedModel:
         model.last_used = self._loader.clock.monotonic()
         return model
-
-
-def find_models(references: Sequence[str]) -> list[str]:
-    """Return the models that the arguments of `tamis serve` name: models, and folders of models."""
-    found: list[str] = []
-    for reference in references:
-        folder = Path(reference)
-        if folder.is_dir() and not versions_in(folder) and not (folder / MANIFEST_FILE).exists():
-            models = [str(path) for path in sorted(folder.iterdir()) if path.is_dir() and versions_in(path)]
-            if not models:
-                raise ArtifactError(f"{reference}: no model is in this folder; train one with `tamis train`")
-            found += models
-        else:
-            found.append(reference)
-    return found
 
 
 def _entry_of(reference: str) -> Entry:

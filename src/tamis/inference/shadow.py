@@ -17,14 +17,16 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from math import sqrt
 from pathlib import Path
-from typing import NamedTuple, final
+from typing import TYPE_CHECKING, NamedTuple, final
 
 from tamis.artifact.traffic import TRAFFIC_FILE, Canary, TrafficPlan, read_traffic, stop_canary
 from tamis.clock import Clock
 from tamis.errors import ArtifactError, InputError
-from tamis.inference.model_pool import Entry, ModelPool
-from tamis.inference.served_model import ServedModel
-from tamis.types import Prediction
+
+if TYPE_CHECKING:  # a supervisor reads RESULTS and loads no model
+    from tamis.inference.model_pool import Entry, ModelPool
+    from tamis.inference.served_model import ServedModel
+    from tamis.types import Prediction
 
 _MAX_QUEUE = 256
 _REST = 3.0

@@ -12,9 +12,9 @@ import os
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+from tamis.artifact import find_models
 from tamis.clock import SystemClock
 from tamis.inference.classifier import Classifier
-from tamis.inference.model_pool import find_models
 from tamis.service.api.application import Application
 from tamis.service.app import create_app
 from tamis.service.telemetry.logging import configure_logs

@@ -90,10 +90,13 @@ class WorkerChannel:
         """Return the descriptor of the socket, for the event loop."""
         return self._socket.fileno()
 
-    def receive(self) -> WorkerConfig:
-        """Wait for the configuration."""
+    def receive(self) -> WorkerConfig | None:
+        """Wait for the configuration; return None if the supervisor has ended."""
         while b"\n" not in self._received:
-            self._received += self._socket.recv(65_536)
+            data = self._socket.recv(65_536)
+            if not data:
+                return None
+            self._received += data
         line, _, self._received = self._received.partition(b"\n")
         self._socket.setblocking(False)
         return WorkerConfig.from_line(line)
