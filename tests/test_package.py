@@ -53,7 +53,7 @@ def test_the_version_is_the_projects():
 
 
 @pytest.mark.parametrize("arguments", [[], ["--help"], ["--version"]])
-def test_the_command_line_loads_nothing_heavy_when_it_only_shows_help(arguments: list[str]):
+def test_help_loads_no_heavy_library(arguments: list[str]):
     program = f"""
 import sys
 sys.argv = ["tamis", *{arguments!r}]

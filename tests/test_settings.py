@@ -34,7 +34,7 @@ def test_environment_wins_over_dotenv_and_dotenv_over_defaults(tmp_path: Path) -
     assert (settings.port, settings.host, settings.max_texts) == (2, "::1", 1_000)
 
 
-def test_environment_wins_over_dotenv_when_it_uses_the_other_name(tmp_path: Path) -> None:
+def test_environment_wins_over_dotenv_under_another_name(tmp_path: Path) -> None:
     dotenv = _dotenv(tmp_path, "TAMIS_API_NAME=from file\n")
     assert Settings.from_environment({"API_NAME": "from environment"}, dotenv).api_name == "from environment"
 
@@ -154,7 +154,7 @@ def test_a_wrong_value_names_the_file_when_it_comes_from_one(tmp_path: Path) -> 
         Settings.from_environment({}, dotenv)
 
 
-def test_a_line_that_cannot_be_read_is_told_by_number_and_not_by_content(tmp_path: Path) -> None:
+def test_dotenv_unreadable_line_is_named_by_number_only(tmp_path: Path) -> None:
     dotenv = _dotenv(tmp_path, "TAMIS_PORT=1\nASTRA TOKEN hunter2\n")
     with pytest.raises(SettingsError, match="line 2: not NAME=value") as refused:
         Settings.from_environment({}, dotenv)
@@ -175,7 +175,7 @@ def test_a_dotenv_is_read_as_editors_and_shells_write_it(tmp_path: Path, text: s
     assert Settings.from_environment({}, _dotenv(tmp_path, text)).port == 7
 
 
-def test_trusted_proxies_may_be_addresses_networks_and_unix_sockets() -> None:
+def test_trusted_proxies_are_addresses_networks_or_unix_sockets() -> None:
     listed = "127.0.0.1, 10.0.0.0/8,::1, fd00::/8 ,unix,"
     assert Settings.from_environment({"TAMIS_TRUSTED_PROXIES": listed}).trusted_proxies == listed
     TrustedProxies(listed)
@@ -265,7 +265,7 @@ def test_sample_shows_every_setting_with_default_and_meaning() -> None:
     ]
 
 
-def test_documentation_shows_every_setting_with_default_and_meaning() -> None:
+def test_docs_show_every_setting_with_default_and_meaning() -> None:
     page = (ROOT / "docs" / "serving.md").read_text("utf-8")
     rows = re.findall(r"^\| `(TAMIS_\w+)` \| (?:`(.*)`)? *\| (.+) \|$", page, re.MULTILINE)
     assert rows == [
@@ -274,7 +274,7 @@ def test_documentation_shows_every_setting_with_default_and_meaning() -> None:
     ]
 
 
-def test_the_sample_is_a_valid_dotenv_that_changes_nothing_when_uncommented(tmp_path: Path) -> None:
+def test_env_sample_uncommented_changes_nothing(tmp_path: Path) -> None:
     sample = (ROOT / ".env.sample").read_text("utf-8")
     dotenv = _dotenv(tmp_path, re.sub(r"^#(TAMIS_)", r"\1", sample, flags=re.MULTILINE))
     assert Settings.from_environment({}, dotenv) == Settings()

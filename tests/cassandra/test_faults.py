@@ -95,7 +95,7 @@ def test_a_node_that_stands_still_makes_no_prediction_late(
         asyncio.run(test())
 
 
-def test_no_acknowledged_call_is_lost_or_doubled_when_servers_are_killed(tmp_path: Path, empty_keyspace: str):
+def test_killed_servers_lose_or_double_no_acknowledged_call(tmp_path: Path, empty_keyspace: str):
     async def kill_one(number: int) -> object:
         with serving(tmp_path, empty_keyspace) as (process, address):
             async with under_load(address, f"server {number}") as load:
@@ -112,7 +112,7 @@ def test_no_acknowledged_call_is_lost_or_doubled_when_servers_are_killed(tmp_pat
     asyncio.run(test())
 
 
-def test_a_server_starts_without_its_cluster_where_that_is_allowed(tmp_path: Path):
+def test_server_without_its_cluster_starts_where_allowed(tmp_path: Path):
     async def test() -> None:
         async with under_load(address, "alone") as load:
             await until_requests(load, 50)

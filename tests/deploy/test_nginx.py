@@ -164,7 +164,7 @@ def test_a_forged_address_from_outside_changes_nothing(front: Front, claimed: st
 
 
 @pytest.mark.parametrize("site", ["by_setting", "by_header"])
-def test_the_log_is_not_kept_in_nginx_when_its_reader_stands_still(front: Front, site: str) -> None:
+def test_nginx_buffers_no_log_for_a_stalled_reader(front: Front, site: str) -> None:
     """The service cannot finish while the reader takes nothing; through a buffering nginx it does."""
     asyncio.run(_log_of(front.store_url, "127.0.0.2", texts=_MORE_TEXTS_THAN_SOCKETS_HOLD))
     here, elsewhere = "/log?format=ndjson&order=newest", "/log?format=ndjson&order=oldest"

@@ -27,7 +27,7 @@ def _spam(outcomes: Sequence[Prediction | Exception]) -> list[float]:
 
 
 @asynchronous
-async def test_what_comes_behind_a_batch_of_the_same_turn_is_the_next_batch() -> None:
+async def test_batcher_texts_after_a_batch_form_the_next_batch() -> None:
     scorer = WatchedScorer()
     batcher = _batcher(scorer)
     jobs = [batcher.submit([f"{caller} a", f"{caller} b"]) for caller in range(5)]
@@ -83,7 +83,7 @@ async def test_a_text_the_model_fails_on_fails_alone() -> None:
 
 
 @asynchronous
-async def test_a_caller_who_leaves_before_the_batch_is_not_computed_for() -> None:
+async def test_batcher_caller_gone_before_the_batch_is_skipped() -> None:
     scorer = WatchedScorer()
     batcher = _batcher(scorer)
     batcher.submit(["first"])
@@ -110,7 +110,7 @@ async def test_a_caller_who_leaves_during_the_batch_disturbs_nobody() -> None:
 
 
 @asynchronous
-async def test_a_caller_who_leaves_in_the_middle_of_a_long_list_is_forgotten() -> None:
+async def test_batcher_caller_gone_within_a_long_list_is_dropped() -> None:
     scorer = HeldScorer()
     batcher = _batcher(scorer)
     long = batcher.submit([f"{number}" for number in range(10 * BATCH_TEXTS)])
@@ -155,7 +155,7 @@ class _Heavy(WatchedScorer):
 
 
 @asynchronous
-async def test_a_heavy_model_takes_a_brief_batch_on_the_loop_once_its_speed_is_known() -> None:
+async def test_batcher_heavy_model_with_known_speed_runs_on_the_loop() -> None:
     clock = ManualClock()
     scorer = _Heavy(before=lambda texts: clock.advance(1e-5 * sum(map(len, texts))))
     batcher = Batcher(classifier_with(scorer), clock, max_queue_seconds=9)
@@ -203,7 +203,7 @@ async def test_what_would_be_begun_too_late_is_refused_at_once() -> None:
 
 
 @asynchronous
-async def test_however_slow_the_model_a_text_is_taken_when_nobody_waits() -> None:
+async def test_batcher_slow_model_takes_a_text_when_idle() -> None:
     slow = _Slow()
     for number in range(3):
         await slow.batcher.submit([f"{number} {text}" for text in range(1_000)])

@@ -31,7 +31,7 @@ def added_up(explanation: Explanation) -> float:
 
 @given(st.text(max_size=60))
 @settings(max_examples=100, deadline=None)
-def test_tokens_whole_and_intercept_sum_to_the_logit_of_what_is_served(classifier: Classifier, text: str):
+def test_explanation_tokens_and_intercept_sum_to_the_logit(classifier: Classifier, text: str):
     explanation = classifier.explain(text, "spam")
     probability = classifier.predict(text).scores["spam"]
     assert added_up(explanation) == pytest.approx(explanation.logit, abs=1e-9)

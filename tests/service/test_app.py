@@ -51,7 +51,7 @@ def test_prediction_is_the_same_when_got_by_query(ask: Ask) -> None:
     assert got.json()["input"] == "win cash"
 
 
-def test_predictions_keep_the_order_and_echo_when_not_told_otherwise(ask: Ask) -> None:
+def test_predictions_keep_the_order_and_echo_by_default(ask: Ask) -> None:
     response = ask("POST", "/predictions", json={"texts": ["hello", "win cash", "hello"], "skip_cache": True})
     assert len({entry["id"] for entry in response.json()}) == 3
     body = json.loads(without_ids(response.content))
@@ -72,7 +72,7 @@ def test_a_text_gets_the_same_answer_alone_and_in_a_list(ask: Ask) -> None:
 
 
 @pytest.mark.parametrize("text", ["", "   ", "\x00", "é👍🏽\u202e", "x" * 100])
-def test_any_text_within_the_limit_is_answered_when_posted_or_got(ask: Ask, text: str) -> None:
+def test_any_text_within_the_limit_is_answered_by_post_and_get(ask: Ask, text: str) -> None:
     for response in [
         ask("POST", "/prediction", json={"text": text, "echo_input": True}),
         ask("GET", "/prediction", params={"text": text, "echo_input": "true"}),
@@ -101,7 +101,7 @@ def test_service_info_names_the_caller_the_model_and_the_start() -> None:
     assert datetime.fromisoformat(started_at).timestamp() == 1_795_300_713.209512
 
 
-def test_service_info_names_the_socket_when_the_peer_has_no_address() -> None:
+def test_service_info_of_a_peer_without_address_names_the_socket() -> None:
     app = make_app()
     assert _get(app, "/", peer=None).json()["caller_id"] == "unix:"
 
@@ -120,7 +120,7 @@ def test_model_says_what_is_served(ask: Ask) -> None:
     }
 
 
-def test_model_gives_the_manifest_without_what_concerns_its_files_when_it_has_one(tmp_path: Path) -> None:
+def test_model_gives_the_manifest_without_its_files(tmp_path: Path) -> None:
     classifier = Classifier.load(save_model(tmp_path / "spam", training={"C": 4.0}).parent)
     info = _get(make_app(None, classifier), "/model").json()
     assert (info["name"], info["version"], info["digest"]) == ("spam", "1", classifier.identity)
@@ -131,7 +131,7 @@ def test_model_gives_the_manifest_without_what_concerns_its_files_when_it_has_on
     assert str(tmp_path) not in str(info)
 
 
-def test_model_gives_the_networks_own_configuration_when_it_is_one(tmp_path: Path) -> None:
+def test_model_of_a_network_gives_its_configuration(tmp_path: Path) -> None:
     old = write_old_model(tmp_path / "old", [embedding(), lstm(), dense()])
     path = import_keras(old, tmp_path / "spam")
     network = _get(make_app(None, Classifier.load(path)), "/model").json()["network"]
@@ -139,7 +139,7 @@ def test_model_gives_the_networks_own_configuration_when_it_is_one(tmp_path: Pat
     assert [layer["class_name"] for layer in network["config"]["layers"]] == ["Embedding", "LSTM", "Dense"]
 
 
-def test_decision_differs_from_top_when_the_operating_point_is_not_reached(tmp_path: Path) -> None:
+def test_decision_below_the_operating_point_differs_from_top(tmp_path: Path) -> None:
     cautious = OperatingPoint("spam", 0.999_999, 0.005, 0.9, 0.0, "out-of-fold answers")
     save_model(tmp_path / "spam", operating_point=cautious)
     app = make_app(None, Classifier.load(tmp_path / "spam"))

@@ -201,7 +201,7 @@ async def test_an_answer_leaves_only_when_its_rows_are_committed() -> None:
 
 
 @asynchronous
-async def test_what_arrives_in_one_turn_is_scored_and_committed_together() -> None:
+async def test_classify_texts_of_one_turn_are_scored_together() -> None:
     scorer, store = WatchedScorer(), RecordingStore(SystemClock())
     async with _classifying(scorer, store) as classification:
         calls = [classification.classify([f"text {i}"], caller=f"caller {i}") for i in range(20)]
@@ -211,7 +211,7 @@ async def test_what_arrives_in_one_turn_is_scored_and_committed_together() -> No
 
 
 @asynchronous
-async def test_lists_of_one_turn_are_committed_together_until_there_are_many_texts() -> None:
+async def test_classify_lists_of_one_turn_are_committed_together() -> None:
     store = RecordingStore(SystemClock())
     async with _classifying(WatchedScorer(), store) as classification:
         sizes = [(1, False), (64, False), (63, False), (9, True), (200, False), (2, False), (3, True)]
@@ -249,7 +249,7 @@ async def test_who_comes_alone_is_not_kept_waiting_for_company() -> None:
 
 
 @asynchronous
-async def test_a_text_is_computed_once_when_many_ask_for_it_at_the_same_time() -> None:
+async def test_classify_concurrent_equal_texts_are_computed_once() -> None:
     scorer = HeldScorer()
     async with _classifying(scorer) as classification:
         early = [classification.classify(["same", " same"], caller="c") for _ in range(5)]
@@ -264,7 +264,7 @@ async def test_a_text_is_computed_once_when_many_ask_for_it_at_the_same_time() -
 
 
 @asynchronous
-async def test_skip_cache_computes_again_and_stores_the_answer_all_the_same() -> None:
+async def test_classify_skip_cache_computes_and_stores_the_answer() -> None:
     scorer = WatchedScorer()
     async with _classifying(scorer) as classification:
         for _ in range(2):
@@ -274,7 +274,7 @@ async def test_skip_cache_computes_again_and_stores_the_answer_all_the_same() ->
 
 
 @asynchronous
-async def test_skipping_callers_get_fresh_answers_beside_others_who_get_known_ones() -> None:
+async def test_classify_skip_cache_beside_cached_callers_is_fresh() -> None:
     async with _classifying(WatchedScorer()) as classification:
         await classification.classify(["x"], caller="c")
         known = classification.classify(["x"], caller="c")
@@ -297,7 +297,7 @@ async def test_a_known_text_does_not_wait_for_the_model() -> None:
         await new
 
 
-def test_answers_are_the_same_to_the_digit_after_a_restart_and_keep_the_order_of_labels(
+def test_classify_answers_after_a_restart_are_digit_for_digit(
     tmp_path: Path,
 ) -> None:
     labels = ("zebra", "ant")  # not in the order of the alphabet, in which a store may give them back
@@ -328,7 +328,7 @@ async def test_a_retrained_model_never_gives_the_old_ones_answers() -> None:
 
 
 @asynchronous
-async def test_stored_scores_with_other_labels_are_not_taken_for_an_answer() -> None:
+async def test_classify_stored_scores_with_other_labels_are_ignored() -> None:
     store = MemoryStore(SystemClock())
     async with _classifying(classifier_with(WatchedScorer(), labels=("a", "b")), store) as classification:
         await classification.classify(["x"], caller="c")
@@ -337,7 +337,7 @@ async def test_stored_scores_with_other_labels_are_not_taken_for_an_answer() -> 
 
 
 @asynchronous
-async def test_memory_holds_no_more_answers_than_it_may_and_keeps_those_asked_for_last() -> None:
+async def test_classify_memory_keeps_the_most_recent_answers() -> None:
     store = RecordingStore(SystemClock())
     async with _classifying(WatchedScorer(), store, memory_rows=2) as classification:
         for text in ["a", "b", "a", "c"]:
@@ -372,7 +372,7 @@ async def test_memory_asks_the_store_again_after_a_minute() -> None:
 
 
 @asynchronous
-async def test_a_text_the_model_fails_on_fails_its_own_call_only_and_that_is_not_logged() -> None:
+async def test_classify_failing_text_fails_and_logs_its_own_call_only() -> None:
     store = RecordingStore(SystemClock())
     async with _classifying(WatchedScorer(), store) as classification:
         good = classification.classify(["good"], caller="c")
@@ -395,7 +395,7 @@ async def test_a_caller_who_leaves_disturbs_nobody() -> None:
 
 
 @asynchronous
-async def test_a_caller_who_leaves_during_the_commit_disturbs_nobody_and_is_logged() -> None:
+async def test_classify_caller_gone_during_the_commit_is_logged() -> None:
     store = RecordingStore(SystemClock())
     async with _classifying(WatchedScorer(), store) as classification:
         store.log.may_append.clear()
@@ -409,7 +409,7 @@ async def test_a_caller_who_leaves_during_the_commit_disturbs_nobody_and_is_logg
 
 
 @asynchronous
-async def test_what_comes_too_late_is_refused_and_what_is_known_is_answered() -> None:
+async def test_classify_late_text_is_refused_and_cached_one_answered() -> None:
     clock, scorer = ManualClock(), HeldScorer()
     async with _classifying(scorer, clock=clock, max_queue_seconds=0.5) as classification:
         slow = classification.classify(["known"], caller="c")
@@ -455,7 +455,7 @@ async def test_whatever_a_store_raises_reaches_the_callers() -> None:
 
 
 @asynchronous
-async def test_a_long_list_is_committed_in_parts_so_that_others_come_between() -> None:
+async def test_classify_long_list_is_committed_in_parts() -> None:
     store = RecordingStore(SystemClock())
     async with _classifying(WatchedScorer(), store) as classification:
         texts = [f"{number}" for number in range(1_000)]

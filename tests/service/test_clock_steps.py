@@ -18,9 +18,7 @@ HOUR_SECONDS = 3_600
 @pytest.mark.parametrize("hours", [-1, 1])
 @pytest.mark.parametrize("memory_rows", [0, 100])
 @asynchronous
-async def test_ids_increase_answers_stay_and_limits_hold_when_the_clock_steps(
-    tmp_path: Path, hours: int, memory_rows: int
-) -> None:
+async def test_clock_steps_keep_ids_answers_and_limits(tmp_path: Path, hours: int, memory_rows: int) -> None:
     clock = ManualClock()
     store = make_store(f"sqlite:///{tmp_path}/tamis.db", clock, StoreOptions(cache_seconds=600))
     settings = Settings(

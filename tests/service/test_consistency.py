@@ -40,7 +40,7 @@ def _ask(address: str, seed: int) -> dict[str, set[Scores]]:
     return dict(answers)
 
 
-def test_every_text_has_one_answer_when_many_processes_ask_two_workers(tmp_path: Path) -> None:
+def test_two_workers_give_every_text_one_answer(tmp_path: Path) -> None:
     model = save_model(tmp_path / "spam")
     spawning = multiprocessing.get_context("spawn")
     with (

@@ -24,7 +24,7 @@ def test_a_page_finds_all_it_names_on_this_service(ask: Ask, path: str) -> None:
 
 
 @pytest.mark.parametrize("path", ["/docs", "/redoc"])
-def test_a_page_holds_no_script_of_its_own_and_allows_none_from_elsewhere(ask: Ask, path: str) -> None:
+def test_docs_page_has_and_allows_no_inline_or_foreign_script(ask: Ask, path: str) -> None:
     page = ask("GET", path)
     assert set(re.findall(r"<script[^>]*>(.*?)</script>", page.text, re.DOTALL)) == {""}
     policy = page.headers["content-security-policy"]

@@ -91,7 +91,7 @@ async def test_a_cancelled_task_cancels_what_it_waits_for(turns: int) -> None:
 
 
 @asynchronous
-async def test_what_is_done_before_the_task_begins_costs_no_further_turn() -> None:
+async def test_eager_task_already_done_costs_no_turn() -> None:
     notes = Notes(futures=2)
     rest = start_eagerly(notes.course())
     notes.futures[0].set_result("first")

@@ -32,9 +32,7 @@ STORE = ("--mock", "--store", "sqlite:///tamis.db")
 
 
 @pytest.mark.parametrize("kills", [KILLS, pytest.param(LONG_KILLS, marks=pytest.mark.soak)])
-def test_no_acknowledged_row_is_lost_or_doubled_when_the_service_is_killed_under_load(
-    tmp_path: Path, kills: int
-) -> None:
+def test_killed_service_loses_or_doubles_no_acknowledged_row(tmp_path: Path, kills: int) -> None:
     chance = random.Random(5)
     acknowledged: list[str] = []
     sent, first_start, slowest_start = 0, 0.0, 0.0
@@ -114,9 +112,7 @@ def disk(tmp_path: Path) -> Iterator[Path]:
 
 
 @pytest.mark.parametrize("fault", [_read_only, locked_by_another_process])
-def test_every_answer_leaves_and_every_row_arrives_when_the_store_fails_for_a_while(
-    tmp_path: Path, fault: Fault
-) -> None:
+def test_failing_store_loses_no_answer_and_no_row(tmp_path: Path, fault: Fault) -> None:
     ledger = _go_through(tmp_path, tmp_path / "tamis.db", fault, more_texts=2_000)
     rows = _logged_texts(tmp_path / "tamis.db")
     assert rows == Counter(ledger.acknowledged)
@@ -135,16 +131,14 @@ def test_a_lock_of_ten_seconds_loses_nothing(tmp_path: Path) -> None:
     assert _logged_texts(tmp_path / "tamis.db") == Counter(ledger.acknowledged)
 
 
-def test_every_answer_leaves_and_every_row_arrives_when_the_disk_is_full(tmp_path: Path, disk: Path) -> None:
+def test_full_disk_loses_no_answer_and_no_row(tmp_path: Path, disk: Path) -> None:
     # one client: what more would log within the second until it heals fills eight megabytes by itself
     ledger = _go_through(tmp_path, disk / "tamis.db", _full, more_texts=500, connections=1)
     assert _logged_texts(disk / "tamis.db") == Counter(ledger.acknowledged)
 
 
 @pytest.mark.parametrize("fault", [_removed, _overwritten])
-def test_every_answer_leaves_and_later_rows_are_kept_when_the_file_is_lost(
-    tmp_path: Path, fault: Fault
-) -> None:
+def test_lost_file_loses_no_answer_and_no_later_row(tmp_path: Path, fault: Fault) -> None:
     ledger = _go_through(tmp_path, tmp_path / "tamis.db", fault, more_texts=2_000)
     rows = _logged_texts(tmp_path / "tamis.db")
     assert set(rows) <= set(ledger.acknowledged)

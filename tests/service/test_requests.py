@@ -105,7 +105,7 @@ def test_predictions_are_refused_when_the_body_is(
 
 
 @pytest.mark.parametrize("colons", [b"http://a:b", b"::::", b'\\":\\":'])
-def test_a_text_with_colons_is_no_duplicate_when_its_key_stands_once(ask: Ask, colons: bytes) -> None:
+def test_text_with_colons_is_no_duplicate_key(ask: Ask, colons: bytes) -> None:
     assert _post(ask, b'{"text": "' + colons + b'", "echo_input": true}').status_code == 200
 
 
@@ -175,7 +175,7 @@ def test_prediction_by_query_is_refused_when_the_query_is(
     _assert_refused(ask("GET", f"/prediction?{query}"), status, code, names=names)
 
 
-def test_a_body_is_refused_while_it_arrives_when_it_outgrows_the_limit(app: ASGIApp) -> None:
+def test_body_above_the_limit_is_refused_while_it_arrives(app: ASGIApp) -> None:
     """8,000 bytes are four times the limit: what a client sends beyond that is not read."""
     status, reads = asyncio.run(_endless_body(app))
     assert status == 413
@@ -193,12 +193,12 @@ def test_a_strange_content_length_fails_nothing(app: ASGIApp, length: bytes) -> 
     assert status == 413
 
 
-def test_the_connection_is_closed_when_a_body_was_not_read_to_its_end(ask: Ask) -> None:
+def test_connection_with_an_unread_body_is_closed(ask: Ask) -> None:
     assert _post(ask, b"x" * 2_001).headers["connection"] == "close"
     assert "connection" not in _post(ask, b"x").headers
 
 
-def test_a_body_in_many_chunks_is_accepted_up_to_the_limit_to_the_byte(ask: Ask) -> None:
+def test_chunked_body_is_accepted_up_to_the_limit(ask: Ask) -> None:
     body = b'{"text": "x"}'
     padding = b" " * (2_000 - len(body))
     accepted = ask("POST", "/prediction", content=_chunked(body, padding), headers=JSON)
@@ -206,7 +206,7 @@ def test_a_body_in_many_chunks_is_accepted_up_to_the_limit_to_the_byte(ask: Ask)
     assert (accepted.status_code, refused.status_code) == (200, 413)
 
 
-def test_a_caller_that_leaves_in_the_middle_of_its_body_fails_nothing(app: ASGIApp) -> None:
+def test_caller_gone_within_its_body_fails_nothing(app: ASGIApp) -> None:
     coming = [{"type": "http.request", "body": b'{"te', "more_body": True}, {"type": "http.disconnect"}]
     assert asyncio.run(_run(app, coming)) == 400
 

@@ -62,7 +62,7 @@ def known(cache: CacheFiles, numbers: range) -> int:
     return sum(one is not None for one in found)
 
 
-def test_what_is_remembered_outlives_the_process_and_is_the_owners_alone(make: MakeCache, file: Path) -> None:
+def test_cache_outlives_the_process_and_is_private(make: MakeCache, file: Path) -> None:
     remember(make(), answers(range(300)))
     assert known(make(), range(300)) == 300
     assert file.stat().st_mode & 0o777 == 0o600

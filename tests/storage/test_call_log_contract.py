@@ -42,7 +42,7 @@ def test_a_call_appended_twice_is_there_once(check):
 
 
 @pytest.mark.parametrize("newest_first", [False, True])
-def test_pages_meet_without_gap_or_overlap_when_rows_arrive_out_of_order(check, newest_first):
+def test_pages_of_rows_out_of_order_have_no_gap_or_overlap(check, newest_first):
     async def body(store, ids):
         written = calls(ids, 57)
         shuffled = written.copy()
@@ -169,7 +169,7 @@ def test_deleting_a_caller_leaves_the_others(check):
 
 
 @pytest.mark.parametrize("field", ["text", "caller", "label", "model"])
-def test_half_a_surrogate_pair_is_refused_and_its_neighbours_are_written(check, field):
+def test_half_a_surrogate_pair_is_refused_alone(check, field):
     async def body(store, ids):
         good = calls(ids, 2)
         outcomes = await asyncio.gather(

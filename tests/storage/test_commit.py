@@ -124,7 +124,7 @@ def test_long_batch_of_many_rows_does_not_count_as_slow():
     with_commit(body)
 
 
-def test_what_arrives_during_a_write_by_the_writer_forms_the_next_batch():
+def test_commit_rows_during_a_write_form_the_next_batch():
     async def body(commit, notes, clock, ids):
         waiters = [asyncio.create_task(commit.commit([call(ids)]))]
         await asyncio.sleep(0)
@@ -136,7 +136,7 @@ def test_what_arrives_during_a_write_by_the_writer_forms_the_next_batch():
 
 
 @pytest.mark.parametrize("only_threaded", [False, True])
-def test_a_failure_is_told_to_everybody_and_the_next_batch_goes_on(only_threaded):
+def test_commit_failure_reaches_every_waiter_of_its_batch(only_threaded):
     async def body(commit, notes, clock, ids):
         notes.failure = apsw.FullError("full")
         waiters = [asyncio.create_task(commit.commit([one])) for one in calls(ids, 3)]
@@ -172,7 +172,7 @@ def test_who_commits_on_the_loop_hears_of_an_unforeseen_failure():
     with_commit(body)
 
 
-def test_nobody_waits_for_ever_when_the_writer_fails_in_an_unforeseen_way():
+def test_commit_unexpected_failure_leaves_no_waiter():
     async def body(commit, notes, clock, ids):
         seen = []
         asyncio.get_running_loop().set_exception_handler(

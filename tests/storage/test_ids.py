@@ -97,7 +97,7 @@ def test_a_forked_child_has_a_node_of_its_own():
     assert of_child != of_parent
 
 
-def test_this_hour_is_the_next_ids_hour_when_the_clock_steps_back():
+def test_ids_hour_never_steps_back_with_the_clock():
     clock = ManualClock()
     ids = TimeIds(clock)
     ids.next()

@@ -207,7 +207,7 @@ def test_calls_beyond_the_spools_bound_are_counted_as_dropped():
     with_store(body, spool=MemorySpool(max_rows=10))
 
 
-def test_a_write_whose_reply_was_lost_is_sent_again_and_is_there_once():
+def test_write_with_a_lost_reply_is_stored_once():
     async def body(store, inner, clock):
         ids = TimeIds(clock)
         inner.loses_replies = True
@@ -220,7 +220,7 @@ def test_a_write_whose_reply_was_lost_is_sent_again_and_is_there_once():
     with_store(body)
 
 
-def test_the_cache_is_empty_while_the_store_is_away_and_back_after():
+def test_cache_of_an_absent_store_is_empty_until_it_returns():
     async def body(store, inner, clock):
         await store.cache.put_many({key(1): SCORES})
         inner.is_away = True
@@ -296,7 +296,7 @@ def test_it_starts_without_its_store_when_told_so():
     with_store(body, opens=False, may_start_without=True)
 
 
-def test_calls_in_a_file_outlive_the_process_and_the_counters_add_up(tmp_path):
+def test_spooled_calls_outlive_the_process_and_are_counted(tmp_path):
     async def first(store, inner, clock):
         inner.is_away = True
         await store.log.append(calls(TimeIds(clock), 4))
@@ -371,7 +371,7 @@ def test_a_spool_that_fails_too_drops_the_calls_and_says_so(tmp_path):
 
 
 @pytest.mark.parametrize("broken", ["oldest", "remove"])
-def test_a_spool_that_fails_while_sending_stops_no_new_call_and_doubles_none(broken):
+def test_spool_failing_while_sending_loses_and_doubles_no_call(broken):
     spool = FailingSpool()
 
     async def body(store, inner, clock):

@@ -142,7 +142,7 @@ def test_file_spool_opens_when_its_folder_is_missing(tmp_path: Path) -> None:
     assert (tmp_path / "models" / "spam").is_dir()
 
 
-def test_file_spool_writes_its_calls_again_when_its_file_was_removed(tmp_path: Path) -> None:
+def test_file_spool_rewrites_calls_of_a_removed_file(tmp_path: Path) -> None:
     path = tmp_path / "spool.tamis"
     spool = FileSpool(path)
 

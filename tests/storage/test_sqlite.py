@@ -101,7 +101,7 @@ def test_answers_are_written_soon_by_another_thread(path):
     with_store(path, body, StoreOptions(is_alone=True))
 
 
-def test_a_lock_held_by_another_keeps_the_loop_free_and_the_rows_wait(path):
+def test_sqlite_foreign_lock_keeps_the_loop_free(path):
     async def body(store, ids):
         other = apsw.Connection(str(path))
         other.execute("BEGIN IMMEDIATE")
@@ -139,7 +139,7 @@ def test_a_lock_that_does_not_open_fails_all_who_wait_for_it(path):
     with_store(path, body, StoreOptions(lock_seconds=0.05))
 
 
-def test_a_file_of_the_first_schema_keeps_its_calls_and_loses_its_cache(path):
+def test_sqlite_first_schema_keeps_calls_and_drops_the_cache(path):
     connection = apsw.Connection(str(path))
     create_tables(connection)
     connection.execute(
@@ -213,7 +213,7 @@ def test_a_page_that_is_not_read_on_holds_no_transaction(path):
     with_store(path, body)
 
 
-def test_a_thread_that_was_closed_between_two_steps_of_a_reader_says_so(path):
+def test_sqlite_closed_thread_is_reported_to_its_reader(path):
     async def test():
         worker = Worker("test", lambda: apsw.Connection(":memory:"))
         assert await worker.run(lambda connection: connection.execute("SELECT 1").get) == 1
@@ -277,7 +277,7 @@ def test_migrate_makes_the_tables_and_again_does_nothing(path):
     assert apsw.Connection(str(path)).pragma("user_version") == SCHEMA_VERSION
 
 
-def test_several_openers_of_a_new_file_agree_on_its_tables_and_secret(path):
+def test_sqlite_concurrent_openers_agree_on_tables_and_secret(path):
     async def test():
         stores = [SqliteStore(path, SystemClock()) for _ in range(8)]
         await asyncio.gather(*(store.open() for store in stores))

@@ -31,7 +31,7 @@ def three_classes() -> LinearTrainer:
 
 @given(st.lists(TEXTS, max_size=4), st.booleans(), st.booleans(), st.booleans())
 @settings(max_examples=150, deadline=None)
-def test_the_features_that_are_located_are_those_that_are_counted(
+def test_attribution_located_features_equal_counted_features(
     texts: list[str], shapes: bool, word_pairs: bool, phrases: bool
 ):
     wanted = FeatureSettings(shapes=shapes, word_pairs=word_pairs, phrases=phrases)
@@ -59,9 +59,7 @@ def test_contributions_and_intercept_sum_to_the_log_odds(model: LinearTrainer, t
 
 @given(st.sampled_from(messages(60, seed=3).texts), st.integers(0, 2))
 @settings(max_examples=50, deadline=None)
-def test_contributions_and_intercept_sum_to_the_logit_of_each_of_three(
-    three_classes: LinearTrainer, text: str, column: int
-):
+def test_attribution_of_three_labels_sums_to_each_logit(three_classes: LinearTrainer, text: str, column: int):
     found = attribute(three_classes.weights_, text, column)
     assert found.logit == pytest.approx(three_classes.logits([text])[0, column], abs=1e-9)
     assert found.intercept + found.characters.sum() + found.whole == pytest.approx(found.logit, abs=1e-9)

@@ -68,7 +68,7 @@ def test_the_last_words_are_kept_when_a_text_is_long():
     assert numbers(tokenizer, ["a b c", "c", "", "?!"], max_tokens=2) == [[2, 3], [3], [], []]
 
 
-def test_an_unknown_word_has_the_number_of_its_stand_in_when_there_is_one():
+def test_tokenizer_unknown_word_gets_the_oov_number():
     theirs = keras.src.legacy.preprocessing.text.Tokenizer(num_words=3, oov_token="<new>")
     theirs.fit_on_texts(["a a b c"])
     ours = Tokenizer.from_json(theirs.to_json().encode())

@@ -53,7 +53,7 @@ def test_json_and_ndjson_hold_every_call_whatever_the_pages(some_pages: list[lis
 
 @given(pages)
 @settings(max_examples=100, deadline=None)
-def test_csv_gives_the_exact_cells_back_when_one_apostrophe_is_taken_away(
+def test_csv_without_its_apostrophe_gives_the_exact_cells(
     some_pages: list[list[CallRecord]],
 ) -> None:
     rows = csv.DictReader(io.StringIO(written(CALL_FORMATS["csv"](), some_pages), newline=""))

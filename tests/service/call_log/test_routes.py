@@ -89,7 +89,7 @@ def test_recent_log_keeps_order_and_index_across_pages(store_url: str) -> None:
     with_log(store_url, test)
 
 
-def test_recent_log_keeps_to_the_ids_hour_when_the_clock_steps_back(store_url: str) -> None:
+def test_recent_log_keeps_the_hour_when_the_clock_steps_back(store_url: str) -> None:
     async def test(log: Log) -> None:
         await log.call("before the step")
         log.clock.step_utc(-3_600)
@@ -102,7 +102,7 @@ def test_recent_log_keeps_to_the_ids_hour_when_the_clock_steps_back(store_url: s
     with_log(store_url, test)
 
 
-def test_recent_log_ends_with_the_hour_when_another_worker_is_in_the_next(store_url: str) -> None:
+def test_recent_log_ends_with_the_hour_across_workers(store_url: str) -> None:
     async def test(log: Log) -> None:
         ahead = TimeIds(ManualClock(NOON + 3_600 * 10**9))
         await log.call("of the next hour", id=ahead.next())
@@ -197,7 +197,7 @@ def test_no_caller_sees_a_row_of_another(store_url: str, path: str) -> None:
     with_log(store_url, test)
 
 
-def test_a_cursor_of_one_caller_opens_no_row_of_theirs_to_another(store_url: str) -> None:
+def test_cursor_of_another_caller_reveals_no_row(store_url: str) -> None:
     async def test(log: Log) -> None:
         await three_hours(log)
         cursor = (await log.get("/log?limit=1", "alice")).json()["next_cursor"]
@@ -245,7 +245,7 @@ def test_cursors_lead_through_all_calls_once(store_url: str) -> None:
     with_log(store_url, test)
 
 
-def test_json_gives_a_hundred_calls_and_the_other_forms_all_when_no_limit_is_named(store_url: str) -> None:
+def test_log_without_limit_gives_100_as_json_and_all_otherwise(store_url: str) -> None:
     async def test(log: Log) -> None:
         for number in range(250):
             await log.call(str(number))
@@ -257,7 +257,7 @@ def test_json_gives_a_hundred_calls_and_the_other_forms_all_when_no_limit_is_nam
     with_log(store_url, test)
 
 
-def test_a_json_page_ends_early_with_a_cursor_when_a_search_finds_little(tmp_path: Path) -> None:
+def test_json_page_of_a_sparse_search_ends_early_with_a_cursor(tmp_path: Path) -> None:
     """One step of a search looks through a bounded number of rows."""
 
     async def test(log: Log) -> None:
@@ -334,7 +334,7 @@ def test_a_wrong_parameter_is_named(path: str, query: str, status: int, field: s
         ("cursor=AQAAAAAAAAAAAAAAAAAAAAAAAAAA", "cursor"),
     ],
 )
-def test_a_wrong_parameter_of_the_page_is_named_without_its_value(query: str, field: str) -> None:
+def test_log_wrong_parameter_is_named_without_its_value(query: str, field: str) -> None:
     async def test(log: Log) -> None:
         status, _, message = error(await log.get(f"/log?{query}"))
         assert status == 422

@@ -90,7 +90,7 @@ def read_all(client: socket.socket) -> bytes:
         return b"".join(iter(lambda: client.recv(1 << 20), b""))
 
 
-def test_a_reader_who_stands_still_keeps_little_memory_and_holds_no_transaction(tmp_path: Path) -> None:
+def test_stalled_reader_holds_little_memory_and_no_transaction(tmp_path: Path) -> None:
     readers, rows = MAX_READS_PER_CALLER, 20_000
 
     async def test(log: Log) -> None:

@@ -56,7 +56,7 @@ async def answer(client: Client) -> bytes:
     return await client[0].readexactly(length)
 
 
-def test_headers_that_do_not_end_are_answered_408_at_the_deadline() -> None:
+def test_connection_endless_headers_are_answered_408() -> None:
     async def test(stage: Stage) -> None:
         reader, writer = await stage.connect()
         writer.write(b"GET / HTTP/1.1\r\n")
@@ -83,7 +83,7 @@ def test_a_connection_that_says_nothing_is_closed_without_a_word() -> None:
     on_stage(test)
 
 
-def test_a_body_that_does_not_end_is_answered_408_and_the_application_is_told() -> None:
+def test_connection_endless_body_is_answered_408() -> None:
     async def test(stage: Stage) -> None:
         reader, writer = await stage.connect()
         writer.write(POST)
@@ -114,7 +114,7 @@ def test_an_idle_connection_is_closed_when_no_request_follows() -> None:
     on_stage(test)
 
 
-def test_a_body_that_drips_on_after_its_answer_does_not_keep_the_connection() -> None:
+def test_connection_body_dripping_after_its_answer_is_closed() -> None:
     async def test(stage: Stage) -> None:
         client = await stage.connect()
         client[1].write(b"POST /early HTTP/1.1\r\nhost: tamis\r\ncontent-length: 5000\r\n\r\n")
@@ -140,7 +140,7 @@ def test_a_connection_in_use_is_never_late() -> None:
     on_stage(test)
 
 
-def test_a_connection_that_idles_at_every_look_but_was_used_between_stays() -> None:
+def test_connection_used_between_two_checks_stays_open() -> None:
     async def test(stage: Stage) -> None:
         client = await stage.connect()
         for _ in range(200):
@@ -166,7 +166,7 @@ def test_a_client_that_does_not_read_its_answer_is_cut_off() -> None:
     on_stage(test)
 
 
-def test_a_client_that_reads_a_large_answer_steadily_gets_all_of_it() -> None:
+def test_connection_steady_reader_gets_all_of_a_large_answer() -> None:
     async def test(stage: Stage) -> None:
         reader, writer = await stage.connect()
         writer.write(b"GET /huge HTTP/1.1\r\nhost: tamis\r\n\r\n")
@@ -179,7 +179,7 @@ def test_a_client_that_reads_a_large_answer_steadily_gets_all_of_it() -> None:
     on_stage(test)
 
 
-def test_one_connection_too_many_is_refused_with_503_and_the_others_go_on() -> None:
+def test_connection_above_the_limit_is_refused_with_503() -> None:
     async def test(stage: Stage) -> None:
         clients = [await stage.connect() for _ in range(3)]
         await stage.settle()
@@ -240,7 +240,7 @@ def test_what_is_no_http_is_answered_400(data: bytes, caplog: pytest.LogCaptureF
     on_stage(test)
 
 
-def test_a_refused_client_that_sends_on_reads_the_answer_and_is_dropped_when_it_stays() -> None:
+def test_connection_refused_client_reads_its_answer_then_closes() -> None:
     async def test(stage: Stage) -> None:
         reader, writer = await stage.connect()
         for _ in range(50):
@@ -255,7 +255,7 @@ def test_a_refused_client_that_sends_on_reads_the_answer_and_is_dropped_when_it_
     on_stage(test)
 
 
-def test_stopping_closes_idle_connections_and_answers_what_has_arrived() -> None:
+def test_stopping_closes_idle_connections_and_answers_the_rest() -> None:
     async def test(stage: Stage) -> None:
         idle, arrived = await stage.connect(), await stage.connect()
         for client in (idle, arrived):

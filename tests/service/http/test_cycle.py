@@ -155,7 +155,7 @@ def test_a_target_in_any_form_leads_to_its_path(target: str) -> None:
 
 
 @pytest.mark.parametrize("path", ["/fails", "/line-break"])
-def test_an_application_that_fails_is_answered_500_without_its_words(
+def test_failing_application_is_answered_500_without_details(
     path: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     head, _, body = whole(request(path)).partition(b"\r\n\r\n")

@@ -20,7 +20,7 @@ def test_listen_binds_the_address_when_nothing_is_given() -> None:
         assert listeners.address == f"http://127.0.0.1:{listener.getsockname()[1]}"
 
 
-def test_listen_ignores_sockets_that_are_meant_for_another_process() -> None:
+def test_listen_ignores_sockets_for_another_process() -> None:
     listeners = listen("127.0.0.1", 0, {"LISTEN_FDS": "1", "LISTEN_PID": str(os.getppid())})
     [listener] = listeners.sockets
     with listener:

@@ -23,9 +23,7 @@ _SHORT = {"TAMIS_DRAIN_SECONDS": "0.5"}
 @pytest.mark.parametrize(
     ("cycles", "settings"), [(20, _SHORT), pytest.param(100, {}, marks=pytest.mark.soak)], ids=["20", "100"]
 )
-def test_no_request_is_lost_when_the_service_is_stopped_under_load(
-    tmp_path: Path, cycles: int, settings: dict[str, str]
-) -> None:
+def test_stopping_under_load_loses_no_request(tmp_path: Path, cycles: int, settings: dict[str, str]) -> None:
     ledger = Ledger()
     for _ in range(cycles):
         with serving(tmp_path, "--mock", **settings) as service:
@@ -37,7 +35,7 @@ def test_no_request_is_lost_when_the_service_is_stopped_under_load(
     print(f"{cycles} stops under {_CLIENTS} clients: {ledger.answered} answered, 0 lost")  # noqa: T201
 
 
-def test_no_request_is_lost_when_several_workers_are_stopped_under_load(tmp_path: Path) -> None:
+def test_stopping_several_workers_under_load_loses_no_request(tmp_path: Path) -> None:
     ledger = Ledger()
     for _ in range(3):
         with serving(tmp_path, "--mock", "--workers", "2", **_SHORT) as service:
@@ -58,7 +56,7 @@ async def _stop_under_load(service: Service, ledger: Ledger) -> None:
     await asyncio.gather(*asking)  # they end because nobody listens
 
 
-def test_a_stopping_service_is_not_ready_and_sends_its_clients_elsewhere(tmp_path: Path) -> None:
+def test_stopping_service_is_not_ready_and_closes_connections(tmp_path: Path) -> None:
     with serving(tmp_path, "--mock", TAMIS_DRAIN_SECONDS="30") as service:
         assert httpx.get(f"{service.address}/health/ready").status_code == 200
         service.process.terminate()
@@ -95,7 +93,7 @@ def test_a_second_signal_ends_all_workers_at_once(tmp_path: Path) -> None:
         assert "workers were killed" in service.said.splitlines()[-1]
 
 
-def test_a_request_that_never_ends_does_not_hold_up_the_end_for_ever(tmp_path: Path) -> None:
+def test_stopping_waits_a_bounded_time_for_an_endless_request(tmp_path: Path) -> None:
     settings = {"TAMIS_DRAIN_SECONDS": "0", "TAMIS_STOP_SECONDS": "0.3"}
     with (
         serving(tmp_path, "--mock", **settings) as service,
@@ -108,7 +106,7 @@ def test_a_request_that_never_ends_does_not_hold_up_the_end_for_ever(tmp_path: P
         assert service.stop() == 0
 
 
-def test_what_was_answered_is_in_the_store_when_the_service_has_ended(tmp_path: Path) -> None:
+def test_stopped_service_has_stored_what_it_answered(tmp_path: Path) -> None:
     store = f"sqlite:///{tmp_path}/calls.db"
     with serving(tmp_path, "--mock", "--store", store, **_SHORT) as service:
         httpx.get(f"{service.address}/prediction?text=remember+me")
@@ -135,7 +133,7 @@ async def _readable(fd: int) -> None:
         await ended.wait()
 
 
-def test_no_request_is_lost_between_two_services_on_one_given_socket(tmp_path: Path) -> None:
+def test_handover_of_a_given_socket_loses_no_request(tmp_path: Path) -> None:
     """As under systemd: the socket stays open, and requests wait in it for the next service."""
     with socket.create_server(("127.0.0.1", 0), backlog=128) as listener:
         port = listener.getsockname()[1]

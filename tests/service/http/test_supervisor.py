@@ -58,7 +58,7 @@ def test_the_first_worker_that_cannot_start_ends_the_service() -> None:
     assert watched.started == []
 
 
-def test_workers_that_can_no_longer_start_end_the_service_after_a_few_tries(tmp_path: Path) -> None:
+def test_workers_that_cannot_restart_end_the_service(tmp_path: Path) -> None:
     first = tmp_path / "first"
     script = f"import os; os.path.exists({str(first)!r}) and os._exit(4); open({str(first)!r}, 'w'); {_SAY}"
     watched = Watched(script)
@@ -153,7 +153,7 @@ def test_a_broken_model_is_one_line_when_there_are_workers(tmp_path: Path) -> No
 
 
 @pytest.mark.parametrize(("number", "noticed_seconds"), [(signal.SIGKILL, 0.0), (signal.SIGSTOP, 1.0)])
-def test_all_workers_killed_or_hung_at_once_answer_again_within_two_seconds(
+def test_all_workers_killed_or_hung_answer_again_in_two_seconds(
     tmp_path: Path, number: signal.Signals, noticed_seconds: float
 ) -> None:
     with serving(tmp_path, "--mock", "--workers", "2") as service:

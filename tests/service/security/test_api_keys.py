@@ -23,7 +23,7 @@ def test_every_character_of_the_alphabet_is_used() -> None:
     assert set("".join(new_key()[6:36] for _ in range(200))) == set(ALPHABET)
 
 
-def test_the_checksum_is_the_crc_that_a_secret_scanner_can_compute() -> None:
+def test_key_checksum_is_the_crc_of_secret_scanners() -> None:
     key = new_key()
     value = 0
     for digit in key[36:]:

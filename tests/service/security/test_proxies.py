@@ -28,7 +28,7 @@ def test_the_header_is_not_read_when_the_peer_is_no_listed_proxy() -> None:
     assert _client(OURS, STRANGER, "192.0.2.1") == STRANGER
 
 
-def test_the_rightmost_stranger_is_the_caller_when_the_peer_is_a_listed_proxy() -> None:
+def test_caller_behind_a_proxy_is_the_rightmost_unlisted_entry() -> None:
     assert _client(OURS, PROXY, f"192.0.2.1, {STRANGER}") == STRANGER
     assert _client(OURS, PROXY, f"192.0.2.1, {STRANGER}, {INNER_PROXY}") == STRANGER
 
@@ -37,7 +37,7 @@ def test_several_headers_are_one_list_when_proxies_add_their_own() -> None:
     assert _client(OURS, PROXY, "192.0.2.1", STRANGER, INNER_PROXY) == STRANGER
 
 
-def test_the_first_of_all_is_the_caller_when_every_entry_is_a_proxy() -> None:
+def test_caller_behind_proxies_only_is_the_first_entry() -> None:
     assert _client(OURS, PROXY, "10.0.0.7, 10.0.0.8") == "10.0.0.7"
 
 
@@ -61,7 +61,7 @@ def test_the_proxy_itself_is_the_caller_when_it_says_nothing() -> None:
         "1.2.3.4 5.6.7.8",
     ],
 )
-def test_the_walk_ends_at_the_last_believed_address_when_a_word_is_no_address(word: str) -> None:
+def test_caller_before_an_invalid_entry_is_the_last_valid_one(word: str) -> None:
     assert _client(OURS, PROXY, f"192.0.2.1,{word}") == PROXY
     assert _client(OURS, PROXY, f"192.0.2.1,{word},{INNER_PROXY}") == INNER_PROXY
 
@@ -93,7 +93,7 @@ def test_a_peer_has_the_same_name_as_behind_a_proxy(peer: str, name: str) -> Non
     assert _client(OURS, peer) == name
 
 
-def test_a_proxy_is_known_when_the_socket_maps_its_address_into_ipv6() -> None:
+def test_proxy_mapped_into_ipv6_is_known() -> None:
     assert _client(OURS, f"::ffff:{PROXY}", STRANGER) == STRANGER
 
 

@@ -187,7 +187,7 @@ def test_a_step_of_the_wall_clock_changes_nothing(
     assert [_takes(limiter, ANNE) for _ in range(2)] == [True, False]
 
 
-def test_a_smaller_burst_forgives_what_was_counted_under_a_larger_one(
+def test_smaller_burst_caps_what_was_counted_before(
     module_table: RateTable, module_clock: ManualClock
 ) -> None:
     caller = Caller("x", "changed settings")
@@ -237,7 +237,7 @@ def test_predictions_are_counted_by_their_texts_over_http(
     serve(talk)
 
 
-def test_a_list_longer_than_the_burst_is_a_clear_refusal_over_http(serve: Callable[..., object]) -> None:
+def test_list_longer_than_the_burst_is_refused_over_http(serve: Callable[..., object]) -> None:
     async def talk(client: httpx.AsyncClient) -> None:
         response = await client.post("/predictions", json={"texts": ["x"] * 6})
         assert (response.status_code, response.json()["error"]["code"]) == (422, "too_many_texts")

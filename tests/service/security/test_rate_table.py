@@ -70,7 +70,7 @@ def test_a_newcomer_takes_the_place_of_one_whose_time_is_over(small: RateTable, 
     assert all(not _take(small, f"now {n}") for n in range(16))
 
 
-def test_the_one_who_owes_least_is_forgotten_when_too_many_share_a_row(small: RateTable) -> None:
+def test_rate_row_of_too_many_callers_drops_the_smallest(small: RateTable) -> None:
     assert all(_take(small, f"caller {n}", seconds=10 - (n == 7)) for n in range(16))
     assert _take(small, "newcomer", seconds=10)
     assert not _take(small, "newcomer")
@@ -147,7 +147,7 @@ def test_four_processes_let_exactly_one_burst_in(path: Path) -> None:
     assert sum(accepted for accepted, _, _ in results) == 1_000
 
 
-def test_four_processes_let_in_exactly_what_the_passing_time_gives_back(path: Path) -> None:
+def test_rate_of_four_processes_is_exact(path: Path) -> None:
     """A text every tenth of a millisecond, from an empty burst of ten seconds that no pause here fills.
 
     Every text let in has moved the shared time by one interval, none twice and none in vain.
@@ -241,7 +241,7 @@ def test_a_link_is_not_followed(path: Path, tmp_path: Path, clock: ManualClock) 
     assert not (tmp_path / "elsewhere").exists()
 
 
-def test_a_file_that_cannot_be_written_whole_is_refused_at_the_start(path: Path, clock: ManualClock) -> None:
+def test_rate_file_that_cannot_be_written_is_refused_at_start(path: Path, clock: ManualClock) -> None:
     """A limit on file sizes stands for the full disk."""
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)

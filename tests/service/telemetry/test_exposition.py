@@ -55,7 +55,7 @@ def test_the_page_reads_as_the_format_has_it() -> None:
     )
 
 
-def test_counters_of_ended_processes_count_and_their_gauges_do_not() -> None:
+def test_exposition_keeps_counters_not_gauges_of_ended_processes() -> None:
     layout = _layout()
     ended, living = [1.0] * layout.size, [2.0] * layout.size
     found = _samples(_text(layout, Snapshot(0, 1, False, ended), Snapshot(1, 2, True, living)))

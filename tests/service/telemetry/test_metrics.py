@@ -73,7 +73,7 @@ def test_any_request_is_counted_once(asked: list[tuple[str, str, int, float]]) -
     assert value(page, "http_requests_in_progress") == 0
 
 
-def test_a_new_process_keeps_what_was_counted_and_forgets_what_was_going_on(shared_fd: int) -> None:
+def test_new_process_keeps_counters_and_resets_gauges(shared_fd: int) -> None:
     script = (
         "import sys\n"
         "from tamis.inference.classifier import Classifier\n"

@@ -46,7 +46,7 @@ def _ask(service: Service, times: int) -> None:
             assert response.status_code == 200
 
 
-def test_any_worker_gives_the_totals_of_all_also_of_those_that_were_killed(tmp_path: Path) -> None:
+def test_any_worker_gives_the_totals_of_all_workers(tmp_path: Path) -> None:
     def answered(page: str) -> float:
         return value(page, "http_requests_total", route="/prediction", method="POST", status="200")
 

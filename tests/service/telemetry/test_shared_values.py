@@ -65,7 +65,7 @@ def test_totals_are_exact_when_processes_count_at_the_same_time(shared_fd: int) 
     assert _totals(slots) == [200_000, 7, 100_000]
 
 
-def test_the_next_process_goes_on_where_a_killed_one_has_counted_to(shared_fd: int) -> None:
+def test_shared_values_continue_after_a_killed_process(shared_fd: int) -> None:
     slots = SharedValues(3, _LAYOUT, shared_fd)
     for _ in range(5):
         process = _counting(shared_fd, 1_000)

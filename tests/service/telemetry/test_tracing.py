@@ -83,7 +83,7 @@ def test_tracing_asks_for_its_extra_where_that_is_missing() -> None:
     assert "tamis[otel]" in done.stderr
 
 
-def test_nothing_of_opentelemetry_is_imported_where_nobody_asks_for_traces() -> None:
+def test_opentelemetry_is_not_imported_without_traces() -> None:
     script = (
         "import sys, tamis.service.app; sys.exit(any('opentelemetry.sdk' in name for name in sys.modules))"
     )

@@ -30,7 +30,7 @@ def test_the_page_names_the_service_the_caller_and_the_model(page: Page) -> None
     assert "spam at 75.0 % or more" in card
 
 
-def test_a_text_shows_bars_decision_operating_point_origin_and_time(page: Page) -> None:
+def test_page_answer_shows_scores_decision_source_and_time(page: Page) -> None:
     page.classify("WIN a camera now! Text WIN to 80080")
     assert page.text(".decision") == "Decision spam"
     assert "the decision is spam at 75.0 % or more" in page.text("#result")
@@ -79,7 +79,7 @@ def test_a_list_is_classified_line_by_line(page: Page) -> None:
     assert page.texts("#status span")[:2] == ["3 texts", "0 cache hits"]
 
 
-def test_a_text_of_several_lines_is_one_text_when_no_list_is_asked_for(page: Page) -> None:
+def test_page_text_of_several_lines_is_one_text(page: Page) -> None:
     page.classify("one\ntwo\nthree")
     assert page.all("#result table") == []
     page.refresh()
@@ -129,7 +129,7 @@ def test_markup_in_a_text_stays_text(page: Page) -> None:
     assert page.driver.title == "Tamis"
 
 
-def test_a_mistake_in_the_scripts_could_not_make_markup_of_a_text(page: Page) -> None:
+def test_page_policy_forbids_markup_from_a_text(page: Page) -> None:
     page.is_attacked = True
     with pytest.raises(JavascriptException, match="TrustedHTML"):
         page.run("document.getElementById('result').innerHTML = '<b>x</b>'")

@@ -27,7 +27,7 @@ def test_any_text_is_shown_as_it_was_logged(page: Page, text: str) -> None:
     assert page.texts("#recent .text")[0] == text
 
 
-def test_a_long_text_is_cut_between_characters_where_it_is_only_listed(page: Page) -> None:
+def test_page_long_listed_text_is_cut_between_characters(page: Page) -> None:
     page.classify("👍" * 2_000)
     page.refresh()
     assert page.texts("#recent .text")[0] == "👍" * 200 + "…"

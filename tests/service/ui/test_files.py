@@ -39,7 +39,7 @@ def test_no_file_names_another_host(ask: Ask, name: str) -> None:
 
 
 @pytest.mark.parametrize("path", ["/ui", *(f"/ui/{name}" for name in sorted(FILES))])
-def test_every_file_is_sent_with_a_policy_that_allows_this_service_only(ask: Ask, path: str) -> None:
+def test_page_files_are_sent_with_a_strict_policy(ask: Ask, path: str) -> None:
     headers = ask("GET", path).headers
     policy = dict(part.strip().split(" ", 1) for part in headers["content-security-policy"].split(";"))
     assert policy.pop("default-src") == "'none'"

@@ -26,9 +26,7 @@ def test_the_services_words_are_shown_when_a_text_is_too_long(visit: Visit, stri
     assert page.find("#problem").get_attribute("role") == "alert"
 
 
-def test_the_time_to_wait_is_shown_and_counted_down_when_the_caller_is_limited(
-    visit: Visit, strict_service: Service
-) -> None:
+def test_page_of_a_limited_caller_counts_the_wait_down(visit: Visit, strict_service: Service) -> None:
     page = visit(strict_service)
     page.expected_statuses = {429}
     page.open()
@@ -72,7 +70,7 @@ def test_the_page_says_so_when_the_service_is_gone(visit: Visit, serve: Callable
     assert "ERR_CONNECTION_REFUSED" in complaint
 
 
-def test_a_key_is_asked_for_kept_for_the_tab_only_and_forgotten_when_told_to(
+def test_page_key_is_kept_for_the_tab_until_forgotten(
     visit: Visit, locked_service: Service, key: str
 ) -> None:
     page = visit(locked_service)

@@ -57,7 +57,7 @@ def test_a_bundle_leads_through_tls_to_the_nodes(tmp_path: Path):
 
 
 @pytest.mark.filterwarnings("ignore:unclosed:ResourceWarning")
-def test_a_database_that_hibernates_is_one_line_that_says_what_to_do(tmp_path: Path, drivers_leftovers: None):
+def test_astra_hibernating_database_is_one_clear_line(tmp_path: Path, drivers_leftovers: None):
     async def test() -> None:
         async with astra_endpoint(tmp_path, {}, DATA_CENTER) as endpoint:
             endpoint.status = 503

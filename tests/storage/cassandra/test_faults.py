@@ -205,7 +205,7 @@ def test_answers_just_looked_up_are_written_without_asking_again():
     with_store(body)
 
 
-def test_a_connection_dropped_in_the_middle_of_a_page_loses_no_row():
+def test_connection_dropped_within_a_page_loses_no_row():
     async def body(fake, store, ids):
         written = calls(ids, 60)
         fake.pages = [[row(one) for one in written[start : start + 20]] for start in (0, 20, 40)]
@@ -228,7 +228,7 @@ def hours_of(written: list[CallRecord]) -> Answer:
     return lambda request: request.frame(RESULT, rows(["hour"], [[struct.pack(">q", hour)]]))
 
 
-def test_calls_wait_while_replicas_are_missing_and_arrive_once_each():
+def test_calls_without_replicas_wait_and_arrive_once():
     async def body(fake, store, ids):
         fake.cue(INSERT_CALL, UNAVAILABLE, times=2)
         fake.cue(CHECK, UNAVAILABLE, times=2)

@@ -20,7 +20,7 @@ def in_cassandras_order(uuid) -> tuple[int, list[int]]:
 
 
 @given(st.integers(0, (1 << 60) - 2), st.binary(min_size=8, max_size=8))
-def test_the_lowest_uuid_is_before_every_id_of_its_ticks_and_behind_all_earlier_ones(ticks, tail):
+def test_lowest_uuid_of_a_tick_separates_it_from_earlier_ones(ticks, tail):
     clock = ManualClock(utc_ns=(ticks - 0x01B21DD213814000) * 100)
     time_id = TimeIds(clock, random_bytes=lambda _: tail).next() if ticks else bytes(16)
     if not ticks:

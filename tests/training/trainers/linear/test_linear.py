@@ -66,7 +66,7 @@ def test_character_ngrams_are_those_of_scikit_learn(texts: list[str]):
 
 @given(st.lists(st.text("ab C?", max_size=20), min_size=1, max_size=5))
 @settings(max_examples=100, deadline=None)
-def test_phrases_are_three_words_in_a_row_and_six_characters_with_a_blank_inside(texts: list[str]):
+def test_phrases_are_three_words_and_six_characters_with_a_blank(texts: list[str]):
     texts = [" ".join(text.split()) for text in texts]
     without, added = FeatureSettings(bits=24), FeatureSettings(bits=24, phrases=True)
     for text in texts:

@@ -16,7 +16,7 @@ def data():
     return messages(240, labels=("ham", "spam", "question"))
 
 
-def test_features_are_named_for_each_class_and_the_heaviest_comes_first(data):
+def test_top_features_of_each_class_are_sorted_by_weight(data):
     model = LinearTrainer().fit(data.texts, data.labels)
     top = model.top_features(data.texts, max_features=30)
     assert list(top) == ["ham", "question", "spam"]

@@ -47,7 +47,7 @@ def test_the_same_bits_are_learned_in_another_process(model: LstmTrainer):
     assert learned_elsewhere("import sys") == b"".join(array.tobytes() for array in model.weights_)
 
 
-def test_as_much_is_learned_where_jax_runs_already_and_has_one_device(model: LstmTrainer):
+def test_lstm_learns_the_same_where_jax_already_runs(model: LstmTrainer):
     one_device = "import sys, jax; assert len(jax.devices()) == 1"
     weights = np.frombuffer(learned_elsewhere(one_device), np.float32)
     expected = np.concatenate([array.ravel() for array in model.weights_])
@@ -64,7 +64,7 @@ def learned_elsewhere(beginning: str) -> bytes:
 
 
 @pytest.mark.parametrize("batch", [7, 8, 1])
-def test_every_text_counts_once_whether_or_not_a_batch_can_be_halved(batch: int):
+def test_lstm_every_text_counts_once_in_odd_batches_too(batch: int):
     nothing_dropped = {"spatial_dropout": 0.0, "dropout": 0.0, "recurrent_dropout": 0.0}
     model = small_lstm(batch=batch, epochs=1, learning_rate=1e-12, **nothing_dropped)
     data = messages(240)
@@ -86,7 +86,7 @@ def test_a_text_has_the_same_answer_alone_and_among_others(model: LstmTrainer):
         assert np.abs(model.logits([text])[0] - logits).max() <= 1e-5
 
 
-def test_an_answer_does_not_depend_on_the_padding_when_it_is_masked(model: LstmTrainer):
+def test_lstm_masked_padding_does_not_change_an_answer(model: LstmTrainer):
     (sequence,) = model.tokenizer_.sequences([HELD.texts[0]], max_tokens=24)
     network = model.network()
     answers = [
@@ -194,7 +194,7 @@ class TestValidation:
         )
         assert len(model.tokenizer_.word_index) == 21
 
-    def test_all_texts_are_learned_again_for_as_many_epochs_as_were_best(self):
+    def test_lstm_refit_learns_all_texts_for_the_best_epochs(self):
         data = messages(120)
         settings = {**SMALL, "epochs": 4, "patience": 4}
         model = LstmTrainer(**{**settings, "validation": 0.3}).fit(data.texts, data.labels)
@@ -236,7 +236,7 @@ class TestInterrupted:
             "two epochs are complete, as many as the other model learned"
         )
 
-    def test_the_first_fit_is_kept_when_the_second_is_stopped_at_once(self):
+    def test_lstm_refit_stopped_at_once_keeps_the_first_fit(self):
         data = messages(120)
         settings = {**SMALL, "validation": 0.3, "epochs": 2}
         pressed: list[int] = []
@@ -272,7 +272,7 @@ def test_progress_and_loss_are_told(model: LstmTrainer):
     assert said[-1].startswith("epoch 2 of 2: loss 0.") and "accuracy 0." in said[-1]
 
 
-def test_class_weights_raise_recall_when_a_class_is_rare_each_more_than_the_one_before():
+def test_lstm_class_weights_raise_the_recall_of_a_rare_class():
     data = messages(400)
     rare = data.select([i for i in range(400) if data.labels[i] == "ham" or i < 20])
     spam = messages(60, labels=("spam",), seed=3).texts
@@ -365,7 +365,7 @@ def test_the_first_state_is_that_of_keras():
     assert not any(part.any() for part in others)
 
 
-def test_the_compilation_cache_is_the_users_unless_another_is_chosen(tmp_path: Path):
+def test_lstm_compilation_cache_is_the_users_by_default(tmp_path: Path):
     program = (
         "import os; from tamis.training.trainers.lstm.keras_backend import jax, prepare_keras\n"
         "def tell(): prepare_keras(); print(jax.config.jax_compilation_cache_dir)\n"

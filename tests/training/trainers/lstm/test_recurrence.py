@@ -73,7 +73,7 @@ def one_by_one(weights: list[jax.Array], mask: jax.Array, texts: Padded) -> jax.
     return state
 
 
-def test_states_and_gradients_are_those_of_the_same_steps_one_by_one(texts: Padded):
+def test_recurrence_states_and_gradients_equal_single_steps(texts: Padded):
     directions = jnp.asarray(RNG.normal(size=(TEXTS, UNITS)), jnp.float32)
 
     def plain(weights: list[jax.Array]) -> jax.Array:
@@ -104,7 +104,7 @@ def test_weights_go_to_keras_and_back():
 
 
 @pytest.mark.parametrize("mask", [True, False], ids=["masked", "zeros are read"])
-def test_a_network_of_keras_gives_the_same_logits_and_learns_the_same_without_dropout(mask: bool):
+def test_recurrence_equals_keras_in_logits_and_learning(mask: bool):
     shape = replace(SHAPE, spatial_dropout=0, dropout=0, recurrent_dropout=0, mask=mask)
     network = build_network(shape, activation="linear", seed=1)
     weights = [variable.value for variable in network.trainable_variables]
@@ -132,7 +132,7 @@ def test_a_network_of_keras_gives_the_same_logits_and_learns_the_same_without_dr
 
 
 @pytest.mark.parametrize("recurrent_dropout", [0.0, 0.3])
-def test_masks_drop_what_a_layer_of_keras_drops_by_the_same_masks(recurrent_dropout: float):
+def test_dropout_masks_drop_what_keras_drops(recurrent_dropout: float):
     """Keras keeps the masks it has drawn for a batch, and takes those that it finds."""
     layer = keras.layers.LSTM(UNITS, dropout=0.3, recurrent_dropout=recurrent_dropout)
     shape = replace(SHAPE, spatial_dropout=0.0, dropout=0.3, recurrent_dropout=recurrent_dropout)
@@ -157,7 +157,7 @@ def test_steps_beyond_the_longest_text_are_not_taken():
     assert not np.allclose(last_states(WEIGHTS, cut), last_states(WEIGHTS, padded))
 
 
-def test_dropout_keeps_its_share_and_the_mean_and_is_another_at_every_key():
+def test_dropout_keeps_share_and_mean_and_varies_by_key():
     def mask(seed: int, rates: tuple[float, float, float]) -> np.ndarray:
         shape = NetworkShape(WORDS, 3, EMBEDDING, UNITS, *rates)
         return np.asarray(_drawn_mask(jax.random.key(seed), shape, 4000))
