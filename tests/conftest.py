@@ -14,8 +14,6 @@ from hypothesis import settings
 
 if TYPE_CHECKING:
     from cassandra.cluster import Session
-    from xdist.remote import Producer
-    from xdist.scheduler import LoadScopeScheduling
 
     from tests.support.cassandra_cluster import Cluster
 
@@ -38,27 +36,18 @@ _LEARNS_NETWORKS = (
 )
 
 
-@pytest.hookimpl(optionalhook=True)
-def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> LoadScopeScheduling:
-    """Let one process have all tests of a file, and of all files that learn networks.
-
-    What a file's tests share is made once, and what JAX compiles is compiled once.
-    """
-    from xdist.scheduler import LoadScopeScheduling
-
-    class ByFile(LoadScopeScheduling):
-        def _split_scope(self, nodeid: str) -> str:
-            file = nodeid.partition("::")[0]
-            if file == "tests/test_docs.py":
-                return nodeid  # its pages share nothing, and some take long
-            return "networks" if _learns_networks(nodeid) else file
-
-    return ByFile(config, log)
-
-
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Begin with the networks, the longest group; end with what wants the machine for itself."""
+    """Order the tests, and let one process have all of a file, and of all files that learn networks.
+
+    What a file's tests share is made once, and what JAX compiles is compiled once. The networks, the longest
+    group, begin; what wants the machine for itself comes last.
+    """
     items.sort(key=lambda item: (_is_alone(item), not _learns_networks(item.nodeid)))
+    for item in items:
+        file = item.nodeid.partition("::")[0]
+        if file != "tests/test_docs.py":  # its pages share nothing, and some take long
+            group = "networks" if _learns_networks(item.nodeid) else file
+            item.add_marker(pytest.mark.xdist_group(group))
 
 
 def _learns_networks(nodeid: str) -> bool:
@@ -67,6 +56,12 @@ def _learns_networks(nodeid: str) -> bool:
 
 def _is_alone(item: pytest.Item) -> bool:
     return item.get_closest_marker("alone") is not None
+
+
+@pytest.fixture(scope="session")
+def anyio_backend() -> str:
+    """The event loop of async tests."""
+    return "asyncio"
 
 
 @pytest.fixture(autouse=True)

@@ -20,7 +20,7 @@ pytestmark = [
 ]
 
 
-def test_a_server_reads_and_writes_through_the_bundle(tmp_path: Path, cluster: Cluster, operator):
+async def test_a_server_reads_and_writes_through_the_bundle(tmp_path: Path, cluster: Cluster, operator):
     operator.execute(
         "CREATE KEYSPACE astra WITH replication = "
         f"{{'class': 'NetworkTopologyStrategy', '{DATA_CENTER}': {len(cluster.nodes)}}}"
@@ -39,14 +39,11 @@ def test_a_server_reads_and_writes_through_the_bundle(tmp_path: Path, cluster: C
         assert wrong.returncode == 1
         assert "wrong user or password" in wrong.stderr
 
-    async def test() -> None:
-        async with astra_endpoint(tmp_path, nodes, DATA_CENTER) as endpoint:
-            environ = {
-                "ASTRA_DB_KEYSPACE": "astra",
-                "ASTRA_DB_BUNDLE_PATH": str(endpoint.bundle),
-                "ASTRA_DB_APPLICATION_TOKEN": TOKEN,
-            }
-            await asyncio.to_thread(ask, environ)
-            assert endpoint.passed_on >= len(nodes)
-
-    asyncio.run(test())
+    async with astra_endpoint(tmp_path, nodes, DATA_CENTER) as endpoint:
+        environ = {
+            "ASTRA_DB_KEYSPACE": "astra",
+            "ASTRA_DB_BUNDLE_PATH": str(endpoint.bundle),
+            "ASTRA_DB_APPLICATION_TOKEN": TOKEN,
+        }
+        await asyncio.to_thread(ask, environ)
+        assert endpoint.passed_on >= len(nodes)

@@ -25,7 +25,9 @@ KILLS = 20
 CACHE_DEADLINE, STORE_DEADLINE = 0.5, 2.0
 
 
-def test_a_node_killed_under_load_fails_no_request(tmp_path: Path, cluster: Cluster, empty_keyspace: str):
+async def test_a_node_killed_under_load_fails_no_request(
+    tmp_path: Path, cluster: Cluster, empty_keyspace: str
+):
     async def test() -> None:
         async with under_load(address, "kill") as load:
             await until_requests(load, 1_500)
@@ -46,10 +48,10 @@ def test_a_node_killed_under_load_fails_no_request(tmp_path: Path, cluster: Clus
         assert lost_or_doubled(load, await logged(empty_keyspace)) == []
 
     with serving(tmp_path, empty_keyspace) as (_, address):
-        asyncio.run(test())
+        await test()
 
 
-def test_calls_wait_for_two_killed_nodes_and_arrive_exactly_once(
+async def test_calls_wait_for_two_killed_nodes_and_arrive_exactly_once(
     tmp_path: Path, cluster: Cluster, empty_keyspace: str
 ):
     async def test() -> None:
@@ -67,10 +69,10 @@ def test_calls_wait_for_two_killed_nodes_and_arrive_exactly_once(
         assert lost_or_doubled(load, await logged(empty_keyspace)) == []
 
     with serving(tmp_path, empty_keyspace) as (_, address):
-        asyncio.run(test())
+        await test()
 
 
-def test_a_node_that_stands_still_makes_no_prediction_late(
+async def test_a_node_that_stands_still_makes_no_prediction_late(
     tmp_path: Path, cluster: Cluster, empty_keyspace: str
 ):
     async def test() -> None:
@@ -92,10 +94,10 @@ def test_a_node_that_stands_still_makes_no_prediction_late(
         assert lost_or_doubled(load, await logged(empty_keyspace)) == []
 
     with serving(tmp_path, empty_keyspace) as (_, address):
-        asyncio.run(test())
+        await test()
 
 
-def test_killed_servers_lose_or_double_no_acknowledged_call(tmp_path: Path, empty_keyspace: str):
+async def test_killed_servers_lose_or_double_no_acknowledged_call(tmp_path: Path, empty_keyspace: str):
     async def kill_one(number: int) -> object:
         with serving(tmp_path, empty_keyspace) as (process, address):
             async with under_load(address, f"server {number}") as load:
@@ -103,16 +105,13 @@ def test_killed_servers_lose_or_double_no_acknowledged_call(tmp_path: Path, empt
                 process.kill()
         return load
 
-    async def test() -> None:
-        loads = [await kill_one(number) for number in range(KILLS)]
-        log = await logged(empty_keyspace)
-        assert sum(len(load.acknowledged) for load in loads) >= 40 * KILLS
-        assert [lost for load in loads for lost in lost_or_doubled(load, log)] == []
-
-    asyncio.run(test())
+    loads = [await kill_one(number) for number in range(KILLS)]
+    log = await logged(empty_keyspace)
+    assert sum(len(load.acknowledged) for load in loads) >= 40 * KILLS
+    assert [lost for load in loads for lost in lost_or_doubled(load, log)] == []
 
 
-def test_server_without_its_cluster_starts_where_allowed(tmp_path: Path):
+async def test_server_without_its_cluster_starts_where_allowed(tmp_path: Path):
     async def test() -> None:
         async with under_load(address, "alone") as load:
             await until_requests(load, 50)
@@ -122,7 +121,7 @@ def test_server_without_its_cluster_starts_where_allowed(tmp_path: Path):
 
     nowhere = "cassandra://127.0.0.99/tamis?local_dc=datacenter1"
     with serving(tmp_path, nowhere, TAMIS_START_WITHOUT_STORE="true") as (_, address):
-        asyncio.run(test())
+        await test()
 
 
 def _ready(address: str) -> dict[str, str]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import re
 import resource
 from pathlib import Path
@@ -63,7 +62,7 @@ def test_two_servers_share_one_cache_and_one_log(tmp_path: Path, empty_keyspace:
             assert [row["input"] for row in httpx.get(f"{address}/recent_log").json()] == ["shared"] * 2
 
 
-def test_an_hour_of_many_calls_is_streamed_in_order(tmp_path: Path, empty_keyspace: str, operator):
+async def test_an_hour_of_many_calls_is_streamed_in_order(tmp_path: Path, empty_keyspace: str, operator):
     async def fill() -> None:
         store, ids = make_store(empty_keyspace, SystemClock(), PATIENT), TimeIds(SystemClock())
         await store.open()
@@ -76,7 +75,7 @@ def test_an_hour_of_many_calls_is_streamed_in_order(tmp_path: Path, empty_keyspa
             )
         await store.close()
 
-    asyncio.run(fill())
+    await fill()
     with serving(tmp_path, empty_keyspace, TAMIS_STORE_DEADLINE_SECONDS="10") as (process, address):
         before = _memory_bytes(process.pid)
         with httpx.stream("GET", f"{address}/recent_log", timeout=120) as answer:
@@ -132,7 +131,7 @@ def test_what_cannot_be_opened_is_one_line(cluster: Cluster, keyspace: str, chan
         assert_one_line(tamis(*arguments, "--store", url), words)
 
 
-def test_keyspace_of_version_1_is_migrated_by_name(cluster: Cluster, operator):
+async def test_keyspace_of_version_1_is_migrated_by_name(cluster: Cluster, operator):
     """Replay the CQL that the version of November 2026 wrote, under another name."""
     cql = (VERSIONS / "keyspace-1.cql").read_text("utf-8").replace("tamis", "old")
     for statement in cql.split("\n-- \n"):
@@ -153,7 +152,7 @@ def test_keyspace_of_version_1_is_migrated_by_name(cluster: Cluster, operator):
         assert await store.log.find(new.id) == new
         await store.close()
 
-    asyncio.run(check())
+    await check()
     operator.execute("INSERT INTO old.meta (name, value) VALUES ('schema_version', '99')")
     told = tamis("serve", "--mock", "--port", "0", "--store", url)
     assert_one_line(told, "schema version 99 was written by a newer Tamis")

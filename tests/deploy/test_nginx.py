@@ -164,9 +164,9 @@ def test_a_forged_address_from_outside_changes_nothing(front: Front, claimed: st
 
 
 @pytest.mark.parametrize("site", ["by_setting", "by_header"])
-def test_nginx_buffers_no_log_for_a_stalled_reader(front: Front, site: str) -> None:
+async def test_nginx_buffers_no_log_for_a_stalled_reader(front: Front, site: str) -> None:
     """The service cannot finish while the reader takes nothing; through a buffering nginx it does."""
-    asyncio.run(_log_of(front.store_url, "127.0.0.2", texts=_MORE_TEXTS_THAN_SOCKETS_HOLD))
+    await _log_of(front.store_url, "127.0.0.2", texts=_MORE_TEXTS_THAN_SOCKETS_HOLD)
     here, elsewhere = "/log?format=ndjson&order=newest", "/log?format=ndjson&order=oldest"
     with (
         front.service(TAMIS_SLOW_READ_SECONDS="600"),
@@ -208,10 +208,10 @@ def _wait_until_a_log_is_answered(service: httpx.Client) -> None:
     raise AssertionError("no log was answered to its end")
 
 
-def test_a_restart_of_the_service_loses_no_request(front: Front) -> None:
+async def test_a_restart_of_the_service_loses_no_request(front: Front) -> None:
     environ = _PROXIED | {"TAMIS_STORE": front.store_url}
     restarting = restart_under_load(front.listener, front.folder, port=front.ports["shipped"], **environ)
-    ledger = asyncio.run(restarting)
+    ledger = await restarting
     assert (ledger.lost, ledger.turned_away, ledger.statuses) == ([], 0, {200})
 
 

@@ -13,7 +13,6 @@ from tamis.clock import SystemClock
 from tamis.errors import OverloadedError
 from tamis.inference.batcher import BATCH_CHARS, BATCH_TEXTS, Batcher, BatchReport
 from tamis.types import Prediction
-from tests.support.asynchronous import asynchronous
 from tests.support.fakes import ManualClock
 from tests.support.scorers import BAD, HeldScorer, WatchedScorer, classifier_with, score_of
 
@@ -26,7 +25,6 @@ def _spam(outcomes: Sequence[Prediction | Exception]) -> list[float]:
     return [outcome.scores["spam"] for outcome in outcomes if isinstance(outcome, Prediction)]
 
 
-@asynchronous
 async def test_batcher_texts_after_a_batch_form_the_next_batch() -> None:
     scorer = WatchedScorer()
     batcher = _batcher(scorer)
@@ -36,14 +34,12 @@ async def test_batcher_texts_after_a_batch_form_the_next_batch() -> None:
     assert [len(batch) for batch in scorer.batches] == [2, 8]
 
 
-@asynchronous
 async def test_a_lone_text_leaves_at_once() -> None:
     scorer = WatchedScorer()
     job = _batcher(scorer).submit(["alone"])
     assert job.done() and scorer.batches == [["alone"]]
 
 
-@asynchronous
 async def test_what_arrives_while_the_model_is_busy_is_the_next_batch() -> None:
     scorer = HeldScorer()
     batcher = _batcher(scorer)
@@ -60,7 +56,6 @@ async def test_what_arrives_while_the_model_is_busy_is_the_next_batch() -> None:
     await batcher.close()
 
 
-@asynchronous
 async def test_the_loop_goes_on_while_a_heavy_model_works() -> None:
     scorer = HeldScorer()
     batcher = _batcher(scorer)
@@ -72,7 +67,6 @@ async def test_the_loop_goes_on_while_a_heavy_model_works() -> None:
     await batcher.close()
 
 
-@asynchronous
 async def test_a_text_the_model_fails_on_fails_alone() -> None:
     batcher = _batcher(WatchedScorer())
     good, mixed = batcher.submit(["good", "too"]), batcher.submit(["fine", BAD, "fine again"])
@@ -82,7 +76,6 @@ async def test_a_text_the_model_fails_on_fails_alone() -> None:
     assert _spam([fine, again]) == [score_of("fine"), score_of("fine again")]
 
 
-@asynchronous
 async def test_batcher_caller_gone_before_the_batch_is_skipped() -> None:
     scorer = WatchedScorer()
     batcher = _batcher(scorer)
@@ -94,7 +87,6 @@ async def test_batcher_caller_gone_before_the_batch_is_skipped() -> None:
     assert batcher.waiting_texts == 0
 
 
-@asynchronous
 async def test_a_caller_who_leaves_during_the_batch_disturbs_nobody() -> None:
     scorer = HeldScorer()
     batcher = _batcher(scorer)
@@ -109,7 +101,6 @@ async def test_a_caller_who_leaves_during_the_batch_disturbs_nobody() -> None:
     await batcher.close()
 
 
-@asynchronous
 async def test_batcher_caller_gone_within_a_long_list_is_dropped() -> None:
     scorer = HeldScorer()
     batcher = _batcher(scorer)
@@ -124,7 +115,6 @@ async def test_batcher_caller_gone_within_a_long_list_is_dropped() -> None:
     await batcher.close()
 
 
-@asynchronous
 async def test_a_long_list_lets_others_go_between_its_parts() -> None:
     scorer = WatchedScorer()
     batcher = _batcher(scorer)
@@ -138,14 +128,12 @@ async def test_a_long_list_lets_others_go_between_its_parts() -> None:
     assert max(len(batch) for batch in scorer.batches) <= BATCH_TEXTS
 
 
-@asynchronous
 async def test_long_texts_make_small_batches() -> None:
     scorer = WatchedScorer()
     await _batcher(scorer).submit(["x" * (BATCH_CHARS // 2)] * 8 + ["y" * 3 * BATCH_CHARS])
     assert [len(batch) for batch in scorer.batches] == [2, 2, 2, 2, 1]
 
 
-@asynchronous
 async def test_no_texts_have_no_outcomes() -> None:
     assert await _batcher(WatchedScorer()).submit([]) == []
 
@@ -154,7 +142,6 @@ class _Heavy(WatchedScorer):
     is_heavy = True
 
 
-@asynchronous
 async def test_batcher_heavy_model_with_known_speed_runs_on_the_loop() -> None:
     clock = ManualClock()
     scorer = _Heavy(before=lambda texts: clock.advance(1e-5 * sum(map(len, texts))))
@@ -187,7 +174,6 @@ class _Slow:
         self.batcher = Batcher(classifier_with(self.scorer), self.clock, max_queue_seconds=0.5)
 
 
-@asynchronous
 async def test_what_would_be_begun_too_late_is_refused_at_once() -> None:
     slow = _Slow()
     await slow.batcher.submit(["measured"])
@@ -202,7 +188,6 @@ async def test_what_would_be_begun_too_late_is_refused_at_once() -> None:
     assert "late" not in slow.scorer.texts
 
 
-@asynchronous
 async def test_batcher_slow_model_takes_a_text_when_idle() -> None:
     slow = _Slow()
     for number in range(3):
@@ -211,14 +196,12 @@ async def test_batcher_slow_model_takes_a_text_when_idle() -> None:
     assert len(slow.scorer.texts) == 3_000
 
 
-@asynchronous
 async def test_nothing_is_refused_before_the_speed_is_known() -> None:
     slow = _Slow()
     jobs = [slow.batcher.submit(["x"] * 100) for _ in range(20)]
     await asyncio.gather(*jobs)
 
 
-@asynchronous
 async def test_each_batch_is_reported() -> None:
     slow, reports = _Slow(), list[BatchReport]()
     batcher = Batcher(classifier_with(slow.scorer), slow.clock, max_queue_seconds=9, report=reports.append)

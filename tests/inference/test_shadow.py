@@ -22,7 +22,6 @@ from tamis.inference.shadow import (
     wilson_lower,
 )
 from tests.support.artifacts import save_model
-from tests.support.asynchronous import asynchronous
 from tests.support.scorers import BAD, GatedScorer, WatchedScorer, classifier_with
 
 CLOCK = SystemClock()
@@ -77,7 +76,6 @@ def test_canary_of_nobody_or_everybody(share: float, expected: int) -> None:
     assert sum(canary.takes(str(number)) for number in range(1_000)) == expected
 
 
-@asynchronous
 async def test_shadow_that_never_ends_drops_texts() -> None:
     seen, scorer = Seen(), GatedScorer()
     served, other = LOADER.serve(classifier_with(WatchedScorer())), LOADER.serve(classifier_with(scorer))
@@ -92,7 +90,6 @@ async def test_shadow_that_never_ends_drops_texts() -> None:
     assert seen.results["agreed"] == 256
 
 
-@asynchronous
 async def test_shadow_waits_for_no_prediction() -> None:
     seen, scorer = Seen(), GatedScorer()
     served, other = LOADER.serve(classifier_with(scorer)), LOADER.serve(classifier_with(WatchedScorer()))
@@ -108,7 +105,6 @@ async def test_shadow_waits_for_no_prediction() -> None:
     assert seen.results == {"dropped": 1}
 
 
-@asynchronous
 async def test_shadow_that_fails_is_counted() -> None:
     seen, served = Seen(), LOADER.serve(classifier_with(WatchedScorer()))
     comparer = _comparer(seen)
@@ -146,7 +142,6 @@ def test_plan_keeps_the_shadow_when_the_canary_stops(folder: Path) -> None:
 
 
 @pytest.mark.parametrize("content", [b"", b"{", b'{"canary": 3}', b'{"shadow": "x"}', b"\xff"])
-@asynchronous
 async def test_plan_that_is_damaged_leaves_the_old_one(folder: Path, content: bytes) -> None:
     from tamis.inference.model_pool import ModelPool
 

@@ -7,7 +7,6 @@ import pytest
 
 from tamis.errors import SettingsError
 from tamis.settings import Settings
-from tests.support.asynchronous import asynchronous
 from tests.support.serving import client_of, make_app
 
 ORIGIN = "https://app.example.org"
@@ -23,7 +22,6 @@ async def _asked(settings: Settings, method: str, path: str, **options: object) 
         return await client.request(method, path, **options)  # type: ignore[arg-type]
 
 
-@asynchronous
 async def test_preflight_is_answered_for_listed_origins_only() -> None:
     settings = Settings(cors_origins=f"{ORIGIN}, https://other.example.org")
     allowed = await _asked(settings, "OPTIONS", "/prediction", headers=PREFLIGHT)
@@ -37,7 +35,6 @@ async def test_preflight_is_answered_for_listed_origins_only() -> None:
     assert (off.status_code, "access-control-allow-origin" in off.headers) == (405, False)
 
 
-@asynchronous
 async def test_responses_and_errors_can_be_read_by_a_listed_page() -> None:
     settings = Settings(cors_origins=ORIGIN)
     for body, status in [({"text": "win"}, 200), ({}, 422)]:
@@ -47,7 +44,6 @@ async def test_responses_and_errors_can_be_read_by_a_listed_page() -> None:
         assert "x-request-id" in found.headers["access-control-expose-headers"]
 
 
-@asynchronous
 async def test_prefix_is_removed_whether_the_proxy_does_or_not() -> None:
     settings = Settings(root_path="/ml/spam")
     async with client_of(make_app(settings)) as client:
@@ -62,14 +58,12 @@ async def test_prefix_is_removed_whether_the_proxy_does_or_not() -> None:
 
 
 @pytest.mark.parametrize("path", ["/model", "/health/live", "/docs", "/v2", "/v2/models/keywords", "/ui"])
-@asynchronous
 async def test_trailing_slash_is_ignored(path: str) -> None:
     plain, slashed = await _asked(Settings(), "GET", path), await _asked(Settings(), "GET", f"{path}/")
     assert plain.status_code == slashed.status_code == 200
     assert plain.content == slashed.content
 
 
-@asynchronous
 async def test_health_has_short_names() -> None:
     assert (await _asked(Settings(), "GET", "/health")).json()["status"] == "ready"
     assert (await _asked(Settings(), "GET", "/healthz")).json()["status"] == "live"

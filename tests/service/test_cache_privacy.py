@@ -8,7 +8,6 @@ import httpx
 import pytest
 
 from tamis.settings import Settings
-from tests.support.asynchronous import asynchronous
 from tests.support.scorers import BAD, WatchedScorer, classifier_with
 from tests.support.serving import client_of, make_app
 
@@ -21,7 +20,6 @@ async def _ask(client: httpx.AsyncClient, caller: str, text: str = "hello") -> b
 
 
 @pytest.mark.parametrize("is_shared", [False, True])
-@asynchronous
 async def test_from_cache_is_of_the_callers_own_texts(is_shared: bool) -> None:
     scorer = WatchedScorer()
     app = make_app(Settings(trusted_proxies="10.0.0.1", share_cache=is_shared), classifier_with(scorer))
@@ -35,7 +33,6 @@ async def test_from_cache_is_of_the_callers_own_texts(is_shared: bool) -> None:
         assert await _ask(client, "192.0.2.2")
 
 
-@asynchronous
 async def test_rate_limit_counts_only_texts_that_are_answered(tmp_path: Path) -> None:
     settings = Settings(rate_per_minute=1, rate_burst=3, rate_file=str(tmp_path / "rates.tamis"))
     async with client_of(make_app(settings, classifier_with(WatchedScorer()))) as client:

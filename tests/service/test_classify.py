@@ -39,7 +39,6 @@ from tamis.storage import (
 )
 from tamis.storage.memory import MemoryStore
 from tamis.storage.sqlite import SqliteStore
-from tests.support.asynchronous import asynchronous
 from tests.support.fakes import ManualClock
 from tests.support.scorers import BAD, HeldScorer, WatchedScorer, classifier_with, score_of
 from tests.support.serving import client_of, make_app
@@ -158,7 +157,6 @@ def _from_cache(answers: Sequence[Classified]) -> list[bool]:
     return [answer.from_cache for answer in answers]
 
 
-@asynchronous
 async def test_of_three_texts_with_two_known_only_one_is_computed() -> None:
     scorer = WatchedScorer()
     async with _classifying(scorer) as classification:
@@ -169,7 +167,6 @@ async def test_of_three_texts_with_two_known_only_one_is_computed() -> None:
         assert scorer.texts == ["one", "two", "three"]
 
 
-@asynchronous
 async def test_every_text_is_logged_once_with_its_caller_and_in_order() -> None:
     store = RecordingStore(SystemClock())
     async with _classifying(WatchedScorer(), store) as classification:
@@ -186,7 +183,6 @@ async def test_every_text_is_logged_once_with_its_caller_and_in_order() -> None:
         assert all(row.label == "ham" and row.score == 1 - score_of(row.text.strip()) for row in rows)
 
 
-@asynchronous
 async def test_an_answer_leaves_only_when_its_rows_are_committed() -> None:
     store = RecordingStore(SystemClock())
     async with _classifying(WatchedScorer(), store) as classification:
@@ -200,7 +196,6 @@ async def test_an_answer_leaves_only_when_its_rows_are_committed() -> None:
             await answer
 
 
-@asynchronous
 async def test_classify_texts_of_one_turn_are_scored_together() -> None:
     scorer, store = WatchedScorer(), RecordingStore(SystemClock())
     async with _classifying(scorer, store) as classification:
@@ -210,7 +205,6 @@ async def test_classify_texts_of_one_turn_are_scored_together() -> None:
         assert [len(calls) for calls in store.log.appends] == [20]
 
 
-@asynchronous
 async def test_classify_lists_of_one_turn_are_committed_together() -> None:
     store = RecordingStore(SystemClock())
     async with _classifying(WatchedScorer(), store) as classification:
@@ -230,7 +224,6 @@ async def test_classify_lists_of_one_turn_are_committed_together() -> None:
         ]
 
 
-@asynchronous
 async def test_who_comes_alone_is_not_kept_waiting_for_company() -> None:
     async with _classifying(WatchedScorer()) as classification:
 
@@ -248,7 +241,6 @@ async def test_who_comes_alone_is_not_kept_waiting_for_company() -> None:
         assert ask("alone again").done()
 
 
-@asynchronous
 async def test_classify_concurrent_equal_texts_are_computed_once() -> None:
     scorer = HeldScorer()
     async with _classifying(scorer) as classification:
@@ -263,7 +255,6 @@ async def test_classify_concurrent_equal_texts_are_computed_once() -> None:
         assert {answer[-1].prediction.scores["spam"] for answer in answers} == {score_of("same")}
 
 
-@asynchronous
 async def test_classify_skip_cache_computes_and_stores_the_answer() -> None:
     scorer = WatchedScorer()
     async with _classifying(scorer) as classification:
@@ -273,7 +264,6 @@ async def test_classify_skip_cache_computes_and_stores_the_answer() -> None:
         assert _from_cache(await classification.classify(["x"], caller="c")) == [True]
 
 
-@asynchronous
 async def test_classify_skip_cache_beside_cached_callers_is_fresh() -> None:
     async with _classifying(WatchedScorer()) as classification:
         await classification.classify(["x"], caller="c")
@@ -282,7 +272,6 @@ async def test_classify_skip_cache_beside_cached_callers_is_fresh() -> None:
         assert (_from_cache(await known), _from_cache(await fresh)) == ([True], [False])
 
 
-@asynchronous
 async def test_a_known_text_does_not_wait_for_the_model() -> None:
     clock = ManualClock()
     scorer = HeldScorer(clock)
@@ -297,7 +286,7 @@ async def test_a_known_text_does_not_wait_for_the_model() -> None:
         await new
 
 
-def test_classify_answers_after_a_restart_are_digit_for_digit(
+async def test_classify_answers_after_a_restart_are_digit_for_digit(
     tmp_path: Path,
 ) -> None:
     labels = ("zebra", "ant")  # not in the order of the alphabet, in which a store may give them back
@@ -309,14 +298,13 @@ def test_classify_answers_after_a_restart_are_digit_for_digit(
             answers: list[Classified] = await classification.classify(texts, caller="c")
             return answers
 
-    fresh, cached = asyncio.run(ask(WatchedScorer())), asyncio.run(ask(silent := WatchedScorer()))
+    fresh, cached = await ask(WatchedScorer()), await ask(silent := WatchedScorer())
     assert silent.batches == []
     assert all(_from_cache(cached)) and not any(_from_cache(fresh))
     assert [answer.prediction for answer in cached] == [answer.prediction for answer in fresh]
     assert {tuple(answer.prediction.scores) for answer in cached} == {labels}
 
 
-@asynchronous
 async def test_a_retrained_model_never_gives_the_old_ones_answers() -> None:
     store = MemoryStore(SystemClock())
     async with _classifying(classifier_with(WatchedScorer(), identity="old"), store) as classification:
@@ -327,7 +315,6 @@ async def test_a_retrained_model_never_gives_the_old_ones_answers() -> None:
     assert retrained.texts == ["x"]
 
 
-@asynchronous
 async def test_classify_stored_scores_with_other_labels_are_ignored() -> None:
     store = MemoryStore(SystemClock())
     async with _classifying(classifier_with(WatchedScorer(), labels=("a", "b")), store) as classification:
@@ -336,7 +323,6 @@ async def test_classify_stored_scores_with_other_labels_are_ignored() -> None:
         assert _from_cache(await classification.classify(["x"], caller="c")) == [False]
 
 
-@asynchronous
 async def test_classify_memory_keeps_the_most_recent_answers() -> None:
     store = RecordingStore(SystemClock())
     async with _classifying(WatchedScorer(), store, memory_rows=2) as classification:
@@ -349,14 +335,12 @@ async def test_classify_memory_keeps_the_most_recent_answers() -> None:
         assert store.cache.looked_up == 1
 
 
-@asynchronous
 async def test_without_room_in_memory_the_store_answers() -> None:
     async with _classifying(WatchedScorer(), memory_rows=0) as classification:
         await classification.classify(["a"], caller="c")
         assert _from_cache(await classification.classify(["a"], caller="c")) == [True]
 
 
-@asynchronous
 async def test_memory_asks_the_store_again_after_a_minute() -> None:
     clock = ManualClock()
     store = RecordingStore(clock)
@@ -371,7 +355,6 @@ async def test_memory_asks_the_store_again_after_a_minute() -> None:
         assert store.cache.looked_up == 1
 
 
-@asynchronous
 async def test_classify_failing_text_fails_and_logs_its_own_call_only() -> None:
     store = RecordingStore(SystemClock())
     async with _classifying(WatchedScorer(), store) as classification:
@@ -383,7 +366,6 @@ async def test_classify_failing_text_fails_and_logs_its_own_call_only() -> None:
         assert [row.text for row in await everything(store)] == ["good"]
 
 
-@asynchronous
 async def test_a_caller_who_leaves_disturbs_nobody() -> None:
     scorer = HeldScorer()
     async with _classifying(scorer) as classification:
@@ -394,7 +376,6 @@ async def test_a_caller_who_leaves_disturbs_nobody() -> None:
         assert _spam(await staying) == [score_of("same")]
 
 
-@asynchronous
 async def test_classify_caller_gone_during_the_commit_is_logged() -> None:
     store = RecordingStore(SystemClock())
     async with _classifying(WatchedScorer(), store) as classification:
@@ -408,7 +389,6 @@ async def test_classify_caller_gone_during_the_commit_is_logged() -> None:
         assert [row.text for row in await everything(store)] == ["a", "b"]
 
 
-@asynchronous
 async def test_classify_late_text_is_refused_and_cached_one_answered() -> None:
     clock, scorer = ManualClock(), HeldScorer()
     async with _classifying(scorer, clock=clock, max_queue_seconds=0.5) as classification:
@@ -428,7 +408,6 @@ async def test_classify_late_text_is_refused_and_cached_one_answered() -> None:
         await classification.classify(["late"], caller="c")
 
 
-@asynchronous
 async def test_predictions_go_on_without_a_store() -> None:
     clock = SystemClock()
     inner = SqliteStore(Path("/nonexistent/tamis.db"), clock)
@@ -441,7 +420,6 @@ async def test_predictions_go_on_without_a_store() -> None:
         assert _from_cache(await classification.classify(["1"], caller="c")) == [True]
 
 
-@asynchronous
 async def test_whatever_a_store_raises_reaches_the_callers() -> None:
     class BrokenCache(CountingCache):
         async def get_many(self, keys: Sequence[bytes]) -> list[Scores | None]:
@@ -454,7 +432,6 @@ async def test_whatever_a_store_raises_reaches_the_callers() -> None:
             await classification.classify(["x"], caller="c")
 
 
-@asynchronous
 async def test_classify_long_list_is_committed_in_parts() -> None:
     store = RecordingStore(SystemClock())
     async with _classifying(WatchedScorer(), store) as classification:
@@ -470,26 +447,22 @@ _TEXTS = st.lists(st.sampled_from("abcdefgh"), min_size=1, max_size=40)
 
 @given(turns=st.lists(st.lists(st.tuples(_TEXTS, st.booleans()), max_size=5), max_size=4))
 @settings(max_examples=60, deadline=None)
-def test_whatever_is_asked_when_all_is_answered_and_logged_once(
+async def test_whatever_is_asked_when_all_is_answered_and_logged_once(
     turns: list[list[tuple[list[str], bool]]],
 ) -> None:
-    async def test() -> None:
-        store = RecordingStore(SystemClock())
-        async with _classifying(WatchedScorer(), store, memory_rows=3) as classification:
-            for calls in turns:
-                answers = await asyncio.gather(
-                    *(classification.classify(texts, caller="c", skip_cache=skip) for texts, skip in calls)
-                )
-                for (texts, skip), answer in zip(calls, answers, strict=True):
-                    assert _spam(answer) == [score_of(text) for text in texts]
-                    assert not (skip and any(_from_cache(answer)))
-            asked = [text for calls in turns for texts, _ in calls for text in texts]
-            assert sorted(row.text for row in await everything(store)) == sorted(asked)
-
-    asyncio.run(test())
+    store = RecordingStore(SystemClock())
+    async with _classifying(WatchedScorer(), store, memory_rows=3) as classification:
+        for calls in turns:
+            answers = await asyncio.gather(
+                *(classification.classify(texts, caller="c", skip_cache=skip) for texts, skip in calls)
+            )
+            for (texts, skip), answer in zip(calls, answers, strict=True):
+                assert _spam(answer) == [score_of(text) for text in texts]
+                assert not (skip and any(_from_cache(answer)))
+        asked = [text for calls in turns for texts, _ in calls for text in texts]
+        assert sorted(row.text for row in await everything(store)) == sorted(asked)
 
 
-@asynchronous
 async def test_overload_is_503_with_retry_after_when_asked_over_http() -> None:
     clock, scorer = ManualClock(), HeldScorer()
     for _ in range(64):
@@ -512,7 +485,6 @@ async def test_overload_is_503_with_retry_after_when_asked_over_http() -> None:
         assert (await waiting).status_code == 200
 
 
-@asynchronous
 async def test_classify_long_texts_leave_the_loop_to_others() -> None:
     marks = "a" + "\N{COMBINING GRAVE ACCENT}\N{COMBINING GRAVE ACCENT BELOW}" * 5_000
     turns = 0

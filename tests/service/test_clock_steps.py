@@ -8,7 +8,6 @@ import pytest
 
 from tamis.settings import Settings
 from tamis.storage import StoreOptions, make_store
-from tests.support.asynchronous import asynchronous
 from tests.support.fakes import ManualClock
 from tests.support.serving import client_of, make_app
 
@@ -17,7 +16,6 @@ HOUR_SECONDS = 3_600
 
 @pytest.mark.parametrize("hours", [-1, 1])
 @pytest.mark.parametrize("memory_rows", [0, 100])
-@asynchronous
 async def test_clock_steps_keep_ids_answers_and_limits(tmp_path: Path, hours: int, memory_rows: int) -> None:
     clock = ManualClock()
     store = make_store(f"sqlite:///{tmp_path}/tamis.db", clock, StoreOptions(cache_seconds=600))

@@ -9,7 +9,6 @@ from typing import Any
 import pytest
 
 from tamis.service.eager_task import ensure_task, start_eagerly
-from tests.support.asynchronous import asynchronous
 
 
 class Notes:
@@ -34,14 +33,12 @@ def task_of(rest: Coroutine[Any, Any, None] | None) -> asyncio.Task[None]:
     return asyncio.create_task(rest)
 
 
-@asynchronous
 async def test_what_waits_for_nothing_is_done_at_once() -> None:
     notes = Notes()
     assert start_eagerly(notes.course()) is None
     assert notes.seen == ["begun", "ended"]
 
 
-@asynchronous
 async def test_what_is_raised_before_the_first_wait_is_raised_at_once() -> None:
     async def fails() -> None:
         raise ZeroDivisionError
@@ -50,7 +47,6 @@ async def test_what_is_raised_before_the_first_wait_is_raised_at_once() -> None:
         start_eagerly(fails())
 
 
-@asynchronous
 async def test_a_task_goes_on_where_it_waits() -> None:
     notes = Notes(futures=3)
     task = task_of(start_eagerly(notes.course()))
@@ -63,7 +59,6 @@ async def test_a_task_goes_on_where_it_waits() -> None:
 
 
 @pytest.mark.parametrize("place", [0, 1])
-@asynchronous
 async def test_a_failure_reaches_the_one_who_waits_for_it(place: int) -> None:
     notes = Notes(futures=2)
     task = task_of(start_eagerly(notes.course()))
@@ -76,7 +71,6 @@ async def test_a_failure_reaches_the_one_who_waits_for_it(place: int) -> None:
 
 
 @pytest.mark.parametrize("turns", [0, 1])
-@asynchronous
 async def test_a_cancelled_task_cancels_what_it_waits_for(turns: int) -> None:
     notes = Notes(futures=2)
     task = task_of(start_eagerly(notes.course()))
@@ -90,7 +84,6 @@ async def test_a_cancelled_task_cancels_what_it_waits_for(turns: int) -> None:
     assert notes.seen == ["begun", asyncio.CancelledError, "well", "ended"]
 
 
-@asynchronous
 async def test_eager_task_already_done_costs_no_turn() -> None:
     notes = Notes(futures=2)
     rest = start_eagerly(notes.course())
@@ -103,7 +96,6 @@ async def test_eager_task_already_done_costs_no_turn() -> None:
     assert notes.seen == ["begun", "first", "second", "ended"]
 
 
-@asynchronous
 async def test_who_needs_a_task_waits_for_it() -> None:
     async def with_deadline() -> None:
         await ensure_task()

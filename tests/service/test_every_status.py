@@ -16,7 +16,6 @@ from tamis.service.dialects.catalog import DIALECTS
 from tamis.service.http import DRAINING
 from tamis.service.security.api_keys import KeyFile, KeyRecord, hash_of, new_key
 from tamis.settings import Settings
-from tests.support.asynchronous import asynchronous
 from tests.support.fakes import ManualClock
 from tests.support.scorers import BAD, WatchedScorer, classifier_with
 from tests.support.serving import client_of, make_app
@@ -76,7 +75,6 @@ class Guarded:
             yield client
 
 
-@asynchronous
 async def test_every_declared_status_is_seen(tmp_path: Path) -> None:
     guarded = Guarded(tmp_path)
     admin = guarded.key("admin")
@@ -96,7 +94,6 @@ async def test_every_declared_status_is_seen(tmp_path: Path) -> None:
                     assert seen == status, f"{method.upper()} {path}"
 
 
-@asynchronous
 async def test_a_defect_is_500_where_the_model_fails() -> None:
     async with client_of(make_app(classifier=classifier_with(WatchedScorer()))) as client:
         assert (await client.post("/prediction", json={"text": BAD})).status_code == 500

@@ -18,7 +18,6 @@ from hypothesis import strategies as st
 from tamis.inference.classifier import Classifier
 from tamis.settings import Settings
 from tests.support.artifacts import save_model
-from tests.support.asynchronous import asynchronous
 from tests.support.scorers import GatedScorer, classifier_with
 from tests.support.serving import client_of, make_app
 
@@ -32,7 +31,6 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.parametrize("label", [None, "ham"])
-@asynchronous
 async def test_explanation_equals_the_commands_output(model: Path, label: str | None) -> None:
     chosen = [] if label is None else ["--label", label]
     command = [sys.executable, "-m", "tamis", "explain", str(model), TEXT, "--json", *chosen]
@@ -43,7 +41,6 @@ async def test_explanation_equals_the_commands_output(model: Path, label: str | 
     assert response.json() == json.loads(printed)
 
 
-@asynchronous
 async def test_explanation_logs_its_text_once(model: Path) -> None:
     async with client_of(make_app(classifier=Classifier.load(model))) as client:
         await client.post("/explanation", json={"text": TEXT})
@@ -74,7 +71,6 @@ def test_explanation_of_invalid_fields_is_refused(ask: Ask, body: dict[str, Any]
     assert "secret" not in response.text
 
 
-@asynchronous
 async def test_explanation_of_a_long_text_by_a_network_is_refused() -> None:
     app = make_app(Settings(max_text_chars=20_000), classifier_with(GatedScorer()))
     async with client_of(app) as client:
@@ -84,7 +80,6 @@ async def test_explanation_of_a_long_text_by_a_network_is_refused() -> None:
     assert logged == [], "it was refused before the model"
 
 
-@asynchronous
 async def test_explanations_beyond_the_queue_are_overload() -> None:
     scorer = GatedScorer()
     async with client_of(make_app(classifier=classifier_with(scorer))) as client:

@@ -111,7 +111,7 @@ def test_both_paths_answer_alike_when_headers_differ(
 
 
 @pytest.mark.parametrize("mount", ["", "/spam"])
-def test_application_answers_when_mounted_in_another(mount: str) -> None:
+async def test_application_answers_when_mounted_in_another(mount: str) -> None:
     async def ask() -> tuple[int, int, str]:
         app = make_app()
         host = FastAPI(lifespan=app.router.lifespan_context)
@@ -122,7 +122,7 @@ def test_application_answers_when_mounted_in_another(mount: str) -> None:
             docs = await client.get(f"{mount}/docs")
             return answer.status_code, docs.status_code, document.get("servers", [{"url": ""}])[0]["url"]
 
-    assert asyncio.run(ask()) == (200, 200, mount)
+    assert await ask() == (200, 200, mount)
 
 
 async def _sent(

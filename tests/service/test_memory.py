@@ -38,11 +38,11 @@ _SETTINGS = {
         pytest.param(1_000_000, 1, id="1,000,000 requests and callers", marks=pytest.mark.soak),
     ],
 )
-def test_memory_is_flat_after_warm_up(tmp_path: Path, requests: int, texts_each: int) -> None:
+async def test_memory_is_flat_after_warm_up(tmp_path: Path, requests: int, texts_each: int) -> None:
     with serving(tmp_path, "--mock", "--store", "sqlite:///tamis.db", **_SETTINGS) as service:
-        asyncio.run(_ask(service.port, "warm up", WARM_UP_TEXTS // 25, texts_each=25))
+        await _ask(service.port, "warm up", WARM_UP_TEXTS // 25, texts_each=25)
         before = _memory_mb(service)
-        asyncio.run(_ask(service.port, "load", requests, texts_each=texts_each))
+        await _ask(service.port, "load", requests, texts_each=texts_each)
         after = _memory_mb(service)
     print(  # noqa: T201 - the figures of `make soak`
         f"{requests:,} requests of {texts_each}, each of another caller: "
@@ -54,9 +54,9 @@ def test_memory_is_flat_after_warm_up(tmp_path: Path, requests: int, texts_each:
 @pytest.mark.parametrize(
     "rows", [50_000, pytest.param(1_000_000, id="1,000,000 rows", marks=pytest.mark.soak)]
 )
-def test_memory_is_flat_while_a_long_log_is_read(tmp_path: Path, rows: int) -> None:
+async def test_memory_is_flat_while_a_long_log_is_read(tmp_path: Path, rows: int) -> None:
     hour = datetime.now(UTC).hour
-    asyncio.run(_fill(tmp_path / "tamis.db", rows))
+    await _fill(tmp_path / "tamis.db", rows)
     with (
         serving(tmp_path, "--mock", "--store", "sqlite:///tamis.db", TAMIS_DRAIN_SECONDS="0") as service,
         httpx.Client(base_url=service.address, timeout=60) as client,

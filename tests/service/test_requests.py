@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import gzip
 import json
 import re
@@ -175,21 +174,21 @@ def test_prediction_by_query_is_refused_when_the_query_is(
     _assert_refused(ask("GET", f"/prediction?{query}"), status, code, names=names)
 
 
-def test_body_above_the_limit_is_refused_while_it_arrives(app: ASGIApp) -> None:
+async def test_body_above_the_limit_is_refused_while_it_arrives(app: ASGIApp) -> None:
     """8,000 bytes are four times the limit: what a client sends beyond that is not read."""
-    status, reads = asyncio.run(_endless_body(app))
+    status, reads = await _endless_body(app)
     assert status == 413
     assert reads == 9
 
 
-def test_a_body_is_refused_unread_when_it_declares_far_too_much(app: ASGIApp) -> None:
-    status, reads = asyncio.run(_endless_body(app, (b"content-length", b"8001")))
+async def test_a_body_is_refused_unread_when_it_declares_far_too_much(app: ASGIApp) -> None:
+    status, reads = await _endless_body(app, (b"content-length", b"8001"))
     assert (status, reads) == (413, 0)
 
 
 @pytest.mark.parametrize("length", [b"-1", b"x", b"9" * 5_000, "²".encode("latin-1")])
-def test_a_strange_content_length_fails_nothing(app: ASGIApp, length: bytes) -> None:
-    status, _ = asyncio.run(_endless_body(app, (b"content-length", length)))
+async def test_a_strange_content_length_fails_nothing(app: ASGIApp, length: bytes) -> None:
+    status, _ = await _endless_body(app, (b"content-length", length))
     assert status == 413
 
 
@@ -206,9 +205,9 @@ def test_chunked_body_is_accepted_up_to_the_limit(ask: Ask) -> None:
     assert (accepted.status_code, refused.status_code) == (200, 413)
 
 
-def test_caller_gone_within_its_body_fails_nothing(app: ASGIApp) -> None:
+async def test_caller_gone_within_its_body_fails_nothing(app: ASGIApp) -> None:
     coming = [{"type": "http.request", "body": b'{"te', "more_body": True}, {"type": "http.disconnect"}]
-    assert asyncio.run(_run(app, coming)) == 400
+    assert await _run(app, coming) == 400
 
 
 _scalars = st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=20)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
 from collections.abc import Callable, Sequence
 
@@ -61,10 +60,10 @@ class _FailsOnSecrets(Scorer):
         return np.full((len(texts), 2), 0.5)
 
 
-def test_a_defect_is_answered_and_logged_without_the_text(caplog: pytest.LogCaptureFixture) -> None:
+async def test_a_defect_is_answered_and_logged_without_the_text(caplog: pytest.LogCaptureFixture) -> None:
     broken = Classifier(_FailsOnSecrets(), ("ham", "spam"), name="broken", version="1", identity="0")
     with caplog.at_level(logging.ERROR):
-        response = asyncio.run(_post(make_app(None, broken), "hunter2"))
+        response = await _post(make_app(None, broken), "hunter2")
     assert response.status_code == 500
     assert response.json()["error"]["code"] == "internal_error"
     assert "hunter2" not in response.text and "ValueError" not in response.text
@@ -76,7 +75,7 @@ def test_a_defect_is_answered_and_logged_without_the_text(caplog: pytest.LogCapt
     assert "hunter2" not in caplog.text + str(fields)
 
 
-def test_a_websocket_is_closed_politely(app: ASGIApp) -> None:
+async def test_a_websocket_is_closed_politely(app: ASGIApp) -> None:
     said: list[Message] = []
 
     async def receive() -> Message:
@@ -85,7 +84,7 @@ def test_a_websocket_is_closed_politely(app: ASGIApp) -> None:
     async def send(message: Message) -> None:
         said.append(message)
 
-    asyncio.run(app({"type": "websocket", "path": "/", "headers": [], "root_path": ""}, receive, send))
+    await app({"type": "websocket", "path": "/", "headers": [], "root_path": ""}, receive, send)
     assert [message["type"] for message in said] == ["websocket.close"]
 
 

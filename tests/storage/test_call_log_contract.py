@@ -11,7 +11,7 @@ import pytest
 from tamis.errors import InputError, StoreError
 from tamis.storage import HourCount, LogQuery, called_at
 from tamis.storage.query import encode_cursor
-from tests.support.store_samples import HOSTILE_TEXTS, MODEL, call, calls, everything, hour, run
+from tests.support.store_samples import HOSTILE_TEXTS, MODEL, call, calls, everything, hour
 
 
 def test_calls_come_back_exactly_whatever_their_text(check):
@@ -211,14 +211,11 @@ def test_a_cancelled_caller_disturbs_nobody(check):
     check(body)
 
 
-def test_a_store_that_is_not_open_says_so(make, clock):
-    async def test():
-        store = make(clock, None)
-        with pytest.raises(StoreError, match="not open"):
-            await store.log.read(LogQuery())
-        await store.close()
-
-    run(test)
+async def test_a_store_that_is_not_open_says_so(make, clock):
+    store = make(clock, None)
+    with pytest.raises(StoreError, match="not open"):
+        await store.log.read(LogQuery())
+    await store.close()
 
 
 def test_a_store_that_works_says_so_and_keeps_its_secret(check):

@@ -16,7 +16,7 @@ from tamis.storage import LogQuery
 from tamis.storage.ids import TimeIds
 from tamis.storage.sqlite import SqliteStore
 from tests.support.processes import serving
-from tests.support.store_samples import SCORES, call, run
+from tests.support.store_samples import SCORES, call
 from tests.support.store_samples import digest as key
 
 CONTENTS = {
@@ -27,25 +27,21 @@ CONTENTS = {
 
 
 @pytest.mark.parametrize("content", CONTENTS.values(), ids=CONTENTS.keys())
-def test_store_opens_and_logs_with_a_damaged_cache(tmp_path: Path, content: bytes) -> None:
+async def test_store_opens_and_logs_with_a_damaged_cache(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "tamis.db"
     path.with_name("tamis.db-cache128").write_bytes(content)
     path.with_name("tamis.db-cache99999999999").write_bytes(b"stray")
-
-    async def test() -> None:
-        store, ids = SqliteStore(path, SystemClock()), TimeIds(SystemClock())
-        await store.open()
-        await store.log.append([call(ids, "first")])
-        await store.cache.put_many({key(1): SCORES})
-        path.with_name("tamis.db-cache128").write_bytes(content)
-        await store.log.append([call(ids, "second")])
-        await store.cache.put_many({key(2): SCORES})
-        while await store.cache.get_many([key(2)]) != [SCORES]:
-            await asyncio.sleep(0)
-        assert [row.text for row in (await store.log.read(LogQuery())).rows] == ["first", "second"]
-        await store.close()
-
-    run(test)
+    store, ids = SqliteStore(path, SystemClock()), TimeIds(SystemClock())
+    await store.open()
+    await store.log.append([call(ids, "first")])
+    await store.cache.put_many({key(1): SCORES})
+    path.with_name("tamis.db-cache128").write_bytes(content)
+    await store.log.append([call(ids, "second")])
+    await store.cache.put_many({key(2): SCORES})
+    while await store.cache.get_many([key(2)]) != [SCORES]:
+        await asyncio.sleep(0)
+    assert [row.text for row in (await store.log.read(LogQuery())).rows] == ["first", "second"]
+    await store.close()
 
 
 @pytest.mark.parametrize("damage", ["emptied", "first page zero", "head"])

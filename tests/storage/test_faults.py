@@ -230,12 +230,8 @@ def test_pages_damaged_under_a_running_store_are_noticed(tmp_path):
     with_store(path, body)
 
 
-def test_a_damaged_file_at_the_start_is_one_clear_line(tmp_path):
+async def test_a_damaged_file_at_the_start_is_one_clear_line(tmp_path):
     path = database(tmp_path)
     path.write_bytes(b"not a database at all, but long enough to be looked at as one" * 100)
-
-    async def test():
-        with pytest.raises(StoreError, match=r"tamis\.db: not an SQLite file; move it away"):
-            await SqliteStore(path, SystemClock()).open()
-
-    run(test)
+    with pytest.raises(StoreError, match=r"tamis\.db: not an SQLite file; move it away"):
+        await SqliteStore(path, SystemClock()).open()

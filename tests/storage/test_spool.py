@@ -101,12 +101,9 @@ def test_a_file_belongs_to_one_process(tmp_path: Path):
     with_spool(FileSpool(tmp_path / "spool.db"), body)
 
 
-def test_a_closed_file_says_so(tmp_path: Path):
-    async def test():
-        with pytest.raises(StoreError, match="not open"):
-            await FileSpool(tmp_path / "spool.db").oldest(1)
-
-    run(test)
+async def test_a_closed_file_says_so(tmp_path: Path):
+    with pytest.raises(StoreError, match="not open"):
+        await FileSpool(tmp_path / "spool.db").oldest(1)
 
 
 def test_processes_with_slots_take_a_file_each_and_find_it_again(tmp_path: Path):
@@ -132,13 +129,13 @@ def test_processes_with_slots_take_a_file_each_and_find_it_again(tmp_path: Path)
     assert {file.name for file in tmp_path.glob("*.tamis")} == {"spool.tamis", "spool-1.tamis"}
 
 
-def test_file_spool_opens_when_its_folder_is_missing(tmp_path: Path) -> None:
+async def test_file_spool_opens_when_its_folder_is_missing(tmp_path: Path) -> None:
     async def open_and_close() -> None:
         spool = FileSpool(tmp_path / "models" / "spam" / "spool.tamis", slots=2)
         await spool.open()
         await spool.close()
 
-    asyncio.run(open_and_close())
+    await open_and_close()
     assert (tmp_path / "models" / "spam").is_dir()
 
 

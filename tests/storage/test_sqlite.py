@@ -213,15 +213,12 @@ def test_a_page_that_is_not_read_on_holds_no_transaction(path):
     with_store(path, body)
 
 
-def test_sqlite_closed_thread_is_reported_to_its_reader(path):
-    async def test():
-        worker = Worker("test", lambda: apsw.Connection(":memory:"))
-        assert await worker.run(lambda connection: connection.execute("SELECT 1").get) == 1
-        await worker.close()
-        with pytest.raises(StoreError, match="closed meanwhile"):
-            await worker.run(lambda connection: connection.execute("SELECT 1").get)
-
-    run(test)
+async def test_sqlite_closed_thread_is_reported_to_its_reader(path):
+    worker = Worker("test", lambda: apsw.Connection(":memory:"))
+    assert await worker.run(lambda connection: connection.execute("SELECT 1").get) == 1
+    await worker.close()
+    with pytest.raises(StoreError, match="closed meanwhile"):
+        await worker.run(lambda connection: connection.execute("SELECT 1").get)
 
 
 def test_full_durability_waits_for_the_disk(path):
@@ -260,12 +257,9 @@ def test_a_file_that_is_not_ours_is_refused_and_left_alone(path, spoil, message)
     assert [a for a, b in zip(path.read_bytes()[100:], before[100:], strict=True) if a != b] == []
 
 
-def test_a_folder_that_is_missing_is_named(tmp_path):
-    async def test():
-        with pytest.raises(StoreError, match="nowhere.*cannot be opened"):
-            await SqliteStore(tmp_path / "nowhere" / "tamis.db", SystemClock()).open()
-
-    run(test)
+async def test_a_folder_that_is_missing_is_named(tmp_path):
+    with pytest.raises(StoreError, match="nowhere.*cannot be opened"):
+        await SqliteStore(tmp_path / "nowhere" / "tamis.db", SystemClock()).open()
 
 
 def test_migrate_makes_the_tables_and_again_does_nothing(path):
@@ -277,12 +271,9 @@ def test_migrate_makes_the_tables_and_again_does_nothing(path):
     assert apsw.Connection(str(path)).pragma("user_version") == SCHEMA_VERSION
 
 
-def test_sqlite_concurrent_openers_agree_on_tables_and_secret(path):
-    async def test():
-        stores = [SqliteStore(path, SystemClock()) for _ in range(8)]
-        await asyncio.gather(*(store.open() for store in stores))
-        assert len({store.cache.secret for store in stores}) == 1
-        for store in stores:
-            await store.close()
-
-    run(test)
+async def test_sqlite_concurrent_openers_agree_on_tables_and_secret(path):
+    stores = [SqliteStore(path, SystemClock()) for _ in range(8)]
+    await asyncio.gather(*(store.open() for store in stores))
+    assert len({store.cache.secret for store in stores}) == 1
+    for store in stores:
+        await store.close()

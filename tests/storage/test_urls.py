@@ -30,13 +30,10 @@ def test_three_slashes_are_relative_and_four_absolute(tmp_path: Path, monkeypatc
     assert database(tmp_path).exists()
 
 
-def test_memory_needs_no_path():
-    async def test():
-        store = make_store("memory:", SystemClock())
-        await store.open()
-        assert await everything(store) == []
-
-    run(test)
+async def test_memory_needs_no_path():
+    store = make_store("memory:", SystemClock())
+    await store.open()
+    assert await everything(store) == []
 
 
 @pytest.mark.parametrize(

@@ -47,36 +47,28 @@ async def everything(url: str) -> list[CallRecord]:
         await store.close()
 
 
-def test_store_file_of_version_2_keeps_every_field(tmp_path: Path) -> None:
+async def test_store_file_of_version_2_keeps_every_field(tmp_path: Path) -> None:
     path = tmp_path / "tamis.db"
     shutil.copy(VERSIONS / "store-2.db", path)
-
-    async def test() -> None:
-        store = make_store(f"sqlite:///{path}", SystemClock())
-        assert await store.migrate() == ["add_prediction_columns", "create_feedback"]
-        assert await store.migrate() == []
-        check_rows(await everything(f"sqlite:///{path}"))
-        await store.open()
-        new = call(TimeIds(SystemClock()), decision="spam", model_name="spam", model_version="7")
-        await store.log.append([new])
-        assert await store.log.find(new.id) == new
-        await store.close()
-
-    run(test)
+    store = make_store(f"sqlite:///{path}", SystemClock())
+    assert await store.migrate() == ["add_prediction_columns", "create_feedback"]
+    assert await store.migrate() == []
+    check_rows(await everything(f"sqlite:///{path}"))
+    await store.open()
+    new = call(TimeIds(SystemClock()), decision="spam", model_name="spam", model_version="7")
+    await store.log.append([new])
+    assert await store.log.find(new.id) == new
+    await store.close()
 
 
-def test_store_file_keeps_its_secret_when_migrated(tmp_path: Path) -> None:
+async def test_store_file_keeps_its_secret_when_migrated(tmp_path: Path) -> None:
     path = tmp_path / "tamis.db"
     shutil.copy(VERSIONS / "store-2.db", path)
     before = apsw.Connection(str(path)).execute("SELECT value FROM meta WHERE name = 'secret'").get
-
-    async def test() -> None:
-        store = make_store(f"sqlite:///{path}", SystemClock())
-        await store.open()
-        assert store.cache.secret == before
-        await store.close()
-
-    run(test)
+    store = make_store(f"sqlite:///{path}", SystemClock())
+    await store.open()
+    assert store.cache.secret == before
+    await store.close()
 
 
 @pytest.mark.parametrize("version", range(SCHEMA_VERSION))
@@ -99,7 +91,7 @@ def test_store_file_of_any_version_has_the_tables_of_a_new_one(tmp_path: Path, v
     assert [*apsw.Connection(str(old)).execute(tables)] == [*apsw.Connection(str(new)).execute(tables)]
 
 
-def test_columns_are_read_by_name_whatever_their_order(tmp_path: Path) -> None:
+async def test_columns_are_read_by_name_whatever_their_order(tmp_path: Path) -> None:
     path = tmp_path / "tamis.db"
     shutil.copy(VERSIONS / "store-2.db", path)
     connection = apsw.Connection(str(path))
@@ -114,11 +106,7 @@ def test_columns_are_read_by_name_whatever_their_order(tmp_path: Path) -> None:
         """
     )
     connection.close()
-
-    async def test() -> None:
-        check_rows(await everything(f"sqlite:///{path}"))
-
-    run(test)
+    check_rows(await everything(f"sqlite:///{path}"))
 
 
 def test_spool_file_of_version_1_keeps_every_field(tmp_path: Path) -> None:

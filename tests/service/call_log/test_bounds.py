@@ -23,7 +23,6 @@ from tamis.service.call_log.readers import (
 from tamis.service.responses import Refused
 from tamis.storage import CallRecord, LogQuery, Store, TimeIds, make_store
 from tamis.storage.query import PAGE_CHARS
-from tests.support.asynchronous import asynchronous
 from tests.support.metrics_page import value
 from tests.support.processes import Service, serving
 
@@ -32,7 +31,7 @@ _STORE = "sqlite:///tamis.db"
 
 
 @pytest.mark.parametrize("url", ["memory:", "sqlite"])
-def test_page_ends_when_its_texts_are_long(tmp_path: Path, url: str) -> None:
+async def test_page_ends_when_its_texts_are_long(tmp_path: Path, url: str) -> None:
     async def read() -> list[int]:
         store = await _filled(f"sqlite:///{tmp_path}/a.db" if url == "sqlite" else url, 20, "é" * 10_000)
         sizes, cursor = [], None
@@ -44,7 +43,7 @@ def test_page_ends_when_its_texts_are_long(tmp_path: Path, url: str) -> None:
                 await store.close()
                 return sizes
 
-    sizes = asyncio.run(read())
+    sizes = await read()
     assert sum(sizes) == 20
     assert max(sizes) == -(-PAGE_CHARS // 10_000)
 
@@ -52,8 +51,8 @@ def test_page_ends_when_its_texts_are_long(tmp_path: Path, url: str) -> None:
 @pytest.mark.parametrize(
     "path", ["/log?format=ndjson", "/log?format=csv", "/log?limit=180", "/recent_log", "/log?contains=x"]
 )
-def test_readers_who_do_not_read_cost_little_memory(tmp_path: Path, path: str) -> None:
-    asyncio.run(_close(_filled(f"sqlite:///{tmp_path}/tamis.db", 180, "x\x01" * 5_000)))
+async def test_readers_who_do_not_read_cost_little_memory(tmp_path: Path, path: str) -> None:
+    await _close(_filled(f"sqlite:///{tmp_path}/tamis.db", 180, "x\x01" * 5_000))
     with (
         serving(tmp_path, "--mock", "--store", _STORE, TAMIS_TRUSTED_PROXIES="127.0.0.1") as service,
         ExitStack() as sockets,
@@ -71,12 +70,12 @@ def test_readers_who_do_not_read_cost_little_memory(tmp_path: Path, path: str) -
         assert _rss_mb(service) - before < _GROWTH_MB
 
 
-def test_unread_responses_of_many_callers_cost_little(tmp_path: Path) -> None:
+async def test_unread_responses_of_many_callers_cost_little(tmp_path: Path) -> None:
     async def fill() -> None:
         for number in range(MAX_READS):
             await _close(_filled(f"sqlite:///{tmp_path}/tamis.db", 60, "\x01" * 10_000, f"10.0.0.{number}"))
 
-    asyncio.run(fill())
+    await fill()
     with (
         serving(tmp_path, "--mock", "--store", _STORE, TAMIS_TRUSTED_PROXIES="127.0.0.1") as service,
         ExitStack() as sockets,
@@ -95,8 +94,8 @@ def test_unread_responses_of_many_callers_cost_little(tmp_path: Path) -> None:
             assert _rss_mb(service) - before < _GROWTH_MB
 
 
-def test_abandoned_searches_end_and_delay_no_stop(tmp_path: Path) -> None:
-    asyncio.run(_close(_filled(f"sqlite:///{tmp_path}/tamis.db", 60_000, "some text " * 20)))
+async def test_abandoned_searches_end_and_delay_no_stop(tmp_path: Path) -> None:
+    await _close(_filled(f"sqlite:///{tmp_path}/tamis.db", 60_000, "some text " * 20))
     settings = {"TAMIS_DRAIN_SECONDS": "0", "TAMIS_STOP_SECONDS": "60"}
     with serving(tmp_path, "--mock", "--store", _STORE, **settings) as service:
         for _ in range(100):
@@ -108,7 +107,6 @@ def test_abandoned_searches_end_and_delay_no_stop(tmp_path: Path) -> None:
         assert service.stop() == 0
 
 
-@asynchronous
 async def test_search_is_cancelled_when_its_client_leaves() -> None:
     cancelled = asyncio.Event()
 

@@ -16,7 +16,6 @@ from tamis.service.security.api_keys import KeyFile, KeyRecord, hash_of, new_key
 from tamis.service.telemetry.metric_definitions import DIALECTS as COUNTED
 from tamis.settings import Settings
 from tamis.storage import LogQuery, make_store
-from tests.support.asynchronous import asynchronous
 from tests.support.dialect_requests import ROUTES, Route, are_equal, names
 from tests.support.fakes import ManualClock, keyword_classifier
 from tests.support.scorers import WatchedScorer
@@ -111,7 +110,6 @@ def test_unknown_models_and_versions_are_not_found(ask: Ask, path: str, body: An
     assert SECRET not in response.text
 
 
-@asynchronous
 async def test_one_text_is_computed_cached_and_logged_once_per_call() -> None:
     clock, scorer = ManualClock(), WatchedScorer()
     classifier = Classifier(scorer, ("ham", "spam"), name="keywords", version="3", identity="f" * 64)
@@ -133,7 +131,6 @@ async def test_one_text_is_computed_cached_and_logged_once_per_call() -> None:
         assert f'tamis_dialect_requests_total{{dialect="{name}"}} {count}\n' in page
 
 
-@asynchronous
 async def test_keys_and_rate_limits_hold_for_every_dialect(tmp_path: Any) -> None:
     keys = tmp_path / "keys.json"
     KeyFile(keys).add(KeyRecord("ops", hash_of(new_key()), ["log"], datetime.now(UTC)))
@@ -151,7 +148,6 @@ async def test_keys_and_rate_limits_hold_for_every_dialect(tmp_path: Any) -> Non
             assert route.error(refused.json())
 
 
-@asynchronous
 async def test_dialects_can_be_switched_off() -> None:
     async with client_of(make_app(Settings(dialects="v1,tei"))) as client:
         for route in ROUTES:

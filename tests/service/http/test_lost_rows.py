@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import re
 from pathlib import Path
 
@@ -56,7 +55,7 @@ def test_rows_sent_before_stop_give_exit_code_0(tmp_path: Path, workers: str) ->
 
 
 @pytest.mark.parametrize("workers", ["1", "2"])
-def test_rows_for_a_cluster_stay_in_their_file(tmp_path: Path, workers: str) -> None:
+async def test_rows_for_a_cluster_stay_in_their_file(tmp_path: Path, workers: str) -> None:
     pytest.importorskip("cassandra", reason="tamis[cassandra] is not installed")
     environ = {"TAMIS_START_WITHOUT_STORE": "true", "TAMIS_SPOOL_FILE": str(tmp_path / "spool.tamis")}
     nowhere = "cassandra://127.0.0.1:1/tamis"
@@ -68,7 +67,7 @@ def test_rows_for_a_cluster_stay_in_their_file(tmp_path: Path, workers: str) -> 
         assert _lost(service) == []
         kept = re.findall(r"(\d+) rows of the call log wait in (\S+):", service.said)
     assert sum(int(number) for number, _ in kept) == _TEXTS
-    found = [call.text for _, path in kept for call in asyncio.run(_in_file(Path(path)))]
+    found = [call.text for _, path in kept for call in await _in_file(Path(path))]
     assert sorted(found) == sorted(f"number {number}" for number in range(_TEXTS))
 
 

@@ -8,8 +8,8 @@ import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 
 import httpx
@@ -72,15 +72,15 @@ async def _until_workers(service: Service, count: int, without: frozenset[int] =
     return found
 
 
-@contextmanager
-def _limited(folder: Path) -> Iterator[tuple[Service, set[int]]]:
+@asynccontextmanager
+async def _limited(folder: Path) -> AsyncIterator[tuple[Service, set[int]]]:
     with serving(folder, "--mock", "--workers", "2", **_LIMIT) as service:
-        yield service, asyncio.run(_until_workers(service, 2))
+        yield service, await _until_workers(service, 2)
 
 
 @pytest.mark.parametrize("size", [0, 10, 5_000])
-def test_a_service_goes_on_when_its_rate_file_is_cut(tmp_path: Path, size: int) -> None:
-    with _limited(tmp_path) as (service, workers):
+async def test_a_service_goes_on_when_its_rate_file_is_cut(tmp_path: Path, size: int) -> None:
+    async with _limited(tmp_path) as (service, workers):
         assert _statuses(service, 4) == [200, 200, 200, 429]
         os.truncate(tmp_path / "rates.tamis", size)
         statuses = _statuses(service, 8)
@@ -92,13 +92,13 @@ def test_a_service_goes_on_when_its_rate_file_is_cut(tmp_path: Path, size: int) 
 
 
 @pytest.mark.parametrize("damage", [b"\0" * 84, b"tamis rates 1\n\0\0" + b"?" * 68], ids=["zeros", "words"])
-def test_workers_agree_when_the_rate_header_is_damaged(tmp_path: Path, damage: bytes) -> None:
-    with _limited(tmp_path) as (service, workers):
+async def test_workers_agree_when_the_rate_header_is_damaged(tmp_path: Path, damage: bytes) -> None:
+    async with _limited(tmp_path) as (service, workers):
         assert _statuses(service, 4)[-1] == 429
         with (tmp_path / "rates.tamis").open("r+b") as file:
             file.write(damage)
         os.kill(min(workers), signal.SIGKILL)  # its successor starts with the damaged file
-        asyncio.run(_until_workers(service, 2, frozenset({min(workers)})))
+        await _until_workers(service, 2, frozenset({min(workers)}))
         statuses = _statuses(service, 12)
         assert statuses[-1] == 429
         assert statuses.count(200) <= 6
@@ -114,8 +114,8 @@ def test_a_rate_file_cut_before_the_start_is_filled(tmp_path: Path, size: int) -
         os.truncate(tmp_path / "rates.tamis", size)
 
 
-def test_a_foreign_lock_on_the_rate_file_stops_nothing(tmp_path: Path) -> None:
-    with _limited(tmp_path) as (service, workers):
+async def test_a_foreign_lock_on_the_rate_file_stops_nothing(tmp_path: Path) -> None:
+    async with _limited(tmp_path) as (service, workers):
         command = [sys.executable, "-c", _LOCKER, str(tmp_path / "rates.tamis")]
         with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as locker:
             assert locker.stdout is not None and locker.stdout.readline() == b"locked\n"
@@ -123,7 +123,7 @@ def test_a_foreign_lock_on_the_rate_file_stops_nothing(tmp_path: Path) -> None:
             assert statuses == [200, 200, 200, 429, 429, 429]
             assert service.workers() == workers
             os.kill(min(workers), signal.SIGKILL)
-            asyncio.run(_until_workers(service, 2, frozenset({min(workers)})))
+            await _until_workers(service, 2, frozenset({min(workers)}))
             assert _statuses(service, 2) == [429, 429]
             assert "keeps the rate file locked" in service.said
             assert service.stop() == 0
@@ -194,7 +194,7 @@ def test_a_key_file_that_is_no_file_is_refused(tmp_path: Path, kind: str) -> Non
 
 
 @pytest.mark.alone
-def test_a_slow_disk_kills_no_worker(tmp_path: Path) -> None:
+async def test_a_slow_disk_kills_no_worker(tmp_path: Path) -> None:
     """Each write takes half a second, so a commit on the loop takes longer than the worker's timeout."""
     if shutil.which("gcc") is None:
         pytest.skip("gcc is not installed")
@@ -204,7 +204,7 @@ def test_a_slow_disk_kills_no_worker(tmp_path: Path) -> None:
     settings = {"LD_PRELOAD": str(library), "SLOW_FLAG": str(flag), "TAMIS_DRAIN_SECONDS": "0"}
     store = f"sqlite:///{tmp_path}/calls.db"
     with serving(tmp_path, "--mock", "--workers", "2", "--store", store, **settings) as service:
-        workers = asyncio.run(_until_workers(service, 2))
+        workers = await _until_workers(service, 2)
         assert _statuses(service, 5) == [200] * 5
         flag.touch()
         body = {"texts": ["a text " * 200 + str(number) for number in range(12)]}

@@ -30,11 +30,11 @@ _LARGE = b"GET /redoc/redoc.standalone.js HTTP/1.1\r\nhost: tamis\r\n\r\n"
 
 
 @pytest.mark.parametrize("slow_clients", [60, pytest.param(500, marks=pytest.mark.soak)])
-def test_slow_clients_are_closed_at_the_deadline(tmp_path: Path, slow_clients: int) -> None:
+async def test_slow_clients_are_closed_at_the_deadline(tmp_path: Path, slow_clients: int) -> None:
     with serving(tmp_path, "--mock", "--store", f"sqlite:///{tmp_path}/calls.db", **_SETTINGS) as service:
-        asyncio.run(_siege(service, slow_clients))
+        await _siege(service, slow_clients)
         before = _resident_kb(service)
-        ledger, longest = asyncio.run(_siege(service, slow_clients))
+        ledger, longest = await _siege(service, slow_clients)
         grown = _resident_kb(service) - before
     assert (ledger.lost, ledger.statuses) == ([], {200})
     assert longest < _LATEST_SECONDS

@@ -23,11 +23,13 @@ _SHORT = {"TAMIS_DRAIN_SECONDS": "0.5"}
 @pytest.mark.parametrize(
     ("cycles", "settings"), [(20, _SHORT), pytest.param(100, {}, marks=pytest.mark.soak)], ids=["20", "100"]
 )
-def test_stopping_under_load_loses_no_request(tmp_path: Path, cycles: int, settings: dict[str, str]) -> None:
+async def test_stopping_under_load_loses_no_request(
+    tmp_path: Path, cycles: int, settings: dict[str, str]
+) -> None:
     ledger = Ledger()
     for _ in range(cycles):
         with serving(tmp_path, "--mock", **settings) as service:
-            asyncio.run(_stop_under_load(service, ledger))
+            await _stop_under_load(service, ledger)
             assert service.process.returncode == 0, service.said
     assert ledger.lost == [], ledger.lost
     assert ledger.statuses == {200}
@@ -35,11 +37,11 @@ def test_stopping_under_load_loses_no_request(tmp_path: Path, cycles: int, setti
     print(f"{cycles} stops under {_CLIENTS} clients: {ledger.answered} answered, 0 lost")  # noqa: T201
 
 
-def test_stopping_several_workers_under_load_loses_no_request(tmp_path: Path) -> None:
+async def test_stopping_several_workers_under_load_loses_no_request(tmp_path: Path) -> None:
     ledger = Ledger()
     for _ in range(3):
         with serving(tmp_path, "--mock", "--workers", "2", **_SHORT) as service:
-            asyncio.run(_stop_under_load(service, ledger))
+            await _stop_under_load(service, ledger)
             assert service.process.returncode == 0, service.said
     assert (ledger.lost, ledger.statuses) == ([], {200})
 
@@ -116,13 +118,13 @@ def test_stopped_service_has_stored_what_it_answered(tmp_path: Path) -> None:
         assert call["input"] == "remember me"
 
 
-def test_workers_end_in_order_when_their_parent_is_killed(tmp_path: Path) -> None:
+async def test_workers_end_in_order_when_their_parent_is_killed(tmp_path: Path) -> None:
     with serving(tmp_path, "--mock", "--workers", "2", **_SHORT) as service:
         workers = [os.pidfd_open(pid) for pid in service.workers()]
         service.process.kill()
         for worker in workers:
             with open(worker) as ended:
-                asyncio.run(_readable(ended.fileno()))
+                await _readable(ended.fileno())
 
 
 async def _readable(fd: int) -> None:
@@ -133,9 +135,9 @@ async def _readable(fd: int) -> None:
         await ended.wait()
 
 
-def test_handover_of_a_given_socket_loses_no_request(tmp_path: Path) -> None:
+async def test_handover_of_a_given_socket_loses_no_request(tmp_path: Path) -> None:
     """As under systemd: the socket stays open, and requests wait in it for the next service."""
     with socket.create_server(("127.0.0.1", 0), backlog=128) as listener:
         port = listener.getsockname()[1]
-        ledger = asyncio.run(restart_under_load(listener, tmp_path, port=port, **_SHORT))
+        ledger = await restart_under_load(listener, tmp_path, port=port, **_SHORT)
     assert (ledger.lost, ledger.turned_away, ledger.statuses) == ([], 0, {200})

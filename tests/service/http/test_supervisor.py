@@ -88,15 +88,15 @@ def test_a_worker_that_falls_silent_is_replaced(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGSTOP])
-def test_a_killed_or_hung_worker_is_replaced_within_two_seconds(
+async def test_a_killed_or_hung_worker_is_replaced_within_two_seconds(
     tmp_path: Path, number: signal.Signals
 ) -> None:
     with serving(tmp_path, "--mock", "--workers", "2", TAMIS_DRAIN_SECONDS="0") as service:
-        asyncio.run(_until_workers(service, 2, set()))
+        await _until_workers(service, 2, set())
         victim = min(service.workers())
         began = time.monotonic()
         os.kill(victim, number)
-        asyncio.run(_until_workers(service, 2, {victim}))
+        await _until_workers(service, 2, {victim})
         assert time.monotonic() - began < 2
         assert httpx.get(f"{service.address}/health/ready").status_code == 200
         assert service.stop() == 0
@@ -108,10 +108,10 @@ async def _until_workers(service: Service, count: int, without: set[int]) -> Non
             await asyncio.sleep(0)
 
 
-def test_the_parent_is_small_and_the_workers_serve_one_model(tmp_path: Path) -> None:
+async def test_the_parent_is_small_and_the_workers_serve_one_model(tmp_path: Path) -> None:
     save_model(tmp_path / "spam")
     with serving(tmp_path, "spam", "--workers", "2", TAMIS_DRAIN_SECONDS="0") as service:
-        asyncio.run(_until_workers(service, 2, set()))
+        await _until_workers(service, 2, set())
         status = Path(f"/proc/{service.process.pid}/smaps_rollup").read_text()
         [line] = [line for line in status.splitlines() if line.startswith("Pss:")]
         assert int(line.split()[1]) < 48_000  # of which pydantic-settings takes 14 MB
@@ -153,11 +153,11 @@ def test_a_broken_model_is_one_line_when_there_are_workers(tmp_path: Path) -> No
 
 
 @pytest.mark.parametrize(("number", "noticed_seconds"), [(signal.SIGKILL, 0.0), (signal.SIGSTOP, 1.0)])
-def test_all_workers_killed_or_hung_answer_again_in_two_seconds(
+async def test_all_workers_killed_or_hung_answer_again_in_two_seconds(
     tmp_path: Path, number: signal.Signals, noticed_seconds: float
 ) -> None:
     with serving(tmp_path, "--mock", "--workers", "2") as service:
-        asyncio.run(_until_workers(service, 2, set()))
+        await _until_workers(service, 2, set())
         began = time.monotonic()
         for pid in service.workers():
             os.kill(pid, number)

@@ -11,7 +11,6 @@ import pytest
 
 from tamis.service.http.sockets import Listeners, listen
 from tamis.settings import Settings
-from tests.support.asynchronous import asynchronous
 from tests.support.processes import Service, activate, serving
 from tests.support.serving import client_of, make_app
 
@@ -104,14 +103,12 @@ def test_given_socket_answers_for_any_host(tmp_path: Path) -> None:
     assert reply.status_code == 200
 
 
-@asynchronous
 @pytest.mark.parametrize("allowed", ["", "*", "a.example,*"])
 async def test_application_answers_for_any_host(allowed: str) -> None:
     async with client_of(make_app(Settings(allowed_hosts=allowed))) as client:
         assert (await client.get("/", headers={"host": "anything.example"})).status_code == 200
 
 
-@asynchronous
 @pytest.mark.parametrize("is_fast", [True, False])
 async def test_fast_path_checks_the_host(is_fast: bool) -> None:
     settings = Settings(allowed_hosts="a.example", fast_path=is_fast)

@@ -17,7 +17,6 @@ from tamis.errors import SettingsError
 from tamis.service.security.api_keys import KeyFile, KeyRecord, hash_of, new_key
 from tamis.service.security.auth import ApiKeyWatcher
 from tamis.settings import Settings
-from tests.support.asynchronous import asynchronous
 from tests.support.fakes import ManualClock
 from tests.support.serving import client_of, make_app
 
@@ -259,15 +258,14 @@ def test_the_service_does_not_start_without_a_file_of_keys(tmp_path: Path) -> No
         make_app(Settings(require_keys=True, keys_file=str(tmp_path / "none.json")))
 
 
-def test_keys_mean_nothing_when_none_is_required(tmp_path: Path) -> None:
+async def test_keys_mean_nothing_when_none_is_required(tmp_path: Path) -> None:
     async def ask() -> httpx.Response:
         async with client_of(make_app()) as client:
             return await client.get("/", headers={"authorization": "Bearer whatever"})
 
-    assert asyncio.run(ask()).json()["caller_id"] == "192.0.2.7"
+    assert (await ask()).json()["caller_id"] == "192.0.2.7"
 
 
-@asynchronous
 async def test_large_key_file_is_parsed_beside_the_loop(tmp_path: Path) -> None:
     """While 20,000 keys are parsed the old ones are valid and the loop turns."""
     file, clock = KeyFile(tmp_path / "keys.json"), ManualClock()

@@ -246,7 +246,7 @@ def test_list_longer_than_the_burst_is_refused_over_http(serve: Callable[..., ob
     serve(talk)
 
 
-def test_two_services_with_one_file_count_together(tmp_path: Path, clock: ManualClock) -> None:
+async def test_two_services_with_one_file_count_together(tmp_path: Path, clock: ManualClock) -> None:
     chosen = Settings(rate_per_minute=1, rate_burst=3, rate_file=str(tmp_path / "rates.tamis"))
 
     async def talk() -> list[int]:
@@ -256,7 +256,7 @@ def test_two_services_with_one_file_count_together(tmp_path: Path, clock: Manual
                 (await client.get("/prediction?text=x")).status_code for client in (one, other, one, other)
             ]
 
-    assert asyncio.run(talk()) == [200, 200, 200, 429]
+    assert await talk() == [200, 200, 200, 429]
 
 
 def test_two_real_workers_let_exactly_one_burst_in(tmp_path: Path) -> None:
@@ -271,11 +271,11 @@ def test_two_real_workers_let_exactly_one_burst_in(tmp_path: Path) -> None:
     assert statuses == {200: 100, 429: 50}
 
 
-def test_answers_have_no_such_headers_when_there_is_no_limit() -> None:
+async def test_answers_have_no_such_headers_when_there_is_no_limit() -> None:
     async def ask() -> httpx.Response:
         async with client_of(make_app()) as client:
             return await client.get("/prediction?text=x")
 
-    response = asyncio.run(ask())
+    response = await ask()
     assert response.status_code == 200
     assert not [name for name in response.headers if name.startswith("ratelimit")]

@@ -92,7 +92,7 @@ def test_an_answer_from_the_store_is_a_hit_of_the_store() -> None:
     assert value(page, "tamis_cache_misses_total") == 2
 
 
-def test_a_request_whose_client_leaves_is_counted_as_unanswered() -> None:
+async def test_a_request_whose_client_leaves_is_counted_as_unanswered() -> None:
     async def run() -> str:
         app = make_app()
         async with client_of(app) as client:
@@ -102,7 +102,7 @@ def test_a_request_whose_client_leaves_is_counted_as_unanswered() -> None:
             await asyncio.wait([task])
             return (await client.get("/metrics")).text
 
-    page = asyncio.run(run())
+    page = await run()
     assert value(page, "http_requests_total", route="/prediction", method="POST", status="none") == 1
     assert value(page, "http_requests_in_progress") == 1
 

@@ -245,35 +245,26 @@ def test_calls_without_replicas_wait_and_arrive_once():
     with_store(body, size=3, resilient=True)
 
 
-def test_tables_of_another_version_are_told_with_what_to_do():
-    async def test():
-        async with fake_cluster() as fake:
-            for version, told in (
-                ("0", "run: tamis migrate --store cassandra://127"),
-                ("99", "upgrade Tamis"),
-            ):
-                fake.meta["schema_version"] = version
-                with pytest.raises(StoreError, match=told):
-                    await make_store(fake.url, ManualClock(), OPTIONS).open()
-
-    run(test)
+async def test_tables_of_another_version_are_told_with_what_to_do():
+    async with fake_cluster() as fake:
+        for version, told in (
+            ("0", "run: tamis migrate --store cassandra://127"),
+            ("99", "upgrade Tamis"),
+        ):
+            fake.meta["schema_version"] = version
+            with pytest.raises(StoreError, match=told):
+                await make_store(fake.url, ManualClock(), OPTIONS).open()
 
 
-def test_a_wrong_data_centre_is_told_with_those_there_are():
-    async def test():
-        async with fake_cluster() as fake:
-            url = fake.url.replace("local_dc=fake", "local_dc=elsewhere")
-            with pytest.raises(StoreError, match="data centre 'elsewhere' not found; set local_dc to fake"):
-                await make_store(url, ManualClock(), OPTIONS).open()
-
-    run(test)
+async def test_a_wrong_data_centre_is_told_with_those_there_are():
+    async with fake_cluster() as fake:
+        url = fake.url.replace("local_dc=fake", "local_dc=elsewhere")
+        with pytest.raises(StoreError, match="data centre 'elsewhere' not found; set local_dc to fake"):
+            await make_store(url, ManualClock(), OPTIONS).open()
 
 
-def test_a_cluster_that_cannot_be_reached_is_told_in_one_line():
-    async def test():
-        store = make_store("cassandra://127.0.0.99:1/spam?local_dc=x", ManualClock(), OPTIONS)
-        with pytest.raises(StoreError, match="all hosts failed") as failed:
-            await store.open()
-        assert "\n" not in str(failed.value)
-
-    run(test)
+async def test_a_cluster_that_cannot_be_reached_is_told_in_one_line():
+    store = make_store("cassandra://127.0.0.99:1/spam?local_dc=x", ManualClock(), OPTIONS)
+    with pytest.raises(StoreError, match="all hosts failed") as failed:
+        await store.open()
+    assert "\n" not in str(failed.value)
