@@ -147,3 +147,15 @@ def test_macro_f1_is_the_mean_over_labels_that_are_there():
     matrix = np.array([[[4.0, 0, 0], [0, 2, 2], [0, 0, 0]]])
     f1 = metrics.Margins.of_matrix(matrix)
     assert f1.macro_f1()[0] == pytest.approx((1 + 2 / 3) / 2)
+
+
+@given(st.integers(0, 500), st.integers(0, 500), st.integers(0, 500))
+def test_f1_of_counts_equals_f1_and_its_interval_holds_it(hits: int, missed: int, false: int):
+    found = metrics.f1_of_counts(hits, hits + false, hits + missed)
+    if hits + missed + false == 0:
+        assert found is None
+        return
+    assert found is not None
+    assert found.value == pytest.approx(2 * hits / (2 * hits + missed + false))
+    assert 0 <= found.low <= found.value <= found.high <= 1
+    assert found.low < found.high, "no number of rows is certain"

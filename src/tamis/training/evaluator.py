@@ -98,7 +98,7 @@ class _Rows:
             average_precision=self._ranked(metrics.average_precision),
             calibration_error=metrics.defined(found["calibration_error"][0]),
             log_loss=metrics.defined(found["log_loss"][0]),
-            classes=_class_metrics(self.classes, matrix, found["f1"]),
+            classes=_class_metrics(self.classes, matrix),
             confusion=matrix.astype(int).tolist(),
             operating_point=self._operating_point_metrics(),
             confused=_confused(self.classes, matrix),
@@ -125,7 +125,6 @@ class _Rows:
         return {
             "matthews": margins.matthews(),
             "macro_f1": margins.macro_f1(),
-            "f1": margins.f1(),
             "calibration_error": metrics.calibration_error(weights, self._predicted == self.true, top),
             "log_loss": metrics.log_loss(weights, of_label),
         }
@@ -185,15 +184,13 @@ class _Rows:
         )
 
 
-def _class_metrics(
-    classes: tuple[str, ...], matrix: Floats, f1: Sequence[Estimate | None]
-) -> dict[str, ClassMetrics]:
+def _class_metrics(classes: tuple[str, ...], matrix: Floats) -> dict[str, ClassMetrics]:
     hits, predicted, present = np.diag(matrix), matrix.sum(axis=0), matrix.sum(axis=1)
     return {
         label: ClassMetrics(
             precision=metrics.proportion(hits[k], predicted[k]),
             recall=metrics.proportion(hits[k], present[k]),
-            f1=f1[k],
+            f1=metrics.f1_of_counts(hits[k], predicted[k], present[k]),
             support=int(present[k]),
         )
         for k, label in enumerate(classes)

@@ -23,7 +23,7 @@ _NORMAL_975 = NormalDist().inv_cdf(0.975)
 
 @dataclass(frozen=True)
 class Estimate:
-    """A metric with its 95 % interval: Wilson's for proportions, resampling's for the others."""
+    """A metric with its 95 % interval: Wilson's for proportions and F1, resampling's for the others."""
 
     value: float
     low: float
@@ -156,6 +156,16 @@ def proportion(successes: float, trials: float) -> Estimate | None:
     low, high = wilson(float(successes), float(trials))
     value = float(successes / trials)
     return Estimate(value, min(low, value), max(high, value))
+
+
+def f1_of_counts(hits: float, predicted: float, present: float) -> Estimate | None:
+    """Return F1 = 2J / (1 + J) with the Wilson interval of the proportion J; None if nothing is counted.
+
+    J is the share of hits among the texts that have the label, are predicted as it, or both. Resampling would
+    find no spread at all where a label of three rows is always right, or never.
+    """
+    share = proportion(hits, predicted + present - hits)
+    return share and Estimate(*(2 * value / (1 + value) for value in (share.value, share.low, share.high)))
 
 
 def proportion_of_some(successes: float, trials: float) -> Estimate:
