@@ -11,14 +11,17 @@ from hypothesis import strategies as st
 
 from tamis.clock import SystemClock
 from tamis.errors import OverloadedError
-from tamis.inference.batcher import BATCH_CHARS, BATCH_TEXTS, Batcher, BatchReport
+from tamis.events import BatchScored, Events
+from tamis.inference.batcher import BATCH_CHARS, BATCH_TEXTS, Batcher
 from tamis.types import Prediction
 from tests.support.fakes import ManualClock
 from tests.support.scorers import BAD, HeldScorer, WatchedScorer, classifier_with, score_of
 
 
 def _batcher(scorer: WatchedScorer, *, max_queue_seconds: float = 1e9) -> Batcher:
-    return Batcher(classifier_with(scorer), SystemClock(), max_queue_seconds=max_queue_seconds)
+    return Batcher(
+        classifier_with(scorer), SystemClock(), max_queue_seconds=max_queue_seconds, events=Events()
+    )
 
 
 def _spam(outcomes: Sequence[Prediction | Exception]) -> list[float]:
@@ -145,7 +148,7 @@ class _Heavy(WatchedScorer):
 async def test_batcher_heavy_model_with_known_speed_runs_on_the_loop() -> None:
     clock = ManualClock()
     scorer = _Heavy(before=lambda texts: clock.advance(1e-5 * sum(map(len, texts))))
-    batcher = Batcher(classifier_with(scorer), clock, max_queue_seconds=9)
+    batcher = Batcher(classifier_with(scorer), clock, max_queue_seconds=9, events=Events())
     measuring = batcher.submit(["unknown"])
     assert not measuring.done()
     await measuring
@@ -171,7 +174,9 @@ class _Slow:
     def __init__(self) -> None:
         self.clock = ManualClock()
         self.scorer = WatchedScorer(before=lambda texts: self.clock.advance(0.01 * len(texts)))
-        self.batcher = Batcher(classifier_with(self.scorer), self.clock, max_queue_seconds=0.5)
+        self.batcher = Batcher(
+            classifier_with(self.scorer), self.clock, max_queue_seconds=0.5, events=Events()
+        )
 
 
 async def test_what_would_be_begun_too_late_is_refused_at_once() -> None:
@@ -203,8 +208,9 @@ async def test_nothing_is_refused_before_the_speed_is_known() -> None:
 
 
 async def test_each_batch_is_reported() -> None:
-    slow, reports = _Slow(), list[BatchReport]()
-    batcher = Batcher(classifier_with(slow.scorer), slow.clock, max_queue_seconds=9, report=reports.append)
+    slow, events, reports = _Slow(), Events(), list[BatchScored]()
+    events.subscribe(BatchScored, reports.append)
+    batcher = Batcher(classifier_with(slow.scorer), slow.clock, max_queue_seconds=9, events=events)
     await batcher.submit(["x"] * (BATCH_TEXTS + 6))
     assert [report.texts for report in reports] == [BATCH_TEXTS, 6]
     assert [report.waiting_texts for report in reports] == [6, 0]

@@ -12,12 +12,12 @@ from hypothesis import strategies as st
 from tamis.artifact.traffic import Canary, TrafficPlan, read_traffic, set_canary, set_shadow, stop_canary
 from tamis.clock import SystemClock
 from tamis.errors import ArtifactError
+from tamis.events import Events, TextCompared
 from tamis.inference.served_model import ModelLoader, ServedModel
 from tamis.inference.shadow import (
     Comparer,
     ComparisonTask,
     ModelTraffic,
-    ShadowComparison,
     Traffic,
     wilson_lower,
 )
@@ -25,18 +25,16 @@ from tests.support.artifacts import save_model
 from tests.support.scorers import BAD, GatedScorer, WatchedScorer, classifier_with
 
 CLOCK = SystemClock()
-LOADER = ModelLoader(CLOCK, 5.0, lambda report: None)
+LOADER = ModelLoader(CLOCK, 5.0, Events())
 
 
 class Seen:
-    """What was reported."""
+    """The events of comparisons, counted by their result."""
 
     def __init__(self) -> None:
         self.results: Counter[str] = Counter()
-
-    def __call__(self, seen: object) -> None:
-        if isinstance(seen, ShadowComparison):
-            self.results[seen.result] += 1
+        self.events = Events()
+        self.events.subscribe(TextCompared, lambda event: self.results.update([event.result]))
 
 
 @pytest.fixture(scope="module")
@@ -48,7 +46,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def _comparer(seen: Seen) -> Comparer:
-    return Comparer(CLOCK, seen, lambda plan, is_same: None)
+    return Comparer(CLOCK, seen.events, lambda plan, is_same: None)
 
 
 def _task(text: str, served: ServedModel, other: ServedModel) -> ComparisonTask:
@@ -148,7 +146,7 @@ async def test_plan_that_is_damaged_leaves_the_old_one(folder: Path, content: by
     set_canary(f"{folder}@1", 0.5)
     pool = ModelPool(LOADER)
     pool.open(str(folder))
-    traffic = Traffic(pool, CLOCK, Seen())
+    traffic = Traffic(pool, CLOCK, Events())
     await traffic.refresh()
     before = traffic.models["spam"]
     (folder / "traffic.json").write_bytes(content)

@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 
 from tamis.clock import Clock, SystemClock
 from tamis.errors import OverloadedError, StoreError
+from tamis.events import Events
 from tamis.inference.batcher import Batcher
 from tamis.inference.classifier import Classifier
 from tamis.inference.served_model import ServedModel
@@ -139,10 +140,10 @@ async def _classifying(
     clock = clock or SystemClock()
     store = store or MemoryStore(clock)
     classifier = classifier_with(scorer) if isinstance(scorer, Scorer) else scorer
-    batcher = Batcher(classifier, clock, max_queue_seconds=max_queue_seconds)
-    cache = LayeredPredictionCache(store.cache, clock, memory_rows=memory_rows)
+    batcher = Batcher(classifier, clock, max_queue_seconds=max_queue_seconds, events=Events())
+    cache = LayeredPredictionCache(store.cache, clock, memory_rows=memory_rows, events=Events())
     await store.open()
-    classification = ClassifyService(store, clock, cache=cache)
+    classification = ClassifyService(store, clock, cache=cache, events=Events())
     yield _OfOneModel(classification, ServedModel(classifier, batcher))
     await classification.finish()
     await batcher.close()

@@ -6,7 +6,8 @@ import asyncio
 
 import pytest
 
-from tamis.errors import STORE_FAULTS, StoreError
+from tamis.errors import StoreError
+from tamis.events import Events, StoreStateChanged
 from tamis.storage import (
     CallLog,
     Counters,
@@ -316,7 +317,8 @@ def test_spooled_calls_outlive_the_process_and_are_counted(tmp_path):
 
 def test_counters_go_on_from_those_of_a_process_that_was_killed(tmp_path):
     """It had accepted 12 calls: 6 are written, 1 is dropped, 2 wait in a file, 3 were in its memory only."""
-    numbers = [12.0, 6.0, 5.0, 1.0, 1.0, *(0.0 for _ in STORE_FAULTS)]
+    events, seen = Events(), list[StoreStateChanged]()
+    events.subscribe(StoreStateChanged, seen.append)
     waiting = FileSpool(tmp_path / "spool.db")
 
     async def killed():
@@ -328,17 +330,17 @@ def test_counters_go_on_from_those_of_a_process_that_was_killed(tmp_path):
         inner, clock = FailingStore(ManualClock()), ManualClock()
         inner.is_away = True
         store = ResilientStore(inner, waiting, clock, may_start_without=True)
-        store.count_in(numbers)
+        store.emit_to(events, since=Counters(accepted=12, written=6, spooled=5, dropped=1))
         await store.open()
         assert store.counters == Counters(accepted=12, written=6, spooled=2, dropped=4)
-        assert numbers[:5] == [12, 6, 2, 4, 1]
+        assert seen[-1] == StoreStateChanged(Counters(12, 6, 2, 4), is_degraded=True)
         await clock.sleeper()
         inner.is_away = False
         clock.advance(1.0)
         await store.wait_healthy()
-        assert numbers[:5] == [12, 8, 0, 4, 0]
+        assert seen[-1] == StoreStateChanged(Counters(12, 8, 0, 4), is_degraded=False)
         await store.log.append(calls(TimeIds(clock), 3))
-        assert numbers[:5] == [15, 11, 0, 4, 0]
+        assert seen[-1] == StoreStateChanged(Counters(15, 11, 0, 4), is_degraded=False)
         await store.close()
 
     run(killed)

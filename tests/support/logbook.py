@@ -10,6 +10,7 @@ import httpx
 from msgspec import structs
 from starlette.types import Scope
 
+from tamis.events import Events
 from tamis.service.api.log import add_log_routes
 from tamis.service.api.route import ApiContext, RequestLimits
 from tamis.service.app import Application
@@ -37,11 +38,16 @@ class Log:
     def __init__(self, store: Store, clock: ManualClock):
         self.store, self.clock = store, clock
         self.ids = TimeIds(clock)
+        events = Events()
         context = ApiContext(
-            CallersByHeader(), RequestLimits(1_000, 1_000, 10), requires_keys=False, is_rate_limited=False
+            CallersByHeader(),
+            RequestLimits(1_000, 1_000, 10),
+            requires_keys=False,
+            is_rate_limited=False,
+            events=events,
         )
         self.app = Application("log", context)
-        add_log_routes(self.app.router, store.log, self.ids.this_hour, LogReaders())
+        add_log_routes(self.app.router, store.log, self.ids.this_hour, LogReaders(events))
 
     async def call(self, text: str, caller: str = "alice", **changes: Any) -> CallRecord:
         """Log a call at this moment of the clock."""

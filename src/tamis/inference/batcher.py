@@ -9,15 +9,16 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from math import ceil
-from typing import NamedTuple, final
+from typing import final
 
 import msgspec
 
 from tamis.clock import Clock
 from tamis.errors import OverloadedError
+from tamis.events import BatchScored, Events
 from tamis.inference.classifier import Classifier
 from tamis.types import Prediction
 
@@ -34,21 +35,6 @@ _MEMORY_OF_SPEED = 0.9
 
 Outcome = Prediction | Exception
 """What became of one text."""
-
-
-class BatchReport(NamedTuple):
-    """What a batch was like, and what still waits after it."""
-
-    texts: int
-    queue_seconds: float
-    """How long the text that had waited longest had waited."""
-    score_seconds: float
-    waiting_texts: int
-    waiting_seconds: float
-
-
-def no_report(report: BatchReport) -> None:
-    """Tell nobody."""
 
 
 class _Job(msgspec.Struct, eq=False):
@@ -102,10 +88,10 @@ class Batcher:
         clock: Clock,
         *,
         max_queue_seconds: float,
-        report: Callable[[BatchReport], None] = no_report,
+        events: Events,
     ):
         self._classifier, self._clock, self._max_queue_seconds = classifier, clock, max_queue_seconds
-        self._report = report
+        self._emit = events.emit
         self._jobs: deque[_Job] = deque()
         self._waiting_texts = 0
         self._is_running = False
@@ -213,8 +199,8 @@ class Batcher:
             job.add(outcomes[start : start + count])
             start += count
             first_arrived = min(first_arrived, job.arrived)
-        self._report(
-            BatchReport(
+        self._emit(
+            BatchScored(
                 len(outcomes),
                 self._batch_began - first_arrived,
                 score_seconds,

@@ -11,13 +11,13 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from tamis.artifact import list_versions, read_aliases
 from tamis.artifact.manifest import ALIASES_FILE, MANIFEST_FILE, versions_in
 from tamis.errors import ArtifactError, InputError, ModelUnavailableError, UnknownModelError
+from tamis.events import ModelLoaded, ModelRefused
 from tamis.inference.classifier import Classifier
 from tamis.inference.served_model import ModelLoader, ServedModel
 
@@ -51,16 +51,9 @@ class ModelPool:
     `default` answers the routes without a model's name; read it once per request.
     """
 
-    def __init__(
-        self,
-        loader: ModelLoader,
-        *,
-        max_bytes: int = 0,
-        on_load: Callable[[ServedModel], None] = lambda model: None,
-        on_refusal: Callable[[], None] = lambda: None,
-    ):
+    def __init__(self, loader: ModelLoader, *, max_bytes: int = 0):
         self._loader, self._max_bytes = loader, max_bytes
-        self._on_load, self._on_refusal = on_load, on_refusal
+        self._emit = loader.events.emit
         self.entries: dict[str, Entry] = {}
         self.default: ServedModel
         self._loading = asyncio.Lock()
@@ -270,7 +263,7 @@ class ModelPool:
     def _keep(self, entry: Entry, model: ServedModel) -> None:
         entry.loaded[model.version] = model
         self._used(model)
-        self._on_load(model)
+        self._emit(ModelLoaded(entry.name, model.version))
         self._unload_beyond_bound(model)
 
     def _unload_beyond_bound(self, newest: ServedModel) -> None:
@@ -297,7 +290,7 @@ class ModelPool:
 
     def _refuse(self, entry: Entry, version: str, why: Exception) -> None:
         entry.errors[version] = str(why)
-        self._on_refusal()
+        self._emit(ModelRefused(entry.name, version))
         fields = {"model": entry.name, "version": version, "reason": str(why)}
         _log.error("version refused", extra={"fields": fields})
 

@@ -6,13 +6,13 @@ was replaced is freed after its last request.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
 from tamis.artifact import open_artifact, promoted_digest
 from tamis.clock import Clock
 from tamis.errors import ArtifactError
-from tamis.inference.batcher import Batcher, BatchReport
+from tamis.events import Events
+from tamis.inference.batcher import Batcher
 from tamis.inference.classifier import Classifier
 
 
@@ -48,7 +48,7 @@ class ModelLoader:
 
     clock: Clock
     max_queue_seconds: float
-    report: Callable[[BatchReport], None]
+    events: Events
 
     def load(self, reference: str) -> ServedModel:
         """Return the version that `reference` names; raises ArtifactError that says what is wrong with it."""
@@ -67,6 +67,6 @@ class ModelLoader:
     def serve(self, classifier: Classifier, *, size_bytes: int = 0) -> ServedModel:
         """Return a classifier with a batcher of its own."""
         batcher = Batcher(
-            classifier, self.clock, max_queue_seconds=self.max_queue_seconds, report=self.report
+            classifier, self.clock, max_queue_seconds=self.max_queue_seconds, events=self.events
         )
         return ServedModel(classifier, batcher, size_bytes)

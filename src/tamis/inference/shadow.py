@@ -22,8 +22,9 @@ from typing import TYPE_CHECKING, NamedTuple, final
 from tamis.artifact.traffic import TRAFFIC_FILE, Canary, TrafficPlan, read_traffic, stop_canary
 from tamis.clock import Clock
 from tamis.errors import ArtifactError, InputError
+from tamis.events import CanaryAnswered, Events, TextCompared
 
-if TYPE_CHECKING:  # a supervisor reads RESULTS and loads no model
+if TYPE_CHECKING:
     from tamis.inference.model_pool import Entry, ModelPool
     from tamis.inference.served_model import ServedModel
     from tamis.types import Prediction
@@ -40,27 +41,6 @@ _LOG_SECONDS = 1.0
 
 _Z = 1.959964
 _log = logging.getLogger(__name__)
-
-
-class ShadowComparison(NamedTuple):
-    """The answer of a second version beside the one that was given; `result` is a metric label."""
-
-    result: str
-    seconds: float = 0.0
-    difference: float = 0.0
-    """How much the probability of the answered label differs."""
-
-
-class Answered(NamedTuple):
-    """A request that a version answered, or failed on, while its model has a canary."""
-
-    is_canary: bool
-    is_error: bool
-    seconds: float
-
-
-RESULTS = ("agreed", "disagreed", "dropped", "failed")
-Report = Callable[[ShadowComparison | Answered], None]
 
 
 class ComparisonTask(NamedTuple):
@@ -106,8 +86,8 @@ class ModelTraffic:
 class Comparer:
     """Scores texts with a second version in a thread, one at a time; belongs to the event loop's thread."""
 
-    def __init__(self, clock: Clock, report: Report, on_compared: Callable[[ModelTraffic, bool], None]):
-        self._clock, self._report, self._on_compared = clock, report, on_compared
+    def __init__(self, clock: Clock, events: Events, on_compared: Callable[[ModelTraffic, bool], None]):
+        self._clock, self._emit, self._on_compared = clock, events.emit, on_compared
         self._queue: deque[ComparisonTask] = deque()
         self._working: asyncio.Task[None] | None = None
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="tamis-shadow")
@@ -116,7 +96,7 @@ class Comparer:
     def submit(self, task: ComparisonTask) -> None:
         """Queue a text, or drop it if the queue is full or predictions wait."""
         if len(self._queue) >= _MAX_QUEUE or task.served.batcher.waiting_texts:
-            self._report(ShadowComparison("dropped"))
+            self._emit(TextCompared("dropped"))
             return
         self._queue.append(task)
         if self._working is None or self._working.done():
@@ -145,14 +125,13 @@ class Comparer:
         try:
             other = await loop.run_in_executor(self._thread, task.other.classifier.predict, task.text)
         except Exception as failed:  # noqa: BLE001 - a version on trial may fail in any way
-            self._report(ShadowComparison("failed", self._clock.monotonic() - began))
+            self._emit(TextCompared("failed", self._clock.monotonic() - began))
             _log.warning("shadow failed", extra={"fields": _named(task, error=type(failed).__name__)})
             return
         label = task.answer.label
         difference = abs(other.scores.get(label, 0.0) - task.answer.score)
-        is_same = other.label == label
-        result = "agreed" if is_same else "disagreed"
-        self._report(ShadowComparison(result, self._clock.monotonic() - began, difference))
+        is_same, seconds = other.label == label, self._clock.monotonic() - began
+        self._emit(TextCompared("agreed" if is_same else "disagreed", seconds, difference))
         if not is_same and began - self._logged_at >= _LOG_SECONDS:
             self._logged_at = began
             fields = _named(task, answered=label, other=other.label, difference=round(difference, 4))
@@ -165,10 +144,10 @@ class Comparer:
 class Traffic:
     """Follows every model's `traffic.json`; `models` has those with a canary or a shadow."""
 
-    def __init__(self, pool: ModelPool, clock: Clock, report: Report):
+    def __init__(self, pool: ModelPool, clock: Clock, events: Events):
         self.models: dict[str, ModelTraffic] = {}
-        self._pool, self._clock, self._report = pool, clock, report
-        self.comparer = Comparer(clock, report, self._compared)
+        self._pool, self._clock, self._emit = pool, clock, events.emit
+        self.comparer = Comparer(clock, events, self._compared)
         self._stamps: dict[str, tuple[int, int, int] | None] = {}
         self._stopping: set[asyncio.Task[None]] = set()
 
@@ -187,7 +166,7 @@ class Traffic:
         if found is None:
             return
         is_canary = model is found.canary
-        self._count(found, Answered(is_canary, False, seconds))
+        self._count(found, CanaryAnswered(is_canary, False, seconds))
         current = self._pool.entries[model.name].current
         canary = found.plan.canary
         for text, answer in zip(texts, answers, strict=True):
@@ -199,7 +178,7 @@ class Traffic:
     def failed(self, model: ServedModel, seconds: float) -> None:
         """Count a request that a version failed on."""
         if (found := self.models.get(model.name)) is not None:
-            self._count(found, Answered(model is found.canary, True, seconds))
+            self._count(found, CanaryAnswered(model is found.canary, True, seconds))
 
     async def refresh(self) -> None:
         """Follow the plans that have changed; one that cannot be followed leaves the old one in force."""
@@ -253,10 +232,10 @@ class Traffic:
         fields = {"model": entry.name, "canary": _version(plan.canary), "shadow": plan.shadow}
         _log.info("traffic changed", extra={"fields": fields})
 
-    def _count(self, found: ModelTraffic, answered: Answered) -> None:
+    def _count(self, found: ModelTraffic, answered: CanaryAnswered) -> None:
         if found.canary is None:
             return
-        self._report(answered)
+        self._emit(answered)
         if answered.is_canary:
             found.requests += 1
             found.errors += answered.is_error

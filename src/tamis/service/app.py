@@ -18,6 +18,7 @@ from fastapi import FastAPI
 from starlette.types import Lifespan
 
 from tamis.clock import Clock, SystemClock
+from tamis.events import Events
 from tamis.inference.classifier import Classifier
 from tamis.inference.model_pool import ModelPool
 from tamis.inference.served_model import ModelLoader
@@ -72,26 +73,28 @@ def create_app(
     there: `FastAPI(lifespan=app.router.lifespan_context)`.
     """
     clock = clock or SystemClock()
-    metrics = Metrics(metrics_fd)
-    pool = _pool(settings, models, clock, metrics)
-    store.count_in(metrics.calls)
+    events, metrics = Events(), Metrics(metrics_fd)
+    metrics.subscribe_to(events)
+    pool = _pool(settings, models, clock, events)
+    metrics.models = lambda: pool.loaded_models
+    store.emit_to(events, since=metrics.counters)
     cache = LayeredPredictionCache(
         store.cache,
         clock,
         memory_rows=settings.cache_memory_rows,
         is_shared=settings.share_cache,
-        count=metrics.looked_up,
+        events=events,
     )
-    classification = ClassifyService(store, clock, cache=cache, observe_commit=metrics.store.observe)
+    classification = ClassifyService(store, clock, cache=cache, events=events)
     limiter = rate_limiter(settings, clock)
     context = ApiContext(
         callers(settings, clock),
         RequestLimits(settings.max_body_bytes, settings.max_text_chars, settings.max_texts),
         requires_keys=settings.require_keys,
         is_rate_limited=limiter is not None,
-        observe_read=metrics.read.observe,
+        events=events,
     )
-    traffic = Traffic(pool, clock, metrics.traffic_seen)
+    traffic = Traffic(pool, clock, events)
     app = Application(
         settings.api_name,
         context,
@@ -111,7 +114,7 @@ def create_app(
     add_prediction_routes(app.router, predictor, context.limits)
     add_explanation_route(app.router, predictor, context.limits)
     add_model_routes(app.router, pool, predictor, context.limits, broadcast)
-    readers = LogReaders(metrics.log_read)
+    readers = LogReaders(events)
     add_log_routes(app.router, store.log, classification.this_hour, readers)
     feedback = FeedbackService(pool, store, clock)
     add_feedback_routes(app.router, feedback, store.feedback, readers, limits=context.limits, limiter=limiter)
@@ -124,25 +127,19 @@ def create_app(
     app.wrap(lambda inner: FastPath(inner, predictor, context, is_on=settings.fast_path))
     app.wrap(allowing_origins(settings.cors_origins))
     app.wrap(checking_hosts(settings.allowed_hosts))
-    app.wrap(lambda inner: with_telemetry(inner, metrics, settings))
+    app.wrap(lambda inner: with_telemetry(inner, events, settings))
     app.wrap(lambda inner: PathNormalizer(inner, settings.root_path))
     return app
 
 
-def _pool(settings: Settings, models: Models, clock: Clock, metrics: Metrics) -> ModelPool:
-    loader = ModelLoader(clock, settings.max_queue_seconds, metrics.batch_ended)
-    pool = ModelPool(
-        loader,
-        max_bytes=settings.models_max_bytes,
-        on_load=metrics.model_loaded,
-        on_refusal=metrics.model_refused,
-    )
+def _pool(settings: Settings, models: Models, clock: Clock, events: Events) -> ModelPool:
+    loader = ModelLoader(clock, settings.max_queue_seconds, events)
+    pool = ModelPool(loader, max_bytes=settings.models_max_bytes)
     if isinstance(models, Classifier):
         pool.add_classifier(models)
     else:
         for reference, version in models.items():
             pool.open(reference, version, is_lazy=settings.lazy_models)
-    metrics.models = lambda: pool.loaded_models
     return pool
 
 

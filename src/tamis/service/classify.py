@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
+from collections.abc import Coroutine, Iterable, Mapping, Sequence
 from datetime import datetime
 from time import perf_counter
 from typing import Any, final
@@ -16,6 +16,7 @@ from typing import Any, final
 import msgspec
 
 from tamis.clock import Clock
+from tamis.events import Events, RowsCommitted
 from tamis.inference.batcher import Outcome
 from tamis.inference.served_model import ServedModel
 from tamis.service.eager_task import start_eagerly
@@ -122,10 +123,6 @@ def _fail(calls: Iterable[_PendingRequest], error: BaseException) -> None:
         call.fail(error)
 
 
-def no_observation(seconds: float) -> None:
-    """Observe nothing."""
-
-
 @final
 class ClassifyService:
     """Classifies the texts of many calls at once."""
@@ -136,10 +133,10 @@ class ClassifyService:
         clock: Clock,
         *,
         cache: LayeredPredictionCache,
-        observe_commit: Callable[[float], None] = no_observation,
+        events: Events,
     ):
         self._store, self._cache = store, cache
-        self._observe_commit = observe_commit
+        self._emit = events.emit
         self._ids = TimeIds(clock)
         self._batches: deque[_MicroBatch] = deque()
         self._is_flush_scheduled = False
@@ -301,7 +298,7 @@ class ClassifyService:
             await self._store.log.append(rows[part])
             if caching is not None:
                 await caching
-            self._observe_commit(perf_counter() - began)
+            self._emit(RowsCommitted(len(rows[part]), perf_counter() - began))
 
     def _start_caching(self, answers: Sequence[tuple[bytes, Scores]]) -> asyncio.Task[None] | None:
         """Cache answers beside the log; return the task for what has to wait, as it does on a cluster."""

@@ -20,6 +20,7 @@ from msgspec import Meta, Struct
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from tamis.errors import InputError
+from tamis.events import BodyRead
 from tamis.service.api.errors import response_to
 from tamis.service.api.predictions import Predictor
 from tamis.service.api.route import ApiContext
@@ -74,7 +75,7 @@ class FastPath:
                     if answering is None:
                         response = None
                     else:
-                        self._context.observe_read(perf_counter() - began)
+                        self._context.events.emit(BodyRead(perf_counter() - began))
                         response = await answering
                 except Exception as error:  # noqa: BLE001 - as the routes do: every request gets a response
                     response = response_to(error, scope)

@@ -6,10 +6,11 @@ A key contains the model's digest, so a version never finds a prediction of anot
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import final
 
 from tamis.clock import Clock
+from tamis.events import CacheQueried, Events
 from tamis.inference.classifier import Classifier
 from tamis.storage import CacheKeys, PredictionCache
 from tamis.types import Prediction
@@ -17,10 +18,6 @@ from tamis.types import Prediction
 _MAX_KEYS = 4_096
 _MEMORY_SECONDS = 60.0
 """What expires in the store, or is deleted there, is evicted from memory this much later at most."""
-
-
-def no_count(from_memory: int, from_store: int, unknown: int) -> None:
-    """Count nothing."""
 
 
 @final
@@ -34,15 +31,14 @@ class LayeredPredictionCache:
         *,
         memory_rows: int,
         is_shared: bool = False,
-        count: Callable[[int, int, int], None] = no_count,
+        events: Events,
     ):
-        """`count` is called with the numbers of hits in memory, hits in the store, and misses.
+        """Unless it `is_shared`, a caller finds only predictions of texts that it sent itself.
 
-        Unless it `is_shared`, a caller finds only predictions of texts that it sent itself: neither the flag
-        nor the time of a response tells one caller what another has sent.
+        Neither the flag nor the time of a response tells one caller what another has sent.
         """
         self._cache, self._clock = cache, clock
-        self._count = count
+        self._emit = events.emit
         self._memory_rows, self._is_shared = memory_rows, is_shared
         self._memory: OrderedDict[bytes, tuple[Prediction, float]] = OrderedDict()
         self._secret = b""
@@ -78,7 +74,7 @@ class LayeredPredictionCache:
             if stored:
                 self.put(stored)
                 known |= stored
-        self._count(in_memory, len(known) - in_memory, len(keys) - len(known))
+        self._emit(CacheQueried(in_memory, len(known) - in_memory, len(keys) - len(known)))
         return known
 
     def put(self, outcomes: Mapping[bytes, Prediction | Exception]) -> None:

@@ -59,8 +59,8 @@ STATUS_BY_CODE = {
 ERROR_CODE = "tamis.error_code"
 """Key of the error code of the response in an ASGI scope."""
 
-COUNT_REFUSAL = "tamis.count_refusal"
-"""Key of the function in the lifespan's state that counts a rejected connection by its code."""
+EVENTS = "tamis.events"
+"""Key of the application's `Events` in the state of its lifespan; the server emits to them, too."""
 
 Headers = list[tuple[bytes, bytes]]
 

@@ -3,6 +3,7 @@
 Imports errors and clock only; knows neither models nor HTTP. `docs/storage.md` gives the design decisions.
 """
 
+from tamis.events import Counters
 from tamis.storage.base import (
     Answers,
     Astra,
@@ -18,7 +19,6 @@ from tamis.storage.base import (
     StoreOptions,
 )
 from tamis.storage.ids import CacheKeys, TimeIds, called_at
-from tamis.storage.outbox import Counters
 from tamis.storage.query import LogQuery, Page, pages
 from tamis.storage.resilient import ResilientStore
 from tamis.storage.rows import CallRecord, FeedbackRecord

@@ -8,35 +8,17 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import final
 
-from tamis.errors import STORE_FAULTS, StoreError
+from tamis.errors import StoreError
+from tamis.events import Counters, Events, StoreFailed, StoreStateChanged
 from tamis.storage.base import CallLog
 from tamis.storage.rows import CallRecord
 from tamis.storage.spool import Spool
 
 _ROWS_PER_SEND = 500
 
-COUNTED = ("accepted", "written", "spooled", "dropped", "degraded", *STORE_FAULTS)
-"""What a ResilientStore counts, in this order: calls, 1 while it is degraded, failures by fault."""
-
-_ACCEPTED, _WRITTEN, _SPOOLED, _DROPPED, _DEGRADED, _FIRST_FAULT = range(6)
-
 _logger = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True, slots=True)
-class Counters:
-    """How many calls are where; `accepted == written + spooled + dropped` at every moment.
-
-    A call is accepted when it is known which of the three it is. `spooled` goes down as calls are written.
-    """
-
-    accepted: int = 0
-    written: int = 0
-    spooled: int = 0
-    dropped: int = 0
 
 
 @final
@@ -45,7 +27,8 @@ class Outbox:
 
     def __init__(self, spool: Spool):
         self._spool = spool
-        self._numbers: list[float] | memoryview[float] = [0.0] * len(COUNTED)
+        self._accepted = self._written = self._dropped = 0
+        self._emit = Events().emit
         self._putting: set[asyncio.Task[None]] = set()
         self.fault: str | None = None
         """Why the store fails, None while it works."""
@@ -59,23 +42,25 @@ class Outbox:
     @property
     def counters(self) -> Counters:
         """The counts now."""
-        numbers = self._numbers
-        return Counters(
-            int(numbers[_ACCEPTED]), int(numbers[_WRITTEN]), len(self._spool), int(numbers[_DROPPED])
-        )
+        return Counters(self._accepted, self._written, len(self._spool), self._dropped)
 
-    def count_in(self, numbers: list[float] | memoryview[float]) -> None:
-        """Count in `numbers`, in the order of `COUNTED`, starting from their values."""
-        self._numbers = numbers
+    @property
+    def is_degraded(self) -> bool:
+        """Whether the store fails, or the spool holds calls."""
+        return self.fault is not None or len(self._spool) > 0
+
+    def emit_to(self, events: Events, *, since: Counters) -> None:
+        """Emit every change to `events`, and count on from `since`, which an earlier process left."""
+        self._emit = events.emit
+        self._accepted, self._written, self._dropped = since.accepted, since.written, since.dropped
 
     async def open(self) -> None:
         """Open the spool; accept what an earlier process left in it, and count what it left nowhere."""
         await self._spool.open()
-        numbers, found = self._numbers, len(self._spool)
-        lost = numbers[_ACCEPTED] - numbers[_WRITTEN] - numbers[_DROPPED] - found
-        numbers[_DROPPED] += max(0.0, lost)
-        numbers[_ACCEPTED] = numbers[_WRITTEN] + numbers[_DROPPED] + found
-        self._note_state()
+        found = len(self._spool)
+        self._dropped += max(0, self._accepted - self._written - self._dropped - found)
+        self._accepted = self._written + self._dropped + found
+        self._emit_state()
 
     async def close(self) -> None:
         """Close the spool."""
@@ -86,19 +71,18 @@ class Outbox:
         if self.fault is None:
             _logger.error("the store failed; predictions continue: %s", error)
         self.fault = str(error)
-        self._numbers[_FIRST_FAULT + STORE_FAULTS.index(error.fault)] += 1
-        self._note_state()
+        self._emit(StoreFailed(error.fault))
+        self._emit_state()
         self.has_work.set()
 
     def note_written(self, count: int) -> None:
         """Count calls that went straight into the log."""
-        self._numbers[_ACCEPTED] += count
-        self._numbers[_WRITTEN] += count
+        self._accepted += count
+        self._written += count
+        self._emit_state()
 
-    def _note_state(self) -> None:
-        """Update the gauges."""
-        self._numbers[_SPOOLED] = len(self._spool)
-        self._numbers[_DEGRADED] = self.fault is not None or len(self._spool) > 0
+    def _emit_state(self) -> None:
+        self._emit(StoreStateChanged(self.counters, self.is_degraded))
 
     def start_putting(self, calls: Sequence[CallRecord]) -> asyncio.Task[None]:
         """Put calls into the spool in their own task, which a caller that is cancelled does not interrupt."""
@@ -131,15 +115,15 @@ class Outbox:
             return
         await self._spool.remove(await self._spool.oldest(waiting))
         self.lost_rows += waiting
-        self._numbers[_DROPPED] += waiting
-        self._note_state()
+        self._dropped += waiting
+        self._emit_state()
         _logger.error("%d rows of the call log are lost; they waited in memory: %s", waiting, self.fault)
 
     def _works(self) -> None:
         """Record that the store works again."""
         if self.fault is not None:
             self.fault = None
-            self._note_state()
+            self._emit_state()
             _logger.info("the store works again; %d calls are still in the spool", len(self._spool))
 
     async def _put(self, calls: Sequence[CallRecord]) -> None:
@@ -148,9 +132,9 @@ class Outbox:
         except StoreError as failed:
             _logger.error("the spool failed: %s", failed)
             added = 0
-        self._numbers[_ACCEPTED] += len(calls)
-        self._numbers[_DROPPED] += len(calls) - added
-        self._note_state()
+        self._accepted += len(calls)
+        self._dropped += len(calls) - added
+        self._emit_state()
         self.has_work.set()
 
     async def _send_some(self, log: CallLog) -> bool:
@@ -168,6 +152,6 @@ class Outbox:
         except StoreError as failed:  # they will be sent once more, which is harmless
             _logger.error("the spool cannot be emptied: %s", failed)
             return False
-        self._numbers[_WRITTEN] += len(calls)
-        self._note_state()
+        self._written += len(calls)
+        self._emit_state()
         return True

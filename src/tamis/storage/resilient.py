@@ -15,6 +15,7 @@ from typing import final
 
 from tamis.clock import Clock
 from tamis.errors import StoreError
+from tamis.events import Counters, Events
 from tamis.storage.base import (
     Answers,
     CallLog,
@@ -25,7 +26,7 @@ from tamis.storage.base import (
     StoreHealth,
 )
 from tamis.storage.ids import KEY_BYTES
-from tamis.storage.outbox import Counters, Outbox
+from tamis.storage.outbox import Outbox
 from tamis.storage.query import PAGE_ROWS, LogQuery, Page
 from tamis.storage.rows import CallRecord, check_calls
 from tamis.storage.spool import Spool
@@ -155,12 +156,13 @@ class ResilientStore(Store):
         """How many calls are where."""
         return self._outbox.counters
 
-    def count_in(self, numbers: list[float] | memoryview[float]) -> None:
-        """Count in `numbers`, in the order of `COUNTED`, starting from their values; call it before `open`.
+    def emit_to(self, events: Events, *, since: Counters) -> None:
+        """Emit every change to `events`, and count on from `since`; call it before `open`.
 
-        Other processes can read them there, and the next process continues from them.
+        `since` is what an earlier process counted. Calls that it accepted, and that are neither written nor
+        in the spool, are counted as dropped.
         """
-        self._outbox.count_in(numbers)
+        self._outbox.emit_to(events, since=since)
 
     @property
     def lost_rows(self) -> int:
@@ -175,7 +177,7 @@ class ResilientStore(Store):
     @property
     def is_degraded(self) -> bool:
         """Whether the store fails, or the spool holds calls."""
-        return self._outbox.fault is not None or len(self._outbox) > 0
+        return self._outbox.is_degraded
 
     async def wait_healthy(self) -> None:
         """Return as soon as the store works and the spool is empty."""

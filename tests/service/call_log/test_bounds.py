@@ -14,6 +14,7 @@ import pytest
 
 from tamis.clock import SystemClock
 from tamis.errors import InputError
+from tamis.events import Events
 from tamis.service.call_log.readers import (
     MAX_READS,
     MAX_READS_PER_CALLER,
@@ -131,7 +132,7 @@ async def test_search_is_cancelled_when_its_client_leaves() -> None:
     ids=["one caller", "many callers"],
 )
 def test_read_is_refused_when_too_many_go_on(name_of: Callable[[int], str], limit: int, code: str) -> None:
-    readers = LogReaders()
+    readers = LogReaders(Events())
     reads = [readers.begin(name_of(number)) for number in range(limit)]
     with pytest.raises(Refused) as refused:
         readers.begin(name_of(limit))

@@ -14,6 +14,7 @@ import pytest
 import uvicorn
 from starlette.types import Message, Receive, Scope, Send
 
+from tamis.events import Events
 from tamis.service.call_log.formats import CALL_FORMATS
 from tamis.service.call_log.readers import MAX_READS_PER_CALLER, LogReaders
 from tamis.service.call_log.stream import PAGE_ROWS, LogStream
@@ -177,7 +178,7 @@ def test_head_has_the_headers_and_no_body(tmp_path: Path) -> None:
 
 
 def test_pages_of_many_readers_are_encoded_one_per_turn() -> None:
-    readers, pages = LogReaders(), 0
+    readers, pages = LogReaders(Events()), 0
 
     async def receive() -> Message:
         await asyncio.Event().wait()

@@ -14,7 +14,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from prometheus_client.parser import text_string_to_metric_families
 
+from tamis import events
 from tamis.errors import STORE_FAULTS
+from tamis.events import (
+    Counters,
+    Event,
+    Events,
+    RequestFinished,
+    RequestStarted,
+    StoreFailed,
+    StoreStateChanged,
+)
 from tamis.service.api.route import StrictRoute
 from tamis.service.telemetry import metric_definitions
 from tamis.service.telemetry.exposition import PROCESS_METRICS, process_numbers
@@ -29,11 +39,47 @@ from tamis.service.telemetry.metric_definitions import (
 )
 from tamis.service.telemetry.metrics import Metrics
 from tamis.service.telemetry.shared_values import make_shared_memory
-from tamis.storage.outbox import COUNTED
 from tests.support.metrics_page import value
 from tests.support.serving import make_app
 
 _OPERATIONS = Path(__file__).parents[3] / "docs" / "operations.md"
+
+
+_IN_ANOTHER_PROCESS = """
+import sys
+from tamis.events import ConnectionRejected, Counters, Events, RequestStarted, StoreStateChanged
+from tamis.service.telemetry.metrics import Metrics
+events, metrics = Events(), Metrics(int(sys.argv[1]))
+metrics.subscribe_to(events)
+events.emit(RequestStarted())
+events.emit(ConnectionRejected("overloaded"))
+"""
+
+
+_ONE_OF_EACH = (
+    events.RequestStarted(),
+    events.RequestFinished("/v2", "GET", 503, 0.01, "overloaded", "v2"),
+    events.ConnectionRejected("too_slow"),
+    events.BodyRead(0.001),
+    events.CacheQueried(1, 0, 0),
+    events.BatchScored(1, 0.1, 0.1, 0, 0.0),
+    events.RowsCommitted(1, 0.01),
+    events.StoreStateChanged(Counters(1, 1), is_degraded=False),
+    events.StoreFailed("unavailable"),
+    events.LogReadStarted(),
+    events.LogPageRead(1, 100),
+    events.LogReadFinished(),
+    events.ModelLoaded("spam", "1"),
+    events.ModelRefused("spam", "2"),
+    events.TextCompared("agreed", 0.1, 0.1),
+    events.CanaryAnswered(False, False, 0.1),
+)
+
+
+def _observed(shared_fd: int | None = None) -> tuple[Events, Metrics]:
+    events, metrics = Events(), Metrics(shared_fd)
+    metrics.subscribe_to(events)
+    return events, metrics
 
 
 @pytest.fixture
@@ -57,10 +103,10 @@ def test_any_path_is_one_of_few_routes(path: str) -> None:
 @settings(max_examples=50, deadline=None)
 @given(st.lists(st.tuples(st.text(), st.text(), st.integers(0, 999), st.floats(0, 1e6)), max_size=20))
 def test_any_request_is_counted_once(asked: list[tuple[str, str, int, float]]) -> None:
-    metrics = Metrics()
+    bus, metrics = _observed()
     for path, method, status, seconds in asked:
-        metrics.request_began()
-        metrics.request_ended(route_of({"path": path}), method, status, seconds)
+        bus.emit(RequestStarted())
+        bus.emit(RequestFinished(route_of({"path": path}), method, status, seconds))
     page = metrics.page().decode()
     families = {family.name: family for family in text_string_to_metric_families(page)}
     assert sum(sample.value for sample in families["http_requests"].samples) == len(asked)
@@ -74,13 +120,7 @@ def test_any_request_is_counted_once(asked: list[tuple[str, str, int, float]]) -
 
 
 def test_new_process_keeps_counters_and_resets_gauges(shared_fd: int) -> None:
-    script = (
-        "import sys\n"
-        "from tamis.inference.classifier import Classifier\n"
-        "from tamis.service.telemetry.metrics import Metrics\n"
-        "metrics = Metrics(int(sys.argv[1]))\n"
-        "metrics.request_began(); metrics.refused('overloaded'); metrics.calls[2] = metrics.calls[4] = 1"
-    )
+    script = f"{_IN_ANOTHER_PROCESS}events.emit(StoreStateChanged(Counters(1, 0, 1, 0), is_degraded=True))"
     subprocess.run([sys.executable, "-c", script, str(shared_fd)], pass_fds=[shared_fd], check=True)
     page = Metrics(shared_fd).page().decode()
     assert value(page, "http_requests_in_progress") == value(page, "tamis_store_degraded") == 0
@@ -90,14 +130,8 @@ def test_new_process_keeps_counters_and_resets_gauges(shared_fd: int) -> None:
 
 
 def test_every_process_shows_the_numbers_of_all(shared_fd: int) -> None:
-    script = (
-        "import sys\n"
-        "from tamis.service.telemetry.metrics import Metrics\n"
-        "from tests.support.fakes import keyword_classifier\n"
-        "metrics = Metrics(int(sys.argv[1]))\n"
-        "metrics.request_began(); metrics.refused('overloaded')\n"
-        "print(flush=True); sys.stdin.readline(); sys.stdout.write(metrics.page().decode())"
-    )
+    show = "print(flush=True); sys.stdin.readline(); sys.stdout.write(metrics.page().decode())"
+    script = _IN_ANOTHER_PROCESS + show
     with subprocess.Popen(
         [sys.executable, "-c", script, str(shared_fd)],
         pass_fds=[shared_fd],
@@ -108,8 +142,8 @@ def test_every_process_shows_the_numbers_of_all(shared_fd: int) -> None:
     ) as other:
         assert other.stdout is not None
         other.stdout.readline()
-        metrics = Metrics(shared_fd)
-        metrics.refused("overloaded")
+        bus, metrics = _observed(shared_fd)
+        bus.emit(events.ConnectionRejected("overloaded"))
         page = metrics.page().decode()
         seen_there, _ = other.communicate("\n")
     assert page.splitlines()[:9] == seen_there.splitlines()[:9]
@@ -118,11 +152,13 @@ def test_every_process_shows_the_numbers_of_all(shared_fd: int) -> None:
     assert value(page, "tamis_worker_starts_total") == value(page, "tamis_workers") == 2
 
 
-def test_the_stores_numbers_stand_where_it_writes_them() -> None:
-    metrics = Metrics()
-    assert len(metrics.calls) == len(COUNTED)
-    for place in range(len(COUNTED)):
-        metrics.calls[place] = place + 1
+def test_store_events_are_in_the_metrics_of_their_names() -> None:
+    bus, metrics = _observed()
+    bus.emit(StoreStateChanged(Counters(10, 2, 3, 4), is_degraded=True))
+    for count, fault in enumerate(STORE_FAULTS, start=1):
+        for _ in range(count):
+            bus.emit(StoreFailed(fault))
+    assert metrics.counters == Counters(10, 2, 0, 4), "a spool is counted again by the next process"
     page = metrics.page().decode()
     assert [
         value(page, name)
@@ -133,10 +169,36 @@ def test_the_stores_numbers_stand_where_it_writes_them() -> None:
             "tamis_calls_dropped_total",
             "tamis_store_degraded",
         )
-    ] == [1, 2, 3, 4, 5]
-    assert [value(page, "tamis_store_failures_total", fault=fault) for fault in STORE_FAULTS] == list(
-        range(6, 6 + len(STORE_FAULTS))
-    )
+    ] == [10, 2, 3, 4, 1]
+    assert [value(page, "tamis_store_failures_total", fault=fault) for fault in STORE_FAULTS] == [
+        *range(1, 1 + len(STORE_FAULTS))
+    ]
+
+
+def test_every_event_changes_a_metric() -> None:
+    bus, metrics = _observed()
+    for event in _ONE_OF_EACH:
+        before = metrics.page()
+        bus.emit(event)
+        assert _without_process(metrics.page()) != _without_process(before), event
+    kinds = {kind for kind in vars(events).values() if isinstance(kind, type) and issubclass(kind, Event)}
+    assert {type(event) for event in _ONE_OF_EACH} == kinds - {Event}
+
+
+def _without_process(page: bytes) -> list[bytes]:
+    return [line for line in page.splitlines() if not line.startswith(b"process_")]
+
+
+def test_events_reach_only_the_subscribers_of_their_type() -> None:
+    bus, seen = Events(), list[RequestFinished]()
+    finished = RequestFinished("/prediction", "POST", 200, 0.01)
+    bus.subscribe(RequestFinished, seen.append)
+    bus.subscribe(RequestFinished, seen.append)
+    bus.emit(RequestStarted())
+    bus.emit(finished)
+    assert seen == [finished, finished]
+    with pytest.raises(AttributeError):
+        finished.status = 500  # type: ignore[misc]  # this is what is tested
 
 
 def test_this_process_is_seen_as_the_kernel_sees_it() -> None:

@@ -73,10 +73,10 @@ def test_tracing_asks_for_its_extra_where_that_is_missing() -> None:
     script = (
         "import sys; sys.modules['opentelemetry'] = None\n"
         "from tamis.service.telemetry.middleware import with_telemetry\n"
-        "from tamis.service.telemetry.metrics import Metrics\n"
+        "from tamis.events import Events\n"
         "from tamis.inference.classifier import Classifier\n"
         "from tamis.settings import Settings\n"
-        "with_telemetry(None, Metrics(), Settings(traces_endpoint='http://127.0.0.1:4318'))"
+        "with_telemetry(None, Events(), Settings(traces_endpoint='http://127.0.0.1:4318'))"
     )
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
     assert "MissingExtraError: TAMIS_TRACES_ENDPOINT needs an optional part of Tamis" in done.stderr

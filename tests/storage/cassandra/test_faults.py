@@ -11,6 +11,7 @@ from msgspec import structs
 
 from tamis.clock import SystemClock
 from tamis.errors import StoreError
+from tamis.events import Events, StoreFailed
 from tamis.storage import (
     CallRecord,
     ClusterOptions,
@@ -23,7 +24,6 @@ from tamis.storage import (
     make_store,
 )
 from tamis.storage.ids import as_uuid
-from tamis.storage.outbox import COUNTED
 from tests.support.fakes import ManualClock
 from tests.support.store_samples import SCORES, call, calls, everything, key, run
 
@@ -232,10 +232,11 @@ def test_calls_without_replicas_wait_and_arrive_once():
     async def body(fake, store, ids):
         fake.cue(INSERT_CALL, UNAVAILABLE, times=2)
         fake.cue(CHECK, UNAVAILABLE, times=2)
-        counted = [0.0] * len(COUNTED)
-        store.count_in(counted)
+        events, failures = Events(), list[StoreFailed]()
+        events.subscribe(StoreFailed, failures.append)
+        store.emit_to(events, since=store.counters)
         await store.log.append([call(ids)])
-        assert dict(zip(COUNTED, counted, strict=True))["unavailable"] >= 1
+        assert StoreFailed("unavailable") in failures
         assert store.counters.spooled == 1
         assert "too few replicas are up" in store.fault
         await store.wait_healthy()

@@ -22,9 +22,9 @@ from starlette.responses import Response
 from starlette.routing import Match
 from starlette.types import Receive, Scope, Send
 
+from tamis.events import BodyRead, Events
 from tamis.service.api.errors import response_to
 from tamis.service.bodies import ErrorEnvelope
-from tamis.service.classify import no_observation
 from tamis.service.request_body import check_content_type, check_query, parse_json, receive_body
 from tamis.service.responses import ErrorResponse
 from tamis.service.security.client_identity import CALLER, OPEN, PREDICT, Access, ClientIdentifier
@@ -100,8 +100,7 @@ class ApiContext:
     limits: RequestLimits
     requires_keys: bool
     is_rate_limited: bool
-    observe_read: Callable[[float], None] = no_observation
-    """Called with the seconds that receiving and parsing a valid body took."""
+    events: Events
 
     def documented_errors(self, access: Access) -> Responses:
         """Return the errors of every route, and those of this access with this service's settings."""
@@ -218,5 +217,5 @@ class StrictRoute(APIRoute):
         check_content_type(headers)
         body = await receive_body(headers, request.receive, self.context.limits.max_body_bytes)
         document = parse_json(body)
-        self.context.observe_read(perf_counter() - began)
+        self.context.events.emit(BodyRead(perf_counter() - began))
         return StrictRequest(request, body, document)

@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Coroutine
+from collections.abc import AsyncIterator, Coroutine
 from contextlib import asynccontextmanager
 from typing import Any, TypeVar, final
 
 from starlette.types import Receive
 
 from tamis.errors import InputError
+from tamis.events import Events, LogPageRead, LogReadFinished, LogReadStarted
 from tamis.service.responses import Refused
 
 MAX_READS = 64
@@ -33,17 +34,12 @@ class Abandoned(InputError):
         super().__init__("search_abandoned", "the client closed the connection", field="log")
 
 
-def ignore_read(reads: int, rows: int, size: int) -> None:
-    """Count nothing."""
-
-
 @final
 class LogReaders:
     """Counts the reads of the log that go on in this process."""
 
-    def __init__(self, count: Callable[[int, int, int], None] = ignore_read):
-        """Take the function to `count` reads that began (+1) or ended (-1), rows, and bytes."""
-        self.count, self.encoding = count, asyncio.Lock()
+    def __init__(self, events: Events):
+        self.emit, self.encoding = events.emit, asyncio.Lock()
         self._reads: Counter[str] = Counter()
 
     def begin(self, caller: str) -> LogRead:
@@ -55,12 +51,12 @@ class LogReaders:
         if self._reads.total() >= MAX_READS:
             raise Refused("log_busy", "the log is being read by many; try again", field="log", headers=retry)
         self._reads[caller] += 1
-        self.count(1, 0, 0)
+        self.emit(LogReadStarted())
         return LogRead(self, caller)
 
     def end(self, caller: str) -> None:
         """End a read; `LogRead.end` calls."""
-        self.count(-1, 0, 0)
+        self.emit(LogReadFinished())
         self._reads[caller] -= 1
         if not self._reads[caller]:
             del self._reads[caller]
@@ -76,7 +72,7 @@ class LogRead:
 
     def add(self, rows: int, size: int) -> None:
         """Count what was read: rows and the bytes sent."""
-        self._readers.count(0, rows, size)
+        self._readers.emit(LogPageRead(rows, size))
 
     def end(self) -> None:
         """Make room for another read."""

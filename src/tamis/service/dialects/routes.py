@@ -16,6 +16,7 @@ from pydantic import BaseModel, ValidationError
 from starlette.convertors import Convertor, register_url_convertor
 from starlette.responses import Response
 
+from tamis.events import BodyRead
 from tamis.service.api.application import Application
 from tamis.service.api.errors import response_to
 from tamis.service.api.predictions import refuse_cross_site
@@ -114,7 +115,7 @@ class DialectRoute(StrictRoute):
         received = await receive_body(headers, request.receive, self.context.limits.max_body_bytes)
         document, request.scope[BINARY] = self.dialect.parse(headers, received) if received else ({}, b"")
         body = _validate(self._body_model, document)
-        self.context.observe_read(perf_counter() - began)
+        self.context.events.emit(BodyRead(perf_counter() - began))
         return body
 
 

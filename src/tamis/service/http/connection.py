@@ -29,6 +29,7 @@ from starlette.types import ASGIApp
 from uvicorn.protocols.utils import get_local_addr, get_remote_addr, is_ssl
 from uvicorn.server import ServerState
 
+from tamis.events import ConnectionRejected
 from tamis.service.eager_task import start_eagerly
 from tamis.service.http.cycle import CountingFlow, RequestResponseCycle
 from tamis.service.http.request_parser import (
@@ -312,7 +313,7 @@ class Connection(RequestParser, asyncio.Protocol):
         self._flow.pause_reading()
         at_fault = self._latest if self._is_in_body else None
         if at_fault is not None and at_fault.is_started:
-            self._monitor.count_refusal(error.code)
+            self._monitor.events.emit(ConnectionRejected(error.code))
             if at_fault.is_complete:
                 self.transport.close()
             else:
@@ -329,5 +330,5 @@ class Connection(RequestParser, asyncio.Protocol):
         """Send a last response and close; cancel an application that is still running."""
         transport = self.transport
         self.connection_lost(ConnectionAbortedError())
-        self._monitor.count_refusal(error.code)
+        self._monitor.events.emit(ConnectionRejected(error.code))
         self._monitor.lingering.close(error, transport, now=self.loop.time())

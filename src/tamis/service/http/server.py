@@ -26,7 +26,7 @@ from tamis.service.http import DRAINING, SAME_SIGNAL_SECONDS
 from tamis.service.http.connection import Connection
 from tamis.service.http.sockets import Listeners
 from tamis.service.http.timeouts import ConnectionLimits, ConnectionMonitor
-from tamis.service.responses import COUNT_REFUSAL
+from tamis.service.responses import EVENTS
 from tamis.service.telemetry.logging import FIELDS, error_fields
 from tamis.settings import Settings
 
@@ -97,7 +97,7 @@ class Server(uvicorn.Server):
         except SystemExit:  # uvicorn's word for an application that does not start
             raise StartError("the service could not start: see the lines above") from None
         _collect_garbage_rarely()
-        self._monitor.count_refusal = self.lifespan.state.get(COUNT_REFUSAL, self._monitor.count_refusal)
+        self._monitor.events = self.lifespan.state.get(EVENTS, self._monitor.events)
         self._loop = asyncio.get_running_loop()
         self._ticking = self._loop.create_task(self._tick())
         self._hooks.on_start()

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import Enum
 from typing import Any
 
+from tamis.events import Events
 from tamis.service.http.lingering_close import LingeringClose
 from tamis.service.responses import ErrorResponse, error_response
 from tamis.service.telemetry.logging import FIELDS, error_fields
@@ -43,7 +44,7 @@ class ConnectionMonitor:
     def __init__(self, limits: ConnectionLimits):
         self.limits = limits
         self.lingering = LingeringClose()
-        self.count_refusal: Callable[[str], None] = lambda code: None
+        self.events = Events()
         self.seconds_in = {
             ConnectionState.HEADERS: limits.header_seconds,
             ConnectionState.BODY: limits.body_seconds,

@@ -6,11 +6,12 @@ The table in docs/operations.md is held to this page by a test.
 from __future__ import annotations
 
 import re
+from typing import get_args
 
 from starlette.types import Scope
 
 from tamis.errors import STORE_FAULTS
-from tamis.inference.shadow import RESULTS
+from tamis.events import ComparisonResult
 from tamis.service.responses import STATUS_BY_CODE
 from tamis.service.telemetry.metric_types import Merge, MetricLayout
 
@@ -164,7 +165,7 @@ MODEL_REFUSALS = LAYOUT.counter(
 COMPARISONS = LAYOUT.counter(
     "tamis_comparisons_total",
     "Texts that a shadow, or the served version beside a canary, scored again or dropped.",
-    result=RESULTS,
+    result=get_args(ComparisonResult),
 )
 COMPARISON_SECONDS = LAYOUT.histogram(
     "tamis_comparison_duration_seconds", "Time in which a text was scored again.", STAGE_SECONDS

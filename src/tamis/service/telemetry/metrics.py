@@ -1,4 +1,4 @@
-"""Where the parts of the service write what they see, and the page that shows it.
+"""The metrics: a subscriber of events that adds to shared counters, and the page with the totals.
 
 Never sees a caller. The cost per request is in docs/lab-notes.md.
 """
@@ -11,11 +11,28 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple, final
 
 from tamis import __version__
-from tamis.errors import STORE_FAULTS
-from tamis.inference.batcher import BatchReport
+from tamis.events import (
+    BatchScored,
+    BodyRead,
+    CacheQueried,
+    CanaryAnswered,
+    ConnectionRejected,
+    Counters,
+    Events,
+    LogPageRead,
+    LogReadFinished,
+    LogReadStarted,
+    ModelLoaded,
+    ModelRefused,
+    RequestFinished,
+    RequestStarted,
+    RowsCommitted,
+    StoreFailed,
+    StoreStateChanged,
+    TextCompared,
+)
 from tamis.inference.classifier import Classifier
 from tamis.inference.served_model import ServedModel
-from tamis.inference.shadow import Answered, ShadowComparison
 from tamis.native import is_compiled
 from tamis.service.telemetry import metric_definitions as defined
 from tamis.service.telemetry.exposition import exposition, head, process_exposition, sample
@@ -68,84 +85,98 @@ class Metrics:
         self._codes = {code: defined.REFUSALS.slot(code) for code in defined.REFUSALS.labels["code"]}
         self._routes: dict[str, tuple[int, int]] = {route: _slots_of(route) for route in defined.ROUTES}
         self._duration_sum = len(SECONDS) + 1
-        self.read = self._histogram(defined.STAGE, "read")
-        self.store = self._histogram(defined.STAGE, "store")
+        self._read = self._histogram(defined.STAGE, "read")
+        self._store = self._histogram(defined.STAGE, "store")
         self._queue = self._histogram(defined.STAGE, "queue")
         self._score = self._histogram(defined.STAGE, "score")
         self._batch_texts = self._histogram(defined.BATCH_TEXTS)
         self._begin()
 
     @property
-    def calls(self) -> memoryview[float]:
-        """The values that a ResilientStore counts in, in the order of its `COUNTED`."""
-        end = defined.STORE_FAILURES.first + len(STORE_FAULTS)
-        return self._values[defined.CALLS_ACCEPTED.first : end]
+    def counters(self) -> Counters:
+        """Where the calls were when an earlier process with this memory ended; `spooled` is not kept."""
+        values = self._values
+        accepted, written, dropped = defined.CALLS_ACCEPTED, defined.CALLS_WRITTEN, defined.CALLS_DROPPED
+        return Counters(
+            accepted=int(values[accepted.first]),
+            written=int(values[written.first]),
+            dropped=int(values[dropped.first]),
+        )
 
-    def request_began(self) -> None:
-        """Count a request in progress."""
+    def subscribe_to(self, events: Events) -> None:
+        """Count every event."""
+        events.subscribe(RequestStarted, self._request_started)
+        events.subscribe(RequestFinished, self._request_finished)
+        events.subscribe(ConnectionRejected, lambda event: self._add(self._codes[event.error_code]))
+        events.subscribe(BodyRead, lambda event: self._read.observe(event.seconds))
+        events.subscribe(CacheQueried, self._cache_queried)
+        events.subscribe(BatchScored, self._batch_scored)
+        events.subscribe(RowsCommitted, lambda event: self._store.observe(event.seconds))
+        events.subscribe(StoreStateChanged, self._store_state_changed)
+        events.subscribe(StoreFailed, lambda event: self._add(defined.STORE_FAILURES.slot(event.fault)))
+        events.subscribe(LogReadStarted, lambda event: self._add(defined.LOG_READS.first))
+        events.subscribe(LogPageRead, self._log_page_read)
+        events.subscribe(LogReadFinished, lambda event: self._add(defined.LOG_READS.first, -1.0))
+        events.subscribe(ModelLoaded, lambda event: self._add(defined.MODEL_LOADS.first))
+        events.subscribe(ModelRefused, lambda event: self._add(defined.MODEL_REFUSALS.first))
+        events.subscribe(TextCompared, self._text_compared)
+        events.subscribe(CanaryAnswered, self._canary_answered)
+
+    def _add(self, slot: int, number: float = 1.0) -> None:
+        self._values[slot] += number
+
+    def _request_started(self, event: RequestStarted) -> None:
         self._values[self._in_progress] += 1.0
 
-    def request_ended(self, route: str, method: str, status: int, seconds: float) -> None:
-        """Count a finished request; status 0 means that it got no response."""
-        values = self._values
+    def _request_finished(self, event: RequestFinished) -> None:
+        values, seconds = self._values, event.seconds
         values[self._in_progress] -= 1.0
-        count, duration = self._routes[route]
-        count += _METHOD_PLACES.get(method, _OTHER_METHOD)
-        values[count + _STATUS_PLACES.get(status, _OTHER_STATUS)] += 1.0
+        count, duration = self._routes[event.route]
+        count += _METHOD_PLACES.get(event.method, _OTHER_METHOD)
+        values[count + _STATUS_PLACES.get(event.status, _OTHER_STATUS)] += 1.0
         values[duration + bisect_left(SECONDS, seconds)] += 1.0
         values[duration + self._duration_sum] += seconds
+        if event.error_code is not None:
+            values[self._codes[event.error_code]] += 1.0
+        if event.dialect is not None:
+            values[defined.DIALECT_REQUESTS.slot(event.dialect)] += 1.0
 
-    def dialect_used(self, name: str) -> None:
-        """Count a request in the wire format of another server."""
-        self._values[defined.DIALECT_REQUESTS.slot(name)] += 1.0
-
-    def refused(self, code: str) -> None:
-        """Count a request that was answered with an error of this code."""
-        self._values[self._codes[code]] += 1.0
-
-    def batch_ended(self, batch: BatchReport) -> None:
-        """Record a scored batch and the size of the queue."""
+    def _cache_queried(self, event: CacheQueried) -> None:
         values = self._values
-        self._queue.observe(batch.queue_seconds)
-        self._score.observe(batch.score_seconds)
-        self._batch_texts.observe(batch.texts)
-        values[defined.QUEUE_TEXTS.first] = batch.waiting_texts
-        values[defined.QUEUE_SECONDS.first] = batch.waiting_seconds
+        values[_MEMORY_HITS] += event.memory_hits
+        values[_STORE_HITS] += event.store_hits
+        values[_MISSES] += event.misses
 
-    def model_loaded(self, model: ServedModel) -> None:
-        """Count a version that was loaded."""
-        self._values[defined.MODEL_LOADS.first] += 1.0
-
-    def traffic_seen(self, seen: ShadowComparison | Answered) -> None:
-        """Record a comparison of two versions, or a request to a model with a canary."""
-        if isinstance(seen, Answered):
-            side = defined.SIDES[seen.is_canary]
-            result = "error" if seen.is_error else "answered"
-            self._values[defined.CANARY_REQUESTS.slot(side, result)] += 1.0
-            self._histogram(defined.CANARY_SECONDS, side).observe(seen.seconds)
-            return
-        self._values[defined.COMPARISONS.slot(seen.result)] += 1.0
-        if seen.result in ("agreed", "disagreed"):
-            self._histogram(defined.COMPARISON_SECONDS).observe(seen.seconds)
-            self._histogram(defined.COMPARISON_DIFFERENCE).observe(seen.difference)
-
-    def model_refused(self) -> None:
-        """Count a version that could not be loaded."""
-        self._values[defined.MODEL_REFUSALS.first] += 1.0
-
-    def looked_up(self, from_memory: int, from_store: int, unknown: int) -> None:
-        """Count cache lookups by the layer that answered."""
+    def _batch_scored(self, event: BatchScored) -> None:
         values = self._values
-        values[_MEMORY_HITS] += from_memory
-        values[_STORE_HITS] += from_store
-        values[_MISSES] += unknown
+        self._queue.observe(event.queue_seconds)
+        self._score.observe(event.score_seconds)
+        self._batch_texts.observe(event.texts)
+        values[defined.QUEUE_TEXTS.first] = event.waiting_texts
+        values[defined.QUEUE_SECONDS.first] = event.waiting_seconds
 
-    def log_read(self, reads: int, rows: int, size: int) -> None:
-        """Count log reads that start (+1) or end (-1), rows read and bytes sent."""
-        values = self._values
-        values[defined.LOG_READS.first] += reads
-        values[defined.LOG_ROWS.first] += rows
-        values[defined.LOG_BYTES.first] += size
+    def _store_state_changed(self, event: StoreStateChanged) -> None:
+        values, counters = self._values, event.counters
+        values[defined.CALLS_ACCEPTED.first] = counters.accepted
+        values[defined.CALLS_WRITTEN.first] = counters.written
+        values[defined.CALLS_SPOOLED.first] = counters.spooled
+        values[defined.CALLS_DROPPED.first] = counters.dropped
+        values[defined.STORE_DEGRADED.first] = event.is_degraded
+
+    def _log_page_read(self, event: LogPageRead) -> None:
+        self._values[defined.LOG_ROWS.first] += event.rows
+        self._values[defined.LOG_BYTES.first] += event.bytes_sent
+
+    def _text_compared(self, event: TextCompared) -> None:
+        self._add(defined.COMPARISONS.slot(event.result))
+        if event.result in ("agreed", "disagreed"):
+            self._histogram(defined.COMPARISON_SECONDS).observe(event.seconds)
+            self._histogram(defined.COMPARISON_DIFFERENCE).observe(event.difference)
+
+    def _canary_answered(self, event: CanaryAnswered) -> None:
+        side, result = defined.SIDES[event.is_canary], "error" if event.is_error else "answered"
+        self._add(defined.CANARY_REQUESTS.slot(side, result))
+        self._histogram(defined.CANARY_SECONDS, side).observe(event.seconds)
 
     def inference_totals(self) -> InferenceTotals:
         """Return the totals of all processes that Triton's statistics ask for."""

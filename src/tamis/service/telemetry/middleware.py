@@ -17,11 +17,11 @@ from typing import final
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from tamis.errors import MissingExtraError
-from tamis.service.responses import COUNT_REFUSAL, ERROR_CODE
+from tamis.events import Events, RequestFinished, RequestStarted
+from tamis.service.responses import ERROR_CODE, EVENTS
 from tamis.service.security.client_identity import CALLER
 from tamis.service.telemetry.logging import FIELDS
 from tamis.service.telemetry.metric_definitions import METHODS, OTHER, route_of
-from tamis.service.telemetry.metrics import Metrics
 from tamis.settings import Settings
 
 REQUEST_ID = "tamis.request_id"
@@ -57,8 +57,10 @@ class RequestIds:
 _LINE_SECONDS = 1.0
 """Minimum time between two log lines of one kind; the line says how many it stands for."""
 
-_TOLD_BEFORE = "internal_error"
-"""A defect has had its line, with the places it passed, where it was caught."""
+_LOGGED_BEFORE = "internal_error"
+"""An unhandled exception is logged where it was caught, with its stack."""
+
+_STARTED = RequestStarted()
 
 DIALECT = "tamis.dialect"
 """Where in an ASGI scope the name of the dialect stands, if the route belongs to one."""
@@ -71,10 +73,10 @@ _log = logging.getLogger(__name__)
 
 @final
 class TelemetryMiddleware:
-    """Middleware that counts, times, names and logs each request."""
+    """Middleware that times, names and logs each request, and emits its start and its end."""
 
-    def __init__(self, app: ASGIApp, metrics: Metrics, *, slow_seconds: float, access_log: bool):
-        self._app, self._metrics = app, metrics
+    def __init__(self, app: ASGIApp, events: Events, *, slow_seconds: float, access_log: bool):
+        self._app, self._events = app, events
         self._slow_seconds, self._access_log = slow_seconds, access_log
         self._ids = RequestIds()
         self._failures, self._slow = _Throttle(), _Throttle()
@@ -83,11 +85,11 @@ class TelemetryMiddleware:
         """Answer one ASGI connection."""
         if scope["type"] != "http":
             if scope["type"] == "lifespan" and "state" in scope:
-                scope["state"][COUNT_REFUSAL] = self._metrics.refused
+                scope["state"][EVENTS] = self._events
             await self._app(scope, receive, send)
             return
         began = perf_counter()
-        self._metrics.request_began()
+        self._events.emit(_STARTED)
         request_id = scope[REQUEST_ID] = self._ids.of(scope["headers"])
         status = 0
 
@@ -102,18 +104,15 @@ class TelemetryMiddleware:
             await self._app(scope, receive, observed_send)
         finally:
             seconds = perf_counter() - began
-            self._metrics.request_ended(route_of(scope), scope["method"], status, seconds)
-            if DIALECT in scope:
-                self._metrics.dialect_used(scope[DIALECT])
+            code, dialect = scope.get(ERROR_CODE), scope.get(DIALECT)
+            finished = RequestFinished(route_of(scope), scope["method"], status, seconds, code, dialect)
+            self._events.emit(finished)
             if status >= 400 or seconds >= self._slow_seconds or self._access_log:
-                self._tell(scope, status, seconds)
+                self._log_request(scope, status, seconds)
 
-    def _tell(self, scope: Scope, status: int, seconds: float) -> None:
-        """Count an error, and log what is to be logged, in one line."""
-        code = scope.get(ERROR_CODE)
-        if code is not None:
-            self._metrics.refused(code)
-        if code == _TOLD_BEFORE and not self._access_log:
+    def _log_request(self, scope: Scope, status: int, seconds: float) -> None:
+        """Log a failed or slow request, or with an access log any, in one line."""
+        if scope.get(ERROR_CODE) == _LOGGED_BEFORE and not self._access_log:
             return
         if status >= 500:
             level, event, throttle = logging.ERROR, "request failed", self._failures
@@ -165,10 +164,10 @@ class _Throttle:
 _SILENCE = _Throttle(quiet_until=float("inf"))
 
 
-def with_telemetry(app: ASGIApp, metrics: Metrics, settings: Settings) -> ASGIApp:
-    """Wrap `app` in telemetry: metrics, request ids, access log, and traces if they are configured."""
+def with_telemetry(app: ASGIApp, events: Events, settings: Settings) -> ASGIApp:
+    """Wrap `app` in telemetry: events, request ids, access log, and traces if they are configured."""
     watched = TelemetryMiddleware(
-        app, metrics, slow_seconds=settings.slow_seconds, access_log=settings.access_log
+        app, events, slow_seconds=settings.slow_seconds, access_log=settings.access_log
     )
     return _traced(watched, settings.traces_endpoint) if settings.traces_endpoint else watched
 
