@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 NATIVE := $(wildcard native/*.* native/src/*)
 
-.PHONY: install tools demo docs test test-cassandra test-clients test-browser test-ray soak fuzz bench bench-quality lint requirements clean
+.PHONY: install tools demo docs test test-cassandra test-clients test-browser test-ray test-s3 soak fuzz bench bench-quality lint requirements clean
 
 install: $(VENV)/.dev                       ## everything a contributor needs, from the pinned requirements
 
@@ -49,6 +49,11 @@ test-cassandra: install                     ## the store on three real Cassandra
 test-ray: install                           ## the Ray engine of tamis score on real clusters of several node processes
 	$(BIN)/pip install --quiet --require-hashes -r requirements/ray.txt || echo 'Ray could not be installed: the tests skip' >&2
 	$(BIN)/pytest -m ray
+
+test-s3: install                            ## tamis score on objects of a real S3 server, which is in an environment of its own
+	$(PYTHON) -m venv build/s3 && build/s3/bin/pip install --quiet --require-hashes -r requirements/s3.txt \
+	    || echo 'The S3 server could not be installed: the tests skip' >&2
+	$(BIN)/pytest -m s3
 
 test-clients: install                       ## unmodified clients of other servers, each in an environment of its own
 	scripts/clients.sh

@@ -1,23 +1,25 @@
 """Finished parts, in their order, become the output and the list of rejected rows.
 
-Both are written inside the folder of parts and renamed at the very end. Knows parts; does not score.
+Both are written inside the folder of parts and published at the very end: renamed, or uploaded. Knows parts;
+does not score.
 """
 
 from __future__ import annotations
 
 import contextlib
 import csv
-import os
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import TracebackType
 from typing import Any, BinaryIO, Self
 
 import pyarrow
 
+from tamis.batch.destinations import Destination, LocalDestination, ObjectFolder, destination_of
+from tamis.batch.object_store import is_url
 from tamis.batch.scoring import REJECTED_SUFFIX, FinishedPart, ScoreJob, read_rejections
 from tamis.batch.sinks import Assembly, OutputSink, sink_for
 from tamis.errors import DataError
@@ -27,41 +29,63 @@ from tamis.errors import DataError
 class OutputTarget:
     """Where the output goes: a file, a folder of parts, or an open stream.
 
-    parts:    the folder that parts are kept in
-    rejected: the file of rejected rows, None to count them only
+    name:      as the user gave it
+    parts:     the folder of parts; that of an object's parts is in the working directory
+    output:    the file or object, None for a folder or a stream
+    rejected:  the file of rejected rows, None to count them only
+    is_folder: whether the output is the parts themselves
+    remote:    where the parts of such a folder are uploaded to, None if they stay where they are
     """
 
-    path: Path
+    name: str
     parts: Path
-    rejected: Path | None
     sink: OutputSink
+    output: Destination | None = None
+    rejected: Destination | None = None
     is_folder: bool = False
+    remote: ObjectFolder | None = None
     stream: BinaryIO | None = None
 
     @classmethod
     def of(cls, name: str, *, format: str | None = None, rejected: str | None = None) -> Self:
         """Return the target of `-o NAME`; a folder exists already or is named with a final slash."""
-        path = Path(name)
-        if name.endswith("/") or path.is_dir():
-            sink = sink_for(f"part.{format or 'parquet'}", is_folder=True)
-            return cls(path, path, Path(rejected) if rejected else path / "_rejected.csv", sink, True)
-        sink = sink_for(f"part.{format}" if format else name, is_folder=False)
-        listed = Path(rejected) if rejected else path.with_name(f"{path.name}.rejected.csv")
-        return cls(path, path.with_name(f"{path.name}.parts"), listed, sink)
+        is_folder = name.endswith("/") or (not is_url(name) and Path(name).is_dir())
+        label = f"part.{format or 'parquet'}" if is_folder else f"part.{format}" if format else name
+        sink = sink_for(label, is_folder=is_folder)
+        parts = Path(f"{name.rstrip('/').rpartition('/')[2] if is_url(name) else name.rstrip('/')}.parts")
+        listed = f"{name.rstrip('/')}/_rejected.csv" if is_folder else f"{name}.rejected.csv"
+        target = cls(name, parts, sink, rejected=destination_of(rejected or listed), is_folder=is_folder)
+        if not is_folder:
+            return replace(target, output=destination_of(name))
+        return (
+            replace(target, remote=ObjectFolder(name)) if is_url(name) else replace(target, parts=Path(name))
+        )
+
+    @property
+    def is_shared(self) -> bool:
+        """Whether processes on other machines are expected to see the folder of parts."""
+        return not is_url(self.name)
 
     @property
     def own_paths(self) -> list[Path]:
-        """What a run writes, which no folder or glob may read."""
-        return [self.path, self.parts, *([self.rejected] if self.rejected else [])]
+        """What a run writes here, which no folder or glob may read."""
+        written = (self.output, self.rejected)
+        return [self.parts, *(one.path for one in written if isinstance(one, LocalDestination))]
+
+    def owns(self, url: str) -> bool:
+        """Return whether a run writes this object, which no prefix or glob may read."""
+        written = [one.name for one in (self.output, self.rejected) if one is not None]
+        return url in written or (self.remote is not None and url.startswith(self.remote.url))
 
     def check(self, *, restart: bool, is_resumed: bool) -> None:
         """Raise DataError rather than replace a file that no unfinished run is going to write."""
         if self.stream is not None or restart or is_resumed:
             return
-        if self.is_folder and any(self.path.glob("part-*")):
-            raise DataError("holds parts already; give --restart to replace them", file=self.path)
-        if not self.is_folder and self.path.exists():
-            raise DataError("exists already; give --restart to replace it", file=self.path)
+        found = self.remote.parts() if self.remote else self.is_folder and [*self.parts.glob("part-*")]
+        if found:
+            raise DataError("holds parts already; give --restart to replace them", file=self.name)
+        if self.output is not None and self.output.exists():
+            raise DataError("exists already; give --restart to replace it", file=self.name)
 
 
 class Assembler:
@@ -106,23 +130,23 @@ class Assembler:
             path = self._job.part_path(part.index)
             if self._output is not None:
                 self._output.add(path)
+            if self._target.remote is not None:
+                self._target.remote.add(path)
             if part.rejected:
                 self._list_rejected(part, path.with_suffix(REJECTED_SUFFIX))
             self._rows_before[part.source] += part.n_rows
             self._next += 1
 
     def finish(self, n_parts: int) -> None:
-        """Rename what was written to where it belongs; all `n_parts` have been appended."""
+        """Publish what was written; all `n_parts` have been appended."""
         if self._next != n_parts:
             raise DataError(f"part {self._next} is missing; run again", file=self._target.parts)
         if self._output is not None:
             self._output.close()
             self._output = None
         self.publish_rejected()
-        if self._target.stream is None and not self._target.is_folder:
-            with self._unfinished_output.open("rb") as written:
-                os.fsync(written.fileno())
-            os.replace(self._unfinished_output, self._target.path)
+        if self._target.stream is None and self._target.output is not None:
+            self._target.output.publish(self._unfinished_output)
 
     def publish_rejected(self) -> None:
         """Close the list of rejected rows and put it beside the output; without a row there is no list."""
@@ -130,9 +154,9 @@ class Assembler:
         if self._target.rejected is None:
             return
         if self.reasons:
-            os.replace(self._unfinished_rejected, self._target.rejected)
+            self._target.rejected.publish(self._unfinished_rejected)
         else:
-            self._target.rejected.unlink(missing_ok=True)
+            self._target.rejected.remove()
             self._unfinished_rejected.unlink()
 
     def _list_rejected(self, part: FinishedPart, path: Path) -> None:

@@ -8,12 +8,13 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import pyarrow
 
+from tamis.batch.object_store import read_range
 from tamis.errors import DataError
 
 MAX_RECORD_BYTES = 64 << 20
@@ -21,11 +22,20 @@ MAX_RECORD_BYTES = 64 << 20
 
 
 class FileRange(NamedTuple):
-    """Bytes of a plain UTF-8 file, read by the process that scores them."""
+    """Bytes of a plain UTF-8 file, read by the process that scores them; `url` is that of the same object."""
 
     path: str
     offset: int
     length: int
+    url: str = ""
+
+    def read(self) -> bytes:
+        """Return the bytes of the file, or of the object if there is no path; fewer if it is shorter."""
+        if not self.path:
+            return read_range(self.url, self.offset, self.length)
+        with open(self.path, "rb") as file:
+            file.seek(self.offset)
+            return file.read(self.length)
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,12 +59,17 @@ class InputBlock:
         """Return the block's bytes; raise DataError if the file has become shorter."""
         if isinstance(self.data, bytes):
             return self.data
-        with open(self.data.path, "rb") as file:
-            file.seek(self.data.offset)
-            found = file.read(self.data.length)
+        found = self.data.read()
         if len(found) != self.data.length:
-            raise DataError("was truncated while it was being read; run again", file=self.data.path)
+            name = self.data.path or self.data.url
+            raise DataError("was truncated while it was being read; run again", file=name)
         return found
+
+    def for_another_machine(self) -> InputBlock:
+        """Return the block that a machine can read which does not have the copy of an object."""
+        if isinstance(self.data, bytes) or not self.data.url:
+            return self
+        return replace(self, data=self.data._replace(path=""))
 
 
 class Rejection(NamedTuple):

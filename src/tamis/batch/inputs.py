@@ -8,7 +8,7 @@ from __future__ import annotations
 import glob
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -17,6 +17,7 @@ import pyarrow
 from tamis.batch import columnar
 from tamis.batch.delimited import CsvDialect, DelimitedParser
 from tamis.batch.json_lines import JsonLinesParser, column_type
+from tamis.batch.object_store import ObjectState, find_objects
 from tamis.batch.sources import ColumnarSource, FileSource, FileState, TextLayout, TextSource
 from tamis.data.columns import choose_text_column
 from tamis.data.delimited import DelimitedTable
@@ -37,6 +38,13 @@ class Selection(NamedTuple):
     kept: tuple[str, ...] | None = None
 
 
+class InputFile(NamedTuple):
+    """What an input is called in messages, and the object that it is a copy of."""
+
+    name: str
+    remote: ObjectState | None = None
+
+
 def find_inputs(names: Sequence[str], *, excluded: Sequence[Path] = ()) -> list[Path]:
     """Return the files that names, globs and folders stand for, each once; raise DataError for none.
 
@@ -50,6 +58,31 @@ def find_inputs(names: Sequence[str], *, excluded: Sequence[Path] = ()) -> list[
             raise DataError("no input file found; name a file, a folder or a glob", file=name)
         found.update(dict.fromkeys(files))
     return list(found)
+
+
+def copy_objects(
+    urls: Sequence[str], folder: Path, *, is_own: Callable[[str], bool]
+) -> dict[Path, InputFile]:
+    """Copy what URLs, prefixes and globs of an object store stand for into a folder, each object once.
+
+    Of a prefix, objects with a known ending are taken, in alphabetical order, except those that are `is_own`.
+    """
+    objects: dict[str, None] = {}
+    for url in urls:
+        found = [one for one in find_objects(url) if not is_own(one)]
+        if found != [url]:
+            start = len(url.partition("*")[0].rstrip("/")) + 1
+            found = [one for one in found if _INPUT_NAME.search(one) and not _is_hidden(Path(one[start:]))]
+        if not found:
+            raise DataError("no such object; name an object, a prefix or a glob", file=url)
+        objects.update(dict.fromkeys(found))
+    copies: dict[Path, InputFile] = {}
+    for number, url in enumerate(objects):
+        path = folder / f"{number}-{url.rpartition('/')[2]}"
+        state = ObjectState.of(url)
+        state.download(path)
+        copies[path] = InputFile(url, state)
+    return copies
 
 
 def _expand(name: str) -> list[Path]:

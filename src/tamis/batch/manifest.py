@@ -19,8 +19,11 @@ import msgspec
 from tamis.batch.scoring import REJECTED_SUFFIX, FinishedPart
 from tamis.errors import DataError
 
-_MANIFEST, _JOURNAL, _DONE, _LOCK = "_manifest.json", "_parts.jsonl", "_run.json", ".lock"
-_OWN_FILES = ("part-*", ".part-*", ".output", ".rejected.csv", f".{_MANIFEST}", _JOURNAL, _DONE)
+_MANIFEST, _JOURNAL, _LOCK = "_manifest.json", "_parts.jsonl", ".lock"
+RUN_FILE = "_run.json"
+"""What a finished folder depends on, in the form of the manifest."""
+
+_OWN_FILES = ("part-*", ".part-*", ".output", ".rejected.csv", f".{_MANIFEST}", _JOURNAL, RUN_FILE)
 _FORMAT = 1
 
 
@@ -97,6 +100,11 @@ class PartsFolder:
         self.finished[part.index] = part
         self.n_rejected += part.n_rejected
 
+    @property
+    def manifest_path(self) -> Path:
+        """Where the manifest of an unfinished run is."""
+        return self.path / _MANIFEST
+
     def exists(self) -> bool:
         """Return whether an unfinished run is in the folder."""
         return (self.path / _MANIFEST).exists()
@@ -117,7 +125,7 @@ class PartsFolder:
 
     def complete(self) -> None:
         """Keep the parts as the output, and what they depend on as `_run.json`; delete the rest."""
-        os.replace(self.path / _MANIFEST, self.path / _DONE)
+        os.replace(self.path / _MANIFEST, self.path / RUN_FILE)
         for file in [*self.path.glob(f"part-*{REJECTED_SUFFIX}"), self.path / _JOURNAL, self.path / _LOCK]:
             file.unlink()
 

@@ -19,7 +19,7 @@ from tamis import __version__
 from tamis.batch.assemble import Assembler, OutputTarget
 from tamis.batch.blocks import InputBlock
 from tamis.batch.inputs import Selection, open_source
-from tamis.batch.manifest import PartsFolder, RunManifest, describe
+from tamis.batch.manifest import RUN_FILE, PartsFolder, RunManifest, describe
 from tamis.batch.scoring import FinishedPart, ScoreJob
 from tamis.batch.sources import FileSource
 from tamis.data.tables import ReadOptions
@@ -115,7 +115,7 @@ def make_job(
     for column in schema:
         if not target.sink.holds(column.type):
             problem = f"{column.type} does not fit CSV; write .jsonl or .parquet, or leave it out with --keep"
-            raise DataError(problem, file=target.path, column=column.name)
+            raise DataError(problem, file=target.name, column=column.name)
     return ScoreJob(
         classifier=classifier,
         parsers=tuple(source.parser for source in sources),
@@ -124,6 +124,7 @@ def make_job(
         folder=target.parts.resolve(),
         outputs=outputs,
         max_characters=settings.max_characters,
+        is_shared=target.is_shared,
     )
 
 
@@ -150,6 +151,9 @@ class ScoreRun:
             "text_columns": [source.text_column for source in self._sources],
             "columns": self._job.schema.names,
             "output": [type(self._job.sink).__name__, self._job.sink.part_suffix],
+            "target": None
+            if self._target.is_shared
+            else self._target.name,  # two may share a folder of parts
             **{name: getattr(self._settings, name) for name in self._settings.__dataclass_fields__},
         }
         return RunManifest(
@@ -178,6 +182,8 @@ class ScoreRun:
         """Score all rows that no earlier run has scored, and write the output."""
         self._target.check(restart=restart, is_resumed=self._parts.exists())
         self._parts.open(self.manifest(), restart=restart)
+        if restart and self._target.remote is not None:
+            self._target.remote.clear()
         try:
             resumed = sum(part.n_rows for part in self._parts.finished.values())
             with Assembler(self._job, self._target, [source.name for source in self._sources]) as assembler:
@@ -186,16 +192,22 @@ class ScoreRun:
                     source.check_unchanged()
                 assembler.finish(self._n_parts)
             summary = self._summary(resumed, assembler)
-            if self._target.is_folder:
-                self._parts.complete()
-            else:
-                self._parts.remove()
+            self._complete()
         except OSError as failed:
             problem = f"{failed.strerror or failed}; run the same command again to go on from here"
             raise DataError(problem, file=failed.filename or self._target.parts) from failed
         finally:
             self._parts.close()
         return summary
+
+    def _complete(self) -> None:
+        """Keep the parts of a folder, with what they depend on; delete those that were assembled."""
+        if self._target.remote is not None:
+            self._target.remote.add(self._parts.manifest_path, RUN_FILE)
+        if self._target.is_folder and self._target.remote is None:
+            self._parts.complete()
+        else:
+            self._parts.remove()
 
     def _score(
         self, engine: Engine, assembler: Assembler, max_rejected: int | None, observe: Observer
@@ -242,9 +254,11 @@ class ScoreRun:
         if max_rejected is None or (found := self._parts.n_rejected) <= max_rejected:
             return
         assembler.publish_rejected()
-        listed = f", listed in {self._target.rejected}" if self._target.rejected and assembler.reasons else ""
+        listed = (
+            f", listed in {self._target.rejected.name}" if self._target.rejected and assembler.reasons else ""
+        )
         problem = f"{found:,} rows rejected so far{listed}; --max-rejected allows {max_rejected:,}"
-        raise TooManyRejectedError(problem, file=self._target.path)
+        raise TooManyRejectedError(problem, file=self._target.name)
 
     def _summary(self, resumed: int, assembler: Assembler) -> ScoreSummary:
         parts = self._parts.finished.values()

@@ -3,7 +3,8 @@
 A block is a task, not a call of a pinned actor, which could not be placed again when its node is gone. Ray
 repeats tasks whose process or node is lost; a part that was written is written again with the same bytes. A
 process opens the model by reference, once. Every node needs the paths of the model, the output folder and
-plain text inputs; other inputs are read by the driver and sent.
+plain text inputs; other inputs are read by the driver and sent. Plain text of an object store is read by the
+nodes; the parts of an output there are sent to the driver, which keeps them.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from functools import lru_cache
 from typing import Any
 
 from tamis.batch.blocks import InputBlock
-from tamis.batch.scoring import FinishedPart, ScoreJob, score_block
+from tamis.batch.scoring import EncodedPart, FinishedPart, ScoreJob, encode_block, score_block, write_part
 from tamis.errors import MissingExtraError, TamisError
 
 _RETRIES = 10
@@ -42,18 +43,25 @@ def run_on_ray(
         score = ray.remote(num_cpus=1, max_retries=_RETRIES, scheduling_strategy="SPREAD")(_score)
         reference, running = pickle.dumps(job), []
         for block in blocks:
-            running.append(score.remote(reference, block))
+            running.append(score.remote(reference, block.for_another_machine()))
             limit = workers or max(1, int(ray.cluster_resources().get("CPU", 1)))
             while len(running) >= limit * (1 + _WAITING_PER_WORKER):
                 done, running = ray.wait(running)
-                yield from _results(ray, done)
+                yield from _written(job, _results(ray, done))
         while running:
             done, running = ray.wait(running)
-            yield from _results(ray, done)
+            yield from _written(job, _results(ray, done))
 
 
-def _score(reference: bytes, block: InputBlock) -> FinishedPart:
-    return score_block(_opened(reference), block)
+def _score(reference: bytes, block: InputBlock) -> FinishedPart | EncodedPart:
+    job = _opened(reference)
+    return score_block(job, block) if job.is_shared else encode_block(job, block)
+
+
+def _written(job: ScoreJob, results: Iterator[FinishedPart | EncodedPart]) -> Iterator[FinishedPart]:
+    """Yield finished parts; those that were sent are written first."""
+    for one in results:
+        yield write_part(job, one) if isinstance(one, EncodedPart) else one
 
 
 @lru_cache(maxsize=1)
@@ -64,7 +72,7 @@ def _opened(reference: bytes) -> ScoreJob:
     return job
 
 
-def _results(ray: Any, done: list[Any]) -> Iterator[FinishedPart]:
+def _results(ray: Any, done: list[Any]) -> Iterator[FinishedPart | EncodedPart]:
     """Yield results; raise what a task raised as it was raised there."""
     try:
         yield from ray.get(done)

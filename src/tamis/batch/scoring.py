@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import pyarrow
 from pyarrow import compute
@@ -30,6 +30,7 @@ class ScoreJob:
 
     kept:    names of the carried columns in the output, by name in the input
     outputs: names of the prediction columns in the output, by the usual name
+    is_shared: whether processes on other machines see `folder`
     """
 
     classifier: Classifier
@@ -39,6 +40,7 @@ class ScoreJob:
     folder: Path
     outputs: Mapping[str, str]
     max_characters: int
+    is_shared: bool = True
 
     @property
     def scores(self) -> bool:
@@ -75,21 +77,47 @@ class FinishedPart:
     rejected: str = ""
 
 
-def score_block(job: ScoreJob, block: InputBlock) -> FinishedPart:
-    """Write the part of a block; doing it twice writes the same bytes."""
+class EncodedPart(NamedTuple):
+    """A part before it is on disk: what the manifest will list, its bytes and those of its rejections."""
+
+    part: FinishedPart
+    data: bytes
+    rejections: bytes
+
+
+def encode_block(job: ScoreJob, block: InputBlock) -> EncodedPart:
+    """Return the part of a block; doing it twice gives the same bytes."""
     parsed = job.parsers[block.source].parse(block.read(), is_last=block.is_last)
     texts, kept, rejected = _accepted(parsed, job.max_characters)
     arrays = prediction_arrays(job.classifier, texts, scores=job.scores, explain=job.explain)
     columns = [*kept.columns, *arrays.values()]
-    batch = pyarrow.RecordBatch.from_arrays(columns, schema=job.schema)
-    path = job.part_path(block.index)
-    size, digest = _write(path, job.sink.encode_part(batch))
-    listed = ""
-    if rejected:
-        _, listed = _write(path.with_suffix(REJECTED_SUFFIX), _encoded(rejected))
-    return FinishedPart(
-        block.index, block.source, parsed.n_rows, len(rejected), block.position, size, digest, listed
+    data = job.sink.encode_part(pyarrow.RecordBatch.from_arrays(columns, schema=job.schema))
+    rejections = _encoded(rejected)
+    part = FinishedPart(
+        index=block.index,
+        source=block.source,
+        n_rows=parsed.n_rows,
+        n_rejected=len(rejected),
+        position=block.position,
+        size_bytes=len(data),
+        sha256=sha256(data).hexdigest(),
+        rejected=sha256(rejections).hexdigest() if rejections else "",
     )
+    return EncodedPart(part, data, rejections)
+
+
+def write_part(job: ScoreJob, encoded: EncodedPart) -> FinishedPart:
+    """Write a part into the job's folder."""
+    path = job.part_path(encoded.part.index)
+    _write(path, encoded.data)
+    if encoded.rejections:
+        _write(path.with_suffix(REJECTED_SUFFIX), encoded.rejections)
+    return encoded.part
+
+
+def score_block(job: ScoreJob, block: InputBlock) -> FinishedPart:
+    """Write the part of a block; doing it twice writes the same bytes."""
+    return write_part(job, encode_block(job, block))
 
 
 def _accepted(parsed: ParsedBlock, max_characters: int) -> tuple[Any, Any, Sequence[Rejection]]:
@@ -118,8 +146,8 @@ def read_rejections(path: Path) -> list[Rejection]:
     return [Rejection(int(row), reason) for row, _, reason in (line.partition("\t") for line in lines)]
 
 
-def _write(path: Path, data: bytes) -> tuple[int, str]:
-    """Write a file that appears complete or not at all; return its size and digest."""
+def _write(path: Path, data: bytes) -> None:
+    """Write a file that appears complete or not at all."""
     unfinished = path.with_name(f".{path.name}.{os.getpid()}")
     try:
         with unfinished.open("wb") as file:
@@ -129,4 +157,3 @@ def _write(path: Path, data: bytes) -> tuple[int, str]:
         os.replace(unfinished, path)
     finally:
         unfinished.unlink(missing_ok=True)
-    return len(data), sha256(data).hexdigest()

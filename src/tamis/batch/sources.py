@@ -15,6 +15,7 @@ from typing import Any, BinaryIO, NamedTuple
 from tamis.batch import columnar
 from tamis.batch.blocks import FileRange, RowSource, cut_records
 from tamis.batch.delimited import CsvDialect
+from tamis.batch.object_store import ObjectState
 from tamis.data.inspection import InspectedFile
 from tamis.errors import DataError
 
@@ -37,10 +38,14 @@ class FileState(NamedTuple):
 
 
 class FileSource(RowSource):
-    """A file, what it is called in messages, and how it was when it was inspected."""
+    """A file, what it is called in messages, and how it was when it was inspected.
+
+    `remote` is the object that the file is a copy of, None if it is no copy.
+    """
 
     name: str
     state: FileState
+    remote: ObjectState | None = None
 
     def __init__(self, facts: InspectedFile, parser: Any, schema: Any, text_column: str):
         self.path, self.sha256, self.size_bytes = facts.path, facts.sha256, facts.size_bytes
@@ -50,7 +55,9 @@ class FileSource(RowSource):
     def check_unchanged(self) -> None:
         """Raise DataError if the file was written to since it was inspected."""
         if not self.path.exists() or FileState.of(self.path) != self.state:
-            raise DataError("was changed while it was being read; run again with --restart", file=self.path)
+            raise DataError("was changed while it was being read; run again with --restart", file=self.name)
+        if self.remote is not None:
+            self.remote.check_unchanged()
 
 
 @dataclass(frozen=True)
@@ -78,7 +85,8 @@ class TextSource(FileSource):
             for offset, data in cut_records(body.chunks(), block_bytes, self._last_record, self.path):
                 if is_plain:
                     at = body.offset + offset
-                    yield FileRange(os.fspath(self.path.resolve()), at, len(data)), at + len(data)
+                    url = self.remote.url if self.remote else ""
+                    yield FileRange(os.fspath(self.path.resolve()), at, len(data), url), at + len(data)
                 else:
                     yield data, file.position
 

@@ -22,6 +22,7 @@ from tamis.errors import DataError
 
 if TYPE_CHECKING:
     from tamis.batch.assemble import OutputTarget
+    from tamis.batch.inputs import InputFile
     from tamis.batch.pipeline import Engine, ScoreProgress, ScoreSettings, ScoreSummary
     from tamis.batch.sources import FileSource
     from tamis.cli.progress import ProgressBar
@@ -62,9 +63,10 @@ _MB = 1 << 20
 def command(model: str, inputs: tuple[str, ...], output: str, *, as_json: bool, **options: Any) -> None:
     """Classify the rows of IN with MODEL and write them with their predictions to OUT.
 
-    Inputs are CSV and its relatives, JSON lines, Parquet and Arrow files, folders and globs of them, and -
-    for standard input. A run that was stopped goes on when the same command is run again; the result is
-    the same, byte for byte. Rows that cannot be classified are listed in OUT.rejected.csv.
+    Inputs are CSV and its relatives, JSON lines, Parquet and Arrow files, folders and globs of them, also
+    s3://BUCKET/KEY, and - for standard input. A run that was stopped goes on when the same command is run
+    again; the result is the same, byte for byte. Rows that cannot be classified are listed in
+    OUT.rejected.csv.
     """
     try:
         from tamis.batch.pipeline import ScoreRun, make_job, open_inputs
@@ -77,12 +79,12 @@ def command(model: str, inputs: tuple[str, ...], output: str, *, as_json: bool, 
         classifier = Classifier.load(model)
         target = _target(output, options, stack)
         settings = _settings(options, classifier)
-        paths = _input_paths(inputs, target, stack)
+        files = _input_files(inputs, target, stack)
         engine = _engine(options, settings)
-        with _named_stdin(paths):
-            sources = open_inputs(list(paths), settings)
+        with _named_as_given(files):
+            sources = open_inputs(list(files), settings)
         for source in sources:
-            source.name = paths[source.path]
+            source.name, source.remote = files[source.path]
             _say_assumed(source)
         run = ScoreRun(make_job(classifier, sources, target, settings), sources, target, settings)
         watch = _ScoreMeter(stack.enter_context(progress_bar("Scoring")))
@@ -120,36 +122,41 @@ def _target(output: str, options: Mapping[str, Any], stack: contextlib.ExitStack
     if output != "-":
         return OutputTarget.of(output, format=options["format_"], rejected=options["rejected"])
     folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="tamis-score-")))
-    found = OutputTarget.of(
-        str(folder / "output"), format=options["format_"] or "csv", rejected=options["rejected"]
-    )
-    return replace(
-        found, stream=sys.stdout.buffer, rejected=Path(options["rejected"]) if options["rejected"] else None
-    )
+    listed = options["rejected"]
+    found = OutputTarget.of(str(folder / "output"), format=options["format_"] or "csv", rejected=listed)
+    return replace(found, stream=sys.stdout.buffer, rejected=found.rejected if listed else None)
 
 
-def _input_paths(
+def _input_files(
     inputs: tuple[str, ...], target: OutputTarget, stack: contextlib.ExitStack
-) -> dict[Path, str]:
-    """Return each input file with what it is called; standard input is kept in a file, to be read twice."""
-    from tamis.batch.inputs import find_inputs
+) -> dict[Path, InputFile]:
+    """Return each input; standard input and objects are kept in files, to be read twice."""
+    from tamis.batch.inputs import InputFile, copy_objects, find_inputs
+    from tamis.batch.object_store import is_url
 
-    named = [name for name in inputs if name != _STDIN]
-    found = {path: str(path) for path in find_inputs(named, excluded=target.own_paths)} if named else {}
+    named = [name for name in inputs if name != _STDIN and not is_url(name)]
+    paths = find_inputs(named, excluded=target.own_paths) if named else []
+    found = {path: InputFile(str(path)) for path in paths}
+    urls = [name for name in inputs if is_url(name)]
+    if urls:
+        folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="tamis-objects-"))
+        found |= copy_objects(urls, Path(folder), is_own=target.owns)
     if _STDIN in inputs:
         file = stack.enter_context(tempfile.NamedTemporaryFile(prefix="tamis-stdin-"))  # noqa: SIM115 - closed by the stack
         shutil.copyfileobj(sys.stdin.buffer, file, _MB)
         file.flush()
-        found[Path(file.name)] = "standard input"
+        found[Path(file.name)] = InputFile("standard input")
     return found
 
 
 @contextlib.contextmanager
-def _named_stdin(paths: Mapping[Path, str]) -> Iterator[None]:
+def _named_as_given(files: Mapping[Path, InputFile]) -> Iterator[None]:
+    """Name a copy in errors as the user named its original."""
     try:
         yield
     except DataError as wrong:
-        name = paths.get(Path(str(wrong.file)), wrong.file)
+        known = files.get(Path(str(wrong.file)))
+        name = known.name if known else wrong.file
         raise DataError(wrong.problem, file=name, row=wrong.row, column=wrong.column) from None
 
 
@@ -202,10 +209,10 @@ def _say_summary(summary: ScoreSummary, watch: _ScoreMeter, target: OutputTarget
     if as_json:
         echo(json.dumps({**asdict(summary), "seconds": round(seconds, 2)}, ensure_ascii=False))
     resumed = f" ({summary.n_resumed:,} by an earlier run)" if summary.n_resumed else ""
-    where = "" if target.stream is not None else f" to {target.path}"
+    where = "" if target.stream is not None else f" to {target.name}"
     rate = f"{watch.rows_per_second:,.0f} rows/s"
     echo(f"{summary.n_rows:,} rows{resumed} in {seconds:.1f} s, {rate}, written{where}", err=True)
     if summary.n_rejected:
-        listed = f"; see {target.rejected}" if target.rejected else ""
+        listed = f"; see {target.rejected.name}" if target.rejected else ""
         reasons = ", ".join(f"{reason}: {count:,}" for reason, count in list(summary.reasons.items())[:3])
         echo(f"{summary.n_rejected:,} rows rejected ({reasons}){listed}", err=True)
