@@ -9,10 +9,12 @@ returns: they must be short and must not raise.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, Literal, TypeVar, final
 
 import msgspec
+
+from tamis.types import Prediction
 
 
 class Event(msgspec.Struct, frozen=True, gc=False):
@@ -71,6 +73,17 @@ class RowsCommitted(Event, frozen=True, gc=False):
 
     rows: int
     seconds: float
+
+
+class TextsAnswered(Event, frozen=True, gc=False):
+    """Texts of one request were classified, logged and answered by one version."""
+
+    digest: str
+    """The identity of the version."""
+    texts: Sequence[str]
+    lengths: Sequence[int]
+    """Characters of each text in the model's form."""
+    predictions: Sequence[Prediction]
 
 
 class Counters(msgspec.Struct, frozen=True, gc=False):

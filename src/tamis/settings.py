@@ -71,6 +71,11 @@ class Settings(SettingsFields):
         """The file in which workers count callers' texts."""
         return Path(self.rate_file) if self.rate_file else self._in_state_directory("rates.tamis")
 
+    @property
+    def drift_directory(self) -> Path | None:
+        """The folder of the drift counts; None is a folder `drift` beside the versions of each model."""
+        return Path(self.state_directory) / "drift" if self.state_directory else None
+
     def _in_state_directory(self, name: str) -> Path:
         return (Path(self.state_directory) if self.state_directory else self.model_folder) / name
 

@@ -15,6 +15,7 @@ from tamis.settings_source import (
     PREFIX,
     Consistency,
     Count,
+    Ratio,
     RequiredText,
     Seconds,
     Switch,
@@ -112,6 +113,15 @@ class SettingsFields(BaseSettings):
     )
     trusted_proxies: Annotated[str, AfterValidator(check_proxies)] = _setting(
         "", "addresses and networks of proxies whose X-Forwarded-For is trusted; unix for a Unix socket"
+    )
+    drift_texts: Annotated[Count, Ge(0), Le(1_000_000)] = _setting(
+        1_000, "texts of the window that is compared with the training profile; 0 compares nothing"
+    )
+    drift_psi: Annotated[Ratio, Ge(0), Le(100)] = _setting(
+        0.1, "population stability index above which a significant change is reported as drift"
+    )
+    drift_share: Annotated[Ratio, Ge(0), Le(1)] = _setting(
+        0.05, "change of a label's share above which a significant change is reported as drift"
     )
     require_keys: Switch = _setting(False, "require an API key; create one with tamis keys create")
     rate_per_minute: Annotated[Count, Ge(0), Le(1_000_000_000)] = _setting(

@@ -48,6 +48,7 @@ def _required(value: str) -> str:
 Switch = Annotated[bool, BeforeValidator(lambda value: False if value == "" else value)]
 Count = Annotated[int, BeforeValidator(_whole_number)]
 Seconds = Annotated[float, BeforeValidator(_seconds)]
+Ratio = Annotated[float, BeforeValidator(_seconds)]
 RequiredText = Annotated[str, AfterValidator(_required)]
 Consistency = Literal["LOCAL_QUORUM", "LOCAL_ONE", "QUORUM", "ONE", "TWO", "THREE", "EACH_QUORUM", "ALL"]
 

@@ -117,6 +117,7 @@ _SERIES = {
     "TamisCallsLost": ['tamis_calls_dropped_total{job="spam",instance="a"}', "0+5x10"],
     "TamisErrors": ['http_requests_total{job="spam",instance="a",status="503"}', "0+60x10"],
     "TamisOverloaded": ['tamis_refusals_total{job="spam",instance="a",code="overloaded"}', "0+60x10"],
+    "TamisDrift": ['tamis_drifting{job="spam",instance="a",window="recent",feature="labels"}', "1x10"],
     "TamisWorkersRestarting": ['tamis_worker_starts_total{job="spam",instance="a"}', "2+2x10"],
 }
 

@@ -19,7 +19,6 @@ from tamis.inference.shadow import (
     ComparisonTask,
     ModelTraffic,
     Traffic,
-    wilson_lower,
 )
 from tests.support.artifacts import save_model
 from tests.support.scorers import BAD, GatedScorer, WatchedScorer, classifier_with
@@ -121,12 +120,6 @@ def test_canary_is_over_its_bound_at_95_percent(errors: int, requests: int, is_o
     plan = TrafficPlan(Canary(version=2, share=0.1, key="k", max_errors=0.01))
     found = ModelTraffic(Path("spam"), plan, requests=requests, errors=errors)
     assert bool(found.excess) is is_over
-
-
-@given(st.integers(1, 10_000), st.data())
-def test_wilson_lower_is_below_the_rate(total: int, data: st.DataObject) -> None:
-    count = data.draw(st.integers(0, total))
-    assert -1e-9 <= wilson_lower(count, total) <= count / total + 1e-9
 
 
 def test_plan_keeps_the_shadow_when_the_canary_stops(folder: Path) -> None:

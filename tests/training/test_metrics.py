@@ -77,18 +77,6 @@ def test_calibration_error_gap_between_confidence_and_accuracy():
     assert metrics.calibration_error(np.ones((1, 200)), correct, confidence)[0] == pytest.approx(0.075)
 
 
-@pytest.mark.parametrize(
-    ("successes", "trials", "low", "high"),
-    [(8, 10, 0.4902, 0.9433), (0, 20, 0.0, 0.1611), (20, 20, 0.8389, 1.0)],
-)
-def test_wilson_intervals_are_the_published_ones(successes: int, trials: int, low: float, high: float):
-    assert metrics.wilson(successes, trials) == pytest.approx((low, high), abs=1e-4)
-
-
-def test_wilson_says_nothing_without_trials():
-    assert metrics.wilson(0, 0) == (0.0, 1.0)
-
-
 def test_resampling_draws_as_many_rows_of_each_label():
     labels = np.repeat([0, 1], [40, 10])
     weights = metrics.Resampler(labels).weights(30, seed=1)

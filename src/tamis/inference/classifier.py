@@ -185,6 +185,10 @@ class Classifier:
         """
         return self._scorer.score_ascii(data, offsets) if self.form is canonical else None
 
+    def unknown_shares(self, texts: Sequence[str]) -> Scores | None:
+        """Return [texts] the share of each text's unknown features; None for a model without features."""
+        return self._scorer.unknown_shares([self.form(text) for text in texts])
+
     def score_canonical(self, texts: Sequence[str]) -> Scores:
         """Return [texts, classes] probabilities of texts that are in the model's form already."""
         return self._scorer.score(texts)

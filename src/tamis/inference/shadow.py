@@ -15,7 +15,6 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from math import sqrt
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple, final
 
@@ -23,6 +22,7 @@ from tamis.artifact.traffic import TRAFFIC_FILE, Canary, TrafficPlan, read_traff
 from tamis.clock import Clock
 from tamis.errors import ArtifactError, InputError
 from tamis.events import CanaryAnswered, Events, TextCompared
+from tamis.proportions import wilson
 
 if TYPE_CHECKING:
     from tamis.inference.model_pool import Entry, ModelPool
@@ -39,7 +39,6 @@ _MIN_OBSERVATIONS = 30
 _LOG_SECONDS = 1.0
 """Disagreements are logged at most once in this time."""
 
-_Z = 1.959964
 _log = logging.getLogger(__name__)
 
 
@@ -77,7 +76,7 @@ class ModelTraffic:
             ("errors", self.errors, self.requests, canary.max_errors),
             ("disagreement", self.disagreed, self.compared, canary.max_disagreement),
         ):
-            if bound is not None and total >= _MIN_OBSERVATIONS and wilson_lower(count, total) > bound:
+            if bound is not None and total >= _MIN_OBSERVATIONS and wilson(count, total)[0] > bound:
                 return f"{name}: {count} of {total} is over {bound:.2%}"
         return ""
 
@@ -265,13 +264,6 @@ async def _stop(folder: Path, key: str, reason: str) -> None:
     except (ArtifactError, OSError) as failed:
         fields = {"model": folder.name, "reason": str(failed)}
         _log.error("canary file not changed", extra={"fields": fields})
-
-
-def wilson_lower(count: int, total: int) -> float:
-    """Return the lower end of the 95 % Wilson interval of a rate."""
-    rate, square = count / total, _Z * _Z
-    spread = _Z * sqrt(rate * (1 - rate) / total + square / (4 * total * total))
-    return (rate + square / (2 * total) - spread) / (1 + square / total)
 
 
 def _named(task: ComparisonTask, **fields: object) -> dict[str, object]:

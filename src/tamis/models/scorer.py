@@ -62,6 +62,13 @@ class Scorer(ABC):
         """
         return None
 
+    def unknown_shares(self, texts: Sequence[str]) -> Scores | None:
+        """Return [texts] the share of each canonical text's features that the model does not know.
+
+        None, the default, if the model has no such features.
+        """
+        return None
+
     def explain(self, text: str, label: str, column: int) -> Explanation:
         """Say where the logit of `label`, in `column`, comes from; by occlusion unless overridden."""
         return explain_by_occlusion(self.score, text, label, column)

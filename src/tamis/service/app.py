@@ -12,6 +12,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from fastapi import FastAPI
@@ -25,6 +26,7 @@ from tamis.inference.served_model import ModelLoader
 from tamis.inference.shadow import Traffic
 from tamis.service.api.application import Application
 from tamis.service.api.browsers_and_proxies import PathNormalizer, allowing_origins
+from tamis.service.api.drift import add_drift_route
 from tamis.service.api.explanations import add_explanation_route
 from tamis.service.api.feedback import add_feedback_routes
 from tamis.service.api.info import add_health_routes, add_info_routes, add_metrics_route
@@ -38,6 +40,7 @@ from tamis.service.classify import ClassifyService
 from tamis.service.dialects.base import DialectService
 from tamis.service.dialects.catalog import chosen_dialects
 from tamis.service.dialects.routes import add_dialects
+from tamis.service.drift import DriftMonitor
 from tamis.service.fast_path import FastPath
 from tamis.service.feedback import FeedbackService
 from tamis.service.prediction_cache import LayeredPredictionCache
@@ -46,7 +49,7 @@ from tamis.service.security.allowed_hosts import checking_hosts
 from tamis.service.security.rate_limit import RateLimiter
 from tamis.service.telemetry.metrics import Metrics
 from tamis.service.telemetry.middleware import with_telemetry
-from tamis.service.wiring import callers, rate_limiter
+from tamis.service.wiring import callers, drift_monitor, rate_limiter
 from tamis.settings import Settings
 from tamis.storage import ResilientStore
 
@@ -86,6 +89,9 @@ def create_app(
         events=events,
     )
     classification = ClassifyService(store, clock, cache=cache, events=events)
+    drift = drift_monitor(settings, pool, clock)
+    drift.subscribe_to(events)
+    metrics.drift = drift.reports
     limiter = rate_limiter(settings, clock)
     context = ApiContext(
         callers(settings, clock),
@@ -95,18 +101,14 @@ def create_app(
         events=events,
     )
     traffic = Traffic(pool, clock, events)
+    background = _Background(
+        traffic, drift, Retention(store.log, clock, days=settings.log_retention_days), limiter
+    )
     app = Application(
         settings.api_name,
         context,
         description=f"Classifies texts as {_listed(pool.default.classifier.labels)}.",
-        lifespan=_lifespan(
-            store,
-            pool,
-            classification,
-            limiter,
-            traffic,
-            Retention(store.log, clock, days=settings.log_retention_days),
-        ),
+        lifespan=_lifespan(store, pool, classification, background),
     )
     app.pool = pool
     predictor = Predictor(pool, classification, limiter=limiter, traffic=traffic)
@@ -114,6 +116,7 @@ def create_app(
     add_prediction_routes(app.router, predictor, context.limits)
     add_explanation_route(app.router, predictor, context.limits)
     add_model_routes(app.router, pool, predictor, context.limits, broadcast)
+    add_drift_route(app.router, pool, drift, settings)
     readers = LogReaders(events)
     add_log_routes(app.router, store.log, classification.this_hour, readers)
     feedback = FeedbackService(pool, store, clock)
@@ -148,29 +151,38 @@ def _listed(labels: Sequence[str]) -> str:
     return f"{', '.join(shown[:-1])} or {shown[-1]}"
 
 
+@dataclass(frozen=True)
+class _Background:
+    """What runs beside the requests, from the start of the application to its end."""
+
+    traffic: Traffic
+    drift: DriftMonitor
+    retention: Retention
+    limiter: RateLimiter | None
+
+
 def _lifespan(
-    store: ResilientStore,
-    pool: ModelPool,
-    classification: ClassifyService,
-    limiter: RateLimiter | None,
-    traffic: Traffic,
-    retention: Retention,
+    store: ResilientStore, pool: ModelPool, classification: ClassifyService, background: _Background
 ) -> Lifespan[FastAPI]:
+    traffic, drift, retention = background.traffic, background.drift, background.retention
+
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         await store.open()
         retention.start()
         await traffic.refresh()
-        watching = [asyncio.create_task(pool.watch()), asyncio.create_task(traffic.watch(_WATCH_SECONDS))]
+        jobs = [pool.watch(), traffic.watch(_WATCH_SECONDS), drift.watch()]
+        watching = [asyncio.create_task(job) for job in jobs]
         yield
         for task in watching:
             task.cancel()
         await retention.stop()
         await classification.finish()
+        await drift.close()
         await traffic.close()
         await pool.close()
         await store.close()
-        if limiter is not None:
-            limiter.close()
+        if background.limiter is not None:
+            background.limiter.close()
 
     return lifespan

@@ -16,7 +16,7 @@ from typing import Any, final
 import msgspec
 
 from tamis.clock import Clock
-from tamis.events import Events, RowsCommitted
+from tamis.events import Events, RowsCommitted, TextsAnswered
 from tamis.inference.batcher import Outcome
 from tamis.inference.served_model import ServedModel
 from tamis.service.eager_task import start_eagerly
@@ -54,6 +54,8 @@ class _PendingRequest(msgspec.Struct, eq=False):
     ids: Sequence[bytes]
     future: asyncio.Future[list[Classified]]
     keys: list[bytes] = []
+    lengths: list[int] = []
+    """Characters of each text in the model's form."""
 
     def fail(self, error: BaseException) -> None:
         if not self.future.done():
@@ -242,11 +244,12 @@ class ClassifyService:
         model = calls[0].model.classifier
         form_of, digest = model.form, model.identity
         for call in calls:
-            keys, key_of = call.keys, self._cache.keys(call.caller, digest).key
+            keys, lengths, key_of = call.keys, call.lengths, self._cache.keys(call.caller, digest).key
             for text in call.texts:
                 form = form_of(text)
                 key = key_of(form)
                 keys.append(key)
+                lengths.append(len(form))
                 forms[key] = form
         return forms
 
@@ -289,6 +292,8 @@ class ClassifyService:
         for call, answer in answers:
             if not call.future.done():
                 call.future.set_result(answer)
+            predictions = [one.prediction for one in answer]
+            self._emit(TextsAnswered(call.model.digest, call.texts, call.lengths, predictions))
 
     async def _append(self, rows: Sequence[CallRecord], answers: Sequence[tuple[bytes, Scores]]) -> None:
         """Log rows and cache answers; a long list is written in parts, so that others get their turn."""

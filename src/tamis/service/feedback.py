@@ -10,18 +10,15 @@ import asyncio
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from math import sqrt
-from statistics import NormalDist
 from typing import final
 
 from tamis.clock import Clock
 from tamis.errors import InputError
 from tamis.inference.model_pool import ModelPool
+from tamis.proportions import wilson
 from tamis.service.security.client_identity import Caller
 from tamis.storage import FeedbackRecord, LabelPairCount, Store, TimeIds
 from tamis.storage.ids import id_of_text, text_digest
-
-_NORMAL_975 = NormalDist().inv_cdf(0.975)
 
 
 class PredictionNotFoundError(InputError):
@@ -66,18 +63,9 @@ def accuracies(counts: Sequence[LabelPairCount]) -> list[FeedbackAccuracy]:
             totals[model] += one.count
             correct[model] += one.count if one.predicted == one.label else 0
     return [
-        FeedbackAccuracy(*model, correct[model], total, *wilson_interval(correct[model], total))
+        FeedbackAccuracy(*model, correct[model], total, *wilson(correct[model], total))
         for model, total in totals.items()
     ]
-
-
-def wilson_interval(successes: int, trials: int) -> tuple[float, float]:
-    """Return the 95 % Wilson score interval of a proportion of at least one trial."""
-    z2 = _NORMAL_975**2
-    share = successes / trials
-    centre = (share + z2 / (2 * trials)) / (1 + z2 / trials)
-    spread = _NORMAL_975 / (1 + z2 / trials) * sqrt(share * (1 - share) / trials + z2 / (4 * trials**2))
-    return max(0.0, centre - spread), min(1.0, centre + spread)
 
 
 @final

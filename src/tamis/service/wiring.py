@@ -9,6 +9,9 @@ from pathlib import Path
 
 from tamis.clock import Clock
 from tamis.errors import SettingsError
+from tamis.inference.drift_report import DriftLimits
+from tamis.inference.model_pool import ModelPool
+from tamis.service.drift import DriftMonitor
 from tamis.service.security.api_keys import KeyFile
 from tamis.service.security.auth import ApiKeyIdentifier, ApiKeyWatcher
 from tamis.service.security.client_identity import AddressIdentifier, ClientIdentifier
@@ -67,6 +70,17 @@ def resilient_store(settings: Settings, clock: Clock) -> ResilientStore:
         return ResilientStore(store, MemorySpool(), clock, may_start_without=True)
     spool = FileSpool(settings.spool_path, slots=settings.workers + _SPARE_SPOOLS)
     return ResilientStore(store, spool, clock, may_start_without=settings.start_without_store)
+
+
+def drift_monitor(settings: Settings, pool: ModelPool, clock: Clock) -> DriftMonitor:
+    """Return what compares the served predictions with the training profile."""
+    return DriftMonitor(
+        pool,
+        clock,
+        directory=settings.drift_directory,
+        window=settings.drift_texts,
+        limits=DriftLimits(settings.drift_psi, settings.drift_share),
+    )
 
 
 def _astra(settings: Settings) -> Astra:

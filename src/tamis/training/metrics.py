@@ -7,18 +7,17 @@ agrees (tests/training/test_metrics.py).
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
-from statistics import NormalDist
 
 import numpy as np
 import numpy.typing as npt
+
+from tamis.proportions import wilson
 
 Floats = npt.NDArray[np.float64]
 Indices = npt.NDArray[np.intp]
 
 _MIN_STRATUM = 5
-_NORMAL_975 = NormalDist().inv_cdf(0.975)
 
 
 @dataclass(frozen=True)
@@ -137,16 +136,6 @@ def calibration_error(weights: Floats, correct: npt.NDArray[np.bool_], confidenc
 def log_loss(weights: Floats, probability_of_label: Floats) -> Floats:
     """Return [resamples] the mean negative logarithm of the probability given to the true label."""
     return _ratio(-(weights @ np.log(np.maximum(probability_of_label, 1e-15))), weights.sum(axis=1))
-
-
-def wilson(successes: float, trials: float) -> tuple[float, float]:
-    """Return the 95 % interval of a proportion (Wilson's score interval); (0, 1) without trials."""
-    if trials == 0:
-        return 0.0, 1.0
-    share, spread = successes / trials, _NORMAL_975**2 / trials
-    middle = share + spread / 2
-    half = _NORMAL_975 * math.sqrt(share * (1 - share) / trials + spread / (4 * trials))
-    return max(0.0, (middle - half) / (1 + spread)), min(1.0, (middle + half) / (1 + spread))
 
 
 def proportion(successes: float, trials: float) -> Estimate | None:

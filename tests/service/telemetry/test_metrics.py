@@ -30,6 +30,8 @@ from tamis.service.telemetry import metric_definitions
 from tamis.service.telemetry.exposition import PROCESS_METRICS, process_numbers
 from tamis.service.telemetry.metric_definitions import (
     BUILD_INFO,
+    DRIFT_METRICS,
+    DRIFT_TEXTS,
     LAYOUT,
     MODEL_INFO,
     OTHER,
@@ -182,7 +184,8 @@ def test_every_event_changes_a_metric() -> None:
         bus.emit(event)
         assert _without_process(metrics.page()) != _without_process(before), event
     kinds = {kind for kind in vars(events).values() if isinstance(kind, type) and issubclass(kind, Event)}
-    assert {type(event) for event in _ONE_OF_EACH} == kinds - {Event}
+    # of these, drift has the gauges
+    assert {type(event) for event in _ONE_OF_EACH} == kinds - {Event, events.TextsAnswered}
 
 
 def _without_process(page: bytes) -> list[bytes]:
@@ -221,12 +224,14 @@ def test_the_table_in_the_documentation_is_what_is_served() -> None:
         for family in LAYOUT.families
     ]
     labels_of = {
+        **dict.fromkeys(DRIFT_METRICS, "`model`, `version`, `window`, `feature`"),
+        DRIFT_TEXTS: "`model`, `version`, `window`",
         MODEL_INFO: "`name`, `version`, `kind`, `digest`",
         BUILD_INFO: "`version`, `python_version`, `linear_scoring`",
     }
     looked_at = [
         (name, kind, labels_of.get((name, kind, help_text), ""), help_text)
-        for name, kind, help_text in (WORKERS, MODEL_INFO, BUILD_INFO)
+        for name, kind, help_text in (WORKERS, *DRIFT_METRICS, MODEL_INFO, BUILD_INFO)
     ]
     processes = [(name, kind, "`worker`", help_text) for name, (kind, help_text) in PROCESS_METRICS.items()]
     assert [(name, kind, labels.strip(), help_text) for name, kind, labels, help_text in rows] == [
@@ -238,7 +243,8 @@ def test_every_metric_on_the_page_is_in_the_catalogue() -> None:
     page = Metrics().page().decode()
     names = re.findall(r"^# TYPE (\w+) ", page, re.MULTILINE)
     listed = [family.name for family in LAYOUT.families]
-    assert names == [*listed, WORKERS[0], MODEL_INFO[0], BUILD_INFO[0], *PROCESS_METRICS]
+    drift = [name for name, *_ in DRIFT_METRICS]
+    assert names == [*listed, WORKERS[0], *drift, MODEL_INFO[0], BUILD_INFO[0], *PROCESS_METRICS]
     assert all(re.fullmatch(r"(http|tamis|process)_[a-z_]+", name) for name in names)
     assert len(page) < 8_000, "before the first request"
     assert len({*metric_definitions.ROUTES}) == len(metric_definitions.ROUTES)

@@ -56,6 +56,10 @@ class LinearScorer(Scorer):
         native = self._weights.native
         return None if native is None else native.probabilities_of_ascii(data, offsets)
 
+    def unknown_shares(self, texts: Sequence[str]) -> Scores:
+        """Return [texts] the share of each text's distinct features that the model does not know."""
+        return self._weights.unknown_shares(texts)
+
     def explain(self, text: str, label: str, column: int) -> Explanation:
         """Return exactly what each token adds to the logit of `label`."""
         found = attribute(self._weights, text, column)

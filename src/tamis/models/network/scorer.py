@@ -83,6 +83,10 @@ class OnnxScorer(Scorer):
         scores /= scores.sum(axis=1, keepdims=True)  # single precision leaves them off by 1e-7
         return scores
 
+    def unknown_shares(self, texts: Sequence[str]) -> Scores:
+        """Return [texts] the share of each text's words that the vocabulary lacks."""
+        return self._tokenizer.unknown_shares(texts)
+
     def _run(self, sequences: Sequences) -> Scores:
         lengths, expected = lengths_of(sequences), self._expected
         longest = max(1, int(lengths.max()))

@@ -69,6 +69,7 @@ ROUTES = (
     "/models/{model}",
     "/models/{model}/report",
     "/models/{model}/card",
+    "/models/{model}/drift",
     "/models/{model}/prediction",
     "/models/{model}/predictions",
     "/models/{model}/aliases/{alias}",
@@ -185,6 +186,16 @@ CANARY_SECONDS = LAYOUT.histogram(
 WORKER_STARTS = LAYOUT.counter("tamis_worker_starts_total", "Worker processes that were started.")
 
 WORKERS = ("tamis_workers", "gauge", "Worker processes that are alive.")
+DRIFT_TEXTS = ("tamis_drift_texts", "gauge", "Texts of a window that is compared with the training profile.")
+DRIFT_PSI = (
+    "tamis_drift_psi",
+    "gauge",
+    "Population stability index of a window against the training profile.",
+)
+DRIFT_PSI_LOW = ("tamis_drift_psi_low", "gauge", "Lower end of the index's 95 % interval.")
+DRIFT_PSI_HIGH = ("tamis_drift_psi_high", "gauge", "Upper end of the index's 95 % interval.")
+DRIFTING = ("tamis_drifting", "gauge", "1 while a feature of a window is drifting.")
+DRIFT_METRICS = (DRIFT_TEXTS, DRIFT_PSI, DRIFT_PSI_LOW, DRIFT_PSI_HIGH, DRIFTING)
 MODEL_INFO = ("tamis_model_info", "gauge", "The model that is served; always 1.")
 BUILD_INFO = (
     "tamis_build_info",

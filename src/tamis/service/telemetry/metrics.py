@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import platform
 from bisect import bisect_left
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import NamedTuple, final
 
 from tamis import __version__
@@ -32,6 +32,7 @@ from tamis.events import (
     TextCompared,
 )
 from tamis.inference.classifier import Classifier
+from tamis.inference.drift_report import WindowDrift
 from tamis.inference.served_model import ServedModel
 from tamis.native import is_compiled
 from tamis.service.telemetry import metric_definitions as defined
@@ -79,6 +80,8 @@ class Metrics:
     def __init__(self, shared_fd: int | None = None):
         self.models: Callable[[], Sequence[ServedModel]] = list
         """Returns the loaded models."""
+        self.drift: Callable[[], Iterable[tuple[Classifier, Sequence[WindowDrift]]]] = list
+        """Returns the last report of each served version."""
         self._slots = SharedValues(LAYOUT.size, LAYOUT.digest, shared_fd)
         self._values = self._slots.values
         self._in_progress = defined.REQUESTS_IN_PROGRESS.first
@@ -212,6 +215,7 @@ class Metrics:
         name, kind, help_text = defined.WORKERS
         yield from head(name, kind, help_text)
         yield sample(name, {}, sum(found.is_alive for found in snapshots))
+        yield from _drift_lines([*self.drift()])
         name, kind, help_text = defined.MODEL_INFO
         yield from head(name, kind, help_text)
         for model in self.models():
@@ -225,6 +229,30 @@ class Metrics:
 def _slots_of(route: str) -> tuple[int, int]:
     """Return the first slots of a route's requests and of their durations."""
     return defined.REQUESTS.slot(route, METHODS[0], STATUSES[0]), defined.REQUEST_SECONDS.slot(route)
+
+
+def _drift_lines(reports: Sequence[tuple[Classifier, Sequence[WindowDrift]]]) -> Iterator[str]:
+    """Yield the gauges of drift: two windows of four features for every served version."""
+    windows = [
+        ({"model": model.name, "version": model.version, "window": one.window}, one)
+        for model, found in reports
+        for one in found
+    ]
+    yield from head(*defined.DRIFT_TEXTS)
+    for labels, window in windows:
+        yield sample(defined.DRIFT_TEXTS[0], labels, window.texts)
+    for family, field in (
+        (defined.DRIFT_PSI, "psi"),
+        (defined.DRIFT_PSI_LOW, "psi_low"),
+        (defined.DRIFT_PSI_HIGH, "psi_high"),
+        (defined.DRIFTING, "is_drifting"),
+    ):
+        yield from head(*family)
+        for labels, window in windows:
+            for feature, drift in window.features.items():
+                number = drift.as_dict()[field]
+                if number is not None:  # too few counts to compare
+                    yield sample(family[0], labels | {"feature": feature}, number)
 
 
 def _build_labels() -> dict[str, str]:

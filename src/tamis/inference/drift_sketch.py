@@ -1,0 +1,259 @@
+"""What one version has predicted lately, as counts in a small file that all workers share.
+
+    texts ─► cells_of ─► add ─► the current block of each window, under the file's lock
+                                 recent: 10 blocks of a tenth of `window` texts; long: 10 of `window` texts
+
+A full block makes room for the oldest one, so the file never grows; a window is the last 9 to 10 blocks. The
+file is read and written by `pread` and `pwrite`, never mapped: if it is cut short the process goes on.
+Without a usable file the counts stay in this process. Holds counts only, never a text.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import logging
+import os
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, final
+
+import numpy as np
+import numpy.typing as npt
+
+from tamis.artifact.profile import N_LENGTH_BINS, N_SHARE_BINS, length_bins, share_bins
+
+WINDOWS = ("recent", "long")
+N_BLOCKS = 10
+_MAGIC = b"tamis drift 1\n\0\0"
+_STATE = np.dtype([("magic", "S16"), ("labels", "<u4"), ("texts", "<u4"), ("flags", "<u8"), ("at", "<u4", 2)])
+_CONFIDENCE = slice(0, N_SHARE_BINS)
+_LENGTH = slice(N_SHARE_BINS, N_SHARE_BINS + N_LENGTH_BINS)
+_UNKNOWN = slice(N_SHARE_BINS + N_LENGTH_BINS, 2 * N_SHARE_BINS + N_LENGTH_BINS)
+_CELLS = 2 * N_SHARE_BINS + N_LENGTH_BINS
+
+_LOCK_SECONDS = 0.5
+_POLL_SECONDS = 0.002
+
+_log = logging.getLogger(__name__)
+Ints = npt.NDArray[np.intp]
+
+
+@dataclass(frozen=True)
+class WindowCounts:
+    """The counts of one window by predicted label; `since` and `until` are nanoseconds since 1970.
+
+    labels: [labels] texts; confidence, length, unknown: [labels, bins], see `TrainingProfile`
+    """
+
+    since: int
+    until: int
+    confidence: npt.NDArray[Any]
+    length: npt.NDArray[Any]
+    unknown: npt.NDArray[Any]
+
+    @property
+    def labels(self) -> npt.NDArray[Any]:
+        """The texts of each label."""
+        totals: npt.NDArray[Any] = self.length.sum(axis=1)
+        return totals
+
+    @property
+    def texts(self) -> int:
+        """The texts of the window."""
+        return int(self.length.sum())
+
+
+@dataclass(frozen=True)
+class SketchCells:
+    """The cells in which each of some texts counts; `unknown` is -1 for one that was not measured."""
+
+    confidence: Ints
+    length: Ints
+    unknown: Ints
+
+    def count(self, part: slice, n_labels: int) -> npt.NDArray[np.int64]:
+        """Return [labels, cells] the counts of a part of the texts."""
+        unknown = self.unknown[part]
+        cells = np.concatenate([self.confidence[part], self.length[part], unknown[unknown >= 0]])
+        return np.bincount(cells, minlength=n_labels * _CELLS).reshape(n_labels, _CELLS)
+
+
+def cells_of(labels: Ints, scores: npt.NDArray[np.float64], lengths: Ints, unknown: Any) -> SketchCells:
+    """Return the cells of texts, by the [texts] index of the label, its probability, and characters.
+
+    unknown: [texts] share of unknown features, NaN where it was not measured
+    """
+    rows = labels * _CELLS
+    is_measured = ~np.isnan(unknown)
+    shares = share_bins(np.where(is_measured, unknown, 0.0))
+    return SketchCells(
+        rows + share_bins(scores),
+        rows + _LENGTH.start + length_bins(lengths),
+        np.where(is_measured, rows + _UNKNOWN.start + shares, -1),
+    )
+
+
+@final
+class DriftSketch:
+    """The shared counts of one version; for one thread of this process at a time."""
+
+    def __init__(self, path: Path, n_labels: int, *, window: int):
+        self._path, self._n_labels, self._window = path, n_labels, window
+        self._block_texts = (max(1, window // N_BLOCKS), window)
+        self._block = np.dtype(
+            [("since", "<u8"), ("until", "<u8"), ("texts", "<u4"), ("counts", "<u4", (n_labels, _CELLS))]
+        )
+        self._memory: bytearray | None = None
+        self._file = self._opened()
+
+    def close(self) -> None:
+        """Close the file; the counts stay in it."""
+        if self._file is not None:
+            os.close(self._file)
+            self._file = None
+
+    def add(self, cells: SketchCells, now_ns: int) -> None:
+        """Count texts."""
+        with self._locked():
+            state = self._state()
+            for window, size in enumerate(self._block_texts):
+                self._add_to_window(state, window, size, cells, now_ns)
+            self._write(state.tobytes(), 0)
+
+    def windows(self) -> Sequence[WindowCounts]:
+        """Return the counts of each of `WINDOWS`."""
+        with self._locked():
+            self._state()
+            blocks = np.frombuffer(
+                self._read(_STATE.itemsize, 2 * N_BLOCKS * self._block.itemsize), self._block
+            ).reshape(2, N_BLOCKS)
+        return [self._merged([self._checked(block) for block in window]) for window in blocks]
+
+    def swap_flags(self, flags: int) -> int:
+        """Store which features are drifting, one bit each, and return what was stored before."""
+        with self._locked():
+            state = self._state()
+            before = int(state["flags"])
+            if flags != before:
+                state["flags"] = flags
+                self._write(state.tobytes(), 0)
+        return before
+
+    def _add_to_window(self, state: Any, window: int, size: int, cells: SketchCells, now_ns: int) -> None:
+        n_texts, start = cells.length.size, 0
+        while start < n_texts:
+            place = int(state["at"][window]) % N_BLOCKS
+            offset = _STATE.itemsize + (window * N_BLOCKS + place) * self._block.itemsize
+            block = self._checked(np.frombuffer(self._read(offset, self._block.itemsize), self._block)[0])
+            if block["texts"] >= size:
+                state["at"][window] = (place + 1) % N_BLOCKS
+                self._write(bytes(self._block.itemsize), offset + self._next(place))
+                continue
+            part = slice(start, start + size - int(block["texts"]))
+            counts = cells.count(part, self._n_labels)
+            block["since"] = block["since"] or now_ns
+            block["until"], start = now_ns, min(part.stop, n_texts)
+            block["texts"] += start - part.start
+            block["counts"] += counts.astype(np.uint32)
+            self._write(block.tobytes(), offset)
+
+    def _next(self, place: int) -> int:
+        """Return how far the block after the one at `place` is from it."""
+        return ((place + 1) % N_BLOCKS - place) * self._block.itemsize
+
+    def _checked(self, block: Any) -> Any:
+        """Return a copy of a block, an empty one if its counts cannot be those of its texts."""
+        found, texts = block.copy(), int(block["texts"])
+        totals = [int(found["counts"][:, part].sum()) for part in (_CONFIDENCE, _LENGTH, _UNKNOWN)]
+        if texts > self._window or totals[:2] != [texts, texts] or totals[2] > texts:
+            return np.zeros((), self._block)[()]
+        return found
+
+    def _merged(self, blocks: Sequence[Any]) -> WindowCounts:
+        counts = np.sum([block["counts"].astype(np.int64) for block in blocks], axis=0)
+        filled = [block for block in blocks if block["texts"]]
+        return WindowCounts(
+            since=min((int(block["since"]) for block in filled), default=0),
+            until=max((int(block["until"]) for block in filled), default=0),
+            confidence=counts[:, _CONFIDENCE],
+            length=counts[:, _LENGTH],
+            unknown=counts[:, _UNKNOWN],
+        )
+
+    def _state(self) -> Any:
+        """Return the header; a file of another shape, or a damaged one, begins anew."""
+        state = np.frombuffer(self._read(0, _STATE.itemsize), _STATE)[0].copy()
+        expected = (_MAGIC.rstrip(b"\0"), self._n_labels, self._window)
+        if (state["magic"], state["labels"], state["texts"]) != expected:
+            state = np.array((*expected, 0, (0, 0)), _STATE)[()]
+            self._write(bytes(self._size), 0)
+            self._write(state.tobytes(), 0)
+        return state
+
+    @property
+    def _size(self) -> int:
+        return _STATE.itemsize + 2 * N_BLOCKS * self._block.itemsize
+
+    def _opened(self) -> int | None:
+        try:
+            self._path.parent.mkdir(parents=True, exist_ok=True)
+            return os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+        except OSError as failed:
+            self._keep_in_memory(failed)
+            return None
+
+    @contextmanager
+    def _locked(self) -> Iterator[None]:
+        """Hold the file's lock; raises TimeoutError if another process keeps it, such as a stopped one."""
+        file = self._file if self._memory is None else None
+        if file is None:
+            yield
+            return
+        began = time.monotonic()
+        while not _lock_now(file):
+            if time.monotonic() - began > _LOCK_SECONDS:
+                raise TimeoutError(f"{self._path} is locked by another process")
+            time.sleep(_POLL_SECONDS)
+        try:
+            yield
+        finally:
+            fcntl.lockf(file, fcntl.LOCK_UN)
+
+    def _read(self, offset: int, size: int) -> bytes:
+        """Return bytes of the file; what it lacks is zero."""
+        found = b""
+        if self._memory is None and self._file is not None:
+            try:
+                found = os.pread(self._file, size, offset)
+            except OSError as failed:
+                self._keep_in_memory(failed)
+        if self._memory is not None:
+            found = bytes(self._memory[offset : offset + size])
+        return found.ljust(size, b"\0")
+
+    def _write(self, data: bytes, offset: int) -> None:
+        if self._memory is None and self._file is not None:
+            try:
+                os.pwrite(self._file, data, offset)
+                return
+            except OSError as failed:
+                self._keep_in_memory(failed)
+        if self._memory is not None:
+            self._memory[offset : offset + len(data)] = data
+
+    def _keep_in_memory(self, failed: OSError) -> None:
+        """Count in this process from now on, beginning anew."""
+        self._memory = bytearray(self._size)
+        fields = {"file": str(self._path), "reason": failed.strerror or str(failed)}
+        _log.warning("drift counted in memory", extra={"fields": fields})
+
+
+def _lock_now(file: int) -> bool:
+    try:
+        fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True

@@ -1,0 +1,270 @@
+"""Follows what each served version predicts, and says when it no longer looks like its training profile.
+
+    TextsAnswered ─► noted: three lists grow, once a request
+                         │ every 0.2 s, in a thread
+                         ▼
+                       count ─► DriftSketch, the file that all workers share ─► compare_window ─► log event
+                                                                                  │
+                                                     GET /models/{name}/drift, /metrics
+
+Never delays an answer: what is not counted in time is left out. Knows no HTTP.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Any, final
+
+import numpy as np
+
+from tamis.artifact import Artifact
+from tamis.artifact.profile import PROFILE_FILE, TrainingProfile, decode_profile
+from tamis.clock import Clock
+from tamis.errors import ArtifactError
+from tamis.events import Events, TextsAnswered
+from tamis.inference.classifier import Classifier
+from tamis.inference.drift_report import FEATURES, DriftLimits, WindowDrift, compare_by_label, compare_window
+from tamis.inference.drift_sketch import WINDOWS, DriftSketch, cells_of
+from tamis.inference.model_pool import ModelPool
+from tamis.types import Prediction
+
+_COUNT_SECONDS = 0.2
+_COMPARE_SECONDS = 1.0
+_MAX_PENDING_TEXTS = 8_192
+_MAX_FILES = 64
+"""Files of versions that are served no longer are removed, the oldest first."""
+
+_SAMPLE_EVERY = 128
+"""Of this many texts one is looked up in the vocabulary: that costs ten times as much as all the rest."""
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(eq=False)
+class _Pending:
+    """The answers of one version that are not counted yet."""
+
+    digest: str
+    predictions: list[Prediction] = field(default_factory=list)
+    texts: list[str] = field(default_factory=list)
+    lengths: list[int] = field(default_factory=list)
+
+
+@dataclass(eq=False)
+class _Followed:
+    """One version: its profile, its counts and the last report."""
+
+    classifier: Classifier
+    profile: TrainingProfile
+    sketch: DriftSketch
+    report: list[WindowDrift] = field(default_factory=list)
+
+    @property
+    def place_of(self) -> dict[str, int]:
+        return {label: place for place, label in enumerate(self.classifier.labels)}
+
+
+@final
+class DriftMonitor:
+    """Counts predictions, compares them with the profile, and logs what begins and ends to drift.
+
+    Belongs to the event loop's thread; files and numbers are worked on in another one, one at a time.
+    """
+
+    def __init__(
+        self, pool: ModelPool, clock: Clock, *, directory: Path | None, window: int, limits: DriftLimits
+    ):
+        self._pool, self._clock, self._directory = pool, clock, directory
+        self._window, self._limits = window, limits
+        self._pending: dict[str, _Pending] = {}
+        self._pending_texts = 0
+        self._followed: dict[str, _Followed | None] = {}
+        self._counting = asyncio.Lock()
+        self._compare_at = float("-inf")
+
+    def subscribe_to(self, events: Events) -> None:
+        """Follow what is answered, unless that is switched off."""
+        if self._window:
+            events.subscribe(TextsAnswered, self._texts_answered)
+
+    def _texts_answered(self, event: TextsAnswered) -> None:
+        if self._pending_texts > _MAX_PENDING_TEXTS:
+            return
+        pending = self._pending.get(event.digest)
+        if pending is None:
+            pending = self._pending[event.digest] = _Pending(event.digest)
+        pending.texts += event.texts
+        pending.lengths += event.lengths
+        pending.predictions += event.predictions
+        self._pending_texts += len(event.texts)
+
+    async def watch(self) -> None:
+        """Count again and again, until cancelled."""
+        while self._window:
+            await asyncio.sleep(_COUNT_SECONDS)
+            if self._pending:
+                await self.count()
+            if self._clock.monotonic() >= self._compare_at:
+                self._compare_at = self._clock.monotonic() + _COMPARE_SECONDS
+                await self.compare()
+
+    async def count(self) -> None:
+        """Count what was noted."""
+        async with self._counting:
+            pending, self._pending, self._pending_texts = self._pending, {}, 0
+            for model in self._pool.loaded_models:
+                noted = pending.pop(model.digest, None)
+                if noted is not None:
+                    await self._in_thread(partial(self._count, noted), model.classifier)
+            self._forget_unloaded()
+
+    async def compare(self) -> None:
+        """Compare every version that serves a model, also with what the other workers have counted."""
+        for entry in self._pool.entries.values():
+            if entry.current is not None:
+                classifier = entry.current.classifier
+                async with self._counting:
+                    await self._in_thread(self._compare, classifier)
+
+    async def report(self, classifier: Classifier) -> dict[str, Any] | None:
+        """Return the windows of a version as they are now; None without a profile, or if it is off."""
+        if not self._window:
+            return None
+        await self.count()
+        async with self._counting:
+            await self._in_thread(self._compare, classifier)
+            followed = self._followed.get(classifier.identity)
+            if followed is None or not followed.report:
+                return None
+            return await asyncio.to_thread(_described, followed)
+
+    def reports(self) -> Iterator[tuple[Classifier, list[WindowDrift]]]:
+        """Yield the last report of every version that serves a model."""
+        for entry in self._pool.entries.values():
+            followed = self._followed.get(entry.current.digest) if entry.current is not None else None
+            if followed is not None and followed.report:
+                yield followed.classifier, followed.report
+
+    async def close(self) -> None:
+        """Count what is left and close the files."""
+        await self.count()
+        for followed in self._followed.values():
+            if followed is not None:
+                followed.sketch.close()
+
+    def _count(self, pending: _Pending, classifier: Classifier) -> None:
+        followed = self._follow(classifier)
+        if followed is None:
+            return
+        place_of, predictions = followed.place_of, pending.predictions
+        cells = cells_of(
+            np.array([place_of[one.label] for one in predictions], np.intp),
+            np.array([one.score for one in predictions]),
+            np.array(pending.lengths, np.intp),
+            _unknown_shares(classifier, pending.texts),
+        )
+        followed.sketch.add(cells, self._clock.utc_ns())
+
+    async def _in_thread(self, work: Callable[[Classifier], None], classifier: Classifier) -> None:
+        try:
+            await asyncio.to_thread(work, classifier)
+        except Exception as failed:  # noqa: BLE001 - what fails for one version goes on for the others
+            fields = {"model": classifier.name, "version": classifier.version, "error": type(failed).__name__}
+            _log.warning("drift not counted", extra={"fields": fields})
+
+    def _compare(self, classifier: Classifier) -> None:
+        followed = self._follow(classifier)
+        if followed is None:
+            return
+        labels = followed.classifier.labels
+        followed.report = [
+            compare_window(name, counts, followed.profile, labels, self._limits)
+            for name, counts in zip(WINDOWS, followed.sketch.windows(), strict=True)
+        ]
+        bits = [name in one.drifting for one in followed.report for name in FEATURES]
+        flags = sum(1 << place for place, is_set in enumerate(bits) if is_set)
+        changed = followed.sketch.swap_flags(flags) ^ flags  # only the worker that stores a change logs it
+        for place in range(len(bits)):
+            if changed >> place & 1:
+                self._log_change(followed, *divmod(place, len(FEATURES)))
+
+    def _log_change(self, followed: _Followed, window: int, feature: int) -> None:
+        report, name = followed.report[window], FEATURES[feature]
+        found, model = report.features[name], followed.classifier
+        fields: dict[str, Any] = {"model": model.name, "version": model.version, "feature": name}
+        fields |= {"window": report.window, "texts": report.texts}
+        if found.change is not None:
+            fields["psi"] = round(found.change.psi, 4)
+        if found.is_drifting:
+            _log.warning("drift began", extra={"fields": fields})
+        else:
+            _log.info("drift ended", extra={"fields": fields})
+
+    def _follow(self, classifier: Classifier) -> _Followed | None:
+        """Return what is followed of a version, reading its profile the first time."""
+        key = classifier.identity
+        if key not in self._followed:
+            self._followed[key] = None
+            profile = _profile(classifier)
+            if profile is not None and classifier.path is not None:
+                directory = self._directory or classifier.path.parent / "drift"
+                path = directory / f"{classifier.name}-{classifier.version}-{key[:12]}.counts"
+                sketch = DriftSketch(path, len(classifier.labels), window=self._window)
+                self._followed[key] = _Followed(classifier, profile, sketch)
+                _remove_old(directory)
+        return self._followed[key]
+
+    def _forget_unloaded(self) -> None:
+        loaded = {model.digest for model in self._pool.loaded_models}
+        for digest in [one for one in self._followed if one not in loaded]:
+            followed = self._followed.pop(digest)
+            if followed is not None:
+                followed.sketch.close()
+
+
+def _described(followed: _Followed) -> dict[str, Any]:
+    labels, profile = followed.classifier.labels, followed.profile
+    windows = []
+    for report, counts in zip(followed.report, followed.sketch.windows(), strict=True):
+        changes = compare_by_label(counts, profile, labels)
+        by_label = {
+            label: {name: change and asdict(change) for name, change in features.items()}
+            for label, features in changes.items()
+        }
+        windows.append(report.as_dict() | {"by_label": by_label})
+    return {"reference_texts": sum(profile.predicted.values()), "labels": list(labels), "windows": windows}
+
+
+def _unknown_shares(classifier: Classifier, texts: Sequence[str]) -> Any:
+    """Return [texts] the share of unknown features of a few texts, NaN for the others."""
+    shares = np.full(len(texts), np.nan)
+    chosen = range(len(texts) // 2 % _SAMPLE_EVERY, len(texts), _SAMPLE_EVERY)
+    found = classifier.unknown_shares([texts[place] for place in chosen])
+    if found is not None:
+        shares[[*chosen]] = found
+    return shares
+
+
+def _profile(classifier: Classifier) -> TrainingProfile | None:
+    """Return the profile of a version; artifacts of earlier versions have none."""
+    manifest = classifier.manifest
+    if classifier.path is None or manifest is None or PROFILE_FILE not in manifest.files:
+        return None
+    artifact = Artifact(classifier.path, manifest, classifier.identity)
+    try:
+        return decode_profile(artifact.read(PROFILE_FILE))
+    except ArtifactError as damaged:
+        fields = {"model": classifier.name, "version": classifier.version, "reason": str(damaged)}
+        _log.warning("training profile not read", extra={"fields": fields})
+        return None
+
+
+def _remove_old(directory: Path) -> None:
+    files = sorted(directory.glob("*.counts"), key=lambda path: path.stat().st_mtime)
+    for path in files[:-_MAX_FILES]:
+        path.unlink(missing_ok=True)
