@@ -10,6 +10,7 @@ import jsonschema_rs
 import pytest
 import schemathesis
 from hypothesis import HealthCheck, settings
+from schemathesis.specs.openapi.checks import positive_data_acceptance
 
 from tamis.inference.classifier import Classifier
 from tamis.service.dialects.catalog import DIALECTS
@@ -96,5 +97,7 @@ schema = schemathesis.openapi.from_asgi("/openapi.json", make_app(_LIMITED))
 @schema.exclude(tag=[dialect.title for dialect in DIALECTS]).parametrize()
 @settings(max_examples=CASES, deadline=None, suppress_health_check=list(HealthCheck))
 def test_every_route_keeps_its_promises_for_generated_requests(case: schemathesis.Case) -> None:
-    case.call_and_validate()
+    # no schema can say that the header of a CSV body has the column that the query names
+    unchecked = [positive_data_acceptance] if case.media_type == "text/csv" else []
+    case.call_and_validate(excluded_checks=unchecked)
     asked[f"{case.method} {case.path}"] += 1

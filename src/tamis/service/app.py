@@ -33,7 +33,8 @@ from tamis.service.api.info import add_health_routes, add_info_routes, add_metri
 from tamis.service.api.log import add_log_routes
 from tamis.service.api.models import Broadcast, add_model_routes, no_broadcast
 from tamis.service.api.pages import add_pages
-from tamis.service.api.predictions import Predictor, add_prediction_routes
+from tamis.service.api.predictions import add_prediction_routes
+from tamis.service.api.predictor import Predictor
 from tamis.service.api.route import ApiContext, RequestLimits
 from tamis.service.call_log.readers import LogReaders
 from tamis.service.classify import ClassifyService

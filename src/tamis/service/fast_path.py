@@ -22,7 +22,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from tamis.errors import InputError
 from tamis.events import BodyRead
 from tamis.service.api.errors import response_to
-from tamis.service.api.predictions import Predictor
+from tamis.service.api.predictor import Predictor
 from tamis.service.api.route import ApiContext
 from tamis.service.eager_task import ensure_task
 from tamis.service.request_body import is_plain_json, receive_body

@@ -56,12 +56,20 @@ def check_content_type(headers: Mapping[bytes, bytes], *others: bytes) -> None:
 
 async def receive_body(headers: Mapping[bytes, bytes], receive: Receive, max_bytes: int) -> bytes:
     """Return the whole body, unpacked; neither form may have more than `max_bytes`."""
-    encoding = headers.get(b"content-encoding", b"identity").strip().lower()
-    if encoding != b"identity" and encoding not in _WINDOW_BITS:
+    window_bits = content_coding(headers)
+    body = await _received(headers, receive, max_bytes)
+    return body if window_bits is None else _unpacked(body, window_bits, max_bytes)
+
+
+def content_coding(headers: Mapping[bytes, bytes]) -> int | None:
+    """Return zlib's window bits for the body's content coding; None if it has none."""
+    coding = headers.get(b"content-encoding", b"identity").strip().lower()
+    if coding == b"identity":
+        return None
+    if coding not in _WINDOW_BITS:
         message = "the header `content-encoding` must be gzip, deflate or absent"
         raise InputError("compressed_body", message, field="content-encoding")
-    body = await _received(headers, receive, max_bytes)
-    return body if encoding == b"identity" else _unpacked(body, _WINDOW_BITS[encoding], max_bytes)
+    return _WINDOW_BITS[coding]
 
 
 def _unpacked(body: bytes, window_bits: int, max_bytes: int) -> bytes:
@@ -100,10 +108,10 @@ async def _received(headers: Mapping[bytes, bytes], receive: Receive, max_bytes:
     return chunks[0] if len(chunks) == 1 else b"".join(chunks)
 
 
-def parse_json(body: bytes) -> Any:
+def parse_json(body: bytes, name: str = "the body") -> Any:
     """Return the document in `body`; raise InputError unless it is RFC 8259 JSON without duplicate names.
 
-    A UTF-8 byte order mark, which some clients put first, is ignored.
+    `name` names it in messages. A UTF-8 byte order mark, which some clients put first, is ignored.
     """
     body = body.removeprefix(_BYTE_ORDER_MARK)
     try:
@@ -112,7 +120,7 @@ def parse_json(body: bytes) -> Any:
         # msgspec's message names a position, never a content; that of a UnicodeDecodeError may not
         reason = str(invalid) if isinstance(invalid, msgspec.DecodeError) else "not valid UTF-8"
         raise _nearly_json(body) or InputError(
-            "not_json", f"the body is not JSON in UTF-8: {reason}", field="body"
+            "not_json", f"{name} is not JSON in UTF-8: {reason}", field="body"
         ) from None
     if may_have_duplicates(body, document):
         json.loads(body, object_pairs_hook=_reject_duplicates)

@@ -13,6 +13,7 @@ from tamis.errors import InputError, OverloadedError
 STATUS_BY_CODE = {
     "not_http": 400,
     "not_json": 400,
+    "not_csv": 400,
     "duplicate_field": 400,
     "broken_query": 400,
     "incomplete_body": 400,

@@ -18,7 +18,7 @@ from starlette.responses import Response
 from tamis.errors import InputError, OverloadedError
 from tamis.inference.classifier import Classifier
 from tamis.inference.served_model import ServedModel
-from tamis.service.api.predictions import EXAMPLE_TEXTS, Predictor
+from tamis.service.api.predictor import EXAMPLE_TEXTS, Predictor
 from tamis.service.api.route import RequestLimits, Requires, errors
 from tamis.service.bodies import ExplanationResponse
 from tamis.service.responses import BytesResponse, json_response

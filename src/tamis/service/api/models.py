@@ -15,7 +15,8 @@ from tamis.errors import ArtifactError, InputError, ModelUnavailableError, Unkno
 from tamis.inference.model_pool import Entry, ModelPool
 from tamis.inference.served_model import ServedModel
 from tamis.service.api.info import described
-from tamis.service.api.predictions import PredictionRoutes, Predictor, Prefix
+from tamis.service.api.predictions import PredictionRoutes, Prefix
+from tamis.service.api.predictor import Predictor
 from tamis.service.api.route import RequestLimits, Requires, errors
 from tamis.service.bodies import PredictionResponse
 from tamis.service.responses import BytesResponse, json_response

@@ -1,164 +1,25 @@
-"""The routes that classify: `/prediction` and `/predictions`, and what they answer.
-
-`Predictor` makes the response; the FastAPI routes and the fast path both call it.
-"""
+"""The routes that classify: `/prediction` and `/predictions`; `Predictor` makes their responses."""
 
 # No `from __future__ import annotations`: the models of a router are local classes, which FastAPI
 # could not find by their names.
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
-from time import perf_counter
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Body, Depends, Query, Request
-from msgspec import Struct, to_builtins
 from pydantic import BaseModel, ConfigDict, Field
 from starlette.responses import Response
 
-from tamis.errors import InputError, OverloadedError, StoreError
-from tamis.inference.model_pool import ModelPool
-from tamis.inference.served_model import ServedModel
-from tamis.inference.shadow import Traffic
+from tamis.errors import InputError
+from tamis.service.api.line_stream import UnusedLineQuery, add_line_route, line_documentation
+from tamis.service.api.predictor import EXAMPLE_TEXTS, Predictor
 from tamis.service.api.route import RequestLimits, Requires, errors
 from tamis.service.bodies import PredictionResponse, TopLabel
-from tamis.service.classify import Classified, ClassifyService
-from tamis.service.responses import BytesResponse, Headers, json_response
-from tamis.service.security.client_identity import CALLER, PREDICT, Caller
-from tamis.service.security.rate_limit import RateLimiter
-from tamis.storage.ids import uuid_text
+from tamis.service.security.client_identity import CALLER, PREDICT
 
-_NO_HEADERS: Headers = []
-EXAMPLE_TEXTS = ["WIN a FREE phone now, text CLAIM to 80080", "Are we still on for lunch tomorrow?"]
-_EXAMPLE_ID = bytes.fromhex("01f1e5fc484372908001030304050607")
 _ECHO = "Return the text as `input`, which is null otherwise."
 _BODY_ERRORS = (400, 413, 415, 422, 503)
 _SKIP = "Skip reading the prediction cache; the fresh answer is stored all the same."
-
-
-class _Top(Struct, frozen=True, gc=False):
-    label: str
-    value: float
-
-
-class _Body(Struct, frozen=True, gc=False):
-    """`PredictionResponse` as it is encoded: pydantic would take ten times as long."""
-
-    input: str | None
-    prediction: Any
-    top: _Top
-    from_cache: bool
-    decision: str
-    id: str
-    model_name: str
-    model_version: str
-
-
-class Predictor:
-    """Turns checked texts into the response with their predictions."""
-
-    def __init__(
-        self,
-        pool: ModelPool,
-        classification: ClassifyService,
-        *,
-        limiter: RateLimiter | None,
-        traffic: Traffic,
-    ):
-        self.pool, self._traffic = pool, traffic
-        self._classification = classification
-        self._limiter = limiter
-
-    @cached_property
-    def examples(self) -> list[Any]:
-        """The default model's responses to `EXAMPLE_TEXTS`."""
-        model = self.pool.default
-        answers = zip(EXAMPLE_TEXTS, model.classifier.predict_many(EXAMPLE_TEXTS), strict=True)
-        return [
-            to_builtins(self.body(text, Classified(prediction, False, _EXAMPLE_ID), model))
-            for text, prediction in answers
-        ]
-
-    async def one(
-        self,
-        text: str,
-        caller: Caller,
-        *,
-        echo_input: bool,
-        skip_cache: bool,
-        model: ServedModel | None = None,
-    ) -> BytesResponse:
-        """Return the response to one text; without `model` the default one answers."""
-        model = model or self.answering(self.pool.default, caller)
-        [classified], headers = await self.classify(model, [text], caller, skip_cache=skip_cache)
-        return json_response(self.body(text if echo_input else None, classified, model), headers=headers)
-
-    async def many(
-        self,
-        texts: Sequence[str],
-        caller: Caller,
-        *,
-        echo_input: bool,
-        skip_cache: bool,
-        model: ServedModel | None = None,
-    ) -> BytesResponse:
-        """Return the response to a list of texts, in the same order."""
-        model = model or self.answering(self.pool.default, caller)
-        classified, headers = await self.classify(model, texts, caller, skip_cache=skip_cache)
-        inputs = texts if echo_input else [None] * len(texts)
-        return json_response(
-            [self.body(*pair, model) for pair in zip(inputs, classified, strict=True)], headers=headers
-        )
-
-    def answering(self, model: ServedModel, caller: Caller) -> ServedModel:
-        """Return the version that answers a caller who named none: `model` or its canary."""
-        return self._traffic.choose(model, caller.name) if self._traffic.models else model
-
-    async def classify(
-        self, model: ServedModel, texts: Sequence[str], caller: Caller, *, skip_cache: bool = False
-    ) -> tuple[list[Classified], Headers]:
-        """Return the predictions, and the headers that describe the rate limit if there is one."""
-        if not self._traffic.models:
-            return await self._classify(model, texts, caller, skip_cache)
-        began = perf_counter()
-        try:
-            classified, headers = await self._classify(model, texts, caller, skip_cache)
-        except (InputError, OverloadedError, StoreError):  # no fault of the version
-            raise
-        except Exception:
-            self._traffic.failed(model, perf_counter() - began)
-            raise
-        predictions = [one.prediction for one in classified]
-        self._traffic.answered(model, texts, predictions, perf_counter() - began)
-        return classified, headers
-
-    async def _classify(
-        self, model: ServedModel, texts: Sequence[str], caller: Caller, skip_cache: bool
-    ) -> tuple[list[Classified], Headers]:
-        if self._limiter is None:
-            future = self._classification.classify(model, texts, caller=caller.name, skip_cache=skip_cache)
-            return await future, _NO_HEADERS
-        charge = self._limiter.take(caller, texts=len(texts))
-        try:
-            future = self._classification.classify(model, texts, caller=caller.name, skip_cache=skip_cache)
-            return await future, charge.headers
-        except Exception:  # overload or a failure; a client that leaves (CancelledError) pays
-            self._limiter.refund(charge)
-            raise
-
-    def body(self, text: str | None, classified: Classified, model: ServedModel) -> _Body:
-        """Return the body for one text."""
-        prediction = classified.prediction
-        return _Body(
-            text,
-            prediction.scores,
-            _Top(prediction.label, prediction.score),
-            classified.from_cache,
-            prediction.decision,
-            uuid_text(classified.id),
-            model.classifier.name,
-            model.classifier.version,
-        )
 
 
 @dataclass(frozen=True)
@@ -275,15 +136,24 @@ class PredictionRoutes:
 
         predictor, listed = self._predictor, list[self._body]  # type: ignore[name-defined]
         documented = Body(openapi_examples={"texts": {"value": {"texts": EXAMPLE_TEXTS}}})
+        path, name = f"{prefix.path}/predictions", f"classify_lines{prefix.suffix}"
+        add_line_route(self._router, path, predictor, self._limits, name=name, model=prefix.model)
+        options = self._options(listed, self._examples, *prefix.errors, *_BODY_ERRORS)
+        for media_type in ("application/x-ndjson", "text/csv"):
+            options["responses"][200]["content"][media_type] = {"schema": {"type": "string"}}
 
         @self._router.post(
-            f"{prefix.path}/predictions",
+            path,
             name=f"classify_texts{prefix.suffix}",
-            summary="Classify many texts",
-            **self._options(listed, self._examples, *prefix.errors, *_BODY_ERRORS),
+            summary="Classify many texts: a list, or lines of any number",
+            openapi_extra=line_documentation(),
+            **options,
         )
         async def classify_texts(
-            query: Annotated[PredictionsRequest, documented], request: Request, model: Model
+            query: Annotated[PredictionsRequest, documented],
+            request: Request,
+            model: Model,
+            lines: Annotated[UnusedLineQuery, Query()],
         ) -> Response:
             return await predictor.many(
                 query.texts,

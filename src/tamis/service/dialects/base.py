@@ -24,7 +24,7 @@ from tamis.inference.classifier import Classifier
 from tamis.inference.model_pool import ModelPool
 from tamis.inference.served_model import ServedModel
 from tamis.service.api.models import Broadcast
-from tamis.service.api.predictions import Predictor
+from tamis.service.api.predictor import Predictor
 from tamis.service.api.route import RequestLimits
 from tamis.service.classify import Classified
 from tamis.service.http import DRAINING

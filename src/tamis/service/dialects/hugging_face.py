@@ -13,7 +13,7 @@ from fastapi import Request
 from pydantic import BaseModel, Field
 from starlette.responses import Response
 
-from tamis.service.api.predictions import EXAMPLE_TEXTS
+from tamis.service.api.predictor import EXAMPLE_TEXTS
 from tamis.service.dialects.base import Answer, Dialect, DialectRequest, TextQuery, Texts, TolerantBody
 from tamis.service.dialects.routes import DialectRoutes
 from tamis.service.dialects.text_embeddings import LabelScore, add_info

@@ -13,7 +13,7 @@ from starlette.responses import PlainTextResponse, Response
 
 from tamis import __version__
 from tamis.errors import InputError
-from tamis.service.api.predictions import EXAMPLE_TEXTS
+from tamis.service.api.predictor import EXAMPLE_TEXTS
 from tamis.service.dialects.base import Answer, Dialect, DialectRequest, TextQuery, Texts, TolerantBody, wrong
 from tamis.service.dialects.kserve_v1 import V1Predictions, predictions
 from tamis.service.dialects.routes import DialectRoutes

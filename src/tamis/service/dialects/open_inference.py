@@ -12,7 +12,7 @@ from msgspec.json import encode as encode_json
 from pydantic import BaseModel, Field
 from starlette.responses import Response
 
-from tamis.service.api.predictions import EXAMPLE_TEXTS
+from tamis.service.api.predictor import EXAMPLE_TEXTS
 from tamis.service.dialects.base import Answer, Dialect, DialectRequest, TextQuery, TolerantBody
 from tamis.service.dialects.repository import DECISION, LABEL, SCORE, TEXT, add_repository_routes
 from tamis.service.dialects.routes import DialectRoutes

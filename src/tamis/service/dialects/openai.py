@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, Field
 from starlette.responses import Response
 
-from tamis.service.api.predictions import EXAMPLE_TEXTS
+from tamis.service.api.predictor import EXAMPLE_TEXTS
 from tamis.service.dialects.base import Answer, Dialect, DialectRequest, TextQuery, Texts, TolerantBody
 from tamis.service.dialects.kserve_v1 import add_model_routes
 from tamis.service.dialects.routes import DialectRoutes

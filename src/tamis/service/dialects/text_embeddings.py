@@ -12,7 +12,7 @@ from starlette.responses import Response
 
 from tamis import __version__
 from tamis.errors import InputError
-from tamis.service.api.predictions import EXAMPLE_TEXTS
+from tamis.service.api.predictor import EXAMPLE_TEXTS
 from tamis.service.dialects.base import Answer, Dialect, DialectRequest, TextQuery, Texts, TolerantBody
 from tamis.service.dialects.routes import DialectRoutes
 from tamis.service.responses import ErrorResponse, Headers, json_response

@@ -8,3 +8,8 @@ LOST_ROWS_EXIT_CODE = 3
 
 SAME_SIGNAL_SECONDS = 0.5
 """Stop signals closer together count as one: `timeout` and shells signal a process and its group."""
+
+STREAMED_BODY = "tamis.streamed_body"
+"""Key in an ASGI scope that a route sets if it reads the body as it arrives, of any length.
+
+The timeout of the body then counts from the last bytes that arrived, and not while the route is busy."""

@@ -15,9 +15,6 @@ from __future__ import annotations
 
 import asyncio
 import fcntl
-import socket
-import struct
-import sys
 import termios
 from collections import deque
 from collections.abc import Coroutine
@@ -31,7 +28,9 @@ from uvicorn.server import ServerState
 
 from tamis.events import ConnectionRejected
 from tamis.service.eager_task import start_eagerly
+from tamis.service.http import STREAMED_BODY
 from tamis.service.http.cycle import CountingFlow, RequestResponseCycle
+from tamis.service.http.reading_speed import ReadingSpeed
 from tamis.service.http.request_parser import (
     CREDIT_PER_BODY_BYTE,
     HEAD_SLICE_BYTES,
@@ -40,12 +39,6 @@ from tamis.service.http.request_parser import (
 )
 from tamis.service.http.timeouts import ConnectionMonitor, ConnectionState
 from tamis.service.responses import ErrorResponse
-
-_BYTES_ACKED = struct.Struct("=120xQ")
-"""Linux's struct tcp_info: how many bytes the peer's kernel has confirmed."""
-
-_UNIX_READ_STEP = 65_536
-"""The kernel tells of bytes that a Unix socket's peer has read only in steps of up to this size."""
 
 
 class Connection(RequestParser, asyncio.Protocol):
@@ -82,16 +75,15 @@ class Connection(RequestParser, asyncio.Protocol):
         self._unparsed = b""
         self._final_error: ErrorResponse | None = None
         self._monitor = monitor
-        self._seen: tuple[ConnectionState, int] | None = None
+        self._seen: tuple[ConnectionState, int, int] | None = None
         self._seen_since = 0.0
-        self._reads_since = 0.0
-        self._read_before: int | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Accept the connection, or refuse it if too many are open."""
         self.transport = cast(asyncio.Transport, transport)
         self._flow = CountingFlow(self.transport)
         self._socket = transport.get_extra_info("socket")
+        self._reading_speed = ReadingSpeed(self._socket, self._monitor.limits)
         self._connection_scope = {
             "server": get_local_addr(self.transport),
             "client": get_remote_addr(self.transport),
@@ -248,8 +240,12 @@ class Connection(RequestParser, asyncio.Protocol):
 
     def close_if_late(self, now: float) -> None:
         """Close when a deadline has passed at `now`, the event loop's time."""
-        self._close_slow_reader(now)
-        seen = self._state(), self._requests
+        if self._reading_speed.is_too_slow(self.transport, self._flow.written, now):
+            self.transport.abort()
+        latest = self._latest
+        # a streamed body may take any time while it keeps coming
+        arrived = latest.received if latest is not None and STREAMED_BODY in latest.scope else 0
+        seen = self._state(), self._requests, arrived
         if seen != self._seen:
             self._seen, self._seen_since = seen, now
         elif now - self._seen_since >= self._monitor.seconds_in[seen[0]]:
@@ -263,7 +259,8 @@ class Connection(RequestParser, asyncio.Protocol):
             return ConnectionState.HEADERS
         if latest.is_complete:
             return ConnectionState.NEXT_REQUEST
-        return ConnectionState.BODY if latest.more_body else ConnectionState.RESPONSE
+        is_served = latest.is_busy and STREAMED_BODY in latest.scope
+        return ConnectionState.BODY if latest.more_body and not is_served else ConnectionState.RESPONSE
 
     def _time_out(self, state: ConnectionState) -> None:
         if state is ConnectionState.NEXT_REQUEST or not self._requests:
@@ -271,37 +268,8 @@ class Connection(RequestParser, asyncio.Protocol):
         else:
             self._reject(self._monitor.too_slow)
 
-    def _close_slow_reader(self, now: float) -> None:
-        """Abort if the client reads too little of the responses that wait in memory."""
-        if not self.transport.get_write_buffer_size():
-            self._read_before = None
-            return
-        limits = self._monitor.limits
-        step = _UNIX_READ_STEP if self._socket.family == socket.AF_UNIX else 0
-        read, elapsed = self._bytes_read(), now - self._reads_since
-        window = limits.slow_read_seconds + step / max(limits.min_read_bytes_per_second, 1)
-        if self._read_before is None or elapsed >= window:
-            min_read = limits.min_read_bytes_per_second * elapsed - step
-            if self._read_before is not None and read - self._read_before < min_read:
-                self.transport.abort()
-            self._read_before, self._reads_since = read, now
-
-    def _bytes_read(self) -> int:
-        """Count what the client's kernel has confirmed, or else what ours has passed on."""
-        written = self._flow.written - self.transport.get_write_buffer_size()
-        if sys.platform != "linux":
-            return written
-        if self._socket.family == socket.AF_UNIX:
-            return written - int.from_bytes(self._ioctl(termios.TIOCOUTQ), sys.byteorder)
-        info = self._socket.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _BYTES_ACKED.size)
-        [acked] = _BYTES_ACKED.unpack(info)
-        return int(acked)
-
     def _has_unread_bytes(self) -> bool:
-        return any(self._ioctl(termios.FIONREAD))
-
-    def _ioctl(self, request: int) -> bytes:
-        return fcntl.ioctl(self._socket.fileno(), request, bytes(4))
+        return any(fcntl.ioctl(self._socket.fileno(), termios.FIONREAD, bytes(4)))
 
     def _reject(self, error: ErrorResponse) -> None:
         """Stop reading, and send the error in place of the response to the request that is at fault.

@@ -66,6 +66,7 @@ class RequestResponseCycle:
         "is_started",
         "keep_alive",
         "more_body",
+        "received",
         "scope",
     )
 
@@ -85,6 +86,7 @@ class RequestResponseCycle:
         self.default_headers: Iterable[tuple[bytes, bytes]] = ()
         self._body = b""
         self.more_body = True
+        self.received = 0
         self._end_was_told = False
         self._waiter: asyncio.Future[None] | None = None
         self._status = 0
@@ -92,9 +94,15 @@ class RequestResponseCycle:
         self._framing, self._left = Framing.NONE, 0
         self.is_started = self.is_complete = self.has_left = False
 
+    @property
+    def is_busy(self) -> bool:
+        """Whether the application does something else than wait for the body."""
+        return self._waiter is None or self._waiter.done()
+
     def feed(self, body: bytes) -> None:
         """Take a piece of the request's body, and stop reading where the application does not keep up."""
         self._body = self._body + body if self._body else body
+        self.received += len(body)
         if len(self._body) > HIGH_WATER_LIMIT:
             self._flow.pause_reading()
         self._wake()

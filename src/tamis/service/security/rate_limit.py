@@ -34,7 +34,7 @@ class RateLimiter:
     """
 
     def __init__(self, table: RateTable, *, per_minute: int, burst: int):
-        self._table, self._burst = table, burst
+        self._table, self.burst = table, burst
         self._interval_ns = -(-60 * _NS_PER_SECOND // per_minute)  # rounded up: never more than allowed
         self._burst_ns = burst * self._interval_ns
         policy = b'"texts";q=%d;w=%d' % (burst, _seconds(self._burst_ns))
@@ -42,8 +42,8 @@ class RateLimiter:
 
     def take(self, caller: Caller, texts: int) -> Charge:
         """Count `texts` for the caller, or refuse with 429."""
-        if texts > self._burst:
-            message = f"`texts` holds more than the {self._burst} texts that one caller may send at once"
+        if texts > self.burst:
+            message = f"`texts` holds more than the {self.burst} texts that one caller may send at once"
             raise Refused("too_many_texts", message, field="texts", headers=[self._policy])
         place = self._table.place_of(caller.limited_as)
         cost_ns = texts * self._interval_ns
