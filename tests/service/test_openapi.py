@@ -10,7 +10,7 @@ import jsonschema_rs
 import pytest
 import schemathesis
 from hypothesis import HealthCheck, settings
-from schemathesis.specs.openapi.checks import positive_data_acceptance
+from schemathesis.specs.openapi.checks import negative_data_rejection, positive_data_acceptance
 
 from tamis.inference.classifier import Classifier
 from tamis.service.dialects.catalog import DIALECTS
@@ -19,6 +19,7 @@ from tests.support.cursors import register_cursors
 from tests.support.fuzzing import CASES, asked, figures  # noqa: F401 - a fixture of this module
 from tests.support.serving import make_app
 
+LINES = ("application/x-ndjson", "text/csv")
 Ask = Callable[..., httpx.Response]
 
 _SMALL = Settings(api_name="Sieve", max_body_bytes=1_000, max_text_chars=77, max_texts=3)
@@ -97,7 +98,8 @@ schema = schemathesis.openapi.from_asgi("/openapi.json", make_app(_LIMITED))
 @schema.exclude(tag=[dialect.title for dialect in DIALECTS]).parametrize()
 @settings(max_examples=CASES, deadline=None, suppress_health_check=list(HealthCheck))
 def test_every_route_keeps_its_promises_for_generated_requests(case: schemathesis.Case) -> None:
-    # no schema can say that the header of a CSV body has the column that the query names
-    unchecked = [positive_data_acceptance] if case.media_type == "text/csv" else []
+    # no schema can say that the header of a CSV body has the column that the query names, and a body of
+    # lines is a text whatever is generated beside it: a broken line is answered in place
+    unchecked = [positive_data_acceptance, negative_data_rejection] if case.media_type in LINES else []
     case.call_and_validate(excluded_checks=unchecked)
     asked[f"{case.method} {case.path}"] += 1
