@@ -44,9 +44,8 @@ from tamis.service.responses import ErrorResponse
 class Connection(RequestParser, asyncio.Protocol):
     """A connection that a sweep can find late.
 
-    The sweep compares what it sees with what it saw the last time, so its deadlines are late by at
-    most the time between two sweeps. uvicorn's server creates connections with these arguments and
-    calls only `shutdown`.
+    It compares what it sees with what it saw the last time: deadlines are late by the time between two
+    sweeps. uvicorn's server creates connections with these arguments and calls only `shutdown`.
     """
 
     transport: asyncio.Transport
@@ -242,8 +241,7 @@ class Connection(RequestParser, asyncio.Protocol):
         """Close when a deadline has passed at `now`, the event loop's time."""
         if self._reading_speed.is_too_slow(self.transport, self._flow.written, now):
             self.transport.abort()
-        latest = self._latest
-        # a streamed body may take any time while it keeps coming
+        latest = self._latest  # a streamed body may take any time while it keeps coming
         arrived = latest.received if latest is not None and STREAMED_BODY in latest.scope else 0
         seen = self._state(), self._requests, arrived
         if seen != self._seen:
