@@ -19,7 +19,7 @@ from tamis.training.evaluator import evaluate
 from tamis.training.metrics import Floats, Indices
 from tamis.training.out_of_fold import Misclassification, most_confident_errors
 from tamis.training.report.evidence import LabelEvidence
-from tamis.training.robustness import Perturbation, robustness
+from tamis.training.robustness import Perturbation, has_adversary, robustness
 from tamis.types import Dataset
 
 if TYPE_CHECKING:  # measuring needs no training library
@@ -88,6 +88,9 @@ def measure(
     if probabilities is None:
         probabilities = score(data.texts)
     evaluation = evaluate(probabilities, data, classes, operating_point=operating_point)
+    perturbations: tuple[Perturbation, ...] = ()
+    if has_adversary(classes):
+        perturbations = robustness(score, data.texts, data.labels, classes, operating_point=operating_point)
     places = {label: place for place, label in enumerate(classes)}
     return Measured(
         part=part,
@@ -95,7 +98,7 @@ def measure(
         probabilities=probabilities,
         true=np.fromiter((places[label] for label in data.labels), np.intp, len(data)),
         lengths=np.fromiter(map(len, data.texts), np.intp, len(data)),
-        perturbations=robustness(score, data.texts, data.labels, classes, operating_point=operating_point),
+        perturbations=perturbations,
         errors=most_confident_errors(data, probabilities, classes),
     )
 

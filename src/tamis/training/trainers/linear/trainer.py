@@ -122,7 +122,8 @@ class LinearTrainer(Trainer):
 
     def top_features(self, texts: Sequence[str], *, max_features: int) -> Mapping[str, Sequence[TopFeature]]:
         """Return the features of largest weight for each class, named from the training `texts`."""
-        return top_features(self.weights_, texts, self.classes_, max_features=max_features)
+        counted = self._counted(texts) or count_texts(texts, self.features)
+        return top_features(self.weights_, counted, self.classes_, max_features=max_features)
 
     def _counted(self, texts: Sequence[str]) -> CountedTexts | None:
         """Return the texts if they were counted with these settings."""
