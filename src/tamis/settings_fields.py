@@ -91,7 +91,15 @@ class SettingsFields(BaseSettings):
     astra_db_client_id: str = _setting("", "client id, if there is no token", workshop=True)
     astra_db_client_secret: str = _setting("", "secret of that client id", workshop=True, secret=True)
     log_retention_days: Annotated[Count, Ge(0), Le(36_500)] = _setting(
-        0, "days after which a logged call is deleted; 0 keeps the log forever"
+        90,
+        "days after which a logged call is deleted; 0 keeps the log forever; if it is not set, a store of "
+        "version 0.2 or older is kept forever",
+    )
+    log_texts: Literal["keep", "hash", "none"] = _setting(
+        "keep", "what the log and feedback keep of a text: keep (all of it), hash (a keyed digest) or none"
+    )
+    shorten_addresses: Switch = _setting(
+        False, "log networks (/24, IPv6 /48) in place of callers' addresses; reading the log then needs keys"
     )
     cache_seconds: Annotated[Count, Ge(1), Le(10 * 365 * 86_400)] = _setting(
         30 * 86_400, "time to live of a cached prediction, seconds"

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
+import apsw
 import pytest
 
 from tamis.service.retention import STEP_SECONDS, Retention
-from tamis.storage import LogQuery
+from tamis.settings import Settings
+from tamis.storage import RETENTION_DAYS, LogQuery
+from tamis.storage.sqlite.schema import APPLICATION_ID, MIGRATIONS
 from tests.support.logbook import Log, with_log
 
 DAY_SECONDS = 86_400
@@ -33,7 +38,7 @@ def test_calls_are_deleted_when_they_are_older_than_the_days(store_url: str) -> 
         log.clock.advance(DAY_SECONDS)
         await log.call("young")
         log.clock.advance(6 * DAY_SECONDS)
-        retention = Retention(log.store.log, log.clock, days=7)
+        retention = Retention(Settings(log_retention_days=7), log.store, log.clock)
         await one_step(log, retention)
         assert await texts(log) == ["old", "young"]
         log.clock.advance(1)
@@ -45,7 +50,7 @@ def test_calls_are_deleted_when_they_are_older_than_the_days(store_url: str) -> 
 
 def test_steps_go_on_while_the_service_runs() -> None:
     async def test(log: Log) -> None:
-        retention = Retention(log.store.log, log.clock, days=1)
+        retention = Retention(Settings(log_retention_days=1), log.store, log.clock)
         retention.start()
         await log.clock.sleeper()
         await log.call("old")
@@ -60,7 +65,7 @@ def test_steps_go_on_while_the_service_runs() -> None:
 
 def test_nothing_is_deleted_when_the_wall_clock_is_set_forward() -> None:
     async def test(log: Log) -> None:
-        retention = Retention(log.store.log, log.clock, days=1)
+        retention = Retention(Settings(log_retention_days=1), log.store, log.clock)
         await log.call("young")
         log.clock.step_utc(2 * DAY_SECONDS)
         await one_step(log, retention)
@@ -73,9 +78,8 @@ def test_nothing_is_deleted_when_days_is_zero() -> None:
     async def test(log: Log) -> None:
         await log.call("old")
         log.clock.advance(100_000 * DAY_SECONDS)
-        retention = Retention(log.store.log, log.clock, days=0)
-        retention.start()
-        await retention.stop()
+        retention = Retention(Settings(log_retention_days=0), log.store, log.clock)
+        await one_step(log, retention)
         assert await texts(log) == ["old"]
 
     with_log("memory:", test)
@@ -85,7 +89,7 @@ def test_a_step_that_fails_is_followed_by_another(caplog: pytest.LogCaptureFixtu
     async def test(log: Log) -> None:
         await log.call("old")
         log.clock.advance(2 * DAY_SECONDS)
-        retention = Retention(log.store.log, log.clock, days=1)
+        retention = Retention(Settings(log_retention_days=1), log.store, log.clock)
         await log.store.close()
         retention.start()
         await log.clock.sleeper()
@@ -97,3 +101,40 @@ def test_a_step_that_fails_is_followed_by_another(caplog: pytest.LogCaptureFixtu
 
     with_log("memory:", test)
     assert "old calls could not be deleted" in caplog.text
+
+
+def test_new_store_keeps_calls_for_the_days_of_the_setting() -> None:
+    assert Settings.model_fields["log_retention_days"].default == RETENTION_DAYS == 90
+
+
+def test_calls_of_a_new_store_are_deleted_by_default(store_url: str) -> None:
+    async def test(log: Log) -> None:
+        await log.call("old")
+        log.clock.advance(90 * DAY_SECONDS)
+        retention = Retention(Settings(), log.store, log.clock)
+        await one_step(log, retention)
+        assert await texts(log) == ["old"]
+        log.clock.advance(1)
+        await one_step(log, retention)
+        assert await texts(log) == []
+
+    with_log(store_url, test)
+
+
+def test_calls_of_an_older_store_are_kept_by_default(tmp_path: Path) -> None:
+    connection = apsw.Connection(str(tmp_path / "tamis.db"))
+    for step in MIGRATIONS[:2]:
+        step(connection)
+    connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
+    connection.execute("PRAGMA user_version = 2")
+    connection.close()
+
+    async def test(log: Log) -> None:
+        await log.call("old")
+        log.clock.advance(9_000 * DAY_SECONDS)
+        await one_step(log, Retention(Settings(), log.store, log.clock))
+        assert await texts(log) == ["old"]
+        await one_step(log, Retention(Settings(log_retention_days=90), log.store, log.clock))
+        assert await texts(log) == []
+
+    with_log(f"sqlite:///{tmp_path}/tamis.db", test)

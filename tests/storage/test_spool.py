@@ -173,3 +173,19 @@ def test_file_spool_finds_its_place_again_when_it_was_replaced(tmp_path: Path) -
         assert (len(spool), await spool.oldest(100)) == (4, [*first, *second])
 
     with_spool(spool, body)
+
+
+def test_file_has_no_text_of_calls_that_were_removed(tmp_path):
+    def holds_text():
+        return any(b"quokka" in file.read_bytes() for file in tmp_path.iterdir())
+
+    async def body(ids):
+        some = [call(ids, f"quokka {number} " + "x" * 9_000) for number in range(20)]
+        await spool.put(some)
+        assert holds_text()
+        await spool.remove(some[:15])
+        await spool.remove(some[15:])
+        assert not holds_text()
+
+    spool = FileSpool(tmp_path / "spool.db")
+    with_spool(spool, body)

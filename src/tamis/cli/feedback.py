@@ -202,18 +202,23 @@ async def _export(url: str | None, query: LogQuery, output: IO[str], *, as_json:
 
     from tamis.cli.stores import existing_store, store_settings
     from tamis.service.call_log.formats import guarded
+    from tamis.storage.rows import is_text_kept
 
+    without_text = 0
     async with existing_store(store_settings(url)) as store:
         writer = csv.DictWriter(output, _EXPORT_COLUMNS, lineterminator="\n")
         if not as_json:
             writer.writeheader()
         async for document in joined_rows(store, query):
+            without_text += not is_text_kept(str(document["text"]))
             if as_json:
                 output.write(json.dumps(document, ensure_ascii=False) + "\n")
             elif safe:
                 writer.writerow({n: guarded(v) if isinstance(v, str) else v for n, v in document.items()})
             else:
                 writer.writerow(document)
+    if without_text:
+        echo(f"{without_text:,} rows have no text to train on: it is not kept (TAMIS_LOG_TEXTS)", err=True)
 
 
 async def joined_rows(store: Store, query: LogQuery) -> AsyncIterator[dict[str, object]]:

@@ -110,12 +110,20 @@ async def _corrections(url: str | None, name: str) -> list[Correction]:
     from tamis.cli.feedback import joined_rows
     from tamis.cli.stores import existing_store, store_settings
     from tamis.storage import LogQuery
+    from tamis.storage.rows import is_text_kept
     from tamis.training.retrain import Correction
 
     async with existing_store(store_settings(url)) as store:
         rows = [row async for row in joined_rows(store, LogQuery(model_name=name))]
     rows.sort(key=lambda row: str(row["updated_at"]))
-    return [Correction(str(row["text"]), str(row["label"])) for row in rows if row.get("text") is not None]
+    kept = [row for row in rows if is_text_kept(str(row["text"]))]
+    if len(kept) < len(rows):
+        echo(
+            f"{len(rows) - len(kept):,} rows of feedback have no text to learn from: it is not kept "
+            "(TAMIS_LOG_TEXTS)",
+            err=True,
+        )
+    return [Correction(str(row["text"]), str(row["label"])) for row in kept]
 
 
 def _next_to(data: str, folder: Path) -> Path:

@@ -22,6 +22,9 @@ if TYPE_CHECKING:
     from tamis.storage import ResilientStore
 
 
+_KEPT_TEXTS = {"keep": "texts", "hash": "keyed digests of texts", "none": "no texts"}
+
+
 def _default(name: str) -> object:
     return Settings.model_fields[name].default
 
@@ -101,14 +104,14 @@ def _serve_alone(
     from tamis.service.http.run import serve_alone
 
     loaded = _check_models(settings, models)
-    _prepare_store(settings, migrate=migrate)
+    retention = _prepare_store(settings, migrate=migrate)
     app, store = _app(settings, loaded)
     serve_alone(
         app,
         settings,
         listeners=listeners,
         notifier=notifier,
-        on_start=lambda: _show_start(settings, _described(app.pool), listeners.address),
+        on_start=lambda: _show_start(settings, _described(app.pool), listeners.address, retention),
         apply=app.pool.apply,
     )
     _exit_if_rows_are_lost(store)
@@ -128,14 +131,14 @@ def _supervise(
     from tamis.service.telemetry.shared_values import make_shared_memory
 
     def started(serves: str) -> None:
-        _show_start(settings, serves, listeners.address)
+        _show_start(settings, serves, listeners.address, retention)
         notifier.tell(READY)
 
     command = [sys.executable, "-m", "tamis", "serve", "--worker-channel"]
     listener_fds = [listener.fileno() for listener in listeners.sockets]
     pinned = _pinned(models)
     assignment = WorkerConfig(settings, listener_fds, make_shared_memory(LAYOUT.size), pinned)
-    _prepare_store(settings, migrate=migrate)
+    retention = _prepare_store(settings, migrate=migrate)
     supervisor = Supervisor(command, assignment, listeners=listeners, clock=SystemClock())
     try:
         code = supervisor.run(
@@ -292,25 +295,32 @@ def _app(
     return app, store
 
 
-def _prepare_store(settings: Settings, *, migrate: bool) -> None:
-    """Make the tables once, before any worker starts, or fail with one clear line.
+def _prepare_store(settings: Settings, *, migrate: bool) -> str:
+    """Make the tables once, before any worker starts, or fail with one clear line; return the retention.
 
     A cluster's are only made when asked for, otherwise its version is checked.
     """
     import asyncio
 
     from tamis.clock import SystemClock
+    from tamis.service.retention import described_retention
     from tamis.service.wiring import plain_store
 
-    async def check() -> None:
+    async def prepare() -> str:
+        if migrate:
+            await store.migrate()
         await store.open()
-        await store.close()
+        try:
+            return described_retention(settings, store)
+        finally:
+            await store.close()
 
     store = plain_store(settings, SystemClock())
-    if migrate or not settings.is_store_a_cluster:
-        asyncio.run(store.migrate())
-    elif not settings.start_without_store:
-        asyncio.run(check())
+    if settings.start_without_store and settings.is_store_a_cluster:
+        if migrate:
+            asyncio.run(store.migrate())
+        return described_retention(settings, store)
+    return asyncio.run(prepare())
 
 
 def _described(pool: ModelPool) -> str:
@@ -322,13 +332,19 @@ def _described(pool: ModelPool) -> str:
     return f"{classifier.name}@{classifier.version} ({shown}){more}"
 
 
-def _show_start(settings: Settings, serves: str, address: str) -> None:
+def _show_start(settings: Settings, serves: str, address: str, retention: str) -> None:
     import logging
 
     from rich.text import Text
 
     if settings.log_format == "json":  # whoever reads lines by program gets no screen
-        fields = {"model": serves, "address": address, "workers": settings.workers}
+        fields = {
+            "model": serves,
+            "address": address,
+            "workers": settings.workers,
+            "retention": retention,
+            "log_texts": settings.log_texts,
+        }
         logging.getLogger(__name__).info("listening", extra={"fields": fields})
         return
     workers = "1" if settings.workers == 1 else f"{settings.workers} + supervisor"
@@ -337,6 +353,7 @@ def _show_start(settings: Settings, serves: str, address: str) -> None:
     for name, value in [
         ("Model", serves),
         ("Store", settings.shown_store_url),
+        ("Log", f"{_KEPT_TEXTS[settings.log_texts]}, {retention}"),
         ("Address", address),
         ("Page", f"{base}/ui"),
         ("Docs", f"{base}/docs"),

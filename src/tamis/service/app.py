@@ -26,6 +26,7 @@ from tamis.inference.served_model import ModelLoader
 from tamis.inference.shadow import Traffic
 from tamis.service.api.application import Application
 from tamis.service.api.browsers_and_proxies import PathNormalizer, allowing_origins
+from tamis.service.api.deletion import add_deletion_route
 from tamis.service.api.drift import add_drift_route
 from tamis.service.api.explanations import add_explanation_route
 from tamis.service.api.feedback import add_feedback_routes
@@ -44,6 +45,7 @@ from tamis.service.dialects.routes import add_dialects
 from tamis.service.drift import DriftMonitor
 from tamis.service.fast_path import FastPath
 from tamis.service.feedback import FeedbackService
+from tamis.service.log_text import LOG_TEXTS
 from tamis.service.prediction_cache import LayeredPredictionCache
 from tamis.service.retention import Retention
 from tamis.service.security.allowed_hosts import checking_hosts
@@ -89,7 +91,8 @@ def create_app(
         is_shared=settings.share_cache,
         events=events,
     )
-    classification = ClassifyService(store, clock, cache=cache, events=events)
+    log_text = LOG_TEXTS[settings.log_texts]
+    classification = ClassifyService(store, clock, cache=cache, events=events, log_text=log_text)
     drift = drift_monitor(settings, pool, clock)
     drift.subscribe_to(events)
     metrics.drift = drift.reports
@@ -102,9 +105,7 @@ def create_app(
         events=events,
     )
     traffic = Traffic(pool, clock, events)
-    background = _Background(
-        traffic, drift, Retention(store.log, clock, days=settings.log_retention_days), limiter
-    )
+    background = _Background(traffic, drift, Retention(settings, store, clock), limiter)
     app = Application(
         settings.api_name,
         context,
@@ -120,7 +121,8 @@ def create_app(
     add_drift_route(app.router, pool, drift, settings)
     readers = LogReaders(events)
     add_log_routes(app.router, store.log, classification.this_hour, readers)
-    feedback = FeedbackService(pool, store, clock)
+    add_deletion_route(app.router, store, readers, limiter)
+    feedback = FeedbackService(pool, store, clock, log_text=log_text)
     add_feedback_routes(app.router, feedback, store.feedback, readers, limits=context.limits, limiter=limiter)
     add_info_routes(app.router, pool, api_name=settings.api_name, started_at=started_at)
     add_health_routes(app.router, pool, store)

@@ -143,6 +143,14 @@ class LogPageResponse(BaseModel):
     next_cursor: Annotated[str | None, Field(description="The cursor of the next page; null at the end.")]
 
 
+class DeletionResponse(BaseModel):
+    """How many rows of a caller were deleted."""
+
+    caller: str
+    calls: Annotated[int, Field(ge=0, description="Deleted rows of the call log.")]
+    feedback: Annotated[int, Field(ge=0, description="Deleted rows of feedback.")]
+
+
 class FeedbackResponse(BaseModel):
     """The true label of one text, as a caller reported it."""
 

@@ -20,6 +20,7 @@ from tamis.events import Events, RowsCommitted, TextsAnswered
 from tamis.inference.batcher import Outcome
 from tamis.inference.served_model import ServedModel
 from tamis.service.eager_task import start_eagerly
+from tamis.service.log_text import LogText, full_text
 from tamis.service.prediction_cache import LayeredPredictionCache
 from tamis.storage import CallRecord, Scores, Store, TimeIds
 from tamis.types import Prediction
@@ -50,6 +51,7 @@ class _PendingRequest(msgspec.Struct, eq=False):
     model: ServedModel
     texts: Sequence[str]
     caller: str
+    logged_as: str
     skip_cache: bool
     ids: Sequence[bytes]
     future: asyncio.Future[list[Classified]]
@@ -76,12 +78,12 @@ class _PendingRequest(msgspec.Struct, eq=False):
             answer.append(Classified(outcome, False, id))
         return None if self.future.done() else answer
 
-    def rows(self, answer: Sequence[Classified]) -> list[CallRecord]:
-        """Return the rows of the call log."""
-        caller, model = self.caller, self.model.classifier
+    def rows(self, answer: Sequence[Classified], texts: Sequence[str]) -> list[CallRecord]:
+        """Return the rows of the call log, with what is to be logged of the texts."""
+        caller, model = self.logged_as, self.model.classifier
         digest, name, version = model.identity, model.name, model.version
         rows = []
-        for text, one in zip(self.texts, answer, strict=True):
+        for text, one in zip(texts, answer, strict=True):
             prediction = one.prediction
             # by position: keywords would take twice as long
             row = CallRecord(
@@ -136,8 +138,9 @@ class ClassifyService:
         *,
         cache: LayeredPredictionCache,
         events: Events,
+        log_text: LogText = full_text,
     ):
-        self._store, self._cache = store, cache
+        self._store, self._cache, self._log_text = store, cache, log_text
         self._emit = events.emit
         self._ids = TimeIds(clock)
         self._batches: deque[_MicroBatch] = deque()
@@ -153,16 +156,30 @@ class ClassifyService:
         return self._ids.this_hour()
 
     def classify(
-        self, model: ServedModel, texts: Sequence[str], *, caller: str, skip_cache: bool = False
+        self,
+        model: ServedModel,
+        texts: Sequence[str],
+        *,
+        caller: str,
+        logged_as: str = "",
+        skip_cache: bool = False,
     ) -> asyncio.Future[list[Classified]]:
         """Return the future answers to `texts`; when it is done, they are in the log.
+
+        `logged_as` is the name for the log if that is another one than the `caller` whose cache is used.
 
         Fails with OverloadedError where too many wait, and with whatever the model raises on one
         of the texts. A caller that leaves cancels the future and disturbs nobody.
         """
         loop = asyncio.get_running_loop()
         call = _PendingRequest(
-            model, texts, caller, skip_cache, self._ids.allocate(len(texts)), loop.create_future()
+            model,
+            texts,
+            caller,
+            logged_as or caller,
+            skip_cache,
+            self._ids.allocate(len(texts)),
+            loop.create_future(),
         )
         self._enqueue(call)
         self._requests_this_tick += 1
@@ -286,7 +303,7 @@ class ClassifyService:
             answer = call.answer(known, fresh)
             if answer is not None:
                 answers.append((call, answer))
-                rows += call.rows(answer)
+                rows += call.rows(answer, self._logged_texts(call.texts))
         new = [(key, found.scores) for key, found in fresh.items() if not isinstance(found, Exception)]
         await self._append(rows, new)
         for call, answer in answers:
@@ -294,6 +311,12 @@ class ClassifyService:
                 call.future.set_result(answer)
             predictions = [one.prediction for one in answer]
             self._emit(TextsAnswered(call.model.digest, call.texts, call.lengths, predictions))
+
+    def _logged_texts(self, texts: Sequence[str]) -> Sequence[str]:
+        if self._log_text is full_text:
+            return texts
+        secret = self._cache.secret
+        return [self._log_text(text, secret) for text in texts]
 
     async def _append(self, rows: Sequence[CallRecord], answers: Sequence[tuple[bytes, Scores]]) -> None:
         """Log rows and cache answers; a long list is written in parts, so that others get their turn."""

@@ -16,6 +16,7 @@ from tamis.clock import Clock
 from tamis.errors import InputError
 from tamis.inference.model_pool import ModelPool
 from tamis.proportions import wilson
+from tamis.service.log_text import LogText, full_text
 from tamis.service.security.client_identity import Caller
 from tamis.storage import FeedbackRecord, LabelPairCount, Store, TimeIds
 from tamis.storage.ids import id_of_text, text_digest
@@ -72,8 +73,8 @@ def accuracies(counts: Sequence[LabelPairCount]) -> list[FeedbackAccuracy]:
 class FeedbackService:
     """Stores what callers report."""
 
-    def __init__(self, pool: ModelPool, store: Store, clock: Clock):
-        self._pool, self._store = pool, store
+    def __init__(self, pool: ModelPool, store: Store, clock: Clock, *, log_text: LogText = full_text):
+        self._pool, self._store, self._log_text = pool, store, log_text
         self._ids = TimeIds(clock)
 
     async def about_prediction(
@@ -81,7 +82,7 @@ class FeedbackService:
     ) -> FeedbackRecord:
         """Store the true label of a logged prediction, for an admin also of another caller's."""
         id = id_of_text(prediction_id)
-        owner = None if caller.is_admin else caller.name
+        owner = None if caller.is_admin else caller.logged_as
         call = None if id is None else await self._store.log.find(id, caller=owner)
         if call is None:
             raise PredictionNotFoundError
@@ -89,9 +90,9 @@ class FeedbackService:
         return await self._store.feedback.put(
             FeedbackRecord(
                 id=revision,
-                caller=caller.name,
+                caller=caller.logged_as,
                 subject=call.id,
-                text=call.text,
+                text=self._log_text(call.text, self._store.cache.secret),
                 label=label,
                 predicted=call.label,
                 model=call.model,
@@ -110,9 +111,9 @@ class FeedbackService:
         return await self._store.feedback.put(
             FeedbackRecord(
                 id=revision,
-                caller=caller.name,
+                caller=caller.logged_as,
                 subject=text_digest(self._store.cache.secret, text),
-                text=text,
+                text=self._log_text(text, self._store.cache.secret),
                 label=label,
                 predicted=prediction.label,
                 model=model.identity,

@@ -44,6 +44,11 @@ class LayeredPredictionCache:
         self._secret = b""
         self._keys: dict[tuple[str, str], CacheKeys] = {}
 
+    @property
+    def secret(self) -> bytes:
+        """The store's key."""
+        return self._cache.secret
+
     def keys(self, caller: str, digest: str) -> CacheKeys:
         """Return the maker of a caller's keys for a version; a new store file has a new secret."""
         secret = self._cache.secret

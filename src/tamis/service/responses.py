@@ -23,6 +23,7 @@ STATUS_BY_CODE = {
     "expired_key": 401,
     "missing_scope": 403,
     "not_admin": 403,
+    "callers_not_distinct": 403,
     "cross_site": 403,
     "not_found": 404,
     "unknown_model": 404,

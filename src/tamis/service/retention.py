@@ -1,4 +1,4 @@
-"""Retention: old calls are deleted while the service runs. Knows a call log and the clock."""
+"""Retention: old calls are deleted while the service runs. Knows a store and the clock."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ from datetime import UTC, datetime, timedelta
 
 from tamis.clock import Clock, SteadyClock
 from tamis.errors import StoreError
-from tamis.storage import CallLog, LogQuery
+from tamis.settings import Settings
+from tamis.storage import LogQuery, Store
 
 STEP_SECONDS = 60.0
 """Each step deletes what has expired since the last one: little at a time, however long calls are kept."""
@@ -16,21 +17,37 @@ STEP_SECONDS = 60.0
 _logger = logging.getLogger(__name__)
 
 
+def retention_days(settings: Settings, store: Store) -> int:
+    """Return after how many days calls are deleted; raises StoreError if only a closed store knows."""
+    if "log_retention_days" in settings.model_fields_set:
+        return settings.log_retention_days
+    return store.default_retention_days
+
+
+def described_retention(settings: Settings, store: Store) -> str:
+    """Return the retention for people, such as `deleted after 90 days`."""
+    is_set = "log_retention_days" in settings.model_fields_set
+    if settings.is_store_a_cluster and not is_set:
+        return "deleted as the cluster's tables say"
+    days = retention_days(settings, store)
+    how = "TAMIS_LOG_RETENTION_DAYS" if is_set or days else "set TAMIS_LOG_RETENTION_DAYS"
+    return f"deleted after {days} days ({how})" if days else f"kept forever ({how})"
+
+
 class Retention:
-    """Deletes calls older than `days`, a little every minute; 0 keeps them forever.
+    """Deletes calls older than `retention_days`, a little every minute; 0 keeps them forever.
 
     Several workers may run it at once: each deletes what the others have not.
     """
 
-    def __init__(self, log: CallLog, clock: Clock, *, days: int):
-        self._log, self._clock, self._days = log, clock, days
+    def __init__(self, settings: Settings, store: Store, clock: Clock):
+        self._settings, self._store, self._clock = settings, store, clock
         self._steady = SteadyClock(clock)  # a wall clock that is set forward deletes nothing early
         self._task: asyncio.Task[None] | None = None
 
     def start(self) -> None:
-        """Start, unless calls are kept forever."""
-        if self._days > 0:
-            self._task = asyncio.create_task(self._run())
+        """Start the steps, which also notice if the store's file is replaced by a new one."""
+        self._task = asyncio.create_task(self._run())
 
     async def stop(self) -> None:
         """Stop after the step that is running."""
@@ -45,13 +62,15 @@ class Retention:
             await self._clock.sleep(STEP_SECONDS)
 
     async def _step(self) -> None:
-        before = datetime.fromtimestamp(self._steady.now(), UTC) - timedelta(days=self._days)
+        log = self._store.log
         try:
-            if not (await self._log.read(LogQuery(until=before), limit=1)).rows:
+            days = retention_days(self._settings, self._store)
+            before = datetime.fromtimestamp(self._steady.now(), UTC) - timedelta(days=days)
+            if days == 0 or not (await log.read(LogQuery(until=before), limit=1)).rows:
                 return  # a deletion also empties the WAL, which is not free
-            deleted = await self._log.delete_before(before)
+            deleted = await log.delete_before(before)
         except StoreError as failed:  # the next step tries again
             _logger.warning("old calls could not be deleted: %s", failed)
             return
         if deleted:
-            _logger.info("%d calls older than %d days deleted", deleted, self._days)
+            _logger.info("%d calls older than %d days deleted", deleted, days)

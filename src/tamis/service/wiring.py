@@ -102,10 +102,13 @@ def _astra(settings: Settings) -> Astra:
 
 def callers(settings: Settings, clock: Clock) -> ClientIdentifier:
     """Return the client identifier: by API key if keys are required, otherwise by address."""
-    listed = settings.trusted_proxies
+    listed, shortens = settings.trusted_proxies, settings.shorten_addresses
     if not settings.require_keys:
-        return AddressIdentifier(TrustedProxies(listed, UnlistedProxyDetector()))
-    by_address = AddressIdentifier(TrustedProxies(listed))  # for open routes only: no detector needed
+        proxies = TrustedProxies(listed, UnlistedProxyDetector())
+        return AddressIdentifier(proxies, shortens=shortens)
+    by_address = AddressIdentifier(
+        TrustedProxies(listed), shortens=shortens
+    )  # for open routes only: no detector needed
     return ApiKeyIdentifier(ApiKeyWatcher(KeyFile(settings.keys_path), clock), by_address)
 
 

@@ -5,6 +5,7 @@ Imports errors and clock only; knows neither models nor HTTP. `docs/storage.md` 
 
 from tamis.events import Counters
 from tamis.storage.base import (
+    RETENTION_DAYS,
     Answers,
     Astra,
     CallLog,
@@ -26,6 +27,7 @@ from tamis.storage.spool import FileSpool, MemorySpool, Spool
 from tamis.storage.urls import file_of, make_store, tables_of
 
 __all__ = [
+    "RETENTION_DAYS",
     "Answers",
     "Astra",
     "CacheKeys",

@@ -25,6 +25,10 @@ Answers = Mapping[bytes, Scores]
 """Cache keys (`ids.CacheKeys`) and the scores to keep under them."""
 
 
+RETENTION_DAYS = 90
+"""Days that a new store keeps calls; one of an older version keeps them until a setting says otherwise."""
+
+
 @dataclass(frozen=True, slots=True)
 class Astra:
     """A database of DataStax Astra and the credentials for it; the user of a token is `token`."""
@@ -49,7 +53,7 @@ class ClusterOptions:
     """Of lookups; answers are written with the log's consistency."""
     replication: str = ""
     """Copies of each row, `3` or `DC1:3,DC2:3`; empty is one per node, at most three."""
-    log_days: int = 90
+    log_days: int = RETENTION_DAYS
     """Days after which a call expires, set when the tables are created."""
     astra: Astra | None = None
 
@@ -180,6 +184,11 @@ class Store(ABC):
     log: CallLog
     cache: PredictionCache
     feedback: FeedbackLog
+
+    @property
+    def default_retention_days(self) -> int:
+        """Days that a service keeps the calls of this open store if no setting says so; 0 is forever."""
+        return 0
 
     @abstractmethod
     async def open(self) -> None:

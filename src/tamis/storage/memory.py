@@ -15,6 +15,7 @@ from typing import Generic, final
 from tamis.clock import Clock, SteadyClock
 from tamis.errors import StoreError
 from tamis.storage.base import (
+    RETENTION_DAYS,
     Answers,
     CallLog,
     FeedbackLog,
@@ -264,6 +265,11 @@ class MemoryStore(Store):
         self.log = MemoryCallLog(self._switch, max_rows=max_rows, max_bytes=max_bytes)
         self.cache = MemoryCache(self._switch, SteadyClock(clock), options or StoreOptions())
         self.feedback = MemoryFeedbackLog(self._switch, max_rows=max_rows, max_bytes=max_bytes)
+
+    @property
+    def default_retention_days(self) -> int:
+        """The days of a new store, which this always is."""
+        return RETENTION_DAYS
 
     async def open(self) -> None:
         """Allow reads and writes."""

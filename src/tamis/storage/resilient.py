@@ -156,6 +156,11 @@ class ResilientStore(Store):
         """How many calls are where."""
         return self._outbox.counters
 
+    @property
+    def default_retention_days(self) -> int:
+        """The days of the store inside; raises StoreError until it is open."""
+        return self._inner.default_retention_days
+
     def emit_to(self, events: Events, *, since: Counters) -> None:
         """Emit every change to `events`, and count on from `since`; call it before `open`.
 

@@ -8,6 +8,7 @@ with a default is a new column and a migration, and never shifts another.
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Iterable, Sequence
 from typing import TypeVar
 
@@ -15,7 +16,7 @@ import msgspec
 from msgspec import Struct
 
 from tamis.errors import InputError
-from tamis.storage.ids import ID_BYTES
+from tamis.storage.ids import ID_BYTES, text_digest
 
 
 class LogRecord(Struct, frozen=True, gc=False):
@@ -67,6 +68,18 @@ class FeedbackRecord(LogRecord, frozen=True, gc=False, kw_only=True):
 
 
 Record = TypeVar("Record", bound=LogRecord)
+
+_TEXT_DIGEST = re.compile(r"digest:[0-9a-f]{64}")
+
+
+def hidden_text(text: str, secret: bytes) -> str:
+    """Return the keyed digest that is logged in the place of a text; equal texts have equal digests."""
+    return text if not is_text_kept(text) else f"digest:{text_digest(secret, text).hex()}"
+
+
+def is_text_kept(text: str) -> bool:
+    """Return whether a row has its text, not a digest or nothing in its place."""
+    return text != "" and not _TEXT_DIGEST.fullmatch(text)
 
 
 def columns_of(record: type[Struct]) -> tuple[str, ...]:

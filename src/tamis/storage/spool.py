@@ -179,8 +179,12 @@ class FileSpool(Spool):
             before = connection.total_changes()
             with transaction(connection):
                 connection.executemany(statement, rows)
-            connection.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_PASSIVE)
-            return connection.total_changes() - before
+            changes = connection.total_changes() - before
+            is_empty = connection.execute("SELECT 1 FROM spool LIMIT 1").get is None
+            # sent texts must not live on in the WAL
+            mode = apsw.SQLITE_CHECKPOINT_TRUNCATE if is_empty else apsw.SQLITE_CHECKPOINT_PASSIVE
+            connection.wal_checkpoint(mode=mode)
+            return changes
 
         return await self._opened().run(change)
 
@@ -216,6 +220,7 @@ class FileSpool(Spool):
         self._file.create_if_missing()
         connection = self._file.connect(lock_seconds=0)
         try:
+            connection.execute("PRAGMA secure_delete = ON")
             connection.execute("PRAGMA locking_mode = EXCLUSIVE")  # two would send each other's rows
             with transaction(connection):  # takes the lock now, not with the first row
                 _migrate(connection)

@@ -20,7 +20,7 @@ def allowing_origins(origins: str) -> Callable[[ASGIApp], ASGIApp]:
     return lambda app: CORSMiddleware(
         app,
         allow_origins=listed,
-        allow_methods=["GET", "POST", "PUT"],
+        allow_methods=["DELETE", "GET", "POST", "PUT"],
         allow_headers=["*"],
         expose_headers=_EXPOSED,
         max_age=_PREFLIGHT_SECONDS,

@@ -92,6 +92,7 @@ class CallFilter(NoParameters):
             if self.caller is not None:
                 message = "`caller` is for keys with the admin scope; leave it out to read your own calls"
                 raise InputError("not_admin", message, field="caller")
+            caller.require_own_rows()
             given["caller"] = caller.name
         return LogQuery(**given, newest_first=newest_first)
 
@@ -127,11 +128,12 @@ def add_log_routes(
         "/recent_log",
         response_model=list[RecentCallResponse],
         summary="Your calls of this hour",
-        responses=errors(400, 422, 429, 503),
+        responses=errors(400, 403, 422, 429, 503),
         **options,
     )
     async def recent_log(parameters: Annotated[NoParameters, Query()], request: Request) -> Response:
         """Your calls of the current UTC hour in order of time, streamed; for an admin too."""
+        request.scope[CALLER].require_own_rows()
         hour, caller = this_hour(), request.scope[CALLER].name
         query = LogQuery(caller=caller, since=hour, until=hour + timedelta(hours=1))
         return await LogStream(call_log, query, RecentCallsJson(), read=readers.begin(caller)).started(

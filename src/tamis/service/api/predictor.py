@@ -5,6 +5,7 @@ The FastAPI routes, the fast path, streamed bodies and the dialects all classify
 
 from __future__ import annotations
 
+from asyncio import Future
 from collections.abc import Sequence
 from functools import cached_property
 from time import perf_counter
@@ -132,15 +133,20 @@ class Predictor:
         self, model: ServedModel, texts: Sequence[str], caller: Caller, skip_cache: bool
     ) -> tuple[list[Classified], Headers]:
         if self._limiter is None:
-            future = self._classification.classify(model, texts, caller=caller.name, skip_cache=skip_cache)
-            return await future, _NO_HEADERS
+            return await self._submit(model, texts, caller, skip_cache), _NO_HEADERS
         charge = self._limiter.take(caller, texts=len(texts))
         try:
-            future = self._classification.classify(model, texts, caller=caller.name, skip_cache=skip_cache)
-            return await future, charge.headers
+            return await self._submit(model, texts, caller, skip_cache), charge.headers
         except Exception:  # overload or a failure; a client that leaves (CancelledError) pays
             self._limiter.refund(charge)
             raise
+
+    def _submit(
+        self, model: ServedModel, texts: Sequence[str], caller: Caller, skip_cache: bool
+    ) -> Future[list[Classified]]:
+        return self._classification.classify(
+            model, texts, caller=caller.name, logged_as=caller.network, skip_cache=skip_cache
+        )
 
     def body(self, text: str | None, classified: Classified, model: ServedModel) -> EncodedPrediction:
         """Return the body for one text."""

@@ -6,12 +6,13 @@ The route class identifies the caller once per request; `scope[CALLER]` is the `
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
-from ipaddress import IPv6Network
+from ipaddress import IPv6Network, ip_network
 
 from starlette.types import Scope
 
+from tamis.errors import InputError
 from tamis.service.security.proxies import UNIX_PEER, TrustedProxies
 
 
@@ -44,14 +45,34 @@ _REMEMBERED_CALLERS = 4_096
 _IPV6_SITE_BITS = 64
 """One subscriber gets at least a network of this size and can change addresses within it."""
 
+_LOGGED_IPV4_BITS, _LOGGED_IPV6_BITS = 24, 48
+
 
 @dataclass(frozen=True, slots=True)
 class Caller:
-    """A caller: `name` is logged with each call; `limited_as` is the key of the rate limit."""
+    """A caller; `limited_as` is the key of the rate limit.
+
+    With shortened addresses `network` is logged in the place of `name`: others of it may have the same.
+    """
 
     name: str
     limited_as: str
     is_admin: bool = False
+    network: str = ""
+
+    @property
+    def logged_as(self) -> str:
+        """The name that is logged with each call."""
+        return self.network or self.name
+
+    def require_own_rows(self) -> None:
+        """Raise InputError if the rows of this caller cannot be told from those of others."""
+        if self.network:
+            message = (
+                "addresses are logged shortened, so your calls cannot be told from those of your network; "
+                "use API keys (TAMIS_REQUIRE_KEYS)"
+            )
+            raise InputError("callers_not_distinct", message, field="log")
 
 
 class ClientIdentifier(ABC):
@@ -65,12 +86,13 @@ class ClientIdentifier(ABC):
 class AddressIdentifier(ClientIdentifier):
     """Identifies clients by address; every client may call, none is an administrator."""
 
-    def __init__(self, proxies: TrustedProxies):
+    def __init__(self, proxies: TrustedProxies, *, shortens: bool = False):
         self._proxies = proxies
+        self._caller_at = caller_in_network if shortens else caller_at
 
     def identify(self, scope: Scope, access: Access) -> Caller:
         """Return the caller at the request's address; never raises."""
-        return caller_at(self._proxies.client(scope))
+        return self._caller_at(self._proxies.client(scope))
 
 
 @lru_cache(_REMEMBERED_CALLERS)
@@ -79,3 +101,12 @@ def caller_at(address: str) -> Caller:
     if ":" not in address or address == UNIX_PEER:
         return Caller(address, limited_as=address)
     return Caller(address, limited_as=str(IPv6Network((address, _IPV6_SITE_BITS), strict=False)))
+
+
+@lru_cache(_REMEMBERED_CALLERS)
+def caller_in_network(address: str) -> Caller:
+    """Return the caller of a normalised address, whose network alone is logged."""
+    if address == UNIX_PEER:
+        return caller_at(address)
+    bits = _LOGGED_IPV6_BITS if ":" in address else _LOGGED_IPV4_BITS
+    return replace(caller_at(address), network=str(ip_network((address, bits), strict=False)))

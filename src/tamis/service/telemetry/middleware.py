@@ -135,7 +135,7 @@ def _fields(scope: Scope, status: int, seconds: float, alike: int) -> dict[str, 
         "seconds": round(seconds, 6),
     }
     if CALLER in scope:
-        fields["caller"] = scope[CALLER].name
+        fields["caller"] = scope[CALLER].logged_as
     if ERROR_CODE in scope:
         fields["code"] = scope[ERROR_CODE]
     if TRACE_ID in scope:

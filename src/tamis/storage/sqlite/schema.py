@@ -12,6 +12,7 @@ from collections.abc import Callable
 import apsw
 
 from tamis.errors import StoreError
+from tamis.storage.base import RETENTION_DAYS
 from tamis.storage.ids import KEY_BYTES
 from tamis.storage.sqlite.connection import transaction
 
@@ -119,9 +120,14 @@ def migrate(connection: apsw.Connection) -> list[str]:
         return []
     with transaction(connection):
         # read again under the lock: another process may have been faster
-        steps = MIGRATIONS[version_of(connection) :]
+        version = version_of(connection)
+        steps = MIGRATIONS[version:]
         for step in steps:
             step(connection)
+        if version == 0:  # only a new file: calls of an older one must not disappear after an upgrade
+            connection.execute(
+                "INSERT INTO meta VALUES ('retention_days', ?)", (str(RETENTION_DAYS).encode(),)
+            )
         connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
         connection.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
     return [step.__name__ for step in steps]

@@ -46,6 +46,8 @@ class SqliteSession:
     path: Path
     files: OpenFiles
     secret: bytes
+    retention_days: int
+    """Days that calls are kept if no setting says so; 0, forever, in files of older versions."""
     migrations: list[str]
     """The migrations that were run when it was opened."""
     here: apsw.Connection
@@ -65,7 +67,7 @@ class SqliteSession:
         async with FolderLock(file.path):
             await asyncio.to_thread(file.create_if_missing)
             try:
-                migrations, secret = await workers.writer.run(_prepare)
+                migrations, secret, retention_days = await workers.writer.run(_prepare)
                 here = await workers.writer.run(lambda _: workers.connect())
                 # now: later they might find another WAL at the path
                 await workers.reader.run(lambda _: None)
@@ -89,6 +91,7 @@ class SqliteSession:
             path=file.path,
             files=files,
             secret=secret,
+            retention_days=retention_days,
             migrations=migrations,
             here=here,
             cache=cache,
@@ -240,8 +243,9 @@ def _writing_to(files: OpenFiles) -> Callable[[apsw.Connection, Sequence[CallRec
     return write
 
 
-def _prepare(connection: apsw.Connection) -> tuple[list[str], bytes]:
+def _prepare(connection: apsw.Connection) -> tuple[list[str], bytes, int]:
     connection.execute("PRAGMA secure_delete = ON")  # this connection is the one that deletes
     migrations = migrate(connection)
     secret: bytes = connection.execute("SELECT value FROM meta WHERE name = 'secret'").get
-    return migrations, secret
+    days: bytes | None = connection.execute("SELECT value FROM meta WHERE name = 'retention_days'").get
+    return migrations, secret, int(days or 0)

@@ -197,6 +197,11 @@ class SqliteStore(Store):
         self.cache = SqliteCache(self._keeper)
         self.feedback = SqliteFeedbackLog(self._keeper, FEEDBACK)
 
+    @property
+    def default_retention_days(self) -> int:
+        """The days that were written into the file when it was created."""
+        return self._keeper.current.retention_days
+
     async def open(self) -> None:
         """Create the file if it is missing, migrate its tables and connect."""
         await self._keeper.open()
