@@ -1,4 +1,4 @@
-"""What is stored of texts and addresses: kept, hashed, left out, shortened, deleted. Real servers and files."""
+"""What is stored of texts and addresses: kept, hashed, left out, shortened, deleted; by real servers."""
 
 from __future__ import annotations
 
