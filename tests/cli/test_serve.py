@@ -95,9 +95,10 @@ def test_serve_begins_with_one_screen_that_says_what_is_where(
         port, lines = service.port, service.said.splitlines()
     screen = lines.index("Model    spam@1 (ham, spam)")
     assert screen == 0 or options, "only workers may say first that they have started"
-    assert lines[screen : screen + 7] == [
+    assert lines[screen : screen + 8] == [
         "Model    spam@1 (ham, spam)",
         "Store    sqlite:///models/spam/tamis.db",
+        "Log      texts, deleted after 90 days (TAMIS_LOG_RETENTION_DAYS)",
         f"Address  http://127.0.0.1:{port}",
         f"Page     http://127.0.0.1:{port}/ui",
         f"Docs     http://127.0.0.1:{port}/docs",
