@@ -65,7 +65,9 @@ class SettingsFields(BaseSettings):
     models_max_bytes: Annotated[Count, Ge(0), Le(1 << 50)] = _setting(
         0, "bound on the size of loaded models, bytes; beyond it the least recently used is unloaded"
     )
-    host: RequiredText = _setting("127.0.0.1", "address to listen on; 0.0.0.0 is all interfaces")
+    host: RequiredText = _setting(
+        "127.0.0.1", "address to listen on; 0.0.0.0 is all interfaces, :: with IPv6; unix:/path is a socket"
+    )
     port: Annotated[Count, Ge(0), Le(65_535)] = _setting(8000, "port to listen on; 0 chooses a free one")
     allowed_hosts: Annotated[str, AfterValidator(check_host_names)] = _setting(
         "", "accepted host names; * is any; empty is those of this machine on a loopback address, else any"

@@ -31,7 +31,11 @@ def _default(name: str) -> object:
 
 @click.command(epilog="Example: tamis serve models/spam@champion --port 8080")
 @click.argument("models", nargs=-1, metavar="[MODEL]...")
-@click.option("--host", help=f"Address to listen on.  [env: TAMIS_HOST; default: {_default('host')}]")
+@click.option(
+    "--host",
+    help="Address to listen on; :: is IPv6 and IPv4, unix:/path a Unix socket.  "
+    f"[env: TAMIS_HOST; default: {_default('host')}]",
+)
 @click.option(
     "--port",
     type=click.IntRange(0, 65_535),
@@ -79,9 +83,12 @@ def command(
         _warn_of_superseded(settings)
         allow_connections(settings.max_connections)
         listeners = listen(settings.host, settings.port, os.environ)
-        settings = _with_allowed_hosts(settings, listeners)
-        serve = _serve_alone if settings.workers == 1 else _supervise
-        serve(settings, _references(settings, models), listeners, Notifier(os.environ), migrate=migrate)
+        try:
+            settings = _with_allowed_hosts(settings, listeners)
+            serve = _serve_alone if settings.workers == 1 else _supervise
+            serve(settings, _references(settings, models), listeners, Notifier(os.environ), migrate=migrate)
+        finally:
+            listeners.remove_files()
 
 
 @contextmanager

@@ -2,20 +2,26 @@
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import logging
 import os
 import resource
 import socket
+import stat
 import struct
 import sys
 from array import array
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from ipaddress import ip_address
 
 from tamis.errors import SettingsError
 
 _BACKLOG = 2_048
+UNIX_PREFIX = "unix:"
+"""Begins a host that is the path of a Unix socket."""
+_UNIX_MODE = 0o660
 _OTHER_FILES = 700  # among them the connections that are being refused
 _FIRST_FD = 3
 _SO_ATTACH_FILTER = 26
@@ -37,6 +43,8 @@ class Listeners:
 
     sockets: Sequence[socket.socket]
     are_given: bool
+    files: dict[int, tuple[str, tuple[int, int]]] = field(default_factory=dict)
+    """The path, device and inode of each Unix socket that we bound, by its descriptor."""
 
     @property
     def address(self) -> str:
@@ -62,19 +70,37 @@ class Listeners:
         that ask for a connection are dropped, because a client that has our answer to its own believes
         itself connected, and may have sent its request, before the last packet of the handshake is here.
         """
-        if self.are_given or sys.platform != "linux":
+        if self.are_given:
             return
         for listener in self.sockets:
-            _drop_packets(listener, _DROP_SYN)
+            if listener.family == socket.AF_UNIX:
+                self.remove_files()  # without its path nobody finds the socket
+            elif sys.platform == "linux":
+                _drop_packets(listener, _DROP_SYN)
+
+    def remove_files(self) -> None:
+        """Remove the files of our own Unix sockets, unless another process has put its own there."""
+        for listener in () if self.are_given else self.sockets:
+            if listener.family == socket.AF_UNIX and listener.fileno() in self.files:
+                path, identity = self.files.pop(listener.fileno())
+                with contextlib.suppress(FileNotFoundError):
+                    if _identity(path) == identity:
+                        os.unlink(path)
 
 
 def listen(host: str, port: int, environ: Mapping[str, str]) -> Listeners:
     """Take over the sockets of systemd's socket activation, or else bind the address.
 
-    Raises SettingsError where the address cannot be had.
+    `host` may be `unix:PATH`, and `::` takes IPv4 too. Raises SettingsError where the address cannot be had.
     """
     given = _given(environ)
-    return Listeners(given, are_given=True) if given else Listeners([_bind(host, port)], are_given=False)
+    if given:
+        return Listeners(given, are_given=True)
+    if not host.startswith(UNIX_PREFIX):
+        return Listeners([_bind(host, port)], are_given=False)
+    path = os.path.abspath(host.removeprefix(UNIX_PREFIX))
+    listener = _bind_unix(path)
+    return Listeners([listener], are_given=False, files={listener.fileno(): (path, _identity(path))})
 
 
 def allow_connections(count: int) -> None:
@@ -110,7 +136,8 @@ def _given(environ: Mapping[str, str]) -> list[socket.socket]:
 def _bind(host: str, port: int) -> socket.socket:
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     try:
-        return socket.create_server((host, port), family=family, backlog=_BACKLOG)
+        is_dual = host == "::" and socket.has_dualstack_ipv6()
+        return socket.create_server((host, port), family=family, backlog=_BACKLOG, dualstack_ipv6=is_dual)
     except (OSError, UnicodeError) as failed:
         why = str(failed.strerror if isinstance(failed, OSError) else "not the name of a host")
         plainly, _, _ = why.partition(" (while")  # Python adds the address once more
@@ -118,6 +145,49 @@ def _bind(host: str, port: int) -> socket.socket:
             f"cannot listen on {host} port {port}: {plainly}; choose another with --host and --port "
             "(TAMIS_HOST, TAMIS_PORT)"
         ) from None
+
+
+def _bind_unix(path: str) -> socket.socket:
+    """Listen on a path that only this user and its group may connect to."""
+    listener = socket.socket(socket.AF_UNIX)
+    # between bind and chmod anyone might connect: the mode has to be right from the start
+    umask = os.umask(0o777 - _UNIX_MODE)
+    try:
+        _remove_stale(path)
+        listener.bind(path)
+        listener.listen(_BACKLOG)
+    except OSError as failed:
+        listener.close()
+        why = failed.strerror or str(failed)  # of a path that is too long there is no number
+        raise SettingsError(
+            f"cannot listen on the Unix socket {path}: {why}; "
+            "choose another with --host unix:PATH (TAMIS_HOST)"
+        ) from None
+    finally:
+        os.umask(umask)
+    return listener
+
+
+def _remove_stale(path: str) -> None:
+    """Remove the socket of a process that was killed; leave one that answers, and any other file."""
+    try:
+        if not stat.S_ISSOCK(os.lstat(path).st_mode):
+            raise OSError(errno.EEXIST, "a file that is not a socket is there")
+    except FileNotFoundError:
+        return
+    with socket.socket(socket.AF_UNIX) as probe:
+        probe.setblocking(False)
+        try:
+            probe.connect(path)
+        except ConnectionRefusedError:
+            os.unlink(path)
+        except BlockingIOError:  # its queue is full: it is in use
+            return
+
+
+def _identity(path: str) -> tuple[int, int]:
+    found = os.lstat(path)
+    return found.st_dev, found.st_ino
 
 
 def _drop_packets(listener: socket.socket, program: Sequence[tuple[int, int, int, int]]) -> None:
