@@ -33,7 +33,9 @@ TRAINING_ONLY = {"scipy", "sklearn", "pandas", "matplotlib", "keras", "jax"}
 
 def test_the_public_names_are_these():
     assert sorted(tamis.__all__) == [
+        "AsyncClient",
         "Classifier",
+        "Client",
         "Example",
         "Prediction",
         "TamisError",

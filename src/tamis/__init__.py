@@ -13,17 +13,33 @@ from tamis.errors import TamisError
 from tamis.types import Example, Prediction
 
 if TYPE_CHECKING:
+    from tamis.client.asynchronous import AsyncClient
+    from tamis.client.sync import Client
     from tamis.inference.classifier import Classifier
     from tamis.training.train import train
 
 __version__ = "0.2.0"
-__all__ = ["Classifier", "Example", "Prediction", "TamisError", "__version__", "train"]
+__all__ = [
+    "AsyncClient",
+    "Classifier",
+    "Client",
+    "Example",
+    "Prediction",
+    "TamisError",
+    "__version__",
+    "train",
+]
 
-_LAZY = {"Classifier": "tamis.inference.classifier", "train": "tamis.training.train"}
+_LAZY = {
+    "AsyncClient": "tamis.client.asynchronous",
+    "Classifier": "tamis.inference.classifier",
+    "Client": "tamis.client.sync",
+    "train": "tamis.training.train",
+}
 
 
 def __getattr__(name: str) -> Any:
-    """Import the two names that need numpy or scikit-learn when they are first used."""
+    """Import the names that need numpy, scikit-learn or httpx when they are first used."""
     if name not in _LAZY:
         raise AttributeError(f"module 'tamis' has no attribute {name!r}")
     return getattr(importlib.import_module(_LAZY[name]), name)

@@ -23,7 +23,7 @@ _HEAD = (
     b"POST /predictions?echo_input=false HTTP/1.1\r\nhost: tamis\r\ncontent-type: application/x-ndjson\r\n"
     b"transfer-encoding: chunked\r\n\r\n"
 )
-_LINES = int(os.environ.get("TAMIS_STREAM_LINES", "100000"))
+_LINES = int(os.environ.get("STREAM_LINES", "100000"))
 """How many lines the test of memory sends; a million times two takes some minutes."""
 GROWTH_MB = 8.0
 

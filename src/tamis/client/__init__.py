@@ -1,0 +1,37 @@
+"""The Python client of a running service: `Client` and `AsyncClient`, which need the extra `client`."""
+
+from tamis.client.errors import (
+    AccessError,
+    ConnectionFailedError,
+    NotFoundError,
+    RateLimitedError,
+    RequestRefusedError,
+    ServiceError,
+    UnavailableError,
+)
+from tamis.client.operations import RetryPolicy
+from tamis.client.records import (
+    FeedbackReceipt,
+    LoggedPrediction,
+    ModelStatus,
+    ServedPrediction,
+    TokenExplanation,
+    VersionStatus,
+)
+
+__all__ = [
+    "AccessError",
+    "ConnectionFailedError",
+    "FeedbackReceipt",
+    "LoggedPrediction",
+    "ModelStatus",
+    "NotFoundError",
+    "RateLimitedError",
+    "RequestRefusedError",
+    "RetryPolicy",
+    "ServedPrediction",
+    "ServiceError",
+    "TokenExplanation",
+    "UnavailableError",
+    "VersionStatus",
+]
