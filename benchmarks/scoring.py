@@ -1,6 +1,7 @@
 """Texts per second of `tamis score` from CSV to Parquet, interleaved with what else scores such rows.
 
-    python benchmarks/scoring.py [--rows 200000] [--rounds 3] [--full]
+    python benchmarks/scoring.py [--rows 200000] [--rounds 3]
+    python benchmarks/scoring.py --full [--engine ray]
 
 Compares with the native scorer alone in a loop, with scikit-learn's vectorizer and SVM on the same rows
 read by pandas, and with fastText's `predict` on a list. pandas and fastText are optional: their lines say so.
@@ -29,7 +30,6 @@ _CHARACTERS = 60
 _BATCH_TEXTS = 1024
 _PEER_ROWS = 30_000
 """Rows for (b) and (c), which are slow; their speed does not depend on the number."""
-_UNITS = ("second", "CPU second")
 _UNITS = ("second", "CPU second")
 
 

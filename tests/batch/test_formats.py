@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import gzip
+import hashlib
 import io
 import json
 from pathlib import Path
@@ -99,7 +100,8 @@ def test_score_any_output_can_be_read_elsewhere(ending: str, model: Path, tmp_pa
     assert found.column_names == ["id", "text", "label", "decision", "score", "score_ham", "score_spam"]
     assert found.column("text").to_pylist() == TEXTS
     assert_predictions(found, TEXTS, model)
-    assert sorted(file.name for file in tmp_path.iterdir()) == ["in.csv", f"out.{ending}"]
+    record = [] if ending in ("parquet", "arrow") else [f"out.{ending}.run.json"]
+    assert sorted(file.name for file in tmp_path.iterdir()) == ["in.csv", f"out.{ending}", *record]
 
 
 def test_score_metadata_names_the_model(model: Path, tmp_path: Path) -> None:
@@ -111,6 +113,21 @@ def test_score_metadata_names_the_model(model: Path, tmp_path: Path) -> None:
     assert metadata[b"tamis.model"] == b"m"
     assert metadata[b"tamis.model_version"] == b"1"
     assert metadata[b"tamis.model_digest"].decode() == Classifier.load(model).identity
+
+
+@pytest.mark.parametrize("output", ["out.csv", "out.jsonl.gz", "out/"])
+def test_score_record_names_model_inputs_and_settings(output: str, model: Path, tmp_path: Path) -> None:
+    from tamis import Classifier
+
+    (tmp_path / "in.csv").write_bytes(csv_bytes())
+    scored(str(model), "in.csv", "-o", output, "--format", "csv", "--keep", "id", folder=tmp_path)
+    name = "out/_run.json" if output == "out/" else f"{output}.run.json"
+    record = json.loads((tmp_path / name).read_bytes())
+    identity = Classifier.load(model).identity
+    assert record["model"] == {"name": "m", "version": "1", "digest": identity}
+    digest = hashlib.sha256(csv_bytes()).hexdigest()
+    assert record["inputs"] == [{"name": "in.csv", "sha256": digest, "size_bytes": len(csv_bytes())}]
+    assert record["settings"]["keep"] == ["id"]
 
 
 def test_score_folder_output_is_one_dataset(model: Path, tmp_path: Path) -> None:
@@ -133,10 +150,12 @@ def test_score_keeps_named_columns_only(model: Path, tmp_path: Path) -> None:
     assert read_output(tmp_path / "id.csv").column_names == ["id", "label", "decision", "score"]
 
 
-def test_score_explains_with_tokens_of_the_text(model: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("output", ["out.parquet", "out.arrow", "out.csv", "out.tsv", "out.jsonl"])
+def test_score_explains_with_tokens_of_the_text(output: str, model: Path, tmp_path: Path) -> None:
     (tmp_path / "in.csv").write_bytes(csv_bytes(texts=TEXTS[:20]))
-    scored(str(model), "in.csv", "-o", "out.parquet", "--explain", folder=tmp_path)
-    found = read_output(tmp_path / "out.parquet")
+    scored(str(model), "in.csv", "-o", output, "--explain", folder=tmp_path)
+    found = read_output(tmp_path / output)
+    assert found.num_rows == 20
     for text, explained in zip(
         found.column("text").to_pylist(), found.column("explanation").to_pylist(), strict=True
     ):

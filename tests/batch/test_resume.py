@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import random
+import shutil
 import signal
 import subprocess
 import time
@@ -12,7 +13,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from pyarrow import concat_tables
 
+from tamis.training.train import train
 from tests.support.faults import disk_of_8_mb
 from tests.support.processes import ENVIRON, waiting_for
 from tests.support.samples import messages, write_csv
@@ -48,7 +51,12 @@ def journal_lines(folder: Path, output: str) -> int:
 def start(*arguments: str, folder: Path) -> subprocess.Popen[bytes]:
     with (folder.parent / "stderr").open("wb") as stderr:
         return subprocess.Popen(
-            [*COMMAND, *arguments], cwd=folder, env=ENVIRON, stdout=subprocess.DEVNULL, stderr=stderr
+            [*COMMAND, *arguments],
+            cwd=folder,
+            env=ENVIRON,
+            stdout=subprocess.DEVNULL,
+            stderr=stderr,
+            start_new_session=True,
         )
 
 
@@ -157,6 +165,27 @@ def test_resume_with_another_model_is_refused(
     assert_predictions(found, found.column("text").to_pylist(), other_model)
 
 
+def test_resume_with_another_version_is_refused(model: Path, data: bytes, tmp_path: Path) -> None:
+    shutil.copytree(model, tmp_path / "m")
+    (tmp_path / "in.csv").write_bytes(data)
+    scored("m", "in.csv", "-o", "scored/", "--part-size", "4kB", folder=tmp_path)
+    old = set((tmp_path / "scored").glob("part-*"))
+    arguments = ("m", "in.csv", "-o", "out.csv", *SMALL)
+    process = run_until_parts(3, *arguments, folder=tmp_path, output="out.csv")
+    process.kill()
+    process.wait()
+    train(write_csv(messages(240, seed=9), tmp_path / "mail.csv"), tmp_path / "m")
+    assert "differs in model version" in refused(*arguments, folder=tmp_path)
+    scored("m", "in.csv", "-o", "out.csv", *SMALL, "--restart", folder=tmp_path)
+    again = ("m", "in.csv", "-o", "scored/", "--part-size", "100kB")
+    assert "scored/: holds parts already" in refused(*again, folder=tmp_path)
+    scored(*again, "--restart", folder=tmp_path)
+    parts = sorted((tmp_path / "scored").glob("part-*"))
+    assert len(parts) < len(old), "parts of the earlier version are left"
+    for found in (read_output(tmp_path / "out.csv"), concat_tables(map(read_output, parts))):
+        assert_predictions(found, messages(N_ROWS, seed=11).texts, tmp_path / "m")
+
+
 def test_resume_makes_a_damaged_part_again(interrupted: tuple[str, ...], tmp_path: Path) -> None:
     part = tmp_path / "out.parquet.parts" / "part-000001.arrow"
     part.write_bytes(part.read_bytes()[:-100])
@@ -184,11 +213,12 @@ def test_second_run_at_the_same_time_is_refused(data: bytes, model: Path, tmp_pa
     assert process.wait() == 0
 
 
-def test_control_c_leaves_what_is_finished(data: bytes, model: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("workers", ["1", "2"])
+def test_control_c_leaves_what_is_finished(workers: str, data: bytes, model: Path, tmp_path: Path) -> None:
     (tmp_path / "in.csv").write_bytes(data)
-    arguments = (str(model), "in.csv", "-o", "out.csv", *SMALL)
+    arguments = (str(model), "in.csv", "-o", "out.csv", "--part-size", "4kB", "--workers", workers)
     process = run_until_parts(2, *arguments, folder=tmp_path, output="out.csv")
-    process.send_signal(signal.SIGINT)
+    os.killpg(process.pid, signal.SIGINT)  # as a terminal does: to the workers too
     assert process.wait() == 1
     *_, last = (tmp_path.parent / "stderr").read_text().splitlines()
     assert last == "tamis: stopped; run the same command again to go on from here"

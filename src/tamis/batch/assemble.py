@@ -33,6 +33,7 @@ class OutputTarget:
     parts:     the folder of parts; that of an object's parts is in the working directory
     output:    the file or object, None for a folder or a stream
     rejected:  the file of rejected rows, None to count them only
+    record:    the file that says what an output without metadata depends on, None if there is no need
     is_folder: whether the output is the parts themselves
     remote:    where the parts of such a folder are uploaded to, None if they stay where they are
     """
@@ -42,6 +43,7 @@ class OutputTarget:
     sink: OutputSink
     output: Destination | None = None
     rejected: Destination | None = None
+    record: Destination | None = None
     is_folder: bool = False
     remote: ObjectFolder | None = None
     stream: BinaryIO | None = None
@@ -56,7 +58,8 @@ class OutputTarget:
         listed = f"{name.rstrip('/')}/_rejected.csv" if is_folder else f"{name}.rejected.csv"
         target = cls(name, parts, sink, rejected=destination_of(rejected or listed), is_folder=is_folder)
         if not is_folder:
-            return replace(target, output=destination_of(name))
+            record = None if sink.has_metadata else destination_of(f"{name}.run.json")
+            return replace(target, output=destination_of(name), record=record)
         return (
             replace(target, remote=ObjectFolder(name)) if is_url(name) else replace(target, parts=Path(name))
         )
@@ -69,12 +72,12 @@ class OutputTarget:
     @property
     def own_paths(self) -> list[Path]:
         """What a run writes here, which no folder or glob may read."""
-        written = (self.output, self.rejected)
+        written = (self.output, self.rejected, self.record)
         return [self.parts, *(one.path for one in written if isinstance(one, LocalDestination))]
 
     def owns(self, url: str) -> bool:
         """Return whether a run writes this object, which no prefix or glob may read."""
-        written = [one.name for one in (self.output, self.rejected) if one is not None]
+        written = [one.name for one in (self.output, self.rejected, self.record) if one is not None]
         return url in written or (self.remote is not None and url.startswith(self.remote.url))
 
     def check(self, *, restart: bool, is_resumed: bool) -> None:

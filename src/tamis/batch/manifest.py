@@ -10,6 +10,7 @@ import contextlib
 import fcntl
 import hashlib
 import os
+import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -23,7 +24,16 @@ _MANIFEST, _JOURNAL, _LOCK = "_manifest.json", "_parts.jsonl", ".lock"
 RUN_FILE = "_run.json"
 """What a finished folder depends on, in the form of the manifest."""
 
-_OWN_FILES = ("part-*", ".part-*", ".output", ".rejected.csv", f".{_MANIFEST}", _JOURNAL, RUN_FILE)
+_OWN_FILES = (
+    "part-*",
+    ".part-*",
+    ".output",
+    ".rejected.csv",
+    f".{_MANIFEST}",
+    _JOURNAL,
+    RUN_FILE,
+    f".{RUN_FILE}",
+)
 _FORMAT = 1
 
 
@@ -104,6 +114,12 @@ class PartsFolder:
     def manifest_path(self) -> Path:
         """Where the manifest of an unfinished run is."""
         return self.path / _MANIFEST
+
+    def copy_manifest(self) -> Path:
+        """Return a copy of the manifest, in the folder, that may be moved away."""
+        copy = self.path / f".{RUN_FILE}"
+        shutil.copyfile(self.manifest_path, copy)
+        return copy
 
     def exists(self) -> bool:
         """Return whether an unfinished run is in the folder."""

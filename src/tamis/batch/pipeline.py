@@ -190,6 +190,8 @@ class ScoreRun:
                 self._score(engine, assembler, max_rejected, observe)
                 for source in self._sources:
                     source.check_unchanged()
+                if self._target.record is not None:
+                    self._target.record.publish(self._parts.copy_manifest())
                 assembler.finish(self._n_parts)
             summary = self._summary(resumed, assembler)
             self._complete()

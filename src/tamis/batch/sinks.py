@@ -11,7 +11,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, ClassVar
 
 import msgspec
 import pyarrow
@@ -37,9 +37,13 @@ class Assembly(ABC):
 
 
 class OutputSink(ABC):
-    """An output format. Can be pickled."""
+    """An output format. Can be pickled.
+
+    has_metadata: whether a file can name the model that its predictions are from
+    """
 
     part_suffix: str
+    has_metadata: ClassVar[bool] = False
 
     @abstractmethod
     def encode_part(self, batch: Any) -> bytes:
@@ -128,6 +132,7 @@ class ArrowSink(OutputSink):
     """An Arrow file; the parts are Arrow files too."""
 
     part_suffix: str = ".arrow"
+    has_metadata: ClassVar[bool] = True
 
     def encode_part(self, batch: Any) -> bytes:
         """Return an Arrow file of one record batch."""
@@ -155,6 +160,7 @@ class ParquetFolderSink(OutputSink):
     """Parts that are Parquet files of their own."""
 
     part_suffix: str = ".parquet"
+    has_metadata: ClassVar[bool] = True
 
     def encode_part(self, batch: Any) -> bytes:
         """Return a Parquet file of one row group."""
@@ -168,7 +174,12 @@ class ParquetFolderSink(OutputSink):
         raise DataError("the parts of a folder are not joined")
 
 
-_PARQUET: Mapping[str, Any] = {"compression": "zstd", "compression_level": 1}
+# The small limit gives up dictionaries of texts and scores early: a third less time, and smaller files.
+_PARQUET: Mapping[str, Any] = {
+    "compression": "zstd",
+    "compression_level": 1,
+    "dictionary_pagesize_limit": 1 << 17,
+}
 
 
 class _Columnar(Assembly):

@@ -124,7 +124,7 @@ def _target(output: str, options: Mapping[str, Any], stack: contextlib.ExitStack
     folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="tamis-score-")))
     listed = options["rejected"]
     found = OutputTarget.of(str(folder / "output"), format=options["format_"] or "csv", rejected=listed)
-    return replace(found, stream=sys.stdout.buffer, rejected=found.rejected if listed else None)
+    return replace(found, stream=sys.stdout.buffer, rejected=found.rejected if listed else None, record=None)
 
 
 def _input_files(
