@@ -11,6 +11,7 @@ from pathlib import Path
 import httpx
 import pytest
 
+from tamis.artifact import history
 from tamis.artifact.traffic import read_traffic
 from tests.support.artifacts import save_model
 from tests.support.metrics_page import value
@@ -49,6 +50,16 @@ def _ask(service: Service, caller: int, *, path: str = "/prediction") -> str:
     return version
 
 
+def _infer(service: Service, caller: int, *, path: str = "/v2/models/spam/infer") -> str:
+    """Ask in the wire format of the Open Inference Protocol."""
+    text = {"name": "text", "shape": [1], "datatype": "BYTES", "data": [f"a call of {caller}"]}
+    headers = {"x-forwarded-for": f"192.0.2.{caller}"}
+    answer = httpx.post(f"{service.address}{path}", json={"inputs": [text]}, headers=headers, timeout=30)
+    assert answer.status_code == 200, answer.text
+    version: str = answer.json()["model_version"]
+    return version
+
+
 def _until(service: Service, holds: Callable[[], bool]) -> None:
     for _ in waiting_for(service.process):
         if holds():
@@ -67,9 +78,14 @@ def test_canary_keeps_each_caller_on_one_side(folder: Path, service: Service) ->
     for path in ("/models/spam/versions/1/prediction", "/models/spam/versions/2/prediction"):
         assert {_ask(service, caller, path=path) for caller in range(8)} == {path.split("/")[4]}
     assert [_ask(service, caller, path="/models/spam/prediction") for caller in range(60)] == sides
+    assert [_infer(service, caller) for caller in range(60)] == sides
+    assert {_infer(service, caller, path="/v2/models/spam/versions/1/infer") for caller in range(8)} == {"1"}
     assert _models(folder, "canary", "spam", "--off").returncode == 0
     _until(service, lambda: service.said.count("traffic changed") == 4)
     assert {_ask(service, caller) for caller in range(60)} == {"1"}
+    told = [(one.action, one.alias, one.to_version, one.reason) for one in history(folder / "spam")]
+    assert told == [("canary", "", 2, "share 0.5"), ("stop canary", "", 2, "")]
+    assert "canary 2  share 0.5" in _models(folder, "history", "spam").stdout
 
 
 def test_canary_that_disagrees_is_aborted(folder: Path, service: Service) -> None:
@@ -87,6 +103,8 @@ def test_canary_that_disagrees_is_aborted(folder: Path, service: Service) -> Non
     _until(service, lambda: service.said.count("traffic changed") == 4)
     assert {_ask(service, caller) for caller in range(40)} == {"1"}, "both workers are back"
     assert "canary aborted" in service.said
+    last = history(folder / "spam")[-1]
+    assert (last.action, last.who) == ("stop canary", "tamis serve") and "disagreement" in last.reason
 
 
 def test_shadow_answers_nobody_and_is_counted(folder: Path, service: Service) -> None:

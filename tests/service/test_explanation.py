@@ -41,6 +41,18 @@ async def test_explanation_equals_the_commands_output(model: Path, label: str | 
     assert response.json() == json.loads(printed)
 
 
+@pytest.mark.parametrize("path", ["/models/spam", "/models/spam/versions/1"])
+async def test_named_explanation_equals_that_of_the_default(model: Path, path: str) -> None:
+    body = {"text": TEXT, "label": "ham"}
+    async with client_of(make_app(classifier=Classifier.load(model))) as client:
+        default = await client.post("/explanation", json=body)
+        named = await client.post(f"{path}/explanation", json=body)
+        unknown = await client.post("/models/other/explanation", json=body)
+        wrong = await client.post(f"{path}/explanation", json=body | {"label": "other"})
+    assert (named.status_code, named.json()) == (200, default.json())
+    assert (unknown.status_code, wrong.status_code) == (404, 422)
+
+
 async def test_explanation_logs_its_text_once(model: Path) -> None:
     async with client_of(make_app(classifier=Classifier.load(model))) as client:
         await client.post("/explanation", json={"text": TEXT})

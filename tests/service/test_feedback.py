@@ -16,6 +16,7 @@ from tamis.service.security.api_keys import KeyFile, KeyRecord, hash_of, new_key
 from tamis.settings import Settings
 from tamis.storage import make_store
 from tests.support.fakes import ManualClock
+from tests.support.metrics_page import value
 from tests.support.serving import client_of, make_app
 
 Ask = Callable[..., Awaitable[httpx.Response]]
@@ -213,5 +214,43 @@ def test_cached_answers_have_their_own_ids(tmp_path: Path) -> None:
         calls = (await callers.send("alice", "GET", "/log?order=oldest")).json()["calls"]
         assert [call["id"] for call in calls] == [fresh["id"], cached["id"]]
         assert {(call["decision"], call["model_name"]) for call in calls} == {("spam", "keywords")}
+
+    with_callers(tmp_path, test)
+
+
+def test_feedback_accuracy_is_shown_with_its_caveat(tmp_path: Path) -> None:
+    async def test(callers: Callers) -> None:
+        for number in range(10):
+            made = await callers.predict("alice", f"win cash {number}")
+            label = "ham" if number == 3 else "spam"
+            await callers.report("alice", prediction_id=made["id"], label=label)
+        shown = (await callers.send("root", "GET", "/models/keywords")).json()["feedback"]
+        [version] = shown["versions"]
+        assert (version["correct"], version["total"], version["accuracy"]) == (9, 10, 0.9)
+        assert 0.5 < version["low"] < 0.9 < version["high"] < 1 and "no random sample" in shown["caveat"]
+        page = (await callers.send("root", "GET", "/metrics")).text
+        labels = {"model": "keywords", "version": "3"}
+        assert value(page, "tamis_feedback_labels", **labels) == 10
+        assert value(page, "tamis_feedback_accuracy", **labels) == 0.9
+        assert value(page, "tamis_feedback_accuracy_low", **labels) == version["low"]
+        await callers.report("bob", text="win cash", label="ham")
+        callers.clock.advance(11)
+        shown = (await callers.send("root", "GET", "/models/keywords")).json()["feedback"]
+        assert shown["versions"][0]["total"] == 11, "counted again after ten seconds"
+
+    with_callers(tmp_path, test)
+
+
+def test_feedback_by_text_may_name_a_model(tmp_path: Path) -> None:
+    async def test(callers: Callers) -> None:
+        named = await callers.report("alice", text="win cash", label="ham", model="keywords")
+        assert (named.status_code, named.json()["model_name"], named.json()["predicted"]) == (
+            201, "keywords", "spam",
+        )  # fmt: skip
+        unknown = await callers.report("alice", text="win cash", label="ham", model="other")
+        assert (unknown.status_code, unknown.json()["error"]["code"]) == (404, "unknown_model")
+        made = await callers.predict("alice", "win cash")
+        both = await callers.report("alice", prediction_id=made["id"], label="ham", model="keywords")
+        assert both.status_code == 422
 
     with_callers(tmp_path, test)

@@ -77,7 +77,7 @@ def test_routes_that_count_texts_say_so_with_their_headers(with_limits: dict[str
     routes = ["/prediction", "/prediction", "/predictions"]
     prefixes = ["", "/models/{model}", "/models/{model}/versions/{version}"]
     expected = [prefix + route for prefix in prefixes for route in routes]
-    assert sorted(counted) == sorted([*expected, "/explanation"])
+    assert sorted(counted) == sorted([*expected, *(f"{prefix}/explanation" for prefix in prefixes)])
     responses = with_limits["paths"]["/predictions"]["post"]["responses"]
     assert set(responses["200"]["headers"]) == {"RateLimit", "RateLimit-Policy"}
     assert set(responses["429"]["headers"]) == {"Retry-After", "RateLimit", "RateLimit-Policy"}

@@ -29,7 +29,10 @@ _ALIAS = re.compile(r"[A-Za-z][A-Za-z0-9_-]{0,63}")
 
 
 class AliasChange(msgspec.Struct, frozen=True):
-    """One line of the history: who moved which alias, when, from and to which version, and why."""
+    """One line of the history: who moved which alias, when, from and to which version, and why.
+
+    The actions `canary`, `shadow`, `stop canary` and `stop shadow` have an empty alias.
+    """
 
     time: str
     who: str
@@ -123,7 +126,8 @@ def history(model_folder: Path) -> list[AliasChange]:
 
 def promoted_digest(model_folder: Path, version: int) -> str | None:
     """Return the identity that `version` had when an alias was last moved to it; None if none was."""
-    digests = [change.digest for change in history(model_folder) if change.to_version == version]
+    changes = [change for change in history(model_folder) if change.alias]
+    digests = [change.digest for change in changes if change.to_version == version]
     return digests[-1] if digests else None
 
 
@@ -157,13 +161,13 @@ def _version_before(changes: list[AliasChange], alias: str, current: int) -> int
     return earlier[-1] if earlier else None
 
 
+def record_traffic(folder: Path, action: str, version: int, *, who: str, reason: str, digest: str) -> None:
+    """Add a line about a canary or a shadow to the history; the caller holds the lock of the folder."""
+    _record(folder, AliasChange(_now(None), who or _user(), action, "", None, version, digest, reason))
+
+
 def _apply(folder: Path, change: AliasChange) -> None:
-    with (folder / HISTORY_FILE).open("ab") as file:
-        if file.tell() and not (folder / HISTORY_FILE).read_bytes().endswith(b"\n"):
-            file.write(b"\n")  # ends the torn line of a process that was killed
-        file.write(msgspec.json.encode(change) + b"\n")
-        file.flush()
-        os.fsync(file.fileno())
+    _record(folder, change)
     aliases = read_aliases(folder) | {change.alias: change.to_version}
     temporary = folder / f".{ALIASES_FILE}.{os.getpid()}"
     with temporary.open("wb") as file:
@@ -171,6 +175,15 @@ def _apply(folder: Path, change: AliasChange) -> None:
         file.flush()
         os.fsync(file.fileno())
     os.replace(temporary, folder / ALIASES_FILE)
+
+
+def _record(folder: Path, change: AliasChange) -> None:
+    with (folder / HISTORY_FILE).open("ab") as file:
+        if file.tell() and not (folder / HISTORY_FILE).read_bytes().endswith(b"\n"):
+            file.write(b"\n")  # ends the torn line of a process that was killed
+        file.write(msgspec.json.encode(change) + b"\n")
+        file.flush()
+        os.fsync(file.fileno())
 
 
 @contextmanager

@@ -14,7 +14,7 @@ from typing import Annotated
 import msgspec
 
 from tamis.artifact.load import open_artifact
-from tamis.artifact.registry import locked
+from tamis.artifact.registry import locked, record_traffic
 from tamis.errors import ArtifactError
 
 TRAFFIC_FILE = "traffic.json"
@@ -69,7 +69,7 @@ def set_canary(
     reference: str, share: float, *, max_errors: float | None = None, max_disagreement: float | None = None
 ) -> Path:
     """Let the version that `reference` names answer a share of the callers; return its folder."""
-    folder, version = _version_of(reference)
+    folder, version, digest = _version_of(reference)
     canary = Canary(
         version=version,
         share=share,
@@ -77,23 +77,37 @@ def set_canary(
         max_errors=max_errors,
         max_disagreement=max_disagreement,
     )
+    bounds = {"errors": max_errors, "disagreement": max_disagreement}
+    reason = ", ".join(
+        [
+            f"share {share:.4g}",
+            *(f"{name}>{bound:.4g}" for name, bound in bounds.items() if bound is not None),
+        ]
+    )
     with locked(folder):
-        _write(folder, msgspec.structs.replace(read_traffic(folder), canary=canary, stopped=""))
+        plan = msgspec.structs.replace(read_traffic(folder), canary=canary, stopped="")
+        record_traffic(folder, "canary", version, who="", reason=reason, digest=digest)
+        _write(folder, plan)
     return folder / str(version)
 
 
 def set_shadow(reference: str) -> Path:
     """Let the version that `reference` names score what the model is asked; return its folder."""
-    folder, version = _version_of(reference)
+    folder, version, digest = _version_of(reference)
     with locked(folder):
-        _write(folder, msgspec.structs.replace(read_traffic(folder), shadow=version))
+        plan = msgspec.structs.replace(read_traffic(folder), shadow=version)
+        record_traffic(folder, "shadow", version, who="", reason="", digest=digest)
+        _write(folder, plan)
     return folder / str(version)
 
 
 def stop_shadow(model_folder: Path) -> None:
     """End the shadow of a model."""
     with locked(model_folder):
-        _write(model_folder, msgspec.structs.replace(read_traffic(model_folder), shadow=None))
+        plan = read_traffic(model_folder)
+        if plan.shadow is not None:
+            record_traffic(model_folder, "stop shadow", plan.shadow, who="", reason="", digest="")
+        _write(model_folder, msgspec.structs.replace(plan, shadow=None))
 
 
 def stop_canary(model_folder: Path, *, key: str = "", reason: str = "") -> None:
@@ -101,14 +115,19 @@ def stop_canary(model_folder: Path, *, key: str = "", reason: str = "") -> None:
     with locked(model_folder):
         plan = read_traffic(model_folder)
         if not key or (plan.canary is not None and plan.canary.key == key):
+            if plan.canary is not None:
+                who = "tamis serve" if key else ""
+                record_traffic(
+                    model_folder, "stop canary", plan.canary.version, who=who, reason=reason, digest=""
+                )
             _write(model_folder, msgspec.structs.replace(plan, canary=None, stopped=reason))
 
 
-def _version_of(reference: str) -> tuple[Path, int]:
+def _version_of(reference: str) -> tuple[Path, int, str]:
     artifact = open_artifact(reference)
     if not artifact.path.name.isdigit():
         raise ArtifactError(f"{artifact.path} is not a version of a model; use NAME@VERSION")
-    return artifact.path.parent, int(artifact.path.name)
+    return artifact.path.parent, int(artifact.path.name), artifact.identity
 
 
 def _write(folder: Path, plan: TrafficPlan) -> None:

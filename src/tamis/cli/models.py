@@ -130,7 +130,7 @@ def rollback(model: str, alias: str, *, reason: str) -> None:
 @click.argument("model", metavar="MODEL")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object per line.")
 def history(model: str, *, as_json: bool) -> None:
-    """List who moved which alias when, from and to which version, and why; oldest first."""
+    """List who moved which alias when, from and to which version, and why, and each canary and shadow."""
     import msgspec
 
     from tamis.artifact import history as read_history
@@ -140,8 +140,8 @@ def history(model: str, *, as_json: bool) -> None:
             echo(msgspec.json.encode(change).decode())
             continue
         before = change.from_version if change.from_version is not None else "-"
-        line = f"{change.time}  {change.who}  {change.action} {change.alias}: {before} -> {change.to_version}"
-        echo(f"{line}  {change.reason}".rstrip())
+        moved = f"{change.alias}: {before} -> {change.to_version}" if change.alias else f"{change.to_version}"
+        echo(f"{change.time}  {change.who}  {change.action} {moved}  {change.reason}".rstrip())
 
 
 command.add_command(traffic.canary)

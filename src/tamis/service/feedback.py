@@ -7,19 +7,29 @@ text ──────────► what the model predicts now  ─┴─►
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import final
 
 from tamis.clock import Clock
-from tamis.errors import InputError
+from tamis.errors import InputError, StoreError
 from tamis.inference.model_pool import ModelPool
 from tamis.proportions import wilson
 from tamis.service.log_text import LogText, full_text
 from tamis.service.security.client_identity import Caller
-from tamis.storage import FeedbackRecord, LabelPairCount, Store, TimeIds
+from tamis.storage import FeedbackRecord, LabelPairCount, LogQuery, Store, TimeIds
 from tamis.storage.ids import id_of_text, text_digest
+
+CAVEAT = (
+    "feedback is no random sample: callers choose what they report, so the accuracy on all texts may be "
+    "outside of this interval"
+)
+_ACCURACY_SECONDS = 10.0
+"""How long counted feedback is shown: on a cluster counting reads every row."""
+
+_log = logging.getLogger(__name__)
 
 
 class PredictionNotFoundError(InputError):
@@ -32,10 +42,7 @@ class PredictionNotFoundError(InputError):
 
 @dataclass(frozen=True, slots=True)
 class FeedbackAccuracy:
-    """How often one version of a model was right on what came back, with its 95 % interval (Wilson).
-
-    Feedback is no sample: callers choose what they report.
-    """
+    """How often one version of a model was right on what came back, with its 95 % interval (Wilson)."""
 
     model_name: str | None
     model_version: str | None
@@ -74,8 +81,23 @@ class FeedbackService:
     """Stores what callers report."""
 
     def __init__(self, pool: ModelPool, store: Store, clock: Clock, *, log_text: LogText = full_text):
-        self._pool, self._store, self._log_text = pool, store, log_text
+        self._pool, self._store, self._clock, self._log_text = pool, store, clock, log_text
         self._ids = TimeIds(clock)
+        self.accuracies: list[FeedbackAccuracy] = []
+        """What `count` found last, by model version."""
+        self._count_at = float("-inf")
+        self._counting = asyncio.Lock()
+
+    async def count(self) -> list[FeedbackAccuracy]:
+        """Return the accuracy of each version on all feedback, a few seconds old at most; never fails."""
+        async with self._counting:
+            if self._clock.monotonic() >= self._count_at:
+                self._count_at = self._clock.monotonic() + _ACCURACY_SECONDS
+                try:
+                    self.accuracies = accuracies(await self._store.feedback.pair_counts(LogQuery()))
+                except StoreError as failed:  # what was counted before is shown
+                    _log.warning("feedback not counted", extra={"fields": {"reason": str(failed)}})
+        return self.accuracies
 
     async def about_prediction(
         self, prediction_id: str, caller: Caller, *, label: str, comment: str
@@ -103,9 +125,12 @@ class FeedbackService:
             )
         )
 
-    async def about_text(self, text: str, caller: Caller, *, label: str, comment: str) -> FeedbackRecord:
-        """Store the true label of a text, with what the default model predicts for it now."""
-        model = self._pool.default.classifier
+    async def about_text(
+        self, text: str, caller: Caller, *, label: str, comment: str, model_name: str = ""
+    ) -> FeedbackRecord:
+        """Store the true label of a text, with what NAME, NAME@ALIAS or the default model predicts now."""
+        name, _, alias = model_name.partition("@")
+        model = (await self._pool.resolve(name or None, alias=alias or None)).classifier
         prediction = await asyncio.to_thread(model.predict, text)
         revision = self._ids.next()
         return await self._store.feedback.put(
@@ -124,6 +149,7 @@ class FeedbackService:
             )
         )
 
-    def is_new_label(self, label: str) -> bool:
-        """Return whether the default model has no such label."""
-        return label not in self._pool.default.classifier.labels
+    def is_new_label(self, row: FeedbackRecord) -> bool:
+        """Return whether the model that predicted has no such label; the default one if it is not loaded."""
+        loaded = (model for model in self._pool.loaded_models if model.digest == row.model)
+        return row.label not in next(loaded, self._pool.default).classifier.labels

@@ -32,6 +32,7 @@ from tamis.service.telemetry.metric_definitions import (
     BUILD_INFO,
     DRIFT_METRICS,
     DRIFT_TEXTS,
+    FEEDBACK_METRICS,
     LAYOUT,
     MODEL_INFO,
     OTHER,
@@ -225,13 +226,14 @@ def test_the_table_in_the_documentation_is_what_is_served() -> None:
     ]
     labels_of = {
         **dict.fromkeys(DRIFT_METRICS, "`model`, `version`, `window`, `feature`"),
+        **dict.fromkeys(FEEDBACK_METRICS, "`model`, `version`"),
         DRIFT_TEXTS: "`model`, `version`, `window`",
         MODEL_INFO: "`name`, `version`, `kind`, `digest`",
         BUILD_INFO: "`version`, `python_version`, `linear_scoring`",
     }
     looked_at = [
         (name, kind, labels_of.get((name, kind, help_text), ""), help_text)
-        for name, kind, help_text in (WORKERS, *DRIFT_METRICS, MODEL_INFO, BUILD_INFO)
+        for name, kind, help_text in (WORKERS, *DRIFT_METRICS, *FEEDBACK_METRICS, MODEL_INFO, BUILD_INFO)
     ]
     processes = [(name, kind, "`worker`", help_text) for name, (kind, help_text) in PROCESS_METRICS.items()]
     assert [(name, kind, labels.strip(), help_text) for name, kind, labels, help_text in rows] == [
@@ -243,7 +245,7 @@ def test_every_metric_on_the_page_is_in_the_catalogue() -> None:
     page = Metrics().page().decode()
     names = re.findall(r"^# TYPE (\w+) ", page, re.MULTILINE)
     listed = [family.name for family in LAYOUT.families]
-    drift = [name for name, *_ in DRIFT_METRICS]
+    drift = [name for name, *_ in (*DRIFT_METRICS, *FEEDBACK_METRICS)]
     assert names == [*listed, WORKERS[0], *drift, MODEL_INFO[0], BUILD_INFO[0], *PROCESS_METRICS]
     assert all(re.fullmatch(r"(http|tamis|process)_[a-z_]+", name) for name in names)
     assert len(page) < 8_000, "before the first request"

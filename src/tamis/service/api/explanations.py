@@ -7,6 +7,7 @@ service is overloaded. One thread per process explains, so that predictions keep
 # No `from __future__ import annotations`: the models of a router are local classes, which FastAPI
 # could not find by their names.
 import asyncio
+from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Annotated, Any
 
@@ -18,6 +19,7 @@ from starlette.responses import Response
 from tamis.errors import InputError, OverloadedError
 from tamis.inference.classifier import Classifier
 from tamis.inference.served_model import ServedModel
+from tamis.service.api.models import ModelName, Version
 from tamis.service.api.predictor import EXAMPLE_TEXTS, Predictor
 from tamis.service.api.route import RequestLimits, Requires, errors
 from tamis.service.bodies import ExplanationResponse
@@ -112,3 +114,58 @@ def add_explanation_route(router: APIRouter, predictor: Predictor, limits: Reque
         caller = request.scope[CALLER]
         model = predictor.answering(pool.default, caller)
         return await explainer.explain(query.text, query.label, caller, model)
+
+    async def named(model: ModelName, request: Request) -> ServedModel:
+        name, _, alias = model.partition("@")
+        served = await pool.resolve(name, alias=alias or None)
+        return served if alias else predictor.answering(served, request.scope[CALLER])
+
+    async def versioned(model: ModelName, version: Version) -> ServedModel:
+        return await pool.resolve(model, version)
+
+    for prefix, suffix, find in (
+        ("/models/{model}", "_by_model", named),
+        ("/models/{model}/versions/{version}", "_by_version", versioned),
+    ):
+        _add_named(router, explainer, prefix, suffix, find=find, limits=limits)
+
+
+def _add_named(
+    router: APIRouter,
+    explainer: Explainer,
+    prefix: str,
+    suffix: str,
+    *,
+    find: Callable[..., Awaitable[ServedModel]],
+    limits: RequestLimits,
+) -> None:
+    """Add the route of one model or version, whose labels are known when it is asked."""
+
+    class NamedExplanationRequest(BaseModel):
+        """A text, and which label to explain."""
+
+        model_config = ConfigDict(extra="forbid", strict=True)
+        text: Annotated[
+            str, Field(max_length=limits.max_text_chars, description="The text to explain; may be empty.")
+        ]
+        label: Annotated[
+            str | None, Field(description="One of the model's labels; null for the most probable one.")
+        ] = None
+
+    documented = Body(openapi_examples={"text": {"value": {"text": EXAMPLE_TEXTS[0], "label": None}}})
+
+    @router.post(
+        f"{prefix}/explanation",
+        name=f"explain_text{suffix}",
+        summary="Explain a prediction",
+        response_model=ExplanationResponse,
+        tags=["classification"],
+        dependencies=[Depends(Requires(PREDICT))],
+        responses=errors(400, 404, 413, 415, 422, 503),
+    )
+    async def explain_text(
+        query: Annotated[NamedExplanationRequest, documented],
+        request: Request,
+        model: Annotated[Any, Depends(find)],
+    ) -> Response:
+        return await explainer.explain(query.text, query.label, request.scope[CALLER], model)

@@ -44,7 +44,9 @@ _EXAMPLES = {
 }
 
 
-_ONE_SUBJECT: dict[str, Any] = {"oneOf": [{"required": ["prediction_id"]}, {"required": ["text"]}]}
+_ONE_SUBJECT: dict[str, Any] = {
+    "oneOf": [{"required": ["prediction_id"], "properties": {"model": False}}, {"required": ["text"]}]
+}
 
 
 def _no_default(schema: dict[str, Any]) -> None:
@@ -75,6 +77,14 @@ def add_feedback_routes(
             ),
         ] = ""
         text: Annotated[str, Field(max_length=limits.max_text_chars, json_schema_extra=_no_default)] = ""
+        model: Annotated[
+            str,
+            Field(
+                max_length=200,
+                description="With `text`: the model, NAME or NAME@ALIAS; empty is the default one.",
+                json_schema_extra=_no_default,
+            ),
+        ] = ""
         label: Annotated[str, Field(min_length=1, max_length=MAX_LABEL_CHARS, description="The true label.")]
         comment: Annotated[str, Field(max_length=MAX_COMMENT_CHARS)] = ""
 
@@ -82,6 +92,8 @@ def add_feedback_routes(
         def _has_one_subject(self) -> "FeedbackRequest":
             if len({"prediction_id", "text"} & self.model_fields_set) != 1:
                 raise ValueError("expected exactly one of `prediction_id` and `text`")
+            if "model" in self.model_fields_set and "text" not in self.model_fields_set:
+                raise ValueError("`model` needs `text`; a prediction has its model already")
             return self
 
     @router.post(
@@ -103,8 +115,10 @@ def add_feedback_routes(
                 query.prediction_id, caller, label=query.label, comment=query.comment
             )
         else:
-            row = await service.about_text(query.text, caller, label=query.label, comment=query.comment)
-        document = feedback_document(row) | {"is_new_label": service.is_new_label(row.label)}
+            row = await service.about_text(
+                query.text, caller, label=query.label, comment=query.comment, model_name=query.model
+            )
+        document = feedback_document(row) | {"is_new_label": service.is_new_label(row)}
         return json_response(document, status=201, headers=headers)
 
     @router.get(

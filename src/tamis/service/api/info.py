@@ -13,6 +13,7 @@ from tamis.inference.classifier import Classifier
 from tamis.inference.model_pool import ModelPool
 from tamis.service.api.route import Requires
 from tamis.service.bodies import HealthResponse, ModelResponse, ServiceResponse
+from tamis.service.feedback import FeedbackService
 from tamis.service.http import DRAINING
 from tamis.service.responses import BytesResponse, json_response
 from tamis.service.security.client_identity import ANY_KEY, CALLER, METRICS, OPTIONAL_KEY
@@ -87,7 +88,7 @@ def add_health_routes(router: APIRouter, pool: ModelPool, store: ResilientStore)
         return _health("ready", loaded)
 
 
-def add_metrics_route(router: APIRouter, metrics: Metrics) -> None:
+def add_metrics_route(router: APIRouter, metrics: Metrics, feedback: FeedbackService) -> None:
     """Add `/metrics` to the application's router."""
 
     @router.get(
@@ -99,6 +100,7 @@ def add_metrics_route(router: APIRouter, metrics: Metrics) -> None:
         dependencies=[Depends(Requires(METRICS))],
     )
     async def prometheus() -> Response:
+        await feedback.count()
         return BytesResponse(200, _METRICS_HEADERS, metrics.page())
 
 

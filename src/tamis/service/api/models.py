@@ -19,6 +19,7 @@ from tamis.service.api.predictions import PredictionRoutes, Prefix
 from tamis.service.api.predictor import Predictor
 from tamis.service.api.route import RequestLimits, Requires, errors
 from tamis.service.bodies import PredictionResponse
+from tamis.service.feedback import CAVEAT, FeedbackService
 from tamis.service.responses import BytesResponse, json_response
 from tamis.service.security.client_identity import ADMIN, ANY_KEY, CALLER
 
@@ -49,12 +50,13 @@ class AliasRequest(BaseModel):
 class ModelRoutes:
     """Adds the routes under `/models`."""
 
-    def __init__(self, router: APIRouter, pool: ModelPool, broadcast: Broadcast):
+    def __init__(self, router: APIRouter, pool: ModelPool, broadcast: Broadcast, feedback: FeedbackService):
         self._router, self._pool, self._broadcast = router, pool, broadcast
+        self._feedback = feedback
 
     def add_state(self) -> None:
         """Add the routes that say what there is."""
-        pool = self._pool
+        pool, feedback = self._pool, self._feedback
         options = _options(ANY_KEY, 404, 503)
 
         @self._router.get("/models", summary="All models", **_options(ANY_KEY))
@@ -65,7 +67,12 @@ class ModelRoutes:
         async def show_model(model: ModelName) -> Response:
             entry = _entry(pool, model.partition("@")[0])
             served = await self._named(model)
-            return json_response(state_of(pool, entry) | {"served": described(served.classifier)})
+            counted = [one.as_dict() for one in await feedback.count() if one.model_name == entry.name]
+            return json_response(
+                state_of(pool, entry)
+                | {"served": described(served.classifier)}
+                | {"feedback": {"versions": counted, "caveat": CAVEAT}}
+            )
 
         @self._router.get("/models/{model}/versions/{version}", summary="One version", **options)
         async def show_version(model: ModelName, version: Version) -> Response:
@@ -175,10 +182,15 @@ class ModelRoutes:
 
 
 def add_model_routes(
-    router: APIRouter, pool: ModelPool, predictor: Predictor, limits: RequestLimits, broadcast: Broadcast
+    router: APIRouter,
+    predictor: Predictor,
+    limits: RequestLimits,
+    *,
+    broadcast: Broadcast,
+    feedback: FeedbackService,
 ) -> None:
     """Add every route under `/models`."""
-    routes = ModelRoutes(router, pool, broadcast)
+    routes = ModelRoutes(router, predictor.pool, broadcast, feedback)
     routes.add_state()
     routes.add_documents()
     routes.add_changes()

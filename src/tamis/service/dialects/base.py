@@ -152,6 +152,8 @@ class DialectService:
         query = dialect.decode(request)
         self._check(query)
         model = await self.resolve(query.model, query.version)
+        if query.version is None and "@" not in (query.model or ""):
+            model = self.predictor.answering(model, caller)
         began = perf_counter()
         classified, headers = await self.predictor.classify(model, query.texts, caller)
         answer = Answer(

@@ -72,12 +72,14 @@ ROUTES = (
     "/models/{model}/drift",
     "/models/{model}/prediction",
     "/models/{model}/predictions",
+    "/models/{model}/explanation",
     "/models/{model}/aliases/{alias}",
     "/models/{model}/versions/{version}",
     "/models/{model}/versions/{version}/report",
     "/models/{model}/versions/{version}/card",
     "/models/{model}/versions/{version}/prediction",
     "/models/{model}/versions/{version}/predictions",
+    "/models/{model}/versions/{version}/explanation",
     "/models/{model}/versions/{version}/load",
     "/models/{model}/versions/{version}/unload",
     "/health/live",
@@ -196,6 +198,22 @@ DRIFT_PSI_LOW = ("tamis_drift_psi_low", "gauge", "Lower end of the index's 95 % 
 DRIFT_PSI_HIGH = ("tamis_drift_psi_high", "gauge", "Upper end of the index's 95 % interval.")
 DRIFTING = ("tamis_drifting", "gauge", "1 while a feature of a window is drifting.")
 DRIFT_METRICS = (DRIFT_TEXTS, DRIFT_PSI, DRIFT_PSI_LOW, DRIFT_PSI_HIGH, DRIFTING)
+FEEDBACK = (
+    "tamis_feedback_labels",
+    "gauge",
+    "True labels that came back about predictions.",
+)
+FEEDBACK_ACCURACY = (
+    "tamis_feedback_accuracy",
+    "gauge",
+    "Share of them that was predicted; no random sample.",
+)
+FEEDBACK_LOW = ("tamis_feedback_accuracy_low", "gauge", "Lower end of the 95 % interval of this share.")
+FEEDBACK_HIGH = ("tamis_feedback_accuracy_high", "gauge", "Upper end of the 95 % interval of this share.")
+FEEDBACK_METRICS = (FEEDBACK, FEEDBACK_ACCURACY, FEEDBACK_LOW, FEEDBACK_HIGH)
+MAX_FEEDBACK_VERSIONS = 100
+"""Versions with the most feedback that `/metrics` shows."""
+
 MODEL_INFO = ("tamis_model_info", "gauge", "The model that is served; always 1.")
 BUILD_INFO = (
     "tamis_build_info",

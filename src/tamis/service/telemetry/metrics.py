@@ -8,7 +8,7 @@ from __future__ import annotations
 import platform
 from bisect import bisect_left
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import NamedTuple, final
+from typing import NamedTuple, Protocol, final
 
 from tamis import __version__
 from tamis.events import (
@@ -57,6 +57,23 @@ _MEMORY_HITS, _STORE_HITS = (defined.CACHE_HITS.slot(layer) for layer in defined
 _MISSES = defined.CACHE_MISSES.first
 
 
+class VersionAccuracy(Protocol):
+    """How often one version was right on feedback, with its interval; see `service/feedback.py`."""
+
+    @property
+    def model_name(self) -> str | None: ...  # noqa: D102
+    @property
+    def model_version(self) -> str | None: ...  # noqa: D102
+    @property
+    def total(self) -> int: ...  # noqa: D102
+    @property
+    def accuracy(self) -> float: ...  # noqa: D102
+    @property
+    def low(self) -> float: ...  # noqa: D102
+    @property
+    def high(self) -> float: ...  # noqa: D102
+
+
 class InferenceTotals(NamedTuple):
     """What the model has done in all processes since they started."""
 
@@ -82,6 +99,8 @@ class Metrics:
         """Returns the loaded models."""
         self.drift: Callable[[], Iterable[tuple[Classifier, Sequence[WindowDrift]]]] = list
         """Returns the last report of each served version."""
+        self.feedback: Callable[[], Sequence[VersionAccuracy]] = list
+        """Returns the accuracy of each version on the feedback that came back."""
         self._slots = SharedValues(LAYOUT.size, LAYOUT.digest, shared_fd)
         self._values = self._slots.values
         self._in_progress = defined.REQUESTS_IN_PROGRESS.first
@@ -216,6 +235,7 @@ class Metrics:
         yield from head(name, kind, help_text)
         yield sample(name, {}, sum(found.is_alive for found in snapshots))
         yield from _drift_lines([*self.drift()])
+        yield from _feedback_lines(self.feedback())
         name, kind, help_text = defined.MODEL_INFO
         yield from head(name, kind, help_text)
         for model in self.models():
@@ -253,6 +273,16 @@ def _drift_lines(reports: Sequence[tuple[Classifier, Sequence[WindowDrift]]]) ->
                 number = drift.as_dict()[field]
                 if number is not None:  # too few counts to compare
                     yield sample(family[0], labels | {"feature": feature}, number)
+
+
+def _feedback_lines(found: Sequence[VersionAccuracy]) -> Iterator[str]:
+    """Yield the gauges of feedback, of a bounded number of versions."""
+    shown = sorted(found, key=lambda one: -one.total)[: defined.MAX_FEEDBACK_VERSIONS]
+    for family, field in zip(defined.FEEDBACK_METRICS, ("total", "accuracy", "low", "high"), strict=True):
+        yield from head(*family)
+        for one in shown:
+            labels = {"model": one.model_name or "", "version": one.model_version or ""}
+            yield sample(family[0], labels, getattr(one, field))
 
 
 def _build_labels() -> dict[str, str]:
