@@ -44,9 +44,7 @@ _EXAMPLES = {
 }
 
 
-_ONE_SUBJECT: dict[str, Any] = {
-    "oneOf": [{"required": ["prediction_id"], "properties": {"model": False}}, {"required": ["text"]}]
-}
+_ONE_SUBJECT: dict[str, Any] = {"oneOf": [{"required": ["prediction_id"]}, {"required": ["text"]}]}
 
 
 def _no_default(schema: dict[str, Any]) -> None:
@@ -81,7 +79,7 @@ def add_feedback_routes(
             str,
             Field(
                 max_length=200,
-                description="With `text`: the model, NAME or NAME@ALIAS; empty is the default one.",
+                description="For a text: the model, NAME or NAME@ALIAS; a prediction has its own.",
                 json_schema_extra=_no_default,
             ),
         ] = ""
@@ -92,8 +90,6 @@ def add_feedback_routes(
         def _has_one_subject(self) -> "FeedbackRequest":
             if len({"prediction_id", "text"} & self.model_fields_set) != 1:
                 raise ValueError("expected exactly one of `prediction_id` and `text`")
-            if "model" in self.model_fields_set and "text" not in self.model_fields_set:
-                raise ValueError("`model` needs `text`; a prediction has its model already")
             return self
 
     @router.post(
