@@ -44,6 +44,23 @@ async def test_responses_and_errors_can_be_read_by_a_listed_page() -> None:
         assert "x-request-id" in found.headers["access-control-expose-headers"]
 
 
+@pytest.mark.parametrize(
+    ("listed", "origin", "status"),
+    [
+        (ORIGIN, ORIGIN, 200),
+        ("*", ORIGIN, 200),
+        (ORIGIN, "https://evil.example.org", 403),
+        (ORIGIN, None, 403),  # an image or a link: no page can read the response
+        ("", ORIGIN, 403),
+    ],
+)
+async def test_a_listed_page_may_ask_by_get(listed: str, origin: str | None, status: int) -> None:
+    headers = {"sec-fetch-site": "cross-site"} | ({} if origin is None else {"origin": origin})
+    found = await _asked(Settings(cors_origins=listed), "GET", "/prediction?text=win", headers=headers)
+    assert found.status_code == status
+    assert ("access-control-allow-origin" in found.headers) == (status == 200)
+
+
 async def test_prefix_is_removed_whether_the_proxy_does_or_not() -> None:
     settings = Settings(root_path="/ml/spam")
     async with client_of(make_app(settings)) as client:

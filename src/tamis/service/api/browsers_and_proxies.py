@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import final
 
 from starlette.middleware.cors import CORSMiddleware
@@ -10,6 +10,8 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 _EXPOSED = ("x-request-id", "retry-after", "ratelimit", "ratelimit-policy", "inference-header-content-length")
 _PREFLIGHT_SECONDS = 600
+IS_ALLOWED_ORIGIN = "tamis.is_allowed_origin"
+"""Key in an ASGI scope that is set if a page of an origin in TAMIS_CORS_ORIGINS sent the request."""
 
 
 def allowing_origins(origins: str) -> Callable[[ASGIApp], ASGIApp]:
@@ -18,13 +20,30 @@ def allowing_origins(origins: str) -> Callable[[ASGIApp], ASGIApp]:
     if not listed:
         return lambda app: app
     return lambda app: CORSMiddleware(
-        app,
+        _MarkedOrigins(app, listed),
         allow_origins=listed,
         allow_methods=["DELETE", "GET", "POST", "PUT"],
         allow_headers=["*"],
         expose_headers=_EXPOSED,
         max_age=_PREFLIGHT_SECONDS,
     )
+
+
+@final
+class _MarkedOrigins:
+    """Marks requests that the browser says are of a page with a listed origin."""
+
+    def __init__(self, app: ASGIApp, origins: Sequence[str]):
+        self._app, self._is_any = app, "*" in origins
+        self._origins = {origin.encode() for origin in origins}
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one ASGI connection."""
+        if scope["type"] == "http":
+            origin = next((value for name, value in scope["headers"] if name == b"origin"), None)
+            if origin is not None and (self._is_any or origin in self._origins):
+                scope[IS_ALLOWED_ORIGIN] = True
+        await self._app(scope, receive, send)
 
 
 @final

@@ -2,7 +2,7 @@
 
 # No `from __future__ import annotations`: the models of a router are local classes, which FastAPI
 # could not find by their names.
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any
 
@@ -11,6 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from starlette.responses import Response
 
 from tamis.errors import InputError
+from tamis.service.api.browsers_and_proxies import IS_ALLOWED_ORIGIN
 from tamis.service.api.line_stream import UnusedLineQuery, add_line_route, line_documentation
 from tamis.service.api.predictor import EXAMPLE_TEXTS, Predictor
 from tamis.service.api.route import RequestLimits, Requires, errors
@@ -111,7 +112,7 @@ class PredictionRoutes:
         async def classify_text_of_query(
             query: Annotated[PredictionQuery, Query()], request: Request, model: Model
         ) -> Response:
-            refuse_cross_site(request.headers)
+            refuse_cross_site(request)
             return await predictor.one(
                 query.text,
                 request.scope[CALLER],
@@ -199,11 +200,13 @@ def _labelled(labels: Sequence[str]) -> type[PredictionResponse]:
     return PredictionBody
 
 
-def refuse_cross_site(headers: Mapping[str, str]) -> None:
+def refuse_cross_site(request: Request) -> None:
     """Refuse what a browser sends for a page of another site: it would be logged as its visitor's call.
 
-    A POST needs no such check: JSON from another site needs a preflight request, which is not answered.
+    The origins of TAMIS_CORS_ORIGINS may send it. A POST needs no such check: JSON from another site needs
+    a preflight request, which is answered for those origins only.
     """
-    if headers.get("sec-fetch-site") == "cross-site":
+    is_cross_site = request.headers.get("sec-fetch-site") == "cross-site"
+    if is_cross_site and IS_ALLOWED_ORIGIN not in request.scope:
         message = "a page of another site may not send this request (header `sec-fetch-site`); use POST"
         raise InputError("cross_site", message, field="sec-fetch-site")

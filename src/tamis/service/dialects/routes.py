@@ -111,7 +111,7 @@ class DialectRoute(StrictRoute):
         """Return the body as the endpoint's model; an empty one is an object without fields."""
         began, headers = perf_counter(), dict(request.scope["headers"])
         if b"content-type" not in headers:  # a browser sends this for any page, without a preflight request
-            refuse_cross_site(request.headers)
+            refuse_cross_site(request)
         received = await receive_body(headers, request.receive, self.context.limits.max_body_bytes)
         document, request.scope[BINARY] = self.dialect.parse(headers, received) if received else ({}, b"")
         body = _validate(self._body_model, document)
