@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import shutil
 import signal
+import sys
+import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
@@ -16,9 +18,14 @@ import pytest
 
 from tamis import Classifier
 from tamis.artifact import set_alias
+from tamis.clock import SystemClock
+from tamis.service.app import create_app
 from tamis.service.security.api_keys import KeyFile, KeyRecord, hash_of, new_key
+from tamis.settings import Settings
+from tamis.storage import MemorySpool, ResilientStore, make_store
 from tests.support.artifacts import save_model
 from tests.support.processes import Service, serving, waiting_for
+from tests.support.serving import client_of
 
 TEXT = "WIN a FREE phone"
 
@@ -243,3 +250,37 @@ def test_switches_under_load_lose_no_request(models: Path, tmp_path: Path, clien
             _until(service, lambda version=version: {_version(ask) for _ in range(4)} == {version})  # type: ignore[misc]
         stop.append(True)
         assert sum(one.result() for one in sending) > 0
+
+
+_FOLDER_EVENTS = {"os.listdir", "os.scandir"}
+_LISTED: list[tuple[str, int]] = []
+"""Folders that were listed, each with its thread; an audit hook lives until the process ends."""
+
+
+@pytest.fixture
+def listed() -> Iterator[list[tuple[str, int]]]:
+    is_on = True
+
+    def hook(event: str, arguments: tuple[Any, ...]) -> None:
+        if is_on and event in _FOLDER_EVENTS:
+            _LISTED.append((str(arguments[0]), threading.get_ident()))
+
+    _LISTED.clear()
+    sys.addaudithook(hook)
+    yield _LISTED
+    is_on = False
+
+
+async def test_model_folders_are_listed_off_the_event_loop(
+    models: Path, listed: list[tuple[str, int]]
+) -> None:
+    store = ResilientStore(make_store("memory:", SystemClock()), MemorySpool(), SystemClock())
+    app = create_app(Settings(), {str(models / "spam"): ""}, store=store)
+    async with client_of(app) as ask:
+        listed.clear()
+        for path in ("/models", "/models/spam", "/models/spam/versions/2"):
+            assert (await ask.get(path)).status_code == 200
+        assert (await ask.post("/v2/repository/index", json={})).status_code == 200
+    folders = [thread for folder, thread in listed if folder == str(models / "spam")]
+    assert len(folders) >= 4
+    assert threading.get_ident() not in folders

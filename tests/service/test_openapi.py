@@ -13,10 +13,12 @@ from hypothesis import HealthCheck, settings
 from schemathesis.specs.openapi.checks import negative_data_rejection, positive_data_acceptance
 
 from tamis.inference.classifier import Classifier
+from tamis.service.api.predictions import EXAMPLE_TEXTS
 from tamis.service.dialects.catalog import DIALECTS
 from tamis.settings import Settings
 from tests.support.cursors import register_cursors
 from tests.support.fuzzing import CASES, asked, figures  # noqa: F401 - a fixture of this module
+from tests.support.scorers import WatchedScorer, classifier_with
 from tests.support.serving import make_app
 
 LINES = ("application/x-ndjson", "text/csv")
@@ -34,6 +36,15 @@ def test_document_is_what_the_service_gives(ask: Ask) -> None:
     served = ask("GET", "/openapi.json").json()
     assert served["openapi"] == "3.1.0"
     assert served["info"]["title"] == "Tamis"
+
+
+def test_explanation_example_is_made_with_the_document() -> None:
+    scorer = WatchedScorer()
+    app = make_app(_SMALL, classifier_with(scorer))
+    at_start = len(scorer.texts)
+    example = app.openapi()["paths"]["/explanation"]["post"]["responses"]["200"]["content"]
+    assert example["application/json"]["example"]["tokens"]
+    assert at_start <= len(EXAMPLE_TEXTS) < len(scorer.texts), "an occlusion scores a text once per token"
 
 
 def test_document_is_valid_openapi(document: dict[str, Any]) -> None:

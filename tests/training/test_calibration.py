@@ -13,8 +13,8 @@ from tamis.training.calibration import (
     choose_calibration,
     choose_operating_point,
     default_positive,
-    fit_calibration,
 )
+from tamis.training.calibration_fit import fit_calibration
 
 CLASSES = [f"class {k}" for k in range(10)]
 

@@ -172,3 +172,16 @@ def _check(manifest: Manifest) -> None:
         raise ArtifactError(f"{MANIFEST_FILE}: the operating point does not fit the labels")
     if point is not None and not 0 <= point.threshold < 1.01:  # just above 1 where nothing is to be flagged
         raise ArtifactError(f"{MANIFEST_FILE}: the operating point's threshold is no probability")
+
+
+FileStamp = tuple[int, int, int]
+"""Inode, time and size of a file: any of them differs after the file was replaced."""
+
+
+def file_stamp(path: Path) -> FileStamp | None:
+    """Return the stamp of a file, None if it does not exist."""
+    try:
+        found = path.stat()
+    except OSError:
+        return None
+    return found.st_ino, found.st_mtime_ns, found.st_size

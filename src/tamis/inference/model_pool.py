@@ -11,38 +11,19 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from dataclasses import dataclass, field
 from pathlib import Path
 
 from tamis.artifact import list_versions, read_aliases
-from tamis.artifact.manifest import ALIASES_FILE, MANIFEST_FILE, versions_in
+from tamis.artifact.manifest import ALIASES_FILE, file_stamp, versions_in
 from tamis.errors import ArtifactError, InputError, ModelUnavailableError, UnknownModelError
 from tamis.events import ModelLoaded, ModelRefused
 from tamis.inference.classifier import Classifier
-from tamis.inference.served_model import ModelLoader, ServedModel
+from tamis.inference.served_model import Entry, ModelLoader, ServedModel, entry_of
 
 _WATCH_SECONDS = 0.2
 """An alias that moves is served within a second: this, and loading."""
 
 _log = logging.getLogger(__name__)
-
-Stamp = tuple[int, int, int]
-
-
-@dataclass(eq=False)
-class Entry:
-    """One model of the service. `selector` is the version or alias that it serves; empty is the newest."""
-
-    name: str
-    folder: Path | None
-    selector: str
-    current: ServedModel | None = None
-    loaded: dict[str, ServedModel] = field(default_factory=dict)
-    pinned: set[str] = field(default_factory=set)
-    errors: dict[str, str] = field(default_factory=dict)
-    """Why a version could not be loaded, by version; the key of the served selector is `current`."""
-    aliases: dict[str, int] = field(default_factory=dict)
-    stamp: Stamp | None = None
 
 
 class ModelPool:
@@ -70,7 +51,7 @@ class ModelPool:
         folder = path.parent if path is not None and path.name == classifier.version else None
         entry = Entry(classifier.name, folder, classifier.version)
         if folder is not None:
-            entry.aliases, entry.stamp = read_aliases(folder), _stamp(folder)
+            entry.aliases, entry.stamp = read_aliases(folder), file_stamp(folder / ALIASES_FILE)
         self.add(entry, self._loader.serve(classifier))
 
     def open(self, reference: str, version: str = "", *, is_lazy: bool = False) -> None:
@@ -80,7 +61,7 @@ class ModelPool:
 
         Raises ArtifactError if the first model cannot be loaded; a later one is kept with its reason.
         """
-        entry = _entry_of(reference)
+        entry = entry_of(reference)
         same = self.entries.get(entry.name)
         if same is not None and same.folder == entry.folder:
             self._keep_beside(same, reference)
@@ -141,7 +122,7 @@ class ModelPool:
         for entry in self.entries.values():
             if entry.folder is None:
                 continue
-            stamp = _stamp(entry.folder)
+            stamp = file_stamp(entry.folder / ALIASES_FILE)
             if stamp == entry.stamp and not is_forced:
                 continue
             try:
@@ -168,7 +149,7 @@ class ModelPool:
             elif action == "load":
                 await self.load(name, version)
             else:
-                self.unload(name, version)
+                await self.unload(name, version)
         except InputError as refused:
             fields = {"action": action, "model": name, "version": version, "reason": str(refused)}
             _log.error("models not changed", extra={"fields": fields})
@@ -179,21 +160,22 @@ class ModelPool:
         self.entries[name].pinned.add(version)
         return model
 
-    def unload(self, name: str, version: str) -> None:
+    async def unload(self, name: str, version: str) -> None:
         """Forget a loaded version; requests that it is answering are finished. The served one stays."""
         entry = self.entries.get(name)
-        if entry is None or version not in self.known_versions(entry):
+        if entry is None or version not in await self.known_versions(entry):
             raise UnknownModelError("no such model or version; GET /models lists them", field="version")
         if entry.current is not None and entry.current.version == version:
             raise UnknownModelError("this version is being served; move its alias first", field="version")
         entry.pinned.discard(version)
         entry.loaded.pop(version, None)
 
-    def known_versions(self, entry: Entry) -> dict[str, list[str]]:
+    async def known_versions(self, entry: Entry) -> dict[str, list[str]]:
         """Return the versions of a model with their aliases, those in its folder and the loaded ones."""
         if entry.folder is None:
             return {version: [] for version in entry.loaded}
-        return {str(version): aliases for version, aliases in list_versions(entry.folder).items()}
+        found = await asyncio.to_thread(list_versions, entry.folder)
+        return {str(version): aliases for version, aliases in found.items()}
 
     @property
     def loaded_models(self) -> list[ServedModel]:
@@ -234,7 +216,7 @@ class ModelPool:
                 return self._used(entry.current)
             if version == "current":
                 reference = f"{entry.folder}@{entry.selector}" if entry.selector else f"{entry.folder}"
-            elif version not in self.known_versions(entry):
+            elif version not in await self.known_versions(entry):
                 raise UnknownModelError("the model has no such version; see GET /models", field="version")
             else:
                 reference = f"{entry.folder}@{version}"
@@ -297,26 +279,3 @@ class ModelPool:
     def _used(self, model: ServedModel) -> ServedModel:
         model.last_used = self._loader.clock.monotonic()
         return model
-
-
-def _entry_of(reference: str) -> Entry:
-    path = Path(reference)
-    if path.exists() and (path / MANIFEST_FILE).exists():
-        path = path.resolve()
-        return Entry(path.parent.name, path.parent, path.name)
-    base, _, selector = (reference, "", "") if path.exists() else reference.rpartition("@")
-    if not base:
-        base, selector = reference, ""
-    folder = Path(base).resolve()
-    entry = Entry(folder.name, folder, selector)
-    if folder.is_dir():
-        entry.aliases, entry.stamp = read_aliases(folder), _stamp(folder)
-    return entry
-
-
-def _stamp(folder: Path) -> Stamp | None:
-    try:
-        found = (folder / ALIASES_FILE).stat()
-    except OSError:
-        return None
-    return found.st_ino, found.st_mtime_ns, found.st_size

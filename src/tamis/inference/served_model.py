@@ -1,4 +1,4 @@
-"""One loaded version of a model: its classifier and its batcher, swapped as one object.
+"""A model of a service, and one loaded version of it: classifier and batcher, swapped as one object.
 
 A request holds a reference from its first line to its last: it is answered by one version, and a version that
 was replaced is freed after its last request.
@@ -6,9 +6,11 @@ was replaced is freed after its last request.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from pathlib import Path
 
-from tamis.artifact import open_artifact, promoted_digest
+from tamis.artifact import open_artifact, promoted_digest, read_aliases
+from tamis.artifact.manifest import ALIASES_FILE, MANIFEST_FILE, FileStamp, file_stamp
 from tamis.clock import Clock
 from tamis.errors import ArtifactError
 from tamis.events import Events
@@ -70,3 +72,35 @@ class ModelLoader:
             classifier, self.clock, max_queue_seconds=self.max_queue_seconds, events=self.events
         )
         return ServedModel(classifier, batcher, size_bytes)
+
+
+@dataclass(eq=False)
+class Entry:
+    """One model of the service. `selector` is the version or alias that it serves; empty is the newest."""
+
+    name: str
+    folder: Path | None
+    selector: str
+    current: ServedModel | None = None
+    loaded: dict[str, ServedModel] = field(default_factory=dict)
+    pinned: set[str] = field(default_factory=set)
+    errors: dict[str, str] = field(default_factory=dict)
+    """Why a version could not be loaded, by version; the key of the served selector is `current`."""
+    aliases: dict[str, int] = field(default_factory=dict)
+    stamp: FileStamp | None = None
+
+
+def entry_of(reference: str) -> Entry:
+    """Return the model at `NAME`, `NAME@VERSION`, `NAME@ALIAS` or a version's folder; nothing is loaded."""
+    path = Path(reference)
+    if path.exists() and (path / MANIFEST_FILE).exists():
+        path = path.resolve()
+        return Entry(path.parent.name, path.parent, path.name)
+    base, _, selector = (reference, "", "") if path.exists() else reference.rpartition("@")
+    if not base:
+        base, selector = reference, ""
+    folder = Path(base).resolve()
+    entry = Entry(folder.name, folder, selector)
+    if folder.is_dir():
+        entry.aliases, entry.stamp = read_aliases(folder), file_stamp(folder / ALIASES_FILE)
+    return entry

@@ -25,8 +25,8 @@ from tamis.events import CanaryAnswered, Events, TextCompared
 from tamis.proportions import wilson
 
 if TYPE_CHECKING:
-    from tamis.inference.model_pool import Entry, ModelPool
-    from tamis.inference.served_model import ServedModel
+    from tamis.inference.model_pool import ModelPool
+    from tamis.inference.served_model import Entry, ServedModel
     from tamis.types import Prediction
 
 _MAX_QUEUE = 256

@@ -116,7 +116,7 @@ def create_app(
     predictor = Predictor(pool, classification, limiter=limiter, traffic=traffic)
     started_at = datetime.fromtimestamp(clock.utc_ns() / 1e9, UTC)
     add_prediction_routes(app.router, predictor, context.limits)
-    add_explanation_route(app.router, predictor, context.limits)
+    add_explanation_route(app, predictor, context.limits)
     feedback = FeedbackService(pool, store, clock, log_text=log_text)
     metrics.feedback = lambda: feedback.accuracies
     add_model_routes(app.router, predictor, context.limits, broadcast=broadcast, feedback=feedback)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
+from typing import Any
 
 from fastapi import FastAPI
 from starlette.exceptions import HTTPException
@@ -57,6 +59,9 @@ class Application(FastAPI):
             generate_unique_id_function=lambda route: route.name,
         )
         self.context = context
+        self._served_document: dict[str, Any] | None = None
+        self.examples: dict[str, Callable[[], object]] = {}
+        """Make the example of a POST route's response, by its path: those that are too slow for the start."""
         self.router.route_class = StrictRoute.bound(context)
         self.router.redirect_slashes = False
         self._outermost: ASGIApp = super().__call__
@@ -70,10 +75,21 @@ class Application(FastAPI):
         """Answer one ASGI connection."""
         await self._outermost(scope, receive, send)
 
+    def openapi(self) -> dict[str, Any]:
+        """Return the OpenAPI document, made at its first use."""
+        if self.openapi_schema is None:
+            document = super().openapi()
+            for path, make in self.examples.items():
+                content = document["paths"][path]["post"]["responses"]["200"]["content"]
+                content["application/json"]["example"] = make()
+        return super().openapi()
+
     async def _document(self, request: Request) -> Response:
         """Return the OpenAPI document."""
         prefix = request.scope.get("root_path", "")
-        return json_response(self.openapi() | ({"servers": [{"url": prefix}]} if prefix else {}))
+        if self._served_document is None:
+            self._served_document = await asyncio.to_thread(self.openapi)
+        return json_response(self._served_document | ({"servers": [{"url": prefix}]} if prefix else {}))
 
     async def _not_routed(self, request: Request, error: Exception) -> Response:
         """Return the response to a path or a method that has no route."""

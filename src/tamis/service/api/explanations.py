@@ -19,6 +19,7 @@ from starlette.responses import Response
 from tamis.errors import InputError, OverloadedError
 from tamis.inference.classifier import Classifier
 from tamis.inference.served_model import ServedModel
+from tamis.service.api.application import Application
 from tamis.service.api.models import ModelName, Version
 from tamis.service.api.predictor import EXAMPLE_TEXTS, Predictor
 from tamis.service.api.route import RequestLimits, Requires, errors
@@ -75,7 +76,7 @@ def _check(text: str, label: str | None, classifier: Classifier) -> None:
         raise InputError("text_too_long", message, field="text")
 
 
-def add_explanation_route(router: APIRouter, predictor: Predictor, limits: RequestLimits) -> None:
+def add_explanation_route(app: Application, predictor: Predictor, limits: RequestLimits) -> None:
     """Add `POST /explanation`, answered by the default model."""
     pool = predictor.pool
 
@@ -96,9 +97,9 @@ def add_explanation_route(router: APIRouter, predictor: Predictor, limits: Reque
 
     explainer = Explainer(predictor)
     documented = Body(openapi_examples={"text": {"value": {"text": EXAMPLE_TEXTS[0], "label": None}}})
-    example: Any = to_builtins(pool.default.classifier.explain(EXAMPLE_TEXTS[0]))
+    app.examples["/explanation"] = lambda: to_builtins(pool.default.classifier.explain(EXAMPLE_TEXTS[0]))
 
-    @router.post(
+    @app.router.post(
         "/explanation",
         name="explain_text",
         summary="Explain a prediction",
@@ -107,7 +108,7 @@ def add_explanation_route(router: APIRouter, predictor: Predictor, limits: Reque
         dependencies=[Depends(Requires(PREDICT))],
         responses={
             **errors(400, 413, 415, 422, 503),
-            200: {"content": {"application/json": {"example": example}}},
+            200: {"content": {"application/json": {}}},
         },
     )
     async def explain_text(query: Annotated[ExplanationRequest, documented], request: Request) -> Response:
@@ -127,7 +128,7 @@ def add_explanation_route(router: APIRouter, predictor: Predictor, limits: Reque
         ("/models/{model}", "_by_model", named),
         ("/models/{model}/versions/{version}", "_by_version", versioned),
     ):
-        _add_named(router, explainer, prefix, suffix, find=find, limits=limits)
+        _add_named(app.router, explainer, prefix, suffix, find=find, limits=limits)
 
 
 def _add_named(

@@ -12,8 +12,8 @@ from starlette.responses import Response
 
 from tamis.artifact import CARD_FILE, REPORT_FILE, Artifact, open_artifact, set_alias
 from tamis.errors import ArtifactError, InputError, ModelUnavailableError, UnknownModelError
-from tamis.inference.model_pool import Entry, ModelPool
-from tamis.inference.served_model import ServedModel
+from tamis.inference.model_pool import ModelPool
+from tamis.inference.served_model import Entry, ServedModel
 from tamis.service.api.info import described
 from tamis.service.api.predictions import PredictionRoutes, Prefix
 from tamis.service.api.predictor import Predictor
@@ -61,7 +61,7 @@ class ModelRoutes:
 
         @self._router.get("/models", summary="All models", **_options(ANY_KEY))
         async def list_models() -> Response:
-            return json_response([state_of(pool, entry) for entry in pool.entries.values()])
+            return json_response([await state_of(pool, entry) for entry in [*pool.entries.values()]])
 
         @self._router.get("/models/{model}", summary="One model", **options)
         async def show_model(model: ModelName) -> Response:
@@ -69,7 +69,7 @@ class ModelRoutes:
             served = await self._named(model)
             counted = [one.as_dict() for one in await feedback.count() if one.model_name == entry.name]
             return json_response(
-                state_of(pool, entry)
+                await state_of(pool, entry)
                 | {"served": described(served.classifier)}
                 | {"feedback": {"versions": counted, "caveat": CAVEAT}}
             )
@@ -77,7 +77,7 @@ class ModelRoutes:
         @self._router.get("/models/{model}/versions/{version}", summary="One version", **options)
         async def show_version(model: ModelName, version: Version) -> Response:
             artifact = await _artifact(pool, model, version)
-            state = state_of(pool, _entry(pool, model))["versions"]
+            state = (await state_of(pool, _entry(pool, model)))["versions"]
             manifest = artifact.manifest
             return json_response(
                 next(one for one in state if one["version"] == artifact.version)
@@ -136,7 +136,7 @@ class ModelRoutes:
         async def put_alias(model: ModelName, alias: str, change: AliasRequest, request: Request) -> Response:
             require_admin(request)
             entry = _entry(pool, model)
-            if entry.folder is None or change.version not in pool.known_versions(entry):
+            if entry.folder is None or change.version not in await pool.known_versions(entry):
                 raise UnknownModelError("the model has no such version; see GET /models", field="version")
             served = await pool.resolve(model, change.version)  # one that fails is refused before the move
             who = request.scope[CALLER].name
@@ -146,21 +146,21 @@ class ModelRoutes:
             except ArtifactError as invalid:
                 raise InputError("bad_alias", str(invalid), field="alias") from None
             await pool.refresh()
-            return json_response(state_of(pool, entry))
+            return json_response(await state_of(pool, entry))
 
         @self._router.post("/models/{model}/versions/{version}/load", summary="Load a version", **options)
         async def load_version(model: ModelName, version: Version, request: Request) -> Response:
             require_admin(request)
             await pool.load(model, version)
             await self._broadcast("load", model, version)
-            return json_response(state_of(pool, _entry(pool, model)))
+            return json_response(await state_of(pool, _entry(pool, model)))
 
         @self._router.post("/models/{model}/versions/{version}/unload", summary="Unload a version", **options)
         async def unload_version(model: ModelName, version: Version, request: Request) -> Response:
             require_admin(request)
-            pool.unload(model, version)
+            await pool.unload(model, version)
             await self._broadcast("unload", model, version)
-            return json_response(state_of(pool, _entry(pool, model)))
+            return json_response(await state_of(pool, _entry(pool, model)))
 
     def add_predictions(self, predictor: Predictor, limits: RequestLimits) -> None:
         """Add the predictions of a named model and of a version."""
@@ -197,9 +197,9 @@ def add_model_routes(
     routes.add_predictions(predictor, limits)
 
 
-def state_of(pool: ModelPool, entry: Entry) -> dict[str, Any]:
+async def state_of(pool: ModelPool, entry: Entry) -> dict[str, Any]:
     """Return a model's state: what is served, its aliases, and every version with its state."""
-    current = entry.current
+    versions, current = await pool.known_versions(entry), entry.current
     return {
         "name": entry.name,
         "is_default": entry is next(iter(pool.entries.values())),
@@ -216,7 +216,7 @@ def state_of(pool: ModelPool, entry: Entry) -> dict[str, Any]:
                 "state": _state(entry, version),
                 "reason": entry.errors.get(version),
             }
-            for version, aliases in pool.known_versions(entry).items()
+            for version, aliases in versions.items()
         ],
     }
 
@@ -238,7 +238,7 @@ def _entry(pool: ModelPool, name: str) -> Entry:
 
 async def _artifact(pool: ModelPool, name: str, version: str) -> Artifact:
     entry = _entry(pool, name)
-    if entry.folder is None or version not in pool.known_versions(entry):
+    if entry.folder is None or version not in await pool.known_versions(entry):
         raise UnknownModelError("the model has no such version; see GET /models", field="version")
     try:
         return await asyncio.to_thread(open_artifact, FilePath(entry.folder) / version)

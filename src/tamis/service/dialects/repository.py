@@ -11,8 +11,8 @@ from starlette.responses import Response
 from tamis import __version__
 from tamis.errors import UnknownModelError
 from tamis.inference.classifier import Classifier
-from tamis.inference.model_pool import Entry, ModelPool
-from tamis.inference.served_model import ServedModel
+from tamis.inference.model_pool import ModelPool
+from tamis.inference.served_model import Entry, ServedModel
 from tamis.service.api.models import require_admin
 from tamis.service.dialects.base import DialectService, TolerantBody
 from tamis.service.dialects.routes import DialectRoutes
@@ -152,7 +152,9 @@ def _add_repository(routes: DialectRoutes) -> None:
     async def index(body: IndexBody, request: Request) -> Response:
         pool = service.pool
         versions = [
-            (entry, version) for entry in pool.entries.values() for version in pool.known_versions(entry)
+            (entry, version)
+            for entry in [*pool.entries.values()]
+            for version in await pool.known_versions(entry)
         ]
         found = [_index_entry(entry, version) for entry, version in versions]
         return json_response([one for one in found if one["state"] == "READY" or not body.ready])
@@ -162,7 +164,7 @@ def _add_repository(routes: DialectRoutes) -> None:
     )
     async def load(body: LoadBody, request: Request) -> Response:
         require_admin(request)
-        name, version = _chosen(service.pool, request.path_params["model"])
+        name, version = await _chosen(service.pool, request.path_params["model"])
         await service.pool.load(name, version)
         await service.broadcast("load", name, version)
         return json_response({})
@@ -172,8 +174,8 @@ def _add_repository(routes: DialectRoutes) -> None:
     )
     async def unload(body: LoadBody, request: Request) -> Response:
         require_admin(request)
-        name, version = _chosen(service.pool, request.path_params["model"])
-        service.pool.unload(name, version)
+        name, version = await _chosen(service.pool, request.path_params["model"])
+        await service.pool.unload(name, version)
         await service.broadcast("unload", name, version)
         return json_response({})
 
@@ -189,11 +191,11 @@ def _index_entry(entry: Entry, version: str) -> dict[str, str]:
     }
 
 
-def _chosen(pool: ModelPool, reference: str) -> tuple[str, str]:
+async def _chosen(pool: ModelPool, reference: str) -> tuple[str, str]:
     """Return the name and the version of `name@version`, without a version the newest one."""
     name, _, version = reference.partition("@")
     entry = pool.entries.get(name)
-    versions = pool.known_versions(entry) if entry is not None else {}
+    versions = await pool.known_versions(entry) if entry is not None else {}
     if not versions or (version and version not in versions):
         raise UnknownModelError("no such model or version; GET /models lists them", field="model")
     return name, version or max(versions, key=lambda one: (len(one), one))

@@ -1,4 +1,4 @@
-"""The logs on a cluster: each caller's hour in a few partitions, merged in order when it is read.
+"""What both logs on a cluster share: each caller's hour in a few partitions, merged in order when it is read.
 
 What is in memory at once is bounded: few partitions are read with their texts, many without, and the texts of
 the rows that are asked for are then fetched some at a time.
@@ -7,19 +7,15 @@ the rows that are asked for are then fetched some at a time.
 from __future__ import annotations
 
 import asyncio
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import AsyncIterator, Iterable, Sequence
 from dataclasses import replace
 from datetime import datetime
-from types import SimpleNamespace
-from typing import Any, Generic, final
-from uuid import UUID
-
-from cassandra.query import BatchStatement, BatchType
+from typing import Any, Generic
 
 from tamis.clock import Clock
-from tamis.errors import InputError, StoreError
-from tamis.storage.base import CallLog, FeedbackLog, HourCount, LabelPairCount, RecordLog
+from tamis.errors import InputError
+from tamis.storage.base import RecordLog
 from tamis.storage.cassandra.async_session import AsyncSession
 from tamis.storage.cassandra.partitions import (
     HourIndex,
@@ -33,7 +29,7 @@ from tamis.storage.cassandra.partitions import (
 )
 from tamis.storage.cassandra.statements import ClusterConnection, LogStatements
 from tamis.storage.cassandra.tables import LogTable
-from tamis.storage.ids import TICKS_PER_HOUR, TimeIds, as_uuid, from_uuid, ticks_of
+from tamis.storage.ids import TICKS_PER_HOUR, TimeIds, as_uuid, ticks_of
 from tamis.storage.query import (
     PAGE_CHARS,
     PAGE_ROWS,
@@ -44,25 +40,12 @@ from tamis.storage.query import (
     encode_cursor,
 )
 from tamis.storage.rows import (
-    CallRecord,
-    FeedbackRecord,
-    LogRecord,
     Record,
-    check_calls,
-    check_feedback,
-    from_columns,
-    revised,
-    with_id,
 )
 
 MAX_CALLERS = 1_000
 """Callers whose rows of one hour are merged if the query names no caller."""
 
-_TIME_IDS = {"id", "revision"}
-"""Columns of type timeuuid."""
-
-_BATCH_ROWS = 50
-_BATCH_CHARS = 16_384
 _ROWS_OF_A_SEARCH = 20_000
 _HOURS_OF_A_PAGE = 100
 _HOURS_OF_A_DELETION = 1_000
@@ -72,7 +55,6 @@ _MAX_ROWS_AHEAD = 2_048
 """Rows of all partitions that a merge keeps in memory with their texts, or four times as many without."""
 _MAX_PARTITIONS_WITH_TEXTS = 64
 _TEXTS_AT_ONCE = 64
-_CLAIM_ATTEMPTS = 3
 
 
 class ClusterLog(RecordLog[Record], Generic[Record]):
@@ -83,14 +65,14 @@ class ClusterLog(RecordLog[Record], Generic[Record]):
     ):
         self._connection, self._table = connection, table
         self._clock, self._seconds = clock, seconds
-        self._index = HourIndex(connection, table.name, seconds=seconds)
+        self.index = HourIndex(connection, table.name, seconds=seconds)
 
     async def read(
         self, query: LogQuery, *, after: str | None = None, limit: int = PAGE_ROWS
     ) -> Page[Record]:
         """Merge the partitions of one hour after the other."""
         span = Span.of(query, None if after is None else decode_cursor(after))
-        hours = await self._index.hours(query, span, _HOURS_OF_A_PAGE)
+        hours = await self.index.hours(query, span, _HOURS_OF_A_PAGE)
         found: list[Record] = []
         seen = chars = 0
         for hour in hours:
@@ -108,11 +90,11 @@ class ClusterLog(RecordLog[Record], Generic[Record]):
     async def find(self, id: bytes, *, caller: str | None = None) -> Record | None:
         """Read one row; without a caller, look in the partitions of all callers of its hour."""
         if caller is not None:
-            return await self._find_in(self._partition(caller, id), id)
-        async for callers in self._index.callers(hour_ticks(id)):
+            return await self.find_in(self.partition(caller, id), id)
+        async for callers in self.index.callers(hour_ticks(id)):
             for start in range(0, len(callers), _TEXTS_AT_ONCE):
-                some = [self._partition(one, id) for one in callers[start : start + _TEXTS_AT_ONCE]]
-                for row in await asyncio.gather(*(self._find_in(one, id) for one in some)):
+                some = [self.partition(one, id) for one in callers[start : start + _TEXTS_AT_ONCE]]
+                for row in await asyncio.gather(*(self.find_in(one, id) for one in some)):
                     if row is not None:
                         return row
         return None
@@ -135,17 +117,16 @@ class ClusterLog(RecordLog[Record], Generic[Record]):
             ):
                 yield hour, counts
 
-    async def run(self, statement: Any) -> None:
-        """Execute a statement that has no result."""
-        await self._session.execute(statement, seconds=self._seconds)
+    async def execute(self, statement: Any) -> Any:
+        """Return the result of a bound statement."""
+        return await self._session.execute(statement, seconds=self._seconds)
 
     async def removing(self, caller: str, rows: Sequence[Any]) -> None:
         """Clean up for rows that are about to be deleted; a log with further tables overrides it."""
 
     def bound_insert(self, partition: Partition, row: Record) -> Any:
         """Return the statement that writes one row into its partition."""
-        names = (name for name in self._table.columns if name != "caller")
-        return self._statements.insert.bind((*partition.key, *(_stored(row, name) for name in names)))
+        return self.statements.insert.bind((*partition.key, *self._table.values_of(row)))
 
     async def _delete(self, query: LogQuery) -> int:
         """Delete a caller's rows, or all before a moment, a partition at a time; return how many.
@@ -158,10 +139,10 @@ class ClusterLog(RecordLog[Record], Generic[Record]):
             partitions = self._partitions([caller], hour)
             total += sum(await asyncio.gather(*(self._delete_in(one, query, span) for one in partitions)))
             if hour + TICKS_PER_HOUR <= min(span.ticks[1], now - 2 * TICKS_PER_HOUR):
-                await self._index.remove(caller, hour)
+                await self.index.remove(caller, hour)
                 hours.add(hour)
         if query.caller is None:
-            await asyncio.gather(*map(self._index.remove_hour, hours))
+            await asyncio.gather(*map(self.index.remove_hour, hours))
         return total
 
     @property
@@ -169,19 +150,22 @@ class ClusterLog(RecordLog[Record], Generic[Record]):
         return self._connection.current.session
 
     @property
-    def _statements(self) -> LogStatements:
+    def statements(self) -> LogStatements:
+        """The prepared statements of this log."""
         return self._connection.current.statements.logs[self._table.name]
 
-    def _partition(self, caller: str, id: bytes) -> Partition:
+    def partition(self, caller: str, id: bytes) -> Partition:
+        """Return the partition of a caller's row."""
         return Partition.of(caller, id, shards=self._table.shards)
 
     def _partitions(self, callers: Iterable[str], hour: int) -> list[Partition]:
         return [Partition(one, hour, shard) for one in callers for shard in range(self._table.shards)]
 
-    async def _find_in(self, partition: Partition, id: bytes) -> Record | None:
-        read = self._statements.read_one.bind((*partition.key, as_uuid(id)))
-        found = await self._session.execute(read, seconds=self._seconds)
-        return self._record(found.rows[0]) if found.rows else None
+    async def find_in(self, partition: Partition, id: bytes) -> Record | None:
+        """Read one row of a partition."""
+        read = self.statements.read_one.bind((*partition.key, as_uuid(id)))
+        found = await self.execute(read)
+        return self._table.record_of(found.rows[0]) if found.rows else None
 
     async def _rows_of(
         self, hour: int, query: LogQuery, span: Span, *, limit: int
@@ -191,14 +175,14 @@ class ClusterLog(RecordLog[Record], Generic[Record]):
         partitions = self._partitions(callers, hour)
         if len(partitions) <= _MAX_PARTITIONS_WITH_TEXTS:
             async for _, row in self._merged(partitions, span, hour, limit=0 if query.is_search else limit):
-                record = self._record(row)
+                record = self._table.record_of(row)
                 if span.holds(record.id):
                     yield record.id, record if query.matches(record) else None
             return
         without_text = replace(query, contains=None)
         group: list[tuple[Partition, bytes, bool]] = []
         async for partition, row in self._merged(partitions, span, hour, limit=limit, with_texts=False):
-            light = self._light(partition.caller, row)
+            light = self._table.light_of(partition.caller, row)
             if span.holds(light.id):
                 group.append((partition, light.id, without_text.matches(light)))
             if len(group) == min(limit, _TEXTS_AT_ONCE):
@@ -213,7 +197,7 @@ class ClusterLog(RecordLog[Record], Generic[Record]):
     ) -> list[tuple[bytes, Record | None]]:
         """Fetch the rows of a group that may match, and return those that do."""
         candidates = [(partition, id) for partition, id, is_candidate in group if is_candidate]
-        fetched = await asyncio.gather(*(self._find_in(partition, id) for partition, id in candidates))
+        fetched = await asyncio.gather(*(self.find_in(partition, id) for partition, id in candidates))
         rows = {row.id: row for row in fetched if row is not None and query.matches(row)}
         return [(id, rows.get(id)) for _, id, _ in group]
 
@@ -227,7 +211,7 @@ class ClusterLog(RecordLog[Record], Generic[Record]):
         if limit:
             # half as much again as an equal share: then one page of each partition mostly suffices
             rows = min(rows, 3 * limit // (2 * n_partitions) + 10)
-        read = self._statements.read[with_texts, span.newest_first]
+        read = self.statements.read[with_texts, span.newest_first]
         readers = [
             PartitionReader(
                 one,
@@ -241,7 +225,7 @@ class ClusterLog(RecordLog[Record], Generic[Record]):
 
     async def _few_callers(self, hour: int) -> list[str]:
         found: list[str] = []
-        async for some in self._index.callers(hour):
+        async for some in self.index.callers(hour):
             found += some
             if len(found) > MAX_CALLERS:
                 message = (
@@ -256,12 +240,12 @@ class ClusterLog(RecordLog[Record], Generic[Record]):
         query = replace(query, newest_first=False)
         span: Span | None = Span.of(query)
         while span is not None:
-            hours = await self._index.hours(query, span, _HOURS_OF_A_DELETION)
+            hours = await self.index.hours(query, span, _HOURS_OF_A_DELETION)
             for hour in hours:
                 if query.caller is not None:
                     yield hour, query.caller
                     continue
-                async for callers in self._index.callers(hour):
+                async for callers in self.index.callers(hour):
                     for caller in callers:
                         yield hour, caller
             is_done = len(hours) < _HOURS_OF_A_DELETION
@@ -271,11 +255,12 @@ class ClusterLog(RecordLog[Record], Generic[Record]):
         """Yield the matching rows of a partition a page at a time, with texts only if they are searched."""
         with_texts = query.contains is not None
         span = Span.of(replace(query, newest_first=False))
-        bound = self._statements.read[with_texts, False].bind((*partition.key, *within(span, partition.hour)))
+        bound = self.statements.read[with_texts, False].bind((*partition.key, *within(span, partition.hour)))
         rows = _MAX_ROWS_AT_ONCE if with_texts else _ROWS_OF_A_COUNT
         async for page in self._session.pages(_sized(bound, rows), seconds=self._seconds):
             decoded = (
-                self._record(row) if with_texts else self._light(partition.caller, row) for row in page
+                self._table.record_of(row) if with_texts else self._table.light_of(partition.caller, row)
+                for row in page
             )
             yield [row for row in decoded if query.matches(row)]
 
@@ -295,122 +280,13 @@ class ClusterLog(RecordLog[Record], Generic[Record]):
         if count == 0:
             return 0
         if span.ticks[1] >= partition.hour + TICKS_PER_HOUR:
-            await self.run(self._statements.delete_partition.bind(partition.key))
+            await self.execute(self.statements.delete_partition.bind(partition.key))
         else:
             end = within(span, partition.hour)[1]
-            await self.run(self._statements.delete_before.bind((*partition.key, end)))
+            await self.execute(self.statements.delete_before.bind((*partition.key, end)))
         return count
-
-    def _record(self, row: Sequence[object]) -> Record:
-        return from_columns(self._table.record, self._table.columns, [*map(_loaded, row)])
-
-    def _light(self, caller: str, row: Sequence[object]) -> SimpleNamespace:
-        return SimpleNamespace(caller=caller, **dict(zip(self._table.light, map(_loaded, row), strict=True)))
-
-
-@final
-class ClusterCallLog(ClusterLog[CallRecord], CallLog):
-    """The table `calls`."""
-
-    async def append(self, calls: Sequence[CallRecord]) -> None:
-        """Write each call into its partition, and the entries of the index."""
-        check_calls(calls)
-        by_partition: defaultdict[Partition, list[CallRecord]] = defaultdict(list)
-        for call in calls:
-            by_partition[self._partition(call.caller, call.id)].append(call)
-        statements = [one for key, some in by_partition.items() for one in self._insertions(key, some)]
-        await asyncio.gather(
-            self._index.add((one.caller, one.hour) for one in by_partition), *map(self.run, statements)
-        )
-
-    async def summary(self, query: LogQuery) -> list[HourCount]:
-        """Count the rows: Cassandra's counters would count a call twice that is sent twice."""
-        totals: Counter[tuple[int, str]] = Counter()
-        async for hour, counts in self.counts(query, ["label"]):
-            for (label,), count in counts.items():
-                totals[hour, str(label)] += count
-        return [HourCount(moment(hour), label, totals[hour, label]) for hour, label in sorted(totals)]
-
-    def _insertions(self, partition: Partition, calls: Sequence[CallRecord]) -> Iterable[Any]:
-        """Return the statements that write calls of one partition: in batches, as long as they are small."""
-        bound = [self.bound_insert(partition, call) for call in calls]
-        if len(bound) == 1:
-            return bound
-        batches: list[Any] = []
-        room = 0
-        for call, insertion in zip(calls, bound, strict=True):
-            if not batches or len(batches[-1]) == _BATCH_ROWS or len(call.text) > room:
-                batches.append(self._batch())
-                room = _BATCH_CHARS
-            batches[-1].add(insertion)
-            room -= len(call.text)
-        return batches
-
-    def _batch(self) -> Any:
-        batch = BatchStatement(
-            BatchType.UNLOGGED, consistency_level=self._statements.insert.consistency_level
-        )
-        batch.is_idempotent = True
-        return batch
-
-
-@final
-class ClusterFeedbackLog(ClusterLog[FeedbackRecord], FeedbackLog):
-    """The table `feedback`, and `feedback_subjects` for the id of a caller's row about a subject."""
-
-    async def put(self, feedback: FeedbackRecord) -> FeedbackRecord:
-        """Claim the subject, which settles the row's id, then write the row there."""
-        check_feedback(feedback)
-        id, is_new = await self._claim(feedback)
-        partition = self._partition(feedback.caller, id)
-        row = None if is_new else await self._find_in(partition, id)
-        if row is not None and row.revision > feedback.revision:
-            return row
-        row = with_id(feedback, id) if row is None else revised(row, feedback)
-        await asyncio.gather(
-            self._index.add([(row.caller, partition.hour)]), self.run(self.bound_insert(partition, row))
-        )
-        return row
-
-    async def _claim(self, feedback: FeedbackRecord) -> tuple[bytes, bool]:
-        """Return the id of the row about a subject, and whether it was claimed just now."""
-        connected = self._connection.current
-        values = (feedback.caller, feedback.subject, as_uuid(feedback.id))
-        bound = connected.statements.claim_subject.bind(values)
-        for attempt in range(_CLAIM_ATTEMPTS):
-            try:
-                [row] = (await self._session.execute(bound, seconds=self._seconds)).rows
-                break
-            except StoreError:  # a rival's claim may leave the result unknown; claiming again settles it
-                if attempt == _CLAIM_ATTEMPTS - 1:
-                    raise
-        if row[0]:
-            return feedback.id, True
-        return next(from_uuid(value) for value in row if isinstance(value, UUID)), False
-
-    async def pair_counts(self, query: LogQuery) -> list[LabelPairCount]:
-        """Count the rows."""
-        totals: Counter[tuple[str | None, ...]] = Counter()
-        columns = ("model_name", "model_version", "predicted", "label")
-        async for _, counts in self.counts(query, columns):
-            totals.update(counts)
-        return LabelPairCount.sorted_from(totals)
-
-    async def removing(self, caller: str, rows: Sequence[Any]) -> None:
-        """Delete the subjects, so that later feedback makes new rows."""
-        delete = self._connection.current.statements.delete_subject
-        await asyncio.gather(*(self.run(delete.bind((caller, row.subject))) for row in rows))
 
 
 def _sized(statement: Any, rows: int) -> Any:
     statement.fetch_size = rows
     return statement
-
-
-def _stored(row: LogRecord, name: str) -> object:
-    value = getattr(row, name)
-    return as_uuid(value) if name in _TIME_IDS else value
-
-
-def _loaded(value: object) -> object:
-    return from_uuid(value) if isinstance(value, UUID) else value

@@ -15,8 +15,8 @@ from tamis.storage.base import Store, StoreHealth, StoreOptions
 from tamis.storage.cassandra.async_session import AsyncSession
 from tamis.storage.cassandra.cache import ClusterCache
 from tamis.storage.cassandra.connect import connect, disconnect
-from tamis.storage.cassandra.log import ClusterCallLog, ClusterFeedbackLog
 from tamis.storage.cassandra.migrations import migrate, put_once, read_meta
+from tamis.storage.cassandra.record_logs import ClusterCallLog, ClusterFeedbackLog
 from tamis.storage.cassandra.statements import ClusterConnection, Connected, prepare
 from tamis.storage.cassandra.tables import CALLS, FEEDBACK
 from tamis.storage.cassandra.url import ClusterUrl

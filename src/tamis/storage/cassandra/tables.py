@@ -5,13 +5,19 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from types import SimpleNamespace
 from typing import Generic
+from uuid import UUID
 
 from tamis.errors import StoreError
 from tamis.storage.base import StoreOptions
 from tamis.storage.cassandra.url import ClusterUrl
+from tamis.storage.ids import as_uuid, from_uuid
 from tamis.storage.query import FILTERS
-from tamis.storage.rows import CallRecord, FeedbackRecord, Record, columns_of
+from tamis.storage.rows import CallRecord, FeedbackRecord, Record, columns_of, from_columns
+
+_TIME_IDS = {"id", "revision"}
+"""Columns of type timeuuid."""
 
 _GC_GRACE_SECONDS = 10_800
 _DAY_SECONDS = 86_400
@@ -36,6 +42,23 @@ class LogTable(Generic[Record]):
     def columns(self) -> tuple[str, ...]:
         """The columns of a record."""
         return columns_of(self.record)
+
+    def values_of(self, row: Record) -> list[object]:
+        """Return a row's values in the order of its columns, without the caller, which the partition has."""
+        values = [(name, getattr(row, name)) for name in self.columns if name != "caller"]
+        return [as_uuid(value) if name in _TIME_IDS else value for name, value in values]
+
+    def record_of(self, row: Sequence[object]) -> Record:
+        """Return the record of a row with all columns."""
+        return from_columns(self.record, self.columns, [*map(_loaded, row)])
+
+    def light_of(self, caller: str, row: Sequence[object]) -> SimpleNamespace:
+        """Return the row of a caller that was read without its text."""
+        return SimpleNamespace(caller=caller, **dict(zip(self.light, map(_loaded, row), strict=True)))
+
+
+def _loaded(value: object) -> object:
+    return from_uuid(value) if isinstance(value, UUID) else value
 
 
 CALLS = LogTable("calls", CallRecord, 8, hours="hours", callers="callers", light=("id", *FILTERS))

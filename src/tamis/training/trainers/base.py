@@ -177,6 +177,14 @@ class Trainer(ABC):
         raise TrainingError(f"a model of kind {self.kind} cannot be written as {form}")
 
 
+def distinct_classes(labels: Sequence[str]) -> tuple[str, ...]:
+    """Return the sorted classes of the labels; raise TrainingError if there are fewer than two."""
+    classes = tuple(sorted(set(labels)))
+    if len(classes) < 2:
+        raise TrainingError(f"training needs at least two classes; there is only {list(classes)}")
+    return classes
+
+
 def check_labels_are_learned(learned: Sequence[str], classes: Sequence[str]) -> None:
     """Raise TrainingError if a training part lacks one of the `classes`."""
     missing = sorted(set(classes) - set(learned))

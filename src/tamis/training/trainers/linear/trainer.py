@@ -16,7 +16,14 @@ import numpy.typing as npt
 from tamis.errors import TrainingError
 from tamis.models.linear.features import FeatureSettings
 from tamis.models.linear.weights import LinearWeights
-from tamis.training.trainers.base import Calibration, EncodedTexts, Logits, TopFeature, Trainer
+from tamis.training.trainers.base import (
+    Calibration,
+    EncodedTexts,
+    Logits,
+    TopFeature,
+    Trainer,
+    distinct_classes,
+)
 from tamis.training.trainers.linear.count_table import CountedTexts, CountTable, chunks, count_texts
 from tamis.training.trainers.linear.solver import Problem, Solution, solve
 from tamis.training.trainers.linear.top_features import top_features
@@ -83,9 +90,7 @@ class LinearTrainer(Trainer):
         checkpoints: Path | None = None,
     ) -> Self:
         """Learn; see `Trainer.fit`. Progress is that of counting features."""
-        self.classes_ = tuple(sorted(set(labels)))
-        if len(self.classes_) < 2:
-            raise TrainingError(f"training needs at least two classes; there is only {list(self.classes_)}")
+        self.classes_ = distinct_classes(labels)
         counted = self._counted(texts) or count_texts(texts, self.features, progress=progress)
         solution = solve(self._problem(counted, np.searchsorted(self.classes_, labels)))
         learned = np.flatnonzero(solution.feature_weights)

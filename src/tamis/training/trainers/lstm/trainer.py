@@ -17,7 +17,7 @@ from tamis.artifact.onnx_export.build import build_onnx, describe_input
 from tamis.artifact.onnx_export.layers import Dense, Embedding, Lstm, Network
 from tamis.errors import TrainingError
 from tamis.models.network.tokenizer import Tokenizer
-from tamis.training.trainers.base import Calibration, Logits, Trainer
+from tamis.training.trainers.base import Calibration, Logits, Trainer, distinct_classes
 from tamis.training.trainers.lstm.keras_backend import prepare_keras
 from tamis.training.trainers.lstm.network import NetworkShape, build_network, write_keras, write_old_files
 from tamis.training.trainers.lstm.train_step import Classes, Padding, predict
@@ -137,9 +137,7 @@ class LstmTrainer(Trainer):
         checkpoints: Path | None = None,
     ) -> Self:
         """Learn; see `Trainer.fit`. Ctrl-C keeps the best epoch so far."""
-        self.classes_ = tuple(sorted(set(labels)))
-        if len(self.classes_) < 2:
-            raise TrainingError(f"training needs at least two classes; there is only {list(self.classes_)}")
+        self.classes_ = distinct_classes(labels)
         prepare_keras()
         examples = _Texts(texts, np.searchsorted(self.classes_, labels))
         kept, aside = self._put_aside(texts)

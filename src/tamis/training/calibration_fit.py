@@ -1,0 +1,114 @@
+"""The fit of a calibration: one scale and a bias per class, by penalised maximum likelihood.
+
+Source: J. Platt, "Probabilistic outputs for support vector machines", 1999, with his smoothed
+targets; for more than two classes one scale and a bias per class (a restricted vector scaling).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import numpy.typing as npt
+
+from tamis.training.trainers.base import Calibration, Logits
+
+Floats = npt.NDArray[np.float64]
+
+_SMALLEST = 1e-15
+_MIN_SCALE = 1e-6
+_MAX_TEXTS = 50_000  # more texts do not make one scale and a few biases more accurate
+_MAX_STEPS = 100
+_MAX_FULL_HESSIAN = 64
+_TOLERANCE = 1e-10
+_BIAS_VARIANCE = 0.1  # of the prior; a few dozen texts of a class outweigh it
+
+
+def fit_calibration(logits: Logits, labels: Sequence[str], classes: Sequence[str]) -> Calibration:
+    """Fit one scale and a bias for each class by penalised maximum likelihood.
+
+    logits:  [texts, classes] of texts that the model had not seen, in the order of `classes`
+    classes: those without a text among `labels` get the bias 0 and share the scale
+
+    The scale is estimated from all texts together, so all of them together move one text's worth of
+    probability (Platt's target, (n + 1) / (n + 2) for n texts), however many classes there are. A bias
+    is estimated from its class's texts alone: a normal prior keeps it near 0 while these are few.
+    """
+    places = {label: place for place, label in enumerate(classes)}
+    step = max(1, len(labels) // _MAX_TEXTS)
+    true = np.fromiter((places[label] for label in labels[::step]), np.intp)
+    likelihood = _Likelihood(logits[::step], true)
+    parameters, loss = np.concatenate([[1.0], np.zeros(len(classes))]), np.inf
+    for _ in range(_MAX_STEPS):
+        gradient, curvature = likelihood.derivatives(parameters)
+        direction = np.linalg.solve(curvature, gradient)
+        taken, previous = 1.0, loss
+        while taken > _SMALLEST:
+            candidate = parameters - taken * direction
+            candidate[0] = max(candidate[0], _MIN_SCALE)
+            loss = likelihood.loss(candidate)
+            if loss <= previous:
+                break
+            taken /= 2
+        parameters = candidate
+        if previous - loss < _TOLERANCE:
+            break
+    return Calibration(float(parameters[0]), tuple(parameters[1:].tolist()))
+
+
+class _Likelihood:
+    """The penalised negative log-likelihood of scale and biases, with its derivatives, for Newton's method.
+
+    It is convex, so Newton's steps, halved while they lead uphill, find its minimum. Beyond a few dozen
+    classes their Hessian is replaced by a bound of it that is diagonal in the biases.
+    """
+
+    def __init__(self, logits: Logits, true: npt.NDArray[np.intp]):
+        self._logits, self._true = logits, true
+        n_texts, n_classes = logits.shape
+        self._rows = np.arange(n_texts)
+        certain = (n_texts + 1) / (n_texts + 2)
+        self._other = (1 - certain) / max(1, n_classes - 1)
+        self._own = certain - self._other
+        self._is_measured = np.bincount(true, minlength=n_classes) > 0
+        self._last: tuple[bytes, Floats] | None = None
+
+    def loss(self, parameters: Floats) -> float:
+        """Return the mean loss per text."""
+        log_probabilities = self._log_probabilities(parameters)
+        of_label = log_probabilities[self._rows, self._true]
+        loss = -(self._own * of_label.sum() + self._other * log_probabilities.sum())
+        return float(loss + (parameters[1:] ** 2).sum() / (2 * _BIAS_VARIANCE)) / len(self._rows)
+
+    def derivatives(self, parameters: Floats) -> tuple[Floats, Floats]:
+        """Return gradient [1 + classes] and Hessian [1 + classes, 1 + classes]; unmeasured biases rest."""
+        probabilities = np.exp(self._log_probabilities(parameters))
+        errors = probabilities - self._other
+        errors[self._rows, self._true] -= self._own
+        weighted = probabilities * self._logits
+        mean = weighted.sum(axis=1, keepdims=True)
+        gradient = np.concatenate([[(errors * self._logits).sum()], errors.sum(axis=0)])
+        gradient[1:] += parameters[1:] / _BIAS_VARIANCE
+        size = gradient.size
+        hessian = np.zeros((size, size))
+        hessian[0, 0] = (weighted * (self._logits - mean)).sum() + 1e-9
+        hessian[0, 1:] = hessian[1:, 0] = (weighted - probabilities * mean).sum(axis=0)
+        if size <= _MAX_FULL_HESSIAN:
+            hessian[1:, 1:] = np.diag(probabilities.sum(axis=0)) - probabilities.T @ probabilities
+        else:
+            hessian[1:, 0] = hessian[0, 1:] = 0.0
+            hessian[1:, 1:] = np.diag(probabilities.sum(axis=0))
+        hessian[1:, 1:] += np.eye(size - 1) / _BIAS_VARIANCE
+        resting = np.flatnonzero(~self._is_measured) + 1
+        gradient[resting] = 0.0
+        hessian[resting, :] = hessian[:, resting] = 0.0
+        hessian[resting, resting] = 1.0
+        return gradient / len(self._rows), hessian / len(self._rows)
+
+    def _log_probabilities(self, parameters: Floats) -> Floats:
+        key = parameters.tobytes()
+        if self._last is None or self._last[0] != key:  # the derivatives are wanted where the loss was
+            shifted = parameters[0] * self._logits + parameters[1:]
+            shifted -= shifted.max(axis=1, keepdims=True)
+            self._last = key, shifted - np.log(np.exp(shifted).sum(axis=1, keepdims=True))
+        return self._last[1]
