@@ -21,7 +21,7 @@ from hypothesis import strategies as st
 from tamis import Classifier
 from tamis.data.reader import read_dataset
 from tamis.errors import ArtifactError
-from tamis.models.network.padding import pad
+from tamis.models.network.tokenizer import pad
 from tamis.normalization import canonical
 from tamis.training.trainers import make_trainer, preset
 from tamis.training.trainers.base import Calibration

@@ -16,8 +16,8 @@ from tamis import train
 from tamis.artifact import list_versions, open_artifact, reserve_version
 from tamis.errors import TrainingError
 from tamis.training.fit import TrainSettings
-from tamis.training.trainers.lstm.checkpoint import read_checkpoint, write_checkpoint
 from tamis.training.trainers.lstm.trainer import LstmTrainer
+from tamis.training.trainers.lstm.training_loop import read_checkpoint, write_checkpoint
 from tests.support.networks import SMALL
 from tests.support.processes import waiting_for
 from tests.support.samples import messages, write_csv

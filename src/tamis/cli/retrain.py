@@ -77,29 +77,16 @@ def command(  # noqa: PLR0913 - one argument per option
         return
     path = Path(output) if output else _next_to(data[0], folder)
     version = _train(current, merged, path, folder)
-    result: dict[str, Any] = {
-        "version": version.name,
-        "data": str(path),
-        "comparison": None,
-        "promoted": False,
-    }
-    if len(merged.held_out) < _MIN_HELD_OUT:
-        echo(
-            f"not compared: {len(merged.held_out)} texts of feedback are held out, at least {_MIN_HELD_OUT} "
-            "are needed; collect more feedback",
-            err=True,
-        )
-    else:
-        comparison = _compare(
-            lambda models, file: compare_models(models, file, dict.fromkeys(options), training_data=data),
-            (str(current.path), str(version)),
-            merged,
-        )
-        result["comparison"] = comparison
-        if promote_if_better and is_not_worse(comparison):
-            reason = f"retrain: difference {comparison.difference.value:+.4f}, p = {comparison.p_value:.3g}"
-            set_alias(str(version), alias, reason=reason)
-            result["promoted"] = True
+    comparison = _comparison(
+        lambda models, file: compare_models(models, file, dict.fromkeys(options), training_data=data),
+        (str(current.path), str(version)),
+        merged,
+    )
+    promoted = promote_if_better and comparison is not None and is_not_worse(comparison)
+    if promoted and comparison is not None:
+        reason = f"retrain: difference {comparison.difference.value:+.4f}, p = {comparison.p_value:.3g}"
+        set_alias(str(version), alias, reason=reason)
+    result = {"version": version.name, "data": str(path), "comparison": comparison, "promoted": promoted}
     _show_verdict(result, alias, promote_if_better=promote_if_better)
     if as_json:
         print_json(result)
@@ -156,13 +143,23 @@ def _train(current: Any, merged: Merged, path: Path, folder: Path) -> Path:
     return trained.path
 
 
-def _compare(compare_versions: Any, models: tuple[str, str], merged: Merged) -> Comparison:
-    """Compare two versions on the held-out feedback, without rows that either has learned."""
+def _comparison(compare_versions: Any, models: tuple[str, str], merged: Merged) -> Comparison | None:
+    """Compare two versions on the held-out feedback, without rows that either has learned.
+
+    Return None with a notice if too few texts are held out.
+    """
     import tempfile
 
     from tamis.cli.compare import show_comparison
     from tamis.data.writer import write_dataset
 
+    if len(merged.held_out) < _MIN_HELD_OUT:
+        echo(
+            f"not compared: {len(merged.held_out)} texts of feedback are held out, at least {_MIN_HELD_OUT} "
+            "are needed; collect more feedback",
+            err=True,
+        )
+        return None
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "held-out.csv"
         write_dataset(merged.held_out, file)

@@ -17,6 +17,7 @@ from tamis.cli.tuning import autotune_options
 
 if TYPE_CHECKING:
     from tamis.artifact import DataFacts
+    from tamis.training.train import Trained
 
 
 @click.command(
@@ -85,32 +86,36 @@ def command(
         )
     if trained.interrupted:
         echo("stopped early: the best epoch so far is kept", err=True)
-    where = str(trained.path) if trained.path else "nothing was saved (--dry)"
-    facts = trained.manifest.data
     if options["as_json"]:
-        print_json(
-            {
-                "path": str(trained.path) if trained.path else None,
-                "reading": facts.reading,
-                "rows": {
-                    "learned": facts.learned_rows,
-                    "measured_model_learned": facts.train_rows,
-                    "measured_on": facts.test_rows,
-                },
-                "unmeasured": facts.unmeasured,
-                "calibration_kept": trained.manifest.calibration["kept"],
-                "evaluation": trained.evaluation,
-                "search": trained.manifest.training.get("search"),
-            }
-        )
+        print_json(_document(trained))
         return
     if options["dry"] and trained.summary:
         echo(trained.summary + "\n")
+    where = str(trained.path) if trained.path else "nothing was saved (--dry)"
+    facts = trained.manifest.data
     show_evaluation(trained.evaluation, f"{where}: {trained.manifest.kind}, test part of {title_of(data)}")
     console = make_console()
     console.print(Text(_what_was_learned(facts)))
     if trained.path is not None:
         console.print(Text("\n".join(_saved_and_next(trained.path, output)), overflow="fold"))
+
+
+def _document(trained: Trained) -> dict[str, Any]:
+    """Return the output of `--json`."""
+    facts = trained.manifest.data
+    return {
+        "path": str(trained.path) if trained.path else None,
+        "reading": facts.reading,
+        "rows": {
+            "learned": facts.learned_rows,
+            "measured_model_learned": facts.train_rows,
+            "measured_on": facts.test_rows,
+        },
+        "unmeasured": facts.unmeasured,
+        "calibration_kept": trained.manifest.calibration["kept"],
+        "evaluation": trained.evaluation,
+        "search": trained.manifest.training.get("search"),
+    }
 
 
 def _what_was_learned(facts: DataFacts) -> str:

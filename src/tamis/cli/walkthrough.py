@@ -13,8 +13,7 @@ from tamis.cli.audit import WIDTH
 from tamis.cli.terminal import make_console, shortened
 from tamis.data.reader import ReadResult
 from tamis.models.linear.features import FeatureSettings, count_features
-from tamis.models.network.padding import pad
-from tamis.models.network.tokenizer import Tokenizer
+from tamis.models.network.tokenizer import Tokenizer, pad
 from tamis.normalization import canonical
 from tamis.training.prepare import Prepared, PrepareSettings
 from tamis.types import Dataset

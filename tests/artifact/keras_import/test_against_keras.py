@@ -16,8 +16,7 @@ from tamis import Classifier
 from tamis.artifact.keras_import.convert import import_keras
 from tamis.cli import cli
 from tamis.errors import ArtifactError
-from tamis.models.network.padding import pad
-from tamis.models.network.tokenizer import Tokenizer
+from tamis.models.network.tokenizer import Tokenizer, pad
 from tamis.training.trainers.lstm.keras_backend import keras
 from tests.support import keras_files as old
 

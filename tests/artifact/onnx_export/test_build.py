@@ -22,7 +22,7 @@ from tamis.artifact.onnx_export.layers import (
     Network,
     Pool,
 )
-from tamis.models.network.padding import lengths_of, pad
+from tamis.models.network.tokenizer import lengths_of, pad
 from tamis.training.trainers.lstm.keras_backend import keras
 
 WORDS, SIZE, MOST = 12, 5, 18

@@ -6,7 +6,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tamis.models.network.padding import batches_of_like_length, lengths_of, pad
+from tamis.models.network.tokenizer import batches_of_like_length, lengths_of, pad
 
 SEQUENCES = [np.array([5, 6], np.int32), np.array([], np.int32), np.array([7, 8, 9], np.int32)]
 

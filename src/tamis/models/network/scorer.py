@@ -12,8 +12,7 @@ import numpy as np
 
 from tamis.errors import ArtifactError, MissingExtraError
 from tamis.models.network.onnx_structure import check_structure
-from tamis.models.network.padding import batches_of_like_length, lengths_of, pad
-from tamis.models.network.tokenizer import Sequences, Tokenizer
+from tamis.models.network.tokenizer import Sequences, Tokenizer, batches_of_like_length, lengths_of, pad
 from tamis.models.scorer import ModelFiles, Scorer, Scores
 
 _BATCH_TEXTS = 64

@@ -1,13 +1,13 @@
 """Texts to numbered words, by the rules of Keras's classic `Tokenizer`, and its JSON form.
 
-The same code in training and in serving. Knows words; does not know labels, padding or networks.
+The same code in training and in serving, padding included. Knows words; does not know labels or networks.
 """
 
 from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Literal, Self
@@ -177,3 +177,32 @@ def _text(value: Any) -> str:
     if not isinstance(value, str):
         raise TypeError(f"{value!r} is no text")
     return value
+
+
+Tokens = npt.NDArray[np.int32]
+"""[texts, steps] numbers of words; 0 where there is none."""
+
+
+def pad(sequences: Sequence[npt.NDArray[np.int32]], *, width: int, left: bool = False) -> Tokens:
+    """Return [texts, width] numbers, zeros after each sequence, or before it with `left`."""
+    tokens = np.zeros((len(sequences), width), np.int32)
+    for row, sequence in zip(tokens, sequences, strict=True):
+        if left:
+            row[width - sequence.size :] = sequence
+        else:
+            row[: sequence.size] = sequence
+    return tokens
+
+
+def lengths_of(sequences: Sequence[npt.NDArray[np.int32]]) -> npt.NDArray[np.int32]:
+    """Return [texts] the number of words in each."""
+    return np.fromiter((sequence.size for sequence in sequences), np.int32, len(sequences))
+
+
+def batches_of_like_length(
+    lengths: npt.NDArray[np.int32], *, max_texts: int
+) -> Iterator[npt.NDArray[np.intp]]:
+    """Yield the indices of at most `max_texts` texts each, shortest first, to keep padding low."""
+    order = np.argsort(lengths, kind="stable")
+    for start in range(0, order.size, max_texts):
+        yield order[start : start + max_texts]

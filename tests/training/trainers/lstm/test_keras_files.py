@@ -10,7 +10,7 @@ import pytest
 from tamis import Classifier
 from tamis.artifact.keras_import.convert import import_keras
 from tamis.errors import TrainingError
-from tamis.models.network.padding import pad
+from tamis.models.network.tokenizer import pad
 from tamis.normalization import canonical
 from tamis.training.trainers.base import Calibration
 from tamis.training.trainers.lstm.keras_backend import keras

@@ -12,8 +12,7 @@ import numpy as np
 import pytest
 
 from tamis.errors import TrainingError
-from tamis.models.network.padding import pad
-from tamis.models.network.tokenizer import Tokenizer
+from tamis.models.network.tokenizer import Tokenizer, pad
 from tamis.training.trainers import PRESETS, hyper_parameters, make_trainer, preset
 from tamis.training.trainers.base import Calibration, softmax
 from tamis.training.trainers.lstm.keras_backend import keras

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from tamis.models.network.padding import pad
+from tamis.models.network.tokenizer import pad
 from tamis.training.trainers.lstm.keras_backend import keras
 from tamis.training.trainers.lstm.network import NetworkShape, build_network
 from tamis.training.trainers.lstm.recurrence import (

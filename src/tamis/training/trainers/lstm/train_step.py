@@ -15,8 +15,7 @@ import numpy as np
 import numpy.typing as npt
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
-from tamis.models.network.padding import batches_of_like_length, lengths_of, pad
-from tamis.models.network.tokenizer import Sequences
+from tamis.models.network.tokenizer import Sequences, batches_of_like_length, lengths_of, pad
 from tamis.training.trainers.lstm.keras_backend import jax, keras, learning_devices
 from tamis.training.trainers.lstm.network import NetworkShape, build_network
 from tamis.training.trainers.lstm.recurrence import (

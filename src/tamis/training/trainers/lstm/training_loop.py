@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import json
+import os
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import safetensors
+import safetensors.numpy
 
 from tamis.errors import TrainingError
-from tamis.models.network.padding import lengths_of
-from tamis.models.network.tokenizer import Sequences
-from tamis.training.trainers.lstm.checkpoint import read_checkpoint, write_checkpoint
+from tamis.models.network.tokenizer import Sequences, lengths_of
 from tamis.training.trainers.lstm.network import NetworkShape
 from tamis.training.trainers.lstm.train_step import (
     Classes,
@@ -206,3 +208,35 @@ def _by_width(sequences: Sequences, widths: tuple[int, ...]) -> Iterator[npt.NDA
 
 def _padding(sequences: Sequences, config: TrainingConfig) -> Padding:
     return Padding.of(sequences, max_tokens=config.widths[-1], left=config.left)
+
+
+Arrays = Mapping[str, npt.NDArray[Any]]
+
+_LAYOUT = "3"
+"""Changes with the contents, so that a checkpoint of another version is not resumed."""
+
+
+def write_checkpoint(path: Path, arrays: Arrays, facts: Mapping[str, Any]) -> None:
+    """Replace the file by one with these arrays and facts, which JSON can represent."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    unfinished = path.with_suffix(".part")
+    whole = {name: np.asarray(array, order="C") for name, array in arrays.items()}
+    with unfinished.open("wb") as file:
+        file.write(safetensors.numpy.save(whole, {"layout": _LAYOUT, "facts": json.dumps(facts)}))
+        file.flush()
+        os.fsync(file.fileno())  # a name that leads to a half-written file would be worse than an old one
+    unfinished.replace(path)
+
+
+def read_checkpoint(path: Path) -> tuple[dict[str, npt.NDArray[Any]], dict[str, Any]] | None:
+    """Return arrays and facts; None if there is no such file. Raises TrainingError for an unusable one."""
+    if not path.exists():
+        return None
+    try:
+        with safetensors.safe_open(path, framework="numpy") as file:
+            if file.metadata()["layout"] != _LAYOUT:
+                raise ValueError("of another layout")
+            facts = json.loads(file.metadata()["facts"])
+            return {name: file.get_tensor(name) for name in file.keys()}, facts  # noqa: SIM118 - no dict
+    except (safetensors.SafetensorError, ValueError, KeyError, TypeError):
+        raise TrainingError(f"{path}: cannot be read; remove it, and training starts afresh") from None
