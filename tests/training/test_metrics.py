@@ -52,7 +52,8 @@ def test_figures_of_the_confusion_are_scikit_learns(n_classes: int, n: int, seed
     assert metrics.accuracy(matrix)[0] == pytest.approx(
         reference.accuracy_score(true, predicted, sample_weight=weights[0])
     )
-    for ours, theirs in zip(metrics.precision_recall_f1(matrix), figures, strict=False):
+    margins = metrics.Margins.of_matrix(matrix)
+    for ours, theirs in zip((margins.precision(), margins.recall(), margins.f1()), figures, strict=False):
         assert np.allclose(np.nan_to_num(ours[0]), theirs), "undefined is NaN here and 0 there"
     assert metrics.matthews(matrix)[0] == pytest.approx(
         reference.matthews_corrcoef(true, predicted, sample_weight=weights[0]), abs=1e-12
@@ -127,8 +128,8 @@ def test_metrics_are_undefined_without_what_they_compare():
     assert np.isnan(metrics.average_precision(ones, nothing, scores)[0])
     one_class = metrics.confusion(ones, np.zeros(3, int), np.zeros(3, int), 2)
     assert np.isnan(metrics.matthews(one_class)[0])
-    precision, recall, f1 = metrics.precision_recall_f1(one_class)
-    assert np.isnan([precision[0, 1], recall[0, 1], f1[0, 1]]).all()
+    margins = metrics.Margins.of_matrix(one_class)
+    assert np.isnan([margins.precision()[0, 1], margins.recall()[0, 1], margins.f1()[0, 1]]).all()
 
 
 def test_macro_f1_is_the_mean_over_labels_that_are_there():

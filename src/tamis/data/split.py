@@ -111,13 +111,6 @@ def _keep_one_group_of_each_class(fold_of: Indices, group_of: Indices, class_of:
             fold_of[group_of == smallest] = -1
 
 
-def missing_classes(parts: Indices, labels: Sequence[str]) -> list[tuple[int, str]]:
-    """Return (part, class) wherever a part has no example of a class."""
-    present = set(zip(parts.tolist(), labels, strict=True))
-    every = ((part, label) for part in range(int(parts.max()) + 1) for label in sorted(set(labels)))
-    return [missing for missing in every if missing not in present]
-
-
 class _Parts:
     """Groups on their way into parts; [parts, classes] tables say what each part has and wants."""
 

@@ -98,12 +98,6 @@ def accuracy(matrix: Floats) -> Floats:
     return _ratio(np.trace(matrix, axis1=1, axis2=2), matrix.sum(axis=(1, 2)))
 
 
-def precision_recall_f1(matrix: Floats) -> tuple[Floats, Floats, Floats]:
-    """Return [resamples, classes] precision, recall and F1 of `confusion`; see `Margins`."""
-    margins = Margins.of_matrix(matrix)
-    return margins.precision(), margins.recall(), margins.f1()
-
-
 def matthews(matrix: Floats) -> Floats:
     """Return [resamples] Matthews' correlation coefficient of `confusion`; see `Margins.matthews`."""
     return Margins.of_matrix(matrix).matthews()

@@ -14,8 +14,6 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-FORMATS = ("text", "json")
-
 FIELDS = "fields"
 """The key of `extra` under which an event brings its own fields, a dict."""
 
