@@ -52,7 +52,7 @@ class ArtifactError(TamisError):
 
 
 class InputError(TamisError):
-    """A text that cannot be classified; `field` names where it stands in the caller's input."""
+    """A text that cannot be classified; `field` names its place in the input."""
 
     def __init__(self, code: str, message: str, *, field: str):
         self.code, self.field = code, field

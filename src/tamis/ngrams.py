@@ -143,7 +143,7 @@ def word_ngram_spans(joined: JoinedTexts, n_min: int, n_max: int) -> Spans:
     spaces = (joined.classes == SPACE).nonzero()[0]
     gaps = spaces[1:] - spaces[:-1]
     # Steps from each character to the next space: an n-gram may hold spaces only as first and last.
-    # Two spaces in a row stand between two texts, and begin nothing.
+    # Two spaces in a row separate two texts; no n-gram starts there.
     steps = (spaces[1:] - (gaps == 1)).repeat(gaps) - np.arange(max(joined.codes.size - 1, 0))
     lengths = np.arange(n_min, n_max + 1)
     which, starts = (steps >= lengths[:, None] - 1).nonzero()

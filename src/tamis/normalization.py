@@ -37,7 +37,7 @@ _POSSIBLE_MARKS = re.compile(rf"[\W\uff9e\uff9f]{{{_MAX_MARKS},}}")
 def canonical(text: str) -> str:
     """Return `text` in Unicode form NFKC, without invisible characters, its runs of blanks as one space.
 
-    Two texts with the same canonical form get the same answer. Capitals are kept: they tell.
+    Two texts with the same canonical form get the same answer. Capitals are kept: they are informative.
     """
     if not text.isascii():
         text = unicodedata.normalize("NFKC", order_marks(_INVISIBLE.sub("", text)))

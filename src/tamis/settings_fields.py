@@ -107,7 +107,7 @@ class SettingsFields(BaseSettings):
         30 * 86_400, "time to live of a cached prediction, seconds"
     )
     share_cache: Switch = _setting(
-        False, "share cached predictions between callers; from_cache then tells a caller what others sent"
+        False, "share cached predictions between callers; from_cache then reveals what others sent"
     )
     max_queue_seconds: Annotated[Seconds, Ge(0), Le(3_600)] = _setting(
         0.5, "maximum wait of a text for the model, seconds; beyond it requests get a 503"

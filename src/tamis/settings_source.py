@@ -95,7 +95,7 @@ def check_host_names(value: str) -> str:
 
 
 def check_proxies(value: str) -> str:
-    """Return `value` if it lists addresses and networks; one that contains every address trusts everybody."""
+    """Return `value` if it lists addresses and networks; a network of all addresses is refused."""
     for entry in filter(None, (entry.strip() for entry in value.split(","))):
         try:
             is_proxy = entry == "unix" or ip_network(entry).prefixlen > 0
@@ -221,6 +221,6 @@ def _read_dotenv(path: Path | None) -> dict[str, str]:
     except UnicodeDecodeError:
         raise SettingsError(f"{path} is not UTF-8") from None
     for line in lines:
-        if line.error:  # the line may hold a secret: only its place is told
+        if line.error:  # the line may hold a secret: report only its number
             raise SettingsError(f"{path}, line {line.original.line}: not NAME=value")
     return {line.key: line.value or "" for line in lines if line.key is not None}

@@ -15,7 +15,7 @@ def no_progress(done: int, total: int) -> None:
 
 
 Notice = Callable[[str], None]
-"""Called with one line for whoever watches, such as the loss and the accuracy so far."""
+"""Called with one line for the user, such as the loss and the accuracy so far."""
 
 
 def no_notice(text: str) -> None:

@@ -135,7 +135,7 @@ def test_prune_removes_what_is_older(folder: Path) -> None:
 def test_options_before_a_subcommand_are_refused_not_overlooked(folder: Path) -> None:
     done = tamis(folder, "log", "--store", "sqlite:///other.db", "prune", "--older-than", "0m", "--yes")
     assert done.returncode == 2
-    assert "options stand behind prune" in done.stderr
+    assert "put the options after prune" in done.stderr
     assert result(tamis(folder, "log")).count("\n") == 4
 
 

@@ -98,10 +98,10 @@ def test_label_variants_are_one_line_when_trained(tmp_path: Path) -> None:
     first, second = run.stderr.splitlines()
     assert first == "mail.csv: assumed blanks or Unicode form of the label changed in 216 rows"
     assert "check the labels: 'ham' (96), 'HAM' (24) may be one label" in second
-    assert "'nan' (11) may stand for a missing label" in second
+    assert "'nan' (11) may mean a missing label" in second
     audited = json.loads(tamis("audit", "mail.csv", "--json", folder=tmp_path).stdout)
     problems = [finding["what"] for finding in audited["findings"] if finding["severity"] == "problem"]
-    assert "'nan' (11) may stand for a missing label" in problems
+    assert "'nan' (11) may mean a missing label" in problems
 
 
 def test_identifiers_are_named_when_taken_for_labels(tmp_path: Path) -> None:
@@ -179,7 +179,7 @@ def cases() -> Path:
         ("05_label_1_and_1.0.csv", "'1' (40), '1.0' (40) may be one label"),
         ("05_label_blanks.csv", "changed in 48 rows"),
         ("05_label_case.csv", "'spam' (64), 'SPAM' (8), 'Spam' (8) may be one label"),
-        ("05_label_nan.csv", "'nan' (16) may stand for a missing label"),
+        ("05_label_nan.csv", "'nan' (16) may mean a missing label"),
         ("06_source_is_url.csv", "column 'source' ignored"),
         ("07_excel_trailing_blanks.csv", ""),
         ("07_header_line_break.csv", ""),

@@ -30,7 +30,7 @@ def test_labels_are_no_variants_when_they_differ(one: str, other: str):
 @pytest.mark.parametrize("label", ["nan", "NULL", "N/A", "-", "None", "(empty)"])
 def test_label_is_a_placeholder_when_it_stands_for_none(label: str):
     (problem,) = label_problems({label: 4, "ham": 9})
-    assert str(problem) == f"{label!r} (4) may stand for a missing label"
+    assert str(problem) == f"{label!r} (4) may mean a missing label"
 
 
 def test_message_is_short_when_there_are_many_variants():

@@ -170,7 +170,7 @@ def test_a_dry_run_keeps_nothing_and_leaves_what_was_kept(data: Path, unfinished
 def test_a_broken_checkpoint_is_one_line_that_says_what_to_do(data: Path, unfinished: Path):
     (kept,) = unfinished.glob(".training-*/held-out/1.safetensors")
     kept.write_bytes(kept.read_bytes()[:-100])
-    with pytest.raises(TrainingError, match="cannot be read; remove it, and training starts afresh"):
+    with pytest.raises(TrainingError, match="cannot be read; remove it to start training again"):
         trained(data, unfinished)
 
 

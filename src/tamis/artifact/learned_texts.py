@@ -1,6 +1,6 @@
 """Which texts a model has learned, as keyed digests: `learned.safetensors`.
 
-Later data can be told from learned data without the training file, and no text can be read back. The
+Learned rows in later data are recognised without the training file, and no text can be read back. The
 digests are keyed with the training file's digest, so they cannot be looked up across models; a reader who has
 the artifact can test whether a text that they know was learned.
 """

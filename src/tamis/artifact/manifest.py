@@ -153,7 +153,7 @@ def parse_manifest(data: bytes) -> Manifest:
 
 
 def _shown(value: object) -> str:
-    """Return a value of unknown size as it may stand in a message."""
+    """Return a value of unknown size, shortened for a message."""
     text = ascii(value)
     return text if len(text) <= _MAX_SHOWN else f"{text[:_MAX_SHOWN]}…"
 

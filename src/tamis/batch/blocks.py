@@ -110,7 +110,7 @@ class RowSource(ABC):
     path:    as the user named it
     sha256:  digest of the file's bytes
     schema:  Arrow schema of the columns that are carried through
-    assumed: what was chosen without being told, one phrase each
+    assumed: what was inferred, not given, one phrase each
     """
 
     path: Path

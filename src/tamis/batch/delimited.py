@@ -54,7 +54,7 @@ class CsvDialect:
 
     def _starts(self, data: bytes) -> Iterator[int]:
         """Yield the offset of each record, blank lines being records."""
-        is_ascii = self.delimiter.isascii()  # then a character for each byte tells where records end
+        is_ascii = self.delimiter.isascii()  # then one character per byte gives the ends of records
         text = data.decode("latin-1" if is_ascii else "utf-8", "surrogateescape")
         position = 0
 

@@ -46,7 +46,7 @@ class InputFile(NamedTuple):
 
 
 def find_inputs(names: Sequence[str], *, excluded: Sequence[Path] = ()) -> list[Path]:
-    """Return the files that names, globs and folders stand for, each once; raise DataError for none.
+    """Return the files of names, globs and folders, each once; raise DataError for none.
 
     Of a folder, all files with a known ending are taken, in alphabetical order; hidden ones are not.
     """
@@ -63,7 +63,7 @@ def find_inputs(names: Sequence[str], *, excluded: Sequence[Path] = ()) -> list[
 def copy_objects(
     urls: Sequence[str], folder: Path, *, is_own: Callable[[str], bool]
 ) -> dict[Path, InputFile]:
-    """Copy what URLs, prefixes and globs of an object store stand for into a folder, each object once.
+    """Copy the objects of URLs, prefixes and globs of an object store into a folder, each once.
 
     Of a prefix, objects with a known ending are taken, in alphabetical order, except those that are `is_own`.
     """

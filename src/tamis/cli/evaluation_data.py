@@ -145,7 +145,7 @@ def _named_data(models: Sequence[Classifier], data: Sequence[str], options: Mapp
 
 
 def row_keys(rows: Dataset) -> list[RowKey]:
-    """Return what tells the rows of one file apart: number and text."""
+    """Return what identifies a row within one file: number and text."""
     return [*zip(rows.rows, rows.texts, strict=True)]
 
 

@@ -145,7 +145,7 @@ def _refuse_options_before(context: click.Context) -> None:
         if context.get_parameter_source(name) is click.core.ParameterSource.COMMANDLINE
     ]
     if given:
-        raise click.UsageError(f"options stand behind {context.invoked_subcommand}, not before it")
+        raise click.UsageError(f"put the options after {context.invoked_subcommand}, not before it")
 
 
 async def _print(url: str | None, query: LogQuery, *, form: str | None, limit: int | None) -> None:

@@ -1,4 +1,4 @@
-"""`tamis serve`: a model over HTTP until it is told to stop."""
+"""`tamis serve`: serve models over HTTP until a signal to stop."""
 
 from __future__ import annotations
 
@@ -344,7 +344,7 @@ def _show_start(settings: Settings, serves: str, address: str, retention: str) -
 
     from rich.text import Text
 
-    if settings.log_format == "json":  # whoever reads lines by program gets no screen
+    if settings.log_format == "json":  # lines for programs: no screen
         fields = {
             "model": serves,
             "address": address,

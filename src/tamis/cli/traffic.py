@@ -74,7 +74,7 @@ def canary(model: str, *, share: float | None, bounds: tuple[tuple[str, float], 
 @click.argument("model", metavar="MODEL@VERSION")
 @click.option("--off", is_flag=True, help="Stop the shadow of MODEL.")
 def shadow(model: str, *, off: bool) -> None:
-    """Let a version score what the served one is asked, without answering anybody."""
+    """Let a version score the texts of the served one, without answering requests."""
     from tamis.artifact.traffic import set_shadow, stop_shadow
 
     if off:

@@ -137,7 +137,7 @@ class _LiveTable:
             self._bar.show()
 
     def close(self) -> None:
-        """Let the last state stand."""
+        """Keep the last state on the screen."""
         if self._live is not None:
             self._live.stop()
             self._live = None

@@ -111,7 +111,7 @@ class LabelIssueRow:
 class AuditReport:
     """Everything that the audit found.
 
-    label_problems:  labels that are probably one, or that stand for none
+    label_problems:  labels that are probably one, or that mean a missing one
     html_rows:       rows whose text has HTML tags or character references
     imbalance:       rows of the largest class for one of the smallest
     assumed:         what was assumed when the file was read

@@ -83,7 +83,7 @@ class InspectedFile:
         return decompressed(file, self.type, self.path)
 
     def open_text(self) -> tuple[TextIO, BinaryIO]:
-        """Open the decoded text, and the file itself, whose position tells how far reading is."""
+        """Open the decoded text, and the file itself, whose position is the progress of reading."""
         file = self.path.open("rb")
         stream = self.decompressed(file)
         errors = "replace" if self.damaged_at is not None else "strict"

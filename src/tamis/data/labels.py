@@ -1,8 +1,8 @@
 """Labels: one spelling each, and what is suspicious about them.
 
-Label problems are labels that are probably one or stand for none. Label issues are examples whose
+Label problems are labels that are probably one, or mean a missing one. Label issues are examples whose
 label is probably wrong, by confident learning (Northcutt, Jiang and Chuang, JAIR 2021): a class's own
-average probability tells how confident the model is about it. Shortcuts are single words and shapes
+average probability is the model's confidence in it. Shortcuts are single words and shapes
 that give a label away; a model that relies on one fails when the data changes."""
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ _MIN_CERTAINTY = 0.8
 
 @dataclass(frozen=True, slots=True)
 class LabelProblem:
-    """Labels that are probably one label, or that stand for a missing one, each with its rows."""
+    """Labels that are probably one label, or that mean a missing one, each with its rows."""
 
     kind: Literal["variants", "placeholder"]
     rows: Mapping[str, int]
@@ -52,7 +52,7 @@ class LabelProblem:
         shown = [f"{label!r} ({rows:,})" for label, rows in list(self.rows.items())[:_SHOWN]]
         more = f" and {len(self.rows) - _SHOWN} more" if len(self.rows) > _SHOWN else ""
         if self.kind == "placeholder":
-            return f"{', '.join(shown)}{more} may stand for a missing label"
+            return f"{', '.join(shown)}{more} may mean a missing label"
         return f"{', '.join(shown)}{more} may be one label"
 
 
@@ -66,7 +66,7 @@ def label_problems(rows: Mapping[str, int]) -> tuple[LabelProblem, ...]:
     """Return what is suspicious about labels that have so many rows each, the largest group first.
 
     Labels equal but for case, Unicode compatibility form, runs of blanks, or the notation of a whole
-    number (`1`, `1.0`, `01`) may be one; `nan`, `NULL`, `-` and their like may stand for none.
+    number (`1`, `1.0`, `01`) may be one; `nan`, `NULL`, `-` and the like may mean a missing label.
     """
     alike: dict[str, dict[str, int]] = defaultdict(dict)
     for label in sorted(rows, key=lambda one: (-rows[one], one)):

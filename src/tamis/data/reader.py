@@ -69,7 +69,7 @@ class ReadResult:
 
     @cached_property
     def label_problems(self) -> tuple[LabelProblem, ...]:
-        """Labels that are probably one, or that stand for none."""
+        """Labels that are probably one, or that mean a missing one."""
         return label_problems(Counter(self.dataset.labels))
 
     @property

@@ -1,8 +1,12 @@
-"""Brings texts from many callers to the model in batches.
+"""Adaptive micro-batching: texts of many requests are scored together.
 
-Texts that come together leave together, at once if the model is idle; what comes while it is busy
-forms the next batch. There is no waiting time to choose. Knows texts and futures; knows no cache, no
-store and no HTTP.
+    submit ─► job in the queue ─► model idle: batch at once ─┬─► light model, or a brief batch: on the loop
+                 ▲                model busy: the next batch ─┴─► heavy model: in one thread
+                 └── a list that did not fit into the batch goes to the end of the queue
+    outcomes ─► futures of the jobs, in the order of their texts ─► BatchScored
+
+An idle model scores at once; texts that arrive while it works form the next batch, so there is no
+waiting time to configure. Knows texts and futures; knows no cache, no store and no HTTP.
 """
 
 from __future__ import annotations
@@ -24,21 +28,23 @@ from tamis.types import Prediction
 
 BATCH_TEXTS = 128
 BATCH_CHARS = 32_000
-"""The loop is kept for a few milliseconds at most, whatever a list brings."""
+"""Limits of one batch: it blocks the event loop for a few milliseconds at most."""
 
 _BRIEF_SECONDS = 0.002
-"""A heavy model's batch that takes no longer is computed on the loop: between two threads it would be cut
-into smaller ones, and a lone text would wait for the hand-over there and back."""
+"""A heavy model's batch that is expected to take no longer is scored on the event loop.
 
-_MEMORY_OF_SPEED = 0.9
-"""Weight that the measured speed keeps with every batch: the last ten count."""
+A thread would add two hand-overs to the latency of a single text, and would split the batch: the loop
+submits texts one by one while the thread works."""
+
+_SPEED_DECAY = 0.9
+"""Weight of the earlier batches in the measured speed: about the last ten count."""
 
 Outcome = Prediction | Exception
-"""What became of one text."""
+"""The prediction for one text, or the error that the model raised on it."""
 
 
 class _Job(msgspec.Struct, eq=False):
-    """Texts that came together, and the future of whoever waits for them."""
+    """The texts of one request, and the future with their outcomes."""
 
     texts: Sequence[str]
     future: asyncio.Future[list[Outcome]]
@@ -48,14 +54,14 @@ class _Job(msgspec.Struct, eq=False):
     taken: int = 0
 
     def add(self, outcomes: Sequence[Outcome]) -> None:
-        """Keep what became of the texts that were taken; tell who waits, if they still do."""
+        """Add the outcomes of the next texts; after the last one complete the future."""
         self.outcomes += outcomes
         if len(self.outcomes) == len(self.texts) and not self.future.done():
             self.future.set_result(self.outcomes)
 
 
 class _Batch(msgspec.Struct, eq=False):
-    """Texts that are scored together, and how many of them, one behind the other, are whose."""
+    """Texts that are scored together; `shares` are the jobs in order, each with its number of texts."""
 
     texts: list[str] = []
     shares: list[tuple[_Job, int]] = []
@@ -75,11 +81,11 @@ class _Batch(msgspec.Struct, eq=False):
 
 @final
 class Batcher:
-    """Classifies texts in batches: a light model on the loop's thread, a heavy one beside it.
+    """Classifies texts in batches: a light model on the event loop, a heavy one in a thread.
 
-    A heavy model too works on the loop where nothing else waits for the loop and the batch is brief, as
-    far as the speed of the last ones tells. A text that the model fails on fails alone. What cannot be
-    begun within `max_queue_seconds`, as far as that tells, is refused at once.
+    A heavy model also scores on the loop if nothing else waits and the batch is brief by the measured
+    speed. A text on which the model fails does not fail the others of its batch. Texts that could not be
+    started within `max_queue_seconds` are refused at once.
     """
 
     def __init__(
@@ -102,23 +108,22 @@ class Batcher:
 
     @property
     def waiting_texts(self) -> int:
-        """The number of texts that have not been answered, those at the model included."""
+        """The number of texts in the queue and in the current batch."""
         return self._waiting_texts
 
     @property
     def waiting_seconds(self) -> float:
-        """The time after which a text that arrives now would be begun."""
+        """The expected wait of a text that arrives now, from the measured speed."""
         if not self._waiting_texts or not self._measured_texts:
             return 0.0
         return self._waiting_texts * self._measured_seconds / self._measured_texts
 
     def submit(self, texts: Sequence[str], *, others_wait: bool = False) -> asyncio.Future[list[Outcome]]:
-        """Return the future outcomes of canonical `texts`; raise OverloadedError if they came too late.
+        """Return a future with the outcomes of canonical `texts`, in order.
 
-        A light and idle model has answered the first of them when this returns; so has a heavy one
-        often, unless `others_wait` for whatever the loop could do meanwhile.
-
-        A caller that leaves cancels the future and disturbs nobody.
+        Raises OverloadedError if they would wait too long. If the model is idle and light, the future may
+        be done on return; so may a heavy model's, unless `others_wait` for the event loop. Cancelling the
+        future affects no other request.
         """
         seconds = self.waiting_seconds
         if seconds > self._max_queue_seconds:
@@ -136,17 +141,17 @@ class Batcher:
         return job.future
 
     async def close(self) -> None:
-        """End the thread, if there is one; its last batch is waited for."""
+        """Wait for the last batch and end the thread, if there is one."""
         executor, self._executor = self._executor, None
         if executor is not None:
             await asyncio.to_thread(executor.shutdown)
 
     def _next(self) -> None:
-        """Begin the next batch. From one beginning to the next is what a batch takes under load."""
+        """Start the next batch. Under load, the time between two starts is what a batch takes."""
         now = self._clock.monotonic()
         if self._batch_texts:
-            self._measured_texts = self._measured_texts * _MEMORY_OF_SPEED + self._batch_texts
-            self._measured_seconds = self._measured_seconds * _MEMORY_OF_SPEED + now - self._batch_began
+            self._measured_texts = self._measured_texts * _SPEED_DECAY + self._batch_texts
+            self._measured_seconds = self._measured_seconds * _SPEED_DECAY + now - self._batch_began
         batch = self._take_batch()
         self._batch_began, self._batch_texts = now, len(batch.texts)
         if not batch.texts:
@@ -155,20 +160,21 @@ class Batcher:
             self._score_in_thread(batch)
         else:
             self._settle(batch, _outcomes(self._classifier, batch.texts))
+            # not called directly: the loop reads the sockets first, and their texts join the next batch
             asyncio.get_running_loop().call_soon(self._next)
 
     def _may_hold_the_loop(self, batch: _Batch) -> bool:
-        """Whether nothing else waits, and what a heavy model takes is known to be short."""
+        """Return whether nothing else waits, and the batch is expected to be brief."""
         if self._jobs or not self._scored_chars or any(job.others_wait for job, _ in batch.shares):
             return False
         return batch.chars * self._scored_seconds / self._scored_chars <= _BRIEF_SECONDS
 
     def _take_batch(self) -> _Batch:
-        """Take from each job in turn; a long list goes on behind those who came meanwhile."""
+        """Take texts from each job in turn; a long list continues after the jobs that arrived meanwhile."""
         batch = _Batch()
         while self._jobs and len(batch.texts) < BATCH_TEXTS and batch.chars < BATCH_CHARS:
             job = self._jobs.popleft()
-            if job.future.done():
+            if job.future.done():  # cancelled: its client has left
                 self._waiting_texts -= len(job.texts) - job.taken
                 continue
             batch.take_from(job)
@@ -191,8 +197,8 @@ class Batcher:
 
     def _settle(self, batch: _Batch, outcomes: list[Outcome]) -> None:
         score_seconds = self._clock.monotonic() - self._batch_began
-        self._scored_seconds = self._scored_seconds * _MEMORY_OF_SPEED + score_seconds
-        self._scored_chars = self._scored_chars * _MEMORY_OF_SPEED + batch.chars
+        self._scored_seconds = self._scored_seconds * _SPEED_DECAY + score_seconds
+        self._scored_chars = self._scored_chars * _SPEED_DECAY + batch.chars
         self._waiting_texts -= len(outcomes)
         start, first_arrived = 0, self._batch_began
         for job, count in batch.shares:
@@ -211,10 +217,10 @@ class Batcher:
 
 
 def _outcomes(classifier: Classifier, texts: Sequence[str]) -> list[Outcome]:
-    """Classify; where the batch fails, each text by itself, so that only the guilty one fails."""
+    """Classify the batch; if it fails, each text by itself, so that only the text at fault fails."""
     try:
         return [*classifier.predict_canonical(texts)]
-    except Exception as failed:  # noqa: BLE001 - the batch worker: the error goes to whoever sent the text
+    except Exception as failed:  # noqa: BLE001 - the batch worker: the error goes to the request
         if len(texts) == 1:
             return [failed]
     return [outcome for text in texts for outcome in _outcomes(classifier, [text])]

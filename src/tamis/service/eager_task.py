@@ -1,6 +1,6 @@
 """Coroutines that run eagerly, without a task until they have to wait.
 
-A task costs a turn of the event loop before its first line and one behind its last. What mostly has
+A task costs an iteration of the event loop before its first line and one after its last. What mostly has
 nothing to wait for is better called like a function. Python 3.12 has eager tasks for this; this is
 the same for 3.11, and for every event loop.
 """

@@ -35,7 +35,7 @@ class LayeredPredictionCache:
     ):
         """Unless it `is_shared`, a caller finds only predictions of texts that it sent itself.
 
-        Neither the flag nor the time of a response tells one caller what another has sent.
+        So neither the flag nor the response time reveals what another caller has sent.
         """
         self._cache, self._clock = cache, clock
         self._emit = events.emit

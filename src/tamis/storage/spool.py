@@ -189,7 +189,7 @@ class FileSpool(Spool):
         return await self._opened().run(change)
 
     async def _replace_if_removed(self) -> None:
-        """Write the queue to a new file if its own was removed: nobody would find that one again."""
+        """Write the queue to a new file if its own was removed: no later process would find that one."""
         if self._worker is None or _identity(self._file.path) == self._identity:
             return
         _logger.warning("%s: the spool was removed; writing its %d calls again", self.path, self._rows)

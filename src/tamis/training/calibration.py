@@ -32,7 +32,7 @@ _STANDARD_ERRORS = 2.0
 class ChosenCalibration:
     """A calibration, and whether it was worth it: cross-validated errors without it and with it.
 
-    `kept` is False if it did not help, or if there were too few texts to tell: then `calibration` is the
+    `kept` is False if it did not help, or if there were too few texts to decide: then `calibration` is the
     identity, and probabilities are the softmax of the model's own logits. Errors are None if no text could
     be held out.
     """

@@ -1,6 +1,6 @@
 """The folder of `tamis prepare`: two CSV files, an audit, and a description that binds them by digest.
 
-The same file and settings give the same bytes: nothing in the folder tells when or where it was
+The same file and settings give the same bytes: nothing in the folder depends on when or where it was
 made. Handles files; independent of how the parts were chosen.
 """
 

@@ -50,7 +50,7 @@ class Perturbation:
 
 
 def has_adversary(labels: Sequence[str]) -> bool:
-    """Return whether somebody gains when a label is missed: only then are texts obfuscated on purpose."""
+    """Return whether senders gain when a label is missed: only then are texts obfuscated on purpose."""
     return len(labels) <= _MAX_LABELS and any(map(_ADVERSARIAL.search, labels))
 
 

@@ -94,7 +94,7 @@ def _check_fit(network: Network, tokenizer: Tokenizer, labels: tuple[str, ...]) 
     last = network.layers[-1]
     outputs = max(2, last.bias.size) if isinstance(last, Dense) else 0
     if outputs != len(labels):
-        raise ArtifactError(f"it tells {outputs} classes apart, but the metadata names {len(labels)} labels")
+        raise ArtifactError(f"it has {outputs} outputs, but the metadata names {len(labels)} labels")
     rows = network.embedding.weights.shape[0]
     if tokenizer.largest_number >= rows:
         raise ArtifactError(
@@ -124,7 +124,7 @@ class Metadata:
     labels:     in the order of the network's outputs
     max_tokens: steps of the network's input
     text_form:  the form of texts; old metadata name none, their texts were taken as they came
-    padding:    the side of a text on which zeros stand
+    padding:    the side of a text on which zeros are
     truncating: the side of a text that is cut off if it is too long
     unknown:    further keys, whose meaning is not known
     """

@@ -237,7 +237,7 @@ def _only(config: Config, name: str, default: int | None = None) -> int:
 
 
 def _array(config: Config, arrays: _Arrays, name: str, shape: tuple[int | None, ...]) -> Floats:
-    """Return an array whose sizes are those of the configuration; None stands for any."""
+    """Return an array whose sizes are those of the configuration; None means any."""
     if name not in arrays:
         raise ArtifactError(f"layer {config['name']!r} has no {name}")
     found = arrays[name].shape

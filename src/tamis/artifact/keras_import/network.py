@@ -203,7 +203,7 @@ def _chain(config: Config) -> list[Config]:
 
 
 def _names(places: Any) -> list[str]:
-    """Return the layers of `[name, node, tensor]` triples; a single one may stand without a list."""
+    """Return the layers of `[name, node, tensor]` triples; a single one may come without a list."""
     return [str(places[0])] if isinstance(places[0], str) else [str(place[0]) for place in places]
 
 

@@ -154,7 +154,7 @@ HARD_SIGMOID_SLOPES: dict[str, float] = {"hard_sigmoid": 0.2, "hard_sigmoid_kera
 class Network:
     """An embedding, then layers over steps, then dense ones; texts are `max_tokens` steps at most.
 
-    Zeros stand before or after a text, on the side `padding`.
+    Zeros are before or after a text, on the side `padding`.
     """
 
     embedding: Embedding

@@ -171,7 +171,7 @@ class LinearWeights:
 
     @cached_property
     def _known_rows(self) -> npt.NDArray[np.int32]:
-        """[numbers] row of each feature in the padded arrays; row 0 stands for every unknown one."""
+        """[numbers] row of each feature in the padded arrays; row 0 is every unknown one."""
         rows = np.zeros(self.settings.n_numbers, np.int32)
         rows[self.features] = np.arange(1, self.features.size + 1, dtype=np.int32)
         return rows

@@ -30,7 +30,7 @@ class Tokenizer:
     num_words:    only numbers below this are given out; None gives them all
     word_counts:  how often each word was seen, in the order of first appearance
     word_docs:    in how many texts each word was seen
-    oov_token:    the word that stands for every unknown one; None drops unknown words
+    oov_token:    the token of every unknown word; None drops unknown words
     """
 
     num_words: int | None
@@ -175,7 +175,7 @@ def _number_or_none(value: Any) -> int | None:
 
 def _text(value: Any) -> str:
     if not isinstance(value, str):
-        raise TypeError(f"{value!r} is no text")
+        raise TypeError(f"{value!r} is not a string")
     return value
 
 

@@ -48,7 +48,7 @@ _ONE_SUBJECT: dict[str, Any] = {"oneOf": [{"required": ["prediction_id"]}, {"req
 
 
 def _no_default(schema: dict[str, Any]) -> None:
-    """Remove a default that stands for an absent field."""
+    """Remove a default that means an absent field."""
     schema.pop("default", None)
 
 

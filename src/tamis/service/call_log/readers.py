@@ -1,4 +1,4 @@
-"""Bounds on reading the call log: how many reads go on at once, how long a search takes, who waits for it.
+"""Bounds on reading the call log: concurrent reads, the time of a search, clients that have left.
 
 A streamed log keeps one page in memory until its reader takes it, and a search keeps the store busy:
 without bounds, readers that do not read and searches that are abandoned would take both from everyone.
@@ -95,7 +95,7 @@ async def unless_abandoned(
 async def unless_left(
     search: Coroutine[Any, Any, Result], leaving: asyncio.Future[None], *, seconds: float | None = None
 ) -> Result:
-    """Do as `unless_abandoned`, if somebody waits for the client's leaving already."""
+    """Do as `unless_abandoned`, with a future of `disconnecting` that exists already."""
     searching = asyncio.ensure_future(search)
     try:
         either: set[asyncio.Future[Any]] = {searching, leaving}

@@ -160,7 +160,7 @@ class OpenInference(Dialect):
 
 
 def _raw_text(body: bytes) -> dict[str, Any]:
-    """Return the request that a body without JSON part stands for: one text, every output as bytes."""
+    """Return the request of a body without a JSON part: one text, every output as bytes."""
     parameters = {"binary_data_size": len(body)}
     tensor = {"name": TEXT, "shape": [1], "datatype": "BYTES", "parameters": parameters}
     return {"inputs": [tensor], "parameters": {"binary_data_output": True}}

@@ -61,7 +61,7 @@ def serve_alone(
 def serve_as_worker(
     app: ASGIApp, assignment: WorkerConfig, *, channel: WorkerChannel, serves: str, apply: Apply
 ) -> None:
-    """Serve until a signal or the supervisor's end; `serves` tells the supervisor what answers here."""
+    """Serve until a signal or the supervisor's end; `serves` describes the models for the supervisor."""
     tasks: set[asyncio.Task[None]] = set()  # the event loop keeps weak references only
 
     def started() -> None:

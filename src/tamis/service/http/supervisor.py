@@ -72,7 +72,7 @@ class Supervisor:
     def run(
         self, *, on_start: Callable[[str], None], on_tick: Callable[[], None], on_stop: Callable[[], None]
     ) -> int:
-        """Supervise until SIGTERM or SIGINT; `on_start` is told what the first worker serves.
+        """Supervise until SIGTERM or SIGINT; `on_start` is called with what the first worker serves.
 
         Return the exit code: 0, or `LOST_ROWS_EXIT_CODE` if a worker ended with that. Raises WorkerError
         where the service cannot go on or did not end in order.

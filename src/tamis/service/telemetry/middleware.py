@@ -55,7 +55,7 @@ class RequestIds:
 
 
 _LINE_SECONDS = 1.0
-"""Minimum time between two log lines of one kind; the line says how many it stands for."""
+"""Minimum time between two log lines of one kind; the line has the number of them in `alike`."""
 
 _LOGGED_BEFORE = "internal_error"
 """An unhandled exception is logged where it was caught, with its stack."""
@@ -63,7 +63,7 @@ _LOGGED_BEFORE = "internal_error"
 _STARTED = RequestStarted()
 
 DIALECT = "tamis.dialect"
-"""Where in an ASGI scope the name of the dialect stands, if the route belongs to one."""
+"""Key of the name of the dialect in an ASGI scope, if the route belongs to one."""
 
 TRACE_ID = "tamis.trace_id"
 """Key of the trace id in an ASGI scope, if the request is traced."""
@@ -153,7 +153,7 @@ class _Throttle:
     held_back: int = 0
 
     def count(self, now: float) -> int:
-        """Return how many events the next line stands for, this one included; 0 if none is due."""
+        """Return how many events the next line reports, this one included; 0 if none is due."""
         self.held_back += 1
         if now < self.quiet_until:
             return 0

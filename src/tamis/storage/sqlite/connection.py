@@ -72,7 +72,7 @@ class Worker:
 
     async def run(self, work: Callable[[apsw.Connection], Result]) -> Result:
         """Return `work(connection)`, done in the thread; raise `StoreError` for SQLite's errors."""
-        if self._is_closed:  # the store was closed, or opened afresh, between two steps of a reader
+        if self._is_closed:  # the store was closed, or reopened, between two steps of a reader
             raise StoreError("the store was closed meanwhile; try again", fault="unavailable")
         return await asyncio.get_running_loop().run_in_executor(self._executor, self._work, work)
 

@@ -2,7 +2,7 @@
 
 SQLite does not notice that its database, its WAL or its shared memory was removed or replaced: it
 commits on into a file that no longer has a name, and the rows are gone with the process. So every
-commit asks here before it is acknowledged. Asking must be cheap: inotify tells, by one system call,
+commit asks here before it is acknowledged. Asking must be cheap: inotify reports, by one system call,
 that nothing has happened to any of the files; only otherwise, or without inotify, each is looked at.
 """
 

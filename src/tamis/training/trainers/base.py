@@ -38,7 +38,7 @@ class Calibration:
 
 @dataclass(frozen=True, slots=True)
 class TopFeature:
-    """A feature with a large weight for a class: its family, the text that it stands for, its weight."""
+    """A feature with a large weight for a class: its family, its text, its weight."""
 
     family: str
     name: str
@@ -89,7 +89,7 @@ class Trainer(ABC):
     """What `export_as` can write for users of other libraries."""
 
     slow: ClassVar[bool] = False
-    """Whether fitting takes so long that one held-out part stands for a whole cross-validation."""
+    """Whether fitting is so slow that one held-out part replaces a cross-validation."""
 
     classes_: tuple[str, ...]
     interrupted_: bool = False

@@ -133,7 +133,7 @@ def _defaults(kind: str) -> Mapping[str, str]:
 
 
 def _as_text(value: object) -> str:
-    """Return a default as it stands in `VALUES`."""
+    """Return a default in the form of `VALUES`."""
     if isinstance(value, bool):
         return str(value).lower()
     return f"{value:g}" if isinstance(value, float) else str(value)

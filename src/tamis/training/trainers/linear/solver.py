@@ -31,7 +31,7 @@ class Problem:
     """What to learn: the rows of a table, each with the index of its label, and how.
 
     min_documents: features of fewer rows are dropped
-    log_ratios:    whether features count by how strongly they tell labels apart
+    log_ratios:    whether features are weighted by how strongly they separate the labels
     block_weights: [blocks] length of each block's vector
     costs:         [columns, 2] cost of an error on a text of the label, and on one of the others
     """

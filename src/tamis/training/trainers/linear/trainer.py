@@ -37,7 +37,7 @@ class LinearTrainer(Trainer):
 
     c:               inverse strength of regularisation
     min_documents:   a feature in fewer training texts than this is dropped
-    feature_weights: "log-ratio" counts features by how strongly they tell labels apart, besides their rarity
+    feature_weights: "log-ratio" weights features by how well they separate the labels, besides rarity
     ngram_weight:    length of the n-grams' vector; that of the words is 1
     shape_weight:    length of the shapes' vector
     keep:            share of the features that are kept

@@ -41,7 +41,7 @@ Classes = npt.NDArray[np.intp]
 class Padding:
     """How texts of at most `longest` words become arrays of one shape: where `left`, all of it is read.
 
-    Otherwise zeros stand behind the text and are no part of it.
+    Otherwise zeros follow the text and are masked.
     """
 
     longest: int
@@ -145,7 +145,7 @@ class TrainState:
     ) -> dict[str, float]:
         """Take one step a batch; return the loss and the accuracy, with dropout, over the epoch.
 
-        `watch` is told how many are done, of how many, and the sums of loss, correct answers and texts.
+        `watch` gets the number done, the total, and the sums of loss, correct predictions and texts.
         """
         totals = np.zeros(3)
         for done, sums in enumerate(self._taken(batches), 1):

@@ -60,7 +60,7 @@ class _FitMonitor:
 class LstmTrainer(Trainer):
     """Embedding, spatial dropout, LSTM and softmax over the words of a text.
 
-    words:        size of the vocabulary, counting the 0 that stands for no word
+    words:        size of the vocabulary, counting the 0, which is padding
     max_tokens:   of longer texts the last so many known words are read
     mask:         padding is no part of a text; without it the network reads zeros up to `max_tokens`
     buckets:      texts up to the same of these lengths are batched together; longer ones with each other

@@ -239,4 +239,4 @@ def read_checkpoint(path: Path) -> tuple[dict[str, npt.NDArray[Any]], dict[str, 
             facts = json.loads(file.metadata()["facts"])
             return {name: file.get_tensor(name) for name in file.keys()}, facts  # noqa: SIM118 - no dict
     except (safetensors.SafetensorError, ValueError, KeyError, TypeError):
-        raise TrainingError(f"{path}: cannot be read; remove it, and training starts afresh") from None
+        raise TrainingError(f"{path}: cannot be read; remove it to start training again") from None
