@@ -74,7 +74,7 @@ PROCESS_METRICS = {
     "process_virtual_memory_bytes": ("gauge", "Address space in use."),
     "process_start_time_seconds": ("gauge", "When the process started, in seconds since 1970."),
     "process_open_fds": ("gauge", "Open file descriptors."),
-    "process_max_fds": ("gauge", "Most file descriptors that may be open."),
+    "process_max_fds": ("gauge", "Maximum number of open file descriptors."),
 }
 """Kind and help_text of each, by the name that Prometheus's own clients give it."""
 

@@ -117,51 +117,49 @@ BATCH_SIZES = (1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0)
 LAYOUT = MetricLayout()
 
 REQUESTS = LAYOUT.counter(
-    "http_requests_total", "Requests that have ended.", route=ROUTES, method=METHODS, status=STATUSES
+    "http_requests_total", "Finished requests.", route=ROUTES, method=METHODS, status=STATUSES
 )
 REQUEST_SECONDS = LAYOUT.histogram(
     "http_request_duration_seconds",
-    "From a request's headers to the end of its answer.",
+    "Time from the request's headers to the end of the response.",
     SECONDS,
     route=ROUTES,
 )
-REQUESTS_IN_PROGRESS = LAYOUT.gauge(
-    "http_requests_in_progress", "Requests that are being answered.", Merge.SUM_OF_LIVING
-)
+REQUESTS_IN_PROGRESS = LAYOUT.gauge("http_requests_in_progress", "Requests in progress.", Merge.SUM_OF_LIVING)
 DIALECT_REQUESTS = LAYOUT.counter(
     "tamis_dialect_requests_total", "Requests in the wire format of another server.", dialect=DIALECTS
 )
 REFUSALS = LAYOUT.counter(
-    "tamis_refusals_total", "Requests that were refused or failed, by error code.", code=tuple(STATUS_BY_CODE)
+    "tamis_refusals_total", "Refused and failed requests, by error code.", code=tuple(STATUS_BY_CODE)
 )
 STAGE = LAYOUT.histogram(
-    "tamis_stage_duration_seconds", "Time in one stage of answering.", STAGE_SECONDS, stage=STAGES
+    "tamis_stage_duration_seconds", "Time in one stage of a request.", STAGE_SECONDS, stage=STAGES
 )
-BATCH_TEXTS = LAYOUT.histogram("tamis_batch_texts", "Texts that the model took at once.", BATCH_SIZES)
-QUEUE_TEXTS = LAYOUT.gauge("tamis_queue_texts", "Texts that wait for the model.", Merge.SUM_OF_LIVING)
+BATCH_TEXTS = LAYOUT.histogram("tamis_batch_texts", "Texts in one batch of the model.", BATCH_SIZES)
+QUEUE_TEXTS = LAYOUT.gauge("tamis_queue_texts", "Texts in the queue of the model.", Merge.SUM_OF_LIVING)
 QUEUE_SECONDS = LAYOUT.gauge(
-    "tamis_queue_seconds", "How long a text that arrives now would wait.", Merge.MAX_OF_LIVING
+    "tamis_queue_seconds", "Expected wait of a text that arrives now.", Merge.MAX_OF_LIVING
 )
-CACHE_HITS = LAYOUT.counter("tamis_cache_hits_total", "Texts whose answer was known.", layer=LAYERS)
-CACHE_MISSES = LAYOUT.counter("tamis_cache_misses_total", "Texts whose answer was looked for in vain.")
+CACHE_HITS = LAYOUT.counter("tamis_cache_hits_total", "Texts whose prediction was cached.", layer=LAYERS)
+CACHE_MISSES = LAYOUT.counter("tamis_cache_misses_total", "Texts whose prediction was not cached.")
 CALLS_ACCEPTED = LAYOUT.counter(
-    "tamis_calls_accepted_total", "Texts to be logged: written, spooled and dropped ones."
+    "tamis_calls_accepted_total", "Calls accepted for the log: written, spooled or dropped."
 )
-CALLS_WRITTEN = LAYOUT.counter("tamis_calls_written_total", "Texts that are in the log.")
-CALLS_SPOOLED = LAYOUT.gauge("tamis_calls_spooled", "Texts that wait for the store to work again.", Merge.SUM)
-CALLS_DROPPED = LAYOUT.counter("tamis_calls_dropped_total", "Texts that will never be in the log.")
+CALLS_WRITTEN = LAYOUT.counter("tamis_calls_written_total", "Calls written to the log.")
+CALLS_SPOOLED = LAYOUT.gauge("tamis_calls_spooled", "Calls in the spool.", Merge.SUM)
+CALLS_DROPPED = LAYOUT.counter("tamis_calls_dropped_total", "Calls that are lost.")
 STORE_DEGRADED = LAYOUT.gauge(
-    "tamis_store_degraded", "1 while the store fails or texts wait for it.", Merge.MAX_OF_LIVING
+    "tamis_store_degraded", "1 while the store fails or calls are spooled.", Merge.MAX_OF_LIVING
 )
 STORE_FAILURES = LAYOUT.counter(
-    "tamis_store_failures_total", "Times that the store failed, by what it said.", fault=STORE_FAULTS
+    "tamis_store_failures_total", "Failures of the store, by cause.", fault=STORE_FAULTS
 )
 LOG_READS = LAYOUT.gauge(
-    "tamis_log_reads_in_progress", "Reads of the call log that are being answered.", Merge.SUM_OF_LIVING
+    "tamis_log_reads_in_progress", "Reads of the call log in progress.", Merge.SUM_OF_LIVING
 )
-LOG_ROWS = LAYOUT.counter("tamis_log_read_rows_total", "Rows of the call log that were read.")
-LOG_BYTES = LAYOUT.counter("tamis_log_read_bytes_total", "Bytes of the call log that were sent.")
-MODEL_LOADS = LAYOUT.counter("tamis_model_loads_total", "Model versions that were loaded.")
+LOG_ROWS = LAYOUT.counter("tamis_log_read_rows_total", "Rows read from the call log.")
+LOG_BYTES = LAYOUT.counter("tamis_log_read_bytes_total", "Bytes sent from the call log.")
+MODEL_LOADS = LAYOUT.counter("tamis_model_loads_total", "Loaded model versions.")
 MODEL_REFUSALS = LAYOUT.counter(
     "tamis_model_refusals_total", "Model versions that could not be loaded or failed their self-test."
 )
@@ -171,10 +169,10 @@ COMPARISONS = LAYOUT.counter(
     result=get_args(ComparisonResult),
 )
 COMPARISON_SECONDS = LAYOUT.histogram(
-    "tamis_comparison_duration_seconds", "Time in which a text was scored again.", STAGE_SECONDS
+    "tamis_comparison_duration_seconds", "Time of the second scoring of a text.", STAGE_SECONDS
 )
 COMPARISON_DIFFERENCE = LAYOUT.histogram(
-    "tamis_comparison_difference", "How much the probability of the answered label differs.", DIFFERENCES
+    "tamis_comparison_difference", "Difference of the probability of the predicted label.", DIFFERENCES
 )
 CANARY_REQUESTS = LAYOUT.counter(
     "tamis_canary_requests_total",
@@ -183,11 +181,11 @@ CANARY_REQUESTS = LAYOUT.counter(
     result=("answered", "error"),
 )
 CANARY_SECONDS = LAYOUT.histogram(
-    "tamis_canary_duration_seconds", "Time in which these requests were classified.", SECONDS, side=SIDES
+    "tamis_canary_duration_seconds", "Time of classifying these requests.", SECONDS, side=SIDES
 )
-WORKER_STARTS = LAYOUT.counter("tamis_worker_starts_total", "Worker processes that were started.")
+WORKER_STARTS = LAYOUT.counter("tamis_worker_starts_total", "Started worker processes.")
 
-WORKERS = ("tamis_workers", "gauge", "Worker processes that are alive.")
+WORKERS = ("tamis_workers", "gauge", "Running worker processes.")
 DRIFT_TEXTS = ("tamis_drift_texts", "gauge", "Texts of a window that is compared with the training profile.")
 DRIFT_PSI = (
     "tamis_drift_psi",
