@@ -8,16 +8,20 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from tamis.cli.served import (
+    assemble,
+    checked_models,
+    mock_model,
+    pinned_versions,
+    prepare_store,
+    served_references,
+)
 from tamis.cli.terminal import make_console
-from tamis.errors import ArtifactError, SettingsError, TamisError
+from tamis.errors import SettingsError, TamisError
 from tamis.settings import Settings
 
 if TYPE_CHECKING:
-    from tamis.inference.classifier import Classifier
     from tamis.inference.model_pool import ModelPool
-    from tamis.service.api.application import Application
-    from tamis.service.api.models import Broadcast
-    from tamis.service.app import Models
     from tamis.service.http.sockets import Listeners, Notifier
     from tamis.storage import ResilientStore
 
@@ -86,7 +90,13 @@ def command(
         try:
             settings = _with_allowed_hosts(settings, listeners)
             serve = _serve_alone if settings.workers == 1 else _supervise
-            serve(settings, _references(settings, models), listeners, Notifier(os.environ), migrate=migrate)
+            serve(
+                settings,
+                served_references(settings, models),
+                listeners,
+                Notifier(os.environ),
+                migrate=migrate,
+            )
         finally:
             listeners.remove_files()
 
@@ -110,9 +120,9 @@ def _serve_alone(
 ) -> None:
     from tamis.service.http.run import serve_alone
 
-    loaded = _check_models(settings, models)
-    retention = _prepare_store(settings, migrate=migrate)
-    app, store = _app(settings, loaded)
+    loaded = checked_models(settings, models)
+    retention = prepare_store(settings, migrate=migrate)
+    app, store = assemble(settings, loaded)
     serve_alone(
         app,
         settings,
@@ -143,9 +153,9 @@ def _supervise(
 
     command = [sys.executable, "-m", "tamis", "serve", "--worker-channel"]
     listener_fds = [listener.fileno() for listener in listeners.sockets]
-    pinned = _pinned(models)
+    pinned = pinned_versions(models)
     assignment = WorkerConfig(settings, listener_fds, make_shared_memory(LAYOUT.size), pinned)
-    retention = _prepare_store(settings, migrate=migrate)
+    retention = prepare_store(settings, migrate=migrate)
     supervisor = Supervisor(command, assignment, listeners=listeners, clock=SystemClock())
     try:
         code = supervisor.run(
@@ -171,9 +181,9 @@ def _work(channel_fd: int) -> None:
         return
     configure_logs(assignment.settings.log_format, assignment.settings.log_level)
     with _refusal_in(assignment.settings.log_format):
-        app, store = _app(
+        app, store = assemble(
             assignment.settings,
-            _mock(assignment.settings) or assignment.models,
+            mock_model(assignment.settings) or assignment.models,
             metrics_fd=assignment.metrics_fd,
             broadcast=channel.broadcast,
         )
@@ -187,31 +197,6 @@ def _exit_if_rows_are_lost(store: ResilientStore) -> None:
 
     if store.lost_rows:
         raise SystemExit(LOST_ROWS_EXIT_CODE)
-
-
-def _references(settings: Settings, models: Sequence[str]) -> list[str]:
-    """Return the models to serve; none for made-up predictions."""
-    from tamis.artifact import find_models
-
-    if settings.mock_model_class:
-        return []
-    return find_models(models or [settings.model_reference])
-
-
-def _pinned(models: Sequence[str]) -> dict[str, str]:
-    """Return each model's version, so that a worker that starts later loads the same one."""
-    from tamis.artifact import find_version
-
-    first, *others = models or [""]
-    if not first:
-        return {}
-    pinned = {first: find_version(first).name}
-    for model in others:  # one that cannot be loaded is reported by the workers
-        try:
-            pinned[model] = find_version(model).name
-        except ArtifactError:
-            pinned[model] = ""
-    return pinned
 
 
 def _settings(model: str | None, **given: Any) -> Settings:
@@ -258,76 +243,6 @@ def _warn_of_superseded(settings: Settings) -> None:
             settings.model_folder / path.name,
             setting,
         )
-
-
-def _check_models(settings: Settings, models: Sequence[str]) -> Models:
-    """Return what to serve; a default model that does not exist fails here, before tables are made."""
-    from tamis.artifact import find_version
-
-    mock = _mock(settings)
-    if mock is not None:
-        return mock
-    find_version(models[0])
-    return dict.fromkeys(models, "")
-
-
-def _mock(settings: Settings) -> Classifier | None:
-    import logging
-
-    from tamis.inference.classifier import Classifier
-
-    if not settings.mock_model_class:
-        return None
-    logging.getLogger(__name__).warning("MOCK MODEL: predictions are made up; for trying things out only")
-    return Classifier.mock()
-
-
-def _app(
-    settings: Settings,
-    models: Models,
-    metrics_fd: int | None = None,
-    broadcast: Broadcast | None = None,
-) -> tuple[Application, ResilientStore]:
-    """Assemble the application and its store; a store that fails from now on stops no prediction."""
-    from tamis.clock import SystemClock
-    from tamis.service.api.models import no_broadcast
-    from tamis.service.app import create_app
-    from tamis.service.wiring import resilient_store
-
-    clock = SystemClock()
-    store = resilient_store(settings, clock)
-    app = create_app(
-        settings, models, store=store, clock=clock, metrics_fd=metrics_fd, broadcast=broadcast or no_broadcast
-    )
-    return app, store
-
-
-def _prepare_store(settings: Settings, *, migrate: bool) -> str:
-    """Make the tables once, before any worker starts, or fail with one clear line; return the retention.
-
-    A cluster's are only made when asked for, otherwise its version is checked.
-    """
-    import asyncio
-
-    from tamis.clock import SystemClock
-    from tamis.service.retention import described_retention
-    from tamis.service.wiring import plain_store
-
-    async def prepare() -> str:
-        if migrate:
-            await store.migrate()
-        await store.open()
-        try:
-            return described_retention(settings, store)
-        finally:
-            await store.close()
-
-    store = plain_store(settings, SystemClock())
-    if settings.start_without_store and settings.is_store_a_cluster:
-        if migrate:
-            asyncio.run(store.migrate())
-        return described_retention(settings, store)
-    return asyncio.run(prepare())
 
 
 def _described(pool: ModelPool) -> str:
