@@ -71,7 +71,7 @@ def _bars(explanation: Explanation) -> Table:
     if len(shown) < len(explanation.tokens):
         rows.append((f"({len(explanation.tokens) - len(shown)} weaker tokens)", rest))
     rows += [(_WHOLE[explanation.method], explanation.whole), (_BASE[explanation.method], explanation.base)]
-    table = _table("token", f"speaks for {explanation.label}")
+    table = _table("token", f"evidence for {explanation.label}")
     largest = max(abs(value) for _, value in rows) or 1.0
     for name, value in rows:
         table.add_row(Text(_printable(name)), f"{value:+.4f}", _bar(value / largest))

@@ -72,5 +72,5 @@ def _place(weights: LinearWeights, column: int) -> int:
 
 
 def _sign(weights: LinearWeights, column: int) -> float:
-    """Return -1 where the single column of two classes speaks for the other class."""
+    """Return -1 if the single column of two classes is the evidence for the other class."""
     return -1.0 if weights.intercept.size == 1 and column == 0 else 1.0

@@ -1,4 +1,4 @@
-"""What speaks for each label, as words: n-gram features are counted for the word that they come from.
+"""The evidence for each label, as words: n-gram features are counted for the word that they come from.
 
 A linear model spreads the weight of a word over the word itself and its character n-grams, so a list of
 features is mostly shreds. Each n-gram is attributed to the most frequent training word that contains it.

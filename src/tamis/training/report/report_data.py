@@ -49,7 +49,7 @@ class Measured:
 class Diagnostics:
     """What only training can find out.
 
-    evidence, other_evidence: what speaks for the largest labels; the top words of all others
+    evidence, other_evidence: the top features of the largest labels; the top words of all others
     other_split: the evaluation on the split that was not chosen
     """
 
