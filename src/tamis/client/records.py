@@ -8,7 +8,7 @@ from typing import Any
 from msgspec import Struct, field
 
 
-class _Top(Struct, frozen=True):
+class _PredictionTop(Struct, frozen=True):
     label: str
     value: float
 
@@ -20,7 +20,7 @@ class ServedPrediction(Struct, frozen=True):
     operating point. Feedback and the log refer to `id`.
     """
 
-    top: _Top
+    top: _PredictionTop
     scores: dict[str, float] = field(name="prediction")
     decision: str
     id: str

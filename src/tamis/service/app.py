@@ -84,26 +84,14 @@ def create_app(
     pool = _pool(settings, models, clock, events)
     metrics.models = lambda: pool.loaded_models
     store.emit_to(events, since=metrics.counters)
-    cache = LayeredPredictionCache(
-        store.cache,
-        clock,
-        memory_rows=settings.cache_memory_rows,
-        is_shared=settings.share_cache,
-        events=events,
-    )
+    cache = _cache(settings, store, clock, events)
     log_text = LOG_TEXTS[settings.log_texts]
     classification = ClassifyService(store, clock, cache=cache, events=events, log_text=log_text)
     drift = drift_monitor(settings, pool, clock)
     drift.subscribe_to(events)
     metrics.drift = drift.reports
     limiter = rate_limiter(settings, clock)
-    context = ApiContext(
-        callers(settings, clock),
-        RequestLimits(settings.max_body_bytes, settings.max_text_chars, settings.max_texts),
-        requires_keys=settings.require_keys,
-        is_rate_limited=limiter is not None,
-        events=events,
-    )
+    context = _context(settings, clock, events, is_rate_limited=limiter is not None)
     traffic = Traffic(pool, clock, events)
     background = _Background(traffic, drift, Retention(settings, store, clock), limiter)
     app = Application(
@@ -137,6 +125,26 @@ def create_app(
     app.wrap(lambda inner: with_telemetry(inner, events, settings))
     app.wrap(lambda inner: PathNormalizer(inner, settings.root_path))
     return app
+
+
+def _context(settings: Settings, clock: Clock, events: Events, *, is_rate_limited: bool) -> ApiContext:
+    return ApiContext(
+        callers(settings, clock),
+        RequestLimits(settings.max_body_bytes, settings.max_text_chars, settings.max_texts),
+        requires_keys=settings.require_keys,
+        is_rate_limited=is_rate_limited,
+        events=events,
+    )
+
+
+def _cache(settings: Settings, store: ResilientStore, clock: Clock, events: Events) -> LayeredPredictionCache:
+    return LayeredPredictionCache(
+        store.cache,
+        clock,
+        memory_rows=settings.cache_memory_rows,
+        is_shared=settings.share_cache,
+        events=events,
+    )
 
 
 def _pool(settings: Settings, models: Models, clock: Clock, events: Events) -> ModelPool:

@@ -106,10 +106,7 @@ def add_explanation_route(app: Application, predictor: Predictor, limits: Reques
         response_model=ExplanationResponse,
         tags=["classification"],
         dependencies=[Depends(Requires(PREDICT))],
-        responses={
-            **errors(400, 413, 415, 422, 503),
-            200: {"content": {"application/json": {}}},
-        },
+        responses={**errors(400, 413, 415, 422, 503), 200: {"content": {"application/json": {}}}},
     )
     async def explain_text(query: Annotated[ExplanationRequest, documented], request: Request) -> Response:
         caller = request.scope[CALLER]
