@@ -143,26 +143,23 @@ class DriftSketch:
         return before
 
     def _add_to_window(self, state: Any, window: int, size: int, cells: SketchCells, now_ns: int) -> None:
-        n_texts, start = cells.length.size, 0
+        n_texts, start, block = cells.length.size, 0, None
         while start < n_texts:
             place = int(state["at"][window]) % N_BLOCKS
             offset = _STATE.itemsize + (window * N_BLOCKS + place) * self._block.itemsize
-            block = self._checked(np.frombuffer(self._read(offset, self._block.itemsize), self._block)[0])
+            if block is None:
+                found = np.frombuffer(self._read(offset, self._block.itemsize), self._block)[0]
+                block = self._checked(found)
             if block["texts"] >= size:
                 state["at"][window] = (place + 1) % N_BLOCKS
-                self._write(bytes(self._block.itemsize), offset + self._next(place))
+                block = np.zeros((), self._block)[()]  # overwrites the oldest one
                 continue
             part = slice(start, start + size - int(block["texts"]))
-            counts = cells.count(part, self._n_labels)
             block["since"] = block["since"] or now_ns
             block["until"], start = now_ns, min(part.stop, n_texts)
             block["texts"] += start - part.start
-            block["counts"] += counts.astype(np.uint32)
+            block["counts"] += cells.count(part, self._n_labels).astype(np.uint32)
             self._write(block.tobytes(), offset)
-
-    def _next(self, place: int) -> int:
-        """Return how far the block after the one at `place` is from it."""
-        return ((place + 1) % N_BLOCKS - place) * self._block.itemsize
 
     def _checked(self, block: Any) -> Any:
         """Return a copy of a block, an empty one if its counts cannot be those of its texts."""

@@ -20,7 +20,7 @@ from tamis.events import ModelLoaded, ModelRefused
 from tamis.inference.classifier import Classifier
 from tamis.inference.served_model import Entry, ModelLoader, ServedModel, entry_of
 
-_WATCH_SECONDS = 0.2
+_WATCH_SECONDS = 0.05
 """An alias that moves is served within a second: this, and loading."""
 
 _log = logging.getLogger(__name__)
@@ -57,7 +57,7 @@ class ModelPool:
     def open(self, reference: str, version: str = "", *, is_lazy: bool = False) -> None:
         """Add the model at `NAME`, `NAME@VERSION` or `NAME@ALIAS`, loading it unless `is_lazy`.
 
-        With `version` that one is loaded now, whatever is the newest.
+        With `version` that one is loaded now, whatever is the newest, unless an alias has moved since.
 
         Raises ArtifactError if the first model cannot be loaded; a later one is kept with its reason.
         """
@@ -71,13 +71,26 @@ class ModelPool:
         model = None
         if not (is_lazy and self.entries):
             try:
-                model = self._loader.load(f"{entry.folder}@{version}" if version else reference)
+                model = self._load_first(entry, reference, version)
             except ArtifactError as broken:
                 if not self.entries:
                     raise
                 entry.errors["current"] = str(broken)
                 _log.error("model not loaded", extra={"fields": {"model": entry.name, "reason": str(broken)}})
         self.add(entry, model)
+
+    def _load_first(self, entry: Entry, reference: str, version: str) -> ServedModel:
+        """Load `version`, or where the alias points now: a replaced worker may start much later."""
+        pinned = f"{entry.folder}@{version}"
+        if version and entry.selector not in entry.aliases:
+            return self._loader.load(pinned)
+        try:
+            return self._loader.load(reference)
+        except ArtifactError as broken:
+            if version in ("", str(entry.aliases.get(entry.selector))):
+                raise
+            self._refuse(entry, "current", broken)
+            return self._loader.load(pinned)
 
     def _keep_beside(self, entry: Entry, reference: str) -> None:
         """Load another version of a model that is served already, and keep it loaded."""
