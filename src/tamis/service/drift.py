@@ -34,7 +34,7 @@ from tamis.inference.model_pool import ModelPool
 from tamis.types import Prediction
 
 _COUNT_SECONDS = 0.2
-_COMPARE_SECONDS = 1.0
+_COMPARE_SECONDS = 5.0
 _MAX_PENDING_TEXTS = 8_192
 _MAX_FILES = 64
 """Files of versions that are served no longer are removed, the oldest first."""
