@@ -89,7 +89,7 @@ def _children(pid: int) -> list[int]:
 
 
 @contextmanager
-def _server(name: str, command: Sequence[str], **environ: str) -> Iterator[Server]:
+def start_server(name: str, command: Sequence[str], **environ: str) -> Iterator[Server]:
     """Start a server and wait until it answers."""
     with socket.create_server(("127.0.0.1", 0)) as probe:
         port = probe.getsockname()[1]
@@ -120,7 +120,8 @@ def _answers(port: int) -> bool:
         return False
 
 
-def _uvicorn(app: str) -> list[str]:
+def uvicorn_command(app: str) -> list[str]:
+    """Return the command that serves one of the yardsticks."""
     options = [
         "--factory",
         "--http",
@@ -134,7 +135,8 @@ def _uvicorn(app: str) -> list[str]:
     return [sys.executable, "-m", "uvicorn", app, *options]
 
 
-def _tamis(model: str, store: Path) -> list[str]:
+def tamis_command(model: str, store: Path) -> list[str]:
+    """Return the command that serves a model with a log at `store`."""
     return [sys.executable, "-m", "tamis", "serve", model, "--store", f"sqlite:///{store}"]
 
 
@@ -187,16 +189,17 @@ def _print_row(name: str, own: Sequence[Result], base: Sequence[Result], load: L
     )
     pairs = [*zip(own, base, strict=True)]
     ratios = [
-        _ratio([a.requests_per_second / b.requests_per_second for a, b in pairs]),
-        _ratio([b.cpu_us / a.cpu_us for a, b in pairs]),
-        _ratio([a.p50_ms / b.p50_ms for a, b in pairs]),
-        _ratio([a.p99_ms / b.p99_ms for a, b in pairs]),
+        ratio_with_spread([a.requests_per_second / b.requests_per_second for a, b in pairs]),
+        ratio_with_spread([b.cpu_us / a.cpu_us for a, b in pairs]),
+        ratio_with_spread([a.p50_ms / b.p50_ms for a, b in pairs]),
+        ratio_with_spread([a.p99_ms / b.p99_ms for a, b in pairs]),
     ]
     print(f"  {name:14}{speed:11,.0f}{speed * load.texts_each:9,.0f}{p50:8.2f}{p99:8.2f}{cpu:8.0f}"
           f"{ratios[0]:>19}{ratios[1]:>18}{ratios[2]:>18}{ratios[3]:>18}")  # fmt: skip
 
 
-def _ratio(ratios: Sequence[float]) -> str:
+def ratio_with_spread(ratios: Sequence[float]) -> str:
+    """Return the median of ratios with the smallest and the largest."""
     return f"{statistics.median(ratios):.2f} ({min(ratios):.2f}-{max(ratios):.2f})"
 
 
@@ -209,7 +212,8 @@ def _make_texts(folder: Path) -> Path:
     return path
 
 
-def _make_model(folder: Path) -> str:
+def make_model(folder: Path) -> str:
+    """Train a linear model on made-up messages and return its folder."""
     from tests.support.samples import messages, write_csv
 
     data = write_csv(messages(2_000), folder / "messages.csv")
@@ -240,14 +244,16 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as made, ExitStack() as running:
         folder = Path(made)
         texts = _make_texts(folder)
-        models = {"linear": arguments.model or _make_model(folder)}
+        models = {"linear": arguments.model or make_model(folder)}
         if arguments.lstm:
             models["lstm"] = arguments.lstm
-        servers = [running.enter_context(_server("empty", _uvicorn("yardsticks:empty")))]
+        servers = [running.enter_context(start_server("empty", uvicorn_command("yardsticks:empty")))]
         for kind, model in models.items():
-            plain = _server(f"plain {kind}", _uvicorn("yardsticks:plain"), TAMIS_MODEL_DIRECTORY=model)
+            plain = start_server(
+                f"plain {kind}", uvicorn_command("yardsticks:plain"), TAMIS_MODEL_DIRECTORY=model
+            )
             servers.append(running.enter_context(plain))
-            tamis = _server(f"tamis {kind}", _tamis(model, folder / f"{kind}.db"))
+            tamis = start_server(f"tamis {kind}", tamis_command(model, folder / f"{kind}.db"))
             servers.append(running.enter_context(tamis))
         loads = [load for load in LOADS if arguments.only in load.name]
         measure(servers, loads, texts, rounds=arguments.rounds, seconds=arguments.seconds)

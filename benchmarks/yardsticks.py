@@ -90,3 +90,45 @@ def plain() -> FastAPI:
         return answers(queries.texts)
 
     return app
+
+
+class Inputs(BaseModel):
+    """One text, or a list of lists of one text, as Text Embeddings Inference takes them."""
+
+    inputs: str | list[list[str]]
+
+
+class Score(BaseModel):
+    """One label and its probability."""
+
+    label: str
+    score: float
+
+
+def tei() -> FastAPI:
+    """Call the model behind a route of TEI's shape; nothing is logged or remembered."""
+    from tamis import Classifier
+
+    app = FastAPI()
+    classifier = Classifier.load(os.environ["TAMIS_MODEL_DIRECTORY"])
+
+    def ranked(texts: list[str]) -> list[list[Score]]:
+        return [
+            sorted(
+                (Score(label=label, score=score) for label, score in found.scores.items()),
+                key=lambda one: -one.score,
+            )
+            for found in classifier.predict_many(texts)
+        ]
+
+    @app.get("/")
+    async def info() -> dict[str, str]:
+        return {"name": "tei"}
+
+    @app.post("/predict", response_model=list[Score] | list[list[Score]])
+    async def predict(query: Inputs) -> list[Score] | list[list[Score]]:
+        if isinstance(query.inputs, str):
+            return ranked([query.inputs])[0]
+        return ranked([texts[0] for texts in query.inputs])
+
+    return app

@@ -41,7 +41,7 @@ from tamis.service.call_log.readers import LogReaders
 from tamis.service.classify import ClassifyService
 from tamis.service.dialects.base import DialectService
 from tamis.service.dialects.catalog import chosen_dialects
-from tamis.service.dialects.routes import add_dialects
+from tamis.service.dialects.routes import DialectFastPath, add_dialects
 from tamis.service.drift import DriftMonitor
 from tamis.service.fast_path import FastPath
 from tamis.service.feedback import FeedbackService
@@ -119,6 +119,7 @@ def create_app(
     add_pages(app.router)
     dialects = DialectService(predictor, context.limits, clock, metrics, broadcast, started_at)
     add_dialects(app, chosen_dialects(settings.dialects), dialects)
+    app.wrap(lambda inner: DialectFastPath(inner, app.routes, is_on=settings.fast_path))
     app.wrap(lambda inner: FastPath(inner, predictor, context, is_on=settings.fast_path))
     app.wrap(allowing_origins(settings.cors_origins))
     app.wrap(checking_hosts(settings.allowed_hosts))
