@@ -141,7 +141,7 @@ class SettingsFields(BaseSettings):
         1_000, "texts that one caller may send at once, after a pause"
     )
     fast_path: Switch = _setting(
-        True, "handle POST /prediction and /predictions before FastAPI, with the same responses"
+        True, "handle hot routes and those of dialects before FastAPI, with the same responses"
     )
     dialects: Annotated[str, AfterValidator(check_dialects)] = _setting(
         "all", "wire formats of other servers: all, none, or a list of v2,v1,tei,hf,mlflow,openai"
