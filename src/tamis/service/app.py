@@ -31,6 +31,7 @@ from tamis.service.api.drift import add_drift_route
 from tamis.service.api.explanations import add_explanation_route
 from tamis.service.api.feedback import add_feedback_routes
 from tamis.service.api.info import add_health_routes, add_info_routes, add_metrics_route
+from tamis.service.api.keys import add_key_routes
 from tamis.service.api.log import add_log_routes
 from tamis.service.api.models import Broadcast, add_model_routes, no_broadcast
 from tamis.service.api.pages import add_pages
@@ -49,6 +50,7 @@ from tamis.service.log_text import LOG_TEXTS
 from tamis.service.prediction_cache import LayeredPredictionCache
 from tamis.service.retention import Retention
 from tamis.service.security.allowed_hosts import checking_hosts
+from tamis.service.security.api_keys import KeyFile
 from tamis.service.security.rate_limit import RateLimiter
 from tamis.service.telemetry.metrics import Metrics
 from tamis.service.telemetry.middleware import with_telemetry
@@ -111,6 +113,7 @@ def create_app(
     add_drift_route(app.router, pool, drift, settings)
     readers = LogReaders(events)
     add_log_routes(app.router, store.log, classification.this_hour, readers)
+    add_key_routes(app.router, KeyFile(settings.keys_path), clock)
     add_deletion_route(app.router, store, readers, limiter)
     add_feedback_routes(app.router, feedback, store.feedback, readers, limits=context.limits, limiter=limiter)
     add_info_routes(app.router, pool, api_name=settings.api_name, started_at=started_at)

@@ -143,6 +143,29 @@ class LogPageResponse(BaseModel):
     next_cursor: Annotated[str | None, Field(description="The cursor of the next page; null at the end.")]
 
 
+class KeyResponse(BaseModel):
+    """What is kept of an API key."""
+
+    name: str
+    scopes: list[str]
+    created_at: datetime
+    expires_at: Annotated[datetime | None, Field(description="null: it does not expire.")]
+    is_expired: bool
+
+
+class KeysResponse(BaseModel):
+    """All API keys, in the order in which they were created."""
+
+    keys: list[KeyResponse]
+
+
+class RevokedKeysResponse(BaseModel):
+    """How many keys of a name were revoked."""
+
+    name: str
+    revoked: Annotated[int, Field(ge=1)]
+
+
 class DeletionResponse(BaseModel):
     """How many rows of a caller were deleted."""
 

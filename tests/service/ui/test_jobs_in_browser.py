@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import re
 import subprocess
 import sys
 from collections.abc import Callable
@@ -12,6 +13,9 @@ from pathlib import Path
 import httpx
 import pytest
 
+from tamis.artifact.traffic import set_canary
+from tamis.service.call_log.formats import guarded
+from tests.support.artifacts import save_model
 from tests.support.chromium import Page
 from tests.support.processes import ENVIRON, Service
 
@@ -61,31 +65,132 @@ def test_a_chosen_version_answers(page: Page, service: Service) -> None:
     assert 'route="/models/{model}/versions/{version}/prediction",method="POST",status="200"' in seen
 
 
+def downloaded(page: Page, folder: Path) -> str:
+    """Click the link to the result, and return the file's text."""
+    page.driver.execute_cdp_cmd(
+        "Browser.setDownloadBehavior", {"behavior": "allow", "downloadPath": str(folder)}
+    )
+    page.find("#download a").click()
+    page.until(lambda: (folder / "in-scored.csv").exists())
+    return (folder / "in-scored.csv").read_bytes().decode()
+
+
 def test_a_file_is_scored_and_downloaded(page: Page, tmp_path: Path) -> None:
     rows = [[n, f'WIN "it" now,\n{n} 👍' if n % 2 else f"see you at {n}"] for n in range(450)]
     written = io.StringIO(newline="")
     csv.writer(written).writerows([["id", "Message"], *rows])
     (tmp_path / "in.csv").write_text(written.getvalue(), "utf-8", newline="")
-    folder = tmp_path / "downloads"
-    page.driver.execute_cdp_cmd(
-        "Browser.setDownloadBehavior", {"behavior": "allow", "downloadPath": str(folder)}
-    )
     page.show("file")
     page.find("#file").send_keys(str(tmp_path / "in.csv"))
     page.until(lambda: "guessed text column: Message" in page.text("#file-facts"))
     page.find("#score button").click()
     page.until(lambda: page.text("#download") == "Download 450 scored rows")
-    page.find("#download a").click()
-    page.until(lambda: (folder / "in-scored.csv").exists())
-    with (folder / "in-scored.csv").open(encoding="utf-8", newline="") as file:
-        header, *scored = csv.reader(file)
-    assert header == ["id", "Message", "label", "decision", "score"]
+    header, *scored = csv.reader(io.StringIO(downloaded(page, tmp_path / "downloads"), newline=""))
+    assert header == ["id", "Message", "label", "decision", "score", "error"]
     assert [row[:2] for row in scored] == [[str(number), text] for number, text in rows]
     texts = [text for _, text in rows]
     answers = httpx.post(f"{page.address}/predictions", json={"texts": texts}).json()
     assert [(row[2], float(row[4])) for row in scored] == [
         (one["top"]["label"], one["top"]["value"]) for one in answers
     ]
+
+
+def test_scored_file_has_no_formula_and_names_errors(
+    visit: Visit, serve: Callable[..., Service], tmp_path: Path
+) -> None:
+    cells = ["=1+1", "@SUM(A1)", "\u00a0-2", "a;+3", "'quoted", "smile ;-)", "", "x" * 2_000, "last"]
+    lines = ["text", *(f'"{one}"' for one in cells), ""]
+    (tmp_path / "in.csv").write_text("\n".join(lines), "utf-8")
+    page = visit(serve(TAMIS_MAX_TEXT_CHARS="1000", TAMIS_MAX_TEXTS="4"))
+    page.open()
+    page.show("file")
+    page.find("#file").send_keys(str(tmp_path / "in.csv"))
+    page.until(lambda: page.find("#score").is_displayed())
+    page.find("#score button").click()
+    page.until(lambda: page.text("#download") == f"Download {len(cells)} scored rows")
+    rows = list(csv.DictReader(io.StringIO(downloaded(page, tmp_path / "downloads"), newline="")))
+    assert [row["text"] for row in rows] == [guarded(one) for one in cells]
+    assert [row["error"] for row in rows] == [""] * 7 + ["text_too_long", ""]
+    assert [row["label"] != "" for row in rows] == [True] * 7 + [False, True]
+
+
+def test_page_loads_without_the_openapi_document(page: Page) -> None:
+    for view in VIEWS:
+        page.show(view)
+    names = page.run("return performance.getEntriesByType('resource').map((one) => one.name)")
+    assert names and not [name for name in names if "openapi" in name]
+
+
+def test_call_without_its_text_is_listed_as_not_kept(visit: Visit, serve: Callable[..., Service]) -> None:
+    page = visit(serve(TAMIS_LOG_TEXTS="none"))
+    page.open()
+    page.classify("WIN a voucher now")
+    page.show("calls")
+    page.until(lambda: page.text("#recent td.text") == "not kept")
+
+
+def test_page_classifies_when_the_log_is_closed(visit: Visit, serve: Callable[..., Service]) -> None:
+    page = visit(serve(TAMIS_SHORTEN_ADDRESSES="true"))
+    page.expected_statuses = {403}
+    page.open()
+    page.classify("WIN a voucher now")
+    assert page.text("#problem") == ""
+
+
+def test_drift_of_a_model_is_shown(page: Page) -> None:
+    page.show("charts")
+    page.until(lambda: page.text("#drift-chart").startswith("spam, version 1: "))
+
+
+def test_canary_is_shown_beside_the_served_version(visit: Visit, serve: Callable[..., Service]) -> None:
+    service = serve()
+    folder = service.log.parent / "spam"
+    save_model(folder)
+    set_canary(f"{folder}@2", 1.0)
+    page = visit(service)
+    page.open()
+
+    def is_compared() -> bool:
+        httpx.post(f"{service.address}/prediction", json={"text": "WIN", "skip_cache": True})
+        seen = httpx.get(f"{service.address}/metrics").text
+        return re.search(r'tamis_comparisons_total\{result="(dis)?agreed"\} [1-9]', seen) is not None
+
+    page.until(is_compared)
+    page.show("charts")
+    page.until(lambda: page.find("#comparison").is_displayed())
+    assert page.texts("#comparison th") == ["", "Served", "Canary"]
+    assert page.texts("#comparison tbody td:first-child") == ["Requests", "Errors", "Mean time"]
+    assert re.search(
+        r"[1-9]\d* texts? scored by both versions: 100.0.% with the same", page.text("#comparison-chart")
+    )
+    assert page.violations() == []
+
+
+def test_an_admin_lists_and_revokes_keys(visit: Visit, locked_service: Service, key_file: Path) -> None:
+    made = {}
+    for name, scope in (("boss", "admin"), ("guest", "predict")):
+        create = ["keys", "create", name, "--scope", scope, "--file", str(key_file)]
+        ran = subprocess.run(
+            [sys.executable, "-m", "tamis", *create], env=ENVIRON, capture_output=True, text=True
+        )
+        made[name] = ran.stdout.strip()
+    page = visit(locked_service)
+    page.expected_statuses = {401}
+    page.open()
+    page.fill("#key", made["boss"])
+    page.find("#key-form button").click()
+    page.until(lambda: page.text("#model"))
+    page.show("models")
+    page.until(lambda: "guest" in page.text("#keys-table"))
+    assert page.violations() == []
+    button = page.find("[aria-label='Revoke the keys of guest']")
+    button.click()
+    assert button.text == "Confirm"
+    button.click()
+    page.until(lambda: page.texts("#news") == ["The keys of guest are revoked."])
+    assert "guest" not in page.text("#keys-table")
+    assert "boss" not in [one.get_attribute("aria-label") for one in page.all("#keys-table button")]
+    assert "guest" not in key_file.read_text()
 
 
 def test_a_file_without_rows_is_refused(page: Page) -> None:

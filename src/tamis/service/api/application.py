@@ -23,6 +23,7 @@ _TAGS = [
     {"name": "models", "description": "The models, their versions and aliases."},
     {"name": "call log", "description": "Your own calls: each text is logged once."},
     {"name": "feedback", "description": "True labels of your own predictions, or of texts."},
+    {"name": "keys", "description": "API keys, for admins."},
     {"name": "info", "description": "The service and its model."},
     {"name": "health", "description": "For load balancers, orchestrators and monitoring."},
 ]

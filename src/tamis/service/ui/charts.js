@@ -1,6 +1,7 @@
 // Charts as SVG: calls by hour and label, latency, cache hits. Each has its figures as a table, too.
 
 import { at, counted, element, heads, MANY, percent } from "./drawing.js";
+import { showComparison, showDrift } from "./monitoring.js";
 import * as service from "./service.js";
 
 const HOURS = 24;
@@ -13,6 +14,7 @@ export async function showCharts(context) {
   const since = new Date(Math.floor(Date.now() / HOUR_MS - HOURS + 1) * HOUR_MS);
   const { counts } = await service.summary({ since: since.toISOString() });
   at("calls-chart").replaceChildren(...drawCounts(counts, since));
+  await showDrift();
   if (context.mayReadMetrics) await showMetrics(context);
   at("news").textContent = "Charts updated.";
 }
@@ -29,6 +31,7 @@ async function showMetrics(context) {
   at("latency").hidden = at("cache").hidden = false;
   at("latency-chart").replaceChildren(...drawLatency(page));
   at("cache-chart").replaceChildren(...drawCache(page));
+  showComparison(page);
 }
 
 /** Parse Prometheus text into samples `{name, labels, value}`. */

@@ -82,6 +82,28 @@ export function guessColumn(header, rows) {
   return lengths.indexOf(Math.max(...lengths));
 }
 
+// As `guarded` in tamis.service.call_log.formats: what a spreadsheet may drop, and what begins a formula there.
+const STARTS = "=+\\-@'＝＋－＠";
+const INVISIBLE = `[^\\p{L}\\p{N}_!-~${STARTS}]`;
+const FORMULA = new RegExp(`^(?:${INVISIBLE}*[${STARTS}]|[\\t\\r\\n])`, "u");
+const FORMULA_WITHIN = new RegExp(`([;\\t\\r\\n])(?=[^\\p{L}\\p{N}_!-~${STARTS}\\t\\r\\n]*[${STARTS}])(?![-+]\\))`, "gu");
+
+/** Return a cell that no spreadsheet takes for a formula: with an apostrophe before each place where one begins. */
+export function guarded(cell) {
+  const within = cell.replace(FORMULA_WITHIN, "$1'");
+  return FORMULA.test(cell) ? `'${within}` : within;
+}
+
+/** Return texts as a CSV body with the column `text`; all are quoted, so that an empty one is a row as well. */
+export const csvOfTexts = (texts) => `text\r\n${texts.map((text) => `"${text.replaceAll('"', '""')}"\r\n`).join("")}`;
+
+/** Return the records of a CSV body as objects by the names of its header. */
+export function recordsOf(csv) {
+  const parser = new CsvParser(",");
+  const [names = [], ...rows] = [...parser.push(csv), ...parser.end()];
+  return rows.map((row) => Object.fromEntries(names.map((name, index) => [name, row[index]])));
+}
+
 /** Return a row as one CSV line. */
 export const csvLine = (cells, delimiter) => `${cells.map((cell) => quoted(String(cell), delimiter)).join(delimiter)}\r\n`;
 

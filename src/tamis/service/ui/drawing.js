@@ -24,6 +24,9 @@ export function percent(probability) {
   return `${(100 * probability).toFixed(1)}\u00a0%`;
 }
 
+/** Return whether a logged text is the text, not a digest or nothing in its place (TAMIS_LOG_TEXTS). */
+export const isKept = (text) => text !== "" && !/^digest:[0-9a-f]{64}$/.test(text);
+
 /** Return a number with its noun. */
 export const counted = (number, noun) => `${MANY.format(number)} ${noun}${number === 1 ? "" : "s"}`;
 
@@ -107,7 +110,7 @@ export function drawCalls(calls) {
       "tr",
       "",
       element("td", "fine", time),
-      element("td", "text", shortened(call.input)),
+      element("td", "text", isKept(call.input) ? shortened(call.input) : "not kept"),
       element("td", "label", call.decision ?? call.label),
       element("td", "number", percent(call.score)),
       element("td", "fine", call.caller),

@@ -1,19 +1,21 @@
-// Scoring a CSV: choose or drop a file, guess its column, send it in batches, download the result.
+// Scoring a CSV: choose or drop a file, guess its column, send it part by part, download the result.
+// A part is a CSV body of its own: over HTTP/1.1 no browser reads a response while it sends.
 
-import { csvLine, CsvParser, delimiterOf, guessColumn } from "./csv.js";
+import { csvLine, csvOfTexts, CsvParser, delimiterOf, guarded, guessColumn, recordsOf } from "./csv.js";
 import { at, counted, element } from "./drawing.js";
 import * as service from "./service.js";
 
 const HEAD_BYTES = 65_536;
 const BATCH_TEXTS = 200;
-const BATCH_CHARACTERS = 100_000; // far below the service's default limit for a body, even as escapes
-const RESULT_COLUMNS = ["label", "decision", "score"];
+const BATCH_CHARACTERS = 60_000; // fits into the buffers of a connection
+const RESULT_COLUMNS = ["label", "decision", "score", "error"];
+const TEMPORARY = ["rate_limited", "overloaded", "model_unavailable", "keys_unavailable"];
 
 let chosen = null;
 let isCancelled = false;
 let resultAddress = "";
 
-/** Connect the view; `context` has `act`, which shows refusals, `selection` and `limits`. */
+/** Connect the view; `context` has `act`, which shows refusals, and `selection`. */
 export function startFiles(context) {
   const choose = () => context.act(() => chooseFile(at("file").files[0]));
   at("file").addEventListener("change", choose);
@@ -54,21 +56,21 @@ async function chooseFile(file) {
   at("news").textContent = at("file-facts").textContent;
 }
 
-async function scoreFile({ selection, limits }) {
+async function scoreFile({ selection }) {
   const { file, delimiter, header } = chosen;
   const column = at("column").selectedIndex;
-  const parts = [csvLine([...header, ...RESULT_COLUMNS], delimiter)];
+  const parts = [csvLine([...header.map(guarded), ...RESULT_COLUMNS], delimiter)];
   const progress = { done: 0, bytes: 0 };
   isCancelled = false;
   at("score").ariaBusy = "true";
   at("progress-line").hidden = false;
   at("download").hidden = true;
   try {
-    for await (const batch of batchesOf(file, delimiter, column, limits.maxTexts, progress)) {
-      const answers = await patiently(() => service.classifyAll(batch.map((row) => row[column] ?? ""), false, selection()));
+    for await (const batch of batchesOf(file, delimiter, column, progress)) {
+      const answers = await answersTo(batch.map((row) => row[column] ?? ""), selection());
       answers.forEach((answer, index) => {
-        const cells = header.map((_, place) => batch[index][place] ?? "");
-        parts.push(csvLine([...cells, answer.top.label, answer.decision, answer.top.value], delimiter));
+        const cells = header.map((_, place) => guarded(batch[index][place] ?? ""));
+        parts.push(csvLine([...cells, ...RESULT_COLUMNS.map((name) => answer[name])], delimiter));
       });
       progress.done += batch.length;
       showProgress(progress, file.size);
@@ -82,7 +84,7 @@ async function scoreFile({ selection, limits }) {
 }
 
 /** Yield batches of rows; the file is read as the batches are sent, not kept in memory. */
-async function* batchesOf(file, delimiter, column, maxTexts, progress) {
+async function* batchesOf(file, delimiter, column, progress) {
   const parser = new CsvParser(delimiter);
   const reader = file.stream().pipeThrough(new TextDecoderStream()).getReader();
   let [batch, characters, isHeader] = [[], 0, true];
@@ -97,13 +99,29 @@ async function* batchesOf(file, delimiter, column, maxTexts, progress) {
       }
       batch.push(row);
       characters += row[column]?.length ?? 0;
-      if (batch.length >= Math.min(BATCH_TEXTS, maxTexts) || characters > BATCH_CHARACTERS) {
+      if (batch.length >= BATCH_TEXTS || characters > BATCH_CHARACTERS) {
         yield batch;
         [batch, characters] = [[], 0];
       }
     }
   }
   if (batch.length) yield batch;
+}
+
+/** Return one record per text; what was stopped after some answers, as by a rate limit, is sent again. */
+async function answersTo(texts, selection) {
+  const answers = [];
+  while (answers.length < texts.length) {
+    const left = texts.slice(answers.length);
+    const records = recordsOf(await patiently(() => service.scoreCsv(csvOfTexts(left), selection)));
+    const isStopped = TEMPORARY.includes(records.at(-1)?.error);
+    if (isStopped) records.pop();
+    if (!isStopped && records.length !== left.length) throw new service.Refusal("The response ended early. Try again.");
+    answers.push(...records);
+    if (isStopped) await new Promise((resume) => setTimeout(resume, 1_000));
+    if (isCancelled && isStopped) throw new service.Refusal("Cancelled while the service asked to wait.");
+  }
+  return answers;
 }
 
 /** Send a request again after the time that a rate limit or an overloaded service names. */

@@ -2,9 +2,10 @@
 
 import { refresh as refreshCalls, startCalls } from "./calls.js";
 import { showCharts } from "./charts.js";
-import { at, counted, drawList, drawModel, drawPrediction, element, origin, percent } from "./drawing.js";
+import { at, counted, drawList, drawModel, drawPrediction, element, isKept, origin, percent } from "./drawing.js";
 import { drawCorrection, drawExplanation } from "./explanation.js";
 import { startFiles } from "./files.js";
+import { showKeys } from "./keys.js";
 import { selection, showModels } from "./models.js";
 import * as service from "./service.js";
 
@@ -16,16 +17,14 @@ const EXAMPLES_OF_SPAM = [
   "Fr33 v0ucher 4 u, only today!!! Reply Y",
 ];
 
-/** What the modules share: how to act, which model is chosen, what the service can do and who asks. */
+/** What the modules share: how to act, which model is chosen and who asks. */
 const context = {
   act,
   selection,
   isShown: (view) => !at(`view-${view}`).hidden,
   info: {},
-  limits: { maxTexts: 100 },
   model: null,
-  paths: {},
-  mayReadMetrics: false,
+  mayReadMetrics: true, // until a response says that the key lacks the scope
 };
 const running = new Set();
 let lastDone = Promise.resolve();
@@ -77,8 +76,8 @@ async function showService() {
   at("caller").textContent = `You are ${info.caller_id}.`;
   at("caller-filter").hidden = !info.is_admin;
   context.model = await service.modelInfo();
-  await discover();
-  if (context.paths["/models"]) await showModels(context);
+  context.mayReadMetrics = true;
+  await showModels(context);
   at("filter-label").replaceChildren(new Option("all", ""), ...context.model.labels.map((label) => new Option(label, label)));
   await showExamples();
   at("model").replaceChildren(...drawModel(context.model));
@@ -92,15 +91,6 @@ async function showHealth() {
   at("health").className = `pill ${status}`;
 }
 
-/** Read from the OpenAPI document which features this service has, and the limits of a request. */
-async function discover() {
-  const { paths, components } = await service.openApi();
-  context.paths = paths;
-  context.mayReadMetrics = "/metrics" in paths;
-  context.limits.maxTexts = components.schemas.PredictionsRequest?.properties.texts.maxItems ?? 100;
-  at("models-link").hidden = !paths["/models"];
-}
-
 function showView() {
   const asked = location.hash.slice(1);
   const view = VIEWS.includes(asked) ? asked : "classify";
@@ -111,11 +101,14 @@ function showView() {
   }
   if (view === "calls") act(refreshCalls);
   if (view === "charts") act(refreshCharts);
-  if (view === "models" && context.paths["/models"]) act(refreshModels);
+  if (view === "models") act(refreshModels);
 }
 
 const refreshCharts = () => showCharts(context);
-const refreshModels = () => showModels(context);
+const refreshModels = async () => {
+  await showModels(context);
+  await showKeys(context);
+};
 
 async function showVersion() {
   const { name, version } = selection();
@@ -128,11 +121,17 @@ async function showVersion() {
 /** Show the caller's last text of each label; a spam filter without calls has examples of its own. */
 async function showExamples() {
   const labels = context.model.labels.slice(0, 4);
-  const pages = await Promise.all(labels.map((label) => service.calls({ label, limit: 1 })));
-  const texts = pages.flatMap((page) => page.calls).map((call) => call.input).filter((text) => text && text.length < 120);
+  const pages = await Promise.all(labels.map((label) => service.calls({ label, limit: 1 }).catch(noCalls)));
+  const texts = pages.flatMap((page) => page.calls).map((call) => call.input).filter((text) => isKept(text) && text.length < 120);
   if (!texts.length && labels.includes("spam")) texts.push(...EXAMPLES_OF_SPAM);
   at("examples").replaceChildren(...[...new Set(texts)].map(exampleItem));
   at("examples-box").hidden = !texts.length;
+}
+
+/** Return no calls if this caller may not read the log; the other views work without it. */
+function noCalls(refusal) {
+  if (refusal.status !== 403) throw refusal;
+  return { calls: [] };
 }
 
 async function classify() {
@@ -156,9 +155,8 @@ async function classify() {
 
 function showOne(answer, text, milliseconds) {
   at("result").replaceChildren(...drawPrediction(answer, context.model.operating_point));
-  const actions = [];
-  if (context.paths["/explanation"] && isDefault()) actions.push(explainButton(answer, text));
-  if (context.paths["/feedback"]) actions.push(drawCorrection(answer, text, context.model.labels, act));
+  const actions = isDefault() ? [explainButton(answer, text)] : [];
+  actions.push(drawCorrection(answer, text, context.model.labels, act));
   at("answer-actions").replaceChildren(...actions);
   const probability = percent(answer.prediction[answer.decision]);
   showAnswer([origin(answer), milliseconds, `version ${answer.model_version}`], `${answer.decision}, ${probability}`);

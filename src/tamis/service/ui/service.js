@@ -43,9 +43,6 @@ export function prefixOf({ name = "", version = "" } = {}) {
 /** Return the service's name, the caller's identity and the default model. */
 export const serviceInfo = () => json("./");
 
-/** Return the OpenAPI document: which features exist, and the limits of a request. */
-export const openApi = () => json("openapi.json");
-
 /** Return the default model's description. */
 export const modelInfo = () => json("model");
 
@@ -63,6 +60,12 @@ export const classify = (text, skipCache, selection) =>
 export const classifyAll = (texts, skipCache, selection) =>
   json(`${prefixOf(selection)}predictions`, { body: { texts, skip_cache: skipCache, echo_input: false } });
 
+/** Return the answers to the texts of a CSV as CSV, one record per record, errors in place. */
+export async function scoreCsv(csv, selection) {
+  const path = `${prefixOf(selection)}predictions?echo_input=false`;
+  return (await successful(path, { body: csv, contentType: "text/csv" })).text();
+}
+
 /** Return what each token contributes to the logit of a label. */
 export const explain = (text, label) => json("explanation", { body: { text, label } });
 
@@ -78,6 +81,15 @@ export const summary = (parameters) => json(`log/summary?${new URLSearchParams(p
 /** Move an alias to a version. */
 export const moveAlias = (name, alias, version) =>
   json(`models/${encodeURIComponent(name)}/aliases/${encodeURIComponent(alias)}`, { method: "PUT", body: { version } });
+
+/** Return the drift of a model's served version. */
+export const drift = (name) => json(`models/${encodeURIComponent(name)}/drift`);
+
+/** Return the API keys, without the keys themselves. */
+export const keys = () => json("keys");
+
+/** Revoke all keys of a name. */
+export const revokeKeys = (name) => json(`keys/${encodeURIComponent(name)}`, { method: "DELETE" });
 
 /** Return the readiness check's body, which is not a success while the service stops. */
 export async function health() {
@@ -105,12 +117,12 @@ async function successful(path, options) {
   return response;
 }
 
-async function send(path, { body, method }) {
+async function send(path, { body, method, contentType }) {
   const headers = keptKey() ? { "x-api-key": keptKey() } : {};
-  const request = { headers, cache: "no-store", signal: AbortSignal.timeout(TIMEOUT_MS) };
+  const request = { headers, method: method ?? "GET", cache: "no-store", signal: AbortSignal.timeout(TIMEOUT_MS) };
   if (body !== undefined) {
-    headers["content-type"] = "application/json";
-    Object.assign(request, { method: method ?? "POST", body: JSON.stringify(body) });
+    headers["content-type"] = contentType ?? "application/json";
+    Object.assign(request, { method: method ?? "POST", body: contentType ? body : JSON.stringify(body) });
   }
   try {
     return await fetch(path, request);
