@@ -44,7 +44,9 @@ def exercise(service: Service) -> None:
     sent(service, "POST", "/predictions", json={"texts": [MARKER, MARKER.upper()]}).raise_for_status()
     sent(service, "POST", "/explanation", json={"text": MARKER})
     sent(service, "GET", "/prediction", params={"text": MARKER}).raise_for_status()
-    sent(service, "POST", "/predictions", content=f"text\n{MARKER}\n")
+    lines = {"content-type": "text/csv", "x-forwarded-for": "192.0.2.7"}
+    csv = httpx.post(f"{service.address}/predictions", content=f"text\n{MARKER}\n", headers=lines, timeout=30)
+    assert "quokka" in csv.text
     for body in ({"prediction_id": answer["id"]}, {"text": MARKER}):
         report = {**body, "label": "ham", "comment": MARKER}
         assert sent(service, "POST", "/feedback", json=report).status_code == 201

@@ -146,7 +146,7 @@ def test_canary_is_shown_beside_the_served_version(visit: Visit, serve: Callable
     service = serve()
     folder = service.log.parent / "spam"
     save_model(folder)
-    set_canary(f"{folder}@2", 1.0)
+    set_canary(f"{folder}@2", 1.0, max_disagreement=1.0)
     page = visit(service)
     page.open()
 
@@ -158,7 +158,7 @@ def test_canary_is_shown_beside_the_served_version(visit: Visit, serve: Callable
     page.until(is_compared)
     page.show("charts")
     page.until(lambda: page.find("#comparison").is_displayed())
-    assert page.texts("#comparison th") == ["", "Served", "Canary"]
+    assert page.texts("#comparison th") == ["Figure", "Served", "Canary"]
     assert page.texts("#comparison tbody td:first-child") == ["Requests", "Errors", "Mean time"]
     assert re.search(
         r"[1-9]\d* texts? scored by both versions: 100.0.% with the same", page.text("#comparison-chart")

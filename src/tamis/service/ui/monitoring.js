@@ -54,7 +54,7 @@ function drawSides(samples) {
     const [sum, count] = ["sum", "count"].map((part) => total(samples, `tamis_canary_duration_seconds_${part}`, { side }));
     return count ? `${((1_000 * sum) / count).toFixed(1)} ms` : "–";
   });
-  return tableOf(["", "Served", "Canary"], [
+  return tableOf(["Figure", "Served", "Canary"], [
     ["Requests", ...requests],
     ["Errors", ...errors],
     ["Mean time", ...means],
