@@ -19,7 +19,7 @@ function drawDrift(report) {
 }
 
 function drawWindow(window) {
-  const words = `${window.window}: ${counted(window.texts, "text")}${window.is_judged ? "" : ", too few to judge"}`;
+  const words = `${window.window === "long" ? "Long" : "Recent"} window: ${counted(window.texts, "text")}${window.is_judged ? "" : ", too few to judge"}`;
   const features = Object.entries(window.features).map(([name, one]) => [
     FEATURES[name] ?? name,
     one.psi === null ? "–" : `${one.psi.toFixed(3)} (${one.psi_low.toFixed(3)} to ${one.psi_high.toFixed(3)})`,
@@ -76,12 +76,15 @@ function total(samples, name, labels = {}) {
 }
 
 function tableOf(titles, rows) {
-  const body = rows.map((row) => element("tr", "", ...row.map((cell, index) => element("td", index ? "number" : "", String(cell)))));
+  const body = rows.map(([name, ...cells]) => {
+    const head = Object.assign(element("th", "", name), { scope: "row" });
+    return element("tr", "", head, ...cells.map((cell) => element("td", "", String(cell))));
+  });
   return element("table", "", heads(...titles), element("tbody", "", ...body));
 }
 
 function scrolling(name, table) {
-  const box = element("div", "scrolls", table);
+  const box = element("div", "scrolls figures", table);
   Object.assign(box, { tabIndex: 0, role: "group", ariaLabel: name });
   return box;
 }
