@@ -110,7 +110,7 @@ def photograph_page(folder: Path) -> None:
 def _photograph(address: str) -> None:
     options = webdriver.ChromeOptions()
     options.binary_location = shutil.which("chromium") or shutil.which("google-chrome") or ""
-    for argument in ("--headless=new", "--no-sandbox", "--window-size=1100,900", "--hide-scrollbars"):
+    for argument in ("--headless=new", "--no-sandbox", "--window-size=1100,1280", "--hide-scrollbars"):
         options.add_argument(argument)
     browser = webdriver.Chrome(options, Service(shutil.which("chromedriver") or ""))
     try:
@@ -118,7 +118,11 @@ def _photograph(address: str) -> None:
         text = browser.find_element(By.ID, "text")
         text.send_keys(EXAMPLE)
         text.send_keys(Keys.CONTROL, Keys.ENTER)
-        WebDriverWait(browser, 20).until(lambda page: page.find_element(By.ID, "answer").is_displayed())
+        wait = WebDriverWait(browser, 20)
+        wait.until(lambda page: page.find_element(By.ID, "answer").is_displayed())
+        browser.find_element(By.ID, "explain").click()
+        wait.until(lambda page: page.find_elements(By.CSS_SELECTOR, ".explained"))
+        browser.execute_script("scrollTo(0, 0)")
         browser.save_screenshot(str(IMAGES / "page.png"))
     finally:
         browser.quit()
