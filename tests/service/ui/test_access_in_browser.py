@@ -60,7 +60,7 @@ def _stops(page: Page) -> Iterator[str]:
 
 def test_everything_can_be_reached_and_done_by_keyboard(page: Page) -> None:
     stops = list(_stops(page))
-    views = ["Classify", "Score a CSV", "Recent calls", "Charts", "models-link"]
+    views = ["Classify", "Score a CSV", "Recent calls", "Charts", "Models"]
     assert stops[:11] == ["API documentation", *views, "choice", "text", "Classify", "as-list", "skip-cache"]
     assert stops[11:], "the examples"
     page.find("#choice").send_keys("")
