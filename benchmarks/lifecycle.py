@@ -1,32 +1,26 @@
-"""What many models, live switches and drift cost.
+"""What many models and drift cost.
 
-    python benchmarks/lifecycle.py [--rounds 7] [--switches 20]
+    python benchmarks/lifecycle.py [--rounds 7]
 
 drift:    CPU seconds a text to note, count and compare predictions, in requests of one and of 32 texts
 pool:     CPU seconds of a request to a service of three models against a service of one, interleaved
-switch:   seconds from the alias file to the last of two workers, linear model of about 1 MB
 """
 
 from __future__ import annotations
 
 import argparse
 import asyncio
-import json
 import os
-import random
 import statistics
 import sys
 import tempfile
 import time
-from dataclasses import replace
-from datetime import datetime
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 import httpx
 
-from tamis.artifact import set_alias
 from tamis.clock import SystemClock
 from tamis.events import Events, TextsAnswered
 from tamis.inference.classifier import Classifier
@@ -35,22 +29,19 @@ from tamis.inference.model_pool import ModelPool
 from tamis.inference.served_model import ModelLoader
 from tamis.service.drift import DriftMonitor
 from tamis.training.train import train
-from tests.support.processes import Service, serving, waiting_for
+from tests.support.processes import Service, serving
 from tests.support.samples import messages, write_csv
 
 _TEXTS = 32_000
 _TEXTS_A_SECOND = 5_000
 """Between two counts, 0.2 s, a busy worker answers this share of texts."""
 _REQUESTS = 1_500
-_WORDS = 3_000
-"""As many made-up words give a model of about 1 MB."""
 
 
 def main() -> None:
     """Print one line per measurement."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--rounds", type=int, default=7)
-    parser.add_argument("--switches", type=int, default=20)
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
@@ -61,7 +52,6 @@ def main() -> None:
             found = [asyncio.run(_drift_seconds(folder, size)) for _ in range(options.rounds)]
             print(f"drift, {size} texts a request: {statistics.median(found) * 1e6:.2f} us a text")
         _measure_pool(folder, options.rounds)
-        _measure_switches(folder, options.switches)
 
 
 async def _drift_seconds(folder: Path, size: int) -> float:
@@ -111,34 +101,6 @@ def _cpu_seconds(service: Service) -> float:
 def _processor_ticks(service: Service) -> float:
     fields = Path(f"/proc/{service.process.pid}/stat").read_text().rpartition(")")[2].split()
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
-
-
-def _measure_switches(folder: Path, switches: int) -> None:
-    large = folder / "large" / "spam"
-    data, draw = messages(2_000), random.Random(1)
-    words = ["".join(draw.choices("abcdefghijklmnopqrstuvwxyz", k=6)) for _ in range(_WORDS)]
-    rich = replace(data, texts=[f"{text} {' '.join(draw.choices(words, k=6))}" for text in data.texts])
-    for _ in range(2):
-        weights = train(write_csv(rich, folder / "rich.csv"), large).path / "weights.safetensors"
-    set_alias(f"{large}@1", "champion")
-    seconds = []
-    with serving(
-        folder, f"{large}@champion", "--workers", "2", TAMIS_STORE="memory:", TAMIS_LOG_FORMAT="json"
-    ) as service:
-        for number in range(switches):
-            set_alias(f"{large}@{2 - number % 2}", "champion")
-            moved = time.time()
-            for _ in waiting_for(service.process):
-                lines = [json.loads(line) for line in service.said.splitlines()]
-                times = [line["time"] for line in lines if line["event"] == "model switched"]
-                if len(times) == 2 * (number + 1):
-                    break
-            seconds.append(max(datetime.fromisoformat(one).timestamp() for one in times[-2:]) - moved)
-    size, shown = weights.stat().st_size / 1e6, sorted(seconds)
-    print(
-        f"switch, {size:.2f} MB, 2 workers: median {statistics.median(seconds) * 1e3:.0f} ms, "
-        f"highest {shown[-1] * 1e3:.0f} ms"
-    )
 
 
 if __name__ == "__main__":
