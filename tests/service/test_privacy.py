@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+import subprocess
+import sys
 from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
@@ -13,7 +15,7 @@ import pytest
 
 from tamis.service.security.api_keys import KeyFile, KeyRecord, hash_of, new_key
 from tamis.service.security.client_identity import Caller, caller_in_network
-from tests.support.processes import Service, serving
+from tests.support.processes import ENVIRON, Service, serving
 
 MARKER = "quokka-7f3e marker of a private text"
 PAGE = Path(__file__).parents[2] / "docs" / "howto" / "privacy.md"
@@ -216,3 +218,15 @@ def test_start_says_what_is_kept_and_how_long(tmp_path: Path) -> None:
         assert re.search(r"^Log +texts, deleted after 90 days", service.said, re.MULTILINE), service.said
     with serving(tmp_path, *arguments, TAMIS_LOG_RETENTION_DAYS="0", TAMIS_LOG_TEXTS="hash") as service:
         assert re.search(r"^Log +keyed digests of texts, kept forever", service.said, re.MULTILINE)
+
+
+def test_feedback_export_says_that_texts_are_not_kept(tmp_path: Path) -> None:
+    store = "sqlite:///tamis.db"
+    with serving(tmp_path, "--mock", "--store", store, TAMIS_LOG_TEXTS="hash") as service:
+        report = {"text": MARKER, "label": "ham"}
+        assert httpx.post(f"{service.address}/feedback", json=report).status_code == 201
+        service.stop()
+    export = [sys.executable, "-m", "tamis", "feedback", "export", "--store", store]
+    ran = subprocess.run(export, cwd=tmp_path, env=ENVIRON, capture_output=True, text=True, check=True)
+    assert "1 rows have no text to train on: it is not kept (TAMIS_LOG_TEXTS)" in ran.stderr
+    assert "quokka" not in ran.stdout
