@@ -64,6 +64,8 @@ ROUTES = (
     "/log",
     "/log/summary",
     "/feedback",
+    "/keys",
+    "/keys/{name}",
     "/model",
     "/models",
     "/models/{model}",
