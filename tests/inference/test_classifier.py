@@ -5,7 +5,6 @@ from __future__ import annotations
 import threading
 from pathlib import Path
 
-import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -95,9 +94,14 @@ def test_progress_counts_texts(classifier: Classifier):
     assert seen == [(1024, 1500), (1500, 1500)]
 
 
-def test_a_mock_answers_without_a_model():
+@pytest.mark.parametrize(("text", "label"), [("even", "ham"), ("odd", "spam"), ("", "ham"), ("é", "spam")])
+def test_mock_answers_by_the_parity_of_the_length(text: str, label: str):
+    prediction = Classifier.mock().predict(text)
+    assert prediction.label == label
+    assert prediction.scores == {"ham": float(label == "ham"), "spam": float(label == "spam")}
+
+
+def test_mock_of_three_labels_answers_by_the_length():
     mock = Classifier.mock(("a", "b", "c"))
-    first, again, other = mock.predict("one"), mock.predict("one"), mock.predict("two")
-    assert first == again != other
-    assert sum(first.scores.values()) == pytest.approx(1)
-    assert np.allclose(mock.probabilities(["one"]), [list(first.scores.values())])
+    assert [mock.predict("x" * length).label for length in range(4)] == ["a", "b", "c", "a"]
+    assert mock.probabilities([]).shape == (0, 3)

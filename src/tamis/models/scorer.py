@@ -5,7 +5,6 @@ Does not know what labels mean, where files are, caches or HTTP.
 
 from __future__ import annotations
 
-import hashlib
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -75,14 +74,12 @@ class Scorer(ABC):
 
 
 class MockScorer(Scorer):
-    """Answers from a digest of the text: for working on an application before there is a model."""
+    """Answers by the length of the text, as the workshop's mock does: an even one is ham, an odd one spam."""
 
     def __init__(self, n_classes: int):
         self._n_classes = n_classes
 
     def score(self, texts: Sequence[str]) -> Scores:
-        """Return [texts, classes] probabilities that depend on the text and mean nothing."""
-        digests = [hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=32) for text in texts]
-        seeds = [np.frombuffer(digest.digest(), np.uint32).sum(dtype=np.uint32) for digest in digests]
-        logits = [np.random.default_rng(int(seed)).normal(0, 2, self._n_classes) for seed in seeds]
-        return softmax(np.reshape(logits, (len(texts), self._n_classes)))
+        """Return [texts, classes] 1 for the label whose place is the length modulo their number, else 0."""
+        scores: Scores = np.eye(self._n_classes)[[len(text) % self._n_classes for text in texts]]
+        return scores.reshape(len(texts), self._n_classes)
