@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import subprocess
 from collections.abc import Iterator
@@ -21,6 +22,17 @@ pytestmark = pytest.mark.clients
 _ROOT = Path(__file__).parents[2]
 _HOMES = _ROOT / "build" / "clients"
 _DRIVERS = Path(__file__).parent / "drivers"
+_DOCUMENTED = re.compile(r"^### (\S+)\n\n```(?:python|javascript)\n(.*?)^```", re.MULTILINE | re.DOTALL)
+PYTHON_CLIENTS = (
+    "tritonclient",
+    "kserve",
+    "open-inference",
+    "mlserver",
+    "huggingface-hub",
+    "mlflow-skinny",
+    "openai",
+)
+JAVASCRIPT_CLIENT = "@huggingface/inference"
 TEXTS = ["WIN a phone now! Text GO to 80080", "are you coming to the park?", "naïve café \U0001f35c", ""]
 
 
@@ -32,27 +44,52 @@ def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
         yield running
 
 
-@pytest.mark.parametrize(
-    "name",
-    ["tritonclient", "kserve", "open-inference", "mlserver", "huggingface-hub", "mlflow-skinny", "openai"],
-)
+@pytest.mark.parametrize("name", PYTHON_CLIENTS)
 def test_client_gets_the_native_answers(service: Service, name: str) -> None:
-    python = _HOMES / name / "bin" / "python"
-    if not python.exists():
-        pytest.skip(f"{name} is not installed: make test-clients")
+    python = _python_of(name)
     driver = _DRIVERS / f"{name.replace('-', '_')}.py"
     # in a folder of its own: a driver may have the name of the package it drives
     _assert_native(service, _output([python, "-P", driver, service.address, json.dumps(TEXTS), __version__]))
 
 
 def test_javascript_client_gets_the_native_answers(service: Service) -> None:
-    node, modules = shutil.which("node"), _HOMES / "node" / "node_modules"
-    if node is None or not modules.exists():
-        pytest.skip("@huggingface/inference is not installed: make test-clients")
+    node = _node()
     driver = _HOMES / "node" / "huggingface_inference.mjs"
     driver.write_text((_DRIVERS / driver.name).read_text())
     texts = TEXTS[:3]  # the client refuses an empty one itself
     _assert_native(service, _output([node, driver, service.address, json.dumps(texts)]), texts)
+
+
+@pytest.mark.parametrize("name", [*PYTHON_CLIENTS, JAVASCRIPT_CLIENT])
+def test_documented_lines_print_the_native_label(service: Service, tmp_path: Path, name: str) -> None:
+    page = dict(_DOCUMENTED.findall((_ROOT / "docs" / "clients.md").read_text("utf-8")))
+    port = service.address.rpartition(":")[2]
+    if name == JAVASCRIPT_CLIENT:
+        file, program = _HOMES / "node" / "documented.mjs", [_node()]
+    else:
+        file, program = tmp_path / "documented.py", [_python_of(name), "-P"]
+    file.write_text(page[name].replace("8000", port), "utf-8")
+    done = subprocess.run([*program, file], capture_output=True, text=True, timeout=180, check=False)
+    assert done.returncode == 0, done.stderr[-4_000:]
+    native = httpx.get(f"{service.address}/prediction", params={"text": "WIN a FREE phone"}).json()
+    label = native["top"]["label"]
+    assert done.stdout.strip() == (str(label == "spam") if name == "openai" else label)
+
+
+def _python_of(client: str) -> Path:
+    """The interpreter of a client's own environment; skip without it."""
+    python = _HOMES / client / "bin" / "python"
+    if not python.exists():
+        pytest.skip(f"{client} is not installed: make test-clients")
+    return python
+
+
+def _node() -> str:
+    """Node, where it and the client are installed; skip without them."""
+    node = shutil.which("node")
+    if node is None or not (_HOMES / "node" / "node_modules").exists():
+        pytest.skip(f"{JAVASCRIPT_CLIENT} is not installed: make test-clients")
+    return node
 
 
 def _output(command: list[Any]) -> Any:
