@@ -183,7 +183,7 @@ class TestRefused:
             ([old.embedding(), old.lstm(inputs=9), old.dense()], "does not fit the 4 channels"),
             ([old.embedding(), old.lstm(), old.dense(7)], "does not fit the 3 channels"),
             ([old.embedding(output_dim=9), old.lstm(), old.dense()], "embeddings has shape"),
-            ([old.embedding(), old.lstm(), old.dense(3, 5)], "5 classes apart"),
+            ([old.embedding(), old.lstm(), old.dense(3, 5)], "it has 5 outputs"),
             ([old.embedding(), old.conv(size=20), GLOBAL_MAX, old.dense(5)], "window of 20 steps"),
             ([old.embedding(), old.conv(groups=2), GLOBAL_MAX, old.dense(5)], "groups=2"),
             ([old.embedding(), old.conv(strides=[0]), GLOBAL_MAX, old.dense(5)], "strides=0"),
