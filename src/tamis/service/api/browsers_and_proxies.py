@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from typing import final
 
 from starlette.middleware.cors import CORSMiddleware
@@ -37,13 +37,13 @@ class _MarkedOrigins:
         self._app, self._is_any = app, "*" in origins
         self._origins = {origin.encode() for origin in origins}
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+    def __call__(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
         """Answer one ASGI connection."""
         if scope["type"] == "http":
             origin = next((value for name, value in scope["headers"] if name == b"origin"), None)
             if origin is not None and (self._is_any or origin in self._origins):
                 scope[IS_ALLOWED_ORIGIN] = True
-        await self._app(scope, receive, send)
+        return self._app(scope, receive, send)
 
 
 @final
@@ -53,7 +53,7 @@ class PathNormalizer:
     def __init__(self, app: ASGIApp, root_path: str):
         self._app, self._root_path, self._prefix = app, root_path, f"{root_path}/"
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+    def __call__(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
         """Answer one ASGI connection."""
         if scope["type"] == "http":
             path: str = scope["path"]
@@ -64,4 +64,4 @@ class PathNormalizer:
             if len(path) > 1 and path.endswith("/"):
                 path = path[:-1]
             scope["path"] = path
-        await self._app(scope, receive, send)
+        return self._app(scope, receive, send)
