@@ -14,8 +14,8 @@ tools:                                      ## programs that some tests want and
 demo: $(VENV)/.train                        ## a CSV to a served model on 127.0.0.1:8000
 	$(BIN)/tamis fetch sms-spam -o data/sms-spam.csv
 	$(BIN)/tamis train data/sms-spam.csv -o models/spam
-	@echo 'Open http://127.0.0.1:8000/ui or, from another terminal:'
-	@echo "  curl -s http://127.0.0.1:8000/prediction -H 'content-type: application/json' -d '{\"text\": \"WIN a FREE phone\"}'"
+	@echo "Open http://127.0.0.1:$${TAMIS_PORT:-8000}/ui or, from another terminal:"
+	@echo "  curl -s http://127.0.0.1:$${TAMIS_PORT:-8000}/prediction -H 'content-type: application/json' -d '{\"text\": \"WIN a FREE phone\"}'"
 	$(BIN)/tamis serve models/spam
 
 docs: $(VENV)/.docs                         ## the documentation site in build/docs; warnings are errors
