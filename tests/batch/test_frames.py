@@ -32,7 +32,7 @@ def test_howto_line_classifies_a_frame(
     monkeypatch.chdir(tmp_path)
     line = next(one for one in lines_of_howto() if f"{library}." in one)
     names |= {"Classifier": Classifier, "classifier": Classifier.load("models/spam")}
-    exec(line, names)  # a line of our own documentation
+    exec(line, names)  # a line of docs/howto/score.md
     if library == "pyarrow":
         table = names["table"]
         assert table.column_names == ["text", "label", "decision", "score", "score_ham", "score_spam"]

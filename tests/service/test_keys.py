@@ -1,4 +1,4 @@
-"""The routes of API keys: an admin lists and revokes; nobody else does, and no key leaves the service."""
+"""The routes of API keys: only an admin lists and revokes keys, and no key leaves the service."""
 
 from __future__ import annotations
 

@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple, final
 
+from tamis.artifact.manifest import FileStamp, file_stamp
 from tamis.artifact.traffic import TRAFFIC_FILE, Canary, TrafficPlan, read_traffic, stop_canary
 from tamis.clock import Clock
 from tamis.errors import ArtifactError, InputError
@@ -147,7 +148,7 @@ class Traffic:
         self.models: dict[str, ModelTraffic] = {}
         self._pool, self._clock, self._emit = pool, clock, events.emit
         self.comparer = Comparer(clock, events, self._compared)
-        self._stamps: dict[str, tuple[int, int, int] | None] = {}
+        self._stamps: dict[str, FileStamp | None] = {}
         self._stopping: set[asyncio.Task[None]] = set()
 
     def choose(self, model: ServedModel, caller: str) -> ServedModel:
@@ -184,7 +185,7 @@ class Traffic:
         for entry in self._pool.entries.values():
             if entry.folder is None:
                 continue
-            stamp = _stamp(entry.folder)
+            stamp = file_stamp(entry.folder / TRAFFIC_FILE)
             if self._stamps.get(entry.name) == stamp:
                 continue
             self._stamps[entry.name] = stamp
@@ -272,11 +273,3 @@ def _named(task: ComparisonTask, **fields: object) -> dict[str, object]:
 
 def _version(canary: Canary | None) -> int | None:
     return None if canary is None else canary.version
-
-
-def _stamp(folder: Path) -> tuple[int, int, int] | None:
-    try:
-        found = (folder / TRAFFIC_FILE).stat()
-    except OSError:
-        return None
-    return found.st_ino, found.st_mtime_ns, found.st_size

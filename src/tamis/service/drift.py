@@ -49,7 +49,6 @@ _log = logging.getLogger(__name__)
 class _Pending:
     """The answers of one version that are not counted yet."""
 
-    digest: str
     predictions: list[Prediction] = field(default_factory=list)
     texts: list[str] = field(default_factory=list)
     lengths: list[int] = field(default_factory=list)
@@ -97,7 +96,7 @@ class DriftMonitor:
             return
         pending = self._pending.get(event.digest)
         if pending is None:
-            pending = self._pending[event.digest] = _Pending(event.digest)
+            pending = self._pending[event.digest] = _Pending()
         pending.texts += event.texts
         pending.lengths += event.lengths
         pending.predictions += event.predictions
@@ -151,7 +150,7 @@ class DriftMonitor:
                 yield followed.classifier, followed.report
 
     async def close(self) -> None:
-        """Count what is left and close the files."""
+        """Count the pending predictions and close the files."""
         await self.count()
         for followed in self._followed.values():
             if followed is not None:

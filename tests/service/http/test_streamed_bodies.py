@@ -27,7 +27,7 @@ _LINES = int(os.environ.get("STREAM_LINES", "100000"))
 """How many lines the test of memory sends; a million times two takes some minutes."""
 GROWTH_MB = 8.0
 STALLED_MB = 16.0
-"""What a stream may hold whose answers nobody reads; without a bound it is more than what was sent."""
+"""The memory of a stream whose client stops reading; without a bound it would exceed what was sent."""
 
 
 @pytest.fixture(scope="module")

@@ -114,7 +114,7 @@ class LineReader(ABC):
         del self._rest[self._options.max_line_bytes + 1 :]
 
     def end(self) -> Iterator[TextLine]:
-        """Yield what is left at the end of the body: a last line needs no line break."""
+        """Yield the last line of the body, which needs no line break."""
         block, self._rest = bytes(self._rest), bytearray()
         if block:
             yield from self._read(self._unmarked(block))

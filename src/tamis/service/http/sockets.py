@@ -74,12 +74,12 @@ class Listeners:
             return
         for listener in self.sockets:
             if listener.family == socket.AF_UNIX:
-                self.remove_files()  # without its path nobody finds the socket
+                self.remove_files()  # no client can connect without the path
             elif sys.platform == "linux":
                 _drop_packets(listener, _DROP_SYN)
 
     def remove_files(self) -> None:
-        """Remove the files of our own Unix sockets, unless another process has put its own there."""
+        """Remove the files of this process's Unix sockets, unless another process has replaced them."""
         for listener in () if self.are_given else self.sockets:
             if listener.family == socket.AF_UNIX and listener.fileno() in self.files:
                 path, identity = self.files.pop(listener.fileno())
