@@ -15,6 +15,7 @@ from tests.storage.test_versions import VERSIONS, check_rows
 from tests.support.cassandra_cluster import Cluster
 from tests.support.cassandra_serving import serving, tamis
 from tests.support.keyspaces import PATIENT, url_of
+from tests.support.lifecycle_loop import run_loop
 from tests.support.store_samples import call
 
 pytestmark = pytest.mark.cassandra
@@ -178,6 +179,10 @@ def test_the_documented_queries_can_be_typed(keyspace: str, operator):
     [block] = re.findall(r"```cql\n(.*?)```", page, re.DOTALL)
     for query in block.strip().split(";\n"):
         operator.execute(query)
+
+
+def test_loop_from_feedback_to_a_promoted_version(tmp_path: Path, empty_keyspace: str):
+    run_loop(tmp_path, empty_keyspace)
 
 
 def assert_one_line(done, words: str) -> None:

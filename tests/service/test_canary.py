@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from ipaddress import IPv4Address
 from pathlib import Path
 
 import httpx
@@ -14,8 +16,9 @@ import pytest
 from tamis.artifact import history
 from tamis.artifact.traffic import read_traffic
 from tests.support.artifacts import save_model
+from tests.support.loads import request
 from tests.support.metrics_page import value
-from tests.support.processes import Service, serving, waiting_for
+from tests.support.processes import Service, read_response, serving, waiting_for
 
 
 @pytest.fixture
@@ -86,6 +89,50 @@ def test_canary_keeps_each_caller_on_one_side(folder: Path, service: Service) ->
     told = [(one.action, one.alias, one.to_version, one.reason) for one in history(folder / "spam")]
     assert told == [("canary", "", 2, "share 0.5"), ("stop canary", "", 2, "")]
     assert "canary 2  share 0.5" in _models(folder, "history", "spam").stdout
+
+
+@pytest.mark.parametrize("callers", [2_000, pytest.param(10_000, marks=pytest.mark.soak)])
+async def test_canary_of_10_percent_of_many_callers(folder: Path, service: Service, callers: int) -> None:
+    """Every caller asks, some again, on connections to both workers; then the wrong version is stopped."""
+    assert _models(folder, "canary", "spam@2", "--share", "10%").returncode == 0
+    _until(service, lambda: service.said.count("traffic changed") == 2)
+    first = await _versions_of_callers(service, range(callers), connections=8)
+    again = await _versions_of_callers(service, range(0, callers, 5), connections=6)
+    assert again == first[::5]
+    canary = read_traffic(folder / "spam").canary
+    assert canary is not None
+    assert first == ["2" if canary.takes(_address(caller)) else "1" for caller in range(callers)]
+    deviation = (callers * 0.1 * 0.9) ** 0.5
+    assert abs(first.count("2") - callers * 0.1) < 5 * deviation, "five deviations: one key in a million"
+    bounded = ("--share", "10%", "--abort-if", "disagreement>20%")
+    assert _models(folder, "canary", "spam@2", *bounded).returncode == 0
+    _until(service, lambda: service.said.count("traffic changed") == 4)
+    while read_traffic(folder / "spam").canary is not None:
+        await _versions_of_callers(service, range(500), connections=8)
+    assert read_traffic(folder / "spam").stopped.startswith("disagreement: ")
+    _until(service, lambda: service.said.count("traffic changed") == 6)
+    assert set(await _versions_of_callers(service, range(500), connections=8)) == {"1"}
+
+
+def _address(caller: int) -> str:
+    return str(IPv4Address("10.0.0.0") + caller)
+
+
+async def _versions_of_callers(service: Service, callers: range, *, connections: int) -> list[str]:
+    """Ask once for every caller, as a trusted proxy does, and return the versions that answered."""
+    waiting, versions = iter(callers), dict[int, str]()
+
+    async def ask() -> None:
+        reader, writer = await asyncio.open_connection("127.0.0.1", service.port)
+        for caller in waiting:
+            writer.write(request({"text": f"WIN a FREE phone {caller % 50}"}, caller=_address(caller)))
+            status, _, body = await read_response(reader)
+            assert status == 200, body
+            versions[caller] = json.loads(body)["model_version"]
+        writer.close()
+
+    await asyncio.gather(*(ask() for _ in range(connections)))
+    return [versions[caller] for caller in callers]
 
 
 def test_canary_that_disagrees_is_aborted(folder: Path, service: Service) -> None:

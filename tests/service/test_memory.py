@@ -16,7 +16,7 @@ from tamis.clock import SystemClock
 from tamis.storage import CallRecord, TimeIds
 from tamis.storage.sqlite import SqliteStore
 from tests.support.loads import request
-from tests.support.processes import Service, read_answer, serving
+from tests.support.processes import private_mb, read_answer, serving
 
 WARM_UP_TEXTS = 20_000
 CONNECTIONS = 8
@@ -41,9 +41,9 @@ _SETTINGS = {
 async def test_memory_is_flat_after_warm_up(tmp_path: Path, requests: int, texts_each: int) -> None:
     with serving(tmp_path, "--mock", "--store", "sqlite:///tamis.db", **_SETTINGS) as service:
         await _ask(service.port, "warm up", WARM_UP_TEXTS // 25, texts_each=25)
-        before = _memory_mb(service)
+        before = private_mb(service.process.pid)
         await _ask(service.port, "load", requests, texts_each=texts_each)
-        after = _memory_mb(service)
+        after = private_mb(service.process.pid)
     print(  # noqa: T201 - the figures of `make soak`
         f"{requests:,} requests of {texts_each}, each of another caller: "
         f"{before:.1f} MB before, {after:.1f} MB after"
@@ -62,12 +62,12 @@ async def test_memory_is_flat_while_a_long_log_is_read(tmp_path: Path, rows: int
         httpx.Client(base_url=service.address, timeout=60) as client,
     ):
         client.get("/log?limit=1000").raise_for_status()
-        before, last, began = _memory_mb(service), b"", time.monotonic()
+        before, last, began = private_mb(service.process.pid), b"", time.monotonic()
         with client.stream("GET", "/recent_log") as response:
             most = before
             for number, piece in enumerate(response.iter_raw()):
                 last = (last + piece)[-200:]
-                most = most if number % 100 else max(most, _memory_mb(service))
+                most = most if number % 100 else max(most, private_mb(service.process.pid))
         seconds = time.monotonic() - began
     if datetime.now(UTC).hour != hour:
         pytest.skip("the hour has turned meanwhile: /recent_log begins anew")
@@ -94,12 +94,6 @@ async def _fill(path: Path, rows: int) -> None:
 
 
 _FIRST_CALLER = {"warm up": IPv4Address("10.0.0.0"), "load": IPv4Address("20.0.0.0")}
-
-
-def _memory_mb(service: Service) -> float:
-    """Return the memory that the process alone has written to."""
-    rollup = Path(f"/proc/{service.process.pid}/smaps_rollup").read_text()
-    return int(rollup.split("\nPrivate_Dirty:")[1].split()[0]) / 1024
 
 
 async def _ask(port: int, name: str, requests: int, *, texts_each: int) -> None:

@@ -1,4 +1,4 @@
-"""Aliases that move while workers and supervisors are killed."""
+"""Aliases that move under load, and while workers and supervisors are killed."""
 
 from __future__ import annotations
 
@@ -7,6 +7,9 @@ import json
 import os
 import shutil
 import signal
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -16,15 +19,18 @@ import pytest
 from tamis import Classifier
 from tamis.artifact import history, read_aliases, set_alias
 from tests.support.artifacts import save_model
-from tests.support.processes import serving, waiting_for
+from tests.support.loads import request
+from tests.support.processes import Service, private_mb, read_response, serving, waiting_for
 
 TEXTS = [f"WIN a FREE phone, text {number} now" for number in range(40)]
-MODELS = ("spam",)
+MODELS = ("spam", "mail", "chat")
+CLIENTS = 16
+GROWTH_MB = 8.0
 
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A model of two versions with different probabilities."""
+    """Three models of two versions with different probabilities."""
     folder = tmp_path_factory.mktemp("made")
     for name in MODELS:
         save_model(folder / name)
@@ -57,6 +63,64 @@ def _expected(folder: Path) -> dict[tuple[str, str, str], dict[str, float]]:
             answers = zip(TEXTS, classifier.predict_many(TEXTS), strict=True)
             found.update({(name, version, text): dict(answer.scores) for text, answer in answers})
     return found
+
+
+@pytest.mark.parametrize("switches", [12, pytest.param(200, marks=pytest.mark.soak)])
+async def test_switches_under_load_mix_no_versions(folder: Path, switches: int) -> None:
+    """Move the aliases of three models under 16 clients: every answer is one version's own."""
+    expected, done, answered = _expected(folder), asyncio.Event(), Counter[tuple[str, str]]()
+    references = [f"models/{name}@champion" for name in MODELS]
+    with serving(folder, *references, "--workers", "2") as service:
+        asking = [
+            asyncio.create_task(_ask_until(done, service.port, number, expected, answered))
+            for number in range(CLIENTS)
+        ]
+        memory: list[float] = []
+        await _until_logged(service, "started", 2, asking)
+        for number in range(switches):
+            name, target = MODELS[number % len(MODELS)], 2 - number // len(MODELS) % 2
+            await asyncio.to_thread(set_alias, f"{folder}/models/{name}@{target}", "champion")
+            await _until_logged(service, "model switched", 2 * (number + 1), asking)
+            if number in (switches // 4, switches - 1):
+                memory.append(sum(private_mb(pid) for pid in service.workers()))
+        done.set()
+        await asyncio.gather(*asking)
+    assert {(name, version) for name in MODELS for version in ("1", "2")} == set(answered)
+    print(  # noqa: T201 - the figures of `make soak`
+        f"{switches} switches, {answered.total():,} answers, none wrong; two workers: {memory[0]:.1f} MB "
+        f"after a quarter, {memory[1]:.1f} MB at the end"
+    )
+    assert memory[1] - memory[0] < 2 * GROWTH_MB
+
+
+async def _until_logged(
+    service: Service, event: str, times: int, asking: Sequence[asyncio.Task[None]]
+) -> None:
+    """Wait until both workers have logged what they do, while clients ask."""
+    async with asyncio.timeout(60):
+        while service.said.count(event) < times:
+            assert not any(task.done() for task in asking), "a client has failed"
+            await asyncio.sleep(0.005)
+
+
+async def _ask_until(
+    done: asyncio.Event, port: int, number: int, expected: Mapping[Any, Any], answered: Counter[Any]
+) -> None:
+    """Ask the three models in turn on one connection, every second time past the cache, and check."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    for turn in count(number):
+        if done.is_set():
+            break
+        name, text = MODELS[turn % len(MODELS)], TEXTS[turn * 7 % len(TEXTS)]
+        body = {"text": text, "skip_cache": turn % 2 == 0}
+        writer.write(request(body, path=f"/models/{name}/prediction"))
+        status, _, content = await read_response(reader)
+        answer = json.loads(content)
+        assert status == 200, answer
+        version = answer["model_version"]
+        assert answer["prediction"] == expected[name, version, text]
+        answered[name, version] += 1
+    writer.close()
 
 
 @pytest.mark.parametrize("victim", ["worker", "supervisor"])

@@ -85,11 +85,11 @@ class Load:
             self._enough.notify()
 
 
-def request(body: dict[str, Any], *, caller: str = "") -> bytes:
+def request(body: dict[str, Any], *, caller: str = "", path: str = "") -> bytes:
     """Return a whole request for one text or for some, as a proxy hands it on for `caller`."""
     content = json.dumps(body).encode()
-    path = b"/predictions" if "texts" in body else b"/prediction"
-    head = b"POST %s HTTP/1.1\r\nhost: tamis\r\ncontent-type: application/json\r\n" % path
+    path = path or ("/predictions" if "texts" in body else "/prediction")
+    head = f"POST {path} HTTP/1.1\r\nhost: tamis\r\ncontent-type: application/json\r\n"
     if caller:
-        head += b"x-forwarded-for: %s\r\n" % caller.encode()
-    return head + b"content-length: %d\r\n\r\n%s" % (len(content), content)
+        head += f"x-forwarded-for: {caller}\r\n"
+    return head.encode() + b"content-length: %d\r\n\r\n%s" % (len(content), content)

@@ -249,8 +249,19 @@ def _is_closed(writer: asyncio.StreamWriter) -> bool:
 
 async def read_answer(reader: asyncio.StreamReader) -> tuple[int, bytes]:
     """Read one whole answer; return its status and its head in lower case."""
+    status, head, _ = await read_response(reader)
+    return status, head
+
+
+async def read_response(reader: asyncio.StreamReader) -> tuple[int, bytes, bytes]:
+    """Read one whole response; return its status, its head in lower case, and its body."""
     head = (await reader.readuntil(b"\r\n\r\n")).lower()
     length = re.search(rb"content-length: (\d+)", head)
     assert length, head
-    await reader.readexactly(int(length[1]))
-    return int(head.split()[1]), head
+    return int(head.split()[1]), head, await reader.readexactly(int(length[1]))
+
+
+def private_mb(pid: int) -> float:
+    """Return the memory that a process alone has written to."""
+    rollup = Path(f"/proc/{pid}/smaps_rollup").read_text()
+    return int(rollup.split("\nPrivate_Dirty:")[1].split()[0]) / 1024
