@@ -11,10 +11,12 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from operator import itemgetter
 from time import perf_counter
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
-from pydantic import BaseModel, ConfigDict, Field
+from msgspec import Struct
+from pydantic import BaseModel
 from starlette.responses import Response
 from starlette.types import Scope
 
@@ -36,22 +38,15 @@ from tamis.service.telemetry.metrics import Metrics
 if TYPE_CHECKING:
     from tamis.service.dialects.routes import DialectRoutes
 
-
-class TolerantBody(BaseModel):
-    """A body of another server's format: no value is converted; unknown fields are ignored, as there."""
-
-    model_config = ConfigDict(strict=True)
+_SCORE = itemgetter(1)
 
 
-Texts = Annotated[list[str], Field(fail_fast=True)]
-"""A list that is not searched further after the first item of a wrong type."""
-
-
-@dataclass(frozen=True)
-class DialectRequest:
+class DialectRequest(Struct, frozen=True):
     """A request whose body is valid by the dialect's schema."""
 
+    model: type[BaseModel]
     body: Any
+    """A struct with the fields of `model`, or such a model."""
     path: Mapping[str, str]
     headers: Mapping[bytes, bytes]
     limits: RequestLimits
@@ -59,8 +54,7 @@ class DialectRequest:
     """What follows the JSON part of a body in two parts."""
 
 
-@dataclass(frozen=True)
-class TextQuery:
+class TextQuery(Struct, frozen=True):
     """Texts to classify; `field` names them in messages.
 
     `model` is `name`, `name@version` or `name@alias`.
@@ -72,8 +66,7 @@ class TextQuery:
     version: str | None = None
 
 
-@dataclass(frozen=True)
-class Answer:
+class Answer(Struct, frozen=True):
     """The predictions for the texts of one query, in the same order."""
 
     model: Classifier
@@ -85,7 +78,8 @@ class Answer:
 
     def ranked(self, index: int) -> list[tuple[str, float]]:
         """Return the labels of one text with their probabilities, most probable first."""
-        return sorted(self.classified[index].prediction.scores.items(), key=lambda pair: -pair[1])
+        scores = self.classified[index].prediction.scores
+        return sorted(scores.items(), key=_SCORE, reverse=True)
 
 
 class Dialect(ABC):
@@ -151,16 +145,17 @@ class DialectService:
         """Return the dialect's response to a request."""
         query = dialect.decode(request)
         self._check(query)
-        model = await self.resolve(query.model, query.version)
-        if query.version is None and "@" not in (query.model or ""):
+        reference, pool = query.model, self.pool
+        model = pool.default if reference is None else await self.resolve(reference, query.version)
+        if query.version is None and (reference is None or "@" not in reference):
             model = self.predictor.answering(model, caller)
         began = perf_counter()
         classified, headers = await self.predictor.classify(model, query.texts, caller)
-        answer = Answer(
-            model.classifier, query.texts, classified, perf_counter() - began, self.clock.utc_ns() // 10**9
-        )
+        seconds, created_at = perf_counter() - began, self.clock.utc_ns() // 10**9
+        answer = Answer(model.classifier, query.texts, classified, seconds, created_at)
         response = dialect.encode(request, answer)
-        response.raw_headers += headers
+        if headers:
+            response.raw_headers += headers
         return response
 
     def _check(self, query: TextQuery) -> None:

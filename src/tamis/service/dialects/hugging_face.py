@@ -14,7 +14,8 @@ from pydantic import BaseModel, Field
 from starlette.responses import Response
 
 from tamis.service.api.predictor import EXAMPLE_TEXTS
-from tamis.service.dialects.base import Answer, Dialect, DialectRequest, TextQuery, Texts, TolerantBody
+from tamis.service.dialects.base import Answer, Dialect, DialectRequest, TextQuery
+from tamis.service.dialects.bodies import Texts, TolerantBody
 from tamis.service.dialects.routes import DialectRoutes
 from tamis.service.dialects.text_embeddings import LabelScore, add_info
 from tamis.service.responses import ErrorResponse, json_response
@@ -26,11 +27,16 @@ HuggingFaceResponse = list[list[LabelScore]]
 class ClassificationParameters(TolerantBody):
     """How to answer."""
 
-    top_k: Annotated[int | None, Field(ge=1, description="The number of labels; default: all.")] = None
+    top_k: Annotated[
+        Annotated[int, Field(ge=1)] | None, Field(description="The number of labels; default: all.")
+    ] = None
     function_to_apply: Annotated[
         Literal["sigmoid", "softmax", "none"] | None,
         Field(description="`none`: logarithms of the probabilities; otherwise the probabilities."),
     ] = None
+
+
+_DEFAULTS = ClassificationParameters()
 
 
 class TextClassificationBody(TolerantBody):
@@ -79,7 +85,7 @@ class HuggingFace(Dialect):
 
     def encode(self, request: DialectRequest, answer: Answer) -> Response:
         """Return the most probable labels of every text."""
-        parameters = request.body.parameters or ClassificationParameters()
+        parameters = request.body.parameters or _DEFAULTS
         is_raw = parameters.function_to_apply == "none"
         return json_response(
             [

@@ -9,7 +9,8 @@ from pydantic import BaseModel, Field
 from starlette.responses import Response
 
 from tamis.service.api.predictor import EXAMPLE_TEXTS
-from tamis.service.dialects.base import Answer, Dialect, DialectRequest, TextQuery, TolerantBody
+from tamis.service.dialects.base import Answer, Dialect, DialectRequest, TextQuery
+from tamis.service.dialects.bodies import TolerantBody
 from tamis.service.dialects.routes import DialectRoutes
 from tamis.service.responses import ErrorResponse, json_response
 

@@ -14,7 +14,8 @@ from starlette.responses import PlainTextResponse, Response
 from tamis import __version__
 from tamis.errors import InputError
 from tamis.service.api.predictor import EXAMPLE_TEXTS
-from tamis.service.dialects.base import Answer, Dialect, DialectRequest, TextQuery, Texts, TolerantBody, wrong
+from tamis.service.dialects.base import Answer, Dialect, DialectRequest, TextQuery, wrong
+from tamis.service.dialects.bodies import Texts, TolerantBody
 from tamis.service.dialects.kserve_v1 import V1Predictions, predictions
 from tamis.service.dialects.routes import DialectRoutes
 from tamis.service.request_body import check_content_type, media_type, parse_json
@@ -87,7 +88,7 @@ class Mlflow(Dialect):
             raise wrong(f"the body must have exactly one of {', '.join(_FORMS)}", "body")
         [form] = given
         value = getattr(body, form)
-        if isinstance(value, SplitFrame):
+        if form == "dataframe_split":
             index = value.columns.index(_column(value.columns, "dataframe_split.columns"))
             value = [row[index] if index < len(row) else None for row in value.data]
             form = "dataframe_split.data"

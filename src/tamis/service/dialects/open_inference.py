@@ -13,7 +13,8 @@ from pydantic import BaseModel, Field
 from starlette.responses import Response
 
 from tamis.service.api.predictor import EXAMPLE_TEXTS
-from tamis.service.dialects.base import Answer, Dialect, DialectRequest, TextQuery, TolerantBody
+from tamis.service.dialects.base import Answer, Dialect, DialectRequest, TextQuery
+from tamis.service.dialects.bodies import TolerantBody
 from tamis.service.dialects.repository import DECISION, LABEL, SCORE, TEXT, add_repository_routes
 from tamis.service.dialects.routes import DialectRoutes
 from tamis.service.dialects.tensors import bytes_of, decoded, texts_of_bytes, texts_of_json, wrong_tensor
@@ -52,7 +53,11 @@ class InferBody(TolerantBody):
     id: str | None = None
     parameters: Parameters = {}
     inputs: Annotated[list[InferInput], Field(min_length=1, max_length=8)]
-    outputs: Annotated[list[InferRequestedOutput] | None, Field(max_length=8)] = None
+    outputs: Annotated[list[InferRequestedOutput], Field(max_length=8)] | None = None
+
+
+_TEXTS: Parameters = {"content_type": "str"}
+_DEFAULT_OUTPUTS = [InferRequestedOutput(name=name) for name in (LABEL, SCORE, DECISION)]
 
 
 class InferOutput(BaseModel):
@@ -109,9 +114,9 @@ class OpenInference(Dialect):
     def parse(self, headers: Mapping[bytes, bytes], body: bytes) -> tuple[Any, bytes]:
         """Return the JSON part of a body and its binary part; a JSON part of length 0 is a single text."""
         declared = headers.get(JSON_LENGTH)
-        check_content_type(headers, b"", *([BINARY_TYPE] if declared is not None else []))
         if declared is None:
-            return parse_json(body), b""
+            return super().parse(headers, body)
+        check_content_type(headers, b"", BINARY_TYPE)
         if not (declared.isdigit() and len(declared) < 10 and int(declared) <= len(body)):
             raise wrong_tensor("is not the length of the JSON part", JSON_LENGTH.decode())
         length = int(declared)
@@ -139,12 +144,11 @@ class OpenInference(Dialect):
     def encode(self, request: DialectRequest, answer: Answer) -> Response:
         """Return the requested outputs, those that are requested as bytes after the JSON part."""
         body: InferBody = request.body
-        requested = body.outputs or [InferRequestedOutput(name=name) for name in (LABEL, SCORE, DECISION)]
+        is_binary_by_default = body.parameters.get("binary_data_output", False) if body.parameters else False
         outputs, parts = [], []
-        for one in requested:
+        for one in body.outputs or _DEFAULT_OUTPUTS:
             tensor = _output(one, answer)
-            is_binary = one.parameters.get("binary_data", body.parameters.get("binary_data_output", False))
-            if is_binary is True:
+            if one.parameters.get("binary_data", is_binary_by_default) is True:
                 parts.append(bytes_of(tensor.pop("data")))
                 tensor["parameters"] = {"binary_data_size": len(parts[-1])}
             outputs.append(tensor)
@@ -168,10 +172,12 @@ def _raw_text(body: bytes) -> dict[str, Any]:
 
 def _text_index(inputs: Sequence[InferInput]) -> int:
     """Return the index of the only input, or of the one named `text`."""
+    if len(inputs) == 1:
+        return 0
     named = [index for index, tensor in enumerate(inputs) if tensor.name == TEXT]
-    if len(inputs) > 1 and len(named) != 1:
+    if len(named) != 1:
         raise wrong_tensor("must contain one tensor, or one named `text`", "inputs")
-    return named[0] if len(inputs) > 1 else 0
+    return named[0]
 
 
 def _binary_parts(inputs: Sequence[InferInput], binary: bytes) -> Iterator[tuple[int, bytes]]:
@@ -204,20 +210,24 @@ def _check_outputs(body: InferBody) -> None:
 
 def _output(requested: InferRequestedOutput, answer: Answer) -> dict[str, Any]:
     """Return one output tensor with its data."""
-    predictions, classes = [one.prediction for one in answer.classified], len(answer.model.labels)
-    count, parameters = len(predictions), {"content_type": "str"}
+    classified, name = answer.classified, requested.name
+    if name == LABEL:
+        return _texts(name, [one.prediction.label for one in classified])
+    if name == DECISION:
+        return _texts(name, [one.prediction.decision for one in classified])
+    count, classes = len(classified), len(answer.model.labels)
     if "classification" in requested.parameters:
         top = min(int(requested.parameters["classification"]), classes)
         ranked = [label for index in range(count) for label in _classification(answer, index, top)]
         return {"name": SCORE, "datatype": "BYTES", "shape": [count, top], "data": ranked}
-    if requested.name == SCORE:
-        scores = [value for one in predictions for value in one.scores.values()]
-        return {"name": SCORE, "datatype": "FP64", "shape": [count, classes], "data": scores}
-    data = [one.label if requested.name == LABEL else one.decision for one in predictions]
-    shape = [count]
-    return {
-        "name": requested.name, "datatype": "BYTES", "shape": shape, "parameters": parameters, "data": data
-    }  # fmt: skip
+    scores: list[float] = []
+    for one in classified:
+        scores += one.prediction.scores.values()
+    return {"name": SCORE, "datatype": "FP64", "shape": [count, classes], "data": scores}
+
+
+def _texts(name: str, data: list[str]) -> dict[str, Any]:
+    return {"name": name, "datatype": "BYTES", "shape": [len(data)], "parameters": _TEXTS, "data": data}
 
 
 def _classification(answer: Answer, index: int, top: int) -> list[str]:

@@ -9,7 +9,8 @@ from pydantic import BaseModel, Field
 from starlette.responses import Response
 
 from tamis.service.api.predictor import EXAMPLE_TEXTS
-from tamis.service.dialects.base import Answer, Dialect, DialectRequest, TextQuery, Texts, TolerantBody
+from tamis.service.dialects.base import Answer, Dialect, DialectRequest, TextQuery
+from tamis.service.dialects.bodies import Texts, TolerantBody
 from tamis.service.dialects.kserve_v1 import add_model_routes
 from tamis.service.dialects.routes import DialectRoutes
 from tamis.service.dialects.text_embeddings import word_count
@@ -34,7 +35,7 @@ class ModerationsBody(TolerantBody):
     """Texts to moderate."""
 
     model: str | None = None
-    input: str | Texts | Annotated[list[TextPart], Field(fail_fast=True)]
+    input: str | Annotated[list[str | TextPart], Field(fail_fast=True)]
 
 
 class ClassifiedItem(BaseModel):
@@ -129,7 +130,7 @@ class OpenAi(Dialect):
 
     def encode(self, request: DialectRequest, answer: Answer) -> Response:
         """Return the predictions as the route of the body has them."""
-        is_moderation = isinstance(request.body, ModerationsBody)
+        is_moderation = request.model is ModerationsBody
         return json_response(_moderations(answer) if is_moderation else _classification(answer))
 
 

@@ -14,7 +14,8 @@ from tamis.inference.classifier import Classifier
 from tamis.inference.model_pool import ModelPool
 from tamis.inference.served_model import Entry, ServedModel
 from tamis.service.api.models import require_admin
-from tamis.service.dialects.base import DialectService, TolerantBody
+from tamis.service.dialects.base import DialectService
+from tamis.service.dialects.bodies import TolerantBody
 from tamis.service.dialects.routes import DialectRoutes
 from tamis.service.responses import json_response
 from tamis.service.security.client_identity import ADMIN, OPEN

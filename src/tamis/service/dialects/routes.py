@@ -7,12 +7,12 @@ unless its content type is JSON, and its own steps take longer than the whole cl
 # No `from __future__ import annotations`: FastAPI reads the local body models of the endpoints.
 import re
 from collections.abc import Callable, Coroutine, Sequence
+from functools import lru_cache
 from time import perf_counter
 from typing import Annotated, Any, ClassVar, get_type_hints
 
 from fastapi import APIRouter, Body, Depends, Path, Request
-from fastapi.exceptions import RequestValidationError
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel
 from starlette.convertors import Convertor, register_url_convertor
 from starlette.responses import Response
 from starlette.routing import BaseRoute
@@ -25,7 +25,7 @@ from tamis.service.api.predictions import refuse_cross_site
 from tamis.service.api.route import DESCRIPTIONS, ApiContext, Requires, Responses, StrictRoute
 from tamis.service.bodies import ErrorEnvelope
 from tamis.service.dialects.base import Dialect, DialectRequest, DialectService
-from tamis.service.eager_task import ensure_task
+from tamis.service.dialects.bodies import validated
 from tamis.service.request_body import check_query, receive_body
 from tamis.service.responses import STATUS_BY_CODE, ErrorResponse
 from tamis.service.security.client_identity import ANY_KEY, CALLER, PREDICT, Access
@@ -36,9 +36,6 @@ _BY_SETTING = (401, 429)
 
 Handler = Callable[[Request], Coroutine[Any, Any, Response]]
 Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
-
-BINARY = "tamis.binary_body"
-"""Where in an ASGI scope the bytes are that follow the JSON part of a body."""
 
 _FROM_CONNECTION = (408, 431, 501)
 """Errors that are sent before there is a route, always in the service's own envelope."""
@@ -63,15 +60,18 @@ class DialectRoute(StrictRoute):
     """A route of one dialect."""
 
     dialect: ClassVar[Dialect]
+    service: ClassVar[DialectService]
 
     def __init__(self, path: str, endpoint: Callable[..., Any], **options: Any):
         self._body_model: Any = get_type_hints(endpoint).get("body")
         super().__init__(path, endpoint, **options)
 
     @classmethod
-    def of(cls, context: ApiContext, dialect: Dialect) -> type[StrictRoute]:
+    def of(cls, context: ApiContext, dialect: Dialect, service: DialectService) -> "type[DialectRoute]":
         """Return the route class of one dialect in one application."""
-        return type("BoundDialectRoute", (cls,), {"context": context, "dialect": dialect})
+        return type(
+            f"Bound{cls.__name__}", (cls,), {"context": context, "dialect": dialect, "service": service}
+        )
 
     def documented_errors(self) -> Responses:
         """Return the errors of the service with the dialect's statuses and envelope."""
@@ -91,7 +91,9 @@ class DialectRoute(StrictRoute):
 
     def get_route_handler(self) -> Handler:
         """Return the handler: FastAPI's for a route without a body, otherwise one that validates the body."""
-        answer = super().get_route_handler() if self.body_field is None else self._answer
+        if self.body_field is not None:
+            return self._answer
+        answer = super().get_route_handler()
 
         async def counted(request: Request) -> Response:
             request.scope[DIALECT] = self.dialect.name
@@ -100,34 +102,41 @@ class DialectRoute(StrictRoute):
         return counted
 
     async def _answer(self, request: Request) -> Response:
-        scope = request.scope
+        return await self.respond(request.scope, request.receive)
+
+    async def respond(self, scope: Scope, receive: Receive) -> Response:
+        """Return the response to a request with a body."""
+        scope[DIALECT] = self.dialect.name
         try:
             scope[CALLER] = self.context.callers.identify(scope, self.access)
-            check_query(scope["query_string"])
-            body = await self._validated(request)
-            answered: Response = await self.endpoint(body=body, request=request)
-            return answered
+            if scope["query_string"]:
+                check_query(scope["query_string"])
+            began, headers = perf_counter(), dict(scope["headers"])
+            if b"content-type" not in headers:  # any page may send this without a preflight request
+                refuse_cross_site(Request(scope))
+            received = await receive_body(headers, receive, self.context.limits.max_body_bytes)
+            document, binary = self.dialect.parse(headers, received) if received else ({}, b"")
+            body = validated(self._body_model, document)
+            self.context.events.emit(BodyRead(perf_counter() - began))
+            decoded = DialectRequest(
+                self._body_model, body, scope["path_params"], headers, self.context.limits, binary
+            )
+            return await self.respond_to(decoded, scope)
         except Exception as error:  # noqa: BLE001 - the outermost place: every request gets a response
             return self.encode_error(response_to(error, scope))
 
-    async def _validated(self, request: Request) -> Any:
-        """Return the body as the endpoint's model; an empty one is an object without fields."""
-        began, headers = perf_counter(), dict(request.scope["headers"])
-        if b"content-type" not in headers:  # a browser sends this for any page, without a preflight request
-            refuse_cross_site(request)
-        received = await receive_body(headers, request.receive, self.context.limits.max_body_bytes)
-        document, request.scope[BINARY] = self.dialect.parse(headers, received) if received else ({}, b"")
-        body = _validate(self._body_model, document)
-        self.context.events.emit(BodyRead(perf_counter() - began))
-        return body
+    async def respond_to(self, decoded: DialectRequest, scope: Scope) -> Response:
+        """Return the response to a request whose body is valid."""
+        answered: Response = await self.endpoint(body=decoded.body, request=Request(scope))
+        return answered
 
 
-def _validate(model: Any, document: object) -> Any:
-    try:
-        return model.model_validate(document)
-    except ValidationError as invalid:
-        found = invalid.errors(include_url=False, include_input=False, include_context=True)
-        raise RequestValidationError([{**one, "loc": ("body", *one["loc"])} for one in found]) from None
+class ClassifyRoute(DialectRoute):
+    """A route that classifies the texts of its body; its endpoint is for the documentation only."""
+
+    async def respond_to(self, decoded: DialectRequest, scope: Scope) -> Response:
+        """Return the predictions."""
+        return await self.service.answer(self.dialect, decoded, scope[CALLER])
 
 
 class DialectRoutes:
@@ -135,26 +144,22 @@ class DialectRoutes:
 
     def __init__(self, app: Application, dialect: Dialect, service: DialectService):
         self.service, self._app, self._dialect = service, app, dialect
-        self._router = APIRouter(
-            route_class=DialectRoute.of(app.context, dialect),
-            generate_unique_id_function=lambda route: route.name,
-        )
+        self._route_class = DialectRoute.of(app.context, dialect, service)
+        self._classify_class = ClassifyRoute.of(app.context, dialect, service)
+        self._router = APIRouter(generate_unique_id_function=lambda route: route.name)
 
     def classify(
         self, path: str, body: type[BaseModel], response: Any, *, summary: str, example: object
     ) -> None:
         """Declare a route that classifies the texts that the dialect finds in a body."""
-        dialect, service = self._dialect, self.service
         documented = Body(openapi_examples={"texts": {"value": example}})
 
-        async def classify(body: BaseModel, request: Request) -> Response:
-            scope = request.scope
-            headers = dict(scope["headers"])
-            decoded = DialectRequest(body, request.path_params, headers, service.limits, scope[BINARY])
-            return await service.answer(dialect, decoded, scope[CALLER])
+        async def classify(body: BaseModel) -> None:
+            """Document the body; see `ClassifyRoute`."""
 
         classify.__annotations__["body"] = Annotated[body, documented]
-        self.post(path, response, summary=summary, access=PREDICT)(classify)
+        options = {"summary": summary, "access": PREDICT, "route_class_override": self._classify_class}
+        self.post(path, response, **options)(classify)
 
     def get(self, path: str, response: Any, **options: Any) -> Decorator:
         """Return the decorator for a route that describes something."""
@@ -180,7 +185,7 @@ class DialectRoutes:
                     tags=[self._dialect.title],
                     name=f"{self._dialect.name}_{method}_{words}",
                     dependencies=[Depends(Requires(access)), *parameters],
-                    **options,
+                    **{"route_class_override": self._route_class} | options,
                 )
                 self._app.router.routes.append(self._router.routes.pop())
             return endpoint
@@ -194,44 +199,42 @@ class DialectRoutes:
         )
 
 
-class DialectFastPath:
-    """Finds the routes with a body by their path, in place of the router, which tries every route in turn.
+_REMEMBERED_PATHS = 256
 
-    The request then takes the same way through `DialectRoute`; every other one is passed to `app`.
+
+class DialectFastPath:
+    """Finds the routes that classify by their path, in place of the router, which tries every route in turn.
+
+    The request then takes the same way through `ClassifyRoute`; every other one is passed to `app`.
     """
 
     def __init__(self, app: ASGIApp, routes: Sequence[BaseRoute], *, is_on: bool):
         self._app = app
-        found = [one for one in routes if is_on and isinstance(one, DialectRoute) and one.body_field]
-        self._by_path = {
-            one.path: (one, one.get_route_handler()) for one in found if not one.param_convertors
-        }
-        self._by_pattern = [(one, one.get_route_handler()) for one in found if one.param_convertors]
+        found = [one for one in routes if is_on and isinstance(one, ClassifyRoute)]
+        self._by_path = {one.path: one for one in found if not one.param_convertors}
+        self._by_pattern = [one for one in found if one.param_convertors]
+        self._find = lru_cache(_REMEMBERED_PATHS)(self._match)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one ASGI connection."""
         if scope["type"] == "http" and scope["method"] == "POST":
-            handle = self._find(scope)
-            if handle is not None:
-                await ensure_task()
-                response = await handle(Request(scope, receive, send))
+            route, parameters = self._find(scope["path"])
+            if route is not None:
+                # as the router leaves it
+                scope["route"], scope["endpoint"], scope["path_params"] = route, route.endpoint, parameters
+                response = await route.respond(scope, receive)
                 await response(scope, receive, send)
                 return
         await self._app(scope, receive, send)
 
-    def _find(self, scope: Scope) -> Handler | None:
-        """Return the handler of a request with its parameters in the scope, as the router does."""
-        path = scope["path"]
-        found = self._by_path.get(path)
-        if found is not None:
-            scope.update(route=found[0], endpoint=found[0].endpoint, path_params={})
-            return found[1]
-        for route, handle in self._by_pattern:
-            match = route.path_regex.match(path)
-            if match is not None:
-                scope.update(route=route, endpoint=route.endpoint, path_params=match.groupdict())
-                return handle
-        return None
+    def _match(self, path: str) -> tuple[ClassifyRoute | None, dict[str, str]]:
+        """Return the route of a path and its parameters."""
+        if path in self._by_path:
+            return self._by_path[path], {}
+        for route in self._by_pattern:
+            if (found := route.path_regex.match(path)) is not None:
+                return route, found.groupdict()
+        return None, {}
 
 
 def add_dialects(app: Application, dialects: Sequence[Dialect], service: DialectService) -> None:

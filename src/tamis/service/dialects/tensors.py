@@ -28,7 +28,8 @@ def texts_of_json(data: Any, shape: Sequence[int], name: str) -> list[str]:
         data = [data]
     if not isinstance(data, list):
         raise wrong_tensor("must have `data`, a list of texts", name)
-    texts = list(_flat(data, name))
+    is_flat = all(type(item) is str for item in data)
+    texts: list[str] = data if is_flat else list(_flat(data, name))
     _check_shape(texts, shape, name)
     return texts
 

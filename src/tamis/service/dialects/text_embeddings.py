@@ -13,7 +13,8 @@ from starlette.responses import Response
 from tamis import __version__
 from tamis.errors import InputError
 from tamis.service.api.predictor import EXAMPLE_TEXTS
-from tamis.service.dialects.base import Answer, Dialect, DialectRequest, TextQuery, Texts, TolerantBody
+from tamis.service.dialects.base import Answer, Dialect, DialectRequest, TextQuery
+from tamis.service.dialects.bodies import Texts, TolerantBody
 from tamis.service.dialects.routes import DialectRoutes
 from tamis.service.responses import ErrorResponse, Headers, json_response
 
@@ -168,4 +169,4 @@ def _headers(answer: Answer) -> Headers:
 
 def word_count(answer: Answer) -> int:
     """Return the number of words, for fields that count tokens: a linear model has no tokenizer."""
-    return sum(len(text.split()) for text in answer.texts)
+    return sum(map(len, map(str.split, answer.texts)))

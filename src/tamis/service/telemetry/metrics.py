@@ -55,6 +55,7 @@ _OTHER_METHOD, _OTHER_STATUS = _METHOD_PLACES[OTHER], STATUSES.index(OTHER)
 
 _MEMORY_HITS, _STORE_HITS = (defined.CACHE_HITS.slot(layer) for layer in defined.LAYERS)
 _MISSES = defined.CACHE_MISSES.first
+_DIALECTS = {name: defined.DIALECT_REQUESTS.slot(name) for name in defined.DIALECTS}
 
 
 class VersionAccuracy(Protocol):
@@ -161,7 +162,7 @@ class Metrics:
         if event.error_code is not None:
             values[self._codes[event.error_code]] += 1.0
         if event.dialect is not None:
-            values[defined.DIALECT_REQUESTS.slot(event.dialect)] += 1.0
+            values[_DIALECTS[event.dialect]] += 1.0
 
     def _cache_queried(self, event: CacheQueried) -> None:
         values = self._values
