@@ -23,10 +23,10 @@ docs: $(VENV)/.docs                         ## the documentation site in build/d
 	@echo 'Open build/docs/index.html'
 
 test: install                               ## the whole suite that needs no server of another project
-	$(BIN)/pytest -n 2 --dist loadgroup
+	$(BIN)/pytest -n 2
 
 coverage: install                           ## the same with the lines that no test runs; takes half as long again
-	$(BIN)/pytest -n 2 --dist loadgroup --cov --cov-report=term-missing:skip-covered
+	$(BIN)/pytest -n 2 --cov --cov-report=term-missing:skip-covered
 
 soak: install                               ## the long forms of the fault tests, with their figures
 	$(BIN)/pytest -m soak -s

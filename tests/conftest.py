@@ -7,10 +7,11 @@ import os
 import signal
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from hypothesis import settings
+from xdist.scheduler import LoadScopeScheduling
 
 if TYPE_CHECKING:
     from cassandra.cluster import Session
@@ -36,18 +37,30 @@ _LEARNS_NETWORKS = (
 )
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Order the tests, and let one process have all of a file, and of all files that learn networks.
+class FileScheduling(LoadScopeScheduling):
+    """Lets one process have all of a file, and of all files that learn networks.
 
-    What a file's tests share is made once, and what JAX compiles is compiled once. The networks, the longest
-    group, begin; what wants the machine for itself comes last.
+    What a file's tests share is made once, and what JAX compiles is compiled once. Not `--dist loadgroup`:
+    xdist 3.8 writes the group into an attribute that pytest 9 no longer has, and spreads every test alone.
     """
+
+    def _split_scope(self, nodeid: str) -> str:
+        file = nodeid.partition("::")[0]
+        if file == "tests/test_docs.py":  # its pages share nothing, and some take long
+            return nodeid
+        return "networks" if _learns_networks(nodeid) else file
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> FileScheduling:
+    """Divide the tests among processes by file, in the order of `pytest_collection_modifyitems`."""
+    config.option.loadscopereorder = False
+    return FileScheduling(config, log)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Let the networks, the longest group, begin, and what wants the machine for itself come last."""
     items.sort(key=lambda item: (_is_alone(item), not _learns_networks(item.nodeid)))
-    for item in items:
-        file = item.nodeid.partition("::")[0]
-        if file != "tests/test_docs.py":  # its pages share nothing, and some take long
-            group = "networks" if _learns_networks(item.nodeid) else file
-            item.add_marker(pytest.mark.xdist_group(group))
 
 
 def _learns_networks(nodeid: str) -> bool:
