@@ -2,12 +2,10 @@
 
     python benchmarks/scoring.py [--rows 200000] [--rounds 3]
     python benchmarks/scoring.py --full [--engine ray]
-    python benchmarks/scoring.py --lengths [--model models/spam]
 
 Compares with the native scorer alone in a loop, with scikit-learn's vectorizer and SVM on the same rows
 read by pandas, and with fastText's `predict` on a list. pandas and fastText are optional: their lines say so.
 `--full` scores one and then ten million rows and prints time and peak memory of all processes together.
-`--lengths` prints texts per CPU second of `Classifier.score_table` for texts of 60, 160 and 1,000 characters.
 """
 
 from __future__ import annotations
@@ -32,7 +30,6 @@ _CHARACTERS = 60
 _BATCH_TEXTS = 1024
 _PEER_ROWS = 30_000
 """Rows for (b) and (c), which are slow; their speed does not depend on the number."""
-_LENGTH_TEXTS = 16_000
 _UNITS = ("second", "CPU second")
 
 
@@ -43,15 +40,10 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--engine", default="local", choices=["local", "ray"])
     parser.add_argument("--full", action="store_true")
-    parser.add_argument("--lengths", action="store_true")
-    parser.add_argument("--model", help="a model of another kind; the default is linear, trained here")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         train(write_csv(messages(5_000), folder / "train.csv"), folder / "m")
-        if options.lengths:
-            _compare_lengths(Classifier.load(options.model or folder / "m"))
-            return
         if options.full:
             for n_rows in (1_000_000, 10_000_000):
                 _measure_full(folder, n_rows, options.engine)
@@ -86,31 +78,6 @@ def _compare(folder: Path, n_rows: int, rounds: int, engine: str) -> None:
             for rate, unit, mine in zip(rates, _UNITS, ours, strict=False)
         ]
         print(f"{name:30} {'  '.join(shown) or 'not installed'}")
-
-
-def _compare_lengths(classifier: Classifier) -> None:
-    """Print texts per CPU second by length, for ASCII texts and for texts with one accent each."""
-    pool = list(messages(20_000, seed=3).texts)
-    for length in (60, 160, 1_000):
-        shown = []
-        for ending in ("x", "é"):
-            joined = [" ".join(pool[n : n + 1 + length // 30]) for n in range(_LENGTH_TEXTS)]
-            ascii_texts = [text.encode("ascii", "replace").decode() for text in joined]
-            texts = [text[: length - 1].ljust(length - 1, "x") + ending for text in ascii_texts]
-            shown.append(f"{_texts_per_cpu_second(classifier, texts):>9,.0f}")
-        print(f"{length:5} characters: {shown[0]} texts per CPU second, {shown[1]} with one accent each")
-
-
-def _texts_per_cpu_second(classifier: Classifier, texts: list[str]) -> float:
-    """Return the median of five rounds, which an interrupted one does not move."""
-    import pyarrow
-
-    table, times = pyarrow.table({"text": texts}), []
-    for _ in range(5):
-        began = time.process_time()
-        classifier.score_table(table)
-        times.append(time.process_time() - began)
-    return len(texts) / statistics.median(times)
 
 
 def _costs(work: Callable[[], object]) -> tuple[float, float]:

@@ -19,7 +19,6 @@ import subprocess
 import sys
 import tempfile
 import time
-import urllib.error
 import urllib.request
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
@@ -60,6 +59,7 @@ class Result:
     p99_ms: float
     cpu_us: float
     """Processor time of the server for one request: what a busy machine falsifies least."""
+    requests: int
 
 
 @dataclass(frozen=True)
@@ -116,7 +116,7 @@ def _answers(port: int) -> bool:
     try:
         with urllib.request.urlopen(f"http://127.0.0.1:{port}/", timeout=5) as answer:
             return bool(answer.status == 200)
-    except (urllib.error.URLError, ConnectionError):
+    except OSError:  # refused, or too busy yet
         return False
 
 
@@ -140,7 +140,8 @@ def tamis_command(model: str, store: Path) -> list[str]:
     return [sys.executable, "-m", "tamis", "serve", model, "--store", f"sqlite:///{store}"]
 
 
-def _wrk(server: Server, load: Load, texts: Path, seconds: int) -> Result:
+def run_wrk(server: Server, load: Load, texts: Path, seconds: int) -> Result:
+    """Send requests to a server for some seconds."""
     environ = {
         "TEXTS": str(texts),
         "LIST": str(load.texts_each if load.texts_each > 1 else 0),
@@ -160,7 +161,9 @@ def _wrk(server: Server, load: Load, texts: Path, seconds: int) -> Result:
     if result["failed"]:
         raise SystemExit(f"{server.name} failed {result['failed']} of {result['requests']} requests")
     cpu_us = (server.cpu_seconds() - cpu_before) / result["requests"] * 1e6
-    return Result(result["requests"] / result["seconds"], result["p50_ms"], result["p99_ms"], cpu_us)
+    return Result(
+        result["requests"] / result["seconds"], result["p50_ms"], result["p99_ms"], cpu_us, result["requests"]
+    )
 
 
 def measure(
@@ -170,10 +173,10 @@ def measure(
     for load in loads:
         results: dict[str, list[Result]] = defaultdict(list)
         for server in servers:
-            _wrk(server, load, texts, 1)
+            run_wrk(server, load, texts, 1)
         for _ in range(rounds):
             for server in servers:
-                results[server.name].append(_wrk(server, load, texts, seconds))
+                results[server.name].append(run_wrk(server, load, texts, seconds))
         print(f"\n{load.name}")
         print(f"  {'':14}{'requests/s':>11}{'texts/s':>9}{'p50 ms':>8}{'p99 ms':>8}{'CPU µs':>8}"
               f"{'throughput':>19}{'1 / CPU':>18}{'p50':>18}{'p99':>18}")  # fmt: skip
@@ -203,7 +206,8 @@ def ratio_with_spread(ratios: Sequence[float]) -> str:
     return f"{statistics.median(ratios):.2f} ({min(ratios):.2f}-{max(ratios):.2f})"
 
 
-def _make_texts(folder: Path) -> Path:
+def make_texts(folder: Path) -> Path:
+    """Write a thousand texts that need no escaping in JSON, a line each; return the file."""
     from tests.support.samples import messages
 
     texts = [text.replace('"', "'").replace("\\", "/") for text in messages(1_000).texts]
@@ -243,7 +247,7 @@ def main() -> None:
         raise SystemExit("wrk is not installed: apt-get install wrk")
     with tempfile.TemporaryDirectory() as made, ExitStack() as running:
         folder = Path(made)
-        texts = _make_texts(folder)
+        texts = make_texts(folder)
         models = {"linear": arguments.model or make_model(folder)}
         if arguments.lstm:
             models["lstm"] = arguments.lstm

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import re
 import sys
 import unicodedata
@@ -10,7 +11,7 @@ from itertools import pairwise
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tamis.normalization import canonical, decompose, order_marks
+from tamis.normalization import BLANK, CHANGING, STABLE, canonical, character_kinds, decompose, order_marks
 
 _CHARACTERS = [chr(code) for code in range(sys.maxunicode + 1)]
 _MARKS = [c for c in _CHARACTERS if unicodedata.combining(c)]
@@ -72,3 +73,28 @@ def test_runs_of_every_mark_are_in_canonical_order():
     for mark in _OF_MARKS_ALONE:
         classes = [*map(unicodedata.combining, order_marks("a" + (mark + "\u0300\u0316") * 8))]
         assert all(first <= second for first, second in pairwise(classes))
+
+
+def test_stable_characters_stay_beside_any_other():
+    stable = [
+        chr(code)
+        for code, kind in enumerate(character_kinds())
+        if kind == STABLE and not 0xD800 <= code < 0xE000
+    ]
+    rng = random.Random(5)
+    for _ in range(10):
+        rng.shuffle(stable)
+        text = "".join(stable)
+        assert canonical(text) == text
+
+
+def test_blank_characters_are_all_that_split_divides_at():
+    kinds = character_kinds()
+    blank = {chr(code) for code, kind in enumerate(kinds) if kind == BLANK}
+    assert blank == {chr(code) for code in range(sys.maxunicode) if chr(code).isspace()}
+    assert canonical("".join(sorted(blank)).join("ab")) == "a b"
+
+
+def test_kinds_cover_the_letters_of_living_scripts():
+    kinds = character_kinds()
+    assert [kinds[ord(one)] for one in "éßж東한🙂’“ﬁ\u0301\u200b…"] == [STABLE] * 8 + [CHANGING] * 4

@@ -26,7 +26,7 @@ use texts::Codes;
 /// Changes with every change of what is passed here, so that an old file is never called by new code.
 #[no_mangle]
 pub extern "C" fn tamis_interface() -> u32 {
-    7
+    8
 }
 
 /// What every function returns; `check` of `tamis/native.py` raises the exceptions.
@@ -165,16 +165,19 @@ pub unsafe extern "C" fn tamis_model_probabilities(
     guarded(|| model.probabilities(codes, lengths, probabilities))
 }
 
-/// Write ASCII texts as `tamis_model_margins` reads them, in canonical form; 1 in `others` for any other text.
+/// Write texts as `tamis_model_margins` reads them, in canonical form; 1 in `others` for those left to Python.
 ///
 /// # Safety
 /// `offsets` are `n_texts + 1` ascending numbers within the `data`; `codes` has room for every byte and two spaces
 /// per text.
 #[no_mangle]
-pub unsafe extern "C" fn tamis_ascii_codes(
+#[allow(clippy::too_many_arguments)] // three arrays in, three out
+pub unsafe extern "C" fn tamis_canonical_codes(
     data: *const u8,
     offsets: *const i64,
     n_texts: usize,
+    kinds: *const u8,
+    n_kinds: usize,
     codes: *mut u32,
     lengths: *mut u64,
     others: *mut u8,
@@ -186,9 +189,9 @@ pub unsafe extern "C" fn tamis_ascii_codes(
         lengths: from_raw_parts_mut(lengths, n_texts),
         others: from_raw_parts_mut(others, n_texts),
     };
-    let data = from_raw_parts(data, end);
+    let (data, kinds) = (from_raw_parts(data, end), from_raw_parts(kinds, n_kinds));
     guarded(|| {
-        texts::ascii_codes(data, offsets, found);
+        texts::canonical_codes(data, offsets, kinds, found);
         Ok(())
     })
 }

@@ -1,5 +1,5 @@
-//! Texts as files and Arrow hold them: where the records of a CSV begin, and ASCII texts as the code points
-//! that scoring reads. What is not ASCII is left to Python, which knows Unicode.
+//! Texts as files and Arrow hold them: where the records of a CSV begin, and texts as the code points that scoring
+//! reads. A text with characters that Unicode's normalisation may change is left to Python, which knows Unicode.
 
 const SPACE: u32 = ' ' as u32;
 
@@ -47,41 +47,66 @@ fn quoted_end(data: &[u8], mut at: usize) -> Option<usize> {
     }
 }
 
-/// Where `ascii_codes` writes.
+/// Of `character_kinds` in `tamis/normalization.py`: what may change, blanks, and what stays whatever it stands beside.
+const CHANGING: u8 = 0;
+const BLANK: u8 = 2;
+
+/// Where `canonical_codes` writes.
 pub struct Codes<'a> {
     /// Room for every byte and two spaces per text.
     pub codes: &'a mut [u32],
     /// `[texts]` code points of each, both spaces included.
     pub lengths: &'a mut [u64],
-    /// `[texts]` 1 for a text that is not ASCII: its code points are those of an empty text.
+    /// `[texts]` 1 for a text that is left to Python: its code points are those of an empty text.
     pub others: &'a mut [u8],
 }
 
-/// Write the code points of texts between spaces, runs of blanks as one space and none at the ends: the canonical
-/// form of ASCII. The text at `i` is `data[offsets[i]..offsets[i + 1]]`.
-pub fn ascii_codes(data: &[u8], offsets: &[i64], found: Codes) {
+/// Write the code points of texts in canonical form between spaces: runs of blanks as one space and none at the ends.
+/// The text at `i` is `data[offsets[i]..offsets[i + 1]]` in UTF-8; `kinds` are those of characters by code point.
+pub fn canonical_codes(data: &[u8], offsets: &[i64], kinds: &[u8], found: Codes) {
     let mut used = 0;
     for (i, ends) in offsets.windows(2).enumerate() {
         let text = &data[ends[0] as usize..ends[1] as usize];
-        let is_ascii = text.is_ascii();
-        found.others[i] = u8::from(!is_ascii);
         let codes = &mut found.codes[used..];
-        let length = canonical(if is_ascii { text } else { &[] }, codes);
+        let length = if text.is_ascii() {
+            let code = |&byte| {
+                if is_blank(byte) {
+                    SPACE
+                } else {
+                    u32::from(byte)
+                }
+            };
+            Some(write_codes(text.iter().map(code), codes))
+        } else {
+            unchanging(text, kinds).map(|text| {
+                let is_blank = |code| kinds[code as usize] == BLANK;
+                let code = |code| if is_blank(code) { SPACE } else { code };
+                write_codes(text.chars().map(u32::from).map(code), codes)
+            })
+        };
+        found.others[i] = u8::from(length.is_none());
+        let length = length.unwrap_or_else(|| write_codes(std::iter::empty(), codes));
         found.lengths[i] = length as u64;
         used += length;
     }
 }
 
+/// Return the text if normalisation changes none of its characters.
+fn unchanging<'a>(text: &'a [u8], kinds: &[u8]) -> Option<&'a str> {
+    let text = std::str::from_utf8(text).ok()?;
+    let stays = |one: char| {
+        kinds
+            .get(one as usize)
+            .is_some_and(|&kind| kind != CHANGING)
+    };
+    text.chars().all(stays).then_some(text)
+}
+
 /// Write a text's code points; return how many.
-fn canonical(text: &[u8], codes: &mut [u32]) -> usize {
+fn write_codes(text: impl Iterator<Item = u32>, codes: &mut [u32]) -> usize {
     codes[0] = SPACE;
     let mut length = 1;
-    for &byte in text {
-        let code = if is_blank(byte) {
-            SPACE
-        } else {
-            u32::from(byte)
-        };
+    for code in text {
         if code != SPACE || codes[length - 1] != SPACE {
             codes[length] = code;
             length += 1;

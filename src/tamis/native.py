@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-_INTERFACE = 7
+_INTERFACE = 8
 _FILE = Path(__file__).with_name("native_library.so")
 
 _POINTER, _SIZE, _BYTES, _NUMBER = ctypes.c_void_p, ctypes.c_size_t, ctypes.c_char_p, ctypes.c_uint32
@@ -120,8 +120,10 @@ class Library:
             releasing, "tamis_feature_weights", [_POINTER, _POINTER, _NUMBER, _NUMBER, _POINTER, _POINTER]
         )
         self.solve = _declared(releasing, "tamis_solve", [_POINTER] * 5)
-        self.ascii_codes = _declared(
-            releasing, "tamis_ascii_codes", [_POINTER, _POINTER, _SIZE, *[_POINTER] * 3]
+        self.canonical_codes = _declared(
+            releasing,
+            "tamis_canonical_codes",
+            [_POINTER, _POINTER, _SIZE, _BYTES, _SIZE, *[_POINTER] * 3],
         )
         self.last_record = _declared(
             releasing, "tamis_last_record", [_BYTES, _SIZE, ctypes.c_uint8, _POINTER]

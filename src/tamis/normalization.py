@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 import unicodedata
 from collections.abc import Callable, Mapping
+from functools import cache
 from itertools import groupby
 
 from tamis.markup import strip_html
@@ -26,6 +27,12 @@ _INVISIBLE = re.compile(
     "\ufeff]"  # byte-order mark
 )
 
+_HANGUL_VOWELS_AND_FINALS = re.compile("[\u1160-\u11ff]")  # composed by rule, not by table
+_BMP_SIZE = 0x1_0000
+_EMOJI = range(0x1_F300, 0x1_FB00)
+_STABLE_RANGES = (range(0x3400, 0x4DC0), range(0x4E00, 0xA000), range(0xAC00, 0xD7A4), range(0xE000, 0xF900))
+"""Ideographs, Hangul syllables and the private area, which need not be looked at one by one."""
+
 _MAX_MARKS = 16
 """Combining marks in a row up to which `unicodedata` may sort them itself, in quadratic time."""
 
@@ -42,6 +49,37 @@ def canonical(text: str) -> str:
     if not text.isascii():
         text = unicodedata.normalize("NFKC", order_marks(_INVISIBLE.sub("", text)))
     return " ".join(text.split())
+
+
+CHANGING, STABLE, BLANK = range(3)
+
+
+@cache
+def character_kinds() -> bytes:
+    """Return the kind of characters by code point: what `canonical` makes of a text of STABLE and BLANK ones.
+
+    It keeps STABLE characters, whatever they stand beside, and makes one space of a run of BLANK ones. All
+    others, and those behind the end, are CHANGING: only `canonical` knows.
+    """
+    kinds = bytearray(_EMOJI.stop)
+    for known in _STABLE_RANGES:
+        kinds[known.start : known.stop] = bytes([STABLE]) * len(known)
+    rest = [*(code for code in range(_BMP_SIZE) if not kinds[code]), *_EMOJI]
+    pairs = (unicodedata.decomposition(chr(code)).split(" ") for code in rest)
+    seconds = {pair[1] for pair in pairs if len(pair) == 2 and not pair[0].startswith("<")}
+    for code in rest:
+        character = chr(code)
+        if character.isspace():
+            kinds[code] = BLANK
+        elif not (
+            unicodedata.combining(character)
+            or f"{code:04X}" in seconds  # may be composed with the character before it
+            or _HANGUL_VOWELS_AND_FINALS.match(character)
+            or _INVISIBLE.match(character)
+            or not unicodedata.is_normalized("NFKC", character)
+        ):
+            kinds[code] = STABLE
+    return bytes(kinds)
 
 
 def decompose(text: str) -> str:

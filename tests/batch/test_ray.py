@@ -97,8 +97,15 @@ def run(model: Path, folder: Path, name: str, *, address: str, observe: Any = la
     return summary.n_parts
 
 
-@pytest.mark.parametrize("loss", ["node", "process"])
-@pytest.mark.parametrize("name", ["in.csv", "in.csv.gz"])
+@pytest.mark.parametrize(
+    ("name", "loss"),
+    [
+        ("in.csv", "node"),
+        ("in.csv.gz", "process"),
+        pytest.param("in.csv.gz", "node", marks=pytest.mark.soak),
+        pytest.param("in.csv", "process", marks=pytest.mark.soak),
+    ],
+)
 def test_what_is_killed_costs_no_rows(
     name: str, loss: str, nodes: RayCluster, model: Path, tmp_path: Path
 ) -> None:

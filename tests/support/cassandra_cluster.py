@@ -25,6 +25,13 @@ ADMIN = "cassandra"  # name and password that a new cluster comes with
 START_SECONDS = 120.0
 _IS_UP = "Starting listening for CQL clients"
 _TOKENS = ("-9223372036854775808", "-3074457345618258603", "3074457345618258602")
+SYNCED = "commitlog_sync: batch"
+"""For nodes that are killed: what they acknowledged is on disk."""
+PERIODIC = """commitlog_sync: periodic
+commitlog_sync_period: 10s
+write_request_timeout: 20s
+read_request_timeout: 20s"""
+"""The log as Cassandra comes, for measuring; patient, because new nodes of a busy machine are slow."""
 _GUARD = 'read -r _; cat "$1"/*.pid 2>/dev/null | xargs -r kill -9; rm -rf "$1"'
 
 
@@ -73,15 +80,15 @@ def find_java() -> str:
 class Node:
     """One node: its folder, its configuration and, while it runs, its process."""
 
-    def __init__(self, number: int, folder: Path, jars: Path, java: str):
-        self.address = f"127.0.0.{number}"
+    def __init__(self, number: int, folder: Path, jars: Path, java: str, commitlog: str):
+        self.address, self._jmx_port = f"127.0.0.{number}", _jmx_port(number)
         self._folder, self._jars, self._java = folder, jars, java
         self._pid_file = folder.with_suffix(".pid")
         self._process: subprocess.Popen[str] | None = None
         self._is_up = threading.Event()
         conf = folder / "conf"
         conf.mkdir(parents=True)
-        (conf / "cassandra.yaml").write_text(_configuration(number, folder))
+        (conf / "cassandra.yaml").write_text(_configuration(number, folder, commitlog))
         shutil.copy(HERE / "logback.xml", conf)
         self._arguments = conf / "java.args"
         self._arguments.write_text(_java_arguments(number, folder, jars))
@@ -124,6 +131,29 @@ class Node:
         """Whether there is a process."""
         return self._process is not None
 
+    @property
+    def pid(self) -> int:
+        """The process."""
+        return self._running().pid
+
+    def nodetool(self, *arguments: str) -> None:
+        """Run a command of Cassandra's own tool on this node."""
+        options = [
+            *_module_options(),
+            "-cp",
+            f"{self._folder}/conf:{self._jars}/*",
+            f"-Duser.home={self._folder}",
+        ]
+        tool = [self._java, *options, "org.apache.cassandra.tools.NodeTool", "-p", str(self._jmx_port)]
+        done = subprocess.run([*tool, *arguments], check=False, capture_output=True, text=True)
+        if done.returncode:
+            raise RuntimeError(f"nodetool {arguments[0]}: {(done.stderr or done.stdout)[-500:]}")
+
+    def data_bytes(self, pattern: str) -> int:
+        """Return the size of the files of tables, such as `keyspace/table-*`."""
+        files = (self._folder / "data").glob(f"{pattern}/*.db")
+        return sum(file.stat().st_size for file in files)
+
     def last_words(self) -> str:
         """Return the end of the node's log."""
         log = self._folder / "out.log"
@@ -160,11 +190,12 @@ class Node:
 class Cluster:
     """Three nodes in a temporary folder; a context manager that starts and always stops them."""
 
-    def __init__(self, size: int = 3):
+    def __init__(self, size: int = 3, *, commitlog: str = SYNCED):
         java, jars = find_java(), fetch_jars()
         self._folder = Path(tempfile.mkdtemp(prefix="tamis-cassandra-"))
         self.nodes = [
-            Node(number, self._folder / f"node{number}", jars, java) for number in range(1, size + 1)
+            Node(number, self._folder / f"node{number}", jars, java, commitlog)
+            for number in range(1, size + 1)
         ]
         self._guard = subprocess.Popen(
             ["sh", "-c", _GUARD, "sh", str(self._folder)], stdin=subprocess.PIPE, start_new_session=True
@@ -204,7 +235,11 @@ class Cluster:
         self._guard.wait()
 
 
-def _configuration(number: int, folder: Path) -> str:
+def _jmx_port(number: int) -> int:
+    return 7_099 + 100 * number
+
+
+def _configuration(number: int, folder: Path, commitlog: str) -> str:
     return f"""
 cluster_name: local
 partitioner: org.apache.cassandra.dht.Murmur3Partitioner
@@ -226,7 +261,7 @@ commitlog_directory: {folder}/commitlog
 saved_caches_directory: {folder}/saved_caches
 hints_directory: {folder}/hints
 cdc_raw_directory: {folder}/cdc_raw
-commitlog_sync: batch  # nodes are killed: what they acknowledged must be on disk
+{commitlog}
 commitlog_segment_size: 5MiB
 memtable_allocation_type: heap_buffers
 disk_access_mode: standard
@@ -234,8 +269,7 @@ auto_snapshot: false
 """
 
 
-def _java_arguments(number: int, folder: Path, jars: Path) -> str:
-    [jamm] = jars.glob("jamm-*.jar")
+def _module_options() -> list[str]:
     exports = """java.base/jdk.internal.misc java.base/java.lang.ref
         java.management.rmi/com.sun.jmx.remote.internal.rmi java.management/com.sun.jmx.remote.security
         java.rmi/sun.rmi.registry java.rmi/sun.rmi.server java.sql/java.sql jdk.unsupported/sun.misc"""
@@ -244,6 +278,14 @@ def _java_arguments(number: int, folder: Path, jars: Path) -> str:
         java.base/jdk.internal.ref java.base/jdk.internal.reflect java.base/jdk.internal.math
         java.base/jdk.internal.module java.base/jdk.internal.util.jar
         jdk.management/com.sun.management.internal"""
+    return [
+        *(f"--add-exports={name}=ALL-UNNAMED" for name in exports.split()),
+        *(f"--add-opens={name}=ALL-UNNAMED" for name in opens.split()),
+    ]
+
+
+def _java_arguments(number: int, folder: Path, jars: Path) -> str:
+    [jamm] = jars.glob("jamm-*.jar")
     return "\n".join(
         [
             f"-cp {folder}/conf:{jars}/*",
@@ -251,13 +293,12 @@ def _java_arguments(number: int, folder: Path, jars: Path) -> str:
             "-Xms512m -Xmx512m -XX:MaxDirectMemorySize=256m -XX:+UseSerialGC",
             "-Djdk.attach.allowAttachSelf=true -Dio.netty.tryReflectionSetAccessible=true",
             "-Djava.net.preferIPv4Stack=true",
-            *(f"--add-exports={name}=ALL-UNNAMED" for name in exports.split()),
-            *(f"--add-opens={name}=ALL-UNNAMED" for name in opens.split()),
+            *_module_options(),
             "-Dcassandra-foreground=yes -Dcassandra.skip_wait_for_gossip_to_settle=0",
             "-Dcassandra.ring_delay_ms=1000 -Dcassandra.superuser_setup_delay_ms=0",
             f"-Dcassandra.config=file://{folder}/conf/cassandra.yaml",
             f"-Dcassandra.storagedir={folder} -Dcassandra.logdir={folder}",
             f"-Dlogback.configurationFile={folder}/conf/logback.xml",
-            f"-Dcassandra.jmx.local.port=7{number}99",
+            f"-Dcassandra.jmx.local.port={_jmx_port(number)}",
         ]
     )

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from typing import TypeVar
 
 from cassandra.auth import PlainTextAuthProvider
-from cassandra.cluster import EXEC_PROFILE_DEFAULT, Cluster, ExecutionProfile, Session
+from cassandra.cluster import EXEC_PROFILE_DEFAULT, Cluster, ExecutionProfile, NoHostAvailable, Session
 from cassandra.io.libevreactor import LibevConnection
 from cassandra.policies import DCAwareRoundRobinPolicy
 from cassandra.protocol import ConfigurationException
@@ -20,6 +21,7 @@ from tests.support import cassandra_cluster as machines
 USER, PASSWORD = "tamis", "s3cret-of-the-tests"
 TOKEN_USER, TOKEN = "token", "AstraCS:made-by-the-tests"
 GOSSIP_SECONDS = 60
+T = TypeVar("T")
 _LOGS = ("calls", "hours", "callers", "feedback", "feedback_hours", "feedback_callers", "feedback_subjects")
 TABLES = ("answers", *_LOGS)
 PATIENT = StoreOptions(
@@ -46,23 +48,29 @@ def admin(cluster: machines.Cluster, user: str = USER, password: str = PASSWORD)
 
 def add_users(cluster: machines.Cluster) -> None:
     """Make users who can log in whatever node is away: the built-in one asks for a quorum."""
-    with admin(cluster, machines.ADMIN, machines.ADMIN) as session:
-        _copy_users_to_all(session, len(cluster.nodes))
+    with ExitStack() as connection:
+        session = _retried(  # a new node answers before it has made the built-in user
+            lambda: connection.enter_context(admin(cluster, machines.ADMIN, machines.ADMIN)), NoHostAvailable
+        )
+        replication = (
+            f"{{'class': 'NetworkTopologyStrategy', '{machines.DATA_CENTER}': {len(cluster.nodes)}}}"
+        )
+        _retried(  # a node that answers may not yet be known to all
+            lambda: session.execute(f"ALTER KEYSPACE system_auth WITH replication = {replication}"),
+            ConfigurationException,
+        )
         for user, password in ((USER, PASSWORD), (TOKEN_USER, TOKEN)):
             session.execute(
                 f"CREATE ROLE \"{user}\" WITH LOGIN = true AND SUPERUSER = true AND PASSWORD = '{password}'"
             )
 
 
-def _copy_users_to_all(session: Session, nodes: int) -> None:
-    """Ask until the nodes have heard of one another: a node that answers may not yet be known to all."""
-    replication = f"{{'class': 'NetworkTopologyStrategy', '{machines.DATA_CENTER}': {nodes}}}"
+def _retried(call: Callable[[], T], error: type[Exception]) -> T:
     until = time.monotonic() + GOSSIP_SECONDS
     while True:
         try:
-            session.execute(f"ALTER KEYSPACE system_auth WITH replication = {replication}")
-            return
-        except ConfigurationException:
+            return call()
+        except error:
             if time.monotonic() > until:
                 raise
             time.sleep(0.5)

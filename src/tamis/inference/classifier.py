@@ -176,14 +176,14 @@ class Classifier:
         is_positive = scores[:, self._positive] >= self._threshold
         return top, np.where(is_positive, self._positive, 1 - self._positive)
 
-    def score_ascii(
+    def score_utf8(
         self, data: npt.NDArray[np.uint8], offsets: npt.NDArray[np.int64]
     ) -> tuple[Scores, npt.NDArray[np.bool_]] | None:
-        """Return [texts, classes] probabilities of texts in UTF-8, and which of them are not ASCII.
+        """Return [texts, classes] probabilities of texts in UTF-8, and which of them it did not score.
 
-        None if the model reads texts in another form or no such arrays; see `Scorer.score_ascii`.
+        None if the model reads texts in another form or no such arrays; see `Scorer.score_utf8`.
         """
-        return self._scorer.score_ascii(data, offsets) if self.form is canonical else None
+        return self._scorer.score_utf8(data, offsets) if self.form is canonical else None
 
     def unknown_shares(self, texts: Sequence[str]) -> Scores | None:
         """Return [texts] the share of each text's unknown features; None for a model without features."""

@@ -83,7 +83,7 @@ def text_probabilities(classifier: Classifier, texts: Any) -> Scores:
     data, offsets = _text_buffers(texts)
     for start in range(0, len(texts), _ARRAY_TEXTS):
         rows = slice(start, min(start + _ARRAY_TEXTS, len(texts)))
-        scored = classifier.score_ascii(data, offsets[rows.start : rows.stop + 1])
+        scored = classifier.score_utf8(data, offsets[rows.start : rows.stop + 1])
         if scored is None:
             found[rows] = _score_strings(classifier, texts.slice(start, _ARRAY_TEXTS))
             continue

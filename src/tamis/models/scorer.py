@@ -51,13 +51,13 @@ class Scorer(ABC):
     def score(self, texts: Sequence[str]) -> Scores:
         """Return [texts, classes] probabilities, rows summing to 1; the same alone or in a batch."""
 
-    def score_ascii(
+    def score_utf8(
         self, data: npt.NDArray[np.uint8], offsets: npt.NDArray[np.int64]
     ) -> tuple[Scores, npt.NDArray[np.bool_]] | None:
-        """Return [texts, classes] probabilities of texts in UTF-8, and which of them are not ASCII.
+        """Return [texts, classes] probabilities of texts in UTF-8, and which of them it did not score.
 
-        The text at i is `data[offsets[i]:offsets[i + 1]]`, in any form; those that are not ASCII have no
-        meaningful row. None, the default, if the scorer reads no such arrays.
+        The text at i is `data[offsets[i]:offsets[i + 1]]`, in any form; those that normalisation may change
+        are not scored. None, the default, if the scorer reads no such arrays.
         """
         return None
 

@@ -164,12 +164,23 @@ def test_native_panic_is_an_exception_of_the_call(capfd: pytest.CaptureFixture[s
 
 @given(TEXTS)
 @settings(max_examples=100, deadline=None)
-def test_ascii_texts_score_as_their_canonical_form(three_columns: LinearWeights, texts: list[str]):
-    encoded = [text.encode("utf-8", "replace") for text in [*texts, " \t a\x1c b\n", "", "x" * 300]]
+def test_utf8_texts_score_as_their_canonical_form(three_columns: LinearWeights, texts: list[str]):
+    fixed = [
+        " \t a\x1c b\n",
+        "",
+        "x" * 300,
+        "Émile\u2003 жди 東京\u3000🙂",
+        "한국어",
+        "e\u0301",
+        "ﬁ",
+        "a\u200b",
+        "가\u11a8",
+    ]
+    encoded = [text.encode("utf-8", "replace") for text in [*texts, *fixed]]
     offsets = np.cumsum([0, *map(len, encoded)], dtype=np.int64)
     assert three_columns.native is not None
     data = np.frombuffer(b"".join(encoded), np.uint8)
-    found, others = three_columns.native.probabilities_of_ascii(data, offsets)
-    assert others.tolist() == [not text.isascii() for text in encoded]
-    ascii_texts = [canonical(text.decode()) for text in encoded if text.isascii()]
-    assert np.array_equal(found[~others], three_columns.native.probabilities(ascii_texts))
+    found, others = three_columns.native.probabilities_of_utf8(data, offsets)
+    assert others[-len(fixed) :].tolist() == [False] * 5 + [True] * 4
+    scored = [canonical(text.decode()) for text, other in zip(encoded, others, strict=True) if not other]
+    assert np.array_equal(found[~others], three_columns.native.probabilities(scored))

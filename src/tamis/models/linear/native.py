@@ -17,6 +17,7 @@ import numpy.typing as npt
 from tamis import ngrams
 from tamis.models.linear.features import FAMILIES, SIZE_STEPS, FeatureCounts, FeatureSettings
 from tamis.native import Function, Library, ModelParts, address_of, check, contiguous, native_library
+from tamis.normalization import character_kinds
 
 _LARGE_BATCH = 128
 """In smaller batches the interpreter's lock is kept: releasing it and waiting for it costs more time."""
@@ -53,23 +54,26 @@ class NativeWeights:
         """Return [texts, classes] probabilities; numpy's exponential may differ in the last bit."""
         return self._score(self._library.probabilities, texts, self._n_classes)
 
-    def probabilities_of_ascii(
+    def probabilities_of_utf8(
         self, data: npt.NDArray[np.uint8], offsets: npt.NDArray[np.int64]
     ) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.bool_]]:
-        """Return [texts, classes] probabilities of texts in UTF-8, and [texts] which are not ASCII.
+        """Return [texts, classes] probabilities of texts in UTF-8, and [texts] which were not scored.
 
-        The text at i is `data[offsets[i]:offsets[i + 1]]`; it is brought into canonical form. The rows of
-        texts that are not ASCII mean nothing.
+        The text at i is `data[offsets[i]:offsets[i + 1]]`; it is brought into canonical form. Texts that
+        normalisation may change are not scored: their rows mean nothing.
         """
+        kinds = character_kinds()
         n_texts = offsets.size - 1
         codes = np.empty(int(offsets[-1] - offsets[0]) + 2 * n_texts, np.uint32)
         lengths, others = np.empty(n_texts, np.uint64), np.empty(n_texts, np.uint8)
         found = np.empty((n_texts, self._n_classes))
         check(
-            self._library.ascii_codes(
+            self._library.canonical_codes(
                 address_of(data),
                 address_of(offsets),
                 n_texts,
+                kinds,
+                len(kinds),
                 address_of(codes),
                 address_of(lengths),
                 address_of(others),

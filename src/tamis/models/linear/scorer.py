@@ -49,12 +49,12 @@ class LinearScorer(Scorer):
         native = self._weights.native
         return softmax(self._weights.logits(texts)) if native is None else native.probabilities(texts)
 
-    def score_ascii(
+    def score_utf8(
         self, data: npt.NDArray[np.uint8], offsets: npt.NDArray[np.int64]
     ) -> tuple[Scores, npt.NDArray[np.bool_]] | None:
         """Return the same probabilities as `score` of the canonical texts, without making a string of any."""
         native = self._weights.native
-        return None if native is None else native.probabilities_of_ascii(data, offsets)
+        return None if native is None else native.probabilities_of_utf8(data, offsets)
 
     def unknown_shares(self, texts: Sequence[str]) -> Scores:
         """Return [texts] the share of each text's distinct features that the model does not know."""

@@ -1,13 +1,16 @@
 """Log writes and cache reads through the store against the bare driver, on three nodes, in one run.
 
-Run with `python -m benchmarks.cassandra`; it starts and stops the nodes itself (`make test-cassandra`
-says what they need). Rounds alternate, so that a busy machine treats both alike.
+    python benchmarks/cassandra_store.py
+
+It starts and stops the nodes itself; they need a JDK 17 and Maven. Rounds alternate, so that a busy machine
+treats both alike.
 """
 
 from __future__ import annotations
 
 import asyncio
 import statistics
+import sys
 import tempfile
 import time
 from collections.abc import Awaitable, Callable
@@ -15,14 +18,16 @@ from pathlib import Path
 
 from cassandra import ConsistencyLevel
 
+sys.path.insert(0, str(Path(__file__).parents[1]))
+
 from tamis.clock import SystemClock
 from tamis.storage import CallRecord, Store, TimeIds, make_store
-from tamis.storage.cassandra.partitions import hour_ticks, moment, shard_of
-from tamis.storage.ids import as_uuid
+from tamis.storage.cassandra.partitions import Partition
+from tamis.storage.cassandra.tables import CALLS
 from tests.support.cassandra_cluster import Cluster
 from tests.support.keyspaces import PATIENT, add_users, admin, migrate, url_of
 
-ROUNDS, REQUESTS, IN_FLIGHT = 3, 6_000, 128
+_IN_FLIGHT = 128
 SCORES = {"ham": 0.1, "spam": 0.9}
 
 
@@ -36,7 +41,7 @@ def bare(session, statement, values) -> float:
     from cassandra.concurrent import execute_concurrent_with_args
 
     started = time.perf_counter()
-    execute_concurrent_with_args(session, statement, values, concurrency=IN_FLIGHT)
+    execute_concurrent_with_args(session, statement, values, concurrency=_IN_FLIGHT)
     return len(values) / (time.perf_counter() - started)
 
 
@@ -49,7 +54,7 @@ async def through_store(one: Callable[[int], Awaitable[object]], count: int) -> 
             await one(number)
 
     started = time.perf_counter()
-    await asyncio.gather(*(caller() for _ in range(IN_FLIGHT)))
+    await asyncio.gather(*(caller() for _ in range(_IN_FLIGHT)))
     return count / (time.perf_counter() - started)
 
 
@@ -67,34 +72,35 @@ async def lone_p50_ms(store: Store, ids: TimeIds) -> float:
     return statistics.median(took) * 1e3
 
 
-async def measure(cluster: Cluster) -> None:
+async def measure(cluster: Cluster, *, n_requests: int = 6_000, rounds: int = 3) -> None:
     """Print one line for each round."""
     clock = SystemClock()
     ids, url = TimeIds(clock), url_of(cluster, "bench")
     store = make_store(url, clock, PATIENT)
     await store.open()
-    keys = [number.to_bytes(32, "little") for number in range(REQUESTS)]
+    keys = [number.to_bytes(32, "little") for number in range(n_requests)]
     await store.cache.put_many(dict.fromkeys(keys, SCORES))
+    names = ", ".join(name for name in CALLS.columns if name != "caller")
     with admin(cluster) as session:
         insert = session.prepare(
-            "INSERT INTO bench.calls (caller, hour, shard, id, text, label, score, model, from_cache) "
-            "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)"
+            f"INSERT INTO bench.calls (caller, hour, shard, {names}) "
+            f"VALUES (?, ?, ?{', ?' * len(names.split(','))})"
         )
         insert.consistency_level = ConsistencyLevel.LOCAL_QUORUM
         read = session.prepare("SELECT scores, expires_at FROM bench.answers WHERE key = ?")
         read.consistency_level = ConsistencyLevel.LOCAL_ONE
-        for round_number in range(ROUNDS + 1):
-            calls = make_calls(ids, REQUESTS)
+        for round_number in range(rounds + 1):
+            calls = make_calls(ids, n_requests)
             rows = [
-                (one.caller, moment(hour_ticks(one.id)), shard_of(one.id), as_uuid(one.id), *one[2:])
-                for one in make_calls(ids, REQUESTS)
+                (*Partition.of(one.caller, one.id, shards=CALLS.shards).key, *CALLS.values_of(one))
+                for one in make_calls(ids, n_requests)
             ]
             writes = await asyncio.to_thread(bare, session, insert, rows)
             stored = await through_store(
-                lambda number, calls=calls: store.log.append([calls[number]]), REQUESTS
+                lambda number, calls=calls: store.log.append([calls[number]]), n_requests
             )
             reads = await asyncio.to_thread(bare, session, read, [(key,) for key in keys])
-            found = await through_store(lambda number: store.cache.get_many([keys[number]]), REQUESTS)
+            found = await through_store(lambda number: store.cache.get_many([keys[number]]), n_requests)
             if round_number > 0:  # the first warms the nodes up
                 print(f"writes/s: bare {writes:7,.0f}  store {stored:7,.0f}  ratio {stored / writes:.2f}")
                 print(f"reads/s:  bare {reads:7,.0f}  store {found:7,.0f}  ratio {found / reads:.2f}")

@@ -1,0 +1,230 @@
+"""Checks the capacity plan of docs/scale.md on clusters of one, two and three real Cassandra nodes.
+
+    python benchmarks/cassandra_nodes.py [--rows 3000] [--rounds 3] [--nodes 1 2 3] [--seconds 4]
+
+One node gives what a row costs its coordinator, which keeps the first copy; two nodes give what each
+further copy costs. From these the plan predicts other clusters and numbers of copies, which is printed beside
+what they took. Then as many `tamis serve` processes as there are nodes answer new texts, compared as well.
+All nodes share this machine, so processor time is compared, not speed; that of compiling Java is left out.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import itertools
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import Awaitable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
+from dataclasses import replace
+from pathlib import Path
+from typing import NamedTuple
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+
+from benchmarks.serving import Load, make_texts, run_wrk, start_server
+from tamis.clock import SystemClock
+from tamis.storage import CallRecord, Store, TimeIds, make_store
+from tests.support.cassandra_cluster import PERIODIC, Cluster, Node
+from tests.support.keyspaces import PATIENT, add_users, url_of
+from tests.support.samples import messages
+
+_IN_FLIGHT = 64
+_WARM_ROUNDS = 4
+"""Until a node has compiled what it runs often."""
+_LIST = 32
+_SCORES = {"ham": 0.1, "spam": 0.9}
+_ALONE, _IN_LISTS, _MISS, _STORED = "row alone", f"row in lists of {_LIST}", "look-up", "answer stored"
+_PER_NEW_TEXT = (_ALONE, _MISS, _STORED)
+"""What `POST /prediction` with a new text asks of the cluster."""
+_COMPILERS = ("C1 Compiler", "C2 Compiler")
+
+Costs = Mapping[str, float]
+"""CPU seconds of all nodes per row, by operation."""
+
+
+class Plan(NamedTuple):
+    """CPU seconds per row: of the first copy with its coordinator, and of each further copy."""
+
+    first: Costs
+    further: Costs
+
+    @classmethod
+    def of(cls, measured: Mapping[tuple[int, int], Costs]) -> Plan:
+        """Fit the costs by (nodes, copies); a look-up asks one replica, however many there are."""
+        first, two = measured[min(measured)], measured.get((2, 2))
+        return cls(first, {name: two[name] - first[name] if two and name != _MISS else 0.0 for name in first})
+
+    def cost(self, operation: str, copies: int) -> float:
+        """Return the CPU seconds that all nodes together need for a row."""
+        return self.first[operation] + (copies - 1) * self.further[operation]
+
+
+def main() -> None:
+    """Print a line for each cluster, number of copies and operation."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("--rows", type=int, default=3_000)
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--nodes", type=int, nargs="+", default=[1, 2, 3])
+    parser.add_argument("--seconds", type=int, default=4, help="of requests to tamis serve")
+    options = parser.parse_args()
+    measured: dict[tuple[int, int], Costs] = {}
+    for nodes in options.nodes:
+        with Cluster(nodes, commitlog=PERIODIC) as cluster:
+            add_users(cluster)
+            found = asyncio.run(measure(cluster, options.rows, rounds=options.rounds))
+            measured |= {(nodes, copies): costs for copies, costs in found.items()}
+            plan = Plan.of(measured)
+            _print_costs(plan, nodes, found)
+            _print_disk(cluster, n_rows=2 * options.rows * (_WARM_ROUNDS + options.rounds))
+            _print_services(plan, cluster, options.seconds)
+
+
+def _print_costs(plan: Plan, nodes: int, found: Mapping[int, Costs]) -> None:
+    for copies, costs in found.items():
+        for name, cost in costs.items():
+            predicted = plan.cost(name, copies)
+            print(
+                f"{nodes} nodes, {copies} copies, {name:19} {predicted * 1e6:5.0f} CPU µs predicted, "
+                f"{cost * 1e6:5.0f} measured ({cost / predicted:.2f}x)",
+                flush=True,
+            )
+
+
+async def measure(
+    cluster: Cluster, n_rows: int, *, rounds: int, warm: int = _WARM_ROUNDS
+) -> dict[int, Costs]:
+    """Return the costs by number of copies: medians of rounds that alternate between these numbers."""
+    stores = {copies: await _opened(cluster, copies) for copies in range(1, len(cluster.nodes) + 1)}
+    load = _RowLoad(cluster, n_rows)
+    found: dict[int, list[Costs]] = {copies: [] for copies in stores}
+    for number in range(warm + rounds):
+        for copies, store in stores.items():
+            costs = await load.costs(store)
+            if number >= warm:
+                found[copies].append(costs)
+    for store in stores.values():
+        await store.close()
+    return {
+        copies: {name: statistics.median(costs[name] for costs in many) for name in many[0]}
+        for copies, many in found.items()
+    }
+
+
+async def _opened(cluster: Cluster, copies: int) -> Store:
+    options = replace(PATIENT, cluster=replace(PATIENT.cluster, replication=str(copies)))
+    store = make_store(url_of(cluster, f"copies_{copies}"), SystemClock(), options)
+    await store.migrate()
+    await store.open()
+    return store
+
+
+class _RowLoad:
+    """Rows and answers that were never sent before."""
+
+    def __init__(self, cluster: Cluster, n_rows: int):
+        self._cluster, self._n_rows = cluster, n_rows
+        self._ids, self._numbers = TimeIds(SystemClock()), itertools.count()
+        self._texts = messages(1_000).texts
+
+    async def costs(self, store: Store) -> Costs:
+        """Return what each operation takes."""
+        keys = [number.to_bytes(32, "little") for number in self._some_numbers()]
+        alone, many = ([self._call(number) for number in self._some_numbers()] for _ in range(2))
+        lists = [many[start : start + _LIST] for start in range(0, self._n_rows, _LIST)]
+        return {
+            _ALONE: await self._cost(store.log.append([call]) for call in alone),
+            _IN_LISTS: await self._cost(store.log.append(calls) for calls in lists),
+            _MISS: await self._cost(store.cache.get_many([key]) for key in keys),
+            _STORED: await self._cost(store.cache.put_many({key: _SCORES}) for key in keys),
+        }
+
+    def _some_numbers(self) -> list[int]:
+        return list(itertools.islice(self._numbers, self._n_rows))
+
+    def _call(self, number: int) -> CallRecord:
+        text = f"{self._texts[number % len(self._texts)]} {number}"
+        return CallRecord(self._ids.next(), "bench", text, "ham", 0.9, "m", False, "ham", "spam", "1")
+
+    async def _cost(self, requests: Iterator[Awaitable[object]]) -> float:
+        async def client() -> None:
+            for request in requests:
+                await request
+
+        before = _cpu_seconds(self._cluster)
+        await asyncio.gather(*(client() for _ in range(_IN_FLIGHT)))
+        return (_cpu_seconds(self._cluster) - before) / self._n_rows
+
+
+def _cpu_seconds(cluster: Cluster) -> float:
+    """Return what the threads of all nodes have used, those that compile Java left out."""
+    return sum(_node_cpu_seconds(node) for node in cluster.nodes)
+
+
+def _node_cpu_seconds(node: Node) -> float:
+    total = 0
+    for task in Path(f"/proc/{node.pid}/task").iterdir():
+        try:
+            name, used = (task / "comm").read_text(), (task / "schedstat").read_text().split()[0]
+        except (FileNotFoundError, ProcessLookupError):  # it ended meanwhile
+            continue
+        total += 0 if name.startswith(_COMPILERS) else int(used)
+    return total / 1e9
+
+
+def _print_services(plan: Plan, cluster: Cluster, seconds: int) -> None:
+    """Let one service per node answer new texts, and compare what the nodes took with the plan."""
+    n = len(cluster.nodes)
+    load = Load("", connections=16, fresh=True, texts_each=1)
+    with tempfile.TemporaryDirectory() as folder, ExitStack() as running:
+        texts = make_texts(Path(folder))
+        command = [
+            sys.executable,
+            "-m",
+            "tamis",
+            "serve",
+            "--mock",
+            "--store",
+            url_of(cluster, f"copies_{n}"),
+        ]
+        spools = [str(Path(folder) / f"spool-{number}.tamis") for number in range(n)]
+        servers = [
+            running.enter_context(start_server("tamis", command, TAMIS_SPOOL_FILE=spool)) for spool in spools
+        ]
+        with ThreadPoolExecutor(n) as threads:
+            for _ in range(2):  # the first warms up
+                before, began = _cpu_seconds(cluster), time.perf_counter()
+                results = [*threads.map(lambda server: run_wrk(server, load, texts, seconds), servers)]
+                used, took = _cpu_seconds(cluster) - before, time.perf_counter() - began
+    n_requests = sum(result.requests for result in results)
+    found, predicted = used / n_requests, sum(plan.cost(name, n) for name in _PER_NEW_TEXT)
+    print(
+        f"{n} nodes, {n} services: {n_requests:,.0f} new texts in {took:.1f} s; nodes {predicted * 1e6:.0f} "
+        f"CPU µs per text predicted, {found * 1e6:.0f} measured ({found / predicted:.2f}x); "
+        f"services {statistics.mean(result.cpu_us for result in results):.0f}",
+        flush=True,
+    )
+
+
+def _print_disk(cluster: Cluster, *, n_rows: int) -> None:
+    """Write all rows to disk and merge the files once; print what that takes for each copy of a row."""
+    n, before = len(cluster.nodes), _cpu_seconds(cluster)
+    keyspace = f"copies_{n}"
+    for node in cluster.nodes:
+        for command in ("flush", "compact"):
+            node.nodetool(command, keyspace, "calls")
+    used = _cpu_seconds(cluster) - before
+    stored = sum(node.data_bytes(f"{keyspace}/calls-*") for node in cluster.nodes)
+    print(
+        f"{n} nodes, {n} copies: a copy of a row has {stored / n_rows / n:.0f} bytes on disk, "
+        f"{used / n_rows / n * 1e6:.0f} CPU µs to write and merge once",
+        flush=True,
+    )
+
+
+if __name__ == "__main__":
+    main()
