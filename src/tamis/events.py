@@ -1,6 +1,6 @@
 """What happens while Tamis serves: frozen records, and the one place where observers subscribe.
 
-    HTTP, cache, batcher, log, store, models, traffic ─► Events.emit ─► subscribers (telemetry/metrics.py)
+    HTTP, cache, batcher, log, store, models ─► Events.emit ─► subscribers (telemetry/metrics.py)
 
 A part emits what it did and knows no observer. Subscribers run on the event loop's thread before `emit`
 returns: they must be short and must not raise.
@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable, Sequence
-from typing import Any, Literal, TypeVar, final
+from typing import Any, TypeVar, final
 
 import msgspec
 
@@ -139,26 +139,6 @@ class ModelRefused(Event, frozen=True, gc=False):
 
     name: str
     version: str
-
-
-ComparisonResult = Literal["agreed", "disagreed", "dropped", "failed"]
-
-
-class TextCompared(Event, frozen=True, gc=False):
-    """A second version scored a text that was answered already, or dropped it."""
-
-    result: ComparisonResult
-    seconds: float = 0.0
-    difference: float = 0.0
-    """How much the probability of the answered label differs."""
-
-
-class CanaryAnswered(Event, frozen=True, gc=False):
-    """A version answered a request, or failed on it, while its model has a canary."""
-
-    is_canary: bool
-    is_error: bool
-    seconds: float
 
 
 AnEvent = TypeVar("AnEvent", bound=Event)

@@ -76,6 +76,11 @@ class Settings(SettingsFields):
         """The folder of the drift counts; None is a folder `drift` beside the versions of each model."""
         return Path(self.state_directory) / "drift" if self.state_directory else None
 
+    @property
+    def traffic_directory(self) -> Path | None:
+        """The folder of the counts of canaries; None is a folder `traffic` beside each model's versions."""
+        return Path(self.state_directory) / "traffic" if self.state_directory else None
+
     def _in_state_directory(self, name: str) -> Path:
         return (Path(self.state_directory) if self.state_directory else self.model_folder) / name
 

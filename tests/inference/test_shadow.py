@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -12,28 +11,16 @@ from hypothesis import strategies as st
 from tamis.artifact.traffic import Canary, TrafficPlan, read_traffic, set_canary, set_shadow, stop_canary
 from tamis.clock import SystemClock
 from tamis.errors import ArtifactError
-from tamis.events import Events, TextCompared
-from tamis.inference.served_model import ModelLoader, ServedModel
-from tamis.inference.shadow import (
-    Comparer,
-    ComparisonTask,
-    ModelTraffic,
-    Traffic,
-)
+from tamis.events import Events
+from tamis.inference.comparer import Comparer, ComparisonTask
+from tamis.inference.served_model import ModelLoader
+from tamis.inference.shadow import Traffic
+from tamis.inference.traffic_counts import TrafficCounts
 from tests.support.artifacts import save_model
 from tests.support.scorers import BAD, GatedScorer, WatchedScorer, classifier_with
 
 CLOCK = SystemClock()
 LOADER = ModelLoader(CLOCK, 5.0, Events())
-
-
-class Seen:
-    """The events of comparisons, counted by their result."""
-
-    def __init__(self) -> None:
-        self.results: Counter[str] = Counter()
-        self.events = Events()
-        self.events.subscribe(TextCompared, lambda event: self.results.update([event.result]))
 
 
 @pytest.fixture(scope="module")
@@ -44,12 +31,14 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def _comparer(seen: Seen) -> Comparer:
-    return Comparer(CLOCK, seen.events, lambda plan, is_same: None)
+@pytest.fixture
+def counts(tmp_path: Path) -> TrafficCounts:
+    return TrafficCounts(tmp_path / "spam.counts", ["ham", "spam"])
 
 
-def _task(text: str, served: ServedModel, other: ServedModel) -> ComparisonTask:
-    return ComparisonTask(text, served.classifier.predict(text), served, other, None)
+async def _results(counts: TrafficCounts) -> dict[str, int]:
+    await counts.flush()
+    return {str(result): count for result, count in counts.results.items() if count}
 
 
 @given(st.floats(0.01, 0.99), st.binary(min_size=16, max_size=16))
@@ -73,53 +62,101 @@ def test_canary_of_nobody_or_everybody(share: float, expected: int) -> None:
     assert sum(canary.takes(str(number)) for number in range(1_000)) == expected
 
 
-async def test_shadow_that_never_ends_drops_texts() -> None:
-    seen, scorer = Seen(), GatedScorer()
+async def test_shadow_that_never_ends_drops_texts(counts: TrafficCounts) -> None:
+    scorer = GatedScorer()
     served, other = LOADER.serve(classifier_with(WatchedScorer())), LOADER.serve(classifier_with(scorer))
-    comparer = _comparer(seen)
+    comparer = Comparer(CLOCK)
     scorer.gate.clear()
     for number in range(1_000):
-        comparer.submit(_task(f"text {number}", served, other))
-    assert seen.results == {"dropped": 1_000 - 256}
+        text = f"text {number}"
+        task = ComparisonTask(text, served.classifier.predict(text), served, other, counts)
+        comparer.submit(task)
+    assert await _results(counts) == {"dropped": 1_000 - 256}
     scorer.gate.set()
     await comparer.finish()
     await comparer.close()
-    assert seen.results["agreed"] == 256
+    assert await _results(counts) == {"agreed": 256, "dropped": 1_000 - 256}
 
 
-async def test_shadow_waits_for_no_prediction() -> None:
-    seen, scorer = Seen(), GatedScorer()
+async def test_shadow_waits_for_no_prediction(counts: TrafficCounts) -> None:
+    scorer = GatedScorer()
     served, other = LOADER.serve(classifier_with(scorer)), LOADER.serve(classifier_with(WatchedScorer()))
-    task = _task("hello", served, other)
+    task = ComparisonTask("hello", served.classifier.predict("hello"), served, other, counts)
     scorer.gate.clear()
     waiting = served.batcher.submit(["a text that waits"])
-    comparer = _comparer(seen)
+    comparer = Comparer(CLOCK)
     comparer.submit(task)
     scorer.gate.set()
     await waiting
     await comparer.close()
     await served.batcher.close()
-    assert seen.results == {"dropped": 1}
+    assert await _results(counts) == {"dropped": 1}
 
 
-async def test_shadow_that_fails_is_counted() -> None:
-    seen, served = Seen(), LOADER.serve(classifier_with(WatchedScorer()))
-    comparer = _comparer(seen)
+async def test_shadow_that_fails_is_counted(counts: TrafficCounts) -> None:
+    served, comparer = LOADER.serve(classifier_with(WatchedScorer())), Comparer(CLOCK)
     answer = served.classifier.predict("hello")
-    comparer.submit(ComparisonTask(BAD, answer, served, served, None))
-    comparer.submit(ComparisonTask("hello", answer, served, served, None))
+    for text in (BAD, "hello"):
+        comparer.submit(ComparisonTask(text, answer, served, served, counts))
     await comparer.finish()
     await comparer.close()
-    assert seen.results == {"failed": 1, "agreed": 1}
+    assert await _results(counts) == {"failed": 1, "agreed": 1}
 
 
 @pytest.mark.parametrize(
     ("errors", "requests", "is_over"), [(29, 29, False), (1, 1_000, False), (30, 30, True), (50, 1_000, True)]
 )
-def test_canary_is_over_its_bound_at_95_percent(errors: int, requests: int, is_over: bool) -> None:
-    plan = TrafficPlan(Canary(version=2, share=0.1, key="k", max_errors=0.01))
-    found = ModelTraffic(Path("spam"), plan, requests=requests, errors=errors)
-    assert bool(found.excess) is is_over
+async def test_canary_is_over_its_bound_at_95_percent(
+    counts: TrafficCounts, errors: int, requests: int, is_over: bool
+) -> None:
+    for number in range(requests):
+        counts.answered(is_canary=True, is_error=number < errors, seconds=0.001)
+    await counts.flush()
+    assert bool(counts.excess(Canary(version=2, share=0.1, key="k", max_errors=0.01))) is is_over
+
+
+async def test_counts_of_all_workers_abort_a_canary(counts: TrafficCounts) -> None:
+    """Neither of two workers has seen enough alone; a third one that starts later knows what both saw."""
+    canary = Canary(version=2, share=0.1, key="k", max_errors=0.01, max_disagreement=0.05)
+    other = TrafficCounts(counts.path, ["ham", "spam"])
+    for worker in (counts, other):
+        for _ in range(20):
+            worker.answered(is_canary=True, is_error=True, seconds=0.001)
+        await worker.flush()
+    assert counts.excess(canary) == "", "it has not read what the other has added"
+    await counts.flush()
+    again = TrafficCounts(counts.path, ["ham", "spam"])
+    await again.flush()
+    for worker in (counts, other, again):
+        assert worker.excess(canary) == "errors: 40 of 40 is over 1.00%"
+        worker.close()
+
+
+async def test_sides_have_shares_and_intervals(counts: TrafficCounts) -> None:
+    for number in range(40):
+        counts.answered(
+            is_canary=False, is_error=False, seconds=number / 1_000, labels=["ham", "spam", "ham"]
+        )
+    counts.answered(is_canary=True, is_error=True, seconds=0.5)
+    await counts.flush()
+    served, canary = (counts.side(side).as_dict() for side in ("served", "canary"))
+    assert served["requests"] == 40 and served["errors"]["count"] == 0 and served["errors"]["high"] < 0.1
+    assert served["labels"]["ham"]["share"] == 80 / 120
+    assert served["labels"]["ham"]["low"] < 80 / 120 < served["labels"]["ham"]["high"]
+    assert served["seconds"]["mean"] == pytest.approx(0.0195)
+    assert served["seconds"]["low"] == pytest.approx(0.0195 - 1.96 * 0.011543 / 40**0.5, rel=1e-3)
+    assert (canary["requests"], canary["errors"]["share"]) == (1, 1.0)
+
+
+@pytest.mark.parametrize("content", [b"", b"damaged" * 40, b"\0" * 5_000])
+async def test_counts_of_another_shape_begin_anew(tmp_path: Path, content: bytes) -> None:
+    path = tmp_path / "spam.counts"
+    path.write_bytes(content)
+    counts = TrafficCounts(path, ["ham", "spam"])
+    counts.compared("agreed", 0.01, 0.2)
+    assert await _results(counts) == {"agreed": 1}
+    counts.close(is_over=True)
+    assert not path.exists()
 
 
 def test_plan_keeps_the_shadow_when_the_canary_stops(folder: Path) -> None:
@@ -139,7 +176,7 @@ async def test_plan_that_is_damaged_leaves_the_old_one(folder: Path, content: by
     set_canary(f"{folder}@1", 0.5)
     pool = ModelPool(LOADER)
     pool.open(str(folder))
-    traffic = Traffic(pool, CLOCK, Events())
+    traffic = Traffic(pool, CLOCK)
     await traffic.refresh()
     before = traffic.models["spam"]
     (folder / "traffic.json").write_bytes(content)

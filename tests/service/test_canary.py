@@ -6,19 +6,34 @@ import asyncio
 import json
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from ipaddress import IPv4Address
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
 
 from tamis.artifact import history
-from tamis.artifact.traffic import read_traffic
+from tamis.artifact.traffic import TrafficPlan, read_traffic
+from tamis.clock import SystemClock
+from tamis.events import Events
+from tamis.inference.model_pool import ModelPool
+from tamis.inference.served_model import ModelLoader
+from tamis.inference.shadow import ModelTraffic, Traffic, Trial
+from tamis.inference.traffic_counts import TrafficCounts
+from tamis.service.api.predictor import Predictor
+from tamis.service.classify import ClassifyService
+from tamis.service.prediction_cache import LayeredPredictionCache
+from tamis.service.security.client_identity import Caller
+from tamis.storage.memory import MemoryStore
 from tests.support.artifacts import save_model
 from tests.support.loads import request
 from tests.support.metrics_page import value
 from tests.support.processes import Service, read_response, serving, waiting_for
+from tests.support.scorers import GatedScorer, WatchedScorer, classifier_with
+
+CLOCK = SystemClock()
 
 
 @pytest.fixture
@@ -83,12 +98,42 @@ def test_canary_keeps_each_caller_on_one_side(folder: Path, service: Service) ->
     assert [_ask(service, caller, path="/models/spam/prediction") for caller in range(60)] == sides
     assert [_infer(service, caller) for caller in range(60)] == sides
     assert {_infer(service, caller, path="/v2/models/spam/versions/1/infer") for caller in range(8)} == {"1"}
+    _check_sides(service, sides)
     assert _models(folder, "canary", "spam", "--off").returncode == 0
     _until(service, lambda: service.said.count("traffic changed") == 4)
     assert {_ask(service, caller) for caller in range(60)} == {"1"}
     told = [(one.action, one.alias, one.to_version, one.reason) for one in history(folder / "spam")]
     assert told == [("canary", "", 2, "share 0.5"), ("stop canary", "", 2, "")]
     assert "canary 2  share 0.5" in _models(folder, "history", "spam").stdout
+
+
+def _check_sides(service: Service, sides: Sequence[str]) -> None:
+    """Give feedback to both sides; whichever worker answers shows what both have counted of all requests."""
+    for caller in (sides.index("1"), sides.index("2")):
+        own = {"x-forwarded-for": f"192.0.2.{caller}"}
+        answer = httpx.post(f"{service.address}/prediction", json={"text": "WIN"}, headers=own).json()
+        truth = {"prediction_id": answer["id"], "label": answer["top"]["label"]}
+        assert httpx.post(f"{service.address}/feedback", json=truth, headers=own).status_code == 201
+    requests = {
+        # by /prediction, /models/spam/prediction and /v2, once more above, and by /versions/ of the two
+        "served": 3 * sides.count("1") + 1 + 16,
+        "canary": 3 * sides.count("2") + 1 + 8,
+    }
+    found: dict[str, Any] = {}
+
+    def is_all_counted() -> bool:
+        found.update(httpx.get(f"{service.address}/models/spam").json()["traffic"]["canary"]["sides"])
+        return all(one["feedback"] and one["requests"] == requests[side] for side, one in found.items())
+
+    _until(service, is_all_counted)
+    for side, version in (("served", "1"), ("canary", "2")):
+        assert found[side]["version"] == version and found[side]["errors"]["high"] < 0.2
+        assert sum(one["count"] for one in found[side]["labels"].values()) == requests[side]
+        assert found[side]["feedback"]["accuracy"] == 1.0
+        labels = {"model": "spam", "version": version, "side": side}
+        page = httpx.get(f"{service.address}/metrics").text
+        name = "tamis_canary_requests_total"
+        assert value(page, name, result="answered", **labels) == requests[side]
 
 
 @pytest.mark.parametrize("callers", [2_000, pytest.param(10_000, marks=pytest.mark.soak)])
@@ -162,13 +207,42 @@ def test_shadow_answers_nobody_and_is_counted(folder: Path, service: Service) ->
     def compared() -> float:
         page = httpx.get(f"{service.address}/metrics").text
         results = ("agreed", "disagreed", "dropped", "failed")
-        return sum(value(page, "tamis_comparisons_total", result=result) for result in results)
+        return sum(value(page, "tamis_comparisons_total", result=result, **labels) for result in results)
 
+    labels = {"model": "spam", "version": "2", "role": "shadow"}
     _until(service, lambda: compared() == 40)
     page = httpx.get(f"{service.address}/metrics").text
-    assert value(page, "tamis_comparisons_total", result="disagreed") > 0
+    assert value(page, "tamis_comparisons_total", result="disagreed", **labels) > 0
+    shadow = httpx.get(f"{service.address}/models/spam").json()["traffic"]["shadow"]
+    assert shadow["version"] == "2" and shadow["comparisons"]["disagreement"]["low"] > 0
     assert "shadow disagreed" in service.said
     assert "WIN a FREE" not in service.said, "no text is in the service's log"
+
+
+async def test_shadow_that_hangs_delays_no_answer(tmp_path: Path) -> None:
+    """A shadow that never ends its first text: every request is answered, what it cannot take is dropped."""
+    events, hanging, store = Events(), GatedScorer(), MemoryStore(CLOCK)
+    loader = ModelLoader(CLOCK, 5.0, events)
+    pool = ModelPool(loader)
+    pool.add_classifier(classifier_with(WatchedScorer()))
+    traffic = Traffic(pool, CLOCK)
+    counts = TrafficCounts(tmp_path / "shadow.counts", ["ham", "spam"])
+    shadow = Trial(loader.serve(classifier_with(hanging)), counts)
+    traffic.models["watched"] = ModelTraffic(Path("watched"), TrafficPlan(shadow=2), shadow=shadow)
+    cache = LayeredPredictionCache(store.cache, CLOCK, memory_rows=0, events=events)
+    classification = ClassifyService(store, CLOCK, cache=cache, events=events)
+    predictor = Predictor(pool, classification, limiter=None, traffic=traffic)
+    await store.open()
+    hanging.gate.clear()
+    for number in range(600):
+        caller = Caller(f"192.0.2.{number % 250}", "")
+        await predictor.one(f"text {number}", caller, echo_input=False, skip_cache=True)
+    await counts.flush()
+    assert 600 - 256 - 1 <= counts.results["dropped"] <= 600 - 256, "256 are queued, one may be scored"
+    assert sum(counts.results.values()) == counts.results["dropped"], "the shadow has not ended one"
+    hanging.gate.set()
+    await traffic.close()
+    await classification.finish()
 
 
 @pytest.mark.parametrize(

@@ -3,19 +3,13 @@
     texts ─► cells_of ─► add ─► the current block of each window, under the file's lock
                                  recent: 10 blocks of a tenth of `window` texts; long: 10 of `window` texts
 
-A full block makes room for the oldest one, so the file never grows; a window is the last 9 to 10 blocks. The
-file is read and written by `pread` and `pwrite`, never mapped: if it is cut short the process goes on.
-Without a usable file the counts stay in this process. Holds counts only, never a text.
+A full block makes room for the oldest one, so the file never grows; a window is the last 9 to 10 blocks.
+Holds counts only, never a text.
 """
 
 from __future__ import annotations
 
-import fcntl
-import logging
-import os
-import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, final
@@ -24,6 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from tamis.artifact.profile import N_LENGTH_BINS, N_SHARE_BINS, length_bins, share_bins
+from tamis.inference.shared_file import SharedFile
 
 WINDOWS = ("recent", "long")
 N_BLOCKS = 10
@@ -33,11 +28,6 @@ _CONFIDENCE = slice(0, N_SHARE_BINS)
 _LENGTH = slice(N_SHARE_BINS, N_SHARE_BINS + N_LENGTH_BINS)
 _UNKNOWN = slice(N_SHARE_BINS + N_LENGTH_BINS, 2 * N_SHARE_BINS + N_LENGTH_BINS)
 _CELLS = 2 * N_SHARE_BINS + N_LENGTH_BINS
-
-_LOCK_SECONDS = 0.5
-_POLL_SECONDS = 0.002
-
-_log = logging.getLogger(__name__)
 Ints = npt.NDArray[np.intp]
 
 
@@ -101,45 +91,43 @@ class DriftSketch:
     """The shared counts of one version; for one thread of this process at a time."""
 
     def __init__(self, path: Path, n_labels: int, *, window: int):
-        self._path, self._n_labels, self._window = path, n_labels, window
+        self._n_labels, self._window = n_labels, window
         self._block_texts = (max(1, window // N_BLOCKS), window)
         self._block = np.dtype(
             [("since", "<u8"), ("until", "<u8"), ("texts", "<u4"), ("counts", "<u4", (n_labels, _CELLS))]
         )
-        self._memory: bytearray | None = None
-        self._file = self._opened()
+        size = _STATE.itemsize + 2 * N_BLOCKS * self._block.itemsize
+        self._file = SharedFile(path, size, subject="drift")
 
     def close(self) -> None:
         """Close the file; the counts stay in it."""
-        if self._file is not None:
-            os.close(self._file)
-            self._file = None
+        self._file.close()
 
     def add(self, cells: SketchCells, now_ns: int) -> None:
         """Count texts."""
-        with self._locked():
+        with self._file.locked():
             state = self._state()
             for window, size in enumerate(self._block_texts):
                 self._add_to_window(state, window, size, cells, now_ns)
-            self._write(state.tobytes(), 0)
+            self._file.write(state.tobytes(), 0)
 
     def windows(self) -> Sequence[WindowCounts]:
         """Return the counts of each of `WINDOWS`."""
-        with self._locked():
+        with self._file.locked():
             self._state()
             blocks = np.frombuffer(
-                self._read(_STATE.itemsize, 2 * N_BLOCKS * self._block.itemsize), self._block
+                self._file.read(_STATE.itemsize, 2 * N_BLOCKS * self._block.itemsize), self._block
             ).reshape(2, N_BLOCKS)
         return [self._merged([self._checked(block) for block in window]) for window in blocks]
 
     def swap_flags(self, flags: int) -> int:
         """Store which features are drifting, one bit each, and return what was stored before."""
-        with self._locked():
+        with self._file.locked():
             state = self._state()
             before = int(state["flags"])
             if flags != before:
                 state["flags"] = flags
-                self._write(state.tobytes(), 0)
+                self._file.write(state.tobytes(), 0)
         return before
 
     def _add_to_window(self, state: Any, window: int, size: int, cells: SketchCells, now_ns: int) -> None:
@@ -148,7 +136,7 @@ class DriftSketch:
             place = int(state["at"][window]) % N_BLOCKS
             offset = _STATE.itemsize + (window * N_BLOCKS + place) * self._block.itemsize
             if block is None:
-                found = np.frombuffer(self._read(offset, self._block.itemsize), self._block)[0]
+                found = np.frombuffer(self._file.read(offset, self._block.itemsize), self._block)[0]
                 block = self._checked(found)
             if block["texts"] >= size:
                 state["at"][window] = (place + 1) % N_BLOCKS
@@ -159,7 +147,7 @@ class DriftSketch:
             block["until"], start = now_ns, min(part.stop, n_texts)
             block["texts"] += start - part.start
             block["counts"] += cells.count(part, self._n_labels).astype(np.uint32)
-            self._write(block.tobytes(), offset)
+            self._file.write(block.tobytes(), offset)
 
     def _checked(self, block: Any) -> Any:
         """Return a copy of a block, an empty one if its counts cannot be those of its texts."""
@@ -182,75 +170,10 @@ class DriftSketch:
 
     def _state(self) -> Any:
         """Return the header; a file of another shape, or a damaged one, begins anew."""
-        state = np.frombuffer(self._read(0, _STATE.itemsize), _STATE)[0].copy()
+        state = np.frombuffer(self._file.read(0, _STATE.itemsize), _STATE)[0].copy()
         expected = (_MAGIC.rstrip(b"\0"), self._n_labels, self._window)
         if (state["magic"], state["labels"], state["texts"]) != expected:
             state = np.array((*expected, 0, (0, 0)), _STATE)[()]
-            self._write(bytes(self._size), 0)
-            self._write(state.tobytes(), 0)
+            self._file.write(bytes(self._file.size), 0)
+            self._file.write(state.tobytes(), 0)
         return state
-
-    @property
-    def _size(self) -> int:
-        return _STATE.itemsize + 2 * N_BLOCKS * self._block.itemsize
-
-    def _opened(self) -> int | None:
-        try:
-            self._path.parent.mkdir(parents=True, exist_ok=True)
-            return os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
-        except OSError as failed:
-            self._keep_in_memory(failed)
-            return None
-
-    @contextmanager
-    def _locked(self) -> Iterator[None]:
-        """Hold the file's lock; raises TimeoutError if another process keeps it, such as a stopped one."""
-        file = self._file if self._memory is None else None
-        if file is None:
-            yield
-            return
-        began = time.monotonic()
-        while not _lock_now(file):
-            if time.monotonic() - began > _LOCK_SECONDS:
-                raise TimeoutError(f"{self._path} is locked by another process")
-            time.sleep(_POLL_SECONDS)
-        try:
-            yield
-        finally:
-            fcntl.lockf(file, fcntl.LOCK_UN)
-
-    def _read(self, offset: int, size: int) -> bytes:
-        """Return bytes of the file; what it lacks is zero."""
-        found = b""
-        if self._memory is None and self._file is not None:
-            try:
-                found = os.pread(self._file, size, offset)
-            except OSError as failed:
-                self._keep_in_memory(failed)
-        if self._memory is not None:
-            found = bytes(self._memory[offset : offset + size])
-        return found.ljust(size, b"\0")
-
-    def _write(self, data: bytes, offset: int) -> None:
-        if self._memory is None and self._file is not None:
-            try:
-                os.pwrite(self._file, data, offset)
-                return
-            except OSError as failed:
-                self._keep_in_memory(failed)
-        if self._memory is not None:
-            self._memory[offset : offset + len(data)] = data
-
-    def _keep_in_memory(self, failed: OSError) -> None:
-        """Count in this process from now on, beginning anew."""
-        self._memory = bytearray(self._size)
-        fields = {"file": str(self._path), "reason": failed.strerror or str(failed)}
-        _log.warning("drift counted in memory", extra={"fields": fields})
-
-
-def _lock_now(file: int) -> bool:
-    try:
-        fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    return True

@@ -94,7 +94,8 @@ def create_app(
     metrics.drift = drift.reports
     limiter = rate_limiter(settings, clock)
     context = _context(settings, clock, events, is_rate_limited=limiter is not None)
-    traffic = Traffic(pool, clock, events)
+    traffic = Traffic(pool, clock, directory=settings.traffic_directory)
+    metrics.traffic = traffic.reports
     background = _Background(traffic, drift, Retention(settings, store, clock), limiter)
     app = Application(
         settings.api_name,
@@ -109,7 +110,9 @@ def create_app(
     add_explanation_route(app, predictor, context.limits)
     feedback = FeedbackService(pool, store, clock, log_text=log_text)
     metrics.feedback = lambda: feedback.accuracies
-    add_model_routes(app.router, predictor, context.limits, broadcast=broadcast, feedback=feedback)
+    add_model_routes(
+        app.router, predictor, context.limits, broadcast=broadcast, feedback=feedback, traffic=traffic
+    )
     add_drift_route(app.router, pool, drift, settings)
     readers = LogReaders(events)
     add_log_routes(app.router, store.log, classification.this_hour, readers)

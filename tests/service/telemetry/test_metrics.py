@@ -37,6 +37,7 @@ from tamis.service.telemetry.metric_definitions import (
     MODEL_INFO,
     OTHER,
     ROUTES,
+    TRAFFIC_METRICS,
     WORKERS,
     route_of,
 )
@@ -59,6 +60,7 @@ events.emit(ConnectionRejected("overloaded"))
 """
 
 
+_OF_MODELS = (*DRIFT_METRICS, *TRAFFIC_METRICS, *FEEDBACK_METRICS)
 _ONE_OF_EACH = (
     events.RequestStarted(),
     events.RequestFinished("/v2", "GET", 503, 0.01, "overloaded", "v2"),
@@ -74,8 +76,6 @@ _ONE_OF_EACH = (
     events.LogReadFinished(),
     events.ModelLoaded("spam", "1"),
     events.ModelRefused("spam", "2"),
-    events.TextCompared("agreed", 0.1, 0.1),
-    events.CanaryAnswered(False, False, 0.1),
 )
 
 
@@ -227,13 +227,18 @@ def test_the_table_in_the_documentation_is_what_is_served() -> None:
     labels_of = {
         **dict.fromkeys(DRIFT_METRICS, "`model`, `version`, `window`, `feature`"),
         **dict.fromkeys(FEEDBACK_METRICS, "`model`, `version`"),
+        **dict.fromkeys(TRAFFIC_METRICS[3:], "`model`, `version`, `role`"),
+        TRAFFIC_METRICS[0]: "`model`, `version`, `side`, `result`",
+        TRAFFIC_METRICS[1]: "`model`, `version`, `side`",
+        TRAFFIC_METRICS[2]: "`model`, `version`, `side`, `label`",
+        TRAFFIC_METRICS[3]: "`model`, `version`, `role`, `result`",
         DRIFT_TEXTS: "`model`, `version`, `window`",
         MODEL_INFO: "`name`, `version`, `kind`, `digest`",
         BUILD_INFO: "`version`, `python_version`, `linear_scoring`",
     }
     looked_at = [
         (name, kind, labels_of.get((name, kind, help_text), ""), help_text)
-        for name, kind, help_text in (WORKERS, *DRIFT_METRICS, *FEEDBACK_METRICS, MODEL_INFO, BUILD_INFO)
+        for name, kind, help_text in (WORKERS, *_OF_MODELS, MODEL_INFO, BUILD_INFO)
     ]
     processes = [(name, kind, "`worker`", help_text) for name, (kind, help_text) in PROCESS_METRICS.items()]
     assert [(name, kind, labels.strip(), help_text) for name, kind, labels, help_text in rows] == [
@@ -245,8 +250,8 @@ def test_every_metric_on_the_page_is_in_the_catalogue() -> None:
     page = Metrics().page().decode()
     names = re.findall(r"^# TYPE (\w+) ", page, re.MULTILINE)
     listed = [family.name for family in LAYOUT.families]
-    drift = [name for name, *_ in (*DRIFT_METRICS, *FEEDBACK_METRICS)]
-    assert names == [*listed, WORKERS[0], *drift, MODEL_INFO[0], BUILD_INFO[0], *PROCESS_METRICS]
+    of_models = [name for name, *_ in _OF_MODELS]
+    assert names == [*listed, WORKERS[0], *of_models, MODEL_INFO[0], BUILD_INFO[0], *PROCESS_METRICS]
     assert all(re.fullmatch(r"(http|tamis|process)_[a-z_]+", name) for name in names)
     assert len(page) < 8_000, "before the first request"
     assert len({*metric_definitions.ROUTES}) == len(metric_definitions.ROUTES)

@@ -153,15 +153,17 @@ def test_canary_is_shown_beside_the_served_version(visit: Visit, serve: Callable
     def is_compared() -> bool:
         httpx.post(f"{service.address}/prediction", json={"text": "WIN", "skip_cache": True})
         seen = httpx.get(f"{service.address}/metrics").text
-        return re.search(r'tamis_comparisons_total\{result="(dis)?agreed"\} [1-9]', seen) is not None
+        return re.search(r'tamis_comparisons_total\{[^}]*result="(dis)?agreed"\} [1-9]', seen) is not None
 
     page.until(is_compared)
     page.show("charts")
     page.until(lambda: page.find("#comparison").is_displayed())
-    assert page.texts("#comparison thead th") == ["Figure", "Served", "Canary"]
-    assert page.texts("#comparison tbody th") == ["Requests", "Errors", "Mean time"]
+    assert page.texts("#comparison thead th") == ["Figure (95 % interval)", "Served", "Canary"]
+    figures = ["Requests", "Errors", "Mean time", "Label ham", "Label spam", "Right on feedback"]
+    assert page.texts("#comparison tbody th") == figures
     assert re.search(
-        r"[1-9]\d* texts? scored by both versions: 100.0.% with the same", page.text("#comparison-chart")
+        r"[1-9]\d* texts? scored by both versions: 0.0.% \(0.0.% to .* with another",
+        page.text("#comparison-chart"),
     )
     assert page.violations() == []
 

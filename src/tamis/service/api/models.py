@@ -2,7 +2,7 @@
 
 # No `from __future__ import annotations`: FastAPI could not find the local annotations by their names.
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from pathlib import Path as FilePath
 from typing import Annotated, Any, Literal
 
@@ -14,6 +14,8 @@ from tamis.artifact import CARD_FILE, REPORT_FILE, Artifact, open_artifact, set_
 from tamis.errors import ArtifactError, InputError, ModelUnavailableError, UnknownModelError
 from tamis.inference.model_pool import ModelPool
 from tamis.inference.served_model import Entry, ServedModel
+from tamis.inference.shadow import Traffic
+from tamis.inference.traffic_counts import SIDES
 from tamis.service.api.info import described
 from tamis.service.api.predictions import PredictionRoutes, Prefix
 from tamis.service.api.predictor import Predictor
@@ -50,13 +52,21 @@ class AliasRequest(BaseModel):
 class ModelRoutes:
     """Adds the routes under `/models`."""
 
-    def __init__(self, router: APIRouter, pool: ModelPool, broadcast: Broadcast, feedback: FeedbackService):
+    def __init__(
+        self,
+        router: APIRouter,
+        pool: ModelPool,
+        broadcast: Broadcast,
+        *,
+        feedback: FeedbackService,
+        traffic: Traffic,
+    ):
         self._router, self._pool, self._broadcast = router, pool, broadcast
-        self._feedback = feedback
+        self._feedback, self._traffic = feedback, traffic
 
     def add_state(self) -> None:
         """Add the routes that say what there is."""
-        pool, feedback = self._pool, self._feedback
+        pool, feedback, traffic = self._pool, self._feedback, self._traffic
         options = _options(ANY_KEY, 404, 503)
 
         @self._router.get("/models", summary="All models", **_options(ANY_KEY))
@@ -72,6 +82,7 @@ class ModelRoutes:
                 await state_of(pool, entry)
                 | {"served": described(served.classifier)}
                 | {"feedback": {"versions": counted, "caveat": CAVEAT}}
+                | {"traffic": traffic_of(traffic, entry, counted)}
             )
 
         @self._router.get("/models/{model}/versions/{version}", summary="One version", **options)
@@ -188,9 +199,10 @@ def add_model_routes(
     *,
     broadcast: Broadcast,
     feedback: FeedbackService,
+    traffic: Traffic,
 ) -> None:
     """Add every route under `/models`."""
-    routes = ModelRoutes(router, predictor.pool, broadcast, feedback)
+    routes = ModelRoutes(router, predictor.pool, broadcast, feedback=feedback, traffic=traffic)
     routes.add_state()
     routes.add_documents()
     routes.add_changes()
@@ -219,6 +231,29 @@ async def state_of(pool: ModelPool, entry: Entry) -> dict[str, Any]:
             for version, aliases in versions.items()
         ],
     }
+
+
+def traffic_of(traffic: Traffic, entry: Entry, feedback: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Return both sides of the model's canary and the comparisons of its shadow, null if there is none."""
+    found: dict[str, Any] = {"canary": None, "shadow": None}
+    by_version = {one["model_version"]: one for one in feedback}
+    for served, role, trial in traffic.reports():
+        if served.name != entry.name:
+            continue
+        compared = {"version": trial.model.version, "comparisons": trial.counts.comparisons()}
+        versions = {"served": served.version, "canary": trial.model.version}
+        sides = {
+            side: {"version": versions[side], "feedback": by_version.get(versions[side])}
+            | trial.counts.side(side).as_dict()
+            for side in SIDES
+        }
+        plan = traffic.models[entry.name].plan.canary
+        if role == "shadow" or plan is None:
+            found[role] = compared
+        else:
+            bounds = {"errors": plan.max_errors, "disagreement": plan.max_disagreement}
+            found[role] = compared | {"share": plan.share, "abort_if": bounds, "sides": sides}
+    return found
 
 
 def _state(entry: Entry, version: str) -> str:

@@ -27,7 +27,9 @@ def exposition(families: Iterable[Metric], snapshots: Sequence[Snapshot]) -> Ite
         for slot, label_values in family.series():
             labels = dict(zip(family.labels, label_values, strict=True))
             if family.bounds:
-                yield from _histogram(family, labels, values[slot : slot + family.width])
+                *buckets, total = values[slot : slot + family.width]
+                if any(buckets) or not labels:
+                    yield from histogram(family.name, labels, buckets, total, family.bounds)
             elif values[slot] or not labels:
                 yield sample(family.name, labels, values[slot])
 
@@ -49,16 +51,16 @@ def _merged(snapshots: Sequence[Snapshot], merge: Merge) -> list[float]:
     return [*map(max if merge is Merge.MAX_OF_LIVING else sum, zip(*rows, strict=True))]
 
 
-def _histogram(family: Metric, labels: Mapping[str, str], values: Sequence[float]) -> Iterator[str]:
-    *buckets, total = values
+def histogram(
+    name: str, labels: Mapping[str, str], buckets: Sequence[float], total: float, bounds: Sequence[float]
+) -> Iterator[str]:
+    """Yield the lines of one series; the last of the `buckets` has no bound, `total` is the sum."""
     seen = 0.0
-    if labels and not any(buckets):
-        return
-    for bound, number in zip([*map(_number, family.bounds), "+Inf"], buckets, strict=True):
+    for bound, number in zip([*map(_number, bounds), "+Inf"], buckets, strict=True):
         seen += number
-        yield sample(f"{family.name}_bucket", {**labels, "le": bound}, seen)
-    yield sample(f"{family.name}_sum", labels, total)
-    yield sample(f"{family.name}_count", labels, seen)
+        yield sample(f"{name}_bucket", {**labels, "le": bound}, seen)
+    yield sample(f"{name}_sum", labels, total)
+    yield sample(f"{name}_count", labels, seen)
 
 
 def _number(value: float) -> str:

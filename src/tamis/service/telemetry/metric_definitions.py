@@ -6,12 +6,10 @@ The table in docs/operations.md is held to this page by a test.
 from __future__ import annotations
 
 import re
-from typing import get_args
 
 from starlette.types import Scope
 
 from tamis.errors import STORE_FAULTS
-from tamis.events import ComparisonResult
 from tamis.service.responses import STATUS_BY_CODE
 from tamis.service.telemetry.metric_types import Merge, MetricLayout
 
@@ -112,8 +110,6 @@ LAYERS = ("memory", "store")
 
 SECONDS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 STAGE_SECONDS = (0.00005, 0.0001, 0.00025, *SECONDS)
-SIDES = ("served", "canary")
-DIFFERENCES = (0.001, 0.01, 0.05, 0.1, 0.2, 0.3, 0.5, 0.7, 0.9)
 BATCH_SIZES = (1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0)
 
 LAYOUT = MetricLayout()
@@ -165,26 +161,6 @@ MODEL_LOADS = LAYOUT.counter("tamis_model_loads_total", "Loaded model versions."
 MODEL_REFUSALS = LAYOUT.counter(
     "tamis_model_refusals_total", "Model versions that could not be loaded or failed their self-test."
 )
-COMPARISONS = LAYOUT.counter(
-    "tamis_comparisons_total",
-    "Texts that a shadow, or the served version beside a canary, scored again or dropped.",
-    result=get_args(ComparisonResult),
-)
-COMPARISON_SECONDS = LAYOUT.histogram(
-    "tamis_comparison_duration_seconds", "Time of the second scoring of a text.", STAGE_SECONDS
-)
-COMPARISON_DIFFERENCE = LAYOUT.histogram(
-    "tamis_comparison_difference", "Difference of the probability of the predicted label.", DIFFERENCES
-)
-CANARY_REQUESTS = LAYOUT.counter(
-    "tamis_canary_requests_total",
-    "Requests to models that have a canary, by the version that answered.",
-    side=SIDES,
-    result=("answered", "error"),
-)
-CANARY_SECONDS = LAYOUT.histogram(
-    "tamis_canary_duration_seconds", "Time of classifying these requests.", SECONDS, side=SIDES
-)
 WORKER_STARTS = LAYOUT.counter("tamis_worker_starts_total", "Started worker processes.")
 
 WORKERS = ("tamis_workers", "gauge", "Running worker processes.")
@@ -213,6 +189,37 @@ FEEDBACK_HIGH = ("tamis_feedback_accuracy_high", "gauge", "Upper end of the 95 %
 FEEDBACK_METRICS = (FEEDBACK, FEEDBACK_ACCURACY, FEEDBACK_LOW, FEEDBACK_HIGH)
 MAX_FEEDBACK_VERSIONS = 100
 """Versions with the most feedback that `/metrics` shows."""
+
+CANARY_REQUESTS = (
+    "tamis_canary_requests_total",
+    "counter",
+    "Requests that take part in a canary, by the side that answered.",
+)
+CANARY_SECONDS = ("tamis_canary_duration_seconds", "histogram", "Time of classifying these requests.")
+CANARY_LABELS = ("tamis_canary_labels_total", "counter", "Predicted labels of these requests.")
+COMPARISONS = (
+    "tamis_comparisons_total",
+    "counter",
+    "Texts that a shadow, or the served version beside a canary, scored again or dropped.",
+)
+COMPARISON_SECONDS = (
+    "tamis_comparison_duration_seconds",
+    "histogram",
+    "Time of the second scoring of a text.",
+)
+COMPARISON_DIFFERENCE = (
+    "tamis_comparison_difference",
+    "histogram",
+    "Difference of the probability of the predicted label.",
+)
+TRAFFIC_METRICS = (
+    CANARY_REQUESTS,
+    CANARY_SECONDS,
+    CANARY_LABELS,
+    COMPARISONS,
+    COMPARISON_SECONDS,
+    COMPARISON_DIFFERENCE,
+)
 
 MODEL_INFO = ("tamis_model_info", "gauge", "The model that is served; always 1.")
 BUILD_INFO = (

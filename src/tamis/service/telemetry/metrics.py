@@ -8,14 +8,13 @@ from __future__ import annotations
 import platform
 from bisect import bisect_left
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import NamedTuple, Protocol, final
+from typing import NamedTuple, final
 
 from tamis import __version__
 from tamis.events import (
     BatchScored,
     BodyRead,
     CacheQueried,
-    CanaryAnswered,
     ConnectionRejected,
     Counters,
     Events,
@@ -29,7 +28,6 @@ from tamis.events import (
     RowsCommitted,
     StoreFailed,
     StoreStateChanged,
-    TextCompared,
 )
 from tamis.inference.classifier import Classifier
 from tamis.inference.drift_report import WindowDrift
@@ -46,6 +44,14 @@ from tamis.service.telemetry.metric_definitions import (
     STATUSES,
 )
 from tamis.service.telemetry.metric_types import Histogram, Merge, Metric
+from tamis.service.telemetry.model_metrics import (
+    TrafficReport,
+    VersionAccuracy,
+    drift_lines,
+    feedback_lines,
+    model_lines,
+    traffic_lines,
+)
 from tamis.service.telemetry.shared_values import SharedValues, Snapshot
 
 _METHOD_PLACES = {method: place * len(STATUSES) for place, method in enumerate(METHODS)}
@@ -56,23 +62,6 @@ _OTHER_METHOD, _OTHER_STATUS = _METHOD_PLACES[OTHER], STATUSES.index(OTHER)
 _MEMORY_HITS, _STORE_HITS = (defined.CACHE_HITS.slot(layer) for layer in defined.LAYERS)
 _MISSES = defined.CACHE_MISSES.first
 _DIALECTS = {name: defined.DIALECT_REQUESTS.slot(name) for name in defined.DIALECTS}
-
-
-class VersionAccuracy(Protocol):
-    """How often one version was right on feedback, with its interval; see `service/feedback.py`."""
-
-    @property
-    def model_name(self) -> str | None: ...  # noqa: D102
-    @property
-    def model_version(self) -> str | None: ...  # noqa: D102
-    @property
-    def total(self) -> int: ...  # noqa: D102
-    @property
-    def accuracy(self) -> float: ...  # noqa: D102
-    @property
-    def low(self) -> float: ...  # noqa: D102
-    @property
-    def high(self) -> float: ...  # noqa: D102
 
 
 class InferenceTotals(NamedTuple):
@@ -100,6 +89,8 @@ class Metrics:
         """Returns the loaded models."""
         self.drift: Callable[[], Iterable[tuple[Classifier, Sequence[WindowDrift]]]] = list
         """Returns the last report of each served version."""
+        self.traffic: Callable[[], Iterable[TrafficReport]] = list
+        """Returns the canaries and the shadows."""
         self.feedback: Callable[[], Sequence[VersionAccuracy]] = list
         """Returns the accuracy of each version on the feedback that came back."""
         self._slots = SharedValues(LAYOUT.size, LAYOUT.digest, shared_fd)
@@ -142,8 +133,6 @@ class Metrics:
         events.subscribe(LogReadFinished, lambda event: self._add(defined.LOG_READS.first, -1.0))
         events.subscribe(ModelLoaded, lambda event: self._add(defined.MODEL_LOADS.first))
         events.subscribe(ModelRefused, lambda event: self._add(defined.MODEL_REFUSALS.first))
-        events.subscribe(TextCompared, self._text_compared)
-        events.subscribe(CanaryAnswered, self._canary_answered)
 
     def _add(self, slot: int, number: float = 1.0) -> None:
         self._values[slot] += number
@@ -190,17 +179,6 @@ class Metrics:
         self._values[defined.LOG_ROWS.first] += event.rows
         self._values[defined.LOG_BYTES.first] += event.bytes_sent
 
-    def _text_compared(self, event: TextCompared) -> None:
-        self._add(defined.COMPARISONS.slot(event.result))
-        if event.result in ("agreed", "disagreed"):
-            self._histogram(defined.COMPARISON_SECONDS).observe(event.seconds)
-            self._histogram(defined.COMPARISON_DIFFERENCE).observe(event.difference)
-
-    def _canary_answered(self, event: CanaryAnswered) -> None:
-        side, result = defined.SIDES[event.is_canary], "error" if event.is_error else "answered"
-        self._add(defined.CANARY_REQUESTS.slot(side, result))
-        self._histogram(defined.CANARY_SECONDS, side).observe(event.seconds)
-
     def inference_totals(self) -> InferenceTotals:
         """Return the totals of all processes that Triton's statistics ask for."""
         columns = [*zip(*(one.values for one in self._slots.snapshots()), strict=True)]
@@ -235,12 +213,10 @@ class Metrics:
         name, kind, help_text = defined.WORKERS
         yield from head(name, kind, help_text)
         yield sample(name, {}, sum(found.is_alive for found in snapshots))
-        yield from _drift_lines([*self.drift()])
-        yield from _feedback_lines(self.feedback())
-        name, kind, help_text = defined.MODEL_INFO
-        yield from head(name, kind, help_text)
-        for model in self.models():
-            yield sample(name, _model_labels(model.classifier), 1)
+        yield from drift_lines([*self.drift()])
+        yield from traffic_lines([*self.traffic()])
+        yield from feedback_lines(self.feedback())
+        yield from model_lines(self.models())
         name, kind, help_text = defined.BUILD_INFO
         yield from head(name, kind, help_text)
         yield sample(name, _build_labels(), 1)
@@ -252,49 +228,6 @@ def _slots_of(route: str) -> tuple[int, int]:
     return defined.REQUESTS.slot(route, METHODS[0], STATUSES[0]), defined.REQUEST_SECONDS.slot(route)
 
 
-def _drift_lines(reports: Sequence[tuple[Classifier, Sequence[WindowDrift]]]) -> Iterator[str]:
-    """Yield the gauges of drift: two windows of four features for every served version."""
-    windows = [
-        ({"model": model.name, "version": model.version, "window": one.window}, one)
-        for model, found in reports
-        for one in found
-    ]
-    yield from head(*defined.DRIFT_TEXTS)
-    for labels, window in windows:
-        yield sample(defined.DRIFT_TEXTS[0], labels, window.texts)
-    for family, field in (
-        (defined.DRIFT_PSI, "psi"),
-        (defined.DRIFT_PSI_LOW, "psi_low"),
-        (defined.DRIFT_PSI_HIGH, "psi_high"),
-        (defined.DRIFTING, "is_drifting"),
-    ):
-        yield from head(*family)
-        for labels, window in windows:
-            for feature, drift in window.features.items():
-                number = drift.as_dict()[field]
-                if number is not None:  # too few counts to compare
-                    yield sample(family[0], labels | {"feature": feature}, number)
-
-
-def _feedback_lines(found: Sequence[VersionAccuracy]) -> Iterator[str]:
-    """Yield the gauges of feedback, of a bounded number of versions."""
-    shown = sorted(found, key=lambda one: -one.total)[: defined.MAX_FEEDBACK_VERSIONS]
-    for family, field in zip(defined.FEEDBACK_METRICS, ("total", "accuracy", "low", "high"), strict=True):
-        yield from head(*family)
-        for one in shown:
-            labels = {"model": one.model_name or "", "version": one.model_version or ""}
-            yield sample(family[0], labels, getattr(one, field))
-
-
 def _build_labels() -> dict[str, str]:
     scoring = "compiled" if is_compiled() else "numpy"
     return {"version": __version__, "python_version": platform.python_version(), "linear_scoring": scoring}
-
-
-def _model_labels(classifier: Classifier) -> dict[str, str]:
-    return {
-        "name": classifier.name,
-        "version": classifier.version,
-        "kind": classifier.manifest.kind if classifier.manifest else "mock",
-        "digest": classifier.identity,
-    }

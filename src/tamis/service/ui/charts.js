@@ -15,6 +15,7 @@ export async function showCharts(context) {
   const { counts } = await service.summary({ since: since.toISOString() });
   at("calls-chart").replaceChildren(...drawCounts(counts, since));
   await showDrift();
+  await showComparison();
   if (context.mayReadMetrics) await showMetrics(context);
   at("news").textContent = "Charts updated.";
 }
@@ -31,7 +32,6 @@ async function showMetrics(context) {
   at("latency").hidden = at("cache").hidden = false;
   at("latency-chart").replaceChildren(...drawLatency(page));
   at("cache-chart").replaceChildren(...drawCache(page));
-  showComparison(page);
 }
 
 /** Parse Prometheus text into samples `{name, labels, value}`. */

@@ -34,45 +34,52 @@ function drawWindow(window) {
   ];
 }
 
-/** Show the served version beside its canary, and the texts that a second version scored again. */
-export function showComparison(samples) {
-  const answered = (side) => total(samples, "tamis_canary_requests_total", { side });
-  const isComparing = answered("canary") + answered("served") + total(samples, "tamis_comparisons_total") > 0;
-  at("comparison").hidden = !isComparing;
-  if (!isComparing) return;
-  const drawn = [];
-  if (answered("canary") + answered("served")) drawn.push(scrolling("Canary and served version", drawSides(samples)));
-  drawn.push(...drawAgreement(samples));
+/** Show each served version beside its canary, and the texts that a second version scored again. */
+export async function showComparison() {
+  const state = await service.models();
+  const found = await Promise.all(state.filter((one) => one.version).map((one) => service.model(one.name)));
+  const drawn = found.flatMap(drawTraffic);
+  at("comparison").hidden = !drawn.length;
   at("comparison-chart").replaceChildren(...drawn);
 }
 
-function drawSides(samples) {
-  const sides = ["served", "canary"];
-  const requests = sides.map((side) => total(samples, "tamis_canary_requests_total", { side }));
-  const errors = sides.map((side) => total(samples, "tamis_canary_requests_total", { side, result: "error" }));
-  const means = sides.map((side) => {
-    const [sum, count] = ["sum", "count"].map((part) => total(samples, `tamis_canary_duration_seconds_${part}`, { side }));
-    return count ? `${((1_000 * sum) / count).toFixed(1)} ms` : "–";
-  });
-  return tableOf(["Figure", "Served", "Canary"], [
-    ["Requests", ...requests],
-    ["Errors", ...errors],
-    ["Mean time", ...means],
+function drawTraffic({ name, traffic: { canary, shadow } }) {
+  const drawn = [];
+  if (canary) {
+    const { served, canary: beside } = canary.sides;
+    const facts = `${name}: version ${beside.version} answers ${percent(canary.share)} of the callers beside version ${served.version}`;
+    drawn.push(element("p", "", element("strong", "", facts)), scrolling("Canary and served version", drawSides([served, beside])));
+    drawn.push(...drawAgreement(canary));
+  }
+  if (shadow) {
+    drawn.push(element("p", "", element("strong", "", `${name}: version ${shadow.version} is the shadow`)), ...drawAgreement(shadow));
+  }
+  return drawn;
+}
+
+function drawSides(sides) {
+  const row = (title, cell) => [title, ...sides.map(cell)];
+  return tableOf(["Figure (95 % interval)", "Served", "Canary"], [
+    row("Requests", (one) => one.requests),
+    row("Errors", (one) => (one.requests ? within(one.errors, "share") : "–")),
+    row("Mean time", (one) => (one.requests ? milliseconds(one.seconds) : "–")),
+    ...Object.keys(sides[0].labels).map((label) => row(`Label ${label}`, (one) => within(one.labels[label], "share"))),
+    row("Right on feedback", (one) => (one.feedback ? within(one.feedback, "accuracy") : "–")),
   ]);
 }
 
-function drawAgreement(samples) {
-  const [agreed, disagreed, dropped] = ["agreed", "disagreed", "dropped"].map((result) =>
-    total(samples, "tamis_comparisons_total", { result }));
-  if (!(agreed + disagreed)) return [];
-  const words = `${counted(agreed + disagreed, "text")} scored by both versions: ${percent(agreed / (agreed + disagreed))} `
-    + `with the same decision, ${counted(disagreed, "text")} with another; ${counted(dropped, "text")} left out under load.`;
-  return [element("p", "", words)];
+const within = (one, field) => `${percent(one[field])} (${percent(one.low)} to ${percent(one.high)})`;
+
+function milliseconds(one) {
+  const [mean, low, high] = [one.mean, one.low, one.high].map((seconds) => (1_000 * seconds).toFixed(1));
+  return `${mean} ms (${low} to ${high} ms)`;
 }
 
-function total(samples, name, labels = {}) {
-  const isMeant = (one) => one.name === name && Object.entries(labels).every(([key, value]) => one.labels[key] === value);
-  return samples.filter(isMeant).reduce((sum, one) => sum + one.value, 0);
+function drawAgreement({ comparisons: { agreed, disagreed, dropped, disagreement } }) {
+  if (!(agreed + disagreed)) return [];
+  const words = `${counted(agreed + disagreed, "text")} scored by both versions: ${within(disagreement, "share")} `
+    + `with another decision; ${counted(dropped, "text")} left out under load.`;
+  return [element("p", "", words)];
 }
 
 function tableOf(titles, rows) {

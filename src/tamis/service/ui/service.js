@@ -82,6 +82,9 @@ export const summary = (parameters) => json(`log/summary?${new URLSearchParams(p
 export const moveAlias = (name, alias, version) =>
   json(`models/${encodeURIComponent(name)}/aliases/${encodeURIComponent(alias)}`, { method: "PUT", body: { version } });
 
+/** Return a model with its feedback, its canary and its shadow. */
+export const model = (name) => json(`models/${encodeURIComponent(name)}`);
+
 /** Return the drift of a model's served version. */
 export const drift = (name) => json(`models/${encodeURIComponent(name)}/drift`);
 

@@ -1,0 +1,103 @@
+"""A small file of counts that all workers share, read and written under its lock.
+
+By `pread` and `pwrite`, never mapped: if the file is cut short the process goes on. Without a usable file the
+counts stay in this process.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import logging
+import os
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import final
+
+_LOCK_SECONDS = 0.5
+_POLL_SECONDS = 0.002
+
+_log = logging.getLogger(__name__)
+
+
+@final
+class SharedFile:
+    """A file of `size` bytes; `subject` is what it counts, for the log."""
+
+    def __init__(self, path: Path, size: int, *, subject: str):
+        self.path, self.size, self._subject = path, size, subject
+        self._memory: bytearray | None = None
+        self._thread = threading.Lock()  # the file's lock belongs to the process, not to a thread
+        self._file = self._opened()
+
+    def close(self) -> None:
+        """Close the file; the counts stay in it."""
+        with self._thread:
+            if self._file is not None:
+                os.close(self._file)
+                self._file = None
+
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """Hold the file's lock; raises TimeoutError if another process keeps it, such as a stopped one."""
+        with self._thread:
+            file = self._file if self._memory is None else None
+            if file is None:
+                yield
+                return
+            began = time.monotonic()
+            while not _lock_now(file):
+                if time.monotonic() - began > _LOCK_SECONDS:
+                    raise TimeoutError(f"{self.path} is locked by another process")
+                time.sleep(_POLL_SECONDS)
+            try:
+                yield
+            finally:
+                fcntl.lockf(file, fcntl.LOCK_UN)
+
+    def read(self, offset: int, size: int) -> bytes:
+        """Return bytes of the file; what it lacks is zero."""
+        found = b""
+        if self._memory is None and self._file is not None:
+            try:
+                found = os.pread(self._file, size, offset)
+            except OSError as failed:
+                self._keep_in_memory(failed)
+        if self._memory is not None:
+            found = bytes(self._memory[offset : offset + size])
+        return found.ljust(size, b"\0")
+
+    def write(self, data: bytes, offset: int) -> None:
+        """Write bytes at an offset."""
+        if self._memory is None and self._file is not None:
+            try:
+                os.pwrite(self._file, data, offset)
+                return
+            except OSError as failed:
+                self._keep_in_memory(failed)
+        if self._memory is not None:
+            self._memory[offset : offset + len(data)] = data
+
+    def _opened(self) -> int | None:
+        try:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            return os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+        except OSError as failed:
+            self._keep_in_memory(failed)
+            return None
+
+    def _keep_in_memory(self, failed: OSError) -> None:
+        """Count in this process from now on, beginning anew."""
+        self._memory = bytearray(self.size)
+        fields = {"file": str(self.path), "reason": failed.strerror or str(failed)}
+        _log.warning("%s counted in memory", self._subject, extra={"fields": fields})
+
+
+def _lock_now(file: int) -> bool:
+    try:
+        fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True

@@ -1,0 +1,180 @@
+"""What the canary or the shadow of a model has done, counted by all workers together in one small file.
+
+    a request ───────► answered ─┐
+    a second scoring ► compared ─┴► counts of this process ── flush, in a thread ──► the file of all workers
+                                                                                       │
+                     abort_if, /models/{name}, /metrics ◄─────────── totals ◄──────────┘
+
+The file begins with a canary and is removed with it; a restart goes on from it. It holds counts only.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from bisect import bisect_left
+from collections.abc import Sequence
+from dataclasses import dataclass
+from hashlib import blake2b
+from math import sqrt
+from pathlib import Path
+from typing import Any, Literal, final, get_args
+
+import numpy as np
+import numpy.typing as npt
+
+from tamis.artifact.traffic import Canary
+from tamis.inference.shared_file import SharedFile
+from tamis.proportions import wilson
+
+ComparisonResult = Literal["agreed", "disagreed", "dropped", "failed"]
+SIDES = ("served", "canary")
+RESULTS: tuple[ComparisonResult, ...] = get_args(ComparisonResult)
+SECONDS = (0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0)
+DIFFERENCES = (0.001, 0.01, 0.05, 0.1, 0.2, 0.3, 0.5, 0.7, 0.9)
+_MIN_OBSERVATIONS = 30
+"""A canary is not aborted on fewer requests or comparisons."""
+
+_HEADER_BYTES = 16
+_NORMAL_975 = 1.959964
+
+
+@dataclass(frozen=True)
+class Side:
+    """What one side has answered; an interval is one of 95 %."""
+
+    requests: int
+    errors: int
+    seconds: float
+    squares: float
+    buckets: list[float]
+    labels: dict[str, int]
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return rates and shares with Wilson's interval, the mean latency with the normal one."""
+        n, texts = self.requests, sum(self.labels.values())
+        mean = self.seconds / n if n else 0.0
+        half = _NORMAL_975 * sqrt(max(0.0, self.squares / n - mean * mean) / n) if n else 0.0
+        return {
+            "requests": n,
+            "errors": _share(self.errors, n),
+            "seconds": {"mean": mean, "low": max(0.0, mean - half), "high": mean + half},
+            "labels": {label: _share(count, texts) for label, count in self.labels.items()},
+        }
+
+
+def _share(count: int, total: int) -> dict[str, float]:
+    low, high = wilson(count, total)
+    return {"count": count, "share": count / total if total else 0.0, "low": low, "high": high}
+
+
+@final
+class TrafficCounts:
+    """Counts in this process, and the totals of all; belongs to the event loop's thread."""
+
+    def __init__(self, path: Path, labels: Sequence[str]):
+        self.path, self._labels = path, {label: place for place, label in enumerate(labels)}
+        n_buckets = len(SECONDS) + 1
+        fields: list[tuple[Any, ...]] = [
+            (name, "<f8", 2) for name in ("requests", "errors", "seconds", "squares")
+        ]
+        fields += [("buckets", "<f8", (2, n_buckets)), ("labels", "<f8", (2, len(labels)))]
+        fields += [("results", "<f8", len(RESULTS)), ("compared_seconds", "<f8"), ("differences", "<f8")]
+        fields += [
+            ("compared_buckets", "<f8", n_buckets),
+            ("difference_buckets", "<f8", len(DIFFERENCES) + 1),
+        ]
+        self._type = np.dtype(fields)
+        self._header = blake2b(repr((labels, fields)).encode(), digest_size=_HEADER_BYTES).digest()
+        self._file = SharedFile(path, _HEADER_BYTES + self._type.itemsize, subject="traffic")
+        self._counted, self.totals = np.zeros(1, self._type), np.zeros(1, self._type)
+
+    def answered(
+        self, *, is_canary: bool, is_error: bool, seconds: float, labels: Sequence[str] = ()
+    ) -> None:
+        """Count a request to the canary or to the served version."""
+        side, counted = int(is_canary), self._counted[0]
+        counted["requests"][side] += 1
+        counted["errors"][side] += is_error
+        counted["seconds"][side] += seconds
+        counted["squares"][side] += seconds * seconds
+        counted["buckets"][side, bisect_left(SECONDS, seconds)] += 1
+        for label in labels:
+            counted["labels"][side, self._labels[label]] += 1
+
+    def compared(self, result: ComparisonResult, seconds: float = 0.0, difference: float = 0.0) -> None:
+        """Count a text that a second version scored or dropped; `difference` is that of the probability."""
+        counted = self._counted[0]
+        counted["results"][RESULTS.index(result)] += 1
+        if result in ("agreed", "disagreed"):
+            counted["compared_seconds"] += seconds
+            counted["compared_buckets"][bisect_left(SECONDS, seconds)] += 1
+            counted["differences"] += difference
+            counted["difference_buckets"][bisect_left(DIFFERENCES, difference)] += 1
+
+    async def flush(self) -> None:
+        """Add what was counted to the file, and read the totals of all workers.
+
+        Raises TimeoutError if another process keeps the file's lock; the next time adds what was counted.
+        """
+        counted, self._counted = self._counted, np.zeros(1, self._type)
+        try:
+            self.totals = await asyncio.to_thread(self._add, counted)
+        except TimeoutError:
+            self._counted.view("<f8")[:] += counted.view("<f8")
+            raise
+
+    def close(self, *, is_over: bool = False) -> None:
+        """Close the file; `is_over` removes it."""
+        self._file.close()
+        if is_over:
+            self.path.unlink(missing_ok=True)
+
+    def side(self, name: str) -> Side:
+        """Return what one of `SIDES` has answered in all workers."""
+        found, place = self.totals[0], SIDES.index(name)
+        requests, errors, seconds, squares = (
+            float(found[field][place]) for field in ("requests", "errors", "seconds", "squares")
+        )
+        labels = {label: int(found["labels"][place, at]) for label, at in self._labels.items()}
+        buckets = found["buckets"][place].tolist()
+        return Side(int(requests), int(errors), seconds, squares, buckets, labels)
+
+    @property
+    def results(self) -> dict[ComparisonResult, int]:
+        """The comparisons of all workers by their result."""
+        return dict(zip(RESULTS, map(int, self.totals[0]["results"]), strict=True))
+
+    def excess(self, canary: Canary) -> str:
+        """Return why the canary must be aborted; empty while its rates are within their bounds."""
+        side, results = self.side("canary"), self.results
+        compared = results["agreed"] + results["disagreed"]
+        for name, count, total, bound in (
+            ("errors", side.errors, side.requests, canary.max_errors),
+            ("disagreement", results["disagreed"], compared, canary.max_disagreement),
+        ):
+            if bound is not None and total >= _MIN_OBSERVATIONS and wilson(count, total)[0] > bound:
+                return f"{name}: {count} of {total} is over {bound:.2%}"
+        return ""
+
+    def comparisons(self) -> dict[str, Any]:
+        """Return the comparisons, with the share of disagreement and its interval."""
+        results, found = self.results, self.totals[0]
+        compared = results["agreed"] + results["disagreed"]
+        counts: dict[str, Any] = {str(result): count for result, count in results.items()}
+        return counts | {
+            "disagreement": _share(results["disagreed"], compared),
+            "mean_difference": float(found["differences"]) / compared if compared else 0.0,
+            "mean_seconds": float(found["compared_seconds"]) / compared if compared else 0.0,
+        }
+
+    def _add(self, counted: npt.NDArray[Any]) -> npt.NDArray[Any]:
+        """Return the file's counts after these were added; a file of another shape begins anew."""
+        with self._file.locked():
+            data = self._file.read(0, self._file.size)
+            totals = np.zeros(1, self._type)
+            if data.startswith(self._header):
+                totals = np.frombuffer(data, self._type, 1, _HEADER_BYTES).copy()
+            if counted.view("<f8").any():
+                totals.view("<f8")[:] += counted.view("<f8")
+                self._file.write(self._header + totals.tobytes(), 0)
+        return totals
