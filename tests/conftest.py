@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import os
 import signal
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -23,12 +24,17 @@ settings.load_profile("tamis")
 signal.signal(signal.SIGINT, signal.default_int_handler)  # a background job of a shell ignores Ctrl-C
 signal.signal(signal.SIGHUP, signal.SIG_DFL)  # and what runs under nohup ignores this one
 
+# hundreds of processes import the package: none but the first should compile it
+sys.dont_write_bytecode = False
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # threads for such small matrices wait for one another
 
 _LEARNS_NETWORKS = (
     "tests/cli/test_networks.py",
     "tests/cli/test_progress.py",
     "tests/inference/test_onnx.py",
+    "tests/artifact/keras_import/",
     "tests/artifact/onnx_export/",
     "tests/training/tuning/test_search.py",
     "tests/training/test_resuming.py",

@@ -18,9 +18,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from tamis.settings import Settings
-from tamis.settings_source import variables
+from tamis.settings_source import variables as names_of
+from tests.support.fork_server import ForkedServe
 
-_SETTINGS = {name for item in Settings.model_fields.items() for name in variables(*item)}
+Process = subprocess.Popen[bytes] | ForkedServe
+
+_SETTINGS = {name for item in Settings.model_fields.items() for name in names_of(*item)}
 ENVIRON = {name: value for name, value in os.environ.items() if name not in _SETTINGS}
 """The environment of the tests, which may measure coverage, without anything that is set for Tamis."""
 
@@ -34,7 +37,7 @@ _START_SECONDS = 60
 class Service:
     """A running `tamis serve`."""
 
-    process: subprocess.Popen[bytes]
+    process: Process
     log: Path
     notices: socket.socket
     start_seconds: float = 0.0
@@ -93,7 +96,9 @@ def _is_worker(pid: str) -> bool:
 
 
 @contextmanager
-def serving(folder: Path, *arguments: str, fds: tuple[int, ...] = (), **environ: str) -> Iterator[Service]:
+def serving(
+    folder: Path, *arguments: str, fds: tuple[int, ...] = (), is_forked: bool = False, **environ: str
+) -> Iterator[Service]:
     """Run `tamis serve` in `folder` on a free port, ready when it is given; it is killed in the end."""
     notify_path = folder / "notify"
     notify_path.unlink(missing_ok=True)
@@ -102,15 +107,20 @@ def serving(folder: Path, *arguments: str, fds: tuple[int, ...] = (), **environ:
         notices.bind(str(notify_path))
         notices.settimeout(_START_SECONDS)
         began = time.monotonic()
-        process = subprocess.Popen(
-            [sys.executable, "-m", "tamis", "serve", "--port", "0", *arguments],
-            cwd=folder,
-            env=_SERVE_ENVIRON | {"NOTIFY_SOCKET": str(notify_path)} | environ,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.DEVNULL,
-            stderr=stderr,
-            pass_fds=fds,
-        )
+        arguments = ("--port", "0", *arguments)
+        variables = _SERVE_ENVIRON | {"NOTIFY_SOCKET": str(notify_path)} | environ
+        if is_forked:
+            process: Process = ForkedServe(arguments, folder, variables, log)
+        else:
+            process = subprocess.Popen(
+                [sys.executable, "-m", "tamis", "serve", *arguments],
+                cwd=folder,
+                env=variables,
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                stderr=stderr,
+                pass_fds=fds,
+            )
         service = Service(process, log, notices)
         try:
             service.wait_for(b"READY=1")

@@ -27,8 +27,8 @@ async def test_stopping_under_load_loses_no_request(
     tmp_path: Path, cycles: int, settings: dict[str, str]
 ) -> None:
     ledger = Ledger()
-    for _ in range(cycles):
-        with serving(tmp_path, "--mock", **settings) as service:
+    for cycle in range(cycles):
+        with serving(tmp_path, "--mock", is_forked=cycle > 0, **settings) as service:
             await _stop_under_load(service, ledger)
             assert service.process.returncode == 0, service.said
     assert ledger.lost == [], ledger.lost
