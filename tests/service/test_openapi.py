@@ -65,6 +65,19 @@ def test_every_route_is_documented_and_answers(ask: Ask, document: dict[str, Any
         assert {method.upper() for method in operations} == allowed
 
 
+def test_every_accepted_type_is_named_by_415(ask: Ask, document: dict[str, Any]) -> None:
+    """In the message of the route and in its documentation."""
+    names = {"application/json": "JSON", "application/x-ndjson": "NDJSON", "text/csv": "CSV"}
+    for path, operations in document["paths"].items():
+        operation = operations.get("post", {})
+        accepted = operation.get("requestBody", {}).get("content", {})
+        url = path.replace("{model}", "keywords").replace("{name}", "keywords").replace("{version}", "3")
+        refused = ask("POST", url, content=b"hi", headers={"content-type": "text/plain"})
+        for media_type in accepted:
+            assert refused.status_code == 415 and media_type in refused.text, path
+            assert names[media_type] in operation["responses"]["415"]["description"], path
+
+
 def test_labels_and_limits_are_in_the_document(document: dict[str, Any]) -> None:
     schemas = document["components"]["schemas"]
     scores = schemas["PredictionBody"]["properties"]["prediction"]

@@ -46,10 +46,16 @@ def media_type(headers: Mapping[bytes, bytes]) -> bytes:
     return headers.get(b"content-type", b"").partition(b";")[0].strip().lower()
 
 
-def check_content_type(headers: Mapping[bytes, bytes], *others: bytes) -> None:
-    """Raise InputError unless the body is declared as JSON or as one of `others` (empty: undeclared)."""
+def check_content_type(
+    headers: Mapping[bytes, bytes], *others: bytes, of_other_routes: Sequence[bytes] = ()
+) -> None:
+    """Raise InputError unless the body is declared as JSON or as one of `others` (empty: undeclared).
+
+    `of_other_routes` are the types that other routes of the path take; the message names them, too.
+    """
     if headers.get(b"content-type") != _JSON and media_type(headers) not in (_JSON, *others):
-        accepted = " or ".join(one.decode() for one in (_JSON, *others) if one)
+        *first, last = [one.decode() for one in (_JSON, *others, *of_other_routes) if one]
+        accepted = f"{', '.join(first)} or {last}" if first else last
         message = f"the header `content-type` must be {accepted}"
         raise InputError("wrong_content_type", message, field="content-type")
 

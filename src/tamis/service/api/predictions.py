@@ -14,7 +14,7 @@ from tamis.errors import InputError
 from tamis.service.api.browsers_and_proxies import IS_ALLOWED_ORIGIN
 from tamis.service.api.line_stream import UnusedLineQuery, add_line_route, line_documentation
 from tamis.service.api.predictor import EXAMPLE_TEXTS, Predictor
-from tamis.service.api.route import RequestLimits, Requires, errors
+from tamis.service.api.route import RequestLimits, Requires, described_415, errors
 from tamis.service.bodies import PredictionResponse, TopLabel
 from tamis.service.security.client_identity import CALLER, PREDICT
 
@@ -142,6 +142,7 @@ class PredictionRoutes:
         options = self._options(listed, self._examples, *prefix.errors, *_BODY_ERRORS)
         for media_type in ("application/x-ndjson", "text/csv"):
             options["responses"][200]["content"][media_type] = {"schema": {"type": "string"}}
+        options["responses"][415]["description"] = described_415("JSON, NDJSON or CSV")
 
         @self._router.post(
             path,

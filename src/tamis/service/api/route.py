@@ -67,6 +67,11 @@ class Requires:
         """Do nothing: the caller is identified already."""
 
 
+def described_415(formats: str) -> str:
+    """Return the description of the status 415 of a route that takes bodies of these formats."""
+    return f"The body is not declared as {formats}, or has an unknown content encoding."
+
+
 DESCRIPTIONS = {
     400: "The body or the query cannot be read, or the header `host` names another host.",
     401: "There is no key, or it is not valid.",
@@ -75,7 +80,7 @@ DESCRIPTIONS = {
     408: "The request did not arrive in time.",
     413: "The body is too large.",
     405: "The path does not take this method.",
-    415: "The body is not declared as JSON, or has an unknown content encoding.",
+    415: described_415("JSON"),
     422: "A field is missing, unknown, of the wrong type or too long.",
     429: "The caller has sent too many texts.",
     431: "The request line and headers, or what frames the body, are too large.",
@@ -182,6 +187,8 @@ class StrictRoute(APIRoute):
     def __init__(self, path: str, endpoint: Callable[..., Any], **options: Any):
         required = [one for one in options.get("dependencies") or () if isinstance(one.dependency, Requires)]
         self.access = required[0].dependency.access if required else OPEN
+        documented_body = (options.get("openapi_extra") or {}).get("requestBody", {})
+        self.line_types = [media_type.encode() for media_type in documented_body.get("content", {})]
         responses = self.documented_errors()
         for status, documented in (options.get("responses") or {}).items():
             responses[status] = responses.get(status, {}) | documented
@@ -241,7 +248,7 @@ class StrictRoute(APIRoute):
             return request
         began = perf_counter()
         headers = dict(request.scope["headers"])
-        check_content_type(headers)
+        check_content_type(headers, of_other_routes=self.line_types)
         body = await receive_body(headers, request.receive, self.context.limits.max_body_bytes)
         document = parse_json(body)
         self.context.events.emit(BodyRead(perf_counter() - began))

@@ -91,6 +91,8 @@ class Dialect(ABC):
     """The tag of its routes in the OpenAPI document."""
     description: ClassVar[str]
     error_model: ClassVar[type[BaseModel]]
+    formats: ClassVar[str] = "JSON"
+    """The formats of its bodies, for the description of the status 415."""
 
     @abstractmethod
     def add_routes(self, routes: DialectRoutes) -> None:

@@ -64,6 +64,7 @@ class Mlflow(Dialect):
     title = "MLflow and SageMaker"
     description = "For clients of `mlflow models serve` and of SageMaker endpoints."
     error_model = MlflowError
+    formats = "JSON or CSV"
 
     def status(self, code: str, status: int) -> int:
         """Return MLflow's status: 400 for every invalid body."""

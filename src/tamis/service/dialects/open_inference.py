@@ -93,6 +93,7 @@ class OpenInference(Dialect):
     title = "Open Inference (V2)"
     description = "For clients of KServe, Triton, MLServer and TorchServe."
     error_model = OpenInferenceError
+    formats = "JSON, or as octets if it has a binary part"
 
     def status(self, code: str, status: int) -> int:
         """Return Triton's status: 400 for every invalid body."""

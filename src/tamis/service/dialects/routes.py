@@ -22,7 +22,7 @@ from tamis.events import BodyRead
 from tamis.service.api.application import Application
 from tamis.service.api.errors import response_to
 from tamis.service.api.predictions import refuse_cross_site
-from tamis.service.api.route import DESCRIPTIONS, ApiContext, Requires, Responses, StrictRoute
+from tamis.service.api.route import DESCRIPTIONS, ApiContext, Requires, Responses, StrictRoute, described_415
 from tamis.service.bodies import ErrorEnvelope
 from tamis.service.dialects.base import Dialect, DialectRequest, DialectService
 from tamis.service.dialects.bodies import validated
@@ -76,10 +76,11 @@ class DialectRoute(StrictRoute):
     def documented_errors(self) -> Responses:
         """Return the errors of the service with the dialect's statuses and envelope."""
         native, dialect = super().documented_errors(), self.dialect
+        descriptions = DESCRIPTIONS | {415: described_415(dialect.formats)}
         found: Responses = {status: native[status] for status in (200, *_FROM_CONNECTION) if status in native}
         for code, status in STATUS_BY_CODE.items():
             if status not in _FROM_CONNECTION and (status in native or status not in _BY_SETTING):
-                documented = {"description": DESCRIPTIONS[status]} | native.get(status, {})
+                documented = {"description": descriptions[status]} | native.get(status, {})
                 # a path that matches no route, such as one with a model `a:b`, is answered in our envelope
                 model: Any = dialect.error_model | ErrorEnvelope if status == 404 else dialect.error_model
                 found.setdefault(dialect.status(code, status), documented | {"model": model})
