@@ -25,7 +25,7 @@ from tamis.service.api.predictions import refuse_cross_site
 from tamis.service.api.route import DESCRIPTIONS, ApiContext, Requires, Responses, StrictRoute, described_415
 from tamis.service.bodies import ErrorEnvelope
 from tamis.service.dialects.base import Dialect, DialectRequest, DialectService
-from tamis.service.dialects.bodies import validated
+from tamis.service.dialects.bodies import struct_of, validated
 from tamis.service.request_body import check_query, receive_body
 from tamis.service.responses import STATUS_BY_CODE, ErrorResponse
 from tamis.service.security.client_identity import ANY_KEY, CALLER, PREDICT, Access
@@ -64,6 +64,8 @@ class DialectRoute(StrictRoute):
 
     def __init__(self, path: str, endpoint: Callable[..., Any], **options: Any):
         self._body_model: Any = get_type_hints(endpoint).get("body")
+        if self._body_model is not None:
+            struct_of(self._body_model)  # at the start, not for the first request
         super().__init__(path, endpoint, **options)
 
     @classmethod
