@@ -33,7 +33,8 @@ from tests.support.cassandra_cluster import PERIODIC, Cluster, Node
 from tests.support.keyspaces import PATIENT, add_users, url_of
 from tests.support.samples import messages
 
-_IN_FLIGHT = 64
+_IN_FLIGHT = 16
+_IDLE_SECONDS = 4
 _WARM_ROUNDS = 4
 """Until a node has compiled what it runs often."""
 _LIST = 32
@@ -44,7 +45,7 @@ _PER_NEW_TEXT = (_ALONE, _MISS, _STORED)
 _COMPILERS = ("C1 Compiler", "C2 Compiler")
 
 Costs = Mapping[str, float]
-"""CPU seconds of all nodes per row, by operation."""
+"""CPU seconds of all nodes per row, by operation, what idle nodes use left out."""
 
 
 class Plan(NamedTuple):
@@ -76,12 +77,14 @@ def main() -> None:
     for nodes in options.nodes:
         with Cluster(nodes, commitlog=PERIODIC) as cluster:
             add_users(cluster)
-            found = asyncio.run(measure(cluster, options.rows, rounds=options.rounds))
+            idle = _idle_cores(cluster)
+            print(f"{nodes} nodes: {idle / nodes:.3f} of a core each when idle", flush=True)
+            found = asyncio.run(measure(cluster, options.rows, rounds=options.rounds, idle=idle))
             measured |= {(nodes, copies): costs for copies, costs in found.items()}
             plan = Plan.of(measured)
             _print_costs(plan, nodes, found)
             _print_disk(cluster, n_rows=2 * options.rows * (_WARM_ROUNDS + options.rounds))
-            _print_services(plan, cluster, options.seconds)
+            _print_services(plan, cluster, options.seconds, idle)
 
 
 def _print_costs(plan: Plan, nodes: int, found: Mapping[int, Costs]) -> None:
@@ -96,11 +99,11 @@ def _print_costs(plan: Plan, nodes: int, found: Mapping[int, Costs]) -> None:
 
 
 async def measure(
-    cluster: Cluster, n_rows: int, *, rounds: int, warm: int = _WARM_ROUNDS
+    cluster: Cluster, n_rows: int, *, rounds: int, warm: int = _WARM_ROUNDS, idle: float = 0.0
 ) -> dict[int, Costs]:
     """Return the costs by number of copies: medians of rounds that alternate between these numbers."""
     stores = {copies: await _opened(cluster, copies) for copies in range(1, len(cluster.nodes) + 1)}
-    load = _RowLoad(cluster, n_rows)
+    load = _RowLoad(cluster, n_rows, idle)
     found: dict[int, list[Costs]] = {copies: [] for copies in stores}
     for number in range(warm + rounds):
         for copies, store in stores.items():
@@ -126,8 +129,8 @@ async def _opened(cluster: Cluster, copies: int) -> Store:
 class _RowLoad:
     """Rows and answers that were never sent before."""
 
-    def __init__(self, cluster: Cluster, n_rows: int):
-        self._cluster, self._n_rows = cluster, n_rows
+    def __init__(self, cluster: Cluster, n_rows: int, idle: float):
+        self._cluster, self._n_rows, self._idle = cluster, n_rows, idle
         self._ids, self._numbers = TimeIds(SystemClock()), itertools.count()
         self._texts = messages(1_000).texts
 
@@ -155,9 +158,29 @@ class _RowLoad:
             for request in requests:
                 await request
 
-        before = _cpu_seconds(self._cluster)
+        watch = _CpuWatch(self._cluster, self._idle)
         await asyncio.gather(*(client() for _ in range(_IN_FLIGHT)))
-        return (_cpu_seconds(self._cluster) - before) / self._n_rows
+        return watch.cpu_seconds() / self._n_rows
+
+
+class _CpuWatch:
+    """What the nodes have used since, beside what they use when idle: `idle` CPU seconds per second."""
+
+    def __init__(self, cluster: Cluster, idle: float = 0.0):
+        self._cluster, self._idle = cluster, idle
+        self._before, self._began = _cpu_seconds(cluster), time.perf_counter()
+
+    def cpu_seconds(self) -> float:
+        """Return the CPU seconds so far."""
+        took = time.perf_counter() - self._began
+        return _cpu_seconds(self._cluster) - self._before - self._idle * took
+
+
+def _idle_cores(cluster: Cluster) -> float:
+    """Return the CPU seconds per second of all nodes without requests."""
+    watch = _CpuWatch(cluster)
+    time.sleep(_IDLE_SECONDS)
+    return watch.cpu_seconds() / _IDLE_SECONDS
 
 
 def _cpu_seconds(cluster: Cluster) -> float:
@@ -176,7 +199,7 @@ def _node_cpu_seconds(node: Node) -> float:
     return total / 1e9
 
 
-def _print_services(plan: Plan, cluster: Cluster, seconds: int) -> None:
+def _print_services(plan: Plan, cluster: Cluster, seconds: int, idle: float) -> None:
     """Let one service per node answer new texts, and compare what the nodes took with the plan."""
     n = len(cluster.nodes)
     load = Load("", connections=16, fresh=True, texts_each=1)
@@ -196,14 +219,14 @@ def _print_services(plan: Plan, cluster: Cluster, seconds: int) -> None:
             running.enter_context(start_server("tamis", command, TAMIS_SPOOL_FILE=spool)) for spool in spools
         ]
         with ThreadPoolExecutor(n) as threads:
-            for _ in range(2):  # the first warms up
-                before, began = _cpu_seconds(cluster), time.perf_counter()
+            for _ in range(3):  # the first ones warm up
+                watch = _CpuWatch(cluster, idle)
                 results = [*threads.map(lambda server: run_wrk(server, load, texts, seconds), servers)]
-                used, took = _cpu_seconds(cluster) - before, time.perf_counter() - began
+                used = watch.cpu_seconds()
     n_requests = sum(result.requests for result in results)
     found, predicted = used / n_requests, sum(plan.cost(name, n) for name in _PER_NEW_TEXT)
     print(
-        f"{n} nodes, {n} services: {n_requests:,.0f} new texts in {took:.1f} s; nodes {predicted * 1e6:.0f} "
+        f"{n} nodes, {n} services: {n_requests:,.0f} new texts; nodes {predicted * 1e6:.0f} "
         f"CPU µs per text predicted, {found * 1e6:.0f} measured ({found / predicted:.2f}x); "
         f"services {statistics.mean(result.cpu_us for result in results):.0f}",
         flush=True,
@@ -212,12 +235,12 @@ def _print_services(plan: Plan, cluster: Cluster, seconds: int) -> None:
 
 def _print_disk(cluster: Cluster, *, n_rows: int) -> None:
     """Write all rows to disk and merge the files once; print what that takes for each copy of a row."""
-    n, before = len(cluster.nodes), _cpu_seconds(cluster)
+    n, watch = len(cluster.nodes), _CpuWatch(cluster)
     keyspace = f"copies_{n}"
     for node in cluster.nodes:
         for command in ("flush", "compact"):
             node.nodetool(command, keyspace, "calls")
-    used = _cpu_seconds(cluster) - before
+    used = watch.cpu_seconds()
     stored = sum(node.data_bytes(f"{keyspace}/calls-*") for node in cluster.nodes)
     print(
         f"{n} nodes, {n} copies: a copy of a row has {stored / n_rows / n:.0f} bytes on disk, "

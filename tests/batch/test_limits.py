@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+import subprocess
 from functools import partial
 from pathlib import Path
 
@@ -17,8 +18,9 @@ from tamis.batch.pipeline import ScoreProgress, ScoreRun, ScoreSettings, make_jo
 from tamis.cli.score import command
 from tamis.errors import DataError
 from tamis.inference.classifier import Classifier
+from tests.support.processes import ENVIRON
 from tests.support.samples import messages, write_csv
-from tests.support.score_runs import SMALL, assert_predictions, read_output, refused, score, scored
+from tests.support.score_runs import COMMAND, SMALL, assert_predictions, read_output, refused, score, scored
 
 ROOT = Path(__file__).parents[2]
 
@@ -90,3 +92,12 @@ def test_input_that_changes_during_the_run_is_refused(change: str, model: Path, 
         run.run(partial(run_locally, workers=1), observe=change_once)
     assert not (tmp_path / "out.csv").exists()
     assert refused(str(model), "in.csv", "-o", "out.csv", "--part-size", "4kB", folder=tmp_path)
+
+
+def test_pandas_is_not_imported_by_any_process(model: Path, tmp_path: Path) -> None:
+    (tmp_path / "pandas.py").write_text("open('imported', 'w')")
+    write_csv(messages(1_000), tmp_path / "in.csv")
+    arguments = [str(model), "in.csv", "-o", "out.parquet", "--workers", "2", "--part-size", "8kB"]
+    environ = ENVIRON | {"PYTHONPATH": str(tmp_path)}
+    subprocess.run([*COMMAND, *arguments], cwd=tmp_path, env=environ, check=True)
+    assert not (tmp_path / "imported").exists()

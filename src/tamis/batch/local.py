@@ -8,10 +8,14 @@ from __future__ import annotations
 import multiprocessing
 import os
 import signal
+import sys
 from collections.abc import Generator, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
+from importlib.abc import MetaPathFinder
 from threading import Thread
+
+import pyarrow
 
 from tamis.batch.blocks import InputBlock
 from tamis.batch.scoring import FinishedPart, ScoreJob, score_block
@@ -41,6 +45,28 @@ def workers_within(memory_bytes: int, block_bytes: int, cores: int) -> int:
 def available_cores() -> int:
     """Return how many cores this process may use."""
     return len(os.sched_getaffinity(0))
+
+
+class _NoPandas(MetaPathFinder):
+    """Finds no pandas, and leaves other modules to other finders."""
+
+    def find_spec(self, fullname: str, *_: object) -> None:
+        """Raise ModuleNotFoundError for pandas."""
+        if fullname == "pandas":
+            raise ModuleNotFoundError(name=fullname)
+
+
+def without_pandas() -> None:
+    """Let pyarrow believe, in this process, that pandas is not installed.
+
+    It would import pandas to tell data frames from lists: half a second per process. It looks once only.
+    """
+    finder = _NoPandas()
+    sys.meta_path.insert(0, finder)
+    try:
+        pyarrow.scalar(0)
+    finally:
+        sys.meta_path.remove(finder)
 
 
 def run_locally(
@@ -79,6 +105,7 @@ def _start(job: ScoreJob) -> None:
     """Keep the job, whose model was opened when it was unpickled, and end with the parent."""
     global _job
     _job = job
+    without_pandas()
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches every process; the parent decides
     Thread(target=_end_with_parent, name="tamis-parent", daemon=True).start()
 

@@ -161,7 +161,7 @@ def _named_as_given(files: Mapping[Path, InputFile]) -> Iterator[None]:
 
 
 def _engine(options: Mapping[str, Any], settings: ScoreSettings) -> Engine:
-    from tamis.batch.local import available_cores, run_locally, workers_within
+    from tamis.batch.local import available_cores, run_locally, without_pandas, workers_within
 
     if options["engine"] == "ray":
         from tamis.batch.ray import run_on_ray
@@ -173,6 +173,7 @@ def _engine(options: Mapping[str, Any], settings: ScoreSettings) -> Engine:
     workers = workers_within(options["max_memory"], settings.block_bytes, wanted)
     if not workers:
         raise click.UsageError("--max-memory is too little for one worker; raise it or lower --part-size")
+    without_pandas()
     return partial(run_locally, workers=workers)
 
 
