@@ -42,7 +42,7 @@ _N_WORDS, _N_TOPIC_WORDS = 60_000, 400
 
 
 _LENGTHS = (20, 60, 200, 1_000, 10_000)
-_SECONDS, _ROUNDS, _MAX_TEXTS = 0.3, 5, 16_384
+_ROUNDS, _MAX_TEXTS = 5, 16_384
 _LEARN_LITTLE = {"linear": ["--set", "bits=20"], "lstm": ["--set", "epochs=1"]}
 """Of a network the number of weights counts, not what they learned."""
 
@@ -55,46 +55,47 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--lengths", action="store_true")
     parser.add_argument("--kinds", nargs="+", default=["linear", "lstm"])
+    parser.add_argument("--seconds", type=float, default=0.3, help="of one of five rounds")
     parser.add_argument("--model", help="a model's folder in place of those trained here")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         if options.model:
-            _print_speeds(options.model, Path(options.model).name)
+            _print_speeds(options.model, Path(options.model).name, options.seconds)
         elif options.lengths:
-            _compare_kinds(Path(folder), options.kinds)
+            _compare_kinds(Path(folder), options.kinds, options.seconds)
         else:
             _learn(Path(folder), options.rows, options.labels, options.seed)
 
 
-def _compare_kinds(folder: Path, kinds: Sequence[str]) -> None:
+def _compare_kinds(folder: Path, kinds: Sequence[str], seconds: float) -> None:
     data = write_csv(messages(2_000), folder / "train.csv")
     for kind in kinds:
         model = str(folder / kind)
         learn = [sys.executable, "-m", "tamis", "train", str(data), "-o", model, "--model", kind]
         subprocess.run([*learn, *_LEARN_LITTLE.get(kind, [])], check=True, capture_output=True)
-        _print_speeds(model, kind)
+        _print_speeds(model, kind, seconds)
         if kind == "linear":
             shutil.copytree(PACKAGE, folder / "pure" / "tamis", ignore=shutil.ignore_patterns("*.so"))
-            again = [sys.executable, __file__, "--model", model]
+            again = [sys.executable, __file__, "--model", model, "--seconds", str(seconds)]
             subprocess.run(again, env=os.environ | {"PYTHONPATH": str(folder / "pure")}, check=True)
 
 
-def _print_speeds(model: str, name: str) -> None:
+def _print_speeds(model: str, name: str, seconds: float) -> None:
     """Print texts per CPU second by length, of ASCII texts and of texts with one accent each."""
     classifier = Classifier.load(model)
     title = f"{name}{'' if is_compiled() else ', not compiled'}"
     for length in _LENGTHS:
-        shown = [f"{_texts_per_cpu_second(classifier, length, end):>9,.0f}" for end in ("x", "é")]
+        shown = [f"{_texts_per_cpu_second(classifier, seconds, length, end):>9,.0f}" for end in ("x", "é")]
         print(
             f"{title:22} {length:6,} characters: {shown[0]} texts per CPU second, {shown[1]} with an accent",
             flush=True,
         )
 
 
-def _texts_per_cpu_second(classifier: Classifier, length: int, end: str) -> float:
+def _texts_per_cpu_second(classifier: Classifier, seconds: float, length: int, end: str) -> float:
     """Return the median of some rounds, which an interrupted one does not move."""
     few = _cpu_seconds(classifier, _texts(64, length, end))
-    n_texts = min(_MAX_TEXTS, max(64, int(64 * _SECONDS / few)))
+    n_texts = min(_MAX_TEXTS, max(64, int(64 * seconds / few)))
     texts = _texts(n_texts, length, end)
     return n_texts / statistics.median(_cpu_seconds(classifier, texts) for _ in range(_ROUNDS))
 

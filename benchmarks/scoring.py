@@ -1,11 +1,11 @@
 """Texts per second of `tamis score` from CSV to Parquet, interleaved with what else scores such rows.
 
     python benchmarks/scoring.py [--rows 200000] [--rounds 3]
-    python benchmarks/scoring.py --full [--engine ray]
+    python benchmarks/scoring.py --full [ROWS ...] [--engine ray]
 
 Compares with the native scorer alone in a loop, with scikit-learn's vectorizer and SVM on the same rows
 read by pandas, and with fastText's `predict` on a list. pandas and fastText are optional: their lines say so.
-`--full` scores one and then ten million rows and prints time and peak memory of all processes together.
+`--full` scores one and then ten million rows, or those named: time, and peak memory of all processes.
 """
 
 from __future__ import annotations
@@ -39,13 +39,13 @@ def main() -> None:
     parser.add_argument("--rows", type=int, default=200_000)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--engine", default="local", choices=["local", "ray"])
-    parser.add_argument("--full", action="store_true")
+    parser.add_argument("--full", type=int, nargs="*", metavar="ROWS")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         train(write_csv(messages(5_000), folder / "train.csv"), folder / "m")
-        if options.full:
-            for n_rows in (1_000_000, 10_000_000):
+        if options.full is not None:
+            for n_rows in options.full or (1_000_000, 10_000_000):
                 _measure_full(folder, n_rows, options.engine)
             return
         _compare(folder, options.rows, options.rounds, options.engine)
