@@ -11,7 +11,16 @@ from itertools import pairwise
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tamis.normalization import BLANK, CHANGING, STABLE, canonical, character_kinds, decompose, order_marks
+from tamis.normalization import (
+    BLANK,
+    CHANGING,
+    STABLE,
+    canonical,
+    character_kinds,
+    decompose,
+    is_blank,
+    order_marks,
+)
 
 _CHARACTERS = [chr(code) for code in range(sys.maxunicode + 1)]
 _MARKS = [c for c in _CHARACTERS if unicodedata.combining(c)]
@@ -45,6 +54,11 @@ def test_canonical_any_text_is_unicode_nfkc(text: str):
     invisible = re.compile("[\u00ad\u034f\u061c\u180e\u200b-\u200f\u202a-\u202e\u2060-\u206f\ufeff]")
     expected = unicodedata.normalize("NFKC", invisible.sub("", text))
     assert canonical(text) == " ".join(expected.split())
+
+
+@given(st.text(st.sampled_from(" \n\u200b\u00ad\u3000a"), max_size=4), st.integers(0, 100))
+def test_is_blank_any_text_is_an_empty_canonical_form(text: str, blanks: int):
+    assert is_blank("\u200b" * blanks + text) == (not canonical(text))
 
 
 @given(st.one_of(texts_of_marks, st.text()))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import time
 from abc import ABC, abstractmethod
 from typing import final
@@ -33,6 +32,8 @@ class SystemClock(Clock):
 
     async def sleep(self, seconds: float) -> None:
         """Sleep on the running event loop."""
+        import asyncio  # commands without an event loop start without it
+
         await asyncio.sleep(seconds)
 
 

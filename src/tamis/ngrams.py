@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import sys
 import unicodedata
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache, cached_property
 
@@ -209,33 +209,32 @@ def _power_tables(bits: int) -> tuple[Hashes, Hashes]:
 def _class_table() -> npt.NDArray[np.uint8]:
     characters = _bmp()
 
-    def where(is_so: Callable[[str], bool]) -> npt.NDArray[np.bool_]:
-        return np.fromiter(map(is_so, characters), np.bool_, _BMP_SIZE)
-
     classes = np.full(_BMP_SIZE, SYMBOL, np.uint8)
-    classes[where(str.isalnum)] = LETTER
+    classes[np.strings.isalnum(characters)] = LETTER
     others = np.flatnonzero(classes == SYMBOL).tolist()
-    classes[[code for code in others if unicodedata.category(characters[code])[0] == "M"]] = LETTER
+    classes[[code for code in others if unicodedata.category(chr(code))[0] == "M"]] = LETTER
     classes[ord("_")] = LETTER
     for first, last in _IDEOGRAPHS:
         block = classes[first : last + 1]
         block[block == LETTER] = IDEOGRAPH
-    classes[where(str.isdigit)] = DIGIT  # each rule takes precedence over those before it
-    classes[where(str.isupper)] = UPPER
-    classes[where(str.islower)] = LOWER
-    classes[where(str.isspace)] = SPACE
+    classes[np.strings.isdigit(characters)] = DIGIT  # each rule takes precedence over those before it
+    classes[np.strings.isupper(characters)] = UPPER
+    classes[np.strings.islower(characters)] = LOWER
+    classes[np.strings.isspace(characters)] = SPACE
     return classes
 
 
 @cache
 def _lower_table() -> Codes:
     codes = np.arange(_BMP_SIZE, dtype=np.uint32)
-    lowered = list(map(str.lower, _bmp()))
-    single = np.fromiter(map(len, lowered), np.intp, _BMP_SIZE) == 1  # others stay as they are
-    codes[single] = [ord(lower) for lower in lowered if len(lower) == 1]
+    differing = np.flatnonzero(np.strings.isupper(_bmp()) | np.strings.istitle(_bmp())).tolist()
+    lowered = {code: chr(code).lower() for code in differing}
+    for code, lower in lowered.items():
+        if len(lower) == 1:  # others stay as they are
+            codes[code] = ord(lower)
     return codes
 
 
-def _bmp() -> list[str]:
+def _bmp() -> npt.NDArray[np.str_]:
     """Return the characters of the basic multilingual plane by code point."""
-    return list(map(chr, range(_BMP_SIZE)))
+    return np.arange(_BMP_SIZE, dtype=np.uint32).view("U1")

@@ -33,6 +33,7 @@ _EMOJI = range(0x1_F300, 0x1_FB00)
 _STABLE_RANGES = (range(0x3400, 0x4DC0), range(0x4E00, 0xA000), range(0xAC00, 0xD7A4), range(0xE000, 0xF900))
 """Ideographs, Hangul syllables and the private area, which need not be looked at one by one."""
 
+_BEGINNING = 64
 _MAX_MARKS = 16
 """Combining marks in a row up to which `unicodedata` may sort them itself, in quadratic time."""
 
@@ -47,7 +48,9 @@ def canonical(text: str) -> str:
     Two texts with the same canonical form get the same answer. Capitals are kept: they are informative.
     """
     if not text.isascii():
-        text = unicodedata.normalize("NFKC", order_marks(_INVISIBLE.sub("", text)))
+        text = _INVISIBLE.sub("", text)
+        if not unicodedata.is_normalized("NFKC", text):  # linear: marks out of order are found at once
+            text = unicodedata.normalize("NFKC", order_marks(text))
     return " ".join(text.split())
 
 
@@ -80,6 +83,11 @@ def character_kinds() -> bytes:
         ):
             kinds[code] = STABLE
     return bytes(kinds)
+
+
+def is_blank(text: str) -> bool:
+    """Return whether nothing is left of the text in canonical form."""
+    return not (canonical(text[:_BEGINNING]) or canonical(text))  # mostly the beginning shows it
 
 
 def decompose(text: str) -> str:

@@ -1,8 +1,10 @@
 from __future__ import annotations
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from tamis.data.labels import find_shortcuts
+from tamis.data.labels import SHAPES, find_shortcuts
 
 
 def texts_and_labels() -> tuple[list[str], list[str]]:
@@ -19,6 +21,17 @@ def test_shortcuts_precision_coverage_shape_gives_label_away():
     assert (digits.precision, digits.coverage) == (pytest.approx(40 / 41), pytest.approx(40 / 50))
     assert found["the word 'prize'"].coverage == pytest.approx(0.5)
     assert found["the word 'then'"].label == "ham"
+
+
+@given(
+    st.text(st.sampled_from("AZa1٣.: !£/hwHWſ"), max_size=12),
+    st.sampled_from(["WWW.", "Https://", "12٣4", "É"]),
+)
+def test_shortcuts_shapes_are_found_in_any_text(text, added):
+    text = f"{text}{added}"
+    expected = {name for name, shape in SHAPES.items() if shape.search(text)}
+    found = find_shortcuts([text] * 20 + ["-"] * 20, ["a"] * 20 + ["b"] * 20, per_label=100)
+    assert {one.feature for one in found} & SHAPES.keys() == expected
 
 
 def test_shortcuts_stand_strongest_first_when_label_has_several():

@@ -27,8 +27,8 @@ def scored_rows(draw: st.DrawFn) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 @settings(max_examples=100, deadline=None)
 def test_ranking_figures_are_scikit_learns(rows: tuple[np.ndarray, np.ndarray, np.ndarray]):
     weights, positive, scores = rows
-    areas = metrics.roc_auc(weights, positive, scores)
-    precisions = metrics.average_precision(weights, positive, scores)
+    ranking = metrics.Ranking.of_rows(weights, positive, scores)
+    areas, precisions = ranking.roc_auc(), ranking.average_precision()
     for w, area, precision in zip(weights, areas, precisions, strict=True):
         assert area == pytest.approx(reference.roc_auc_score(positive, scores, sample_weight=w))
         assert precision == pytest.approx(
@@ -123,9 +123,9 @@ def test_margins_of_rows_are_those_of_the_matrix(n_classes: int, n: int, seed: i
 def test_metrics_are_undefined_without_what_they_compare():
     ones, nothing = np.ones((1, 3)), np.zeros(3, np.bool_)
     scores = np.array([0.1, 0.2, 0.3])
-    assert np.isnan(metrics.roc_auc(ones, nothing, scores)[0])
-    assert np.isnan(metrics.roc_auc(ones, ~nothing, scores)[0])
-    assert np.isnan(metrics.average_precision(ones, nothing, scores)[0])
+    assert np.isnan(metrics.Ranking.of_rows(ones, nothing, scores).roc_auc()[0])
+    assert np.isnan(metrics.Ranking.of_rows(ones, ~nothing, scores).roc_auc()[0])
+    assert np.isnan(metrics.Ranking.of_rows(ones, nothing, scores).average_precision()[0])
     one_class = metrics.confusion(ones, np.zeros(3, int), np.zeros(3, int), 2)
     assert np.isnan(metrics.matthews(one_class)[0])
     margins = metrics.Margins.of_matrix(one_class)

@@ -17,7 +17,7 @@ import numpy.typing as npt
 import safetensors
 import safetensors.numpy
 
-from tamis.data.near_duplicates import near_duplicate_form
+from tamis.data.near_duplicates import form_of_canonical
 from tamis.errors import ArtifactError
 
 LEARNED_FILE = "learned.safetensors"
@@ -83,4 +83,4 @@ def _digests(texts: Iterable[str], key: str) -> Digests:
 
 
 def _form_digests(texts: Iterable[str], key: str) -> Digests:
-    return _digests(map(near_duplicate_form, texts), key)
+    return _digests(map(form_of_canonical, texts), key)

@@ -9,17 +9,15 @@ from typing import TYPE_CHECKING, Any
 
 import click
 from click.core import ParameterSource
-from rich import box
-from rich.console import Console, Group
-from rich.live import Live
-from rich.table import Table
-from rich.text import Text
 
 from tamis.cli.options import size_option
 from tamis.cli.progress import ProgressBar
 from tamis.cli.terminal import echo, make_console
 
 if TYPE_CHECKING:
+    from rich.console import Console, Group
+    from rich.live import Live
+
     from tamis.training.tuning import Autotune
     from tamis.training.tuning.trials import SearchState, Trial, Watch
 
@@ -129,6 +127,8 @@ class _LiveTable:
     def __call__(self, state: SearchState) -> None:
         self._state = state
         if self._live is None:
+            from rich.live import Live
+
             self._bar.hide()
             self._live = Live(get_renderable=self._page, console=self._console, refresh_per_second=4)
             self._live.start(refresh=True)
@@ -143,6 +143,11 @@ class _LiveTable:
             self._live = None
 
     def _page(self) -> Group:
+        from rich import box
+        from rich.console import Group
+        from rich.table import Table
+        from rich.text import Text
+
         assert self._state is not None
         state = self._state
         table = Table(box=box.SIMPLE_HEAD, title="Search for settings", title_justify="left")

@@ -20,7 +20,7 @@ from tamis.data.quote_repair import SwallowedField
 from tamis.data.reader import ReadResult
 from tamis.data.split import random_split
 from tamis.markup import has_html
-from tamis.normalization import canonical
+from tamis.normalization import canonical, is_blank
 from tamis.types import Dataset, Progress, no_progress
 
 Confidence = Callable[[Sequence[str], Sequence[str], Sequence[str]], npt.NDArray[np.float64]]
@@ -153,6 +153,7 @@ def audit(
     `groups` are those of `near_duplicate_groups` if the caller has them: finding them takes longest.
     """
     data = reading.dataset
+    texts = [canonical(text) for text in data.texts]
     if groups is None:
         groups = near_duplicate_groups(data.texts, progress=progress)
     classes = _classes(data.labels)
@@ -168,14 +169,14 @@ def audit(
         label_problems=reading.label_problems,
         html_rows=sum(map(has_html, data.texts)),
         swallowed=reading.swallowed,
-        empty_rows=tuple(row for row, text in zip(data.rows, data.texts, strict=True) if not canonical(text)),
-        constant=tuple(_constant(data)),
+        empty_rows=tuple(row for row, text in zip(data.rows, data.texts, strict=True) if is_blank(text)),
+        constant=tuple(_constant(data, texts)),
         long_limit=long_limit,
         long_texts=tuple(
             LongText(data.rows[i], int(lengths[i])) for i in np.flatnonzero(lengths > long_limit).tolist()
         ),
         duplicates=_duplicates(data, groups),
-        contradictions=_contradictions(data),
+        contradictions=_contradictions(data, texts),
         shortcuts=find_shortcuts(data.texts, data.labels),
         sources=_sources(data, lengths),
         known_test=_known_test(data, groups),
@@ -190,15 +191,15 @@ def _classes(labels: Sequence[str]) -> tuple[ClassShare, ...]:
     return tuple(ClassShare(label, rows, rows / len(labels)) for label, rows in counts)
 
 
-def _constant(data: Dataset) -> Iterable[str]:
+def _constant(data: Dataset, canonical_texts: Sequence[str]) -> Iterable[str]:
     """Yield what is the same in all rows, or different in all."""
     if len(data.classes) == 1:
         yield f"every row has the label {data.classes[0]!r}"
     elif len(data.classes) == len(data) > 2:
         yield f"{len(data):,} labels with one row each"
     texts: dict[str, set[str]] = defaultdict(set)
-    for text, label in zip(data.texts, data.labels, strict=True):
-        texts[label].add(canonical(text))
+    for text, label in zip(canonical_texts, data.labels, strict=True):
+        texts[label].add(text)
     for label, rows in sorted(Counter(data.labels).items()):
         if rows > 1 and len(texts[label]) == 1:
             yield f"all {rows} texts of {label!r} are the same"
@@ -226,8 +227,7 @@ def _cluster(data: Dataset, members: Indices) -> Cluster:
     return Cluster(members.size, dict(sorted(labels.items())), data.rows[first], data.texts[first])
 
 
-def _contradictions(data: Dataset) -> tuple[Contradiction, ...]:
-    texts = [canonical(text) for text in data.texts]
+def _contradictions(data: Dataset, texts: Sequence[str]) -> tuple[Contradiction, ...]:
     label_of: dict[str, str] = {}
     disputed = {
         text

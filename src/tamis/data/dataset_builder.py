@@ -15,7 +15,7 @@ from tamis.data.quote_repair import Repair, RowLayout, find_swallowed
 from tamis.data.tables import ReadOptions, Record
 from tamis.errors import DataError
 from tamis.markup import strip_html
-from tamis.normalization import canonical
+from tamis.normalization import is_blank
 from tamis.types import Dataset
 
 _MAX_SOURCES = 100
@@ -159,7 +159,7 @@ class Cleaned:
 
 def drop_empty(dataset: Dataset) -> Dataset:
     """Return the examples whose text has a visible character."""
-    return dataset.select([i for i, text in enumerate(dataset.texts) if canonical(text)])
+    return dataset.select([i for i, text in enumerate(dataset.texts) if not is_blank(text)])
 
 
 def clean(dataset: Dataset) -> Cleaned:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 import unicodedata
 from collections import Counter, defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from typing import Literal
@@ -35,6 +35,8 @@ SHAPES = {
     "a word of four or more capitals": re.compile(r"\b[A-Z]{4}"),
     "several exclamation marks": re.compile(r"!\s*!"),
 }
+_ALIKE = bytes.maketrans(b"ABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789", b"A" * 26 + b"0" * 10)
+_ASCII_WORD = re.compile(r"\w+")
 _MIN_TEXTS = 20
 _MIN_COVERAGE = 0.02
 _MIN_CERTAINTY = 0.8
@@ -193,11 +195,27 @@ def find_shortcuts(
 def _count_features(texts: Sequence[str], labels: Sequence[str]) -> Mapping[str, Counter[str]]:
     """Return for each label in how many of its texts each word, or shape by its name, is."""
     counts: dict[str, Counter[str]] = defaultdict(Counter)
-    words_in = _word_pattern().findall
     for text, label in zip(texts, labels, strict=True):
-        counts[label].update(set(words_in(text.lower())))
-        counts[label].update(name for name, shape in SHAPES.items() if shape.search(text))
+        lower = text.lower()
+        pattern = _ASCII_WORD if lower.isascii() else _word_pattern()
+        counts[label].update({*pattern.findall(lower), *_shapes_in(text, lower)})
     return counts
+
+
+def _shapes_in(text: str, lower: str) -> Iterator[str]:
+    """Yield the names of the shapes in `text`; only those that it may have are searched for."""
+    # each capital becomes A, each digit 0
+    alike = text.encode("utf-8", "replace").translate(_ALIKE)
+    may_have = (
+        b"0000" in alike or not text.isascii(),
+        "://" in lower or "www." in lower,
+        True,
+        b"AAAA" in alike,
+        "!" in text,
+    )
+    for (name, shape), possible in zip(SHAPES.items(), may_have, strict=True):
+        if possible and shape.search(text):
+            yield name
 
 
 def _describe(feature: str) -> str:

@@ -30,6 +30,7 @@ NEAR_DUPLICATE_SIMILARITY = 0.8
 
 _NUMBER = re.compile(r"\d+")
 _NO_LETTER = re.compile(r"[\W_]+")
+_NO_LETTER_BEYOND_ASCII = re.compile(r"[^\w\x00-\x7f]+")
 _ZEROS = re.compile(rb"00+")
 _ASCII_LOWER = bytes(ord("0") if chr(code).isdigit() else code for code in range(128)).lower() + bytes(128)
 _ASCII_NO_LETTERS = bytes(code for code in range(128) if not chr(code).isalnum())
@@ -71,11 +72,16 @@ def near_duplicate_form(text: str) -> str:
 
     A text without letters and digits is its own form, so that two different smileys are not near duplicates.
     """
-    plain = canonical(text)
-    if plain.isascii():  # the same, at a fifth of the time
-        zeros = _ZEROS.sub(b"0", plain.encode().translate(_ASCII_LOWER))
+    return form_of_canonical(canonical(text))
+
+
+def form_of_canonical(plain: str) -> str:
+    """Return the near-duplicate form of a text that is canonical already."""
+    # accents and typographic signs are all that most texts have beyond ASCII, which takes a fifth of the time
+    letters = plain if plain.isascii() else _NO_LETTER_BEYOND_ASCII.sub("-", decompose(plain))
+    if letters.isascii():
+        zeros = _ZEROS.sub(b"0", letters.encode().translate(_ASCII_LOWER))
         return zeros.translate(None, _ASCII_NO_LETTERS).decode() or plain
-    letters = decompose(plain)
     return _NO_LETTER.sub("", _NUMBER.sub("0", letters.lower())) or plain
 
 

@@ -6,7 +6,7 @@ Takes arrays and rows; knows neither models nor files.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 
@@ -20,8 +20,6 @@ from tamis.training import metrics
 from tamis.training.evaluation import ClassMetrics, ConfusedLabels, Evaluation, OperatingPointMetrics
 from tamis.training.metrics import Estimate, Floats, Indices
 from tamis.types import Dataset
-
-_RankingMetric = Callable[[Floats, npt.NDArray[np.bool_], Floats], Floats]
 
 _RESAMPLES = 400
 _MIN_RESAMPLES = 100
@@ -87,15 +85,15 @@ class _Rows:
 
     def evaluation(self) -> Evaluation:
         matrix = metrics.confusion(self._ones, self.true, self._predicted, len(self.classes))[0]
-        found = self._bootstrapped()
+        found = self._ranked_means() | self._bootstrapped()
         return Evaluation(
             rows=self.true.size,
             labels=self.classes,
             accuracy=metrics.proportion_of_some(np.trace(matrix), matrix.sum()),
             matthews=found["matthews"][0],
             macro_f1=metrics.defined(found["macro_f1"][0]),
-            roc_auc=self._ranked(metrics.roc_auc),
-            average_precision=self._ranked(metrics.average_precision),
+            roc_auc=found["roc_auc"][0],
+            average_precision=found["average_precision"][0],
             calibration_error=metrics.defined(found["calibration_error"][0]),
             log_loss=metrics.defined(found["log_loss"][0]),
             classes=_class_metrics(self.classes, matrix),
@@ -122,12 +120,19 @@ class _Rows:
         margins = metrics.Margins.of_rows(weights, self.true, self._predicted, len(self.classes))
         of_label = self.probabilities[np.arange(self.true.size), self.true]
         top = self.probabilities.max(axis=1)
-        return {
+        found = {
             "matthews": margins.matthews(),
             "macro_f1": margins.macro_f1(),
             "calibration_error": metrics.calibration_error(weights, self._predicted == self.true, top),
             "log_loss": metrics.log_loss(weights, of_label),
         }
+        if len(self.classes) == 2:
+            found |= self._ranked(weights, [self._positive_column])
+        return found
+
+    @property
+    def _positive_column(self) -> int:
+        return self.classes.index(self.point.positive) if self.point is not None else 1
 
     def _bootstrapped(self) -> dict[str, list[Estimate | None]]:
         """Return each of `_metrics` with its percentile interval: one estimate, or one for each class."""
@@ -143,29 +148,29 @@ class _Rows:
         for start in range(0, count, chunk):
             yield self._resampler.weights(min(chunk, count - start), self.seed + start)
 
-    def _ranked(self, metric: _RankingMetric) -> Estimate | None:
-        """Return a ranking metric of the positive label, or the mean over labels of one-vs-rest.
+    def _ranked_means(self) -> dict[str, list[Estimate | None]]:
+        """Return the ranking metrics of more than two labels: means over the labels of one-vs-rest.
 
-        For the mean, resampling would take as long as there are labels: its interval is the jackknife's.
+        Resampling them would take as long as there are labels: their intervals are the jackknife's.
         """
-        if len(self.classes) > 2:
-            columns = np.unique(self.true).tolist()
-            blocks = min(_BLOCKS, self.true.size)
-            weights = np.concatenate([self._ones, self._resampler.without_each_block(blocks, self.seed)])
-            return _jackknifed(self._mean_ranked(metric, weights, columns))
-        column = self.classes.index(self.point.positive) if self.point is not None else 1
-        value = self._mean_ranked(metric, self._ones, [column])
-        parts = [self._mean_ranked(metric, weights, [column]) for weights in self._resamples()]
-        return _estimates(value[0], np.concatenate(parts))[0]
+        if len(self.classes) <= 2:
+            return {}
+        blocks = min(_BLOCKS, self.true.size)
+        weights = np.concatenate([self._ones, self._resampler.without_each_block(blocks, self.seed)])
+        found = self._ranked(weights, np.unique(self.true).tolist())
+        return {name: [_jackknifed(values)] for name, values in found.items()}
 
-    def _mean_ranked(self, metric: _RankingMetric, weights: Floats, columns: Sequence[int]) -> Floats:
-        """Return [resamples] the mean over those of `columns` for which the metric is defined."""
-        total, defined = np.zeros(len(weights)), np.zeros(len(weights))
+    def _ranked(self, weights: Floats, columns: Sequence[int]) -> dict[str, Floats]:
+        """Return ranking metrics, [resamples] the mean over those of `columns` for which one is defined."""
+        total, defined = np.zeros((2, len(weights))), np.zeros((2, len(weights)))
         for column in columns:
-            found = metric(weights, self.true == column, self.probabilities[:, column])
+            scores = self.probabilities[:, column]
+            ranking = metrics.Ranking.of_rows(weights, self.true == column, scores)
+            found = np.stack([ranking.roc_auc(), ranking.average_precision()])
             total += np.nan_to_num(found)
             defined += ~np.isnan(found)
-        return np.divide(total, defined, out=np.full_like(total, np.nan), where=defined > 0)
+        means = np.divide(total, defined, out=np.full_like(total, np.nan), where=defined > 0)
+        return dict(zip(("roc_auc", "average_precision"), means, strict=True))
 
     def _operating_point_metrics(self) -> OperatingPointMetrics | None:
         if self.point is None:

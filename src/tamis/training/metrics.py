@@ -103,18 +103,35 @@ def matthews(matrix: Floats) -> Floats:
     return Margins.of_matrix(matrix).matthews()
 
 
-def roc_auc(weights: Floats, positive: npt.NDArray[np.bool_], scores: Floats) -> Floats:
-    """Return [resamples] the area under the ROC curve; a tie counts half. NaN if one side is empty."""
-    ups, downs = _by_descending_score(weights, positive, scores)
-    above = np.cumsum(ups, axis=1) - ups / 2
-    return _ratio((downs * above).sum(axis=1), ups.sum(axis=1) * downs.sum(axis=1))
+@dataclass(frozen=True)
+class Ranking:
+    """The rows of one label ranked against all others, the highest score first.
 
+    ups, downs: [resamples, distinct scores] weight of the label's rows, and of the others
+    """
 
-def average_precision(weights: Floats, positive: npt.NDArray[np.bool_], scores: Floats) -> Floats:
-    """Return [resamples] the precision at each new positive, averaged over recall; NaN without positives."""
-    ups, downs = _by_descending_score(weights, positive, scores)
-    precision = np.nan_to_num(_ratio(np.cumsum(ups, axis=1), np.cumsum(ups + downs, axis=1)))
-    return _ratio((precision * ups).sum(axis=1), ups.sum(axis=1))
+    ups: Floats
+    downs: Floats
+
+    @classmethod
+    def of_rows(cls, weights: Floats, positive: npt.NDArray[np.bool_], scores: Floats) -> Ranking:
+        """Rank rows by `scores`; those of equal scores are added up."""
+        order = np.argsort(-scores, kind="stable")
+        starts = np.flatnonzero(np.diff(scores[order], prepend=np.inf))
+        ordered, is_up = weights[:, order], positive[order]
+        ups = np.add.reduceat(ordered * is_up, starts, axis=1)
+        return cls(ups, np.add.reduceat(ordered * ~is_up, starts, axis=1))
+
+    def roc_auc(self) -> Floats:
+        """Return [resamples] the area under the ROC curve; a tie counts half. NaN if one side is empty."""
+        above = np.cumsum(self.ups, axis=1) - self.ups / 2
+        return _ratio((self.downs * above).sum(axis=1), self.ups.sum(axis=1) * self.downs.sum(axis=1))
+
+    def average_precision(self) -> Floats:
+        """Return [resamples] the precision at each new positive, averaged over recall; NaN without any."""
+        found, all_rows = np.cumsum(self.ups, axis=1), np.cumsum(self.ups + self.downs, axis=1)
+        precision = np.nan_to_num(_ratio(found, all_rows))
+        return _ratio((precision * self.ups).sum(axis=1), self.ups.sum(axis=1))
 
 
 def calibration_error(weights: Floats, correct: npt.NDArray[np.bool_], confidence: Floats) -> Floats:
@@ -199,17 +216,6 @@ class Resampler:
         block[self._group_at[shuffled]] = np.arange(n) % blocks
         kept: Floats = (block[self._group_of] != np.arange(blocks)[:, None]).astype(np.float64)
         return kept
-
-
-def _by_descending_score(
-    weights: Floats, positive: npt.NDArray[np.bool_], scores: Floats
-) -> tuple[Floats, Floats]:
-    """Return [resamples, distinct scores] weight of positives and of negatives, highest score first."""
-    order = np.argsort(-scores, kind="stable")
-    starts = np.flatnonzero(np.diff(scores[order], prepend=np.inf))
-    ups = np.add.reduceat((weights * positive)[:, order], starts, axis=1)
-    downs = np.add.reduceat((weights * ~positive)[:, order], starts, axis=1)
-    return ups, downs
 
 
 def _sums(weights: Floats, classes: Indices, n_classes: int) -> Floats:

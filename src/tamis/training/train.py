@@ -11,9 +11,8 @@ from collections import Counter
 from collections.abc import Sequence
 from contextlib import nullcontext, suppress
 from dataclasses import dataclass, replace
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 import numpy as np
@@ -34,10 +33,10 @@ from tamis.training.prepared_folder import prepared_folder_in, read_prepared
 from tamis.training.report.diagnostics import TrainingRun, diagnose
 from tamis.training.report.report_data import Measured, ReportData, measure
 from tamis.training.trainers.base import Trainer
-from tamis.training.tuning import Autotune
-from tamis.training.tuning.evaluation import exported_size
-from tamis.training.tuning.search import chosen, kinds_to_try, search
 from tamis.types import Dataset, Notice, Progress, no_notice, no_progress
+
+if TYPE_CHECKING:  # a search imports what it needs
+    from tamis.training.tuning import Autotune
 
 _MAX_CONFUSION_LABELS = 50
 
@@ -170,6 +169,8 @@ def _run(
 
 def _small_enough(run: TrainingRun, max_bytes: int, say: Notice) -> TrainingRun:
     """Save the measured model if the one of all rows has grown beyond `max_bytes`, which the search kept."""
+    from tamis.training.tuning.evaluation import exported_size
+
     if run.saved is run.measured or exported_size(run.saved.model) <= max_bytes:
         return run
     say(f"fitted on all rows the model has more than {max_bytes:,} bytes: the measured one is saved")
@@ -197,7 +198,12 @@ def _trained(path: Path | None, manifest: Manifest, evaluation: Evaluation, run:
 
 def _check_formats(formats: Sequence[str], settings: TrainSettings, autotune: Autotune | None) -> None:
     """Refuse a format that a model cannot write, before any time is spent on training."""
-    for kind in (settings.model,) if autotune is None else kinds_to_try(settings, autotune):
+    kinds: Sequence[str] = (settings.model,)
+    if formats and autotune is not None:
+        from tamis.training.tuning.search import kinds_to_try
+
+        kinds = kinds_to_try(settings, autotune)
+    for kind in kinds:
         known = untrained(replace(settings, model=kind)).formats
         for form in formats:
             if form not in known:
@@ -214,6 +220,8 @@ def _digest(prepared: Prepared, settings: TrainSettings) -> str:
 
 def _libraries(model: Trainer) -> dict[str, str]:
     """Return the versions of what the model was trained with; some of it is needed without Rust only."""
+    from importlib.metadata import PackageNotFoundError, version
+
     found = {"python": platform.python_version()}
     for name in model.libraries:
         with suppress(PackageNotFoundError):
@@ -232,6 +240,8 @@ def _searched(
     """Return the settings to train with, and what the manifest says of the search that found them."""
     if autotune is None:
         return settings, {}
+    from tamis.training.tuning.search import chosen, search
+
     found = search(data, settings, autotune)
     return chosen(settings, found), {"search": found.described()}
 

@@ -184,3 +184,17 @@ def test_utf8_texts_score_as_their_canonical_form(three_columns: LinearWeights, 
     assert others[-len(fixed) :].tolist() == [False] * 5 + [True] * 4
     scored = [canonical(text.decode()) for text, other in zip(encoded, others, strict=True) if not other]
     assert np.array_equal(found[~others], three_columns.native.probabilities(scored))
+
+
+def test_character_tables_agree_with_the_methods_of_str():
+    classes, lower = ngrams.character_tables()
+    characters = list(map(chr, range(0x10000)))
+    for number, is_so in (
+        (ngrams.SPACE, str.isspace),
+        (ngrams.LOWER, str.islower),
+        (ngrams.UPPER, str.isupper),
+    ):
+        assert (classes == number).tolist() == list(map(is_so, characters))
+    assert (classes == ngrams.DIGIT).tolist() == [c.isdigit() for c in characters]
+    for code, character in enumerate(characters):
+        assert lower[code] == (ord(character.lower()) if len(character.lower()) == 1 else code)

@@ -10,6 +10,7 @@ import statistics
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain
 
 from tamis.training.trainers.base import TopFeature
 
@@ -67,7 +68,7 @@ class _Vocabulary:
     """The words of some texts, searched by n-gram: the most frequent word comes first."""
 
     def __init__(self, texts: Sequence[str]):
-        counts = Counter(word for text in texts for word in text.lower().split())
+        counts = Counter(chain.from_iterable(text.lower().split() for text in texts))
         words = [word for word, _ in counts.most_common(_MAX_WORDS)]
         lengths = [len(word) for word in words for _ in range(min(counts[word], 3))]
         self.has_words = bool(words) and statistics.median(lengths) <= _MAX_MEDIAN_CHARACTERS

@@ -97,7 +97,7 @@ def _pieces(
 
 
 def _as_text(codes: ngrams.Codes) -> str:
-    return "".join(map(chr, codes.tolist()))
+    return codes.astype("<u4").tobytes().decode("utf-32-le", "surrogatepass")
 
 
 def _name(number: int, counted: Counter[tuple[int, str]], sizes: Mapping[int, str]) -> tuple[str, str]:
