@@ -43,8 +43,8 @@ _TEXT_COLUMNS = frozenset(
 
 @click.command(epilog="Example: tamis audit data/sms-spam.csv --fix data/fixed.csv")
 @data_argument()
-@click.option("--json", "as_json", is_flag=True, help="Print everything that was found as JSON.")
-@click.option("--fix", metavar="FIXED.csv", help="Write the repaired file, and say what was changed.")
+@click.option("--json", "as_json", is_flag=True, help="Print all findings as JSON.")
+@click.option("--fix", metavar="FIXED.csv", help="Write a repaired copy, and list the changes.")
 @reading_options
 def command(data: tuple[str, ...], as_json: bool, fix: str | None, **options: Any) -> None:
     """Report what is wrong with labelled texts; the files themselves are not changed.

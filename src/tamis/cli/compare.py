@@ -35,7 +35,7 @@ def command(
 ) -> None:
     """Compare MODEL_A and MODEL_B on the same rows, by McNemar's exact test.
 
-    Rows that either model has learned are left out. Models with different labels are compared on the
+    Rows that either model was trained on are skipped. Models with different labels are compared on the
     labels that both have.
     """
     from tamis.cli.metric_tables import print_json

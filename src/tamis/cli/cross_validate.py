@@ -18,7 +18,11 @@ if TYPE_CHECKING:
 @model_options
 @click.option("--folds", default=5, show_default=True, type=click.IntRange(2, 50))
 @click.option(
-    "--repeats", default=2, show_default=True, type=click.IntRange(1, 100), help="With other folds."
+    "--repeats",
+    default=2,
+    show_default=True,
+    type=click.IntRange(1, 100),
+    help="Number of repetitions with other folds.",
 )
 @click.option("--seed", default=42, show_default=True, type=click.IntRange(0, 2**32 - 1))
 @rare_label_options

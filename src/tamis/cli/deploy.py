@@ -72,7 +72,7 @@ class _Template(string.Template):
 @click.command(epilog="Example: tamis deploy nginx --host classify.example.org --tls > tamis.conf")
 @click.argument("target", type=click.Choice(list(TARGETS)))
 @click.argument("model", default="models/spam")
-@click.option("-o", "--output", type=click.Path(path_type=Path), metavar="FOLDER", help="Write files here.")
+@click.option("-o", "--output", type=click.Path(path_type=Path), metavar="FOLDER", help="Output folder.")
 @click.option("--force", is_flag=True, help="Replace files that exist.")
 @click.option("--name", help="Name of the service.  [default: the model's name]")
 @click.option("--host", default="classify.example.org", show_default=True, help="Public host name.")

@@ -89,7 +89,7 @@ def import_(file: Path, url: str | None, caller: str) -> None:
     "-o", "--output", type=click.File("w", "utf-8", lazy=True), default="-", help="[default: standard output]"
 )
 @click.option("--json", "as_json", is_flag=True, help="Write one JSON object per line.")
-@click.option("--safe", is_flag=True, help="Write CSV cells that no spreadsheet takes for a formula.")
+@click.option("--safe", is_flag=True, help="Escape CSV cells that a spreadsheet would run as formulas.")
 def export(url: str | None, output: IO[str], as_json: bool, safe: bool, **filters: Any) -> None:
     """Write feedback with the predictions it is about, as CSV that `tamis train` reads."""
     import asyncio

@@ -12,9 +12,9 @@ from tamis.cli.terminal import echo
 @click.command(epilog="Example: tamis fetch sms-spam -o data/sms-spam.csv")
 @click.argument("name", type=click.Choice(["sms-spam", "youtube-spam", "spam-mixed"]))
 @click.option(
-    "-o", "--output", type=click.Path(path_type=Path), help="Where to write it.  [default: data/NAME.csv]"
+    "-o", "--output", type=click.Path(path_type=Path), help="Output file.  [default: data/NAME.csv]"
 )
-@click.option("--force", is_flag=True, help="Replace a file that holds something else.")
+@click.option("--force", is_flag=True, help="Replace a file with other content.")
 def command(name: str, output: Path | None, force: bool) -> None:
     """Fetch the public data set NAME as a CSV. Its contents are checked before anything is written.
 

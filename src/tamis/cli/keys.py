@@ -20,7 +20,7 @@ _UNITS = {"h": timedelta(hours=1), "d": timedelta(days=1), "w": timedelta(weeks=
 _LONGEST = timedelta(days=36_500)
 
 _file_option = click.option(
-    "--file", "path", type=click.Path(path_type=Path), help="File of the keys.  [env: TAMIS_KEYS_FILE]"
+    "--file", "path", type=click.Path(path_type=Path), help="Key file.  [env: TAMIS_KEYS_FILE]"
 )
 
 
@@ -57,14 +57,16 @@ def command() -> None:
     "--expires",
     metavar="TIME",
     callback=_lifetime,
-    help="Let it end after 12h, 90d, 26w, 1y.  [default: never]",
+    help="Expire after 12h, 90d, 26w, 1y.  [default: never]",
 )
-@click.option("--another", is_flag=True, help="Make one more key of this name, to change keys without a gap.")
+@click.option(
+    "--another", is_flag=True, help="Create a further key of this name, to rotate keys without downtime."
+)
 @_file_option
 def create(
     name: str, *, scopes: tuple[str, ...], expires: timedelta | None, another: bool, path: Path | None
 ) -> None:
-    """Make a key for the caller NAME and print it, once: only its hash is kept."""
+    """Create a key for the caller NAME and print it once; only its hash is stored."""
     from tamis.service.security.api_keys import NAME, KeyRecord, hash_of, new_key
 
     if not NAME.fullmatch(name):
@@ -83,7 +85,7 @@ def create(
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @_file_option
 def list_(*, as_json: bool, path: Path | None) -> None:
-    """List all keys: name, scopes, when they were made and when they end."""
+    """List all keys: name, scopes, creation and expiry."""
     import msgspec
 
     now = _now()
@@ -102,7 +104,7 @@ def list_(*, as_json: bool, path: Path | None) -> None:
 @click.option("--older", is_flag=True, help="Keep the newest key of this name.")
 @_file_option
 def revoke(name: str, *, older: bool, path: Path | None) -> None:
-    """Let no key of the caller NAME in any more."""
+    """Revoke all keys of the caller NAME."""
     count = _key_file(path).remove(name, keep_newest=older)
     echo(f"revoked {count} {'key' if count == 1 else 'keys'} of {name}")
 

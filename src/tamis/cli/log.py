@@ -58,7 +58,7 @@ def _length(ctx: click.Context, param: click.Parameter, value: str) -> timedelta
     return age
 
 
-_yes_option = click.option("--yes", is_flag=True, help="Do not ask.")
+_yes_option = click.option("--yes", is_flag=True, help="Do not ask for confirmation.")
 
 
 @click.group(
@@ -71,25 +71,29 @@ _yes_option = click.option("--yes", is_flag=True, help="Do not ask.")
     "--since",
     metavar="TIME",
     callback=moment_option_value,
-    help="Calls at this time and later: 2h, 3d, 2026-11-21, RFC 3339.",
+    help="Calls since this time: 2h, 3d, 2026-11-21, RFC 3339.",
 )
 @click.option("--until", metavar="TIME", callback=moment_option_value, help="Calls before this time.")
-@click.option("--label", help="Calls that were answered with this label.")
-@click.option("--contains", metavar="TEXT", help="Calls whose text holds this; ASCII capitals do not count.")
-@click.option("--model", metavar="DIGEST", help="Calls that this model answered: `tamis models show`.")
+@click.option("--label", help="Calls predicted as this label.")
+@click.option("--contains", metavar="TEXT", help="Calls whose text contains this; case is ignored for ASCII.")
 @click.option(
-    "--limit", type=click.IntRange(min=1), help=f"Most calls.  [default: {_LINES} in lines, else all]"
+    "--model", metavar="DIGEST", help="Calls scored by this model; `tamis models show` prints its digest."
+)
+@click.option(
+    "--limit",
+    type=click.IntRange(min=1),
+    help=f"Maximum number of calls.  [default: {_LINES} in lines, else all]",
 )
 @click.option("--order", type=click.Choice(["newest", "oldest"]), default="newest", show_default=True)
-@click.option("--json", "form", flag_value="json", help="Print the document that GET /log gives.")
+@click.option("--json", "form", flag_value="json", help="Print the JSON document of GET /log.")
 @click.option("--csv", "form", flag_value="csv", help="Print CSV that is safe to open in a spreadsheet.")
-@click.option("--ndjson", "form", flag_value="ndjson", help="Print one JSON object a line.")
+@click.option("--ndjson", "form", flag_value="ndjson", help="Print one JSON object per line.")
 @click.option("--summary", is_flag=True, help="Count by hour and label instead.")
 @click.pass_context
 def command(context: click.Context, /, url: str | None, summary: bool, **options: Any) -> None:
     """Print logged calls, the newest first.
 
-    The service may run meanwhile: nothing is locked.
+    A running service is not disturbed: nothing is locked.
     """
     import asyncio
 
@@ -113,7 +117,7 @@ def command(context: click.Context, /, url: str | None, summary: bool, **options
 @click.option("--caller", required=True, metavar="NAME", help="As `tamis log` shows it.")
 @_yes_option
 def delete(url: str | None, caller: str, yes: bool) -> None:
-    """Delete every call and all feedback of one caller, for good."""
+    """Permanently delete all calls and feedback of one caller."""
     import asyncio
 
     from tamis.storage import LogQuery
@@ -127,7 +131,7 @@ def delete(url: str | None, caller: str, yes: bool) -> None:
 @click.option("--older-than", required=True, metavar="TIME", callback=_length, help="Such as 12h, 30d or 8w.")
 @_yes_option
 def prune(url: str | None, older_than: timedelta, yes: bool) -> None:
-    """Delete the calls of all callers that are older than a time, for good."""
+    """Permanently delete all calls older than a time."""
     import asyncio
 
     from tamis.storage import LogQuery

@@ -66,7 +66,7 @@ def show(model: str) -> None:
 
 @command.command("report", epilog="Example: tamis models report models/spam -o report.html")
 @click.argument("model", metavar="MODEL[@VERSION]")
-@click.option("-o", "--output", metavar="FILE", help="Where to write it.  [default: standard output]")
+@click.option("-o", "--output", metavar="FILE", help="Output file.  [default: standard output]")
 @click.option("--card", is_flag=True, help="The model card (Markdown) in place of the report (HTML).")
 def report(model: str, *, output: str | None, card: bool) -> None:
     """Write the report that training made, with the model's name and version in its title."""
@@ -81,8 +81,8 @@ def report(model: str, *, output: str | None, card: bool) -> None:
 
 @command.command("export", epilog="Example: tamis models export models/spam -o old/")
 @click.argument("model", metavar="MODEL[@VERSION]")
-@click.option("-o", "--output", required=True, metavar="FOLDER", help="Where the files go.")
-@click.option("--name", metavar="NAME", help="Prefix of their names.  [default: the model's name]")
+@click.option("-o", "--output", required=True, metavar="FOLDER", help="Output folder.")
+@click.option("--name", metavar="NAME", help="Prefix of the file names.  [default: the model's name]")
 def export(model: str, *, output: str, name: str | None) -> None:
     """Write the three files of the workshop: NAME_model.h5, NAME_tokenizer.json, NAME_metadata.json.
 
@@ -105,7 +105,7 @@ def export(model: str, *, output: str, name: str | None) -> None:
 @command.command("promote", epilog="Example: tamis models promote models/spam@3 champion")
 @click.argument("model", metavar="MODEL[@VERSION]")
 @click.argument("alias")
-@click.option("--reason", default="", metavar="TEXT", help="Kept in the history.")
+@click.option("--reason", default="", metavar="TEXT", help="Recorded in the history.")
 def promote(model: str, alias: str, *, reason: str) -> None:
     """Point ALIAS at a version; a running service at MODEL@ALIAS switches within a second."""
     from tamis.artifact import set_alias
@@ -117,7 +117,7 @@ def promote(model: str, alias: str, *, reason: str) -> None:
 @command.command("rollback", epilog="Example: tamis models rollback models/spam champion")
 @click.argument("model", metavar="MODEL")
 @click.argument("alias")
-@click.option("--reason", default="", metavar="TEXT", help="Kept in the history.")
+@click.option("--reason", default="", metavar="TEXT", help="Recorded in the history.")
 def rollback(model: str, alias: str, *, reason: str) -> None:
     """Point ALIAS at the version before the current one."""
     from tamis.artifact import rollback as roll_back
@@ -168,7 +168,7 @@ def remove(model: str) -> None:
 def import_keras(folder: str, output: str) -> None:
     """Import a Keras model of one chain of layers: FOLDER holds its HDF5 file, tokenizer and metadata.
 
-    The new model answers as the old one did, padding and truncating included. Nothing in the old
+    The imported model gives the same predictions, with the same padding and truncation. Nothing in the
     files is executed.
     """
     try:

@@ -27,7 +27,7 @@ _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
 @click.command(epilog="Example: tamis new my-project && cd my-project && make train")
 @click.argument("folder", metavar="FOLDER", type=click.Path(path_type=Path))
 def command(folder: Path) -> None:
-    """Start a project in FOLDER, which must be new or empty; the model is called like the folder.
+    """Start a project in FOLDER, which must be new or empty; the folder's name is the model's name.
 
     It gets 60 sample texts, a Makefile, a README, .env with the service's settings, and a workflow for
     continuous integration.

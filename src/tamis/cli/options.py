@@ -28,7 +28,7 @@ _FORMAT_OPTIONS = (
     click.option(
         "--delimiter",
         metavar="CHARACTER",
-        help="What separates cells: a character, or tab, comma, semicolon, pipe.  [default: detected]",
+        help="Cell separator: a character, or tab, comma, semicolon, pipe.  [default: detected]",
     ),
     click.option(
         "--escape",
@@ -48,14 +48,14 @@ _READING_OPTIONS = (
         default="source",
         show_default=True,
         metavar="NAME",
-        help="Where texts were collected; may be missing.",
+        help="Source of each text; optional.",
     ),
     click.option(
-        "--group-column", metavar="NAME", help="Rows with the same value here stay together in a split."
+        "--group-column", metavar="NAME", help="Column whose equal values stay together in a split."
     ),
     *_FORMAT_OPTIONS,
-    click.option("--skip-unlabelled", is_flag=True, help="Leave rows without a label out."),
-    click.option("--strip-html", is_flag=True, help="Remove HTML from texts, later also when serving."),
+    click.option("--skip-unlabelled", is_flag=True, help="Skip rows without a label."),
+    click.option("--strip-html", is_flag=True, help="Remove HTML from texts; also applied when serving."),
 )
 
 
@@ -71,7 +71,7 @@ def training_data_option(command: Command) -> Command:
         multiple=True,
         type=click.Path(exists=True, dir_okay=False),
         metavar="FILE",
-        help="What a model was trained on, to leave its rows out.  [default: looked for beside DATA]",
+        help="Training data of the model, whose rows are skipped.  [default: searched beside DATA]",
     )(command)
 
 
@@ -121,7 +121,7 @@ def split_options(command: Command) -> Command:
             default="grouped",
             show_default=True,
             type=click.Choice(["grouped", "random"]),
-            help="grouped keeps near duplicates in one part; random takes the file as it is.",
+            help="grouped keeps near duplicates in one part; random uses the file unchanged.",
         ),
     ):
         command = option(command)

@@ -15,12 +15,12 @@ _LABELS_SHOWN = 20
 
 @click.command(epilog="Example: tamis prepare data/sms-spam.csv -o prepared/ -v")
 @data_argument()
-@click.option("-o", "--output", required=True, metavar="FOLDER", help="Where the parts go.")
-@click.option("-v", "--verbose", is_flag=True, help="Walk through the steps with texts from the file.")
+@click.option("-o", "--output", required=True, metavar="FOLDER", help="Output folder.")
+@click.option("-v", "--verbose", is_flag=True, help="Show each step for texts of the file.")
 @split_options
 @reading_options
 def command(data: tuple[str, ...], output: str, verbose: bool, **options: Any) -> None:
-    """Divide labelled files into a part for training and a part for testing, and write both to FOLDER.
+    """Split labelled files into a training and a test part, and write both to FOLDER.
 
     The folder gets train.csv and test.csv, the audit of the file, and prepared.json, which binds them
     by digest. `tamis train` and `tamis evaluate` take it in place of a CSV. An earlier preparation in

@@ -33,9 +33,9 @@ _MIN_HELD_OUT = 20
     "-o",
     "--output",
     metavar="FILE.csv",
-    help="Where the merged training data goes.  [default: beside DATA, with the new version's number]",
+    help="File for the merged training data.  [default: beside DATA, with the new version's number]",
 )
-@click.option("--dry", is_flag=True, help="Show what would be learned; train nothing.")
+@click.option("--dry", is_flag=True, help="Show the training data without training.")
 @click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
 @reading_options
 def command(  # noqa: PLR0913 - one argument per option
@@ -53,7 +53,7 @@ def command(  # noqa: PLR0913 - one argument per option
     """Train the next version of MODEL on DATA and the feedback in the store, and compare it.
 
     DATA is what the current version was trained on. The latest label of a text wins. A fifth of the feedback
-    is never learned; versions are compared on it.
+    is held out from training, to compare the versions on.
     """
     import asyncio
 

@@ -47,18 +47,20 @@ def _default(name: str) -> object:
 )
 @click.option(
     "--store",
-    help="Where calls are logged and answers remembered, such as sqlite:///tamis.db or memory:.  "
+    help="Store of the call log and the prediction cache, such as sqlite:///tamis.db or memory:.  "
     "[env: TAMIS_STORE; default: a file tamis.db in the model's folder]",
 )
 @click.option(
     "--workers",
     type=click.IntRange(1, 256),
-    help=f"Processes that answer.  [env: TAMIS_WORKERS; default: {_default('workers')}]",
+    help=f"Number of worker processes.  [env: TAMIS_WORKERS; default: {_default('workers')}]",
 )
 @click.option(
-    "--mock", is_flag=True, help="Serve made-up answers without a model.  [env: TAMIS_MOCK_MODEL_CLASS]"
+    "--mock", is_flag=True, help="Serve made-up predictions without a model.  [env: TAMIS_MOCK_MODEL_CLASS]"
 )
-@click.option("--migrate", is_flag=True, help="Make the tables of a cluster first, as `tamis migrate` does.")
+@click.option(
+    "--migrate", is_flag=True, help="Create or upgrade a cluster's tables first, like `tamis migrate`."
+)
 @click.option("--worker-channel", type=int, hidden=True)  # how a parent starts its workers
 def command(
     models: tuple[str, ...], mock: bool, migrate: bool, worker_channel: int | None, **given: Any

@@ -40,16 +40,16 @@ if TYPE_CHECKING:
 @click.option(
     "--no-refit",
     is_flag=True,
-    help="Save the model that was measured, which has not learned the test part; saves a second fit.",
+    help="Save the evaluated model, which was not trained on the test part; saves a second fit.",
 )
 @click.option(
     "--report",
     default="auto",
     show_default=True,
     type=click.Choice(["auto", "full"]),
-    help="full also trains a learning curve and the other split for the report, whatever they cost.",
+    help="full adds a learning curve and the other split to the report, however long they take.",
 )
-@click.option("--dry", is_flag=True, help="Train and measure, and write nothing.")
+@click.option("--dry", is_flag=True, help="Train and evaluate, but write nothing.")
 @click.option("--json", "as_json", is_flag=True, help="Print the metrics as JSON.")
 @split_options
 @reading_options

@@ -42,13 +42,13 @@ def autotune_options(command: Command) -> Command:
             "max_bytes",
             callback=size_option,
             metavar="SIZE",
-            help="Largest model that the search may choose: 500kB, 2MB.",
+            help="Maximum model size for the search: 500kB, 2MB.",
         ),
         click.option(
             "--autotune-trials",
             "trials",
             type=click.IntRange(min=1),
-            help="End the search after so many trials: the same result on any machine.",
+            help="End the search after this number of trials, for the same result on any machine.",
         ),
         click.option(
             "--autotune",

@@ -65,7 +65,7 @@ class CallFilter(NoParameters):
         Field(description="Calls before this time (RFC 3339).", examples=["2026-11-22T00:00:00+01:00"]),
     ] = None
     label: Annotated[
-        str | SkipJsonSchema[None], Field(description="Calls that were answered with this label.")
+        str | SkipJsonSchema[None], Field(description="Calls predicted as this label.")
     ] = None
     contains: Annotated[
         str | SkipJsonSchema[None],
