@@ -52,6 +52,33 @@ def _no_default(schema: dict[str, Any]) -> None:
     schema.pop("default", None)
 
 
+class _Feedback(BaseModel):
+    """A request without the limit of this service."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, json_schema_extra=_ONE_SUBJECT)
+    prediction_id: Annotated[
+        str,
+        Field(max_length=64, description="The `id` of one of your answers.", json_schema_extra=_no_default),
+    ] = ""
+    text: Annotated[str, Field(json_schema_extra=_no_default)] = ""
+    model: Annotated[
+        str,
+        Field(
+            max_length=200,
+            description="For a text: the model, NAME or NAME@ALIAS; a prediction has its own.",
+            json_schema_extra=_no_default,
+        ),
+    ] = ""
+    label: Annotated[str, Field(min_length=1, max_length=MAX_LABEL_CHARS, description="The true label.")]
+    comment: Annotated[str, Field(max_length=MAX_COMMENT_CHARS)] = ""
+
+    @model_validator(mode="after")
+    def _has_one_subject(self) -> "_Feedback":
+        if len({"prediction_id", "text"} & self.model_fields_set) != 1:
+            raise ValueError("expected exactly one of `prediction_id` and `text`")
+        return self
+
+
 def add_feedback_routes(
     router: APIRouter,
     service: FeedbackService,
@@ -64,33 +91,10 @@ def add_feedback_routes(
     """Add the routes of feedback; each report counts as one text for the rate limit."""
     options: dict[str, Any] = {"tags": ["feedback"], "dependencies": [Depends(Requires(FEEDBACK))]}
 
-    class FeedbackRequest(BaseModel):
+    class FeedbackRequest(_Feedback):
         """The true label of a prediction or of a text: exactly one of the two."""
 
-        model_config = ConfigDict(extra="forbid", strict=True, json_schema_extra=_ONE_SUBJECT)
-        prediction_id: Annotated[
-            str,
-            Field(
-                max_length=64, description="The `id` of one of your answers.", json_schema_extra=_no_default
-            ),
-        ] = ""
         text: Annotated[str, Field(max_length=limits.max_text_chars, json_schema_extra=_no_default)] = ""
-        model: Annotated[
-            str,
-            Field(
-                max_length=200,
-                description="For a text: the model, NAME or NAME@ALIAS; a prediction has its own.",
-                json_schema_extra=_no_default,
-            ),
-        ] = ""
-        label: Annotated[str, Field(min_length=1, max_length=MAX_LABEL_CHARS, description="The true label.")]
-        comment: Annotated[str, Field(max_length=MAX_COMMENT_CHARS)] = ""
-
-        @model_validator(mode="after")
-        def _has_one_subject(self) -> "FeedbackRequest":
-            if len({"prediction_id", "text"} & self.model_fields_set) != 1:
-                raise ValueError("expected exactly one of `prediction_id` and `text`")
-            return self
 
     @router.post(
         "/feedback",

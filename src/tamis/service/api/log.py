@@ -64,9 +64,7 @@ class CallFilter(NoParameters):
         _Moment | SkipJsonSchema[None],
         Field(description="Calls before this time (RFC 3339).", examples=["2026-11-22T00:00:00+01:00"]),
     ] = None
-    label: Annotated[
-        str | SkipJsonSchema[None], Field(description="Calls predicted as this label.")
-    ] = None
+    label: Annotated[str | SkipJsonSchema[None], Field(description="Calls predicted as this label.")] = None
     contains: Annotated[
         str | SkipJsonSchema[None],
         Field(description="Calls whose text contains this; the case of ASCII letters is ignored."),

@@ -35,6 +35,15 @@ class Prefix:
     """Statuses of a model that does not exist or cannot be loaded."""
 
 
+class _SingleText(BaseModel):
+    """A request without the limit of this service."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+    text: str
+    echo_input: Annotated[bool, Field(description=_ECHO)] = False
+    skip_cache: Annotated[bool, Field(description=_SKIP)] = False
+
+
 class PredictionRoutes:
     """Adds the routes that classify: those of the default model, of a named one, and of a version."""
 
@@ -68,20 +77,17 @@ class PredictionRoutes:
         ]
         Model = Annotated[Any, Depends(prefix.model)]
 
-        class PredictionRequest(BaseModel):
+        class PredictionRequest(_SingleText):
             """One text to classify."""
 
-            model_config = ConfigDict(extra="forbid", strict=True)
             text: Text
-            echo_input: Annotated[bool, Field(description=_ECHO)] = False
-            skip_cache: Annotated[bool, Field(description=_SKIP)] = False
 
         class PredictionQuery(PredictionRequest):
             """One text to classify, as query parameters."""
 
             model_config = ConfigDict(extra="forbid", strict=False)
 
-        router, predictor, example = self._router, self._predictor, self._examples[0]
+        router, example = self._router, self._examples[0]
         documented = Body(
             openapi_examples={"text": {"value": {"text": EXAMPLE_TEXTS[0], "echo_input": True}}}
         )
@@ -95,13 +101,7 @@ class PredictionRoutes:
         async def classify_text(
             query: Annotated[PredictionRequest, documented], request: Request, model: Model
         ) -> Response:
-            return await predictor.one(
-                query.text,
-                request.scope[CALLER],
-                echo_input=query.echo_input,
-                skip_cache=query.skip_cache,
-                model=model,
-            )
+            return await self._classify(query, request, model)
 
         @router.get(
             f"{prefix.path}/prediction",
@@ -113,13 +113,16 @@ class PredictionRoutes:
             query: Annotated[PredictionQuery, Query()], request: Request, model: Model
         ) -> Response:
             refuse_cross_site(request)
-            return await predictor.one(
-                query.text,
-                request.scope[CALLER],
-                echo_input=query.echo_input,
-                skip_cache=query.skip_cache,
-                model=model,
-            )
+            return await self._classify(query, request, model)
+
+    async def _classify(self, query: _SingleText, request: Request, model: Any) -> Response:
+        return await self._predictor.one(
+            query.text,
+            request.scope[CALLER],
+            echo_input=query.echo_input,
+            skip_cache=query.skip_cache,
+            model=model,
+        )
 
     def _add_list(self, prefix: Prefix) -> None:
         Model = Annotated[Any, Depends(prefix.model)]
