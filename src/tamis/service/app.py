@@ -26,13 +26,12 @@ from tamis.inference.served_model import ModelLoader
 from tamis.inference.shadow import Traffic
 from tamis.service.api.application import Application
 from tamis.service.api.browsers_and_proxies import PathNormalizer, allowing_origins
-from tamis.service.api.deletion import add_deletion_route
 from tamis.service.api.drift import add_drift_route
 from tamis.service.api.explanations import add_explanation_route
 from tamis.service.api.feedback import add_feedback_routes
 from tamis.service.api.info import add_health_routes, add_info_routes, add_metrics_route
 from tamis.service.api.keys import add_key_routes
-from tamis.service.api.log import add_log_routes
+from tamis.service.api.log import add_deletion_route, add_log_routes
 from tamis.service.api.models import Broadcast, add_model_routes, no_broadcast
 from tamis.service.api.pages import add_pages
 from tamis.service.api.predictions import add_prediction_routes
@@ -125,13 +124,18 @@ def create_app(
     add_pages(app.router)
     dialects = DialectService(predictor, context.limits, clock, metrics, broadcast, started_at)
     add_dialects(app, chosen_dialects(settings.dialects), dialects)
+    _wrap(app, predictor, context, settings)
+    return app
+
+
+def _wrap(app: Application, predictor: Predictor, context: ApiContext, settings: Settings) -> None:
+    """Add the middleware; the last one is the outermost."""
     app.wrap(lambda inner: DialectFastPath(inner, app.routes, is_on=settings.fast_path))
     app.wrap(lambda inner: FastPath(inner, predictor, context, is_on=settings.fast_path))
     app.wrap(allowing_origins(settings.cors_origins))
     app.wrap(checking_hosts(settings.allowed_hosts))
-    app.wrap(lambda inner: with_telemetry(inner, events, settings))
+    app.wrap(lambda inner: with_telemetry(inner, context.events, settings))
     app.wrap(lambda inner: PathNormalizer(inner, settings.root_path))
-    return app
 
 
 def _context(settings: Settings, clock: Clock, events: Events, *, is_rate_limited: bool) -> ApiContext:
