@@ -40,6 +40,7 @@ _IDEOGRAPHS = (
 
 _UTF32 = "utf-32-le" if sys.byteorder == "little" else "utf-32-be"
 _BMP_SIZE = 0x10000
+# odd, so that it has an inverse modulo 2**64
 _BASE = 0x9E3779B97F4A7C15
 _BASE_INVERSE = pow(_BASE, -1, 2**64)
 _PAIR = np.uint64(0xD6E8FEB86659FD93)

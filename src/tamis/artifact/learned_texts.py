@@ -21,7 +21,9 @@ from tamis.data.near_duplicates import form_of_canonical
 from tamis.errors import ArtifactError
 
 LEARNED_FILE = "learned.safetensors"
+# one in 2**64: a collision only leaves out a row that could have been used
 _DIGEST_BYTES = 8
+# blake2b takes no longer key
 _MAX_KEY_BYTES = 64
 
 Digests = npt.NDArray[np.uint64]

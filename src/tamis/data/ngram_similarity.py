@@ -28,6 +28,7 @@ NGRAM = 5
 _MAX_NEIGHBOURS = 1000
 CHUNK = 1 << 20
 _RARITY_BITS = 22  # rarity is counted by hash slots; a shared slot costs a little time, never a pair
+# a similarity of exactly the threshold counts, whatever the last bit of the product
 _ROUNDING = 1e-9
 _HALF = np.uint64(32)
 _LOWER = np.uint64(0xFFFFFFFF)

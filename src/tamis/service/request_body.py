@@ -20,6 +20,7 @@ from starlette.types import Receive
 
 from tamis.errors import InputError
 
+# `int` refuses more than 4,300 digits with an exception; 18 are an exabyte
 _MAX_LENGTH_DIGITS = 18
 _DISCARD_FACTOR = 4
 """A body up to this many times too large is read to its end: a client that is still sending may not

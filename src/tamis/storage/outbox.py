@@ -16,6 +16,7 @@ from tamis.storage.base import CallLog
 from tamis.storage.rows import CallRecord
 from tamis.storage.spool import Spool
 
+# rows per commit: the spool is emptied in steps, each of which may fail and be repeated
 _ROWS_PER_SEND = 500
 
 _logger = logging.getLogger(__name__)

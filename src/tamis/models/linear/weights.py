@@ -29,6 +29,7 @@ from tamis.models.linear.native import NativeWeights, Tensors, native_counter, n
 
 Floats = npt.NDArray[np.float64]
 
+# larger counts weigh the same: the table stays small, and the logarithm hardly grows
 _MAX_COUNT = 1024
 SUBLINEAR = np.concatenate([[0.0], 1 + np.log(np.arange(1, _MAX_COUNT + 1))])
 _TWO_SIDES = np.array([-0.5, 0.5])

@@ -14,6 +14,7 @@ from typing import NamedTuple
 from tamis.errors import ArtifactError
 
 _VARINT, _EIGHT_BYTES, _MESSAGE, _FOUR_BYTES = 0, 1, 2, 5
+# 64 bits in groups of 7: more is no varint
 _MAX_VARINT_BYTES = 10
 _ORT_FORMAT = slice(4, 8)  # where a model in ONNX Runtime's own format has its mark
 

@@ -40,6 +40,7 @@ SCOPES = {
 
 _PREFIX = "tamis_"
 _ALPHABET = string.digits + string.ascii_uppercase + string.ascii_lowercase
+# 62 ** 30 keys: 178 bits
 _RANDOM_CHARS = 30
 _CHECKSUM_CHARS = 6  # 62^6 is just over 2^32
 _KEY = re.compile(rf"{_PREFIX}[0-9A-Za-z]{{{_RANDOM_CHARS + _CHECKSUM_CHARS}}}", re.ASCII)

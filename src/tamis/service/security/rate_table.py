@@ -43,14 +43,17 @@ _ROW = struct.Struct(f"={_SLOTS_PER_ROW}Q{_SLOTS_PER_ROW}q")
 _MAGIC = b"tamis rates 1\n\0\0"
 _HEADER = struct.Struct("=16s36sI32s")
 """Magic, the machine's boot, the number of rows, and the secret of the hash."""
+# rows start on a page of their own
 _HEADER_BYTES = 4_096
 _REMEMBERED_PLACES = 4_096
 _NS_PER_SECOND = 1_000_000_000
 
 _LOCK_SECONDS = 0.1
 """A worker holds a row for microseconds; a busy machine may suspend it for some milliseconds."""
+# else every request would wait for a lock that another program holds
 _RETRY_SECONDS = 5.0
 _POLL_SECONDS = 0.0002
+# one system call per second, not per request
 _HEADER_CHECK_SECONDS = 1.0
 _WARN_SECONDS = 60.0
 _SECRET_BYTES = 32

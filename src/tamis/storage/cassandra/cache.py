@@ -16,7 +16,9 @@ from tamis.errors import StoreError
 from tamis.storage.base import Answers, ClusterOptions, PredictionCache, Scores
 from tamis.storage.cassandra.statements import ClusterConnection
 
+# the TTL only removes rows, `expires_at` decides: it must not be earlier when clocks differ
 _EXTRA_TTL_SECONDS = 3_600
+# keys, the oldest are forgotten first
 _MAX_MISSING = 10_000
 
 _logger = logging.getLogger(__name__)

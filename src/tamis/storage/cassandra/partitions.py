@@ -23,8 +23,10 @@ from tamis.storage.query import LogQuery, Span
 
 _LOWEST_TAIL = b"\x80" * 8  # Cassandra compares these bytes as signed numbers
 _FILLED_AT_ONCE = 128
+# entries; when there are more all are forgotten, and written once more
 _KNOWN_HOURS = 10_000
 _CALLERS_AT_ONCE = 1_000
+# reading so few partitions that may be empty is cheaper than the index
 _HOURS_WITHOUT_INDEX = 3
 
 CallerHour = tuple[str, int]

@@ -22,7 +22,9 @@ from tamis.storage.query import LogQuery
 from tamis.storage.rows import CallRecord, FeedbackRecord, check_calls, check_feedback, revised, with_id
 
 _BATCH_ROWS = 50
+# Cassandra refuses batches above 50 KiB by default; a character has up to 3 bytes, rarely 4
 _BATCH_CHARS = 16_384
+# a lightweight transaction that times out may have succeeded: repeating it tells
 _CLAIM_ATTEMPTS = 3
 
 

@@ -19,6 +19,7 @@ from tamis.storage.rows import CallRecord, FeedbackRecord, Record, columns_of, f
 _TIME_IDS = {"id", "revision"}
 """Columns of type timeuuid."""
 
+# three hours, as long as hints are kept; the default of ten days would keep expired rows as tombstones
 _GC_GRACE_SECONDS = 10_800
 _DAY_SECONDS = 86_400
 _WINDOWS = 30

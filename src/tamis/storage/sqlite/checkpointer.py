@@ -12,6 +12,7 @@ import apsw
 from tamis.errors import StoreError
 from tamis.storage.sqlite.connection import Worker
 
+# pages since the last checkpoint, not of the WAL: a long reader may keep the WAL from being restarted
 _CHECKPOINT_PAGES = 4_000
 _RESTART_PAGES = 16_000  # 64 MB
 

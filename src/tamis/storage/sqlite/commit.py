@@ -27,7 +27,9 @@ from tamis.storage.sqlite.connection import FAILURES, Worker, store_error
 SLOW_COMMIT_SECONDS = 0.05
 """A commit that takes longer means that the disk is stalling."""
 
+# commits stay in the thread for this long after a slow one: a disk is rarely slow once only
 AWAY_SECONDS = 10.0
+# more rows would block the event loop for longer than a request may wait, on any disk
 MAX_ROWS_ON_LOOP = 2_000
 
 _THREAD_SECONDS_PER_ROW = 0.0005

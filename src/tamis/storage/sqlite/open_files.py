@@ -26,6 +26,7 @@ from tamis.errors import StoreError
 
 # of inotify(7): links or mode changed, moved, deleted
 _CHANGES = 0x4 | 0x800 | 0x400
+# IN_MOVE_SELF and IN_DELETE_SELF of inotify(7)
 _MOVES = 0x800 | 0x400
 _EVENT_BYTES = 65_536
 

@@ -47,8 +47,10 @@ _SLOTS_PER_READ = 4_096
 _MAX_FOLLOWED_SLOTS = 4_096
 """Slots of other processes that a lookup reads, in about a millisecond; `put` reads any number."""
 
+# a cache is not worth a longer wait: writers hold the lock for microseconds
 _LOCK_SECONDS = 0.25
 _POLL_SECONDS = 0.001
+# two processes of different versions would replace each other's file for ever
 _MAX_REPLACEMENTS = 3
 
 _logger = logging.getLogger(__name__)

@@ -18,7 +18,9 @@ MAX_SLOT_BYTES = 2**20
 
 MAGIC = b"TamisCache\x00\x02"
 """The last byte is the version of what follows."""
+# the head is rewritten with the slots, the header never
 HEAD_AT = 64
+# slots start on a page of their own
 SLOTS_AT = 4096
 
 _HEADER = struct.Struct(f"<{len(MAGIC)}sIQ")  # bytes of a slot, number of slots

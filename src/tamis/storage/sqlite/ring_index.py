@@ -16,6 +16,7 @@ import numpy.typing as npt
 Keys = npt.NDArray[np.uint8]
 """[n, bytes] keys."""
 
+# eight one-byte tags are one 64-bit word, which numpy compares at once
 _WAYS = 8
 _SLOTS_OF_A_BUCKET = 4
 """Half the entries stay free, so that a bucket hardly ever has more keys than entries."""

@@ -41,6 +41,7 @@ from tamis.storage.sqlite.schema import version_of
 from tamis.storage.sqlite.session import SessionKeeper
 from tamis.storage.sqlite.table import CALLS, FEEDBACK, CountStep, Table, put_feedback
 
+# a search that finds nothing returns an empty page with a cursor after this many steps
 _STEPS_OF_A_PAGE = 50
 
 

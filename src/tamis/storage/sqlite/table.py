@@ -23,7 +23,9 @@ from tamis.storage.sqlite.connection import transaction
 ROWS_OF_A_SEARCH = 2_000
 """Rows that one step reads if not every row matches."""
 
+# rows per step: the reader's thread is free for other queries in between
 _ROWS_OF_A_COUNT = 20_000
+# rows per transaction: commits of the call log wait no longer than one step
 _ROWS_OF_A_DELETION = 1_000
 
 _ROWS_OF_A_STATEMENT = 32
