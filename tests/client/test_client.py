@@ -177,15 +177,37 @@ def test_a_refused_connection_is_retried_then_unreachable(
     assert made == [0.1, 0.2, 0.4]
 
 
-def test_a_service_that_says_nothing_is_a_timeout(
-    call: Call, pauses: tuple[list[float], dict[str, Any]]
+def test_a_stopped_service_is_a_timeout_then_answers(
+    tmp_path: Path, call: Call, pauses: tuple[list[float], dict[str, Any]]
 ) -> None:
     made, settings = pauses
-    with socket.create_server(("127.0.0.1", 0)) as silent:
-        address = f"http://127.0.0.1:{silent.getsockname()[1]}"
-        with pytest.raises(ConnectionFailedError) as failed:
-            call(address, "predict", "a", settings=settings | {"timeout": 0.2})
-    assert failed.value.code == "timeout" and made == []
+    with serving(tmp_path, "--mock", "--store", "memory:", **_QUICK) as service:
+        os.kill(service.process.pid, signal.SIGSTOP)
+        try:
+            with pytest.raises(ConnectionFailedError) as failed:
+                call(service.address, "predict", "a", settings=settings | {"timeout": 0.2})
+        finally:
+            os.kill(service.process.pid, signal.SIGCONT)
+        assert (failed.value.code, failed.value.status, made) == ("timeout", 0, [])
+        assert call(service.address, "predict", "a").label
+
+
+def test_an_overloaded_service_is_asked_again(
+    tmp_path: Path, call: Call, pauses: tuple[list[float], dict[str, Any]]
+) -> None:
+    """Lists that arrive while another one is scored get a 503: no text may wait for the model."""
+    made, settings = pauses
+    settings |= {"concurrency": 8, "retry": RetryPolicy(max_wait_seconds=1e6)}
+    save_model(tmp_path / "spam")
+    limits = {"TAMIS_MAX_QUEUE_SECONDS": "0", **_QUICK}
+    with serving(tmp_path, "spam", "--store", "memory:", **limits) as service:
+        for attempt in range(20):
+            texts = [f"{attempt} {number} " + "word " * 100 for number in range(2_000)]
+            found = call(service.address, "predict_many", texts, echo_input=True, settings=settings)
+            assert [one.input for one in found] == texts
+            if made:
+                break
+    assert made and min(made) >= 1, "what the header `retry-after` says"
 
 
 def test_a_killed_worker_costs_no_answer(tmp_path: Path, call: Call) -> None:
