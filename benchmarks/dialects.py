@@ -1,9 +1,11 @@
-"""Requests per second of each dialect beside the native route, and TEI's beside plain FastAPI.
+"""Each dialect beside the native route, TEI's beside plain FastAPI, V2 beside MLServer, all with one model.
 
-    python benchmarks/dialects.py [--model models/spam] [--seconds 2] [--rounds 5]
+    python benchmarks/dialects.py [--model models/spam | --onnx] [--only V2,MLServer] [--seconds 2] [--rounds 5]
 
 One service answers all dialects; wrk asks their routes one after another in every round, so that a busy
-machine is busy for all of them. Every text is new. What counts is the ratio within a round.
+machine is busy for all of them. Every text is new. What counts is the ratio within a round, of the server's
+processor time more than of requests per second. MLServer takes part if `scripts/clients.sh` has installed it.
+Tamis logs every text and commits log and cache before it answers; the others keep nothing.
 """
 
 from __future__ import annotations
@@ -18,7 +20,8 @@ import sys
 import tempfile
 import time
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -26,6 +29,7 @@ from typing import Any
 from serving import HERE, Server, make_model, ratio_with_spread, start_server, tamis_command, uvicorn_command
 
 _CONNECTIONS = 16
+_MLSERVER = HERE.parent / "build" / "clients" / "mlserver" / "bin" / "python"
 
 
 @dataclass(frozen=True)
@@ -38,12 +42,21 @@ class Candidate:
     body: Any
 
 
+@dataclass(frozen=True)
+class Speed:
+    """What one run of wrk measured; `cpu_us` is the server's processor time for one request."""
+
+    requests_per_second: float
+    cpu_us: float
+
+
 def _tensor(texts: Sequence[str]) -> Any:
     return {"inputs": [{"name": "text", "shape": [len(texts)], "datatype": "BYTES", "data": texts}]}
 
 
-def _candidates(tamis: Server, plain: Server, model: str, n_texts: int) -> list[Candidate]:
+def _candidates(servers: Mapping[str, Server], model: str, n_texts: int) -> list[Candidate]:
     """Return the routes for `n_texts` texts a request, the native one first."""
+    tamis = servers["tamis"]
     texts = ["@"] * n_texts
     native = ("/prediction", {"text": "@"}) if n_texts == 1 else ("/predictions", {"texts": texts})
     tei = {"inputs": "@" if n_texts == 1 else [[text] for text in texts]}
@@ -60,16 +73,22 @@ def _candidates(tamis: Server, plain: Server, model: str, n_texts: int) -> list[
     ]
     return [
         *(Candidate(name, tamis, route, body) for name, route, body in bodies),
-        Candidate("plain FastAPI", plain, "/predict", tei),
+        Candidate("plain FastAPI", servers["plain"], "/predict", tei),
+        *(
+            Candidate("MLServer", server, f"/v2/models/{model}/infer", _tensor(texts))
+            for name, server in servers.items()
+            if name == "mlserver"
+        ),
     ]
 
 
-def _requests_per_second(candidate: Candidate, seconds: int) -> float:
+def _speed(candidate: Candidate, seconds: int) -> Speed:
     environ = {
         "BODY": json.dumps(candidate.body),
         "ROUTE": candidate.route,
         "RUN": f"{time.time_ns():x} ",
     }
+    cpu_before = candidate.server.cpu_seconds()
     done = subprocess.run(
         ["wrk", "-t1", f"-c{_CONNECTIONS}", f"-d{seconds}s", "-s", str(HERE / "dialects.lua")]
         + [f"http://127.0.0.1:{candidate.server.port}"],
@@ -81,21 +100,30 @@ def _requests_per_second(candidate: Candidate, seconds: int) -> float:
     result = json.loads(done.stdout.rpartition("RESULT ")[2])
     if result["failed"]:
         raise SystemExit(f"{candidate.name} failed {result['failed']} of {result['requests']} requests")
-    return float(result["requests"] / result["seconds"])
+    cpu_us = (candidate.server.cpu_seconds() - cpu_before) / result["requests"] * 1e6
+    return Speed(result["requests"] / result["seconds"], cpu_us)
 
 
 def measure(candidates: Sequence[Candidate], *, rounds: int, seconds: int) -> None:
-    """Print the requests per second of each, and its ratio to the first of the same round with the spread."""
-    speeds: dict[str, list[float]] = defaultdict(list)
+    """Print the speed of each, and its ratios to the first of the same round with their spread."""
+    speeds: dict[str, list[Speed]] = defaultdict(list)
     for candidate in candidates:
-        _requests_per_second(candidate, 1)
+        _speed(candidate, 1)
     for _ in range(rounds):
         for candidate in candidates:
-            speeds[candidate.name].append(_requests_per_second(candidate, seconds))
+            speeds[candidate.name].append(_speed(candidate, seconds))
     native = speeds[candidates[0].name]
     for name, own in speeds.items():
-        ratios = [one / base for one, base in zip(own, native, strict=True)]
-        print(f"  {name:14}{statistics.median(own):10,.0f}{ratio_with_spread(ratios):>20}")
+        pairs = [*zip(own, native, strict=True)]
+        rates = [one.requests_per_second / base.requests_per_second for one, base in pairs]
+        times = [base.cpu_us / one.cpu_us for one, base in pairs]
+        speed, cpu = (
+            statistics.median(getattr(one, field) for one in own)
+            for field in ("requests_per_second", "cpu_us")
+        )
+        print(
+            f"  {name:14}{speed:11,.0f}{cpu:8,.0f}{ratio_with_spread(times):>20}{ratio_with_spread(rates):>20}"
+        )
 
 
 def main() -> None:
@@ -104,21 +132,39 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--model", help="a model; without it a linear one is trained on made-up messages")
+    parser.add_argument("--onnx", action="store_true", help="train a network for one epoch instead")
+    parser.add_argument("--only", default="", help="names of the candidates beside the native route")
     parser.add_argument("--seconds", type=int, default=2, help="length of one run of wrk")
     parser.add_argument("--rounds", type=int, default=5)
     arguments = parser.parse_args()
     if shutil.which("wrk") is None:
         raise SystemExit("wrk is not installed: apt-get install wrk")
-    with tempfile.TemporaryDirectory() as made:
+    with tempfile.TemporaryDirectory() as made, ExitStack() as running:
         folder = Path(made)
-        model = arguments.model or make_model(folder)
-        plain_server = start_server("plain", uvicorn_command("yardsticks:tei"), TAMIS_MODEL_DIRECTORY=model)
-        with plain_server as plain, start_server("tamis", tamis_command(model, folder / "t.db")) as tamis:
-            for n_texts in (1, 32):
-                print(f"\n{_CONNECTIONS} connections, {n_texts} new texts per request")
-                print(f"  {'':14}{'requests/s':>10}{'ratio to native':>20}")
-                candidates = _candidates(tamis, plain, Path(model).name, n_texts)
-                measure(candidates, rounds=arguments.rounds, seconds=arguments.seconds)
+        options = ("--model", "lstm", "--set", "epochs=1", "--no-refit") if arguments.onnx else ()
+        model = arguments.model or make_model(folder, *options)
+        servers = {
+            "tamis": running.enter_context(start_server("tamis", tamis_command(model, folder / "t.db")))
+        }
+        plain = start_server("plain", uvicorn_command("yardsticks:tei"), TAMIS_MODEL_DIRECTORY=model)
+        servers["plain"] = running.enter_context(plain)
+        if _MLSERVER.exists():
+            servers["mlserver"] = running.enter_context(_start_mlserver(model))
+        for n_texts in (1, 32):
+            print(f"\n{_CONNECTIONS} connections, {n_texts} new texts per request")
+            print(f"  {'':14}{'requests/s':>11}{'CPU µs':>8}{'native CPU / this':>20}{'throughput':>20}")
+            candidates = _candidates(servers, Path(model).name, n_texts)
+            chosen = [one for one in candidates if one.name in ("native", *arguments.only.split(","))]
+            measure(
+                chosen if arguments.only else candidates, rounds=arguments.rounds, seconds=arguments.seconds
+            )
+
+
+def _start_mlserver(model: str) -> AbstractContextManager[Server]:
+    libraries = os.pathsep.join(path for path in sys.path[1:] if path)
+    command = [str(_MLSERVER), str(HERE / "mlserver_runtime.py"), model]
+    environ = {"LIBRARIES": libraries, "PYTHONPATH": str(HERE)}
+    return start_server("mlserver", command, ready="/v2/health/ready", **environ)
 
 
 if __name__ == "__main__":

@@ -89,19 +89,19 @@ def _children(pid: int) -> list[int]:
 
 
 @contextmanager
-def start_server(name: str, command: Sequence[str], **environ: str) -> Iterator[Server]:
-    """Start a server and wait until it answers."""
+def start_server(name: str, command: Sequence[str], *, ready: str = "/", **environ: str) -> Iterator[Server]:
+    """Start a server and wait until it answers at the path `ready`."""
     with socket.create_server(("127.0.0.1", 0)) as probe:
         port = probe.getsockname()[1]
     said = tempfile.TemporaryFile()  # noqa: SIM115 - lives as long as the process
     began = time.monotonic()
     process = subprocess.Popen(
         [*command, "--port", str(port)],
-        env=os.environ | environ | {"PYTHONPATH": os.pathsep.join([str(HERE), *sys.path[1:]])},
+        env=os.environ | {"PYTHONPATH": os.pathsep.join([str(HERE), *sys.path[1:]])} | environ,
         stderr=said,
     )
     try:
-        while not _answers(port):
+        while not _answers(port, ready):
             if process.poll() is not None or time.monotonic() - began > READY_SECONDS:
                 said.seek(0)
                 raise SystemExit(f"{name} does not start: {said.read().decode()}")
@@ -112,9 +112,9 @@ def start_server(name: str, command: Sequence[str], **environ: str) -> Iterator[
         process.wait()
 
 
-def _answers(port: int) -> bool:
+def _answers(port: int, path: str) -> bool:
     try:
-        with urllib.request.urlopen(f"http://127.0.0.1:{port}/", timeout=5) as answer:
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}{path}", timeout=5) as answer:
             return bool(answer.status == 200)
     except OSError:  # refused, or too busy yet
         return False
@@ -216,14 +216,16 @@ def make_texts(folder: Path) -> Path:
     return path
 
 
-def make_model(folder: Path) -> str:
-    """Train a linear model on made-up messages and return its folder."""
+def make_model(folder: Path, *options: str) -> str:
+    """Train a model on made-up messages, a linear one without `options`, and return its folder."""
     from tests.support.samples import messages, write_csv
 
     data = write_csv(messages(2_000), folder / "messages.csv")
     model = folder / "models" / "spam"
     subprocess.run(
-        [sys.executable, "-m", "tamis", "train", str(data), "-o", str(model)], check=True, capture_output=True
+        [sys.executable, "-m", "tamis", "train", str(data), "-o", str(model), *options],
+        check=True,
+        capture_output=True,
     )
     return str(model)
 
