@@ -1,6 +1,6 @@
 """Each dialect beside the native route, TEI's beside plain FastAPI, V2 beside MLServer, all with one model.
 
-    python benchmarks/dialects.py [--model models/spam | --onnx] [--only V2,MLServer] [--seconds 2] [--rounds 5]
+    python benchmarks/dialects.py [--model models/spam | --onnx] [--only V2,MLServer] [--rounds 5]
 
 One service answers all dialects; wrk asks their routes one after another in every round, so that a busy
 machine is busy for all of them. Every text is new. What counts is the ratio within a round, of the server's
@@ -121,9 +121,8 @@ def measure(candidates: Sequence[Candidate], *, rounds: int, seconds: int) -> No
             statistics.median(getattr(one, field) for one in own)
             for field in ("requests_per_second", "cpu_us")
         )
-        print(
-            f"  {name:14}{speed:11,.0f}{cpu:8,.0f}{ratio_with_spread(times):>20}{ratio_with_spread(rates):>20}"
-        )
+        ratios = f"{ratio_with_spread(times):>20}{ratio_with_spread(rates):>20}"
+        print(f"  {name:14}{speed:11,.0f}{cpu:8,.0f}{ratios}")
 
 
 def main() -> None:

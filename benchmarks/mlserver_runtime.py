@@ -1,9 +1,9 @@
-"""MLServer with the classifier of an artifact, for `benchmarks/dialects.py`: one process, its defaults otherwise.
+"""MLServer with the classifier of an artifact, for `benchmarks/dialects.py`: one process.
 
     build/clients/mlserver/bin/python benchmarks/mlserver_runtime.py MODEL --port PORT
 
-It runs in MLServer's own environment (`scripts/clients.sh`); what loads the model comes from the directories in
-LIBRARIES, after that environment's own.
+It runs in MLServer's own environment (`scripts/clients.sh`); what loads the model comes from the directories
+in LIBRARIES, after that environment's own.
 """
 
 from __future__ import annotations
