@@ -8,6 +8,7 @@ import gzip
 import io
 import json
 import random
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -18,9 +19,12 @@ from hypothesis import strategies as st
 
 from tamis.errors import InputError
 from tamis.service.api.line_reader import CsvLines, LineOptions, NdjsonLines
+from tamis.service.call_log.formats import guarded
 from tamis.settings import Settings
+from tests.support.fuzzing import CASES
 from tests.support.serving import client_of, make_app
 
+Ask = Callable[..., httpx.Response]
 NDJSON, CSV = "application/x-ndjson", "text/csv"
 _OPTIONS = LineOptions("text", max_line_bytes=2_000, max_text_chars=1_000)
 
@@ -43,7 +47,7 @@ def records(response: httpx.Response) -> list[dict[str, str]]:
 
 def documents(response: httpx.Response) -> list[dict[str, Any]]:
     assert response.status_code == 200, response.text
-    return [json.loads(line) for line in response.text.splitlines()]
+    return [json.loads(line) for line in response.content.splitlines()]
 
 
 @pytest.mark.parametrize("fast_path", [True, False])
@@ -231,6 +235,59 @@ def test_any_bytes_make_lines_or_named_errors(body: bytes) -> None:
             continue
         assert len(lines) <= body.count(b"\n") + 1
         assert all(line.error is None or str(line.error).startswith("line ") for line in lines)
+
+
+class Code(str):
+    """Of the error that a line must get."""
+
+
+def _csv_cell(text: str) -> str:
+    return '"' + text.replace('"', '""') + '"'
+
+
+_TEXTS = st.text(st.characters(exclude_categories=["Cs"]), max_size=9)
+_JSON_LINES = (
+    st.builds(lambda text, ascii: (json.dumps(text, ensure_ascii=ascii), text), _TEXTS, st.booleans())
+    | st.builds(lambda text, more: (json.dumps({"n": more, "text": text}), text), _TEXTS, st.integers())
+    | st.sampled_from(
+        [
+            ("{bad", Code("not_json")),
+            ('"\\ud800"', Code("not_json")),
+            ('{"a":1}', Code("missing_field")),
+            ('{"text":[1]}', Code("wrong_type")),
+            ("[1]", Code("wrong_type")),
+            (f'"{"x" * 101}"', Code("text_too_long")),
+            ('{"text":"a","text":"b"}', Code("duplicate_field")),
+        ]
+    )
+)
+_CSV_LINES = st.builds(
+    lambda text, n: (f"{n},{_csv_cell(text)}", text), _TEXTS, st.integers()
+) | st.sampled_from(
+    [("7", Code("missing_field")), ('7,"a"b', Code("not_csv")), (f"7,{'x' * 101}", Code("text_too_long"))]
+)
+_LINES = st.one_of(
+    st.tuples(st.just(NDJSON), st.lists(_JSON_LINES, max_size=12)),
+    st.tuples(st.just(CSV), st.lists(_CSV_LINES, max_size=12)),
+)
+
+
+@settings(max_examples=CASES, deadline=None)
+@given(drawn=_LINES, end=st.sampled_from(["\n", "\r\n", "\n\n"]), packed=st.booleans())
+def test_generated_lines_are_answered_one_by_one(ask: Ask, drawn: Any, end: str, packed: bool) -> None:
+    media_type, lines = drawn
+    head = "id,text" + end if media_type == CSV else ""  # a broken line gets its error in its place
+    body = (head + "".join(line + end for line, _ in lines)).encode()
+    headers = {"content-type": media_type} | ({"content-encoding": "gzip"} if packed else {})
+    response = ask("POST", "/predictions", content=gzip.compress(body) if packed else body, headers=headers)
+    if head:
+        found = [(row["error"] or None, row["input"]) for row in records(response)]
+        expected = [(None, guarded(one)) if type(one) is str else (one, "") for _, one in lines]
+    else:
+        answers = documents(response)
+        found = [(one.get("error", {}).get("code"), one.get("input", "")) for one in answers]
+        expected = [(None, one) if type(one) is str else (one, "") for _, one in lines]
+    assert found == expected
 
 
 def pieces(body: bytes, seed: int) -> list[bytes]:
