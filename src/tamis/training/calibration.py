@@ -73,7 +73,7 @@ def choose_calibration(
     logits, labels, groups = logits[rows], [labels[row] for row in rows], [groups[row] for row in rows]
     tried = _TriedCalibration.on(logits, labels, groups, classes, seed)
     identity = Calibration(1.0, (0.0,) * len(classes))
-    calibration = fit_calibration(logits, labels, classes) if tried.helps else identity
+    calibration = tried.calibration if tried.helps else identity
     return ChosenCalibration(
         calibration,
         tried.helps,
@@ -97,8 +97,12 @@ def served_probabilities(
 
 @dataclass(frozen=True)
 class _TriedCalibration:
-    """Probabilities without calibration and with it, cross-fitted, and the errors of both."""
+    """Probabilities without calibration and with it, cross-fitted, and the errors of both.
 
+    calibration: fitted on all texts
+    """
+
+    calibration: Calibration
     plain: Probabilities
     fitted: Probabilities
     before: _Errors
@@ -109,10 +113,12 @@ class _TriedCalibration:
         cls, logits: Logits, labels: Sequence[str], groups: Sequence[str], classes: Sequence[str], seed: int
     ) -> _TriedCalibration:
         plain = softmax(logits)
-        fitted = _cross_fitted(logits, labels, groups, classes, seed)
+        calibration = fit_calibration(logits, labels, classes)
+        fitted = _cross_fitted(logits, labels, groups, classes, seed, start=calibration)
         if fitted is None:
             fitted = plain
-        return cls(plain, fitted, _Errors.of(plain, labels, classes), _Errors.of(fitted, labels, classes))
+        errors = (_Errors.of(plain, labels, classes), _Errors.of(fitted, labels, classes))
+        return cls(calibration, plain, fitted, *errors)
 
     @property
     def helps(self) -> bool:
@@ -149,7 +155,13 @@ class _Errors:
 
 
 def _cross_fitted(
-    logits: Logits, labels: Sequence[str], groups: Sequence[str], classes: Sequence[str], seed: int
+    logits: Logits,
+    labels: Sequence[str],
+    groups: Sequence[str],
+    classes: Sequence[str],
+    seed: int,
+    *,
+    start: Calibration,
 ) -> Probabilities | None:
     """Return probabilities by calibrations fitted on other groups; None if there is a single group."""
     folds = min(_MAX_FOLDS, len(set(groups)))
@@ -160,7 +172,7 @@ def _cross_fitted(
     for fold in np.unique(fold_of):
         inside = fold_of == fold
         others = ~inside if fold >= 0 else np.ones(fold_of.size, np.bool_)
-        calibration = fit_calibration(logits[others], names[others].tolist(), classes)
+        calibration = fit_calibration(logits[others], names[others].tolist(), classes, start=start)
         probabilities[inside] = calibration(logits[inside])
     return probabilities
 

@@ -37,7 +37,7 @@ class TrainSettings:
     positive:                 the label whose false positives are capped; by default the rarer one
     max_false_positive_rate:  the cap, for two classes
     folds:                    of the cross-validation that calibrates, of which slow models hold out one; by
-                              default 5, or 3 from 2,000 rows on; fewer if there are fewer groups
+                              default 5, or 3 from 1,000 rows on; fewer if there are fewer groups
     refit:                    fit the saved model on all rows, after it was measured on the test part
     data_licence:             of the data, in the user's words, for the model card
     """

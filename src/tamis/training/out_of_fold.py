@@ -26,7 +26,7 @@ from tamis.types import Dataset, Notice, Progress, no_notice, no_progress
 MakeClassifier = Callable[[], Trainer]
 Indices = npt.NDArray[np.intp]
 
-_MANY_ROWS = 2000
+_MANY_ROWS = 1000
 _FEW_FOLDS, _MANY_FOLDS = 3, 5
 
 

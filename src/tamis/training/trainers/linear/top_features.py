@@ -6,7 +6,7 @@ often hashed to it in some of the training texts that have it.
 
 from __future__ import annotations
 
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
@@ -76,12 +76,18 @@ def _names(
     texts: Sequence[str], wanted: npt.NDArray[np.uint32], settings: FeatureSettings
 ) -> Mapping[int, tuple[str, str]]:
     """Return family and name of each wanted feature."""
-    seen: dict[int, Counter[tuple[int, str]]] = defaultdict(Counter)
+    seen: Counter[tuple[int, int, str]] = Counter()
     for chunk in chunks(texts):
-        for number, family, piece in _pieces(chunk, wanted, settings):
-            seen[number][family, piece] += 1
+        seen.update(_pieces(chunk, wanted, settings))
+    most_frequent: dict[int, tuple[int, int, str]] = {}
+    for (number, family, piece), count in seen.items():
+        found = (-count, family, piece)  # of equally frequent pieces the first in order
+        most_frequent[number] = min(most_frequent.get(number, found), found)
     sizes = name_sizes(settings)
-    return {number: _name(number, counted, sizes) for number, counted in seen.items()}
+    return {
+        number: _name(family, piece, sizes.get(number, ""))
+        for number, (_, family, piece) in most_frequent.items()
+    }
 
 
 def _pieces(
@@ -92,19 +98,20 @@ def _pieces(
     hits = np.flatnonzero(np.isin(located.features, wanted))
     lower, whole = _as_text(joined.lower), _as_text(joined.codes)
     columns = (located.features, located.families, located.spans.starts, located.spans.ends)
-    for number, family, start, end in zip(*(column[hits].tolist() for column in columns), strict=True):
-        yield number, family, (whole if family in SHAPE_FAMILIES else lower)[start:end]
+    numbers, families, starts, ends = (column[hits].tolist() for column in columns)
+    read = [whole if family in SHAPE_FAMILIES else lower for family in families]
+    pieces = [text[start:end] for text, start, end in zip(read, starts, ends, strict=True)]
+    return zip(numbers, families, pieces, strict=True)
 
 
 def _as_text(codes: ngrams.Codes) -> str:
     return codes.astype("<u4").tobytes().decode("utf-32-le", "surrogatepass")
 
 
-def _name(number: int, counted: Counter[tuple[int, str]], sizes: Mapping[int, str]) -> tuple[str, str]:
-    """Return the most frequent piece, of equally frequent ones the first in order."""
-    family, piece = min(counted, key=lambda found: (-counted[found], found))
+def _name(family: int, piece: str, size: str) -> tuple[str, str]:
+    """Return the family and the piece; a feature without a piece is that of a size."""
     if not piece:
-        return FAMILIES[family], sizes[number]
+        return FAMILIES[family], size
     return FAMILIES[family], shape_of(piece) if family in SHAPE_FAMILIES else piece
 
 
