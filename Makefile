@@ -48,12 +48,12 @@ test-cassandra: install                     ## the store on three real Cassandra
 
 test-ray: install                           ## the Ray engine of tamis score on real clusters of several node processes
 	$(BIN)/pip install --quiet --require-hashes -r requirements/ray.txt || echo 'Ray could not be installed: the tests skip' >&2
-	$(BIN)/pytest -m ray
+	$(BIN)/pytest -m 'ray and not soak' tests/batch
 
 test-s3: install                            ## tamis score on objects of a real S3 server, which is in an environment of its own
 	$(PYTHON) -m venv build/s3 && build/s3/bin/pip install --quiet --require-hashes -r requirements/s3.txt \
 	    || echo 'The S3 server could not be installed: the tests skip' >&2
-	$(BIN)/pytest -m s3
+	$(BIN)/pytest -m s3 tests/batch
 
 test-clients: install                       ## unmodified clients of other servers, each in an environment of its own
 	scripts/clients.sh

@@ -45,19 +45,55 @@ _MB = 1 << 20
 )
 @click.option("--format", "format_", metavar="NAME", help="csv, jsonl, parquet … for a folder or -.")
 @click.option(
-    "--keep", default="all", show_default=True, metavar="NAMES", help="all, none, or names with commas."
+    "--keep",
+    default="all",
+    show_default=True,
+    metavar="NAMES",
+    help="Columns carried through: all, none, or names with commas.",
 )
 @click.option("--scores", is_flag=True, help="Add a column per label.")
 @click.option("--explain", is_flag=True, help="Add the tokens that contribute most, as JSON; slow.")
-@click.option("--max-characters", default=1_000_000, show_default=True, type=click.IntRange(1), metavar="N")
+@click.option(
+    "--max-characters",
+    default=1_000_000,
+    show_default=True,
+    type=click.IntRange(1),
+    metavar="N",
+    help="Reject longer texts.",
+)
 @click.option("--rejected", metavar="FILE", help="Rows without a prediction.  [default: OUT.rejected.csv]")
 @click.option("--max-rejected", type=click.IntRange(0), metavar="N", help="Stop when more rows are rejected.")
 @click.option("--restart", is_flag=True, help="Discard the parts of an unfinished run; replace OUT.")
-@click.option("--engine", default="local", show_default=True, type=click.Choice(["local", "ray"]))
+@click.option(
+    "--engine",
+    default="local",
+    show_default=True,
+    type=click.Choice(["local", "ray"]),
+    help="Score on this machine or on a Ray cluster.",
+)
 @click.option("--ray-address", metavar="ADDRESS", help="A running cluster.  [default: start one here]")
-@click.option("--workers", type=click.IntRange(1, 10_000), metavar="N", help="[default: one per core]")
-@click.option("--max-memory", default="1GB", show_default=True, callback=size_option, metavar="SIZE")
-@click.option("--part-size", default="8MB", show_default=True, callback=size_option, metavar="SIZE")
+@click.option(
+    "--workers",
+    type=click.IntRange(1, 10_000),
+    metavar="N",
+    help="Scoring processes.  [default: one per core]",
+)
+@click.option(
+    "--max-memory",
+    default="1GB",
+    show_default=True,
+    callback=size_option,
+    metavar="SIZE",
+    help="Of all local processes together; fewer workers run if it is little.",
+)
+@click.option(
+    "--part-size",
+    default="8MB",
+    show_default=True,
+    callback=size_option,
+    metavar="SIZE",
+    help="Input of one part, the unit of work and of restart.",
+)
 @click.option("--json", "as_json", is_flag=True, help="Print a summary as JSON.")
 @text_file_options
 def command(model: str, inputs: tuple[str, ...], output: str, *, as_json: bool, **options: Any) -> None:
