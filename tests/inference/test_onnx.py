@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import numpy as np
 import onnx
 import pytest
@@ -19,9 +20,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tamis import Classifier
+from tamis.artifact import open_artifact
 from tamis.data.reader import read_dataset
 from tamis.errors import ArtifactError
 from tamis.models.network.tokenizer import pad
+from tamis.models.registry import load_scorer
+from tamis.models.self_test import check_probes, record_probes
 from tamis.normalization import canonical
 from tamis.training.trainers import make_trainer, preset
 from tamis.training.trainers.base import Calibration
@@ -65,6 +69,18 @@ def test_probabilities_are_those_of_keras_with_the_calibration(both: tuple[LstmT
 def test_the_network_is_told_as_keras_tells_it(both: tuple[LstmTrainer, Classifier]):
     model, classifier = both
     assert classifier.network == json.loads(model.network().to_json())
+
+
+def test_self_test_of_a_network_is_exact_on_one_machine(saved: Path) -> None:
+    artifact = open_artifact(saved)
+    scorer = load_scorer(artifact.manifest.kind, artifact.model_files)
+    probes = record_probes(scorer)
+    check_probes(load_scorer(artifact.manifest.kind, artifact.model_files), probes, 2)
+    rounded = [[float(np.nextafter(score, 1)) for score in row] for row in probes.scores]
+    changed = msgspec.structs.replace(probes, scores=rounded)
+    with pytest.raises(ArtifactError, match="self-test failed: 14 of 14"):
+        check_probes(scorer, changed, 2)
+    check_probes(scorer, msgspec.structs.replace(changed, arithmetic="another processor's"), 2)
 
 
 @given(st.lists(st.sampled_from(TEXTS), min_size=1, max_size=90))

@@ -106,6 +106,10 @@ def test_train_twice_records_the_same_bytes(model: Path, tmp_path: Path):
             lambda probes: probes["scores"][0].__setitem__(0, probes["scores"][0][0] + 1e-3),
             "self-test failed",
         ),
+        (
+            lambda probes: probes["scores"][0].__setitem__(0, float(np.nextafter(probes["scores"][0][0], 1))),
+            "self-test failed: 1 of",  # the last digit
+        ),
         (lambda probes: probes["scores"].pop(), "does not have an answer of 2 labels"),
         (lambda probes: probes["scores"][0].append(0.0), "does not have an answer of 2 labels"),
         (lambda probes: probes.update(texts=[], scores=[]), "does not have an answer of 2 labels"),
@@ -116,6 +120,21 @@ def test_train_twice_records_the_same_bytes(model: Path, tmp_path: Path):
 def test_load_refuses_changed_probes(version: Path, change: Callable[[Any], Any], message: str):
     rewrite(version, PROBES_FILE, probes_with(change))
     with pytest.raises(ArtifactError, match=message):
+        Classifier.load(version)
+
+
+@pytest.mark.parametrize("arithmetic", ["another machine's", ""])
+def test_load_elsewhere_accepts_another_rounding(version: Path, arithmetic: str):
+    """Where `exp` may be rounded otherwise, and for models saved before that was noted, 1e-12 is allowed."""
+
+    def change(probes: Any) -> None:
+        probes["arithmetic"] = arithmetic
+        probes["scores"] = np.nextafter(probes["scores"], 1).tolist()
+
+    rewrite(version, PROBES_FILE, probes_with(change))
+    assert Classifier.load(version).predict("WIN").label
+    rewrite(version, PROBES_FILE, probes_with(lambda probes: probes["scores"][0].__setitem__(0, 0.1)))
+    with pytest.raises(ArtifactError, match="self-test failed"):
         Classifier.load(version)
 
 
