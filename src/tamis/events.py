@@ -76,7 +76,7 @@ class RowsCommitted(Event, frozen=True, gc=False):
 
 
 class TextsAnswered(Event, frozen=True, gc=False):
-    """Texts of one request were classified, logged and answered by one version."""
+    """Texts of requests that arrived together were classified, logged and answered by one version."""
 
     digest: str
     """The identity of the version."""

@@ -64,11 +64,21 @@ class SketchCells:
     length: Ints
     unknown: Ints
 
-    def count(self, part: slice, n_labels: int) -> npt.NDArray[np.int64]:
-        """Return [labels, cells] the counts of a part of the texts."""
-        unknown = self.unknown[part]
-        cells = np.concatenate([self.confidence[part], self.length[part], unknown[unknown >= 0]])
-        return np.bincount(cells, minlength=n_labels * _CELLS).reshape(n_labels, _CELLS)
+    def count(self, block_of: Ints, n_blocks: int, n_labels: int) -> npt.NDArray[np.int64]:
+        """Return [blocks, labels, cells] the counts of the last texts, by each text's block."""
+        last = slice(self.length.size - block_of.size, None)
+        first_cell = block_of * (n_labels * _CELLS)
+        unknown = self.unknown[last]
+        is_measured = unknown >= 0
+        cells = np.concatenate(
+            [
+                self.confidence[last] + first_cell,
+                self.length[last] + first_cell,
+                (unknown + first_cell)[is_measured],
+            ]
+        )
+        counts = np.bincount(cells, minlength=n_blocks * n_labels * _CELLS)
+        return counts.reshape(n_blocks, n_labels, _CELLS)
 
 
 def cells_of(labels: Ints, scores: npt.NDArray[np.float64], lengths: Ints, unknown: Any) -> SketchCells:
@@ -105,6 +115,8 @@ class DriftSketch:
 
     def add(self, cells: SketchCells, now_ns: int) -> None:
         """Count texts."""
+        if not cells.length.size:
+            return
         with self._file.locked():
             state = self._state()
             for window, size in enumerate(self._block_texts):
@@ -131,23 +143,25 @@ class DriftSketch:
         return before
 
     def _add_to_window(self, state: Any, window: int, size: int, cells: SketchCells, now_ns: int) -> None:
-        n_texts, start, block = cells.length.size, 0, None
-        while start < n_texts:
-            place = int(state["at"][window]) % N_BLOCKS
-            offset = _STATE.itemsize + (window * N_BLOCKS + place) * self._block.itemsize
-            if block is None:
-                found = np.frombuffer(self._file.read(offset, self._block.itemsize), self._block)[0]
-                block = self._checked(found)
-            if block["texts"] >= size:
-                state["at"][window] = (place + 1) % N_BLOCKS
-                block = np.zeros((), self._block)[()]  # overwrites the oldest one
-                continue
-            part = slice(start, start + size - int(block["texts"]))
-            block["since"] = block["since"] or now_ns
-            block["until"], start = now_ns, min(part.stop, n_texts)
-            block["texts"] += start - part.start
-            block["counts"] += cells.count(part, self._n_labels).astype(np.uint32)
-            self._file.write(block.tobytes(), offset)
+        """Count texts in the current block and in those that follow it, all at once."""
+        n_texts = min(cells.length.size, N_BLOCKS * size)  # earlier ones would be overwritten
+        place = int(state["at"][window]) % N_BLOCKS
+        offset = _STATE.itemsize + window * N_BLOCKS * self._block.itemsize
+        found = self._file.read(offset + place * self._block.itemsize, self._block.itemsize)
+        current = self._checked(np.frombuffer(found, self._block)[0])
+        filled = min(size, int(current["texts"]))
+        block_of = (np.arange(n_texts) + filled) // size
+        blocks = np.zeros(int(block_of[-1]) + 1, self._block)
+        blocks[0] = current
+        blocks["counts"] += cells.count(block_of, blocks.size, self._n_labels).astype(np.uint32)
+        added = np.bincount(block_of, minlength=blocks.size).astype(np.uint32)
+        blocks["texts"] += added
+        blocks["since"] = np.where(blocks["since"] == 0, now_ns, blocks["since"])
+        blocks["until"] = np.where(added, now_ns, blocks["until"])
+        while blocks.size:  # the one after the last is the first, which is the oldest
+            part = blocks[: N_BLOCKS - place]
+            self._file.write(part.tobytes(), offset + place * self._block.itemsize)
+            state["at"][window], place, blocks = place + part.size - 1, 0, blocks[part.size :]
 
     def _checked(self, block: Any) -> Any:
         """Return a copy of a block, an empty one if its counts cannot be those of its texts."""

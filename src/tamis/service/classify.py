@@ -309,8 +309,11 @@ class ClassifyService:
         for call, answer in answers:
             if not call.future.done():
                 call.future.set_result(answer)
-            predictions = [one.prediction for one in answer]
-            self._emit(TextsAnswered(call.model.digest, call.texts, call.lengths, predictions))
+        if answers:  # once for all: an event for each request would cost more than what it is for
+            texts = [text for call, _ in answers for text in call.texts]
+            lengths = [length for call, _ in answers for length in call.lengths]
+            predictions = [one.prediction for _, answer in answers for one in answer]
+            self._emit(TextsAnswered(calls[0].model.digest, texts, lengths, predictions))
 
     def _logged_texts(self, texts: Sequence[str]) -> Sequence[str]:
         if self._log_text is full_text:
