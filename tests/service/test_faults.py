@@ -152,7 +152,9 @@ def _go_through(
 ) -> TextLedger:
     """Break the store of a service under load, mend it, and check all that is the same for every fault."""
     with (
-        serving(folder, "--mock", "--store", f"sqlite:///{store}", TAMIS_DRAIN_SECONDS="0") as service,
+        serving(
+            folder, "--mock", "--store", f"sqlite:///{store}", is_forked=True, TAMIS_DRAIN_SECONDS="0"
+        ) as service,
         httpx.Client(base_url=service.address) as client,
     ):
         load = Load(service.port, "fault", connections=connections)

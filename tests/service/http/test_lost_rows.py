@@ -32,7 +32,9 @@ def _lost(service: Service) -> list[int]:
 @pytest.mark.parametrize(("workers", "log_format"), [("1", "text"), ("2", "json")])
 def test_rows_lost_at_stop_give_exit_code_3(tmp_path: Path, workers: str, log_format: str) -> None:
     environ = {"TAMIS_DRAIN_SECONDS": "0", "TAMIS_LOG_FORMAT": log_format}
-    with serving(tmp_path, "--mock", "--store", _STORE, "--workers", workers, **environ) as service:
+    with serving(
+        tmp_path, "--mock", "--store", _STORE, "--workers", workers, is_forked=workers == "1", **environ
+    ) as service:
         with locked_by_another_process(tmp_path / "tamis.db"):
             _ask(service)
             assert service.stop() == 3, service.said
@@ -44,13 +46,20 @@ def test_rows_lost_at_stop_give_exit_code_3(tmp_path: Path, workers: str, log_fo
 @pytest.mark.parametrize("workers", ["1", "2"])
 def test_rows_sent_before_stop_give_exit_code_0(tmp_path: Path, workers: str) -> None:
     with serving(
-        tmp_path, "--mock", "--store", _STORE, "--workers", workers, TAMIS_DRAIN_SECONDS="0"
+        tmp_path,
+        "--mock",
+        "--store",
+        _STORE,
+        "--workers",
+        workers,
+        is_forked=workers == "1",
+        TAMIS_DRAIN_SECONDS="0",
     ) as service:
         with locked_by_another_process(tmp_path / "tamis.db"):
             _ask(service)
         assert service.stop() == 0, service.said  # the last attempt, at the stop itself, succeeds
         assert _lost(service) == []
-    with serving(tmp_path, "--mock", "--store", _STORE, TAMIS_DRAIN_SECONDS="0") as service:
+    with serving(tmp_path, "--mock", "--store", _STORE, is_forked=True, TAMIS_DRAIN_SECONDS="0") as service:
         assert len(httpx.get(f"{service.address}/recent_log").json()) == _TEXTS
 
 
