@@ -237,6 +237,15 @@ def test_texts_come_back_when_quotes_are_escaped(
     assert list(read_dataset(file, options, repair=False).dataset.texts) == texts
 
 
+def test_row_that_ends_before_its_label_is_unlabelled(tmp_path: Path) -> None:
+    content = "text,note,label\nsee you,,ham\nno label here\nor here,x\nWIN,,spam\n"
+    with pytest.raises(DataError, match="use --skip-unlabelled"):
+        read(tmp_path, "text,label\nsee you,ham\nno label here\n")
+    result = read(tmp_path, content, skip_unlabelled=True)
+    assert (result.dataset.texts, [*result.dataset.rows]) == (["see you", "WIN"], [1, 4])
+    assert result.unlabelled == 2
+
+
 def test_unlabelled_rows_are_left_out_when_asked_for(tmp_path: Path) -> None:
     content = "label,text,source\nham,one,a\n ,two,a\nspam,three,b\n,four,b\n"
     message = refusal(tmp_path, content)

@@ -94,6 +94,7 @@ class DelimitedTable(DataTable):
         # A swallowed part of a file can be one huge field. The limit is the process's, so it is only raised.
         csv.field_size_limit(max(csv.field_size_limit(), _MAX_FIELD_CHARACTERS))
         self._lines, self._has_header = lines, options.has_header
+        self._skip_unlabelled = options.skip_unlabelled
         self.is_escaped = options.escape == "backslash" or (options.escape == "auto" and facts.is_escaped)
         self.delimiter = self._named_delimiter(options) or self._best_delimiter(options)
         self.preamble_lines = lines.first_line - 1
@@ -108,7 +109,7 @@ class DelimitedTable(DataTable):
 
     def records(self, needed: Needed) -> Iterator[Record]:
         """Yield the rows that hold anything."""
-        lines, width, last = self._lines, len(self.columns), needed.last
+        lines, width = self._lines, len(self.columns)
         reader = self._reader(lines.rest(), self.delimiter)
         rows = self._rows(reader)
         if self._has_header:
@@ -122,7 +123,7 @@ class DelimitedTable(DataTable):
                 if not any(cells) or (len(cells) == 1 and not cells[0].strip() and not lines.ended):
                     line = offset + reader.line_num
                     continue
-                self._check(cells, last, row + 1, line)
+                self._check(cells, needed, row + 1, line)
             row += 1
             yield Record(row, line, cells)
             line = offset + reader.line_num
@@ -130,15 +131,25 @@ class DelimitedTable(DataTable):
                 lines.report_progress()
         lines.report_progress(done=True)
 
-    def _check(self, cells: list[str], last: int, row: int, line: int) -> None:
-        """Raise DataError unless the row has every needed cell and nothing beyond the header's columns."""
+    def _check(self, cells: list[str], needed: Needed, row: int, line: int) -> None:
+        """Raise DataError unless the row has every needed cell and nothing beyond the header's columns.
+
+        A row that ends before its label has an empty one if unlabelled rows are skipped.
+        """
         width = len(self.columns)
         if self._lines.ended:
             self._fail(
                 min(len(cells), width) - 1, "a quote opens here and is never closed; double it", row, line
             )
-        if len(cells) <= last:
-            self._fail(len(cells), f"this cell is missing: the row has {len(cells)} of {width}", row, line)
+        lacks_label = needed.text < len(cells) <= needed.label
+        if lacks_label and self._skip_unlabelled:
+            cells += [""] * (needed.last + 1 - len(cells))
+        if len(cells) <= needed.last:
+            remedy = (
+                "; add it, or use --skip-unlabelled" if lacks_label and len(cells) == needed.label else ""
+            )
+            problem = f"this cell is missing: the row has {len(cells)} of {width}{remedy}"
+            self._fail(len(cells), problem, row, line)
         if any(cells[width:]):
             advice = "a text that holds the delimiter or a quote must be quoted"
             self._fail(width - 1, f"the row has {len(cells)} cells, the header {width}; {advice}", row, line)
