@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 import subprocess
 import sys
@@ -37,13 +36,12 @@ def marked(words: list[str]) -> object:
 
 
 @pytest.mark.parametrize("words", [*map(marked, commands())])
-def test_benchmark_of_the_page_prints_its_figures(words: list[str], tmp_path: Path):
+def test_benchmark_of_the_page_prints_its_figures(words: list[str]):
     if "ray" in " ".join(words):
         pytest.importorskip("ray", reason="Ray is not installed: make test-ray")
     run = subprocess.run(
         [sys.executable, *on_little_data(words)],
         cwd=ROOT,
-        env=os.environ | {"TMPDIR": str(tmp_path)},
         capture_output=True,
         text=True,
         check=False,
