@@ -77,13 +77,13 @@ def main() -> None:
     for nodes in options.nodes:
         with Cluster(nodes, commitlog=PERIODIC) as cluster:
             add_users(cluster)
-            idle = _idle_cores(cluster)
-            print(f"{nodes} nodes: {idle / nodes:.3f} of a core each when idle", flush=True)
-            found = asyncio.run(measure(cluster, options.rows, rounds=options.rounds, idle=idle))
+            found = asyncio.run(measure(cluster, options.rows, rounds=options.rounds))
             measured |= {(nodes, copies): costs for copies, costs in found.items()}
             plan = Plan.of(measured)
             _print_costs(plan, nodes, found)
             _print_disk(cluster, n_rows=2 * options.rows * (_WARM_ROUNDS + options.rounds))
+            idle = _idle_cores(cluster)
+            print(f"{nodes} nodes: {idle / nodes:.3f} of a core each when idle", flush=True)
             _print_services(plan, cluster, options.seconds, idle)
 
 
@@ -99,17 +99,17 @@ def _print_costs(plan: Plan, nodes: int, found: Mapping[int, Costs]) -> None:
 
 
 async def measure(
-    cluster: Cluster, n_rows: int, *, rounds: int, warm: int = _WARM_ROUNDS, idle: float = 0.0
+    cluster: Cluster, n_rows: int, *, rounds: int, warm: int = _WARM_ROUNDS
 ) -> dict[int, Costs]:
     """Return the costs by number of copies: medians of rounds that alternate between these numbers."""
     stores = {copies: await _opened(cluster, copies) for copies in range(1, len(cluster.nodes) + 1)}
-    load = _RowLoad(cluster, n_rows, idle)
+    load = _RowLoad(cluster, n_rows)
     found: dict[int, list[Costs]] = {copies: [] for copies in stores}
-    for number in range(warm + rounds):
-        for copies, store in stores.items():
-            costs = await load.costs(store)
-            if number >= warm:
-                found[copies].append(costs)
+    for store in [*stores.values()] * warm:
+        await load.costs(store)
+    load.idle = _idle_cores(cluster)  # not before: a node that has just started is not idle
+    for copies, store in [*stores.items()] * rounds:
+        found[copies].append(await load.costs(store))
     for store in stores.values():
         await store.close()
     return {
@@ -129,8 +129,8 @@ async def _opened(cluster: Cluster, copies: int) -> Store:
 class _RowLoad:
     """Rows and answers that were never sent before."""
 
-    def __init__(self, cluster: Cluster, n_rows: int, idle: float):
-        self._cluster, self._n_rows, self._idle = cluster, n_rows, idle
+    def __init__(self, cluster: Cluster, n_rows: int):
+        self._cluster, self._n_rows, self.idle = cluster, n_rows, 0.0
         self._ids, self._numbers = TimeIds(SystemClock()), itertools.count()
         self._texts = messages(1_000).texts
 
@@ -158,7 +158,7 @@ class _RowLoad:
             for request in requests:
                 await request
 
-        watch = _CpuWatch(self._cluster, self._idle)
+        watch = _CpuWatch(self._cluster, self.idle)
         await asyncio.gather(*(client() for _ in range(_IN_FLIGHT)))
         return watch.cpu_seconds() / self._n_rows
 
