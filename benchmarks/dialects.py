@@ -90,7 +90,16 @@ def _speed(candidate: Candidate, seconds: int) -> Speed:
     }
     cpu_before = candidate.server.cpu_seconds()
     done = subprocess.run(
-        ["wrk", "-t1", f"-c{_CONNECTIONS}", f"-d{seconds}s", "-s", str(HERE / "dialects.lua")]
+        [
+            "wrk",
+            "-t1",
+            f"-c{_CONNECTIONS}",
+            f"-d{seconds}s",
+            "--timeout",
+            "9s",
+            "-s",
+            str(HERE / "dialects.lua"),
+        ]
         + [f"http://127.0.0.1:{candidate.server.port}"],
         env=os.environ | environ,
         capture_output=True,
@@ -142,9 +151,9 @@ def main() -> None:
         folder = Path(made)
         options = ("--model", "lstm", "--set", "epochs=1", "--no-refit") if arguments.onnx else ()
         model = arguments.model or make_model(folder, *options)
-        servers = {
-            "tamis": running.enter_context(start_server("tamis", tamis_command(model, folder / "t.db")))
-        }
+        patient = {"TAMIS_MAX_QUEUE_SECONDS": "30"}  # the others refuse nothing, however long it waits
+        tamis = start_server("tamis", tamis_command(model, folder / "t.db"), **patient)
+        servers = {"tamis": running.enter_context(tamis)}
         plain = start_server("plain", uvicorn_command("yardsticks:tei"), TAMIS_MODEL_DIRECTORY=model)
         servers["plain"] = running.enter_context(plain)
         if _MLSERVER.exists():

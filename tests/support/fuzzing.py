@@ -9,7 +9,7 @@ from collections.abc import Iterator
 import pytest
 
 CASES = int(os.environ.get("TAMIS_FUZZ_CASES", "250"))
-"""For each of the five operations that take anything, by their schema, and each of three tests beside it."""
+"""For each test; a quarter for each operation by its schema, an eighth for each of a dialect."""
 
 asked: Counter[str] = Counter()
 """How many generated requests each route has had, in this module's tests so far."""
