@@ -19,9 +19,11 @@ from tamis.errors import ArtifactError, InputError, ModelUnavailableError, Unkno
 from tamis.events import ModelLoaded, ModelRefused
 from tamis.inference.classifier import Classifier
 from tamis.inference.served_model import Entry, ModelLoader, ServedModel, entry_of
+from tamis.inotify import FolderWatch
 
-_WATCH_SECONDS = 0.05
-"""An alias that moves is served within a second: this, and loading."""
+_POLL_SECONDS = 0.05
+_LOOK_SECONDS = 0.5
+"""With inotify, only what another machine changes in a shared folder has to be looked for."""
 
 _log = logging.getLogger(__name__)
 
@@ -147,12 +149,16 @@ class ModelPool:
 
     async def watch(self) -> None:
         """Refresh soon after an alias has moved, until cancelled."""
-        while True:
-            await asyncio.sleep(_WATCH_SECONDS)
-            try:
-                await self.refresh()
-            except Exception as failed:  # noqa: BLE001 - the next change must still be seen
-                _log.error("models not refreshed", extra={"fields": {"error": type(failed).__name__}})
+        watch = FolderWatch([entry.folder for entry in self.entries.values() if entry.folder is not None])
+        try:
+            while True:
+                await watch.wait(_LOOK_SECONDS if watch.is_active else _POLL_SECONDS)
+                try:
+                    await self.refresh()
+                except Exception as failed:  # noqa: BLE001 - the next change must still be seen
+                    _log.error("models not refreshed", extra={"fields": {"error": type(failed).__name__}})
+        finally:
+            watch.close()
 
     async def apply(self, action: str, name: str = "", version: str = "") -> None:
         """Do what another process asks for: `reload`, `load` or `unload`; log what cannot be done."""

@@ -9,26 +9,21 @@ that nothing has happened to any of the files; only otherwise, or without inotif
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import ctypes
 import fcntl
 import os
 import select
 import stat
-import sys
 import threading
 import time
-from collections.abc import Sequence
 from pathlib import Path
 from typing import final
 
 from tamis.errors import StoreError
+from tamis.inotify import MOVED_FROM_OR_SELF, drain, open_inotify
 
 # of inotify(7): links or mode changed, moved, deleted
 _CHANGES = 0x4 | 0x800 | 0x400
 # IN_MOVE_SELF and IN_DELETE_SELF of inotify(7)
-_MOVES = 0x800 | 0x400
-_EVENT_BYTES = 65_536
 
 _RESCUED = 0o400
 """The mode of a WAL that has been written back: all processes that have it open can see it there."""
@@ -44,7 +39,9 @@ class OpenFiles:
     def __init__(self, database: str, wal: str):
         """Take the paths; all three files must exist. Raises StoreError if one does not."""
         self.paths = (database, wal, f"{wal.removesuffix('-wal')}-shm")
-        self._inotify = _watch(self.paths)
+        folder = str(Path(database).resolve().parent)
+        watches = [*((path, _CHANGES) for path in self.paths), (folder, MOVED_FROM_OR_SELF)]
+        self._inotify = open_inotify(watches)
         self._poll = _poll_of(self._inotify)
         """None where the files themselves must be looked at."""
         self._looking = threading.Lock()
@@ -127,9 +124,7 @@ class OpenFiles:
         return found
 
     def _drain(self) -> None:
-        with contextlib.suppress(BlockingIOError, OSError):
-            while self._inotify >= 0 and os.read(self._inotify, _EVENT_BYTES):
-                pass
+        drain(self._inotify)
 
 
 class FolderLock:
@@ -218,19 +213,3 @@ def _poll_of(inotify: int) -> select.poll | None:
     poll = select.poll()
     poll.register(inotify, select.POLLIN)
     return poll
-
-
-def _watch(paths: Sequence[str]) -> int:
-    """Return a descriptor that is readable once anything happened to the files, -1 without inotify."""
-    if not sys.platform.startswith("linux"):
-        return -1
-    library = ctypes.CDLL(None)
-    inotify = int(library.inotify_init1(os.O_NONBLOCK | os.O_CLOEXEC))
-    if inotify < 0:  # the user's limit of instances
-        return -1
-    watches = [(path, _CHANGES) for path in paths] + [(str(Path(paths[0]).resolve().parent), _MOVES)]
-    for path, mask in watches:
-        if library.inotify_add_watch(inotify, os.fsencode(path), mask) < 0:
-            os.close(inotify)
-            return -1
-    return inotify

@@ -1,0 +1,73 @@
+"""Changes of files and folders as Linux reports them, see inotify(7)."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import ctypes
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import final
+
+MOVED_FROM_OR_SELF = 0x800 | 0x400
+_ENTRY_CHANGED = 0x8 | 0x80 | 0x100 | 0x200
+"""An entry of a folder was written and closed, moved in, made or deleted."""
+_EVENT_BYTES = 65_536
+
+
+def open_inotify(watches: Sequence[tuple[str, int]]) -> int:
+    """Return a descriptor that is readable once one of `(path, mask)` has happened, -1 without inotify."""
+    if not sys.platform.startswith("linux"):
+        return -1
+    library = ctypes.CDLL(None)
+    inotify = int(library.inotify_init1(os.O_NONBLOCK | os.O_CLOEXEC))
+    if inotify < 0:  # the user's limit of instances
+        return -1
+    for path, mask in watches:
+        if library.inotify_add_watch(inotify, os.fsencode(path), mask) < 0:
+            os.close(inotify)
+            return -1
+    return inotify
+
+
+def drain(inotify: int) -> None:
+    """Forget what was reported until now."""
+    with contextlib.suppress(BlockingIOError, OSError):
+        while inotify >= 0 and os.read(inotify, _EVENT_BYTES):
+            pass
+
+
+@final
+class FolderWatch:
+    """Wakes the event loop when an entry of one of the folders has changed."""
+
+    def __init__(self, folders: Sequence[Path]):
+        self._changed = asyncio.Event()
+        self._inotify = open_inotify([(str(folder), _ENTRY_CHANGED) for folder in folders])
+        if self.is_active:
+            asyncio.get_running_loop().add_reader(self._inotify, self._report)
+
+    @property
+    def is_active(self) -> bool:
+        """Whether changes are reported at all."""
+        return self._inotify >= 0
+
+    async def wait(self, seconds: float) -> None:
+        """Return after a change, or after so long: what another machine does is not reported."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await self._changed.wait()
+        self._changed.clear()
+
+    def close(self) -> None:
+        """Stop watching."""
+        if self.is_active:
+            asyncio.get_running_loop().remove_reader(self._inotify)
+            os.close(self._inotify)
+            self._inotify = -1
+
+    def _report(self) -> None:
+        drain(self._inotify)
+        self._changed.set()
