@@ -1,6 +1,7 @@
 """Measures Tamis beside an empty FastAPI endpoint and plain FastAPI with the same model.
 
     python benchmarks/serving.py [--model models/spam] [--lstm models/lstm] [--seconds 3] [--rounds 5]
+    python benchmarks/serving.py --before ../old/.venv/bin/python --model MODEL_OF_OLD  # two versions of Tamis
 
 All servers run at once, one process each, and wrk asks one after another in every round, so that a
 busy machine is busy for all of them; what counts is the ratio to the empty endpoint within a round.
@@ -22,7 +23,7 @@ import time
 import urllib.request
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -88,6 +89,11 @@ def _children(pid: int) -> list[int]:
     return [int(child) for children in tasks for child in children.read_text().split()]
 
 
+def _environment() -> dict[str, str]:
+    """Return ours without PYTHONPATH, which would have every interpreter run this tree's Tamis."""
+    return {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+
+
 @contextmanager
 def start_server(name: str, command: Sequence[str], *, ready: str = "/", **environ: str) -> Iterator[Server]:
     """Start a server and wait until it answers at the path `ready`."""
@@ -97,7 +103,7 @@ def start_server(name: str, command: Sequence[str], *, ready: str = "/", **envir
     began = time.monotonic()
     process = subprocess.Popen(
         [*command, "--port", str(port)],
-        env=os.environ | {"PYTHONPATH": os.pathsep.join([str(HERE), *sys.path[1:]])} | environ,
+        env=_environment() | environ,
         stderr=said,
     )
     try:
@@ -124,6 +130,8 @@ def uvicorn_command(app: str) -> list[str]:
     """Return the command that serves one of the yardsticks."""
     options = [
         "--factory",
+        "--app-dir",
+        str(HERE),
         "--http",
         "httptools",
         "--loop",
@@ -135,9 +143,9 @@ def uvicorn_command(app: str) -> list[str]:
     return [sys.executable, "-m", "uvicorn", app, *options]
 
 
-def tamis_command(model: str, store: Path) -> list[str]:
-    """Return the command that serves a model with a log at `store`."""
-    return [sys.executable, "-m", "tamis", "serve", model, "--store", f"sqlite:///{store}"]
+def tamis_command(model: str, store: Path, python: str = sys.executable) -> list[str]:
+    """Return the command that serves a model with a log at `store`, by the Tamis of an interpreter."""
+    return [python, "-m", "tamis", "serve", model, "--store", f"sqlite:///{store}"]
 
 
 def run_wrk(server: Server, load: Load, texts: Path, seconds: int) -> Result:
@@ -236,10 +244,17 @@ def _arguments() -> argparse.Namespace:
     )
     parser.add_argument("--model", help="a linear model; without it one is trained on made-up messages")
     parser.add_argument("--lstm", help="a network to measure too")
+    parser.add_argument("--before", help="interpreter of another Tamis: it replaces the empty endpoint")
     parser.add_argument("--seconds", type=int, default=3, help="length of one run of wrk")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--only", default="", help="only the loads whose name contains this")
     return parser.parse_args()
+
+
+def _yardstick(before: str | None, model: str, folder: Path) -> AbstractContextManager[Server]:
+    if before is None:
+        return start_server("empty", uvicorn_command("yardsticks:empty"))
+    return start_server("before", tamis_command(model, folder / "before.db", before))
 
 
 def main() -> None:
@@ -253,7 +268,7 @@ def main() -> None:
         models = {"linear": arguments.model or make_model(folder)}
         if arguments.lstm:
             models["lstm"] = arguments.lstm
-        servers = [running.enter_context(start_server("empty", uvicorn_command("yardsticks:empty")))]
+        servers = [running.enter_context(_yardstick(arguments.before, models["linear"], folder))]
         for kind, model in models.items():
             plain = start_server(
                 f"plain {kind}", uvicorn_command("yardsticks:plain"), TAMIS_MODEL_DIRECTORY=model

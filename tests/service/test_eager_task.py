@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from tamis.service.eager_task import ensure_task, start_eagerly
+from tamis.service.eager_task import RequestRun, ensure_task, start_eagerly
 
 
 class Notes:
@@ -113,3 +113,62 @@ async def test_who_needs_a_task_waits_for_it() -> None:
     task = await begun
     await task
     assert seen == [task]
+
+
+async def test_request_run_goes_on_without_a_task() -> None:
+    async def course() -> None:
+        tasks.append(asyncio.current_task())
+        for future in notes.futures:
+            await future
+            tasks.append(asyncio.current_task())
+
+    notes, running = Notes(futures=2), set[Any]()
+    tasks: list[object] = []
+    loop = asyncio.get_running_loop()
+    loop.call_soon(RequestRun(course(), running).start)
+    for number, future in enumerate(notes.futures):
+        await turns(2)
+        assert (len(tasks), len(running)) == (number + 1, 1)
+        future.set_result(number)
+    await turns(2)
+    assert (tasks, running) == ([None] * 3, set())
+
+
+async def test_request_run_gets_a_task_where_it_needs_one() -> None:
+    async def course() -> None:
+        await notes.futures[0]
+        await ensure_task()
+        async with asyncio.timeout(100):
+            tasks.append(asyncio.current_task())
+            await notes.futures[1]
+
+    notes, running = Notes(futures=2), set[Any]()
+    tasks: list[object] = []
+    asyncio.get_running_loop().call_soon(RequestRun(course(), running).start)
+    await turns(1)
+    notes.futures[0].set_result(None)
+    await turns(4)
+    assert running == set(tasks) != set()
+    notes.futures[1].set_result(None)
+    await turns(4)
+    assert running == set()
+
+
+@pytest.mark.parametrize("outcome", ["cancelled", "failed"])
+async def test_request_run_cancels_and_fails_what_it_awaits(outcome: str) -> None:
+    notes, running = Notes(futures=1), set[Any]()
+    RequestRun(notes.course(), running).start()
+    [run] = running
+    if outcome == "cancelled":
+        run.cancel(msg="the server stops")
+    else:
+        notes.futures[0].set_exception(ZeroDivisionError())
+    await turns(2)
+    error = asyncio.CancelledError if outcome == "cancelled" else ZeroDivisionError
+    assert (notes.seen, running) == (["begun", error, "ended"], set())
+
+
+async def turns(count: int) -> None:
+    """Let the event loop make its next turns."""
+    for _ in range(count):
+        await asyncio.sleep(0)

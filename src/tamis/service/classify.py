@@ -55,9 +55,9 @@ class _PendingRequest(msgspec.Struct, eq=False):
     skip_cache: bool
     ids: Sequence[bytes]
     future: asyncio.Future[list[Classified]]
-    keys: list[bytes] = []
-    lengths: list[int] = []
-    """Characters of each text in the model's form."""
+    keys: Sequence[bytes] = ()
+    forms: Sequence[str] = ()
+    """Each text in the model's form."""
 
     def fail(self, error: BaseException) -> None:
         if not self.future.done():
@@ -261,13 +261,9 @@ class ClassifyService:
         model = calls[0].model.classifier
         form_of, digest = model.form, model.identity
         for call in calls:
-            keys, lengths, key_of = call.keys, call.lengths, self._cache.keys(call.caller, digest).key
-            for text in call.texts:
-                form = form_of(text)
-                key = key_of(form)
-                keys.append(key)
-                lengths.append(len(form))
-                forms[key] = form
+            call.forms = [*map(form_of, call.texts)]
+            call.keys = [*map(self._cache.keys(call.caller, digest).key, call.forms)]
+            forms.update(zip(call.keys, call.forms, strict=True))
         return forms
 
     async def _compute(self, model: ServedModel, forms: Mapping[bytes, str]) -> Mapping[bytes, Outcome]:
@@ -311,7 +307,7 @@ class ClassifyService:
                 call.future.set_result(answer)
         if answers:  # once for all: an event for each request would cost more than what it is for
             texts = [text for call, _ in answers for text in call.texts]
-            lengths = [length for call, _ in answers for length in call.lengths]
+            lengths = [len(form) for call, _ in answers for form in call.forms]
             predictions = [one.prediction for _, answer in answers for one in answer]
             self._emit(TextsAnswered(calls[0].model.digest, texts, lengths, predictions))
 

@@ -25,7 +25,7 @@ from tamis.service.api.errors import response_to
 from tamis.service.api.predictor import Predictor
 from tamis.service.api.route import ApiContext
 from tamis.service.eager_task import ensure_task
-from tamis.service.request_body import is_plain_json, receive_body
+from tamis.service.request_body import is_plain_json, receive_plain_body
 from tamis.service.responses import BytesResponse
 from tamis.service.security.client_identity import CALLER, PREDICT, Caller
 
@@ -70,7 +70,7 @@ class FastPath:
             if is_plain_json(headers) and self._is_allowed(scope):
                 began = perf_counter()
                 try:
-                    body = await receive_body(headers, receive, self._limits.max_body_bytes)
+                    body = await receive_plain_body(headers, receive, self._limits.max_body_bytes)
                     answering = handler(body, scope[CALLER])
                     if answering is None:
                         response = None

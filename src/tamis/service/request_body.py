@@ -64,7 +64,7 @@ def check_content_type(
 async def receive_body(headers: Mapping[bytes, bytes], receive: Receive, max_bytes: int) -> bytes:
     """Return the whole body, unpacked; neither form may have more than `max_bytes`."""
     window_bits = content_coding(headers)
-    body = await _received(headers, receive, max_bytes)
+    body = await receive_plain_body(headers, receive, max_bytes)
     return body if window_bits is None else _unpacked(body, window_bits, max_bytes)
 
 
@@ -94,8 +94,8 @@ def _unpacked(body: bytes, window_bits: int, max_bytes: int) -> bytes:
     return content
 
 
-async def _received(headers: Mapping[bytes, bytes], receive: Receive, max_bytes: int) -> bytes:
-    """Return the whole body; bytes beyond `max_bytes` are counted and dropped, never kept."""
+async def receive_plain_body(headers: Mapping[bytes, bytes], receive: Receive, max_bytes: int) -> bytes:
+    """Return the whole body as it is; bytes beyond `max_bytes` are counted and dropped, never kept."""
     declared, max_read = headers.get(b"content-length", b"").lstrip(b"0"), max_bytes * _DISCARD_FACTOR
     if declared.isdigit() and (len(declared) > _MAX_LENGTH_DIGITS or int(declared) > max_read):
         _reject_size(max_bytes)

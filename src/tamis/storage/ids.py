@@ -8,7 +8,7 @@ in every store.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta
 from hashlib import blake2b
 from uuid import UUID
@@ -126,6 +126,14 @@ def uuid_text(time_id: bytes) -> str:
     """Return what `str(as_uuid(time_id))` would, for long lists in a fraction of the time."""
     digits = time_id.hex()
     return f"{digits[8:16]}-{digits[4:8]}-1{digits[1:4]}-{digits[16:20]}-{digits[20:]}"
+
+
+def uuid_texts(allocated: Sequence[bytes]) -> list[str]:
+    """Return `uuid_text` of each of the ids that one `allocate` returned."""
+    if not allocated or allocated[0][:4] != allocated[-1][:4]:
+        return [uuid_text(id) for id in allocated]
+    rest = uuid_text(allocated[0])[8:]  # they differ in the lowest bytes of the time, which come first
+    return [f"{id[4:8].hex()}{rest}" for id in allocated]
 
 
 def id_of_text(text: str) -> bytes | None:

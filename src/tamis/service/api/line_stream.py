@@ -223,9 +223,8 @@ class LineStream(Response):
                 self._model, texts, self._caller, skip_cache=self._query.skip_cache
             )
             self._rate_headers = self._rate_headers or headers
-            inputs: Sequence[str | None] = texts if self._query.echo_input else [None] * len(texts)
-            pairs = zip(inputs, classified, strict=True)
-            found = (self._predictor.body(text, one, self._model) for text, one in pairs)
+            inputs = texts if self._query.echo_input else None
+            found = iter(self._predictor.bodies(inputs, classified, self._model))
         return [self._reported(line.error) if line.error else next(found) for line in lines]
 
     def _reported(self, error: InputError) -> InputError:

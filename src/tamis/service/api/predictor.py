@@ -8,6 +8,7 @@ from __future__ import annotations
 from asyncio import Future
 from collections.abc import Sequence
 from functools import cached_property
+from itertools import repeat
 from time import perf_counter
 from typing import Any
 
@@ -21,7 +22,7 @@ from tamis.service.classify import Classified, ClassifyService
 from tamis.service.responses import BytesResponse, Headers, json_response
 from tamis.service.security.client_identity import Caller
 from tamis.service.security.rate_limit import RateLimiter
-from tamis.storage.ids import uuid_text
+from tamis.storage.ids import uuid_text, uuid_texts
 
 _NO_HEADERS: Headers = []
 EXAMPLE_TEXTS = ["WIN a FREE phone now, text CLAIM to 80080", "Are we still on for lunch tomorrow?"]
@@ -102,10 +103,7 @@ class Predictor:
         """Return the response to a list of texts, in the same order."""
         model = model or self.answering(self.pool.default, caller)
         classified, headers = await self.classify(model, texts, caller, skip_cache=skip_cache)
-        inputs = texts if echo_input else [None] * len(texts)
-        return json_response(
-            [self.body(*pair, model) for pair in zip(inputs, classified, strict=True)], headers=headers
-        )
+        return json_response(self.bodies(texts if echo_input else None, classified, model), headers=headers)
 
     def answering(self, model: ServedModel, caller: Caller) -> ServedModel:
         """Return the version that answers a caller who named none: `model` or its canary."""
@@ -116,6 +114,8 @@ class Predictor:
     ) -> tuple[list[Classified], Headers]:
         """Return the predictions, and the headers that describe the rate limit if there is one."""
         if not self._traffic.models:
+            if self._limiter is None:
+                return await self._submit(model, texts, caller, skip_cache), _NO_HEADERS
             return await self._classify(model, texts, caller, skip_cache)
         began = perf_counter()
         try:
@@ -161,3 +161,16 @@ class Predictor:
             model.classifier.name,
             model.classifier.version,
         )
+
+    def bodies(
+        self, texts: Sequence[str] | None, classified: Sequence[Classified], model: ServedModel
+    ) -> list[EncodedPrediction]:
+        """Return the bodies for the texts of one request; without `texts`, they are not echoed."""
+        name, version, bodies = model.classifier.name, model.classifier.version, []
+        ids = uuid_texts([one.id for one in classified])
+        inputs = repeat(None, len(ids)) if texts is None else texts
+        for text, one, id in zip(inputs, classified, ids, strict=True):
+            scores, label, score, decision = one.prediction
+            top = _Top(label, score)
+            bodies.append(EncodedPrediction(text, scores, top, one.from_cache, decision, id, name, version))
+        return bodies

@@ -17,8 +17,6 @@ import asyncio
 import fcntl
 import termios
 from collections import deque
-from collections.abc import Coroutine
-from contextvars import Context, copy_context
 from typing import Any, cast
 
 import uvicorn
@@ -27,7 +25,7 @@ from uvicorn.protocols.utils import get_local_addr, get_remote_addr, is_ssl
 from uvicorn.server import ServerState
 
 from tamis.events import ConnectionRejected
-from tamis.service.eager_task import start_eagerly
+from tamis.service.eager_task import RequestRun
 from tamis.service.http import STREAMED_BODY
 from tamis.service.http.cycle import CountingFlow, RequestResponseCycle
 from tamis.service.http.reading_speed import ReadingSpeed
@@ -194,16 +192,7 @@ class Connection(RequestParser, asyncio.Protocol):
     def _start(self, cycle: RequestResponseCycle) -> None:
         """Call the application, at once as far as it has nothing to wait for."""
         cycle.default_headers = self._server_state.default_headers
-        context = copy_context()
-        rest = context.run(start_eagerly, cycle.run(self._app))
-        if rest is not None:
-            self._resume_in_task(rest, context)
-
-    def _resume_in_task(self, rest: Coroutine[Any, Any, None], context: Context) -> None:
-        tasks = self._server_state.tasks
-        task = self.loop.create_task(rest, context=context)
-        tasks.add(task)
-        task.add_done_callback(tasks.discard)
+        RequestRun(cycle.run(self._app), self._server_state.tasks).start()
 
     def _on_complete(self) -> None:
         """Continue after a response: with the next request, with bytes that wait, or with the error."""

@@ -3,7 +3,7 @@
 New answers overwrite the oldest ones, a batch with one call; `ring_index` knows where each one is. A row of a
 B-tree costs several times as much: each new digest belongs to another page.
 
-    put_many (event loop) → new → begin_write → write (`CacheWriter`'s thread) → ring → end_write
+    put_many → new → begin_write → write (on the loop; on a slow disk, in a thread) → ring → end_write
 
 The cache may be lost at any time, so nothing here raises for its files: what cannot be read is not
 known, what cannot be written is dropped, and the reason is logged once. The log is another file and
@@ -22,7 +22,9 @@ from typing import final
 
 import msgspec
 
+from tamis.clock import LOOP_IO
 from tamis.storage.base import Answers, Scores
+from tamis.storage.sqlite.commit import DiskSpeed
 from tamis.storage.sqlite.ring import Ring
 from tamis.storage.sqlite.ring_format import (
     MAX_SLOT_BYTES,
@@ -41,7 +43,7 @@ RETRY_SECONDS = 10
 BATCH_ANSWERS = 256
 """This many answers are written at once, without waiting for more."""
 
-DELAY_SECONDS = 0.005
+DELAY_SECONDS = 0.02
 """How long answers wait for others."""
 
 _MAX_SECONDS = 2**32 - 1
@@ -63,7 +65,7 @@ class CacheFiles:
     Each size of answers has a file of its own, whose slots, powers of two, just hold it; those of one
     model nearly always have the same. Several processes may use the same files, and learn of a new one
     when they write such an answer themselves. One that `is_alone` does not ask at every look-up what
-    others have written. `open`, `write` and `close` belong to one thread, the rest to the event loop.
+    others have written. One thread at a time may call `open`, `write` and `close`; the rest is the loop's.
     """
 
     def __init__(self, database: Path, max_rows: int, *, is_alone: bool = False):
@@ -195,11 +197,15 @@ class CacheFiles:
 
 @final
 class CacheWriter:
-    """Writes the cache in its own thread, a batch at a time: no answer and no commit waits for its disk."""
+    """Writes the cache a batch at a time; unless the `disk` is known to be fast, in its own thread.
 
-    def __init__(self, cache: CacheFiles, now: Callable[[], int], *, cache_seconds: float):
+    On a fast disk the thread would cost more than the write: each of its system calls gives the
+    interpreter's lock up, and asks the event loop for it again.
+    """
+
+    def __init__(self, cache: CacheFiles, now: Callable[[], int], *, cache_seconds: float, disk: DiskSpeed):
         """Take the files and a function that returns the seconds since 1970 `now`."""
-        self._cache, self._now, self._cache_seconds = cache, now, cache_seconds
+        self._cache, self._now, self._cache_seconds, self._disk = cache, now, cache_seconds, disk
         self._loop = asyncio.get_running_loop()
         self._executor = ThreadPoolExecutor(1, thread_name_prefix="tamis-cache")
         self._timer: asyncio.TimerHandle | None = None
@@ -239,7 +245,13 @@ class CacheWriter:
         if self._writing is not None:
             return
         waiting = self._cache.begin_write()
-        if waiting:
+        if waiting and self._disk.is_fast:
+            began = self._disk.now()
+            with LOOP_IO:
+                self._write(waiting, self._now())
+            self._disk.note_on_loop(began)
+            self._cache.end_write()
+        elif waiting:
             self._writing = self._loop.run_in_executor(self._executor, self._write, waiting, self._now())
             self._writing.add_done_callback(self._ended)
 

@@ -55,6 +55,35 @@ class PendingRows:
                 waiter.set_exception(StoreError(*error.args, fault=error.fault))
 
 
+@final
+class DiskSpeed:
+    """Whether a write may be done on the event loop's thread: whether the disk has been fast lately."""
+
+    def __init__(self, clock: Clock):
+        self.now = clock.monotonic
+        self._slow_at: float | None = float("-inf")
+        """When the last slow write ended, None once the disk is known to be fast."""
+
+    @property
+    def is_fast(self) -> bool:
+        """Whether the disk is known to be fast."""
+        return self._slow_at is None
+
+    def note_on_loop(self, began: float) -> None:
+        """Take note of a write on the loop's thread that ends now."""
+        ended = self.now()
+        if ended - began > SLOW_COMMIT_SECONDS:
+            self._slow_at = ended
+
+    def note_in_thread(self, began: float, *, allowance: float) -> None:
+        """Take note of a write in another thread that ends now; it may take `allowance` longer."""
+        ended = self.now()
+        if ended - began > SLOW_COMMIT_SECONDS + allowance:
+            self._slow_at = ended
+        elif self._slow_at is not None and ended - self._slow_at >= AWAY_SECONDS:
+            self._slow_at = None
+
+
 Write = Callable[[apsw.Connection, Sequence[CallRecord]], None]
 """Writes rows in one transaction; called on the loop's thread or on the writer's."""
 
@@ -68,12 +97,11 @@ class GroupCommit:
     ):
         """Write through `connection` on the loop, which must not wait for locks, or through `writer`."""
         self._connection, self._writer, self._write = connection, writer, write
-        self._clock, self._only_threaded = clock, only_threaded
+        self._only_threaded = only_threaded
+        self.disk = DiskSpeed(clock)
         self._loop = asyncio.get_running_loop()
         self._waiting = PendingRows()
         self._handed_over: asyncio.Task[None] | None = None
-        self._slow_at: float | None = float("-inf")
-        """When the last slow commit ended, None once the disk is known to be fast."""
 
     async def commit(self, calls: Sequence[CallRecord]) -> None:
         """Return when the rows are committed."""
@@ -93,11 +121,11 @@ class GroupCommit:
             await asyncio.wait([self._handed_over])
 
     def _belongs_on_loop(self, n_rows: int) -> bool:
-        return not self._only_threaded and n_rows <= MAX_ROWS_ON_LOOP and self._slow_at is None
+        return not self._only_threaded and n_rows <= MAX_ROWS_ON_LOOP and self.disk.is_fast
 
     def _commit_on_loop(self, calls: Sequence[CallRecord]) -> bool:
         """Commit on the loop's thread; return False where the file is locked."""
-        started = self._clock.monotonic()
+        began = self.disk.now()
         try:
             with LOOP_IO:
                 self._write(self._connection, calls)
@@ -106,9 +134,7 @@ class GroupCommit:
         except FAILURES as failed:
             raise store_error(self._connection.filename, failed) from failed
         finally:
-            ended = self._clock.monotonic()
-            if ended - started > SLOW_COMMIT_SECONDS:
-                self._slow_at = ended
+            self.disk.note_on_loop(began)
         return True
 
     def _hand_over(self) -> None:
@@ -133,15 +159,10 @@ class GroupCommit:
 
     def _write_measured(self, connection: apsw.Connection, calls: Sequence[CallRecord]) -> None:
         """Write in the writer's thread, and note whether the disk is slow."""
-        started = self._clock.monotonic()
+        began = self.disk.now()
         self._write(connection, calls)
-        ended = self._clock.monotonic()
-        if len(calls) > MAX_ROWS_ON_LOOP:
-            return  # so many take long on any disk
-        if ended - started > SLOW_COMMIT_SECONDS + len(calls) * _THREAD_SECONDS_PER_ROW:
-            self._slow_at = ended
-        elif self._slow_at is not None and ended - self._slow_at >= AWAY_SECONDS:
-            self._slow_at = None
+        if len(calls) <= MAX_ROWS_ON_LOOP:  # more take long on any disk
+            self.disk.note_in_thread(began, allowance=len(calls) * _THREAD_SECONDS_PER_ROW)
 
     def _commit_waiting(self) -> None:
         """Commit what arrived while the writer's thread was committing."""

@@ -78,13 +78,13 @@ class SqliteSession:
                 raise
         here.set_busy_handler(None)
         cache_files = CacheFiles(file.path, options.cache_rows, is_alone=options.is_alone)
-        cache = CacheWriter(cache_files, now, cache_seconds=options.cache_seconds)
-        await cache.open()
         checkpointer = Checkpointer(workers.checkpoint, files.require_in_place)
         writing = _writing_to(files)
         commit = GroupCommit(
             here, workers.writer, writing, clock=clock, only_threaded=options.full_durability
         )
+        cache = CacheWriter(cache_files, now, cache_seconds=options.cache_seconds, disk=commit.disk)
+        await cache.open()
         await workers.writer.run(checkpointer.watch)
         checkpointer.watch(here)
         return cls(
