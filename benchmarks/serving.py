@@ -1,7 +1,7 @@
 """Measures Tamis beside an empty FastAPI endpoint and plain FastAPI with the same model.
 
     python benchmarks/serving.py [--model models/spam] [--lstm models/lstm] [--seconds 3] [--rounds 5]
-    python benchmarks/serving.py --before ../old/.venv/bin/python --model MODEL_OF_OLD  # two versions of Tamis
+    python benchmarks/serving.py --before OLD/.venv/bin/python --model MODEL  # of OLD: two versions of Tamis
 
 All servers run at once, one process each, and wrk asks one after another in every round, so that a
 busy machine is busy for all of them; what counts is the ratio to the empty endpoint within a round.

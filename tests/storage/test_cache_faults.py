@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import logging
 import os
 import random
@@ -18,7 +19,9 @@ from hypothesis import strategies as st
 from tamis.clock import SystemClock
 from tamis.storage import StoreOptions, TimeIds
 from tamis.storage.sqlite import SqliteStore
-from tamis.storage.sqlite.cache import MAX_WAITING, RETRY_SECONDS, CacheFiles
+from tamis.storage.sqlite.cache import BATCH_ANSWERS, MAX_WAITING, RETRY_SECONDS, CacheFiles, CacheWriter
+from tamis.storage.sqlite.commit import AWAY_SECONDS, DiskSpeed
+from tests.support.fakes import ManualClock
 from tests.support.faults import disk_of_8_mb, fill
 from tests.support.store_samples import SCORES, call, everything, run
 from tests.support.store_samples import digest as key
@@ -313,3 +316,36 @@ def damage_cache(folder: Path, damage: Damage, chance: random.Random) -> None:
 
 def warnings(caplog: pytest.LogCaptureFixture) -> list[str]:
     return [record.getMessage() for record in caplog.records if record.levelno >= logging.WARNING]
+
+
+def test_write_at_once_leaves_a_held_file_to_the_thread(make: MakeCache, file: Path) -> None:
+    cache = make()
+    cache.put_many({key(number): {"ham": number / 7} for number in range(10)}, NOW, LONG)
+    waiting = cache.begin_write()
+    with file.open("rb") as other:
+        fcntl.flock(other, fcntl.LOCK_EX)
+        assert not cache.write_at_once(waiting, NOW)
+        assert known(make(), range(10)) == 0
+    assert cache.write_at_once(waiting, NOW)
+    assert known(make(), range(10)) == 10
+
+
+def test_write_at_once_opens_no_file(make: MakeCache) -> None:
+    cache = make()
+    cache.put_many({key(1): {f"label {number}": number / 7 for number in range(20)}}, NOW, LONG)
+    waiting = cache.begin_write()
+    assert not cache.write_at_once(waiting, NOW)
+    cache.write(waiting, NOW)
+    assert cache.write_at_once(waiting, NOW), "the thread has opened it"
+
+
+async def test_writer_on_a_fast_disk_writes_on_the_loop(make: MakeCache) -> None:
+    clock = ManualClock()
+    disk = DiskSpeed(clock)
+    clock.advance(AWAY_SECONDS)
+    disk.note_in_thread(disk.now(), allowance=0)
+    writer = CacheWriter(make(), lambda: NOW, cache_seconds=LONG, disk=disk)
+    await writer.open()
+    writer.put_many({key(number): {"ham": number / 7} for number in range(BATCH_ANSWERS)})
+    assert known(make(), range(BATCH_ANSWERS)) == BATCH_ANSWERS
+    await writer.close()

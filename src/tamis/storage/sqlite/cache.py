@@ -17,6 +17,7 @@ import logging
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 from typing import final
 
@@ -56,6 +57,8 @@ _logger = logging.getLogger(__name__)
 
 Waiting = Mapping[bytes, tuple[Scores, int]]
 """Keys, the scores under them and the second they expire."""
+
+_Put = Callable[[int, Mapping[bytes, bytes]], None]  # writes keys' facts into the file with slots of a size
 
 
 @final
@@ -129,12 +132,24 @@ class CacheFiles:
 
     def write(self, waiting: Waiting, now_seconds: int) -> None:
         """Write answers; drop them while the files fail or another process holds them."""
+        with suppress(BlockingIOError):
+            self._try_to_write(waiting, now_seconds, self._put)
+
+    def write_at_once(self, waiting: Waiting, now_seconds: int) -> bool:
+        """Write answers, or return False if a file has to be opened or another process holds one."""
+        try:
+            self._try_to_write(waiting, now_seconds, self._put_at_once)
+        except BlockingIOError:
+            return False
+        return True
+
+    def _try_to_write(self, waiting: Waiting, now_seconds: int, put: _Put) -> None:
         if self._fault is not None and now_seconds < self._retry_at:
             return
         try:
-            self._write(waiting, now_seconds)
+            self._write(waiting, now_seconds, put)
         except BlockingIOError:
-            return
+            raise
         except OSError as failed:
             self._retry_at = now_seconds + RETRY_SECONDS
             self._failed(failed)
@@ -151,7 +166,7 @@ class CacheFiles:
             if found is not None:
                 answers[i] = _decode(found)
 
-    def _write(self, waiting: Waiting, now_seconds: int) -> None:
+    def _write(self, waiting: Waiting, now_seconds: int, put: _Put) -> None:
         keys: Sequence[bytes] = [*waiting]
         for ring in self._rings.values():
             keys = ring.unknown(keys, now_seconds)
@@ -162,7 +177,15 @@ class CacheFiles:
             by_size[slot_bytes_for(facts)][key] = facts
         for slot_bytes, facts_of in by_size.items():
             if slot_bytes <= MAX_SLOT_BYTES:
-                self._ring(slot_bytes).put(facts_of)
+                put(slot_bytes, facts_of)
+
+    def _put(self, slot_bytes: int, facts_of: Mapping[bytes, bytes]) -> None:
+        self._ring(slot_bytes).put(facts_of)
+
+    def _put_at_once(self, slot_bytes: int, facts_of: Mapping[bytes, bytes]) -> None:
+        if slot_bytes not in self._rings:
+            raise BlockingIOError
+        self._rings[slot_bytes].put(facts_of, lock_seconds=0.0)
 
     def _ring(self, slot_bytes: int) -> Ring:
         ring = self._rings.get(slot_bytes)
@@ -197,10 +220,9 @@ class CacheFiles:
 
 @final
 class CacheWriter:
-    """Writes the cache a batch at a time; unless the `disk` is known to be fast, in its own thread.
+    """Writes the cache a batch at a time: on the loop if the `disk` is known to be fast, or in its own thread.
 
-    On a fast disk the thread would cost more than the write: each of its system calls gives the
-    interpreter's lock up, and asks the event loop for it again.
+    The thread costs more than a fast write: it asks for the interpreter's lock after every system call.
     """
 
     def __init__(self, cache: CacheFiles, now: Callable[[], int], *, cache_seconds: float, disk: DiskSpeed):
@@ -216,7 +238,7 @@ class CacheWriter:
         await self._loop.run_in_executor(self._executor, self._open)
 
     async def close(self) -> None:
-        """Write what waits and close the files."""
+        """Write what waits; close the files."""
         self._start()
         while self._writing is not None:
             await asyncio.wait([self._writing])
@@ -231,11 +253,9 @@ class CacheWriter:
     def put_many(self, answers: Answers) -> None:
         """Keep answers in memory and write them soon."""
         n_waiting = self._cache.put_many(answers, self._now(), self._cache_seconds)
-        if self._writing is not None:
-            return
         if n_waiting >= BATCH_ANSWERS:
             self._start()
-        elif self._timer is None:
+        elif self._timer is None and self._writing is None:
             self._timer = self._loop.call_later(DELAY_SECONDS, self._start)
 
     def _start(self) -> None:
@@ -245,15 +265,23 @@ class CacheWriter:
         if self._writing is not None:
             return
         waiting = self._cache.begin_write()
-        if waiting and self._disk.is_fast:
-            began = self._disk.now()
-            with LOOP_IO:
-                self._write(waiting, self._now())
-            self._disk.note_on_loop(began)
+        if not waiting or (self._disk.is_fast and self._write_on_loop(waiting)):
             self._cache.end_write()
-        elif waiting:
+        else:
             self._writing = self._loop.run_in_executor(self._executor, self._write, waiting, self._now())
             self._writing.add_done_callback(self._ended)
+
+    def _write_on_loop(self, waiting: Waiting) -> bool:
+        """Write without waiting for anything but a fast disk; return whether that was possible."""
+        began = self._disk.now()
+        try:
+            with LOOP_IO:
+                return self._cache.write_at_once(waiting, self._now())
+        except Exception:  # as in the thread
+            _logger.exception("cache not written")
+            return True
+        finally:
+            self._disk.note_on_loop(began)
 
     def _ended(self, writing: asyncio.Future[None]) -> None:
         self._writing = None

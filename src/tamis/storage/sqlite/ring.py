@@ -108,16 +108,16 @@ class Ring:
         known = {keys[i] for i in self._index.maybe_contains(_matrix(keys)) if self.get(keys[i], now_seconds)}
         return [key for key in keys if key not in known] if known else keys
 
-    def put(self, facts_of: Mapping[bytes, bytes]) -> None:
+    def put(self, facts_of: Mapping[bytes, bytes], *, lock_seconds: float = _LOCK_SECONDS) -> None:
         """Write slots for new keys; a file that was removed or damaged is created again first.
 
-        Raises OSError, a BlockingIOError if another process does not release the file.
+        Raises OSError, a BlockingIOError if another process does not release the file in time.
         """
         slots = [self._slot.pack(crc32(facts), facts) for facts in facts_of.values()]
         with self._changing:
-            if not self._append(slots):
-                self._reopen()
-                if not self._append(slots):
+            if not self._append(slots, lock_seconds):
+                self._reopen(lock_seconds)
+                if not self._append(slots, lock_seconds):
                     raise OSError(errno.EBUSY, "replaced again and again by another process")
             if len(facts_of) < _MANY_KEYS:
                 for key in facts_of:
@@ -125,9 +125,9 @@ class Ring:
             else:
                 self._index.add_many(_matrix(facts_of))
 
-    def _append(self, slots: Sequence[bytes]) -> bool:
+    def _append(self, slots: Sequence[bytes], lock_seconds: float) -> bool:
         """Write slots and the new head under the file's lock; return False if it is no longer intact."""
-        with _locked(self._file):
+        with _locked(self._file, lock_seconds):
             head = self._head()
             if head is None or not self._is_linked():
                 return False
@@ -152,21 +152,21 @@ class Ring:
             slots = np.frombuffer(data, np.uint8).reshape(-1, self._slot_bytes)
             self._index.add_many(slots[:, CHECKSUM.size : CHECKSUM.size + KEY_BYTES])
 
-    def _reopen(self) -> None:
+    def _reopen(self, lock_seconds: float) -> None:
         """Open the file at the path, which `_claim` replaces if it is damaged."""
         if not self._is_linked() or os.fstat(self._file).st_size == 0:
             _logger.warning("cache file rebuilt: %s: was removed or emptied", self._path)
-        file, self._file = self._file, self._claim()
+        file, self._file = self._file, self._claim(lock_seconds)
         os.close(file)
         self._index = RingIndex(self._n_slots)
         self._catch_up(self._head() or 0)
 
-    def _claim(self) -> int:
+    def _claim(self, lock_seconds: float = _LOCK_SECONDS) -> int:
         """Return the descriptor of an intact ring at the path; any other file there is removed."""
         for _ in range(_MAX_REPLACEMENTS):
             file = _open_regular(self._path)
             try:
-                with _locked(file):
+                with _locked(file, lock_seconds):
                     if os.fstat(file).st_nlink and self._is_ours(file):
                         return file
             except BaseException:
@@ -227,15 +227,15 @@ def _open_regular(path: Path) -> int:
 
 
 @contextmanager
-def _locked(file: int) -> Iterator[None]:
+def _locked(file: int, seconds: float) -> Iterator[None]:
     """Keep other processes from writing; they write for microseconds, unless one was stopped just then."""
-    deadline = time.monotonic() + _LOCK_SECONDS
+    deadline = time.monotonic() + seconds
     while True:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             break
         except BlockingIOError:
-            if time.monotonic() > deadline:
+            if time.monotonic() >= deadline:
                 raise
             time.sleep(_POLL_SECONDS)
     try:
