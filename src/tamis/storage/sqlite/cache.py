@@ -220,7 +220,7 @@ class CacheFiles:
 
 @final
 class CacheWriter:
-    """Writes the cache a batch at a time: on the loop if the `disk` is known to be fast, or in its own thread.
+    """Writes the cache in batches: on the loop if the `disk` is known to be fast, or in a thread of its own.
 
     The thread costs more than a fast write: it asks for the interpreter's lock after every system call.
     """
