@@ -20,7 +20,7 @@ from tamis.clock import SystemClock
 from tamis.events import Events
 from tamis.inference.model_pool import ModelPool
 from tamis.inference.served_model import ModelLoader
-from tamis.inference.shadow import ModelTraffic, Traffic, Trial
+from tamis.inference.shadow import ModelTraffic, Traffic, TrafficSide
 from tamis.inference.traffic_counts import TrafficCounts
 from tamis.service.api.predictor import Predictor
 from tamis.service.classify import ClassifyService
@@ -227,7 +227,7 @@ async def test_shadow_that_hangs_delays_no_answer(tmp_path: Path) -> None:
     pool.add_classifier(classifier_with(WatchedScorer()))
     traffic = Traffic(pool, CLOCK)
     counts = TrafficCounts(tmp_path / "shadow.counts", ["ham", "spam"])
-    shadow = Trial(loader.serve(classifier_with(hanging)), counts)
+    shadow = TrafficSide(loader.serve(classifier_with(hanging)), counts)
     traffic.models["watched"] = ModelTraffic(Path("watched"), TrafficPlan(shadow=2), shadow=shadow)
     cache = LayeredPredictionCache(store.cache, CLOCK, memory_rows=0, events=events)
     classification = ClassifyService(store, CLOCK, cache=cache, events=events)

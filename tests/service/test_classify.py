@@ -21,7 +21,8 @@ from tamis.inference.batcher import Batcher
 from tamis.inference.classifier import Classifier
 from tamis.inference.served_model import ServedModel
 from tamis.models.scorer import Scorer
-from tamis.service.classify import Classified, ClassifyService
+from tamis.service.classify import ClassifyService
+from tamis.service.micro_batch import Classified
 from tamis.service.prediction_cache import LayeredPredictionCache
 from tamis.settings import Settings
 from tamis.storage import (

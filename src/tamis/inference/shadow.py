@@ -33,7 +33,7 @@ _log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, eq=False)
-class Trial:
+class TrafficSide:
     """A version beside the served one, the canary or the shadow, and what all workers have counted of it."""
 
     model: ServedModel
@@ -46,13 +46,13 @@ class ModelTraffic:
 
     folder: Path
     plan: TrafficPlan
-    canary: Trial | None = None
-    shadow: Trial | None = None
+    canary: TrafficSide | None = None
+    shadow: TrafficSide | None = None
     is_aborted: bool = False
     """Whether the canary went over a bound; it answers no more, also where its file cannot be changed."""
 
     @property
-    def trials(self) -> list[Trial]:
+    def trials(self) -> list[TrafficSide]:
         """The canary and the shadow, if there are such."""
         return [trial for trial in (self.canary, self.shadow) if trial is not None]
 
@@ -90,7 +90,9 @@ class Traffic:
         if is_canary:
             plan = found.plan.canary
             is_compared = plan is not None and plan.max_disagreement is not None
-            beside = Trial(served, found.canary.counts) if served and found.canary and is_compared else None
+            beside = (
+                TrafficSide(served, found.canary.counts) if served and found.canary and is_compared else None
+            )
         if beside is not None:
             for text, answer in zip(texts, answers, strict=True):
                 self.comparer.submit(ComparisonTask(text, answer, model, beside.model, beside.counts))
@@ -100,7 +102,7 @@ class Traffic:
         if (found := self.models.get(model.name)) is not None:
             self._count(found, model, seconds, None)
 
-    def reports(self) -> Iterator[tuple[ServedModel, str, Trial]]:
+    def reports(self) -> Iterator[tuple[ServedModel, str, TrafficSide]]:
         """Yield the served version, `canary` or `shadow`, and that version with its counts."""
         for name, found in self.models.items():
             served = self._pool.entries[name].current
@@ -167,20 +169,20 @@ class Traffic:
         fields = {"model": entry.name, "canary": _version(plan.canary), "shadow": plan.shadow}
         _log.info("traffic changed", extra={"fields": fields})
 
-    async def _trial(self, entry: Entry, version: int, name: str, before: Trial | None) -> Trial:
+    async def _trial(self, entry: Entry, version: int, name: str, before: TrafficSide | None) -> TrafficSide:
         """Load a version; its counts go on if the plan is still the same."""
         model = await self._pool.load(entry.name, str(version))
         if before is not None and before.counts.path.stem == name:
-            return Trial(model, before.counts)
+            return TrafficSide(model, before.counts)
         known = entry.current.classifier.labels if entry.current is not None else ()
         labels = [*dict.fromkeys([*known, *model.classifier.labels])]
-        return Trial(model, TrafficCounts(self._folder_of(entry) / f"{name}.counts", labels))
+        return TrafficSide(model, TrafficCounts(self._folder_of(entry) / f"{name}.counts", labels))
 
     def _folder_of(self, entry: Entry) -> Path:
         assert entry.folder is not None
         return self._directory / entry.name if self._directory is not None else entry.folder / "traffic"
 
-    def _forget(self, entry: Entry, before: Sequence[Trial], trials: Sequence[Trial]) -> None:
+    def _forget(self, entry: Entry, before: Sequence[TrafficSide], trials: Sequence[TrafficSide]) -> None:
         """Unload the versions that are on trial no longer, and remove the counts of this and earlier runs."""
         versions = {trial.model.version for trial in trials}
         for old in before:

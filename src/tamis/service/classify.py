@@ -8,12 +8,10 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Coroutine, Iterable, Mapping, Sequence
+from collections.abc import Coroutine, Mapping, Sequence
 from datetime import datetime
 from time import perf_counter
 from typing import Any, final
-
-import msgspec
 
 from tamis.clock import Clock
 from tamis.events import Events, RowsCommitted, TextsAnswered
@@ -21,110 +19,14 @@ from tamis.inference.batcher import Outcome
 from tamis.inference.served_model import ServedModel
 from tamis.service.eager_task import start_eagerly
 from tamis.service.log_text import LogText, full_text
+from tamis.service.micro_batch import Classified, Known, MicroBatch, PendingRequest, fail_all
 from tamis.service.prediction_cache import LayeredPredictionCache
 from tamis.storage import CallRecord, Scores, Store, TimeIds
-from tamis.types import Prediction
-
-_MAX_BATCH_TEXTS = 128
-"""Calls of one turn are answered together, but not so many that the first wait long for the last."""
 
 _COMMIT_ROWS = 256
 
 _MAX_CHARACTERS_ON_LOOP = 16_384
 """Longer requests are normalised in a thread: the costliest texts take about a microsecond a character."""
-
-Known = Mapping[bytes, Prediction]
-"""Answers by cache key."""
-
-
-class Classified(msgspec.Struct, frozen=True, gc=False):
-    """The prediction for one text, its id in the call log, and whether it was cached."""
-
-    prediction: Prediction
-    from_cache: bool
-    id: bytes
-
-
-class _PendingRequest(msgspec.Struct, eq=False):
-    """The texts of one request, until their predictions are logged."""
-
-    model: ServedModel
-    texts: Sequence[str]
-    caller: str
-    logged_as: str
-    skip_cache: bool
-    ids: Sequence[bytes]
-    future: asyncio.Future[list[Classified]]
-    keys: Sequence[bytes] = ()
-    forms: Sequence[str] = ()
-    """Each text in the model's form."""
-
-    def fail(self, error: BaseException) -> None:
-        if not self.future.done():
-            self.future.set_exception(error)
-
-    def answer(self, known: Known, fresh: Mapping[bytes, Outcome]) -> list[Classified] | None:
-        """Put the answer together; None where the caller has left, or the model fails on one of the texts."""
-        answer: list[Classified] = []
-        for id, key in zip(self.ids, self.keys, strict=True):
-            found = known.get(key)
-            if found is not None:
-                answer.append(Classified(found, True, id))
-                continue
-            outcome = fresh[key]
-            if isinstance(outcome, Exception):
-                self.fail(outcome)
-                return None
-            answer.append(Classified(outcome, False, id))
-        return None if self.future.done() else answer
-
-    def rows(self, answer: Sequence[Classified], texts: Sequence[str]) -> list[CallRecord]:
-        """Return the rows of the call log, with what is to be logged of the texts."""
-        caller, model = self.logged_as, self.model.classifier
-        digest, name, version = model.identity, model.name, model.version
-        rows = []
-        for text, one in zip(texts, answer, strict=True):
-            prediction = one.prediction
-            # by position: keywords would take twice as long
-            row = CallRecord(
-                one.id,
-                caller,
-                text,
-                prediction.label,
-                prediction.score,
-                digest,
-                one.from_cache,
-                prediction.decision,
-                name,
-                version,
-            )
-            rows.append(row)
-        return rows
-
-
-class _MicroBatch(msgspec.Struct, eq=False):
-    """Calls that are looked up, computed and logged together."""
-
-    model: ServedModel
-    skip_cache: bool
-    calls: list[_PendingRequest] = []
-    texts: int = 0
-
-    def has_room_for(self, call: _PendingRequest) -> bool:
-        return (
-            self.model is call.model
-            and self.skip_cache is call.skip_cache
-            and self.texts + len(call.texts) <= _MAX_BATCH_TEXTS
-        )
-
-    def add(self, call: _PendingRequest) -> None:
-        self.calls.append(call)
-        self.texts += len(call.texts)
-
-
-def _fail(calls: Iterable[_PendingRequest], error: BaseException) -> None:
-    for call in calls:
-        call.fail(error)
 
 
 @final
@@ -143,7 +45,7 @@ class ClassifyService:
         self._store, self._cache, self._log_text = store, cache, log_text
         self._emit = events.emit
         self._ids = TimeIds(clock)
-        self._batches: deque[_MicroBatch] = deque()
+        self._batches: deque[MicroBatch] = deque()
         self._is_flush_scheduled = False
         self._requests_this_tick = 0
         self._has_single_caller = False
@@ -172,7 +74,7 @@ class ClassifyService:
         of the texts. A caller that leaves cancels the future and disturbs nobody.
         """
         loop = asyncio.get_running_loop()
-        call = _PendingRequest(
+        call = PendingRequest(
             model,
             texts,
             caller,
@@ -195,9 +97,9 @@ class ClassifyService:
         while self._is_flush_scheduled or self._tasks:
             await (asyncio.wait(self._tasks) if self._tasks else asyncio.sleep(0))
 
-    def _enqueue(self, call: _PendingRequest) -> None:
+    def _enqueue(self, call: PendingRequest) -> None:
         if not self._batches or not self._batches[-1].has_room_for(call):
-            self._batches.append(_MicroBatch(call.model, call.skip_cache))
+            self._batches.append(MicroBatch(call.model, call.skip_cache))
         self._batches[-1].add(call)
 
     def _flush(self) -> None:
@@ -215,12 +117,12 @@ class ClassifyService:
             asyncio.get_running_loop().call_soon(self._flush)
         self._start(calls, self._serve(calls))
 
-    def _start(self, calls: Sequence[_PendingRequest], answering: Coroutine[Any, Any, None]) -> None:
+    def _start(self, calls: Sequence[PendingRequest], answering: Coroutine[Any, Any, None]) -> None:
         """Have `calls` answered, at once as far as nothing has to be waited for; they fail if it fails."""
         try:
             rest = start_eagerly(answering)
         except Exception as failed:  # noqa: BLE001 - whatever it is, it is told to those who wait for it
-            _fail(calls, failed)
+            fail_all(calls, failed)
             return
         if rest is None:
             return
@@ -233,11 +135,11 @@ class ClassifyService:
                 for call in calls:
                     call.future.cancel()
             elif (error := task.exception()) is not None:
-                _fail(calls, error)
+                fail_all(calls, error)
 
         task.add_done_callback(done)
 
-    async def _serve(self, calls: Sequence[_PendingRequest]) -> None:
+    async def _serve(self, calls: Sequence[PendingRequest]) -> None:
         if sum(len(text) for call in calls for text in call.texts) <= _MAX_CHARACTERS_ON_LOOP:
             forms = self._forms(calls)
         else:
@@ -255,7 +157,7 @@ class ClassifyService:
             forms = {key: form for key, form in forms.items() if key not in known}
         await self._answer(calls, known, await self._compute(calls[0].model, forms))
 
-    def _forms(self, calls: Sequence[_PendingRequest]) -> dict[bytes, str]:
+    def _forms(self, calls: Sequence[PendingRequest]) -> dict[bytes, str]:
         """Give each text its key; return every different text once, in the model's form."""
         forms: dict[bytes, str] = {}
         model = calls[0].model.classifier
@@ -290,11 +192,11 @@ class ClassifyService:
         return outcomes
 
     async def _answer(
-        self, calls: Sequence[_PendingRequest], known: Known, fresh: Mapping[bytes, Outcome]
+        self, calls: Sequence[PendingRequest], known: Known, fresh: Mapping[bytes, Outcome]
     ) -> None:
         """Commit a row for every text, then answer."""
         rows: list[CallRecord] = []
-        answers: list[tuple[_PendingRequest, list[Classified]]] = []
+        answers: list[tuple[PendingRequest, list[Classified]]] = []
         for call in calls:
             answer = call.answer(known, fresh)
             if answer is not None:

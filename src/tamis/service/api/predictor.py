@@ -18,7 +18,8 @@ from tamis.errors import InputError, OverloadedError, StoreError
 from tamis.inference.model_pool import ModelPool
 from tamis.inference.served_model import ServedModel
 from tamis.inference.shadow import Traffic
-from tamis.service.classify import Classified, ClassifyService
+from tamis.service.classify import ClassifyService
+from tamis.service.micro_batch import Classified
 from tamis.service.responses import BytesResponse, Headers, json_response
 from tamis.service.security.client_identity import Caller
 from tamis.service.security.rate_limit import RateLimiter

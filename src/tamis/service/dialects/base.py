@@ -28,8 +28,8 @@ from tamis.inference.served_model import ServedModel
 from tamis.service.api.models import Broadcast
 from tamis.service.api.predictor import Predictor
 from tamis.service.api.route import RequestLimits
-from tamis.service.classify import Classified
 from tamis.service.http import DRAINING
+from tamis.service.micro_batch import Classified
 from tamis.service.request_body import check_content_type, parse_json
 from tamis.service.responses import ErrorResponse
 from tamis.service.security.client_identity import Caller

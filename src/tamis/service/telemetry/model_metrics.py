@@ -11,12 +11,12 @@ from typing import Protocol
 from tamis.inference.classifier import Classifier
 from tamis.inference.drift_report import WindowDrift
 from tamis.inference.served_model import ServedModel
-from tamis.inference.shadow import Trial
+from tamis.inference.shadow import TrafficSide
 from tamis.inference.traffic_counts import DIFFERENCES, SECONDS, SIDES
 from tamis.service.telemetry import metric_definitions as defined
 from tamis.service.telemetry.exposition import head, histogram, sample
 
-TrafficReport = tuple[ServedModel, str, Trial]
+TrafficReport = tuple[ServedModel, str, TrafficSide]
 """The served version, `canary` or `shadow`, and that version with its counts."""
 
 

@@ -277,7 +277,7 @@ class CacheWriter:
         try:
             with LOOP_IO:
                 return self._cache.write_at_once(waiting, self._now())
-        except Exception:  # as in the thread
+        except Exception:  # as below
             _logger.exception("cache not written")
             return True
         finally:
