@@ -32,7 +32,7 @@ soak: install                               ## the long forms of the fault tests
 	$(BIN)/pytest -m soak -s
 
 fuzz: install                               ## more than a hundred thousand generated requests, by every route's schema and beside it, dialects and binary tensors too, and raw bytes
-	TAMIS_FUZZ_CASES=12500 $(BIN)/pytest -s tests/service/test_openapi.py tests/service/test_line_streams.py tests/service/test_requests.py tests/service/http/test_fuzz_connection.py tests/service/dialects -k 'generated or test_any_ or fuzz'
+	TAMIS_FUZZ_CASES=25000 $(BIN)/pytest -s tests/service/test_openapi.py tests/service/test_line_streams.py tests/service/test_requests.py tests/service/http/test_fuzz_connection.py tests/service/dialects -k 'generated or test_any_ or fuzz'
 
 bench: install                              ## serving beside an empty endpoint, learning beside TensorFlow (wrk: see tools)
 	command -v wrk > /dev/null || apt-get install -y wrk
