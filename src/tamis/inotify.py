@@ -1,4 +1,4 @@
-"""Changes of files and folders as Linux reports them, see inotify(7)."""
+"""Changes of files and folders, reported by Linux's inotify(7), which Python has no module for."""
 
 from __future__ import annotations
 
@@ -11,14 +11,15 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import final
 
-MOVED_FROM_OR_SELF = 0x800 | 0x400
+MOVED_FROM_OR_SELF = 0x800 | 0x400  # IN_MOVE_SELF, IN_DELETE_SELF
+# IN_CLOSE_WRITE, IN_MOVED_TO (a file is replaced by a rename), IN_CREATE, IN_DELETE
 _ENTRY_CHANGED = 0x8 | 0x80 | 0x100 | 0x200
-"""An entry of a folder was written and closed, moved in, made or deleted."""
+"""An entry of a folder was written and closed, moved in, created or deleted."""
 _EVENT_BYTES = 65_536
 
 
 def open_inotify(watches: Sequence[tuple[str, int]]) -> int:
-    """Return a descriptor that is readable once one of `(path, mask)` has happened, -1 without inotify."""
+    """Return a descriptor that is readable after an event of one `(path, mask)`; -1 without inotify."""
     if not sys.platform.startswith("linux"):
         return -1
     library = ctypes.CDLL(None)
@@ -33,7 +34,7 @@ def open_inotify(watches: Sequence[tuple[str, int]]) -> int:
 
 
 def drain(inotify: int) -> None:
-    """Forget what was reported until now."""
+    """Discard the events that were reported until now."""
     with contextlib.suppress(BlockingIOError, OSError):
         while inotify >= 0 and os.read(inotify, _EVENT_BYTES):
             pass
@@ -41,7 +42,7 @@ def drain(inotify: int) -> None:
 
 @final
 class FolderWatch:
-    """Wakes the event loop when an entry of one of the folders has changed."""
+    """Reports to the event loop that an entry of one of the folders has changed."""
 
     def __init__(self, folders: Sequence[Path]):
         self._changed = asyncio.Event()
@@ -51,14 +52,15 @@ class FolderWatch:
 
     @property
     def is_active(self) -> bool:
-        """Whether changes are reported at all."""
+        """Whether changes are reported: False without inotify."""
         return self._inotify >= 0
 
     async def wait(self, seconds: float) -> None:
-        """Return after a change, or after so long: what another machine does is not reported."""
+        """Return after a change, or after `seconds`, because changes by another machine are not reported."""
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(seconds):
                 await self._changed.wait()
+        # cleared before the caller looks: a change during its look ends the next wait at once
         self._changed.clear()
 
     def close(self) -> None:

@@ -141,7 +141,7 @@ def cut_records(
     `last_record` returns the offset of the last record that begins in some bytes, which begin with one.
     Raises DataError for a record of more than 64 MB.
     """
-    waiting, offset, goal = bytearray(), 0, block_bytes
+    waiting, offset, goal = bytearray(), 0, block_bytes  # goal: bytes to search for the end of a record
     for chunk in chunks:
         waiting += chunk
         while len(waiting) >= goal:

@@ -16,7 +16,7 @@ from tamis.data.binary_tables import value_text
 from tamis.errors import DataError
 
 _READ_ROWS = 4096
-MAX_BLOCK_ROWS = 1 << 17
+MAX_BLOCK_ROWS = 1 << 17  # bounds the memory of the predictions if rows are short
 
 Batches = Callable[[Sequence[str] | None], Iterator[Any]]
 

@@ -72,7 +72,7 @@ class CsvDialect:
 
 @dataclass(frozen=True)
 class DelimitedParser(BlockParser):
-    """Reads blocks that lie behind the header.
+    """Reads the blocks after the header.
 
     columns: names of all columns
     text:    index of the text column

@@ -1,6 +1,6 @@
-"""Where finished files go: a path, or an object of a store.
+"""Destinations of finished files: a path, or an object of a store.
 
-A file is written completely beside the parts first, so a destination never holds half of one.
+A file is first written completely beside the parts, so a destination never has half of one.
 """
 
 from __future__ import annotations

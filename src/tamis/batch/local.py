@@ -27,17 +27,17 @@ PROCESS_BYTES = 150 << 20
 BLOCK_COPIES = 12
 """Bytes that a worker needs at most for each byte of a block: its text, columns, scores and encoded part."""
 
-_WAITING_PER_WORKER = 2
+_WAITING_PER_WORKER = 2  # blocks, so that a worker need not wait for the reading process
 _job: ScoreJob | None = None
 
 
 class WorkerDiedError(TamisError):
-    """A worker process was killed, most often for want of memory."""
+    """A worker process was killed, usually because memory ran out."""
 
 
 def workers_within(memory_bytes: int, block_bytes: int, cores: int) -> int:
     """Return how many workers fit into the memory beside the reading process, at most one per core, or 0."""
-    reader = PROCESS_BYTES + 3 * block_bytes
+    reader = PROCESS_BYTES + 3 * block_bytes  # bytes not yet cut, the copy that is searched, the cut block
     each = PROCESS_BYTES + (BLOCK_COPIES + _WAITING_PER_WORKER) * block_bytes
     return max(0, min(cores, (memory_bytes - reader) // each))
 
@@ -48,7 +48,7 @@ def available_cores() -> int:
 
 
 class _NoPandas(MetaPathFinder):
-    """Finds no pandas, and leaves other modules to other finders."""
+    """An import hook under which pandas is not found; other modules are left to the next finder."""
 
     def find_spec(self, fullname: str, *_: object) -> None:
         """Raise ModuleNotFoundError for pandas."""
@@ -57,9 +57,10 @@ class _NoPandas(MetaPathFinder):
 
 
 def without_pandas() -> None:
-    """Let pyarrow believe, in this process, that pandas is not installed.
+    """Make pyarrow treat pandas as not installed, in this process.
 
-    It would import pandas to tell data frames from lists: half a second per process. It looks once only.
+    It would import pandas to tell data frames from lists, which takes half a second per process. It checks
+    only once, at the first conversion.
     """
     finder = _NoPandas()
     sys.meta_path.insert(0, finder)

@@ -1,7 +1,7 @@
 """What a run has finished, on disk: the folder of parts, its manifest and its journal.
 
 `_manifest.json` says what the parts depend on: inputs, model, settings. `_parts.jsonl` has a line for each
-part that is written completely. One process at a time works in the folder; if it is killed, the next goes on.
+part that is written completely. One process at a time works in the folder; if it is killed, the next resumes.
 """
 
 from __future__ import annotations
@@ -103,6 +103,7 @@ class PartsFolder:
 
     def add(self, part: FinishedPart) -> None:
         """Record a part; its file is on disk already."""
+        # after the part's file: whatever the journal lists is complete
         assert self._journal is not None
         self._journal.write(msgspec.json.encode(part) + b"\n")
         self._journal.flush()

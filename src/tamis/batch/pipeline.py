@@ -50,7 +50,7 @@ class ScoreSettings:
 
 @dataclass(frozen=True)
 class ScoreProgress:
-    """How far a run is: rows scored by this run, bytes consumed of all inputs."""
+    """Progress of a run: rows scored by it, bytes of all inputs consumed."""
 
     n_rows: int
     n_rejected: int
@@ -190,6 +190,7 @@ class ScoreRun:
                 self._score(engine, assembler, max_rejected, observe)
                 for source in self._sources:
                     source.check_unchanged()
+                # the record first: once the output exists, the run is complete
                 if self._target.record is not None:
                     self._target.record.publish(self._parts.copy_manifest())
                 assembler.finish(self._n_parts)

@@ -99,7 +99,7 @@ class TextSink(OutputSink):
 
     def _compressed(self, data: bytes) -> bytes:
         if self.compression == "gzip":
-            return gzip.compress(data, 6, mtime=0) if data else b""
+            return gzip.compress(data, 6, mtime=0) if data else b""  # without a time: the same bytes again
         if self.compression == "zstd":
             return bytes(pyarrow.compress(data, codec="zstd", asbytes=True)) if data else b""
         return data

@@ -23,7 +23,7 @@ _REST = 3.0
 """After a text the thread rests for this many times its duration: a shadow gets a quarter of a processor."""
 
 _LOG_SECONDS = 1.0
-"""Disagreements are logged at most once in this time."""
+"""Minimum time between two log lines about disagreements."""
 
 _log = logging.getLogger(__name__)
 
@@ -64,7 +64,7 @@ class Comparer:
             await asyncio.wait([self._working])
 
     async def close(self) -> None:
-        """Forget what is queued and end the thread."""
+        """Discard the queue and end the thread."""
         self._queue.clear()
         if self._working is not None:
             self._working.cancel()

@@ -23,7 +23,7 @@ from tamis.inotify import FolderWatch
 
 _POLL_SECONDS = 0.05
 _LOOK_SECONDS = 0.5
-"""With inotify, only what another machine changes in a shared folder has to be looked for."""
+"""Polling interval with inotify, which does not report what another machine changes in a shared folder."""
 
 _log = logging.getLogger(__name__)
 

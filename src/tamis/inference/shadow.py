@@ -49,11 +49,11 @@ class ModelTraffic:
     canary: TrafficSide | None = None
     shadow: TrafficSide | None = None
     is_aborted: bool = False
-    """Whether the canary went over a bound; it answers no more, also where its file cannot be changed."""
+    """Whether the canary exceeded a bound; then it answers no request, even if its file cannot be changed."""
 
     @property
     def trials(self) -> list[TrafficSide]:
-        """The canary and the shadow, if there are such."""
+        """The canary and the shadow, as far as they exist."""
         return [trial for trial in (self.canary, self.shadow) if trial is not None]
 
 
@@ -98,7 +98,7 @@ class Traffic:
                 self.comparer.submit(ComparisonTask(text, answer, model, beside.model, beside.counts))
 
     def failed(self, model: ServedModel, seconds: float) -> None:
-        """Count a request that a version failed on."""
+        """Count a request on which a version failed."""
         if (found := self.models.get(model.name)) is not None:
             self._count(found, model, seconds, None)
 
@@ -126,7 +126,7 @@ class Traffic:
                 _log.error("traffic refused", extra={"fields": fields})
 
     async def watch(self, seconds: float) -> None:
-        """Refresh and add up what was counted, again and again, until cancelled."""
+        """Call `refresh` and `add_up` every `seconds`, until cancelled."""
         while True:
             await asyncio.sleep(seconds)
             try:
@@ -136,14 +136,14 @@ class Traffic:
                 _log.error("traffic not refreshed", extra={"fields": {"error": type(failed).__name__}})
 
     async def add_up(self) -> None:
-        """Add what was counted here to the counts of all workers; abort a canary that is over a bound."""
+        """Add this worker's counts to those of all workers; abort a canary that exceeds a bound."""
         for found in [*self.models.values()]:
             for trial in found.trials:
                 await trial.counts.flush()
             await self._abort_if_exceeded(found)
 
     async def close(self) -> None:
-        """End the comparisons, and keep what was counted."""
+        """End the comparisons and write the counts."""
         await self.comparer.close()
         for found in self.models.values():
             for trial in found.trials:
@@ -170,7 +170,7 @@ class Traffic:
         _log.info("traffic changed", extra={"fields": fields})
 
     async def _trial(self, entry: Entry, version: int, name: str, before: TrafficSide | None) -> TrafficSide:
-        """Load a version; its counts go on if the plan is still the same."""
+        """Load a version; if the plan is unchanged, its counts are continued."""
         model = await self._pool.load(entry.name, str(version))
         if before is not None and before.counts.path.stem == name:
             return TrafficSide(model, before.counts)
@@ -183,7 +183,7 @@ class Traffic:
         return self._directory / entry.name if self._directory is not None else entry.folder / "traffic"
 
     def _forget(self, entry: Entry, before: Sequence[TrafficSide], trials: Sequence[TrafficSide]) -> None:
-        """Unload the versions that are on trial no longer, and remove the counts of this and earlier runs."""
+        """Unload versions that are no longer a canary or shadow, and delete all other files of counts."""
         versions = {trial.model.version for trial in trials}
         for old in before:
             if old.counts not in [trial.counts for trial in trials]:

@@ -1,7 +1,7 @@
 """A small file of counts that all workers share, read and written under its lock.
 
-By `pread` and `pwrite`, never mapped: if the file is cut short the process goes on. Without a usable file the
-counts stay in this process.
+It is accessed by `pread` and `pwrite` and never mapped, so a truncated file does not kill the process.
+Without a usable file, the counts stay in this process.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ _log = logging.getLogger(__name__)
 
 @final
 class SharedFile:
-    """A file of `size` bytes; `subject` is what it counts, for the log."""
+    """A file of `size` bytes; `subject` names its counts in log events."""
 
     def __init__(self, path: Path, size: int, *, subject: str):
         self.path, self.size, self._subject = path, size, subject
@@ -58,7 +58,7 @@ class SharedFile:
                 fcntl.lockf(file, fcntl.LOCK_UN)
 
     def read(self, offset: int, size: int) -> bytes:
-        """Return bytes of the file; what it lacks is zero."""
+        """Return bytes of the file, zeros beyond its end."""
         found = b""
         if self._memory is None and self._file is not None:
             try:
@@ -89,7 +89,7 @@ class SharedFile:
             return None
 
     def _keep_in_memory(self, failed: OSError) -> None:
-        """Count in this process from now on, beginning anew."""
+        """Count in this process from now on, starting from zero."""
         self._memory = bytearray(self.size)
         fields = {"file": str(self.path), "reason": failed.strerror or str(failed)}
         _log.warning("%s counted in memory", self._subject, extra={"fields": fields})

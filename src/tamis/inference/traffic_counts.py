@@ -1,11 +1,12 @@
-"""What the canary or the shadow of a model has done, counted by all workers together in one small file.
+"""Counts of a model's canary or shadow, added up over all workers in one small file.
 
     a request ───────► answered ─┐
     a second scoring ► compared ─┴► counts of this process ── flush, in a thread ──► the file of all workers
                                                                                        │
                      abort_if, /models/{name}, /metrics ◄─────────── totals ◄──────────┘
 
-The file begins with a canary and is removed with it; a restart goes on from it. It holds counts only.
+The file is created with a canary or shadow and removed with it; after a restart, counting continues from it.
+It holds counts only, never a text.
 """
 
 from __future__ import annotations
@@ -29,18 +30,24 @@ from tamis.proportions import wilson
 ComparisonResult = Literal["agreed", "disagreed", "dropped", "failed"]
 SIDES = ("served", "canary")
 RESULTS: tuple[ComparisonResult, ...] = get_args(ComparisonResult)
+# upper bounds of the histogram buckets: of latencies in seconds, and of differences of a probability
 SECONDS = (0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0)
 DIFFERENCES = (0.001, 0.01, 0.05, 0.1, 0.2, 0.3, 0.5, 0.7, 0.9)
 _MIN_OBSERVATIONS = 30
 """A canary is not aborted on fewer requests or comparisons."""
 
 _HEADER_BYTES = 16
-_NORMAL_975 = 1.959964
+_NORMAL_975 = 1.959964  # quantile .975 of the normal distribution: two-sided intervals of 95 %
 
 
 @dataclass(frozen=True)
 class Side:
-    """What one side has answered; an interval is one of 95 %."""
+    """The requests that one side answered, in all workers.
+
+    seconds: sum of the latencies
+    squares: sum of their squares, for the variance
+    buckets: requests by latency; the bounds are `SECONDS`, the last bucket has none
+    """
 
     requests: int
     errors: int
@@ -50,7 +57,7 @@ class Side:
     labels: dict[str, int]
 
     def as_dict(self) -> dict[str, Any]:
-        """Return rates and shares with Wilson's interval, the mean latency with the normal one."""
+        """Return rates and shares with Wilson's interval of 95 %, the mean latency with the normal one."""
         n, texts = self.requests, sum(self.labels.values())
         mean = self.seconds / n if n else 0.0
         half = _NORMAL_975 * sqrt(max(0.0, self.squares / n - mean * mean) / n) if n else 0.0
@@ -69,11 +76,12 @@ def _share(count: int, total: int) -> dict[str, float]:
 
 @final
 class TrafficCounts:
-    """Counts in this process, and the totals of all; belongs to the event loop's thread."""
+    """Counts of this process and the totals of all workers; belongs to the event loop's thread."""
 
     def __init__(self, path: Path, labels: Sequence[str]):
         self.path, self._labels = path, {label: place for place, label in enumerate(labels)}
         n_buckets = len(SECONDS) + 1
+        # float64 throughout, so that two records are added as flat arrays; counts are exact up to 2**53
         fields: list[tuple[Any, ...]] = [
             (name, "<f8", 2) for name in ("requests", "errors", "seconds", "squares")
         ]
@@ -84,6 +92,7 @@ class TrafficCounts:
             ("difference_buckets", "<f8", len(DIFFERENCES) + 1),
         ]
         self._type = np.dtype(fields)
+        # counts of other labels, or of another layout, are discarded
         self._header = blake2b(repr((labels, fields)).encode(), digest_size=_HEADER_BYTES).digest()
         self._file = SharedFile(path, _HEADER_BYTES + self._type.itemsize, subject="traffic")
         self._counted, self.totals = np.zeros(1, self._type), np.zeros(1, self._type)
@@ -102,7 +111,10 @@ class TrafficCounts:
             counted["labels"][side, self._labels[label]] += 1
 
     def compared(self, result: ComparisonResult, seconds: float = 0.0, difference: float = 0.0) -> None:
-        """Count a text that a second version scored or dropped; `difference` is that of the probability."""
+        """Count a text that was scored a second time or dropped.
+
+        `seconds` is the time of the second scoring; `difference` that of the predicted label's probability.
+        """
         counted = self._counted[0]
         counted["results"][RESULTS.index(result)] += 1
         if result in ("agreed", "disagreed"):
@@ -112,10 +124,11 @@ class TrafficCounts:
             counted["difference_buckets"][bisect_left(DIFFERENCES, difference)] += 1
 
     async def flush(self) -> None:
-        """Add what was counted to the file, and read the totals of all workers.
+        """Add this process's counts to the file, and read the totals of all workers.
 
-        Raises TimeoutError if another process keeps the file's lock; the next time adds what was counted.
+        Raises TimeoutError if another process keeps the file's lock; the next flush adds these counts, too.
         """
+        # replaced first: requests are counted while the thread writes
         counted, self._counted = self._counted, np.zeros(1, self._type)
         try:
             self.totals = await asyncio.to_thread(self._add, counted)
@@ -130,7 +143,7 @@ class TrafficCounts:
             self.path.unlink(missing_ok=True)
 
     def side(self, name: str) -> Side:
-        """Return what one of `SIDES` has answered in all workers."""
+        """Return the totals of one of `SIDES`."""
         found, place = self.totals[0], SIDES.index(name)
         requests, errors, seconds, squares = (
             float(found[field][place]) for field in ("requests", "errors", "seconds", "squares")
@@ -145,7 +158,7 @@ class TrafficCounts:
         return dict(zip(RESULTS, map(int, self.totals[0]["results"]), strict=True))
 
     def excess(self, canary: Canary) -> str:
-        """Return why the canary must be aborted; empty while its rates are within their bounds."""
+        """Return why the canary must be aborted, an empty string while its rates are within bounds."""
         side, results = self.side("canary"), self.results
         compared = results["agreed"] + results["disagreed"]
         for name, count, total, bound in (
@@ -168,7 +181,7 @@ class TrafficCounts:
         }
 
     def _add(self, counted: npt.NDArray[Any]) -> npt.NDArray[Any]:
-        """Return the file's counts after these were added; a file of another shape begins anew."""
+        """Add counts to the file and return its totals; a file with another header starts from zero."""
         with self._file.locked():
             data = self._file.read(0, self._file.size)
             totals = np.zeros(1, self._type)

@@ -1,7 +1,9 @@
-"""The use case: texts in, answers out, in the same order, each text logged before its answer leaves.
+"""Classifies the texts of requests; predictions are returned in order, once each text is in the call log.
 
-The one place where the model meets the log and the cache. What arrives within one turn of the event
-loop is looked up together, classified together and logged together. Knows nothing of HTTP.
+    classify ─► MicroBatch ─ flush ─► look up in the cache ─► model (texts that miss) ─► log rows ─► future
+                                               └─ all texts of a request known ───────────┘
+
+Requests that arrive within one iteration of the event loop share these steps. Knows nothing of HTTP.
 """
 
 from __future__ import annotations
@@ -23,7 +25,7 @@ from tamis.service.micro_batch import Classified, Known, MicroBatch, PendingRequ
 from tamis.service.prediction_cache import LayeredPredictionCache
 from tamis.storage import CallRecord, Scores, Store, TimeIds
 
-_COMMIT_ROWS = 256
+_COMMIT_ROWS = 256  # per commit of a long list, see `_append`
 
 _MAX_CHARACTERS_ON_LOOP = 16_384
 """Longer requests are normalised in a thread: the costliest texts take about a microsecond a character."""
@@ -31,7 +33,7 @@ _MAX_CHARACTERS_ON_LOOP = 16_384
 
 @final
 class ClassifyService:
-    """Classifies the texts of many calls at once."""
+    """Classifies the texts of concurrent requests in batches."""
 
     def __init__(
         self,
@@ -49,7 +51,8 @@ class ClassifyService:
         self._is_flush_scheduled = False
         self._requests_this_tick = 0
         self._has_single_caller = False
-        """Whether nobody came beside the last one: the next is not kept waiting for company either."""
+        """Whether the last iteration had at most one request: then the next does not wait for a batch."""
+        # by cache key: the batch that is scoring the text, and the text's index in it
         self._computing: dict[bytes, tuple[asyncio.Future[list[Outcome]], int]] = {}
         self._tasks: set[asyncio.Task[None]] = set()
 
@@ -70,8 +73,8 @@ class ClassifyService:
 
         `logged_as` is the name for the log if that is another one than the `caller` whose cache is used.
 
-        Fails with OverloadedError where too many wait, and with whatever the model raises on one
-        of the texts. A caller that leaves cancels the future and disturbs nobody.
+        Fails with OverloadedError if too many texts wait, and with whatever the model raises on one of the
+        texts. Cancelling the future affects no other request.
         """
         loop = asyncio.get_running_loop()
         call = PendingRequest(
@@ -93,7 +96,7 @@ class ClassifyService:
         return call.future
 
     async def finish(self) -> None:
-        """Answer what has arrived."""
+        """Wait until all requests so far are answered."""
         while self._is_flush_scheduled or self._tasks:
             await (asyncio.wait(self._tasks) if self._tasks else asyncio.sleep(0))
 
@@ -103,7 +106,7 @@ class ClassifyService:
         self._batches[-1].add(call)
 
     def _flush(self) -> None:
-        """Answer one group of what has arrived; the next has its turn when the loop has looked around."""
+        """Serve one batch; the next one is served in the following iteration, after the loop has done I/O."""
         self._has_single_caller, self._requests_this_tick = self._requests_this_tick <= 1, 0
         self._is_flush_scheduled = False
         self._serve_next_batch()
@@ -118,10 +121,10 @@ class ClassifyService:
         self._start(calls, self._serve(calls))
 
     def _start(self, calls: Sequence[PendingRequest], answering: Coroutine[Any, Any, None]) -> None:
-        """Have `calls` answered, at once as far as nothing has to be waited for; they fail if it fails."""
+        """Run `answering` until it waits, and the rest in a task; `calls` fail if it fails."""
         try:
             rest = start_eagerly(answering)
-        except Exception as failed:  # noqa: BLE001 - whatever it is, it is told to those who wait for it
+        except Exception as failed:  # noqa: BLE001 - reported to every waiting request
             fail_all(calls, failed)
             return
         if rest is None:
@@ -148,7 +151,7 @@ class ClassifyService:
         if len(known) == len(forms):
             await self._answer(calls, known, {})
             return
-        if known:  # who needs no model does not wait for it
+        if known:  # requests whose texts are all cached do not wait for the model
             incomplete = [call for call in calls if not all(key in known for key in call.keys)]
             if len(incomplete) < len(calls):
                 complete = [call for call in calls if call not in incomplete]
@@ -158,7 +161,7 @@ class ClassifyService:
         await self._answer(calls, known, await self._compute(calls[0].model, forms))
 
     def _forms(self, calls: Sequence[PendingRequest]) -> dict[bytes, str]:
-        """Give each text its key; return every different text once, in the model's form."""
+        """Set the cache key and the normalised form of each text; return the distinct forms by key."""
         forms: dict[bytes, str] = {}
         model = calls[0].model.classifier
         form_of, digest = model.form, model.identity
@@ -169,7 +172,7 @@ class ClassifyService:
         return forms
 
     async def _compute(self, model: ServedModel, forms: Mapping[bytes, str]) -> Mapping[bytes, Outcome]:
-        """Have texts classified, except those that are being classified for somebody already."""
+        """Classify texts; those that another batch is classifying already are not submitted again."""
         computing = self._computing
         shared = {key: computing[key] for key in forms if key in computing} if computing else {}
         own = {key: form for key, form in forms.items() if key not in shared} if shared else forms
@@ -207,7 +210,7 @@ class ClassifyService:
         for call, answer in answers:
             if not call.future.done():
                 call.future.set_result(answer)
-        if answers:  # once for all: an event for each request would cost more than what it is for
+        if answers:  # one event per batch: one per request would cost more than its subscribers do
             texts = [text for call, _ in answers for text in call.texts]
             lengths = [len(form) for call, _ in answers for form in call.forms]
             predictions = [one.prediction for _, answer in answers for one in answer]
@@ -220,7 +223,7 @@ class ClassifyService:
         return [self._log_text(text, secret) for text in texts]
 
     async def _append(self, rows: Sequence[CallRecord], answers: Sequence[tuple[bytes, Scores]]) -> None:
-        """Log rows and cache answers; a long list is written in parts, so that others get their turn."""
+        """Log rows and cache answers; a long list is committed in parts, with other requests between."""
         for start in range(0, len(rows), _COMMIT_ROWS):
             part, began = slice(start, start + _COMMIT_ROWS), perf_counter()
             caching = self._start_caching(answers[part])
@@ -230,6 +233,6 @@ class ClassifyService:
             self._emit(RowsCommitted(len(rows[part]), perf_counter() - began))
 
     def _start_caching(self, answers: Sequence[tuple[bytes, Scores]]) -> asyncio.Task[None] | None:
-        """Cache answers beside the log; return the task for what has to wait, as it does on a cluster."""
+        """Start to cache answers; return a task if that has to wait, as on a cluster, else None."""
         rest = start_eagerly(self._store.cache.put_many(dict(answers))) if answers else None
         return None if rest is None else asyncio.get_running_loop().create_task(rest)

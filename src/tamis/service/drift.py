@@ -1,4 +1,4 @@
-"""Follows what each served version predicts, and says when it no longer looks like its training profile.
+"""Compares the predictions of each served version with its training profile, and logs drift.
 
     TextsAnswered ─► noted: a list of events, once a batch
                          │ every 0.5 s, in a thread
@@ -34,16 +34,16 @@ from tamis.inference.drift_sketch import WINDOWS, DriftSketch, cells_of
 from tamis.inference.model_pool import ModelPool
 
 _COUNT_SECONDS = 0.5
-"""Counting costs about half a millisecond, and half a microsecond a text: rarely, and never for long."""
+"""A count takes about half a millisecond, plus half a microsecond per text."""
 _COMPARE_SECONDS = 5.0
 _MAX_PENDING_TEXTS = 1_024
-"""A worker counts about this many texts at a time, and leaves out what it answers beyond: with more of them,
-1,000 texts, the recent window, pass in half a second anyway."""
+"""A worker counts about this many texts at a time and skips the rest: at such a rate, the recent window of
+1,000 texts is replaced every half second anyway."""
 _MAX_FILES = 64
 """Files of versions that are served no longer are removed, the oldest first."""
 
 _SAMPLE_EVERY = 128
-"""Of this many texts one is looked up in the vocabulary: that costs ten times as much as all the rest."""
+"""One text in this many is looked up in the vocabulary: it costs ten times as much as all other features."""
 
 _log = logging.getLogger(__name__)
 
@@ -77,7 +77,7 @@ class DriftMonitor:
         self._compare_at = float("-inf")
 
     def subscribe_to(self, events: Events) -> None:
-        """Follow what is answered, unless that is switched off."""
+        """Subscribe to answered texts, unless drift monitoring is switched off."""
         if self._window:
             events.subscribe(TextsAnswered, self._texts_answered)
 
@@ -87,7 +87,7 @@ class DriftMonitor:
             self._pending_texts += len(event.lengths)
 
     async def watch(self) -> None:
-        """Count again and again, until cancelled."""
+        """Count and compare at their intervals, until cancelled."""
         while self._window:
             await asyncio.sleep(_COUNT_SECONDS)
             if self._pending:
@@ -97,7 +97,7 @@ class DriftMonitor:
                 await self.compare()
 
     async def count(self) -> None:
-        """Count what was noted."""
+        """Count the pending predictions."""
         async with self._counting:
             pending, self._pending, self._pending_texts = self._pending, [], 0
             digests = {event.digest for event in pending}

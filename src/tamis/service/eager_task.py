@@ -1,8 +1,8 @@
 """Coroutines that run eagerly, without a task until they have to wait.
 
-A task costs an iteration of the event loop before its first line and one after its last. What mostly has
-nothing to wait for is better called like a function. Python 3.12 has eager tasks for this; this is
-the same for 3.11, and for every event loop.
+A task costs an iteration of the event loop before its first line and one after its last. A coroutine that
+rarely waits is cheaper when it is called like a function. Python 3.12 has eager tasks for this; this module
+does the same on 3.11, and on every event loop.
 """
 
 from __future__ import annotations
@@ -36,9 +36,9 @@ async def ensure_task() -> None:
 class RequestRun:
     """Runs a coroutine without a task, each time until a future that it waits for is done.
 
-    A task costs as much as a tenth of a short request. One takes over when the coroutine waits for
-    anything else than a future, as `ensure_task` does. `running` has this object, or that task, from the
-    first wait to the end; both have `cancel`.
+    Creating a task takes as long as a tenth of a short request. A task takes over when the coroutine waits
+    for anything other than a future, as in `ensure_task`. `running` contains this object, or that task, from
+    the first wait to the end; both have `cancel`.
     """
 
     __slots__ = ("_awaited", "_context", "_coroutine", "_running")
@@ -53,7 +53,7 @@ class RequestRun:
         self._context.run(self._step)
 
     def cancel(self, msg: str | None = None) -> None:
-        """Cancel what is waited for, as cancelling a task does."""
+        """Cancel the awaited future, as cancelling a task does."""
         if self._awaited is not None:
             self._awaited.cancel(msg)
 

@@ -1,4 +1,4 @@
-"""Requests that wait for `ClassifyService`, and the batches in which they are answered."""
+"""Requests that wait for `ClassifyService`, and the batches in which they are processed."""
 
 from __future__ import annotations
 
@@ -13,12 +13,14 @@ from tamis.storage import CallRecord
 from tamis.types import Prediction
 
 _MAX_BATCH_TEXTS = 128
-"""Calls of one turn are answered together, but not so many that the first wait long for the last."""
+"""Requests of one event-loop iteration share a batch up to this size: beyond it, the first would wait long
+for the last. A longer list is a batch of its own."""
 
 Known = Mapping[bytes, Prediction]
 """Answers by cache key."""
 
 
+# gc=False: it refers to no other container that could refer back, so the collector need not track it
 class Classified(msgspec.Struct, frozen=True, gc=False):
     """The prediction for one text, its id in the call log, and whether it was cached."""
 
@@ -39,15 +41,15 @@ class PendingRequest(msgspec.Struct, eq=False):
     future: asyncio.Future[list[Classified]]
     keys: Sequence[bytes] = ()
     forms: Sequence[str] = ()
-    """Each text in the model's form."""
+    """Each text as the model normalises it."""
 
     def fail(self, error: BaseException) -> None:
-        """Raise an error in the caller, unless it has left."""
+        """Set an error as the request's result, unless the caller has cancelled it."""
         if not self.future.done():
             self.future.set_exception(error)
 
     def answer(self, known: Known, fresh: Mapping[bytes, Outcome]) -> list[Classified] | None:
-        """Put the answer together; None where the caller has left, or the model fails on one of the texts."""
+        """Return the predictions in order; None if the request is cancelled or the model failed on a text."""
         answer: list[Classified] = []
         for id, key in zip(self.ids, self.keys, strict=True):
             found = known.get(key)
@@ -62,7 +64,7 @@ class PendingRequest(msgspec.Struct, eq=False):
         return None if self.future.done() else answer
 
     def rows(self, answer: Sequence[Classified], texts: Sequence[str]) -> list[CallRecord]:
-        """Return the rows of the call log, with what is to be logged of the texts."""
+        """Return the rows of the call log; `texts` is what the privacy settings leave of each text."""
         caller, model = self.logged_as, self.model.classifier
         digest, name, version = model.identity, model.name, model.version
         rows = []
@@ -86,11 +88,11 @@ class PendingRequest(msgspec.Struct, eq=False):
 
 
 class MicroBatch(msgspec.Struct, eq=False):
-    """Calls that are looked up, computed and logged together."""
+    """Requests for one model that are looked up, classified and logged together."""
 
     model: ServedModel
     skip_cache: bool
-    calls: list[PendingRequest] = []
+    calls: list[PendingRequest] = []  # msgspec makes a new list for each instance
     texts: int = 0
 
     def has_room_for(self, call: PendingRequest) -> bool:
@@ -102,12 +104,12 @@ class MicroBatch(msgspec.Struct, eq=False):
         )
 
     def add(self, call: PendingRequest) -> None:
-        """Take a request."""
+        """Add a request."""
         self.calls.append(call)
         self.texts += len(call.texts)
 
 
 def fail_all(calls: Iterable[PendingRequest], error: BaseException) -> None:
-    """Raise an error in the callers of several requests."""
+    """Set an error as the result of several requests."""
     for call in calls:
         call.fail(error)

@@ -24,13 +24,13 @@ Floats = npt.NDArray[np.float64]
 Probabilities = npt.NDArray[np.float64]
 
 _MAX_FOLDS = 5
-_SMALLEST = 1e-15
-_STANDARD_ERRORS = 2.0
+_SMALLEST = 1e-15  # the log loss of a probability of 0 would be infinite
+_STANDARD_ERRORS = 2.0  # as in a search: a smaller gain may be chance
 
 
 @dataclass(frozen=True, slots=True)
 class ChosenCalibration:
-    """A calibration, and whether it was worth it: cross-validated errors without it and with it.
+    """A calibration, whether it is used, and the cross-validated errors without it and with it.
 
     `kept` is False if it did not help, or if there were too few texts to decide: then `calibration` is the
     identity, and probabilities are the softmax of the model's own logits. Errors are None if no text could
@@ -46,11 +46,11 @@ class ChosenCalibration:
 
     @classmethod
     def none(cls, n_classes: int) -> ChosenCalibration:
-        """Return the identity, for models of which no answer about unseen texts is known."""
+        """Return the identity, for models without a prediction for any unseen text."""
         return cls(Calibration(1.0, (0.0,) * n_classes), False, *[None] * 4)
 
     def described(self) -> dict[str, Any]:
-        """Return what the manifest says about it."""
+        """Return its entry in the manifest."""
         return {
             "scale": self.calibration.scale,
             "bias": list(self.calibration.bias),
@@ -171,6 +171,7 @@ def _cross_fitted(
     probabilities, names = np.zeros_like(logits), np.asarray(labels, object)
     for fold in np.unique(fold_of):
         inside = fold_of == fold
+        # fold -1: groups that are in every training part; their calibration is fitted on all texts
         others = ~inside if fold >= 0 else np.ones(fold_of.size, np.bool_)
         calibration = fit_calibration(logits[others], names[others].tolist(), classes, start=start)
         probabilities[inside] = calibration(logits[inside])
@@ -178,7 +179,7 @@ def _cross_fitted(
 
 
 def default_positive(labels: Sequence[str]) -> str:
-    """Return the rarer of two labels, of equally rare ones the last: what a filter is there to find."""
+    """Return the rarer of two labels, which a filter is meant to find; of equally rare ones the last."""
     counts = Counter(labels)
     return max(counts, key=lambda label: (-counts[label], label))
 
@@ -191,11 +192,11 @@ def choose_operating_point(
     max_false_positive_rate: float,
     chosen_on: str = "out-of-fold answers of the training part",
 ) -> OperatingPoint:
-    """Return the point of most recall among those whose false-positive rate stays under the cap.
+    """Return the point of highest recall among those whose false-positive rate is at most the cap.
 
     `probabilities` are [texts, 2] of texts that the model had not seen: `chosen_on` says which. The
-    threshold lies half-way between the scores on either side of it; where no score is high enough
-    it lies just above the highest.
+    threshold lies half-way between the scores on either side of it; if no score is high enough, it is just
+    above the highest.
     """
     classes = sorted(set(labels))
     scores = probabilities[:, classes.index(positive)]

@@ -16,7 +16,7 @@ from tamis.training.trainers.base import Calibration, Logits
 Floats = npt.NDArray[np.float64]
 
 _SMALLEST = 1e-15
-_MIN_SCALE = 1e-6
+_MIN_SCALE = 1e-6  # a scale of 0 or less would discard or reverse the model's ranking
 _MAX_TEXTS = 50_000  # more texts do not make one scale and a few biases more accurate
 _MAX_STEPS = 100
 _MAX_FULL_HESSIAN = 64
@@ -86,7 +86,7 @@ class _Likelihood:
         return float(loss + (parameters[1:] ** 2).sum() / (2 * _BIAS_VARIANCE)) / len(self._rows)
 
     def derivatives(self, parameters: Floats) -> tuple[Floats, Floats]:
-        """Return gradient [1 + classes] and Hessian [1 + classes, 1 + classes]; unmeasured biases rest."""
+        """Return gradient [1 + classes] and Hessian [1 + classes, 1 + classes]; unmeasured biases stay 0."""
         probabilities = np.exp(self._log_probabilities(parameters))
         errors = probabilities - self._other
         errors[self._rows, self._true] -= self._own
@@ -96,7 +96,7 @@ class _Likelihood:
         gradient[1:] += parameters[1:] / _BIAS_VARIANCE
         size = gradient.size
         hessian = np.zeros((size, size))
-        hessian[0, 0] = (weighted * (self._logits - mean)).sum() + 1e-9
+        hessian[0, 0] = (weighted * (self._logits - mean)).sum() + 1e-9  # regular if all logits are equal
         hessian[0, 1:] = hessian[1:, 0] = (weighted - probabilities * mean).sum(axis=0)
         if size <= _MAX_FULL_HESSIAN:
             hessian[1:, 1:] = np.diag(probabilities.sum(axis=0)) - probabilities.T @ probabilities
@@ -112,7 +112,7 @@ class _Likelihood:
 
     def _log_probabilities(self, parameters: Floats) -> Floats:
         key = parameters.tobytes()
-        if self._last is None or self._last[0] != key:  # the derivatives are wanted where the loss was
+        if self._last is None or self._last[0] != key:  # derivatives follow a loss at the same point
             shifted = parameters[0] * self._logits + parameters[1:]
             shifted -= shifted.max(axis=1, keepdims=True)
             self._last = key, shifted - np.log(np.exp(shifted).sum(axis=1, keepdims=True))

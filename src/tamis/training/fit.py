@@ -1,6 +1,6 @@
 """Fits a model: measures by cross-validation how it predicts unseen texts, calibrates, then fits all rows.
 
-Knows classifiers by their seam; never sees the test part before `refit`.
+Uses models through `Trainer` only; never sees the test part before `refit`.
 """
 
 from __future__ import annotations
@@ -74,10 +74,10 @@ def fit(
     notice: Notice = no_notice,
     checkpoints: Path | None = None,
 ) -> FittedModel:
-    """Calibrate on predictions for texts that the model has not learned; then fit the whole part.
+    """Calibrate on predictions for texts that the model was not trained on; then fit the whole part.
 
-    A slow model keeps its progress in `checkpoints`, and resumes what the same work left there. `encoded`
-    are the canonical texts of `data`, if they were encoded already.
+    A slow model writes its progress to `checkpoints`, and resumes from there if data and settings are the
+    same. `encoded` are the canonical texts of `data`, if they were encoded already.
     """
     part = learning_part(data, settings, encoded=encoded)
     if is_slow(settings):
@@ -103,10 +103,11 @@ def refit(  # noqa: PLR0913 - what to fit, how, and three ways to watch it
 def learning_part(
     data: Dataset, settings: TrainSettings, *, encoded: EncodedTexts | None = None
 ) -> LearningPart:
-    """Return what is to be learned; raise TrainingError if that cannot be done with these settings."""
+    """Return the training part for these settings; raise TrainingError if they cannot be used with it."""
     _check_classes(data.classes, settings)
     if encoded is None:
         encoded = untrained(settings).encode([canonical(text) for text in data.texts])
+    # a group is never split, so there cannot be more folds than groups
     groups = data.groups if data.groups is not None else [str(row) for row in range(len(data))]
     folds = settings.folds if settings.folds is not None else default_folds(len(data))
     return LearningPart(encoded, list(data.labels), groups, max(2, min(folds, len(set(groups)))))
@@ -115,12 +116,12 @@ def learning_part(
 def _fit_quickly(
     part: LearningPart, settings: TrainSettings, progress: Progress, notice: Notice
 ) -> FittedModel:
-    """Cross-validate over every fold."""
+    """Calibrate on out-of-fold predictions for all rows, then fit the model."""
     logits = out_of_fold_logits(
         lambda: untrained(settings),
         part,
         seed=settings.seed,
-        progress=lambda done, folds: progress(done, folds + 1),
+        progress=lambda done, folds: progress(done, folds + 1),  # the last step is the fit on all rows
     )
     chosen = choose_calibration(logits, part.labels, part.groups, part.classes, seed=settings.seed)
     point = _operating_point(chosen, logits, part.labels, settings, "out-of-fold answers")
@@ -136,7 +137,7 @@ def _fit_slowly(
     notice: Notice,
     checkpoints: Path | None,
 ) -> FittedModel:
-    """Calibrate on one held-out fold; a model that the user stops there is the one that is kept."""
+    """Calibrate on one held-out fold; a fit that the user stops there is the final model."""
     held = held_out_logits(
         lambda: untrained(settings),
         part,
@@ -164,12 +165,12 @@ def _fit_slowly(
 
 
 def is_slow(settings: TrainSettings) -> bool:
-    """Return whether such a model takes too long to be trained several times without being asked."""
+    """Return whether such a model takes too long to be trained once per fold by default."""
     return untrained(settings).slow
 
 
 def untrained(settings: TrainSettings) -> Trainer:
-    """Make a classifier of these settings that has learned nothing yet."""
+    """Return an untrained model with these settings."""
     return make_trainer(settings.model, settings.overrides, seed=settings.seed)
 
 
@@ -189,7 +190,7 @@ def _operating_point(
     *,
     all_labels: Sequence[str] | None = None,
 ) -> OperatingPoint | None:
-    """Return the point for two classes; None if no text of one of them was held out."""
+    """Return the point for two classes; None for more, or if no text of one of them was held out."""
     classes = sorted(set(all_labels or labels))
     measured = np.flatnonzero(~np.isnan(logits[:, 0])).tolist()
     held_labels = [labels[row] for row in measured]

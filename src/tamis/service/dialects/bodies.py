@@ -1,4 +1,4 @@
-"""The bodies of other servers' formats: pydantic models document them and word errors, structs read them.
+"""The bodies of other servers' formats: structs read them; pydantic models document them and describe errors.
 
     document ─► msgspec.convert to the struct ─► valid: its fields
                           │ invalid
@@ -32,15 +32,15 @@ class TolerantBody(BaseModel):
 
 
 Texts = Annotated[list[str], Field(fail_fast=True)]
-"""A list that is not searched further after the first item of a wrong type."""
+"""A list whose validation stops at the first item of a wrong type."""
 
 
 def validated(model: type[BaseModel], document: object) -> Any:
-    """Return the fields of a document under the names of `model`; raise RequestValidationError."""
+    """Return an object with the fields of `model`; raise RequestValidationError for an invalid document."""
     try:
         return convert(document, struct_of(model))
     except msgspec.ValidationError:
-        pass
+        pass  # validated again, because msgspec reports one error only, in other words than the native API
     try:
         return model.model_validate(document)
     except pydantic.ValidationError as invalid:
@@ -50,11 +50,12 @@ def validated(model: type[BaseModel], document: object) -> Any:
 
 @cache
 def struct_of(model: type[BaseModel]) -> type[Struct]:
-    """Return a struct that accepts what a model accepts; raise TypeError for a constraint it cannot have."""
+    """Return a struct that accepts what a model accepts; raise TypeError for a constraint msgspec lacks."""
     fields: list[tuple[str, Any, Any]] = [
         (name, _field_type(field, field.annotation), NODEFAULT if field.is_required() else field.default)
         for name, field in model.model_fields.items()
     ]
+    # a struct's required fields must precede its optional ones
     required_first = sorted(fields, key=lambda field: field[2] is not NODEFAULT)
     return defstruct(model.__name__, required_first, frozen=True)
 
@@ -73,7 +74,7 @@ def _field_type(field: FieldInfo, annotation: Any) -> Any:
 
 
 def _plain(annotation: Any) -> Any:
-    """Return an annotation with structs in place of models, and msgspec's constraints."""
+    """Return an annotation with structs for models and msgspec's constraints for pydantic's."""
     origin, arguments = get_origin(annotation), get_args(annotation)
     if origin is Annotated:
         return _field_type(arguments[1], arguments[0])

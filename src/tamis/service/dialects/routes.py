@@ -65,7 +65,7 @@ class DialectRoute(StrictRoute):
     def __init__(self, path: str, endpoint: Callable[..., Any], **options: Any):
         self._body_model: Any = get_type_hints(endpoint).get("body")
         if self._body_model is not None:
-            struct_of(self._body_model)  # at the start, not for the first request
+            struct_of(self._body_model)  # cached at the start, so that the first request does not wait for it
         super().__init__(path, endpoint, **options)
 
     @classmethod
@@ -83,7 +83,7 @@ class DialectRoute(StrictRoute):
         for code, status in STATUS_BY_CODE.items():
             if status not in _FROM_CONNECTION and (status in native or status not in _BY_SETTING):
                 documented = {"description": descriptions[status]} | native.get(status, {})
-                # a path that matches no route, such as one with a model `a:b`, is answered in our envelope
+                # a path that matches no route, such as one with a model `a:b`, gets the native error envelope
                 model: Any = dialect.error_model | ErrorEnvelope if status == 404 else dialect.error_model
                 found.setdefault(dialect.status(code, status), documented | {"model": model})
         return found
@@ -125,7 +125,7 @@ class DialectRoute(StrictRoute):
                 self._body_model, body, scope["path_params"], headers, self.context.limits, binary
             )
             return await self.respond_to(decoded, scope)
-        except Exception as error:  # noqa: BLE001 - the outermost place: every request gets a response
+        except Exception as error:  # noqa: BLE001 - the outermost handler: every request gets a response
             return self.encode_error(response_to(error, scope))
 
     async def respond_to(self, decoded: DialectRequest, scope: Scope) -> Response:
@@ -202,13 +202,13 @@ class DialectRoutes:
         )
 
 
-_REMEMBERED_PATHS = 256
+_REMEMBERED_PATHS = 256  # bounded, because callers choose the model's name in a path
 
 
 class DialectFastPath:
     """Finds the routes that classify by their path, in place of the router, which tries every route in turn.
 
-    The request then takes the same way through `ClassifyRoute`; every other one is passed to `app`.
+    `ClassifyRoute` handles such a request as it would after the router; all others are passed to `app`.
     """
 
     def __init__(self, app: ASGIApp, routes: Sequence[BaseRoute], *, is_on: bool):
@@ -223,7 +223,7 @@ class DialectFastPath:
         if scope["type"] == "http" and scope["method"] == "POST":
             route, parameters = self._find(scope["path"])
             if route is not None:
-                # as the router leaves it
+                # set as the router sets them: metrics, traces and errors read the route's path
                 scope["route"], scope["endpoint"], scope["path_params"] = route, route.endpoint, parameters
                 response = await route.respond(scope, receive)
                 await response(scope, receive, send)

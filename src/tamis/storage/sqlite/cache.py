@@ -5,9 +5,8 @@ B-tree costs several times as much: each new digest belongs to another page.
 
     put_many → new → begin_write → write (on the loop; on a slow disk, in a thread) → ring → end_write
 
-The cache may be lost at any time, so nothing here raises for its files: what cannot be read is not
-known, what cannot be written is dropped, and the reason is logged once. The log is another file and
-never waits for this one.
+The cache may be lost at any time, so no error of its files is raised: what cannot be read is a miss, what
+cannot be written is dropped, and the reason is logged once. The call log never waits for these files.
 """
 
 from __future__ import annotations
@@ -222,7 +221,7 @@ class CacheFiles:
 class CacheWriter:
     """Writes the cache in batches: on the loop if the `disk` is known to be fast, or in a thread of its own.
 
-    The thread costs more than a fast write: it asks for the interpreter's lock after every system call.
+    The thread costs more than a fast write: it needs the interpreter's lock again after every system call.
     """
 
     def __init__(self, cache: CacheFiles, now: Callable[[], int], *, cache_seconds: float, disk: DiskSpeed):
@@ -238,7 +237,7 @@ class CacheWriter:
         await self._loop.run_in_executor(self._executor, self._open)
 
     async def close(self) -> None:
-        """Write what waits; close the files."""
+        """Write the waiting answers; close the files."""
         self._start()
         while self._writing is not None:
             await asyncio.wait([self._writing])
@@ -277,7 +276,7 @@ class CacheWriter:
         try:
             with LOOP_IO:
                 return self._cache.write_at_once(waiting, self._now())
-        except Exception:  # as below
+        except Exception:  # unhandled: as in `_write`
             _logger.exception("cache not written")
             return True
         finally:
