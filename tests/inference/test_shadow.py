@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -188,3 +189,22 @@ async def test_plan_that_is_damaged_leaves_the_old_one(folder: Path, content: by
     await traffic.refresh()
     assert traffic.models == {} and "1" not in pool.entries["spam"].loaded, "the canary was unloaded"
     await traffic.close()
+
+
+async def test_counts_stay_in_the_process_without_a_lock(tmp_path: Path) -> None:
+    path = tmp_path / "canary.counts"
+    counts = TrafficCounts(path, ["ham", "spam"])
+    [descriptor] = [one for one in Path("/proc/self/fd").iterdir() if os.path.realpath(one) == str(path)]
+    os.close(int(descriptor.name))  # to lock it fails from now on, as on a file system that has no locks
+    for _ in range(2):
+        counts.answered(is_canary=True, is_error=False, seconds=0.1, labels=["spam"])
+        await counts.flush()
+    assert counts.side("canary").requests == 2
+
+
+async def test_counts_ignore_a_label_of_another_version(tmp_path: Path) -> None:
+    counts = TrafficCounts(tmp_path / "canary.counts", ["ham", "spam"])
+    counts.answered(is_canary=False, is_error=False, seconds=0.1, labels=["spam", "promotion"])
+    await counts.flush()
+    assert counts.side("served").labels == {"ham": 0, "spam": 1}
+    counts.close()

@@ -349,3 +349,17 @@ async def test_writer_on_a_fast_disk_writes_on_the_loop(make: MakeCache) -> None
     writer.put_many({key(number): {"ham": number / 7} for number in range(BATCH_ANSWERS)})
     assert known(make(), range(BATCH_ANSWERS)) == BATCH_ANSWERS
     await writer.close()
+
+
+def test_write_at_once_follows_no_long_file_of_others(make: MakeCache, file: Path) -> None:
+    cache, other = make(), make()
+    for start in range(0, 6_000, 3_000):
+        remember(other, range(start, start + 3_000))
+    cache.put_many({key(9_000): {"ham": 1.0}}, NOW, LONG)
+    waiting = cache.begin_write()
+    assert not cache.write_at_once(waiting, NOW)
+    cache.write(waiting, NOW)
+    assert cache.write_at_once(waiting, NOW), "the thread has read what the other has written"
+    file.unlink()
+    cache.put_many({key(9_001): {"ham": 1.0}}, NOW, LONG)
+    assert not cache.write_at_once(cache.begin_write(), NOW), "a removed file is opened again by the thread"

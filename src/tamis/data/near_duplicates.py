@@ -78,11 +78,11 @@ def near_duplicate_form(text: str) -> str:
 def form_of_canonical(plain: str) -> str:
     """Return the near-duplicate form of a text that is canonical already."""
     # accents and typographic signs are all that most texts have beyond ASCII, which takes a fifth of the time
-    letters = plain if plain.isascii() else _NO_LETTER_BEYOND_ASCII.sub("-", decompose(plain))
+    letters = plain if plain.isascii() else _NO_LETTER_BEYOND_ASCII.sub("-", decompose(plain).lower())
     if letters.isascii():
         zeros = _ZEROS.sub(b"0", letters.encode().translate(_ASCII_LOWER))
         return zeros.translate(None, _ASCII_NO_LETTERS).decode() or plain
-    return _NO_LETTER.sub("", _NUMBER.sub("0", letters.lower())) or plain
+    return _NO_LETTER.sub("", _NUMBER.sub("0", letters)) or plain
 
 
 @dataclass(frozen=True)

@@ -174,9 +174,9 @@ class Traffic:
         model = await self._pool.load(entry.name, str(version))
         if before is not None and before.counts.path.stem == name:
             return TrafficSide(model, before.counts)
-        known = entry.current.classifier.labels if entry.current is not None else ()
-        labels = [*dict.fromkeys([*known, *model.classifier.labels])]
-        return TrafficSide(model, TrafficCounts(self._folder_of(entry) / f"{name}.counts", labels))
+        # labels of the plan's version alone: the file has the same shape in every worker, whatever is served
+        path = self._folder_of(entry) / f"{name}.counts"
+        return TrafficSide(model, TrafficCounts(path, model.classifier.labels))
 
     def _folder_of(self, entry: Entry) -> Path:
         assert entry.folder is not None
@@ -191,6 +191,8 @@ class Traffic:
             if old.model.version not in versions and old.model is not entry.current:
                 entry.pinned.discard(old.model.version)
                 entry.loaded.pop(old.model.version, None)
+        if entry.folder is None or file_stamp(entry.folder / TRAFFIC_FILE) != self._stamps.get(entry.name):
+            return  # a newer plan is to be followed, and another worker may have begun its counts
         kept = {trial.counts.path for trial in trials}
         for path in self._folder_of(entry).glob("*.counts"):
             if path not in kept:

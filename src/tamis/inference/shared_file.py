@@ -47,15 +47,27 @@ class SharedFile:
             if file is None:
                 yield
                 return
-            began = time.monotonic()
+            is_locked = self._lock(file)
+            try:
+                yield
+            finally:
+                if is_locked:
+                    fcntl.lockf(file, fcntl.LOCK_UN)
+
+    def _lock(self, file: int) -> bool:
+        """Lock the file; return False, counting in memory from now on, where the file system has no locks."""
+        began = time.monotonic()
+        try:
             while not _lock_now(file):
                 if time.monotonic() - began > _LOCK_SECONDS:
                     raise TimeoutError(f"{self.path} is locked by another process")
                 time.sleep(_POLL_SECONDS)
-            try:
-                yield
-            finally:
-                fcntl.lockf(file, fcntl.LOCK_UN)
+        except TimeoutError:
+            raise
+        except OSError as failed:
+            self._keep_in_memory(failed)
+            return False
+        return True
 
     def read(self, offset: int, size: int) -> bytes:
         """Return bytes of the file, zeros beyond its end."""

@@ -108,7 +108,9 @@ class TrafficCounts:
         counted["squares"][side] += seconds * seconds
         counted["buckets"][side, bisect_left(SECONDS, seconds)] += 1
         for label in labels:
-            counted["labels"][side, self._labels[label]] += 1
+            place = self._labels.get(label)  # the served version may have others by now
+            if place is not None:
+                counted["labels"][side, place] += 1
 
     def compared(self, result: ComparisonResult, seconds: float = 0.0, difference: float = 0.0) -> None:
         """Count a text that was scored a second time or dropped.

@@ -103,6 +103,7 @@ class DriftMonitor:
             digests = {event.digest for event in pending}
             for model in self._pool.loaded_models:
                 if model.digest in digests:
+                    digests.discard(model.digest)  # the same artifact may be served under two names
                     noted = [event for event in pending if event.digest == model.digest]
                     await self._in_thread(partial(self._count, noted), model.classifier)
             self._forget_unloaded()

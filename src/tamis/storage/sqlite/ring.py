@@ -111,11 +111,14 @@ class Ring:
     def put(self, facts_of: Mapping[bytes, bytes], *, lock_seconds: float = _LOCK_SECONDS) -> None:
         """Write slots for new keys; a file that was removed or damaged is created again first.
 
-        Raises OSError, a BlockingIOError if another process does not release the file in time.
+        Raises OSError, a BlockingIOError if another process does not release the file in time, or if
+        `lock_seconds` is 0 and the files need more than a write.
         """
         slots = [self._slot.pack(crc32(facts), facts) for facts in facts_of.values()]
         with self._changing:
             if not self._append(slots, lock_seconds):
+                if not lock_seconds:
+                    raise BlockingIOError  # to open a file takes time
                 self._reopen(lock_seconds)
                 if not self._append(slots, lock_seconds):
                     raise OSError(errno.EBUSY, "replaced again and again by another process")
@@ -131,6 +134,8 @@ class Ring:
             head = self._head()
             if head is None or not self._is_linked():
                 return False
+            if not lock_seconds and head - self._index.head > _MAX_FOLLOWED_SLOTS:
+                raise BlockingIOError  # to index what others have written takes time
             self._catch_up(head)
             data = b"".join(slots[-self._n_slots :])
             start = (head + max(0, len(slots) - self._n_slots)) % self._n_slots
