@@ -6,11 +6,13 @@ import fcntl
 import os
 import signal
 import sys
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from _pytest.nodeid import coerce_node_id
 from hypothesis import settings
 from xdist.scheduler import LoadScopeScheduling
 
@@ -67,6 +69,16 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> FileScheduli
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Let the networks, the longest group, begin, and what wants the machine for itself come last."""
     items.sort(key=lambda item: (_is_alone(item), not _learns_networks(item.nodeid)))
+    _number_equal_ids(items)
+
+
+def _number_equal_ids(items: list[pytest.Item]) -> None:
+    """Tell apart what schemathesis gives one id: of equal ids, xdist's scheduler runs only one test."""
+    seen: Counter[str] = Counter()
+    for item in items:
+        seen[item.nodeid] += 1
+        if seen[item.nodeid] > 1:
+            item._id = coerce_node_id(f"{item.nodeid}[{seen[item.nodeid]}]")
 
 
 def _learns_networks(nodeid: str) -> bool:
