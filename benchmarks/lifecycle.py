@@ -5,7 +5,7 @@
 drift:    CPU seconds a text to note, count and compare predictions, 1, 8 and 32 answered together
 pool:     CPU seconds of a request to a service of three models against a service of one, interleaved
 switch:   from the time of `aliases.json` to the log line of the last of two workers, a linear model of 1 MB
-idle:     CPU seconds of a service of two workers that nobody asks, in 20 s
+idle:     CPU seconds of a service of two workers without requests, in 20 s
 shadow:   p50 and p99 of responses beside a shadow that takes 50 ms a text against none, interleaved
 """
 

@@ -154,14 +154,17 @@ class Traffic:
     async def _follow(self, entry: Entry, folder: Path) -> None:
         plan, before = read_traffic(folder), self.models.get(entry.name)
         found = ModelTraffic(folder, plan)
-        if plan.canary is not None:
+        # both versions are loaded before a file is opened: a plan that cannot be followed leaves none open
+        canary, shadow = [
+            None if version is None else await self._pool.load(entry.name, str(version))
+            for version in (_version(plan.canary), plan.shadow)
+        ]
+        if plan.canary is not None and canary is not None:
             name = f"canary-{plan.canary.key[:16]}"
-            found.canary = await self._trial(
-                entry, plan.canary.version, name, before.canary if before else None
-            )
-        if plan.shadow is not None:
+            found.canary = self._side(entry, canary, name, before.canary if before else None)
+        if shadow is not None:
             name = f"shadow-{plan.shadow}"
-            found.shadow = await self._trial(entry, plan.shadow, name, before.shadow if before else None)
+            found.shadow = self._side(entry, shadow, name, before.shadow if before else None)
         self.models.pop(entry.name, None)
         if found.trials:
             self.models[entry.name] = found
@@ -169,9 +172,8 @@ class Traffic:
         fields = {"model": entry.name, "canary": _version(plan.canary), "shadow": plan.shadow}
         _log.info("traffic changed", extra={"fields": fields})
 
-    async def _trial(self, entry: Entry, version: int, name: str, before: TrafficSide | None) -> TrafficSide:
-        """Load a version; if the plan is unchanged, its counts are continued."""
-        model = await self._pool.load(entry.name, str(version))
+    def _side(self, entry: Entry, model: ServedModel, name: str, before: TrafficSide | None) -> TrafficSide:
+        """Return a version with its counts, which are continued if the plan is unchanged."""
         if before is not None and before.counts.path.stem == name:
             return TrafficSide(model, before.counts)
         # labels of the plan's version alone: the file has the same shape in every worker, whatever is served

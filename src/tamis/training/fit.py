@@ -5,8 +5,10 @@ Uses models through `Trainer` only; never sees the test part before `refit`.
 
 from __future__ import annotations
 
+import platform
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -172,6 +174,17 @@ def is_slow(settings: TrainSettings) -> bool:
 def untrained(settings: TrainSettings) -> Trainer:
     """Return an untrained model with these settings."""
     return make_trainer(settings.model, settings.overrides, seed=settings.seed)
+
+
+def library_versions(model: Trainer) -> dict[str, str]:
+    """Return the versions of what the model was trained with; some of it is needed without Rust only."""
+    from importlib.metadata import PackageNotFoundError, version
+
+    found = {"python": platform.python_version()}
+    for name in model.libraries:
+        with suppress(PackageNotFoundError):
+            found[name] = version(name)
+    return found
 
 
 def _check_classes(classes: tuple[str, ...], settings: TrainSettings) -> None:

@@ -6,10 +6,9 @@ Uses trainers through their interface only. The test part is looked at once, at 
 from __future__ import annotations
 
 import hashlib
-import platform
 from collections import Counter
 from collections.abc import Sequence
-from contextlib import nullcontext, suppress
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -25,14 +24,13 @@ from tamis.errors import TrainingError
 from tamis.normalization import CANONICAL_FORM, HTML_FORM, canonical
 from tamis.training.compare import write_held_out
 from tamis.training.evaluation import Evaluation
-from tamis.training.fit import TrainSettings, fit, learning_part, refit, untrained
+from tamis.training.fit import TrainSettings, fit, learning_part, library_versions, refit, untrained
 from tamis.training.learning_curve import HeldOutPart
 from tamis.training.lifecycle import write_records
 from tamis.training.prepare import Prepared, PrepareSettings, joined_rows, prepare_file
 from tamis.training.prepared_folder import prepared_folder_in, read_prepared
 from tamis.training.report.diagnostics import TrainingRun, diagnose
 from tamis.training.report.report_data import Measured, ReportData, measure
-from tamis.training.trainers.base import Trainer
 from tamis.types import Dataset, Notice, Progress, no_notice, no_progress
 
 if TYPE_CHECKING:  # a search imports what it needs
@@ -214,19 +212,8 @@ def _check_formats(formats: Sequence[str], settings: TrainSettings, autotune: Au
 def _digest(prepared: Prepared, settings: TrainSettings) -> str:
     """Return a digest of all that decides what is learned: the rows, settings, libraries."""
     parts = [[part.texts, part.labels, part.groups] for part in (prepared.train, prepared.test)]
-    what = [parts, settings, _libraries(untrained(settings))]
+    what = [parts, settings, library_versions(untrained(settings))]
     return hashlib.sha256(msgspec.json.encode(what)).hexdigest()
-
-
-def _libraries(model: Trainer) -> dict[str, str]:
-    """Return the versions of what the model was trained with; some of it is needed without Rust only."""
-    from importlib.metadata import PackageNotFoundError, version
-
-    found = {"python": platform.python_version()}
-    for name in model.libraries:
-        with suppress(PackageNotFoundError):
-            found[name] = version(name)
-    return found
 
 
 def _prepared(data: Paths, prepare: PrepareSettings, say: Notice) -> Prepared:
@@ -297,7 +284,7 @@ def _describe(run: TrainingRun, training: dict[str, Any], measured: Measured) ->
             merge_rare=split.merge_rare,
         ),
         metrics=_bounded(measured.evaluation) | {"robustness": msgspec.to_builtins(measured.perturbations)},
-        libraries=_libraries(saved.model),
+        libraries=library_versions(saved.model),
     )
 
 

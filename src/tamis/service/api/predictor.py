@@ -23,7 +23,7 @@ from tamis.service.micro_batch import Classified
 from tamis.service.responses import BytesResponse, Headers, json_response
 from tamis.service.security.client_identity import Caller
 from tamis.service.security.rate_limit import RateLimiter
-from tamis.storage.ids import uuid_text, uuid_texts
+from tamis.storage.ids import uuid_texts
 
 _NO_HEADERS: Headers = []
 EXAMPLE_TEXTS = ["WIN a FREE phone now, text CLAIM to 80080", "Are we still on for lunch tomorrow?"]
@@ -72,11 +72,9 @@ class Predictor:
     def examples(self) -> list[Any]:
         """The default model's responses to `EXAMPLE_TEXTS`."""
         model = self.pool.default
-        answers = zip(EXAMPLE_TEXTS, model.classifier.predict_many(EXAMPLE_TEXTS), strict=True)
-        return [
-            to_builtins(self.body(text, Classified(prediction, False, _EXAMPLE_ID), model))
-            for text, prediction in answers
-        ]
+        predictions = model.classifier.predict_many(EXAMPLE_TEXTS)
+        classified = [Classified(prediction, False, _EXAMPLE_ID) for prediction in predictions]
+        return [to_builtins(body) for body in self.bodies(EXAMPLE_TEXTS, classified, model)]
 
     async def one(
         self,
@@ -89,8 +87,10 @@ class Predictor:
     ) -> BytesResponse:
         """Return the response to one text; without `model` the default one answers."""
         model = model or self.answering(self.pool.default, caller)
-        [classified], headers = await self.classify(model, [text], caller, skip_cache=skip_cache)
-        return json_response(self.body(text if echo_input else None, classified, model), headers=headers)
+        texts = [text]
+        classified, headers = await self.classify(model, texts, caller, skip_cache=skip_cache)
+        [body] = self.bodies(texts if echo_input else None, classified, model)
+        return json_response(body, headers=headers)
 
     async def many(
         self,
@@ -115,8 +115,6 @@ class Predictor:
     ) -> tuple[list[Classified], Headers]:
         """Return the predictions, and the headers that describe the rate limit if there is one."""
         if not self._traffic.models:
-            if self._limiter is None:
-                return await self._submit(model, texts, caller, skip_cache), _NO_HEADERS
             return await self._classify(model, texts, caller, skip_cache)
         began = perf_counter()
         try:
@@ -147,20 +145,6 @@ class Predictor:
     ) -> Future[list[Classified]]:
         return self._classification.classify(
             model, texts, caller=caller.name, logged_as=caller.network, skip_cache=skip_cache
-        )
-
-    def body(self, text: str | None, classified: Classified, model: ServedModel) -> EncodedPrediction:
-        """Return the body for one text."""
-        prediction = classified.prediction
-        return EncodedPrediction(
-            text,
-            prediction.scores,
-            _Top(prediction.label, prediction.score),
-            classified.from_cache,
-            prediction.decision,
-            uuid_text(classified.id),
-            model.classifier.name,
-            model.classifier.version,
         )
 
     def bodies(

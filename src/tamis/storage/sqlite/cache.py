@@ -184,7 +184,7 @@ class CacheFiles:
     def _put_at_once(self, slot_bytes: int, facts_of: Mapping[bytes, bytes]) -> None:
         if slot_bytes not in self._rings:
             raise BlockingIOError
-        self._rings[slot_bytes].put(facts_of, lock_seconds=0.0)
+        self._rings[slot_bytes].put(facts_of, may_wait=False)
 
     def _ring(self, slot_bytes: int) -> Ring:
         ring = self._rings.get(slot_bytes)

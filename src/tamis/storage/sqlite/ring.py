@@ -108,19 +108,19 @@ class Ring:
         known = {keys[i] for i in self._index.maybe_contains(_matrix(keys)) if self.get(keys[i], now_seconds)}
         return [key for key in keys if key not in known] if known else keys
 
-    def put(self, facts_of: Mapping[bytes, bytes], *, lock_seconds: float = _LOCK_SECONDS) -> None:
+    def put(self, facts_of: Mapping[bytes, bytes], *, may_wait: bool = True) -> None:
         """Write slots for new keys; a file that was removed or damaged is created again first.
 
-        Raises OSError, a BlockingIOError if another process does not release the file in time, or if
-        `lock_seconds` is 0 and the files need more than a write.
+        Raises OSError, a BlockingIOError if another process does not release the file in time. One that may
+        not wait also raises that where the file has to be opened, or much of others to be indexed.
         """
         slots = [self._slot.pack(crc32(facts), facts) for facts in facts_of.values()]
         with self._changing:
-            if not self._append(slots, lock_seconds):
-                if not lock_seconds:
-                    raise BlockingIOError  # to open a file takes time
-                self._reopen(lock_seconds)
-                if not self._append(slots, lock_seconds):
+            if not self._append(slots, may_wait=may_wait):
+                if not may_wait:
+                    raise BlockingIOError
+                self._reopen()
+                if not self._append(slots, may_wait=True):
                     raise OSError(errno.EBUSY, "replaced again and again by another process")
             if len(facts_of) < _MANY_KEYS:
                 for key in facts_of:
@@ -128,14 +128,14 @@ class Ring:
             else:
                 self._index.add_many(_matrix(facts_of))
 
-    def _append(self, slots: Sequence[bytes], lock_seconds: float) -> bool:
+    def _append(self, slots: Sequence[bytes], *, may_wait: bool) -> bool:
         """Write slots and the new head under the file's lock; return False if it is no longer intact."""
-        with _locked(self._file, lock_seconds):
+        with _locked(self._file, _LOCK_SECONDS if may_wait else 0.0):
             head = self._head()
             if head is None or not self._is_linked():
                 return False
-            if not lock_seconds and head - self._index.head > _MAX_FOLLOWED_SLOTS:
-                raise BlockingIOError  # to index what others have written takes time
+            if not may_wait and head - self._index.head > _MAX_FOLLOWED_SLOTS:
+                raise BlockingIOError
             self._catch_up(head)
             data = b"".join(slots[-self._n_slots :])
             start = (head + max(0, len(slots) - self._n_slots)) % self._n_slots
@@ -157,21 +157,21 @@ class Ring:
             slots = np.frombuffer(data, np.uint8).reshape(-1, self._slot_bytes)
             self._index.add_many(slots[:, CHECKSUM.size : CHECKSUM.size + KEY_BYTES])
 
-    def _reopen(self, lock_seconds: float) -> None:
+    def _reopen(self) -> None:
         """Open the file at the path, which `_claim` replaces if it is damaged."""
         if not self._is_linked() or os.fstat(self._file).st_size == 0:
             _logger.warning("cache file rebuilt: %s: was removed or emptied", self._path)
-        file, self._file = self._file, self._claim(lock_seconds)
+        file, self._file = self._file, self._claim()
         os.close(file)
         self._index = RingIndex(self._n_slots)
         self._catch_up(self._head() or 0)
 
-    def _claim(self, lock_seconds: float = _LOCK_SECONDS) -> int:
+    def _claim(self) -> int:
         """Return the descriptor of an intact ring at the path; any other file there is removed."""
         for _ in range(_MAX_REPLACEMENTS):
             file = _open_regular(self._path)
             try:
-                with _locked(file, lock_seconds):
+                with _locked(file, _LOCK_SECONDS):
                     if os.fstat(file).st_nlink and self._is_ours(file):
                         return file
             except BaseException:
