@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import os
 import random
 import statistics
 import sys
@@ -39,6 +38,7 @@ from tamis.training.train import train
 from tamis.types import Dataset
 from tests.support.artifacts import save_model
 from tests.support.networks import save_network, small_lstm
+from tests.support.process_stats import cpu_seconds
 from tests.support.processes import Service, serving, waiting_for
 from tests.support.samples import messages, write_csv
 
@@ -106,21 +106,16 @@ def _measure_pool(folder: Path, rounds: int) -> None:
     names = [str(folder / "models" / name) for name in ("spam", "mail", "chat")]
     with one as single, serving(folder / "three", *names, TAMIS_STORE="memory:") as pool:
         for _ in range(rounds):
-            ratios.append(_cpu_seconds(pool) / _cpu_seconds(single))
+            ratios.append(_seconds_of_requests(pool) / _seconds_of_requests(single))
     print(f"pool of three against one: {statistics.median(ratios):.3f} of the CPU time of a request")
 
 
-def _cpu_seconds(service: Service) -> float:
-    before = _processor_seconds(service.process.pid)
+def _seconds_of_requests(service: Service) -> float:
+    before = cpu_seconds(service.process.pid)
     with httpx.Client(base_url=service.address, timeout=60) as client:
         for number in range(_REQUESTS):
             client.post("/prediction", json={"text": f"WIN a FREE phone {number} {time.monotonic_ns()}"})
-    return _processor_seconds(service.process.pid) - before
-
-
-def _processor_seconds(pid: int) -> float:
-    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+    return cpu_seconds(service.process.pid) - before
 
 
 def _measure_switch(folder: Path, rounds: int) -> None:
@@ -156,9 +151,9 @@ def _measure_idle(folder: Path, rounds: int) -> None:
     with serving(folder, str(folder / "models" / "spam"), "--workers", "2", TAMIS_STORE="memory:") as service:
         _wait_for_lines(service, "started", 2)
         time.sleep(2)
-        before = sum(map(_processor_seconds, service.workers()))
+        before = sum(map(cpu_seconds, service.workers()))
         time.sleep(20)
-        print(f"idle: {sum(map(_processor_seconds, service.workers())) - before:.2f} CPU seconds in 20 s")
+        print(f"idle: {sum(map(cpu_seconds, service.workers())) - before:.2f} CPU seconds in 20 s")
 
 
 def _measure_shadow(folder: Path, rounds: int) -> None:

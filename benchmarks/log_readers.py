@@ -22,6 +22,7 @@ sys.path.insert(0, str(Path(__file__).parent.parent))
 
 from tamis.clock import SystemClock
 from tamis.storage import CallRecord, TimeIds, make_store
+from tests.support.process_stats import shared_mb
 from tests.support.processes import Service, serving
 
 TEXT = "\x01" * 10_000
@@ -51,12 +52,6 @@ def ask_for_log(service: Service, reader: int) -> socket.socket:
     head = f"GET /log?format=ndjson HTTP/1.1\r\nHost: localhost\r\nX-Forwarded-For: 10.0.0.{reader}\r\n\r\n"
     client.sendall(head.encode())
     return client
-
-
-def memory_mb(service: Service) -> float:
-    """Return the resident memory of the service."""
-    status = Path(f"/proc/{service.process.pid}/status").read_text()
-    return int(status.split("VmRSS:")[1].split()[0]) / 1024
 
 
 def read_on(clients: list[socket.socket], is_over: threading.Event) -> int:
@@ -105,10 +100,10 @@ def main() -> None:
         settings = {"TAMIS_TRUSTED_PROXIES": "127.0.0.1"}
         with serving(folder, "--mock", "--store", "sqlite:///tamis.db", **settings) as service:
             show("quiet", predict(service, options.seconds))
-            before = memory_mb(service)
+            before = shared_mb(service.process.pid)
             clients = [ask_for_log(service, reader) for reader in range(options.readers)]
             time.sleep(UNREAD_SECONDS)
-            print(f"{options.readers} unread responses: {memory_mb(service) - before:.1f} MB")
+            print(f"{options.readers} unread responses: {shared_mb(service.process.pid) - before:.1f} MB")
             is_over = threading.Event()
             reading = threading.Thread(target=read_on, args=(clients, is_over))
             reading.start()

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import itertools
 import os
 import subprocess
 import sys
@@ -27,10 +28,10 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from benchmarks.scoring import write_rows
 from tamis.training.train import train
+from tests.support.process_stats import children_of, cpu_seconds
 from tests.support.samples import messages, write_csv
 
 _FEW_ROWS = 1_000
-_TICKS = os.sysconf("SC_CLK_TCK")
 
 
 class Cost(NamedTuple):
@@ -145,11 +146,9 @@ def _cluster(nodes: int) -> Iterator[_Nodes]:
 def _scorers(raylets: Sequence[int]) -> dict[int, float]:
     """Return the CPU seconds of each process that one of the raylets started."""
     found = {}
-    for stat in Path("/proc").glob("[0-9]*/stat"):
+    for pid in itertools.chain.from_iterable(map(children_of, raylets)):
         with contextlib.suppress(FileNotFoundError, ProcessLookupError):
-            fields = stat.read_text().rpartition(")")[2].split()
-            if int(fields[1]) in raylets:
-                found[int(stat.parent.name)] = (int(fields[11]) + int(fields[12])) / _TICKS
+            found[pid] = cpu_seconds(pid)
     return found
 
 

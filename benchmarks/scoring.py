@@ -24,6 +24,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from tamis.inference.classifier import Classifier
 from tamis.training.train import train
+from tests.support.process_stats import family_mb
 from tests.support.samples import messages, write_csv
 
 _CHARACTERS = 60
@@ -103,16 +104,16 @@ def write_rows(path: Path, n_rows: int) -> Path:
     return path
 
 
-def _run_score(path: Path, folder: Path, engine: str) -> tuple[float, int]:
-    """Return seconds, start of the processes included, and the peak of their memory in bytes."""
+def _run_score(path: Path, folder: Path, engine: str) -> tuple[float, float]:
+    """Return seconds, start of the processes included, and the peak of their memory in MB."""
     output = folder / "out.parquet"
     output.unlink(missing_ok=True)
     command = [sys.executable, "-m", "tamis", "score", str(folder / "m"), str(path), "-o", str(output)]
     began = time.perf_counter()
     process = subprocess.Popen([*command, "--engine", engine], stderr=subprocess.PIPE)
-    peak = 0
+    peak = 0.0
     while process.poll() is None:
-        peak = max(peak, _memory_of(process.pid))
+        peak = max(peak, family_mb(process.pid))
         try:
             process.wait(timeout=0.2)
         except subprocess.TimeoutExpired:
@@ -122,33 +123,13 @@ def _run_score(path: Path, folder: Path, engine: str) -> tuple[float, int]:
     return time.perf_counter() - began, peak
 
 
-def _memory_of(pid: int) -> int:
-    """Return the resident bytes of a process and its children, shared pages divided among them."""
-    total = 0
-    for one in [pid, *_children(pid)]:
-        try:
-            lines = Path(f"/proc/{one}/smaps_rollup").read_text().splitlines()
-        except (FileNotFoundError, ProcessLookupError):
-            continue
-        total += sum(int(line.split()[1]) << 10 for line in lines if line.startswith("Pss:"))
-    return total
-
-
-def _children(pid: int) -> list[int]:
-    try:
-        listed = Path(f"/proc/{pid}/task/{pid}/children").read_text()
-    except (FileNotFoundError, ProcessLookupError):
-        return []
-    return [int(child) for child in listed.split()]
-
-
 def _measure_full(folder: Path, n_rows: int, engine: str) -> None:
     path = write_rows(folder / "in.csv", n_rows)
     before = os.times()
     seconds, peak = _run_score(path, folder, engine)
     cpu = sum(os.times()[2:4]) - sum(before[2:4])
     rates = f"{n_rows / seconds:,.0f} rows/s, {cpu:.1f} CPU seconds"
-    print(f"{n_rows:,} rows: {seconds:.1f} s, {rates}, peak {peak / 1e6:,.0f} MB", flush=True)
+    print(f"{n_rows:,} rows: {seconds:.1f} s, {rates}, peak {peak:,.0f} MB", flush=True)
 
 
 def _native(folder: Path, texts: list[str]) -> Callable[[], object]:

@@ -27,6 +27,11 @@ from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+sys.path.append(str(Path(__file__).parents[1]))
+
+from tests.support.process_stats import cpu_seconds, family_mb
+from tests.support.samples import messages, write_csv
+
 HERE = Path(__file__).parent
 READY_SECONDS = 60
 
@@ -74,19 +79,11 @@ class Server:
 
     def cpu_seconds(self) -> float:
         """Return the processor time that the process has used."""
-        fields = Path(f"/proc/{self.process.pid}/stat").read_text().rpartition(") ")[2].split()
-        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+        return cpu_seconds(self.process.pid)
 
     def memory_mb(self) -> float:
         """Return the proportional memory of the process and its children."""
-        family = [self.process.pid, *_children(self.process.pid)]
-        rollups = [Path(f"/proc/{pid}/smaps_rollup").read_text() for pid in family]
-        return sum(int(rollup.split("\nPss:")[1].split()[0]) for rollup in rollups) / 1024
-
-
-def _children(pid: int) -> list[int]:
-    tasks = Path(f"/proc/{pid}/task").glob("*/children")
-    return [int(child) for children in tasks for child in children.read_text().split()]
+        return family_mb(self.process.pid)
 
 
 def _environment() -> dict[str, str]:
@@ -216,8 +213,6 @@ def ratio_with_spread(ratios: Sequence[float]) -> str:
 
 def make_texts(folder: Path) -> Path:
     """Write a thousand texts that need no escaping in JSON, a line each; return the file."""
-    from tests.support.samples import messages
-
     texts = [text.replace('"', "'").replace("\\", "/") for text in messages(1_000).texts]
     path = folder / "texts.txt"
     path.write_text("\n".join(texts), "utf-8")
@@ -226,8 +221,6 @@ def make_texts(folder: Path) -> Path:
 
 def make_model(folder: Path, *options: str) -> str:
     """Train a model on made-up messages, a linear one without `options`, and return its folder."""
-    from tests.support.samples import messages, write_csv
-
     data = write_csv(messages(2_000), folder / "messages.csv")
     model = folder / "models" / "spam"
     subprocess.run(
@@ -284,5 +277,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    sys.path.insert(0, str(HERE.parent))
     main()

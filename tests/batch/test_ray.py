@@ -22,6 +22,7 @@ from tamis.batch.ray import ClusterError, run_on_ray
 from tamis.errors import DataError
 from tamis.inference.classifier import Classifier
 from tests.batch.test_formats import csv_bytes
+from tests.support.process_stats import children_of
 from tests.support.processes import ENVIRON, waiting_for
 from tests.support.samples import messages, write_csv
 from tests.support.score_runs import COMMAND, digest_of, read_output, score, score_here
@@ -65,10 +66,6 @@ class RayCluster:
 
     def shut_down(self) -> None:
         self._cluster.shutdown()
-
-
-def children_of(pid: int) -> list[int]:
-    return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
 
 
 @pytest.fixture(scope="module")

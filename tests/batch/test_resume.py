@@ -17,6 +17,7 @@ from pyarrow import concat_tables
 
 from tamis.training.train import train
 from tests.support.faults import disk_of_8_mb
+from tests.support.process_stats import children_of
 from tests.support.processes import ENVIRON, waiting_for
 from tests.support.samples import messages, write_csv
 from tests.support.score_runs import (
@@ -60,13 +61,6 @@ def start(*arguments: str, folder: Path) -> subprocess.Popen[bytes]:
         )
 
 
-def children_of(process: subprocess.Popen[bytes]) -> list[int]:
-    with contextlib.suppress(FileNotFoundError):
-        listed = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text()
-        return [int(pid) for pid in listed.split()]
-    return []
-
-
 def run_until_parts(n_more: int, *arguments: str, folder: Path, output: str) -> subprocess.Popen[bytes]:
     """Start a run and return it when it has finished so many parts more, or has ended."""
     before = journal_lines(folder, output)
@@ -102,7 +96,7 @@ def test_killed_ten_times_equals_undisturbed(
         process = run_until_parts(rng.randrange(1, 6), *arguments, folder=killed, output=output)
         with contextlib.suppress(subprocess.TimeoutExpired):
             process.wait(timeout=rng.random() / 20)  # a random moment within a part
-        workers_left = children_of(process)
+        workers_left = children_of(process.pid)
         process.kill()
         process.wait()
         kills += 1

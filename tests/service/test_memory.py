@@ -16,7 +16,8 @@ from tamis.clock import SystemClock
 from tamis.storage import CallRecord, TimeIds
 from tamis.storage.sqlite import SqliteStore
 from tests.support.loads import request
-from tests.support.processes import private_mb, read_answer, serving
+from tests.support.process_stats import private_mb
+from tests.support.processes import read_answer, serving
 
 WARM_UP_TEXTS = 20_000
 CONNECTIONS = 8

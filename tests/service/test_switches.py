@@ -20,7 +20,8 @@ from tamis import Classifier
 from tamis.artifact import history, read_aliases, set_alias
 from tests.support.artifacts import save_model
 from tests.support.loads import request
-from tests.support.processes import Service, private_mb, read_response, serving, waiting_for
+from tests.support.process_stats import private_mb
+from tests.support.processes import Service, read_response, serving, waiting_for
 
 TEXTS = [f"WIN a FREE phone, text {number} now" for number in range(40)]
 MODELS = ("spam", "mail", "chat")

@@ -20,6 +20,7 @@ from pathlib import Path
 from tamis.settings import Settings
 from tamis.settings_source import variables as names_of
 from tests.support.fork_server import ForkedServe
+from tests.support.process_stats import children_of
 
 Process = subprocess.Popen[bytes] | ForkedServe
 
@@ -68,8 +69,7 @@ class Service:
 
         One that has just been forked is still the parent's copy: to stop it there stops the parent as well.
         """
-        listed = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children").read_text()
-        return {int(pid) for pid in listed.split() if _is_worker(pid)}
+        return {pid for pid in children_of(self.process.pid) if _is_worker(pid)}
 
     def insist(self) -> int:
         """Tell it to stop again and again, and return its exit code.
@@ -88,7 +88,7 @@ class Service:
         return self.process.wait(timeout=60)
 
 
-def _is_worker(pid: str) -> bool:
+def _is_worker(pid: int) -> bool:
     try:
         return b"--worker-channel" in Path(f"/proc/{pid}/cmdline").read_bytes()
     except (FileNotFoundError, ProcessLookupError):
@@ -269,9 +269,3 @@ async def read_response(reader: asyncio.StreamReader) -> tuple[int, bytes, bytes
     length = re.search(rb"content-length: (\d+)", head)
     assert length, head
     return int(head.split()[1]), head, await reader.readexactly(int(length[1]))
-
-
-def private_mb(pid: int) -> float:
-    """Return the memory that a process alone has written to."""
-    rollup = Path(f"/proc/{pid}/smaps_rollup").read_text()
-    return int(rollup.split("\nPrivate_Dirty:")[1].split()[0]) / 1024

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow
-from pyarrow import compute
 from pyarrow.parquet import ParquetFile
 
 from tamis.batch.blocks import BlockParser, ParsedBlock, record_batch
@@ -130,17 +129,6 @@ def _stream(batches: Sequence[Any]) -> bytes:
     with pyarrow.ipc.new_stream(sink, whole.schema) as writer:
         writer.write_batch(whole)
     return bytes(sink.getvalue())
-
-
-def is_nested(kind: Any) -> bool:
-    """Return whether a column's values are lists, maps or structs."""
-    return bool(pyarrow.types.is_nested(kind))
-
-
-def has_no_text(texts: Any) -> Any:
-    """Return [rows] whether a text is null, empty or nothing but blanks."""
-    blank = compute.equal(compute.utf8_length(compute.utf8_trim_whitespace(texts)), 0)
-    return compute.fill_null(blank, True)
 
 
 def sample_rows(batch: Any) -> list[Sequence[str]]:

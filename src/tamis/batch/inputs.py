@@ -32,12 +32,6 @@ _INPUT_NAME = re.compile(
 )
 
 
-class Selection(NamedTuple):
-    """The columns that are carried through: all of them for None."""
-
-    kept: tuple[str, ...] | None = None
-
-
 class InputFile(NamedTuple):
     """What an input is called in messages, and the object that it is a copy of."""
 
@@ -99,37 +93,40 @@ def _is_hidden(path: Path) -> bool:
     return any(part.startswith((".", "_")) or part.endswith(".parts") for part in path.parts)
 
 
-def open_source(path: Path, options: ReadOptions, selection: Selection) -> FileSource:
-    """Inspect one input; raise DataError that names the file if it cannot be scored."""
+def open_source(path: Path, options: ReadOptions, keep: Sequence[str] | None) -> FileSource:
+    """Inspect one input; raise DataError that names the file if it cannot be scored.
+
+    `keep` names the columns that are carried through, all of them for None.
+    """
     state = FileState.of(path) if path.exists() else None
     facts = inspect_file(path, options.encoding)
     found: FileSource
     if facts.type == "parquet":
-        found = _open_columnar(facts, options, selection, *columnar.parquet_batches(path))
+        found = _open_columnar(facts, options, keep, *columnar.parquet_batches(path))
     elif facts.type == "arrow":
-        found = _open_columnar(facts, options, selection, *columnar.arrow_batches(path))
+        found = _open_columnar(facts, options, keep, *columnar.arrow_batches(path))
     elif facts.type == "xlsx":
         raise DataError("is a workbook; save the sheet as CSV", file=path)
     else:
-        found = _open_text(facts, options, selection)
+        found = _open_text(facts, options, keep)
     found.state = state or FileState.of(path)
     return found
 
 
-def _open_text(facts: InspectedFile, options: ReadOptions, selection: Selection) -> TextSource:
+def _open_text(facts: InspectedFile, options: ReadOptions, keep: Sequence[str] | None) -> TextSource:
     with open_text_table(facts, options, no_progress) as table:
         sample = table.sample()
         columns = choose_text_column(table.columns, sample, options, facts.path)
         text = columns.needed.text
         if isinstance(table, DelimitedTable):
             names = _named(table.columns)
-            kept = _kept_indices(names, selection, facts.path)
+            kept = _kept_indices(names, keep, facts.path)
             dialect = CsvDialect(table.delimiter, table.is_escaped)
             parser: Any = DelimitedParser(dialect, names, text, kept)
             layout = TextLayout(table.preamble_lines, options.has_header, dialect)
         elif isinstance(table, JsonLinesTable):
             names = table.columns
-            kept = _kept_indices(names, selection, facts.path)
+            kept = _kept_indices(names, keep, facts.path)
             parser = JsonLinesParser(names[text], _typed(table, [names[i] for i in kept]))
             layout = TextLayout()
         else:
@@ -153,8 +150,8 @@ def _named(columns: Sequence[str]) -> tuple[str, ...]:
     return tuple(name or f"column {number}" for number, name in enumerate(columns, 1))
 
 
-def _kept_indices(names: Sequence[str], selection: Selection, path: Path) -> tuple[int, ...]:
-    kept = names if selection.kept is None else selection.kept
+def _kept_indices(names: Sequence[str], keep: Sequence[str] | None, path: Path) -> tuple[int, ...]:
+    kept = names if keep is None else keep
     for name in kept:
         if name not in names:
             listed = ", ".join(map(repr, names[:20]))
@@ -177,7 +174,7 @@ def _typed(table: JsonLinesTable, kept: Sequence[str]) -> Any:
 def _open_columnar(
     facts: InspectedFile,
     options: ReadOptions,
-    selection: Selection,
+    keep: Sequence[str] | None,
     schema: Any,
     n_rows: int,
     batches: columnar.Batches,
@@ -186,9 +183,9 @@ def _open_columnar(
     sample = [] if first is None else columnar.sample_rows(first.slice(0, SAMPLE_ROWS))
     chosen = choose_text_column(schema.names, sample, options, facts.path)
     text = schema.names[chosen.needed.text]
-    if columnar.is_nested(schema.field(text).type):
+    if pyarrow.types.is_nested(schema.field(text).type):
         raise DataError("must be text, not a list or a struct", file=facts.path, column=text)
-    kept = [schema.names[i] for i in _kept_indices(tuple(schema.names), selection, facts.path)]
+    kept = [schema.names[i] for i in _kept_indices(schema.names, keep, facts.path)]
     fields = [(name, columnar.plain_type(schema.field(name).type)) for name in kept]
     parser = columnar.ColumnarParser(tuple(kept))
     source = ColumnarSource(facts, parser, pyarrow.schema(fields), columns=[text, *kept], n_rows=n_rows)

@@ -18,7 +18,7 @@ import pyarrow
 from tamis import __version__
 from tamis.batch.assemble import Assembler, OutputTarget
 from tamis.batch.blocks import InputBlock
-from tamis.batch.inputs import Selection, open_source
+from tamis.batch.inputs import open_source
 from tamis.batch.manifest import RUN_FILE, PartsFolder, RunManifest, describe
 from tamis.batch.scoring import FinishedPart, ScoreJob
 from tamis.batch.sources import FileSource
@@ -79,9 +79,8 @@ class TooManyRejectedError(DataError):
 def open_inputs(paths: Sequence[Path], settings: ScoreSettings) -> list[FileSource]:
     """Inspect all inputs; raise DataError unless they have the same columns."""
     sources: list[FileSource] = []
-    selection = Selection(settings.keep)
     for path in paths:
-        source = open_source(path, settings.reading, selection)
+        source = open_source(path, settings.reading, settings.keep)
         first = sources[0] if sources else source
         if source.schema != first.schema:
             _fail_schema(source, first)

@@ -16,7 +16,6 @@ import pyarrow
 from pyarrow import compute
 
 from tamis.batch.blocks import BlockParser, InputBlock, ParsedBlock, Rejection
-from tamis.batch.columnar import has_no_text
 from tamis.batch.sinks import OutputSink
 from tamis.inference.classifier import Classifier
 from tamis.inference.tables import prediction_arrays
@@ -122,7 +121,8 @@ def score_block(job: ScoreJob, block: InputBlock) -> FinishedPart:
 
 def _accepted(parsed: ParsedBlock, max_characters: int) -> tuple[Any, Any, Sequence[Rejection]]:
     """Return the texts that can be classified, their kept columns, and all rejections in order of rows."""
-    blank = has_no_text(parsed.texts)
+    n_visible = compute.utf8_length(compute.utf8_trim_whitespace(parsed.texts))
+    blank = compute.fill_null(compute.equal(n_visible, 0), True)
     is_long = compute.fill_null(compute.greater(compute.utf8_length(parsed.texts), max_characters), False)
     bad = compute.or_(blank, is_long)
     if not compute.any(bad).as_py():

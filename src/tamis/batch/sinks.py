@@ -18,7 +18,6 @@ import pyarrow
 from pyarrow import csv as arrow_csv
 from pyarrow.parquet import ParquetWriter
 
-from tamis.batch.columnar import is_nested
 from tamis.errors import DataError
 
 _ENDINGS = ".csv, .tsv, .jsonl, each also with .gz or .zst, .parquet or .arrow"
@@ -83,7 +82,7 @@ class TextSink(OutputSink):
 
     def holds(self, kind: Any) -> bool:
         """Return False for lists and structs in delimited text."""
-        return self.delimiter is None or not is_nested(kind)
+        return self.delimiter is None or not pyarrow.types.is_nested(kind)
 
     def _header(self, schema: Any) -> bytes:
         if self.delimiter is None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import socket
 import time
 from pathlib import Path
@@ -15,7 +14,8 @@ import pytest
 from tamis.clock import SystemClock
 from tamis.storage import TimeIds, make_store
 from tests.support.metrics_page import value
-from tests.support.processes import Service, serving
+from tests.support.process_stats import cpu_seconds
+from tests.support.processes import serving
 
 ROWS = 400_000
 SEARCHES = 100
@@ -58,13 +58,13 @@ def test_abandoned_searches_cost_no_time_afterwards(folder: Path, path: str) -> 
             with socket.create_connection(("127.0.0.1", service.port)) as gone:
                 gone.sendall(f"GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n".encode())
         with httpx.Client(base_url=service.address, timeout=60) as http:
-            sent, busy = time.monotonic(), _cpu_seconds(service)
+            sent, busy = time.monotonic(), cpu_seconds(service.process.pid)
             while value(http.get("/metrics").text, "tamis_log_reads_in_progress") > 0:
                 pass
             ended = time.monotonic()
             assert http.get("/log?limit=1").status_code == 200
             answered = time.monotonic()
-            used = _cpu_seconds(service) - busy
+            used = cpu_seconds(service.process.pid) - busy
         stopping = time.monotonic()
         assert service.stop() == 0
         print(  # noqa: T201 - figures of one run
@@ -75,8 +75,3 @@ def test_abandoned_searches_cost_no_time_afterwards(folder: Path, path: str) -> 
         assert used < 1.0, "eight searches of every row take 2 to 4 s"
         assert answered - sent < 10.0
         assert time.monotonic() - stopping < 5.0
-
-
-def _cpu_seconds(service: Service) -> float:
-    fields = Path(f"/proc/{service.process.pid}/stat").read_text().rpartition(")")[2].split()
-    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
