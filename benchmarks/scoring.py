@@ -59,6 +59,7 @@ def _compare(folder: Path, n_rows: int, rounds: int, engine: str) -> None:
     scorers = {
         f"tamis score --engine {engine}": lambda: _run_score(path, folder, engine),
         "(a) native scorer alone": _native(folder, texts),
+        "(a) a process on every core": _native_on_every_core(folder, texts),
         "(b) scikit-learn with pandas": _scikit_learn(folder, few_rows),
         "(c) fastText on a list": _fasttext(folder, few),
     }
@@ -140,6 +141,27 @@ def _native(folder: Path, texts: list[str]) -> Callable[[], object]:
             classifier.score_canonical(texts[start : start + _BATCH_TEXTS])
 
     return work
+
+
+def _native_on_every_core(folder: Path, texts: list[str]) -> Callable[[], object]:
+    """Return (a) in a process per core, a share each: two threads of one core are slower than two cores."""
+    cores = len(os.sched_getaffinity(0))
+    shares = [_native(folder, texts[core::cores]) for core in range(cores)]
+
+    def work() -> None:
+        pids = [_forked(share) for share in shares]
+        for pid in pids:
+            os.waitpid(pid, 0)
+
+    return work
+
+
+def _forked(work: Callable[[], object]) -> int:
+    """Run work in a copy of this process; return its number."""
+    if pid := os.fork():
+        return pid
+    work()
+    os._exit(0)
 
 
 def _scikit_learn(folder: Path, path: Path) -> Callable[[], object] | None:
