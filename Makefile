@@ -44,7 +44,7 @@ bench-quality: install                      ## accuracy and time on labelled set
 	$(BIN)/python benchmarks/quality.py
 
 test-cassandra: install                     ## the store on three real Cassandra nodes; needs a JDK 17 and Maven
-	$(BIN)/pytest -m cassandra
+	$(BIN)/pytest -m cassandra tests/cassandra tests/storage
 
 test-ray: install                           ## the Ray engine of tamis score on real clusters of several node processes
 	$(BIN)/pip install --quiet --require-hashes -r requirements/ray.txt || echo 'Ray could not be installed: the tests skip' >&2
@@ -57,11 +57,11 @@ test-s3: install                            ## tamis score on objects of a real 
 
 test-clients: install                       ## unmodified clients of other servers, each in an environment of its own
 	scripts/clients.sh
-	$(BIN)/pytest -m clients
+	$(BIN)/pytest -m clients tests/clients
 
 test-browser: install                       ## the web page in headless Chromium, which is installed where it may be
 	scripts/tools.sh browser || echo 'Chromium could not be installed: the tests skip' >&2
-	$(BIN)/pytest -m browser
+	$(BIN)/pytest -m browser tests/service/ui tests/training/report
 
 lint: install                               ## style, types, and the direction of imports
 	$(BIN)/ruff check .

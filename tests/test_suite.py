@@ -1,6 +1,9 @@
-"""How `make test` divides the tests: see conftest.py."""
+"""How `make` divides the tests: see conftest.py."""
 
 from __future__ import annotations
+
+import re
+from pathlib import Path
 
 import pytest
 
@@ -20,3 +23,21 @@ def test_file_runs_in_one_process_and_in_order(number: int, request: pytest.Fixt
 def test_every_collected_test_has_an_id_of_its_own(request: pytest.FixtureRequest) -> None:
     ids = [item.nodeid for item in request.session.items]
     assert len(ids) == len({*ids}), "the scheduler would run only one of those with equal ids"
+
+
+@pytest.mark.parametrize("marker", ["browser", "cassandra", "clients", "ray", "s3"])
+def test_make_collects_every_folder_with_a_marked_test(marker: str) -> None:
+    """Collecting all tests takes half a minute of processor time."""
+    root = Path(__file__).parents[1]
+    [line] = re.findall(rf"pytest -m '?{marker}\b.*", (root / "Makefile").read_text("utf-8"))
+    named = [root / word for word in line.split() if word.startswith("tests/")]
+    marked = [
+        path
+        for path in root.glob("tests/**/*.py")
+        if re.search(rf"\bmark\.{marker}\b", path.read_text("utf-8"))
+    ]
+    marked = [
+        path for path in marked if path.name not in ("test_suite.py", "test_benchmarks.py")
+    ]  # soak as well
+    assert named and marked
+    assert [path for path in marked if not any(path.is_relative_to(folder) for folder in named)] == []

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from tamis.data.reader import read_dataset
+from tests.support.command_server import tamis_command
 from tests.support.samples import messages, write_csv
 
 NO_SCIKIT_LEARN = """
@@ -18,10 +19,8 @@ main()
 """
 
 
-def tamis(
-    *arguments: str, folder: Path, start: tuple[str, ...] = ("-m", "tamis")
-) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, *start, *arguments]
+def tamis(*arguments: str, folder: Path, start: tuple[str, ...] = ()) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, *start, *arguments] if start else tamis_command(*arguments)
     return subprocess.run(command, cwd=folder, capture_output=True, text=True, encoding="utf-8", check=False)
 
 

@@ -1,17 +1,17 @@
 from __future__ import annotations
 
 import subprocess
-import sys
 from collections import Counter
 from pathlib import Path
 
 import pytest
 
 from tamis.data.reader import read_dataset
+from tests.support.command_server import tamis_command
 
 
 def tamis(*arguments: str, folder: Path) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "tamis", *arguments]
+    command = tamis_command(*arguments)
     return subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
 
 

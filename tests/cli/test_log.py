@@ -19,6 +19,7 @@ import pytest
 from tamis.cli.log import moment_option_value
 from tamis.clock import SystemClock
 from tamis.storage import CallRecord, TimeIds, make_store
+from tests.support.command_server import tamis_command
 from tests.support.fakes import ManualClock
 
 _ENVIRON = {name: value for name, value in os.environ.items() if not name.startswith("TAMIS_")}
@@ -27,7 +28,7 @@ MODEL = "3f2a" * 16
 
 def tamis(folder: Path, *arguments: str, stdin: str = "", **environ: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [sys.executable, "-m", "tamis", *arguments],
+        tamis_command(*arguments),
         cwd=folder,
         env=_ENVIRON | environ,
         input=stdin,

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import subprocess
-import sys
 from pathlib import Path
+
+from tests.support.command_server import tamis_command
 
 
 def _migrate(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [sys.executable, "-m", "tamis", "migrate", *arguments],
+        tamis_command("migrate", *arguments),
         cwd=folder,
         capture_output=True,
         text=True,

@@ -12,12 +12,13 @@ import pytest
 
 from tamis.artifact import reserve_version
 from tests.support.artifacts import save_model
+from tests.support.command_server import tamis_command
 from tests.support.samples import messages, write_csv
 
 
 def tamis(*arguments: object, stdin: bytes = b"") -> tuple[int, str, str]:
     """Run the command line; return its exit code, standard output and standard error."""
-    command = [sys.executable, "-m", "tamis", *map(str, arguments)]
+    command = tamis_command(*arguments)
     run = subprocess.run(command, input=stdin, capture_output=True)
     return run.returncode, run.stdout.decode(), run.stderr.decode()
 

@@ -2,17 +2,17 @@ from __future__ import annotations
 
 import re
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
 from tamis.training.prepared_folder import read_prepared
+from tests.support.command_server import tamis_command
 from tests.support.samples import messages, write_csv
 
 
 def tamis(*arguments: str, folder: Path) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "tamis", *arguments]
+    command = tamis_command(*arguments)
     return subprocess.run(command, cwd=folder, capture_output=True, text=True, encoding="utf-8", check=False)
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import subprocess
-import sys
 from collections import Counter
 from pathlib import Path
 
@@ -17,6 +16,7 @@ from tamis.errors import DataError
 from tamis.training.prepare import PrepareSettings, merge_rare_labels
 from tamis.training.prepared_folder import read_prepared
 from tamis.types import Dataset
+from tests.support.command_server import tamis_command
 from tests.support.samples import messages, write_csv
 
 RARE = {"question": 3, "offer": 2}
@@ -24,7 +24,7 @@ LABELS = st.lists(st.sampled_from("abcdef"), min_size=2, max_size=40)
 
 
 def tamis(*arguments: str, folder: Path) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "tamis", *arguments]
+    command = tamis_command(*arguments)
     return subprocess.run(command, cwd=folder, capture_output=True, text=True, encoding="utf-8", check=False)
 
 

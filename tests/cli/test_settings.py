@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import json
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
+from tests.support.command_server import tamis_command
 from tests.support.processes import ENVIRON
 
 
 def _run(folder: Path, *arguments: str, **environ: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "tamis", *arguments]
+    command = tamis_command(*arguments)
     return subprocess.run(
         command, cwd=folder, env=ENVIRON | environ, capture_output=True, text=True, check=False, timeout=60
     )

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import re
 import subprocess
-import sys
 import unicodedata
 from pathlib import Path
 
@@ -15,6 +14,7 @@ from hypothesis import strategies as st
 
 import tamis.cli
 from tamis.cli.terminal import escaped, escaped_in_line, make_console
+from tests.support.command_server import tamis_command
 from tests.support.samples import messages, write_csv
 
 HOSTILE = "\x1b]0;owned\x07\x1b[31mspam\x9b2J[red]s\u202epam[/red] :bomb:"
@@ -40,7 +40,7 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def run(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     """Run the command line with its output in pipes; in an encoding that can express everything."""
-    command = [sys.executable, "-m", "tamis", *arguments]
+    command = tamis_command(*arguments)
     environment = {"PATH": "/usr/bin:/bin", "PYTHONUTF8": "1", "OPENBLAS_NUM_THREADS": "1"}
     return subprocess.run(command, cwd=folder, capture_output=True, text=True, env=environment, check=False)
 

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import os
 import subprocess
-import sys
 import unicodedata
 from pathlib import Path
 
@@ -16,6 +15,7 @@ from click.testing import CliRunner
 
 from tamis.cli import COMMANDS, cli
 from tamis.types import Dataset
+from tests.support.command_server import tamis_command
 from tests.support.samples import messages, write_csv
 
 LONG = "a label of far more than the twenty-two characters that a table has for it"
@@ -44,7 +44,7 @@ COMMAND_LINES = {
 
 
 def tamis(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "tamis", *arguments]
+    command = tamis_command(*arguments)
     environment = {**os.environ, "COLUMNS": "80", "NO_COLOR": "1"}
     return subprocess.run(command, cwd=folder, capture_output=True, text=True, env=environment)
 

@@ -13,6 +13,7 @@ import yaml
 
 from tamis.cli.deploy import TARGETS
 from tests.support.artifacts import save_model
+from tests.support.command_server import tamis_command
 
 BIN = Path(sys.executable).parent
 
@@ -26,7 +27,7 @@ def workplace(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def deploy(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "tamis", "deploy", *arguments]
+    command = tamis_command("deploy", *arguments)
     return subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
 
 

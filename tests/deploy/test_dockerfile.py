@@ -21,6 +21,7 @@ import httpx
 import pytest
 
 from tests.support.artifacts import save_model
+from tests.support.command_server import tamis_command
 from tests.support.processes import ENVIRON
 
 ROOT = Path(__file__).parents[2]
@@ -33,7 +34,7 @@ def context(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A build context: the model, the written files, and the project's wheel with those it needs."""
     folder = tmp_path_factory.mktemp("context")
     save_model(folder / "models" / "spam")
-    deploy = [sys.executable, "-m", "tamis", "deploy", "docker", "-o", "."]
+    deploy = tamis_command("deploy", "docker", "-o", ".")
     subprocess.run(deploy, cwd=folder, check=True, capture_output=True)
     build = [
         sys.executable,

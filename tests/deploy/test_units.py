@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.artifacts import save_model
+from tests.support.command_server import tamis_command
 
 ANALYZE = shutil.which("systemd-analyze")
 pytestmark = pytest.mark.skipif(ANALYZE is None, reason="no systemd-analyze here: make tools")
@@ -32,7 +33,7 @@ def units(tmp_path: Path) -> list[str]:
 
 def deploy(folder: Path, *arguments: str) -> str:
     """Run `tamis deploy` in `folder`, and return what it prints."""
-    command = [sys.executable, "-m", "tamis", "deploy", *arguments]
+    command = tamis_command("deploy", *arguments)
     return subprocess.run(command, cwd=folder, capture_output=True, text=True, check=True).stdout
 
 

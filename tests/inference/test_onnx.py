@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -15,10 +16,12 @@ from typing import Any
 import msgspec
 import numpy as np
 import onnx
+import onnxruntime
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+import tamis
 from tamis import Classifier
 from tamis.artifact import open_artifact
 from tamis.data.reader import read_dataset
@@ -81,6 +84,28 @@ def test_self_test_of_a_network_is_exact_on_one_machine(saved: Path) -> None:
     with pytest.raises(ArtifactError, match="self-test failed: 14 of 14"):
         check_probes(scorer, changed, 2)
     check_probes(scorer, msgspec.structs.replace(changed, arithmetic="another processor's"), 2)
+
+
+def test_self_test_knows_onnx_runtime_by_any_distribution(saved: Path, tmp_path: Path) -> None:
+    """For some processors it is called onnxruntime-gpu or onnxruntime-openvino."""
+    installed = Path(onnxruntime.__file__).parents[1]
+    for part in installed.iterdir():
+        name = part.name.replace("onnxruntime-", "onnxruntime_gpu-")
+        if part.suffix != ".pth":
+            (tmp_path / name).symlink_to(part)
+    code = (
+        "import sys; from pathlib import Path; from tamis.artifact import open_artifact\n"
+        "from tamis.models.registry import load_scorer; from tamis.models.self_test import record_probes\n"
+        "found = open_artifact(Path(sys.argv[1]))\n"
+        "print(record_probes(load_scorer(found.manifest.kind, found.model_files)).arithmetic)"
+    )
+    artifact = open_artifact(saved)
+    here = record_probes(load_scorer(artifact.manifest.kind, artifact.model_files)).arithmetic
+    environ = os.environ | {"PYTHONPATH": f"{tmp_path}:{Path(tamis.__file__).parents[1]}"}
+    ran = subprocess.run(
+        [sys.executable, "-S", "-c", code, saved], env=environ, capture_output=True, text=True, check=False
+    )
+    assert (ran.stdout, ran.stderr) == (f"{here}\n", "")
 
 
 @given(st.lists(st.sampled_from(TEXTS), min_size=1, max_size=90))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from tamis.clock import SystemClock
 from tamis.errors import ArtifactError
 from tamis.events import Events
 from tamis.inference.comparer import Comparer, ComparisonTask
+from tamis.inference.model_pool import ModelPool
 from tamis.inference.served_model import ModelLoader
 from tamis.inference.shadow import Traffic
 from tamis.inference.traffic_counts import TrafficCounts
@@ -172,8 +174,6 @@ def test_plan_keeps_the_shadow_when_the_canary_stops(folder: Path) -> None:
 
 @pytest.mark.parametrize("content", [b"", b"{", b'{"canary": 3}', b'{"shadow": "x"}', b"\xff"])
 async def test_plan_that_is_damaged_leaves_the_old_one(folder: Path, content: bytes) -> None:
-    from tamis.inference.model_pool import ModelPool
-
     set_canary(f"{folder}@1", 0.5)
     pool = ModelPool(LOADER)
     pool.open(str(folder))
@@ -200,6 +200,48 @@ async def test_counts_stay_in_the_process_without_a_lock(tmp_path: Path) -> None
         counts.answered(is_canary=True, is_error=False, seconds=0.1, labels=["spam"])
         await counts.flush()
     assert counts.side("canary").requests == 2
+
+
+async def test_late_worker_keeps_the_counts_of_a_newer_plan(folder: Path) -> None:
+    set_canary(f"{folder}@1", 0.5)
+    pool = ModelPool(LOADER)
+    pool.open(str(folder))
+    late = Traffic(pool, CLOCK)
+    following = asyncio.create_task(late.refresh())
+    await asyncio.sleep(0)  # it has read the plan, and loads the version in a thread
+    set_canary(f"{folder}@1", 0.5)
+    canary = read_traffic(folder).canary
+    assert canary is not None
+    begun = TrafficCounts(folder / "traffic" / f"canary-{canary.key[:16]}.counts", ["ham", "spam"])
+    await following
+    assert begun.path.exists(), "another worker follows the newer plan already"
+    begun.close()
+    await late.refresh()
+    assert late.models["spam"].canary.counts.path == begun.path  # type: ignore[union-attr]  # as asserted
+    assert [*begun.path.parent.glob("*.counts")] == [begun.path]
+    await late.close()
+    (folder / "traffic.json").unlink()
+
+
+async def test_workers_that_serve_other_labels_count_together(tmp_path: Path) -> None:
+    """While an alias moves, workers serve different versions for a moment."""
+    folder = tmp_path / "topics"
+    for labels in (("ham", "spam"), ("ham", "question", "spam"), ("ham", "spam")):
+        save_model(folder, labels=labels)
+    set_canary(f"{folder}@3", 0.5)
+    workers = []
+    for served in (1, 2):
+        pool = ModelPool(LOADER)
+        pool.open(f"{folder}@{served}")
+        workers.append(Traffic(pool, CLOCK))
+        await workers[-1].refresh()
+        canary = workers[-1].models["topics"].canary
+        assert canary is not None
+        workers[-1].answered(canary.model, [], [], 0.1)
+        await workers[-1].add_up()
+    assert canary.counts.side("canary").requests == 2
+    for worker in workers:
+        await worker.close()
 
 
 async def test_counts_ignore_a_label_of_another_version(tmp_path: Path) -> None:

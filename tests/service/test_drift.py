@@ -153,6 +153,16 @@ def test_drift_can_be_switched_off(models: Path, tmp_path: Path) -> None:
     assert not (models / "spam" / "drift").exists()
 
 
+def test_artifact_under_two_names_counts_a_text_once(models: Path, tmp_path: Path) -> None:
+    shutil.copytree(models / "spam", models / "mail")
+    with (
+        serving(tmp_path, "models/spam", "models/mail") as service,
+        httpx.Client(base_url=service.address, timeout=60) as client,
+    ):
+        _send(client, _texts(0.5, 100, 5))
+        assert _drift(client)["windows"][0]["texts"] == 100
+
+
 @pytest.fixture(scope="module")
 def sms(shared_data: Path) -> list[tuple[str, str]]:
     with (shared_data / "spam-dataset.csv").open(encoding="utf-8", newline="") as file:

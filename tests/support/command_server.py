@@ -1,0 +1,188 @@
+"""`tamis` commands forked from a process that has imported them already, for tests that run hundreds of them.
+
+    tamis_command("log", …) ─► this file as a small program ─► server ─► fork ─► tamis.__main__
+                               with its descriptors, folder and environment
+
+Each command is a real process with its own memory, descriptors and exit code; what is saved is the half to
+one and a half seconds of processor time that Python takes to import it. The small program passes signals on
+and ends as the command does; if it is killed, so is the command. Tests about imports, missing packages,
+encodings, the hash seed, memory or what is killed in the middle start programs of their own.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import socket
+import sys
+
+_LIBRARIES = ("tamis.service.app", "tamis.batch.local", "tamis.training.train", "apsw", "sklearn.svm")
+_LENGTH_BYTES = 4
+_PASSED_ON = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+_address = ""
+
+
+def tamis_command(*arguments: object) -> list[str]:
+    """Return a command line that runs `tamis` with these arguments."""
+    words = [*map(str, arguments)]
+    if "COVERAGE_PROCESS_CONFIG" in os.environ:  # lines that run in a fork would not be counted
+        return [sys.executable, "-m", "tamis", *words]
+    return [sys.executable, "-IS", __file__, _address or _start_server(), *words]
+
+
+def _start_server() -> str:
+    """Start this process's server, which ends with it, and return the path of its socket."""
+    global _address
+    import subprocess
+    import tempfile
+
+    _address = os.path.join(tempfile.mkdtemp(prefix="tamis-commands-"), "socket")
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(_address)
+        listener.listen(64)
+        server = subprocess.Popen(
+            [sys.executable, __file__, "--serve", str(listener.fileno()), _address],
+            stdin=subprocess.PIPE,
+            pass_fds=[listener.fileno()],
+            start_new_session=True,  # Ctrl+C is the test run's to handle
+        )
+    import atexit
+
+    atexit.register(_end, server)
+    return _address
+
+
+def _end(server: object) -> None:
+    server.communicate()  # type: ignore[attr-defined]  # closes its standard input, and waits
+
+
+def _run_command(address: str, words: list[str]) -> None:
+    """Have the server run a command with this process's descriptors, and end as it does."""
+    with socket.socket(socket.AF_UNIX) as server:
+        server.connect(address)
+        fields = [
+            os.getcwd(),
+            str(len(words)),
+            *words,
+            *(f"{name}={value}" for name, value in os.environ.items()),
+        ]
+        request = b"\0".join(map(os.fsencode, fields))
+        socket.send_fds(server, [len(request).to_bytes(_LENGTH_BYTES, "big")], [0, 1, 2])
+        for number in _PASSED_ON:
+            signal.signal(number, lambda number, _: server.sendall(bytes([number])))
+        server.sendall(request)
+        status = int.from_bytes(server.recv(_LENGTH_BYTES, socket.MSG_WAITALL), "big", signed=True)
+    if status < 0:
+        if -status != signal.SIGKILL:
+            signal.signal(-status, signal.SIG_DFL)
+        os.kill(os.getpid(), -status)
+    sys.exit(status)
+
+
+class _Server:
+    """Forks a process for each connection and tells it how that ended; ends when its standard input does."""
+
+    def __init__(self, listener: socket.socket):
+        import selectors
+
+        self._listener, self._selector = listener, selectors.DefaultSelector()
+        self._selector.register(0, selectors.EVENT_READ)
+        self._selector.register(listener, selectors.EVENT_READ, self._accept)
+
+    def serve(self) -> None:
+        while True:
+            for key, _ in self._selector.select():
+                if key.fileobj == 0:
+                    return
+                key.data()
+
+    def _accept(self) -> None:
+        client, _ = self._listener.accept()
+        head, descriptors, _, _ = socket.recv_fds(client, _LENGTH_BYTES, 3)
+        request = client.recv(int.from_bytes(head, "big"), socket.MSG_WAITALL)
+        pid = os.fork()
+        if not pid:
+            for held in (client, self._listener, self._selector):
+                held.close()
+            _become_command(request, descriptors)
+        for descriptor in descriptors:
+            os.close(descriptor)
+        ended = os.pidfd_open(pid)
+        self._selector.register(ended, 1, lambda: self._report(client, pid, ended))
+        self._selector.register(client, 1, lambda: self._pass_on(client, pid))
+
+    def _report(self, client: socket.socket, pid: int, ended: int) -> None:
+        _, status = os.waitpid(pid, 0)
+        code = os.waitstatus_to_exitcode(status)
+        for watched in (ended, client):
+            if watched in self._selector.get_map():
+                self._selector.unregister(watched)
+        os.close(ended)
+        with contextlib.suppress(BrokenPipeError):  # it was killed, and the command with it
+            client.sendall(code.to_bytes(_LENGTH_BYTES, "big", signed=True))
+        client.close()
+
+    def _pass_on(self, client: socket.socket, pid: int) -> None:
+        numbers = client.recv(16)
+        if not numbers:
+            self._selector.unregister(client)
+        for number in numbers or [signal.SIGKILL]:
+            os.kill(pid, number)
+
+
+def _become_command(request: bytes, descriptors: list[int]) -> None:
+    """Run `python -m tamis` in this fork: its descriptors, folder, environment and arguments."""
+    import atexit
+    import runpy
+    import threading
+    import traceback
+
+    folder, count, *rest = map(os.fsdecode, request.split(b"\0"))
+    os.chdir(folder)
+    os.environ.clear()
+    os.environ.update(one.split("=", 1) for one in rest[int(count) :])
+    for target, descriptor in enumerate(descriptors):
+        os.dup2(descriptor, target)
+        os.close(descriptor)
+    errors = "surrogateescape" if os.environ.get("PYTHONUTF8") == "1" else sys.stdout.errors
+    sys.stdin = open(0, encoding="utf-8", errors=errors, closefd=False)  # noqa: SIM115 - for all of its life
+    sys.stdout = open(1, "w", encoding="utf-8", errors=errors, closefd=False)  # noqa: SIM115
+    sys.stderr = open(2, "w", 1, encoding="utf-8", errors="backslashreplace", closefd=False)  # noqa: SIM115
+    sys.argv = ["tamis", *rest[: int(count)]]
+    code: object = 0
+    try:
+        runpy.run_module("tamis", run_name="__main__", alter_sys=True)
+    except SystemExit as done:
+        code = done.code
+    except BaseException:  # noqa: BLE001 - as the interpreter does
+        traceback.print_exc()
+        code = 1
+    threading._shutdown()  # type: ignore[attr-defined]  # as the interpreter does at its end
+    atexit._run_exitfuncs()
+    for stream in (sys.stdout, sys.stderr):
+        if not stream.closed:
+            stream.flush()
+    os._exit(code if isinstance(code, int) else int(code is not None))
+
+
+def _main() -> None:
+    if sys.argv[1] != "--serve":
+        _run_command(sys.argv[1], sys.argv[2:])
+    import gc
+    import importlib
+    import shutil
+
+    del sys.path[0]  # this folder, whose modules are not to be found as any others
+    commands = importlib.import_module("tamis.cli").COMMANDS
+    for name in [*_LIBRARIES, *(f"tamis.cli.{name.replace('-', '_')}" for name in commands)]:
+        with contextlib.suppress(ModuleNotFoundError):  # import-keras is in another one
+            importlib.import_module(name)
+    gc.freeze()  # a collection in a fork would copy the memory of all these
+    with socket.socket(fileno=int(sys.argv[2])) as listener:
+        _Server(listener).serve()
+    shutil.rmtree(os.path.dirname(sys.argv[3]))
+
+
+if __name__ == "__main__":
+    _main()
