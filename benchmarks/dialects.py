@@ -15,10 +15,8 @@ import json
 import os
 import shutil
 import statistics
-import subprocess
 import sys
 import tempfile
-import time
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack
@@ -26,7 +24,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from serving import HERE, Server, make_model, ratio_with_spread, start_server, tamis_command, uvicorn_command
+from serving import (
+    HERE,
+    Server,
+    make_model,
+    ratio_with_spread,
+    run_script,
+    start_server,
+    tamis_command,
+    uvicorn_command,
+)
 
 _CONNECTIONS = 16
 _MLSERVER = HERE.parent / "build" / "clients" / "mlserver" / "bin" / "python"
@@ -83,33 +90,10 @@ def _candidates(servers: Mapping[str, Server], model: str, n_texts: int) -> list
 
 
 def _speed(candidate: Candidate, seconds: int) -> Speed:
-    environ = {
-        "BODY": json.dumps(candidate.body),
-        "ROUTE": candidate.route,
-        "RUN": f"{time.time_ns():x} ",
-    }
-    cpu_before = candidate.server.cpu_seconds()
-    done = subprocess.run(
-        [
-            "wrk",
-            "-t1",
-            f"-c{_CONNECTIONS}",
-            f"-d{seconds}s",
-            "--timeout",
-            "9s",
-            "-s",
-            str(HERE / "dialects.lua"),
-        ]
-        + [f"http://127.0.0.1:{candidate.server.port}"],
-        env=os.environ | environ,
-        capture_output=True,
-        text=True,
-        check=True,
+    environ = {"BODY": json.dumps(candidate.body), "ROUTE": candidate.route}
+    result, cpu_us = run_script(
+        "dialects.lua", candidate.server, _CONNECTIONS, seconds=seconds, environ=environ
     )
-    result = json.loads(done.stdout.rpartition("RESULT ")[2])
-    if result["failed"]:
-        raise SystemExit(f"{candidate.name} failed {result['failed']} of {result['requests']} requests")
-    cpu_us = (candidate.server.cpu_seconds() - cpu_before) / result["requests"] * 1e6
     return Speed(result["requests"] / result["seconds"], cpu_us)
 
 

@@ -22,10 +22,11 @@ import tempfile
 import time
 import urllib.request
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 sys.path.append(str(Path(__file__).parents[1]))
 
@@ -151,13 +152,22 @@ def run_wrk(server: Server, load: Load, texts: Path, seconds: int) -> Result:
         "TEXTS": str(texts),
         "LIST": str(load.texts_each if load.texts_each > 1 else 0),
         "FRESH": str(int(load.fresh)),
-        "RUN": f"{time.time_ns():x} ",
     }
-    command = ["wrk", "-t1", f"-c{load.connections}", f"-d{seconds}s", "-s", str(HERE / "requests.lua")]
+    result, cpu_us = run_script("requests.lua", server, load.connections, seconds=seconds, environ=environ)
+    return Result(
+        result["requests"] / result["seconds"], result["p50_ms"], result["p99_ms"], cpu_us, result["requests"]
+    )
+
+
+def run_script(
+    script: str, server: Server, connections: int, *, seconds: int, environ: Mapping[str, str]
+) -> tuple[dict[str, Any], float]:
+    """Have wrk send the requests of a script; return what it reports, and the server's CPU µs per request."""
+    command = ["wrk", "-t1", f"-c{connections}", f"-d{seconds}s", "--timeout", "9s", "-s", str(HERE / script)]
     cpu_before = server.cpu_seconds()
     done = subprocess.run(
         [*command, f"http://127.0.0.1:{server.port}"],
-        env=os.environ | environ,
+        env=os.environ | environ | {"RUN": f"{time.time_ns():x} "},
         capture_output=True,
         text=True,
         check=True,
@@ -165,10 +175,7 @@ def run_wrk(server: Server, load: Load, texts: Path, seconds: int) -> Result:
     result = json.loads(done.stdout.rpartition("RESULT ")[2])
     if result["failed"]:
         raise SystemExit(f"{server.name} failed {result['failed']} of {result['requests']} requests")
-    cpu_us = (server.cpu_seconds() - cpu_before) / result["requests"] * 1e6
-    return Result(
-        result["requests"] / result["seconds"], result["p50_ms"], result["p99_ms"], cpu_us, result["requests"]
-    )
+    return result, (server.cpu_seconds() - cpu_before) / result["requests"] * 1e6
 
 
 def measure(
