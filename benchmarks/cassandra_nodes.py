@@ -45,6 +45,8 @@ from tests.support.samples import messages
 
 _IN_FLIGHT_PER_NODE = 16
 """The same load on each node: one with fewer requests handles fewer of them each time it wakes up."""
+_CONNECTIONS = 64
+"""To each service, as at a busy time."""
 _IDLE_SECONDS = 4
 _WARM_ROUNDS = 8
 _JAVA_OPTIONS = "-XX:-UseDynamicNumberOfCompilerThreads -XX:TieredStopAtLevel=1"
@@ -52,13 +54,15 @@ _PR_SET_TIMERSLACK, _TIMER_SLACK_NS = 29, 1_000_000
 _LIST = 32
 _SCORES = {"ham": 0.1, "spam": 0.9}
 _ALONE, _IN_LISTS, _MISS, _STORED = "row alone", f"row in lists of {_LIST}", "look-up", "answer stored"
-_NEW_TEXT = "new text of services"
+_NEW_TEXT, _TASKS = "new text of services", "its tasks"
 """What `POST /prediction` with a new text asks of the cluster: a look-up, then row and answer at once."""
+_STAGES = ("Native-Transport-Requests", "MutationStage", "ReadStage", "RequestResponseStage")
+"""Of a node: requests of clients, writes and reads of its own copies, responses of other nodes."""
 _COMPILERS = ("C1 Compiler", "C2 Compiler")
 _CPUCLOCK_SCHED = 2  # with a process's number: the clock that `clock_getcpuclockid` returns
 
 Costs = Mapping[str, float]
-"""CPU seconds of all nodes per row, by operation, what idle nodes use left out."""
+"""CPU seconds of all nodes per row, by operation, what idle nodes use left out; `_TASKS`: a count."""
 
 
 class Plan(NamedTuple):
@@ -98,10 +102,10 @@ def main() -> None:
             idle = _idle_cores(cluster)
             print(f"{nodes} nodes: {idle / nodes:.3f} of a core each when idle", flush=True)
             for copies, costs in found.items():
-                cost = _cost_of_services(
+                new = _costs_of_services(
                     cluster, copies, seconds=options.seconds, rounds=options.rounds, idle=idle
                 )
-                measured[nodes, copies] = {**costs, _NEW_TEXT: cost}
+                measured[nodes, copies] = {**costs, **new}
             _print_costs(Plan.of(measured), nodes, measured)
 
 
@@ -117,10 +121,13 @@ def _set_timer_slack(nanoseconds: int) -> None:
 def _print_costs(plan: Plan, nodes: int, measured: Mapping[tuple[int, int], Costs]) -> None:
     for copies in range(1, nodes + 1):
         for name, cost in measured[nodes, copies].items():
-            predicted = plan.cost(name, copies)
+            predicted, (unit, scale) = (
+                plan.cost(name, copies),
+                (("", 1) if name == _TASKS else (" CPU µs", 1e6)),
+            )
             print(
-                f"{nodes} nodes, {copies} copies, {name:20} {predicted * 1e6:5.0f} CPU µs predicted, "
-                f"{cost * 1e6:5.0f} measured ({cost / predicted:.2f}x)",
+                f"{nodes} nodes, {copies} copies, {name:20} {predicted * scale:7.1f}{unit} predicted, "
+                f"{cost * scale:7.1f} measured ({cost / predicted:.2f}x)",
                 flush=True,
             )
 
@@ -230,10 +237,10 @@ def _node_cpu_seconds(node: Node) -> float:
     return time.clock_gettime((~node.pid << 3) | _CPUCLOCK_SCHED) - compiling / 1e9
 
 
-def _cost_of_services(cluster: Cluster, copies: int, *, seconds: int, rounds: int, idle: float) -> float:
-    """Return the CPU seconds of all nodes per new text of as many services; print those of the services."""
-    n, costs, own = len(cluster.nodes), [], []
-    load = Load("", connections=_IN_FLIGHT_PER_NODE, fresh=True, texts_each=1)
+def _costs_of_services(cluster: Cluster, copies: int, *, seconds: int, rounds: int, idle: float) -> Costs:
+    """Return CPU seconds and tasks of all nodes per new text of as many services; print what those use."""
+    n, costs, own, n_texts = len(cluster.nodes), [], [], 0
+    load = Load("", connections=_CONNECTIONS, fresh=True, texts_each=1)
     serve = [sys.executable, "-m", "tamis", "serve", "--mock", "--store", url_of(cluster, f"copies_{copies}")]
     with tempfile.TemporaryDirectory() as folder, ExitStack() as running, ThreadPoolExecutor(n) as threads:
         texts = make_texts(Path(folder))
@@ -241,14 +248,24 @@ def _cost_of_services(cluster: Cluster, copies: int, *, seconds: int, rounds: in
         servers = [
             running.enter_context(start_server("tamis", serve, TAMIS_SPOOL_FILE=spool)) for spool in spools
         ]
+        tasks = _completed_tasks(cluster)
         for _ in range(_WARM_ROUNDS + rounds):
             watch = _CpuWatch(cluster, idle)
             results = [*threads.map(lambda server: run_wrk(server, load, texts, seconds), servers)]
-            costs.append(watch.cpu_seconds() / sum(result.requests for result in results))
+            requests = sum(result.requests for result in results)
+            costs.append(watch.cpu_seconds() / requests)
+            n_texts += requests
             own.append(statistics.mean(result.cpu_us for result in results))
+        tasks = _completed_tasks(cluster) - tasks
     service_us = _low(own[_WARM_ROUNDS:])
     print(f"{n} nodes, {copies} copies: a service uses {service_us:.0f} CPU µs per new text", flush=True)
-    return _low(costs[_WARM_ROUNDS:])
+    return {_NEW_TEXT: _low(costs[_WARM_ROUNDS:]), _TASKS: tasks / n_texts}
+
+
+def _completed_tasks(cluster: Cluster) -> int:
+    """Return what the stages of all nodes have completed: a count, whatever else the machine does."""
+    pools = [line.split() for node in cluster.nodes for line in node.nodetool("tpstats").splitlines()]
+    return sum(int(pool[3]) for pool in pools if pool and pool[0] in _STAGES)
 
 
 def _print_disk(cluster: Cluster, *, n_rows: int) -> None:

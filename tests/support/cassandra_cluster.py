@@ -136,8 +136,8 @@ class Node:
         """The process."""
         return self._running().pid
 
-    def nodetool(self, *arguments: str) -> None:
-        """Run a command of Cassandra's own tool on this node."""
+    def nodetool(self, *arguments: str) -> str:
+        """Run a command of Cassandra's own tool on this node; return what it prints."""
         options = [
             *_module_options(),
             "-cp",
@@ -148,6 +148,7 @@ class Node:
         done = subprocess.run([*tool, *arguments], check=False, capture_output=True, text=True)
         if done.returncode:
             raise RuntimeError(f"nodetool {arguments[0]}: {(done.stderr or done.stdout)[-500:]}")
+        return done.stdout
 
     def data_bytes(self, pattern: str) -> int:
         """Return the size of the files of tables, such as `keyspace/table-*`."""
