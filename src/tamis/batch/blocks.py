@@ -104,28 +104,6 @@ class BlockParser(ABC):
         """Return the rows of a block; rows that cannot be read are rejected one by one."""
 
 
-class RowSource(ABC):
-    """An input that has been inspected.
-
-    path:    as the user named it
-    sha256:  digest of the file's bytes
-    schema:  Arrow schema of the columns that are carried through
-    assumed: what was inferred, not given, one phrase each
-    """
-
-    path: Path
-    sha256: str
-    size_bytes: int
-    schema: Any
-    assumed: tuple[str, ...]
-    text_column: str
-    parser: BlockParser
-
-    @abstractmethod
-    def blocks(self, block_bytes: int) -> Iterator[tuple[bytes | FileRange, int]]:
-        """Yield each block and the position in the file after it; the same ones at every call."""
-
-
 class Cut(NamedTuple):
     """Whole records of a text input, and the offset of the first."""
 

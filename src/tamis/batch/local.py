@@ -27,7 +27,7 @@ PROCESS_BYTES = 150 << 20
 BLOCK_COPIES = 12
 """Bytes that a worker needs at most for each byte of a block: its text, columns, scores and encoded part."""
 
-_WAITING_PER_WORKER = 2  # blocks, so that a worker need not wait for the reading process
+WAITING_PER_WORKER = 2  # blocks, so that a worker need not wait for the reading process
 _job: ScoreJob | None = None
 
 
@@ -38,7 +38,7 @@ class WorkerDiedError(TamisError):
 def workers_within(memory_bytes: int, block_bytes: int, cores: int) -> int:
     """Return how many workers fit into the memory beside the reading process, at most one per core, or 0."""
     reader = PROCESS_BYTES + 3 * block_bytes  # bytes not yet cut, the copy that is searched, the cut block
-    each = PROCESS_BYTES + (BLOCK_COPIES + _WAITING_PER_WORKER) * block_bytes
+    each = PROCESS_BYTES + (BLOCK_COPIES + WAITING_PER_WORKER) * block_bytes
     return max(0, min(cores, (memory_bytes - reader) // each))
 
 
@@ -87,7 +87,7 @@ def run_locally(
     try:
         for block in blocks:
             running.add(pool.submit(_score, block))
-            if len(running) >= workers * (1 + _WAITING_PER_WORKER):
+            if len(running) >= workers * (1 + WAITING_PER_WORKER):
                 done, running = wait(running, return_when=FIRST_COMPLETED)
                 yield from (part.result() for part in done)
         while running:

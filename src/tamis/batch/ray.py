@@ -18,12 +18,12 @@ from functools import lru_cache
 from typing import Any
 
 from tamis.batch.blocks import InputBlock
+from tamis.batch.local import WAITING_PER_WORKER
 from tamis.batch.scoring import EncodedPart, FinishedPart, ScoreJob, encode_block, score_block, write_part
 from tamis.errors import MissingExtraError, TamisError
 
 _RETRIES = 10
 _CONNECT_SECONDS = 10
-_WAITING_PER_WORKER = 2
 _OBJECT_BYTES = 256 << 20  # of shared memory: nothing but waiting blocks is in it
 
 
@@ -45,7 +45,7 @@ def run_on_ray(
         for block in blocks:
             running.append(score.remote(reference, block.for_another_machine()))
             limit = workers or max(1, int(ray.cluster_resources().get("CPU", 1)))
-            while len(running) >= limit * (1 + _WAITING_PER_WORKER):
+            while len(running) >= limit * (1 + WAITING_PER_WORKER):
                 done, running = ray.wait(running)
                 yield from _written(job, _results(ray, done))
         while running:

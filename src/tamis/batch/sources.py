@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import codecs
 import os
+from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
 
 from tamis.batch import columnar
-from tamis.batch.blocks import FileRange, RowSource, cut_records
+from tamis.batch.blocks import BlockParser, FileRange, cut_records
 from tamis.batch.delimited import CsvDialect
 from tamis.batch.object_store import ObjectState
 from tamis.data.inspection import InspectedFile
@@ -37,20 +38,30 @@ class FileState(NamedTuple):
         return cls(found.st_size, found.st_mtime_ns, found.st_ino)
 
 
-class FileSource(RowSource):
-    """A file, what it is called in messages, and how it was when it was inspected.
+class FileSource(ABC):
+    """An input that has been inspected.
 
-    `remote` is the object that the file is a copy of, None if it is no copy.
+    path:    the file that is read
+    name:    what the input is called in messages
+    state:   of the file, when it was inspected
+    remote:  the object that the file is a copy of, None if it is no copy
+    sha256:  digest of the file's bytes
+    schema:  Arrow schema of the columns that are carried through
+    assumed: what was inferred, not given, one phrase each
     """
 
-    name: str
     state: FileState
     remote: ObjectState | None = None
+    assumed: tuple[str, ...]
 
-    def __init__(self, facts: InspectedFile, parser: Any, schema: Any, text_column: str):
+    def __init__(self, facts: InspectedFile, parser: BlockParser, schema: Any, text_column: str):
         self.path, self.sha256, self.size_bytes = facts.path, facts.sha256, facts.size_bytes
         self.name = str(facts.path)
         self.parser, self.schema, self.text_column = parser, schema, text_column
+
+    @abstractmethod
+    def blocks(self, block_bytes: int) -> Iterator[tuple[bytes | FileRange, int]]:
+        """Yield each block and the position in the file after it; the same ones at every call."""
 
     def check_unchanged(self) -> None:
         """Raise DataError if the file was written to since it was inspected."""
