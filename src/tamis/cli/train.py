@@ -113,6 +113,7 @@ def _document(trained: Trained) -> dict[str, Any]:
         },
         "unmeasured": facts.unmeasured,
         "calibration_kept": trained.manifest.calibration["kept"],
+        "choice": trained.manifest.training.get("choice"),
         "evaluation": trained.evaluation,
         "search": trained.manifest.training.get("search"),
     }

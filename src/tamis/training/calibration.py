@@ -49,6 +49,16 @@ class ChosenCalibration:
         """Return the identity, for models without a prediction for any unseen text."""
         return cls(Calibration(1.0, (0.0,) * n_classes), False, *[None] * 4)
 
+    def why_not_kept(self) -> str:
+        """Return why probabilities are not calibrated, as a line for the terminal."""
+        before, after = self.calibration_error_before, self.calibration_error_after
+        if before is None or after is None:
+            return "probabilities are not calibrated: too few distinct texts to hold any out"
+        return (
+            "calibration rolled back: it did not help on texts that it was not fitted on "
+            f"(calibration error {before:.3f} without it, {after:.3f} with it)"
+        )
+
     def described(self) -> dict[str, Any]:
         """Return its entry in the manifest."""
         return {

@@ -4,8 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from typing import Any
+
+import msgspec
 
 from tamis.training.metrics import Estimate
+
+_MAX_CONFUSION_LABELS = 50
 
 METRIC_NAMES = {
     "accuracy": "accuracy",
@@ -83,6 +88,15 @@ class Evaluation:
     operating_point: OperatingPointMetrics | None
     confused: tuple[ConfusedLabels, ...] = ()
     sources: dict[str, Evaluation] = field(default_factory=dict)
+
+
+def bounded_metrics(evaluation: Evaluation) -> dict[str, Any]:
+    """Return the metrics for the manifest; of many labels the confusion would be most of it."""
+    metrics: dict[str, Any] = msgspec.to_builtins(evaluation)
+    for one in (metrics, *metrics["sources"].values()):
+        if len(evaluation.labels) > _MAX_CONFUSION_LABELS:
+            one["confusion"] = []
+    return metrics
 
 
 def by_f1(evaluation: Evaluation) -> list[tuple[str, ClassMetrics]]:

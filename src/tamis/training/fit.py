@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import platform
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -24,6 +24,7 @@ from tamis.training.calibration import (
     choose_operating_point,
     default_positive,
 )
+from tamis.training.choice import Choice, choose_alternative
 from tamis.training.out_of_fold import LearningPart, default_folds, held_out_logits, out_of_fold_logits
 from tamis.training.trainers import make_trainer
 from tamis.training.trainers.base import EncodedTexts, Logits, Trainer
@@ -56,50 +57,85 @@ class TrainSettings:
 
 @dataclass(frozen=True)
 class FittedModel:
-    """A trained model with what turns its logits into probabilities and decisions."""
+    """A trained model with what turns its logits into probabilities and decisions.
+
+    settings: those that it was fitted with: as given, and what was chosen
+    choice:   the alternative to the given settings that was chosen on out-of-fold predictions, if any
+    """
 
     model: Trainer
     calibrated: ChosenCalibration
     operating_point: OperatingPoint | None
+    settings: TrainSettings
+    choice: Choice | None = None
 
     def probabilities(self, texts: Sequence[str]) -> npt.NDArray[np.float64]:
         """Return [texts, classes] probabilities of texts in any form."""
         return self.calibrated.calibration(self.model.logits([canonical(text) for text in texts]))
 
+    def notices(self) -> Iterator[str]:
+        """Yield lines about what out-of-fold predictions decided otherwise than by default."""
+        if self.choice is not None:
+            yield str(self.choice)
+        if not self.calibrated.kept:
+            yield self.calibrated.why_not_kept()
 
-def fit(
+
+Encode = Callable[[TrainSettings], EncodedTexts]
+"""Returns the canonical texts of a part as a model of these settings needs them."""
+
+
+def fit(  # noqa: PLR0913 - data, settings, what may be reused and chosen, three ways to watch it
     data: Dataset,
     settings: TrainSettings,
     *,
-    encoded: EncodedTexts | None = None,
+    encode: Encode | None = None,
+    may_choose: bool = True,
     progress: Progress = no_progress,
     notice: Notice = no_notice,
     checkpoints: Path | None = None,
 ) -> FittedModel:
     """Calibrate on predictions for texts that the model was not trained on; then fit the whole part.
 
-    A slow model writes its progress to `checkpoints`, and resumes from there if data and settings are the
-    same. `encoded` are the canonical texts of `data`, if they were encoded already.
+    A quick model may be fitted with the trainer's alternative to settings that were not given, if that is
+    clearly better on the same predictions and `may_choose` is on. A slow model writes its progress to
+    `checkpoints`, and resumes from there if data and settings are the same. `encode` encodes the canonical
+    texts of `data`; by default `Trainer.encode` does.
     """
-    part = learning_part(data, settings, encoded=encoded)
+    encode = encode or encode_once([canonical(text) for text in data.texts])
+    part = learning_part(data, settings, encoded=encode(settings))
     if is_slow(settings):
         return _fit_slowly(part, settings, progress, notice, checkpoints)
-    return _fit_quickly(part, settings, progress, notice)
+    return _fit_quickly(part, settings, encode if may_choose else None, progress, notice)
 
 
-def refit(  # noqa: PLR0913 - what to fit, how, and three ways to watch it
+def refit(
     fitted: FittedModel,
     texts: EncodedTexts,
     labels: Sequence[str],
-    settings: TrainSettings,
     *,
     progress: Progress = no_progress,
     notice: Notice = no_notice,
     checkpoints: Path | None = None,
 ) -> FittedModel:
     """Fit the same settings on all rows; calibration and operating point stay."""
-    model = untrained(settings).fit(texts, labels, progress=progress, notice=notice, checkpoints=checkpoints)
+    model = untrained(fitted.settings)
+    model.fit(texts, labels, progress=progress, notice=notice, checkpoints=checkpoints)
     return replace(fitted, model=model)
+
+
+def encode_once(texts: Sequence[str]) -> Encode:
+    """Return what encodes canonical `texts` once for each settings."""
+    done: list[tuple[TrainSettings, EncodedTexts]] = []
+
+    def encode(settings: TrainSettings) -> EncodedTexts:
+        for known, encoded in done:
+            if known == settings:
+                return encoded
+        done.append((settings, untrained(settings).encode(texts)))
+        return done[-1][1]
+
+    return encode
 
 
 def learning_part(
@@ -116,20 +152,43 @@ def learning_part(
 
 
 def _fit_quickly(
-    part: LearningPart, settings: TrainSettings, progress: Progress, notice: Notice
+    part: LearningPart,
+    settings: TrainSettings,
+    encode: Encode | None,
+    progress: Progress,
+    notice: Notice,
 ) -> FittedModel:
-    """Calibrate on out-of-fold predictions for all rows, then fit the model."""
+    """Calibrate on out-of-fold predictions for all rows, then fit the model; `encode` allows a choice."""
     logits = out_of_fold_logits(
         lambda: untrained(settings),
         part,
         seed=settings.seed,
         progress=lambda done, folds: progress(done, folds + 1),  # the last step is the fit on all rows
     )
+    choice = _choice(part, logits, settings, encode) if encode else None
+    if choice is not None:
+        part, logits = choice.part, choice.logits
+        settings = replace(settings, overrides={**settings.overrides, **choice.overrides})
     chosen = choose_calibration(logits, part.labels, part.groups, part.classes, seed=settings.seed)
     point = _operating_point(chosen, logits, part.labels, settings, "out-of-fold answers")
     model = untrained(settings).fit(part.texts, part.labels, notice=notice)
     progress(part.folds + 1, part.folds + 1)
-    return FittedModel(model, chosen, point)
+    return FittedModel(model, chosen, point, settings, choice)
+
+
+def _choice(part: LearningPart, logits: Logits, settings: TrainSettings, encode: Encode) -> Choice | None:
+    """Return the trainer's alternative if it is clearly better and none of its settings was given."""
+    overrides = untrained(settings).alternative(part.texts, part.labels)
+    if not overrides or overrides.keys() & settings.overrides.keys():
+        return None
+    tried = replace(settings, overrides={**settings.overrides, **overrides})
+    return choose_alternative(
+        lambda: untrained(tried),
+        replace(part, texts=encode(tried)),
+        logits=logits,
+        overrides=overrides,
+        seed=settings.seed,
+    )
 
 
 def _fit_slowly(
@@ -163,7 +222,7 @@ def _fit_slowly(
         notice=notice,
         checkpoints=checkpoints and checkpoints / "measured",
     )
-    return FittedModel(model, chosen, point)
+    return FittedModel(model, chosen, point, settings)
 
 
 def is_slow(settings: TrainSettings) -> bool:

@@ -23,8 +23,16 @@ from tamis.data.tables import unusual_options
 from tamis.errors import TrainingError
 from tamis.normalization import CANONICAL_FORM, HTML_FORM, canonical
 from tamis.training.compare import write_held_out
-from tamis.training.evaluation import Evaluation
-from tamis.training.fit import TrainSettings, fit, learning_part, library_versions, refit, untrained
+from tamis.training.evaluation import Evaluation, bounded_metrics
+from tamis.training.fit import (
+    TrainSettings,
+    encode_once,
+    fit,
+    learning_part,
+    library_versions,
+    refit,
+    untrained,
+)
 from tamis.training.learning_curve import HeldOutPart
 from tamis.training.lifecycle import write_records
 from tamis.training.prepare import Prepared, PrepareSettings, joined_rows, prepare_file
@@ -35,8 +43,6 @@ from tamis.types import Dataset, Notice, Progress, no_notice, no_progress
 
 if TYPE_CHECKING:  # a search imports what it needs
     from tamis.training.tuning import Autotune
-
-_MAX_CONFUSION_LABELS = 50
 
 
 @dataclass(frozen=True)
@@ -88,12 +94,22 @@ def train(  # noqa: PLR0913 - data in, model out, three settings, formats, three
         checkpoints = reservation.checkpoints(_digest(prepared, settings)) if reservation else None
         if checkpoints and checkpoints.exists():
             say(f"resuming an unfinished training of the same data and settings ({checkpoints})")
-        run = _run(prepared, settings, progress=progress, notice=notice, checkpoints=checkpoints)
-        _say_rolled_back(run, say)
+        run = _run(
+            prepared,
+            settings,
+            may_choose=autotune is None or autotune.max_bytes is None,  # an alternative may be larger
+            progress=progress,
+            notice=notice,
+            checkpoints=checkpoints,
+        )
+        for line in run.measured.notices():
+            say(line)
         if autotune is not None and autotune.max_bytes is not None:
             run = _small_enough(run, autotune.max_bytes, say)
         measured = _measure(run)
         described = {**msgspec.to_builtins(settings), **searched}
+        if run.measured.choice is not None:
+            described["choice"] = run.measured.choice.described()
         manifest = _describe(run, described, measured)
         if reservation is None:
             return _trained(None, manifest, measured.evaluation, run)
@@ -115,29 +131,32 @@ def _run(
     prepared: Prepared,
     settings: TrainSettings,
     *,
+    may_choose: bool,
     progress: Progress,
     notice: Notice,
     checkpoints: Path | None,
 ) -> TrainingRun:
     """Fit the model to measure on the training part, and the model to save on all rows.
 
-    Texts are encoded once for both. A model that the user stopped early is saved as it is.
+    Texts are encoded once for both, and once more if other settings are tried. A model that the user
+    stopped early is saved as it is.
     """
     model, n_train = untrained(settings), len(prepared.train)
     rows = joined_rows(prepared.train, prepared.test)
-    encoded = model.encode([canonical(text) for text in rows.texts])
-    train_texts = encoded.select(np.arange(n_train))
-    part = learning_part(prepared.train, settings, encoded=train_texts)
+    encode = encode_once([canonical(text) for text in rows.texts])
     extra = (lambda total: total // 2) if model.slow else (lambda total: 1)
     measured = fit(
         prepared.train,
         settings,
-        encoded=train_texts,
+        encode=lambda chosen: encode(chosen).select(np.arange(n_train)),
+        may_choose=may_choose,
         progress=lambda done, total: progress(done, total + extra(total) * settings.refit),
         notice=notice,
         checkpoints=checkpoints,
     )
-    saved = measured
+    saved, encoded = measured, encode(measured.settings)
+    train_texts = encoded.select(np.arange(n_train))
+    part = learning_part(prepared.train, measured.settings, encoded=train_texts)
 
     def last_third(done: int, total: int) -> None:
         progress(2 * total + done, 3 * total)
@@ -147,7 +166,6 @@ def _run(
             measured,
             encoded,
             rows.labels,
-            settings,
             progress=last_third if model.slow else no_progress,
             notice=lambda text: notice(f"on all rows, {text}"),
             checkpoints=checkpoints and checkpoints / "all",
@@ -156,7 +174,7 @@ def _run(
         progress(part.folds + 1 + settings.refit, part.folds + 1 + settings.refit)
     return TrainingRun(
         prepared,
-        settings,
+        measured.settings,
         part,
         HeldOutPart(encoded.select(np.arange(n_train, len(rows))), prepared.test.labels),
         measured,
@@ -173,21 +191,6 @@ def _small_enough(run: TrainingRun, max_bytes: int, say: Notice) -> TrainingRun:
         return run
     say(f"fitted on all rows the model has more than {max_bytes:,} bytes: the measured one is saved")
     return replace(run, saved=run.measured, learned_texts=run.train.texts)
-
-
-def _say_rolled_back(run: TrainingRun, say: Notice) -> None:
-    """Report a calibration that is not used, and why."""
-    chosen = run.measured.calibrated
-    if chosen.kept:
-        return
-    if chosen.calibration_error_before is None or chosen.calibration_error_after is None:
-        say("probabilities are not calibrated: too few distinct texts to hold any out")
-        return
-    before, after = chosen.calibration_error_before, chosen.calibration_error_after
-    say(
-        "calibration rolled back: it did not help on texts that it was not fitted on "
-        f"(calibration error {before:.3f} without it, {after:.3f} with it)"
-    )
 
 
 def _trained(path: Path | None, manifest: Manifest, evaluation: Evaluation, run: TrainingRun) -> Trained:
@@ -283,15 +286,7 @@ def _describe(run: TrainingRun, training: dict[str, Any], measured: Measured) ->
             min_rows=split.min_rows,
             merge_rare=split.merge_rare,
         ),
-        metrics=_bounded(measured.evaluation) | {"robustness": msgspec.to_builtins(measured.perturbations)},
+        metrics=bounded_metrics(measured.evaluation)
+        | {"robustness": msgspec.to_builtins(measured.perturbations)},
         libraries=library_versions(saved.model),
     )
-
-
-def _bounded(evaluation: Evaluation) -> dict[str, Any]:
-    """Return the metrics for the manifest; of many labels the confusion would be most of it."""
-    metrics: dict[str, Any] = msgspec.to_builtins(evaluation)
-    for one in (metrics, *metrics["sources"].values()):
-        if len(evaluation.labels) > _MAX_CONFUSION_LABELS:
-            one["confusion"] = []
-    return metrics

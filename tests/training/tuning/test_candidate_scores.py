@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 from tamis.training.calibration import choose_calibration
+from tamis.training.choice import CandidateScores, difference, is_better, is_clearly_worse
 from tamis.training.out_of_fold import HeldOutFold, LearningPart
 from tamis.training.trainers.base import EncodedTexts
-from tamis.training.tuning.evaluation import CandidateScores, difference, is_better, is_clearly_worse
 
 _TEXTS = 200
 

@@ -152,6 +152,7 @@ def _view(data: ReportData) -> Mapping[str, Any]:
         "learned_rows": manifest.data.learned_rows or manifest.data.train_rows,
         "search": manifest.training.get("search") or None,
         "overrides": manifest.training.get("overrides") or {},
+        "choice": manifest.training.get("choice") or None,
         "licence": manifest.training.get("data_licence") or "not given",
         "charts": _charts(data, diagnostics),
     }

@@ -117,6 +117,13 @@ class Trainer(ABC):
     def logits(self, texts: Sequence[str]) -> Logits:
         """Return [texts, classes] logits; a text's own do not depend on the others."""
 
+    def alternative(self, texts: Sequence[str], labels: Sequence[str]) -> Mapping[str, str]:
+        """Return hyper-parameters by name that such data may be learned better with, if trying them is cheap.
+
+        Empty if there are none; must not depend on what a model predicts.
+        """
+        return {}
+
     def encode(self, texts: Sequence[str]) -> EncodedTexts:
         """Compute once what `fit`, `cross_fit` and `logits` need of canonical `texts`.
 

@@ -9,8 +9,9 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 from tamis.errors import TrainingError
+from tamis.training.choice import CandidateScores, difference, is_better
 from tamis.training.fit import TrainSettings, learning_part
-from tamis.training.tuning.evaluation import CandidateEvaluator, CandidateScores, difference, is_better
+from tamis.training.tuning.evaluation import CandidateEvaluator
 from tamis.training.tuning.search_space import Candidate, CandidateSampler, other_kinds
 from tamis.training.tuning.trials import Autotune, SearchResult, SearchState, StopReason, Trial
 from tamis.types import Dataset

@@ -31,6 +31,11 @@ from tamis.types import Notice, Progress, no_notice, no_progress
 
 _UNKNOWN_ROW = 2**32 - 1
 
+# where phrases are worth trying: beyond, they were not better on any set, or cost more than they bring
+_MAX_PHRASE_LABELS = 3
+_MIN_PHRASE_TEXTS = 500
+_MAX_PHRASE_CHARACTERS = 1_000_000
+
 
 class LinearTrainer(Trainer):
     """Words, character n-grams and word shapes, and a linear support vector machine on top.
@@ -100,6 +105,15 @@ class LinearTrainer(Trainer):
             )
         self.weights_ = self._weights(solution, self._strongest(solution, learned), counted.table)
         return self
+
+    def alternative(self, texts: Sequence[str], labels: Sequence[str]) -> Mapping[str, str]:
+        """Return phrases for few texts of few labels, such as opinions, where the order of words matters."""
+        is_default = self.features.format > 1 and not self.features.phrases
+        if not is_default or len(set(labels)) > _MAX_PHRASE_LABELS:
+            return {}
+        n_characters = sum(map(len, texts))
+        is_tried = len(texts) >= _MIN_PHRASE_TEXTS and n_characters <= _MAX_PHRASE_CHARACTERS
+        return {"phrases": "true"} if is_tried else {}
 
     def encode(self, texts: Sequence[str]) -> EncodedTexts:
         """Count the features of canonical `texts`."""

@@ -1,0 +1,70 @@
+"""The choice of a setting on out-of-fold predictions: made if clearly better, reported, otherwise absent."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tamis import Classifier, train
+from tamis.artifact import CARD_FILE, REPORT_FILE
+from tamis.training.fit import TrainSettings, fit
+from tamis.types import Dataset
+from tests.support.samples import messages, write_csv
+
+_CHOICES = (("red", "blue"), ("sun", "moon"), ("cat", "dog"))
+
+
+def parities(rows: int) -> Dataset:
+    """Return texts whose label is decided by three words in a row, and by no word or pair of them."""
+    rng = np.random.default_rng(7)
+    bits = rng.integers(0, 2, (rows, 3))
+    noise = ["".join(rng.choice(list("aeiklmnorstu"), 5)) for _ in range(400)]
+    texts = []
+    for chosen in bits.tolist():
+        three = " ".join(words[bit] for words, bit in zip(_CHOICES, chosen, strict=True))
+        before, after = (" ".join(rng.choice(noise, 3)) for _ in range(2))
+        texts.append(f"{before} {three} {after}")
+    return Dataset(texts, ["odd" if n % 2 else "even" for n in bits.sum(axis=1)], list(range(1, rows + 1)))
+
+
+def test_train_chooses_phrases_when_clearly_better(tmp_path: Path):
+    said: list[str] = []
+    trained = train(write_csv(parities(1200), tmp_path / "data.csv"), tmp_path / "model", say=said.append)
+    assert trained.path is not None
+    choice = trained.manifest.training["choice"]
+    assert choice["overrides"] == {"phrases": "true"}
+    assert trained.manifest.training["overrides"] == {}, "a retraining chooses anew"
+    assert trained.manifest.model["features"]["phrases"] is True
+    (line,) = [line for line in said if "chosen by cross-validation" in line]
+    assert line.startswith("phrases=true, ")
+    assert "setting phrases, chosen by cross-validation" in (trained.path / REPORT_FILE).read_text("utf-8")
+    assert "phrases=true (log loss" in (trained.path / CARD_FILE).read_text("utf-8")
+    assert Classifier.load(tmp_path / "model").predict("red sun dog").label == "odd"
+    assert trained.evaluation.accuracy.value > 0.9
+
+
+def test_chosen_model_is_that_of_the_setting_given():
+    data = parities(900)
+    chosen, given = (fit(data, TrainSettings(overrides=one)) for one in ({}, {"phrases": "true"}))
+    assert chosen.choice is not None
+    before, after = chosen.choice.log_losses
+    assert before - after > 2 * chosen.choice.standard_error > 0
+    assert chosen.calibrated == given.calibrated
+    assert given.choice is None, "what was given stays"
+    assert np.array_equal(chosen.probabilities(data.texts), given.probabilities(data.texts))
+
+
+@pytest.mark.parametrize("overrides", [{"phrases": "false"}, {"format": "1", "bits": "20"}])
+def test_choice_leaves_given_settings_alone(overrides: dict[str, str]):
+    assert fit(parities(900), TrainSettings(overrides=overrides)).choice is None
+
+
+@pytest.mark.parametrize("labels", [("ham", "spam"), ("ham", "spam", "question")])
+def test_default_stays_without_a_clear_gain(labels: tuple[str, ...]):
+    data = messages(1200, labels=labels)
+    kept, given = (fit(data, TrainSettings(overrides=one)) for one in ({}, {"phrases": "false"}))
+    assert kept.choice is None
+    assert kept.calibrated == given.calibrated
+    assert np.array_equal(kept.probabilities(data.texts), given.probabilities(data.texts))
