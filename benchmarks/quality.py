@@ -3,12 +3,12 @@
     python benchmarks/quality.py            (needs the data in TAMIS_SHARED or ../shared)
     python benchmarks/quality.py --sets home-intents-en,hutto-amazon --no-train
 
-Every figure of a row comes from the same three folds. "tamis" are the labels that would be served by a model
-that `tamis train` fits on the other two: setting and calibration are chosen on inner folds of these. The SVM
-is TF-IDF of words and pairs with scikit-learn's LinearSVC(C=1), ideographs as words of their own; "classic" is
-the recipe of Tamis 0.1, not calibrated; fastText runs if it is installed (pip install fasttext-wheel). Nothing
-is chosen on the rows that are scored. Processor time is that of the whole `tamis train`, report included,
-divided by the SVM's one fit on the same rows.
+Every figure of a row comes from the same three folds. "tamis" are the labels that would be served by a
+model that `tamis train` fits on the other two: setting and calibration are chosen on inner folds of these.
+The SVM is TF-IDF of words and pairs with scikit-learn's LinearSVC(C=1), ideographs as words of their own;
+"classic" is the recipe of Tamis 0.1, not calibrated; fastText runs if it is installed (pip install
+fasttext-wheel). Nothing is chosen on the rows that are scored. Processor time is that of the whole `tamis
+train`, report included, divided by the SVM's one fit on the same rows.
 """
 
 from __future__ import annotations
