@@ -35,18 +35,14 @@ class RequestFinished(Event, frozen=True, gc=False):
     error_code: str | None = None
     dialect: str | None = None
     """The name of another server's wire format, if the route belongs to one."""
+    body_seconds: float | None = None
+    """How long a valid body took to arrive and be parsed."""
 
 
 class ConnectionRejected(Event, frozen=True, gc=False):
     """A connection was answered with an error before any route saw its request."""
 
     error_code: str
-
-
-class BodyRead(Event, frozen=True, gc=False):
-    """A valid body was received and parsed."""
-
-    seconds: float
 
 
 class CacheQueried(Event, frozen=True, gc=False):

@@ -12,6 +12,7 @@ import asyncio
 from collections import deque
 from collections.abc import Coroutine, Mapping, Sequence
 from datetime import datetime
+from itertools import chain
 from time import perf_counter
 from typing import Any, final
 
@@ -101,9 +102,8 @@ class ClassifyService:
             await (asyncio.wait(self._tasks) if self._tasks else asyncio.sleep(0))
 
     def _enqueue(self, call: PendingRequest) -> None:
-        if not self._batches or not self._batches[-1].has_room_for(call):
-            self._batches.append(MicroBatch(call.model, call.skip_cache))
-        self._batches[-1].add(call)
+        if not self._batches or not self._batches[-1].add(call):
+            self._batches.append(MicroBatch(call.model, call.skip_cache, [call], len(call.texts)))
 
     def _flush(self) -> None:
         """Serve one batch; the next one is served in the following iteration, after the loop has done I/O."""
@@ -143,7 +143,7 @@ class ClassifyService:
         task.add_done_callback(done)
 
     async def _serve(self, calls: Sequence[PendingRequest]) -> None:
-        if sum(len(text) for call in calls for text in call.texts) <= _MAX_CHARACTERS_ON_LOOP:
+        if sum(sum(map(len, call.texts)) for call in calls) <= _MAX_CHARACTERS_ON_LOOP:
             forms = self._forms(calls)
         else:
             forms = await asyncio.to_thread(self._forms, calls)
@@ -164,11 +164,14 @@ class ClassifyService:
         """Set the cache key and the normalised form of each text; return the distinct forms by key."""
         forms: dict[bytes, str] = {}
         model = calls[0].model.classifier
-        form_of, digest = model.form, model.identity
+        form_of, digest, caller = model.form, model.identity, None
         for call in calls:
+            if call.caller != caller:  # mostly the requests of a batch have the same
+                caller = call.caller
+                key_of = self._cache.keys(caller, digest).key
             call.forms = [*map(form_of, call.texts)]
-            call.keys = [*map(self._cache.keys(call.caller, digest).key, call.forms)]
-            forms.update(zip(call.keys, call.forms, strict=True))
+            call.keys = [*map(key_of, call.forms)]
+            forms.update(zip(call.keys, call.forms))  # noqa: B905 - `strict` is slow
         return forms
 
     async def _compute(self, model: ServedModel, forms: Mapping[bytes, str]) -> Mapping[bytes, Outcome]:
@@ -211,8 +214,8 @@ class ClassifyService:
             if not call.future.done():
                 call.future.set_result(answer)
         if answers:  # one event per batch: one per request would cost more than its subscribers do
-            texts = [text for call, _ in answers for text in call.texts]
-            lengths = [len(form) for call, _ in answers for form in call.forms]
+            texts = [*chain.from_iterable(call.texts for call, _ in answers)]
+            lengths = [*map(len, chain.from_iterable(call.forms for call, _ in answers))]
             predictions = [one.prediction for _, answer in answers for one in answer]
             self._emit(TextsAnswered(calls[0].model.digest, texts, lengths, predictions))
 

@@ -20,12 +20,11 @@ from msgspec import Meta, Struct
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from tamis.errors import InputError
-from tamis.events import BodyRead
 from tamis.service.api.errors import response_to
 from tamis.service.api.predictor import Predictor
 from tamis.service.api.route import ApiContext
 from tamis.service.eager_task import ensure_task
-from tamis.service.request_body import is_plain_json, receive_plain_body
+from tamis.service.request_body import BODY_SECONDS, HEADERS, is_plain_json, receive_plain_body
 from tamis.service.responses import BytesResponse
 from tamis.service.security.client_identity import CALLER, PREDICT, Caller
 
@@ -66,7 +65,7 @@ class FastPath:
         """Answer one ASGI connection."""
         handler = self._handlers.get(scope["path"]) if scope["type"] == "http" else None
         if handler is not None and scope["method"] == "POST" and not scope["query_string"]:
-            headers = dict(scope["headers"])
+            headers = scope[HEADERS]
             if is_plain_json(headers) and self._is_allowed(scope):
                 began = perf_counter()
                 try:
@@ -75,7 +74,7 @@ class FastPath:
                     if answering is None:
                         response = None
                     else:
-                        self._context.events.emit(BodyRead(perf_counter() - began))
+                        scope[BODY_SECONDS] = perf_counter() - began
                         response = await answering
                 except Exception as error:  # noqa: BLE001 - as the routes do: every request gets a response
                     response = response_to(error, scope)

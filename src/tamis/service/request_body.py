@@ -20,11 +20,17 @@ from starlette.types import Receive
 
 from tamis.errors import InputError
 
-# `int` refuses more than 4,300 digits with an exception; 18 are an exabyte
+# `int` refuses more than 4,300 digits with an exception; 18 are an exabyte, more than any limit
 _MAX_LENGTH_DIGITS = 18
 _DISCARD_FACTOR = 4
 """A body up to this many times too large is read to its end: a client that is still sending may not
 see an error response when the connection is closed under it."""
+
+HEADERS = "tamis.headers"
+"""Key of a request's headers by name in an ASGI scope; of two equal names the last one counts."""
+
+BODY_SECONDS = "tamis.body_seconds"
+"""Key of how long receiving and parsing a valid body took, in an ASGI scope."""
 
 _JSON = b"application/json"
 _WINDOW_BITS = {b"gzip": 16 + zlib.MAX_WBITS, b"x-gzip": 16 + zlib.MAX_WBITS, b"deflate": zlib.MAX_WBITS}
@@ -96,23 +102,28 @@ def _unpacked(body: bytes, window_bits: int, max_bytes: int) -> bytes:
 
 async def receive_plain_body(headers: Mapping[bytes, bytes], receive: Receive, max_bytes: int) -> bytes:
     """Return the whole body as it is; bytes beyond `max_bytes` are counted and dropped, never kept."""
-    declared, max_read = headers.get(b"content-length", b"").lstrip(b"0"), max_bytes * _DISCARD_FACTOR
-    if declared.isdigit() and (len(declared) > _MAX_LENGTH_DIGITS or int(declared) > max_read):
+    max_read = max_bytes * _DISCARD_FACTOR
+    declared = headers.get(b"content-length", b"")
+    if len(declared) > _MAX_LENGTH_DIGITS:
+        declared = declared.lstrip(b"0")[: _MAX_LENGTH_DIGITS + 1]
+    if declared.isdigit() and int(declared) > max_read:
         _reject_size(max_bytes)
-    chunks, received, more = [], 0, True
+    chunks: list[bytes] = []
+    received, more = 0, True
     while more and received <= max_read:
         message = await receive()
         if message["type"] == "http.disconnect":
-            raise InputError(
-                "incomplete_body", "the connection was closed before the body ended", field="body"
-            )
+            reason = "the connection was closed before the body ended"
+            raise InputError("incomplete_body", reason, field="body")
         chunk, more = message.get("body", b""), message.get("more_body", False)
         received += len(chunk)
         if received <= max_bytes:
+            if not (more or chunks):  # as most bodies arrive
+                return chunk  # type: ignore[no-any-return]
             chunks.append(chunk)
     if received > max_bytes:
         _reject_size(max_bytes)
-    return chunks[0] if len(chunks) == 1 else b"".join(chunks)
+    return b"".join(chunks)
 
 
 def parse_json(body: bytes, name: str = "the body") -> Any:

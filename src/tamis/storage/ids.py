@@ -130,8 +130,8 @@ def uuid_text(time_id: bytes) -> str:
 
 def uuid_texts(allocated: Sequence[bytes]) -> list[str]:
     """Return `uuid_text` of each of the ids that one `allocate` returned."""
-    if not allocated or allocated[0][:4] != allocated[-1][:4]:
-        return [uuid_text(id) for id in allocated]
+    if len(allocated) < 2 or allocated[0][:4] != allocated[-1][:4]:
+        return [*map(uuid_text, allocated)]
     rest = uuid_text(allocated[0])[8:]  # they differ in the lowest bytes of the time, which come first
     return [f"{id[4:8].hex()}{rest}" for id in allocated]
 

@@ -97,8 +97,10 @@ def check_calls(calls: Iterable[CallRecord]) -> None:
     for call in calls:
         if not math.isfinite(call.score):
             raise InputError("score_not_finite", "a logged score must be a finite number", field="score")
-        # one test for the common case: the others are set by the model, not by the caller
-        if not f"{call.text}{call.caller}{call.label}{call.model}".isascii():
+        # nothing is encoded in the common case; the other fields are set by the model, not by the caller
+        if not (
+            call.text.isascii() and call.label.isascii() and call.caller.isascii() and call.model.isascii()
+        ):
             check_encodable(call, ("text", "caller", "label", "model"))
 
 

@@ -63,9 +63,8 @@ events.emit(ConnectionRejected("overloaded"))
 _OF_MODELS = (*DRIFT_METRICS, *TRAFFIC_METRICS, *FEEDBACK_METRICS)
 _ONE_OF_EACH = (
     events.RequestStarted(),
-    events.RequestFinished("/v2", "GET", 503, 0.01, "overloaded", "v2"),
+    events.RequestFinished("/v2", "GET", 503, 0.01, "overloaded", "v2", 0.001),
     events.ConnectionRejected("too_slow"),
-    events.BodyRead(0.001),
     events.CacheQueried(1, 0, 0),
     events.BatchScored(1, 0.1, 0.1, 0, 0.0),
     events.RowsCommitted(1, 0.01),

@@ -115,6 +115,8 @@ class Predictor:
     ) -> tuple[list[Classified], Headers]:
         """Return the predictions, and the headers that describe the rate limit if there is one."""
         if not self._traffic.models:
+            if self._limiter is None:
+                return await self._submit(model, texts, caller, skip_cache), _NO_HEADERS
             return await self._classify(model, texts, caller, skip_cache)
         began = perf_counter()
         try:
@@ -154,7 +156,7 @@ class Predictor:
         name, version, bodies = model.classifier.name, model.classifier.version, []
         ids = uuid_texts([one.id for one in classified])
         inputs = repeat(None, len(ids)) if texts is None else texts
-        for text, one, id in zip(inputs, classified, ids, strict=True):
+        for text, one, id in zip(inputs, classified, ids):  # noqa: B905 - `strict` is slow
             scores, label, score, decision = one.prediction
             top = _Top(label, score)
             bodies.append(EncodedPrediction(text, scores, top, one.from_cache, decision, id, name, version))

@@ -26,10 +26,10 @@ from starlette.responses import Response
 from starlette.routing import Match
 from starlette.types import Receive, Scope, Send
 
-from tamis.events import BodyRead, Events
+from tamis.events import Events
 from tamis.service.api.errors import response_to
 from tamis.service.bodies import ErrorEnvelope
-from tamis.service.request_body import check_content_type, check_query, parse_json, receive_body
+from tamis.service.request_body import BODY_SECONDS, check_content_type, check_query, parse_json, receive_body
 from tamis.service.responses import ErrorResponse
 from tamis.service.security.client_identity import CALLER, OPEN, PREDICT, Access, ClientIdentifier
 
@@ -251,5 +251,5 @@ class StrictRoute(APIRoute):
         check_content_type(headers, of_other_routes=self.line_types)
         body = await receive_body(headers, request.receive, self.context.limits.max_body_bytes)
         document = parse_json(body)
-        self.context.events.emit(BodyRead(perf_counter() - began))
+        request.scope[BODY_SECONDS] = perf_counter() - began
         return StrictRequest(request, body, document)

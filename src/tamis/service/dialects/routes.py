@@ -18,7 +18,6 @@ from starlette.responses import Response
 from starlette.routing import BaseRoute
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from tamis.events import BodyRead
 from tamis.service.api.application import Application
 from tamis.service.api.errors import response_to
 from tamis.service.api.predictions import refuse_cross_site
@@ -26,7 +25,7 @@ from tamis.service.api.route import DESCRIPTIONS, ApiContext, Requires, Response
 from tamis.service.bodies import ErrorEnvelope
 from tamis.service.dialects.base import Dialect, DialectRequest, DialectService
 from tamis.service.dialects.bodies import struct_of, validated
-from tamis.service.request_body import check_query, receive_body
+from tamis.service.request_body import BODY_SECONDS, check_query, receive_body
 from tamis.service.responses import STATUS_BY_CODE, ErrorResponse
 from tamis.service.security.client_identity import ANY_KEY, CALLER, PREDICT, Access
 from tamis.service.telemetry.middleware import DIALECT
@@ -120,7 +119,7 @@ class DialectRoute(StrictRoute):
             received = await receive_body(headers, receive, self.context.limits.max_body_bytes)
             document, binary = self.dialect.parse(headers, received) if received else ({}, b"")
             body = validated(self._body_model, document)
-            self.context.events.emit(BodyRead(perf_counter() - began))
+            scope[BODY_SECONDS] = perf_counter() - began
             decoded = DialectRequest(
                 self._body_model, body, scope["path_params"], headers, self.context.limits, binary
             )

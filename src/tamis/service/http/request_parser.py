@@ -21,6 +21,7 @@ HEAD_SLICE_BYTES = 4_096  # bounds how many small pipelined requests can wait as
 _BODY_SLICE_BYTES = 16_384
 _MAX_HEADERS = 128
 CREDIT_PER_BODY_BYTE = 8  # a chunk of one byte has five more around it
+_NOTED_HEADERS = frozenset([b"host", b"expect", b"transfer-encoding"])
 _FRAMING_HEADERS = frozenset([b"content-length", b"transfer-encoding"])
 
 
@@ -68,13 +69,17 @@ class RequestParser:
         if not self._is_in_head:
             return  # merging trailers would let them override what a proxy has set in the head
         name = name.lower()
+        if name in _NOTED_HEADERS:
+            self._note(name, value)
+        self._headers.append((name, value))
+
+    def _note(self, name: bytes, value: bytes) -> None:
         if name == b"host":
             self._hosts += 1
         elif name == b"expect":
             self._expects_continue = value.lower() == b"100-continue"
-        elif name == b"transfer-encoding":
+        else:
             self._has_unknown_coding = self._has_unknown_coding or value.strip().lower() != b"chunked"
-        self._headers.append((name, value))
 
     def _feed(self, data: bytes) -> None:
         """Parse `data`, which is one slice, and charge what is not body to the current request.

@@ -6,11 +6,13 @@ Reads peer addresses and the header `X-Forwarded-For`.
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable
+from collections.abc import Collection
 from functools import lru_cache
 from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
 
 from starlette.types import Scope
+
+from tamis.service.request_body import HEADERS
 
 Address = IPv4Address | IPv6Address
 
@@ -50,7 +52,7 @@ class TrustedProxies:
         if is_trusted:
             return self._forwarded(scope, name)
         if self._detector is not None:
-            self._detector.observe(name, scope["headers"])
+            self._detector.observe(name, scope[HEADERS])
         return name
 
     def _forwarded(self, scope: Scope, nearest: str) -> str:
@@ -98,18 +100,16 @@ class UnlistedProxyDetector:
         self._peer = ""
         self._forwarded = 0
 
-    def observe(self, peer: str, headers: Iterable[tuple[bytes, bytes]]) -> None:
+    def observe(self, peer: str, headers: Collection[bytes]) -> None:
         """Take note of a request from a peer that is not trusted."""
         if self._forwarded >= _SUSPICIOUS_REQUESTS:
             return
         if peer != self._peer:
             self._peer, self._forwarded = peer, 0
-        for name, _ in headers:
-            if name in _FORWARDING_HEADERS:
-                self._forwarded += 1
-                break
-        if self._forwarded >= _SUSPICIOUS_REQUESTS:
-            self._warn()
+        if not _FORWARDING_HEADERS.isdisjoint(headers):
+            self._forwarded += 1
+            if self._forwarded >= _SUSPICIOUS_REQUESTS:
+                self._warn()
 
     def _warn(self) -> None:
         peer, entry = ("the Unix socket", "unix") if self._peer == UNIX_PEER else (self._peer, self._peer)

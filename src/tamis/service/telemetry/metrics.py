@@ -13,7 +13,6 @@ from typing import NamedTuple, final
 from tamis import __version__
 from tamis.events import (
     BatchScored,
-    BodyRead,
     CacheQueried,
     ConnectionRejected,
     Counters,
@@ -122,7 +121,6 @@ class Metrics:
         events.subscribe(RequestStarted, self._request_started)
         events.subscribe(RequestFinished, self._request_finished)
         events.subscribe(ConnectionRejected, lambda event: self._add(self._codes[event.error_code]))
-        events.subscribe(BodyRead, lambda event: self._read.observe(event.seconds))
         events.subscribe(CacheQueried, self._cache_queried)
         events.subscribe(BatchScored, self._batch_scored)
         events.subscribe(RowsCommitted, lambda event: self._store.observe(event.seconds))
@@ -148,6 +146,8 @@ class Metrics:
         values[count + _STATUS_PLACES.get(event.status, _OTHER_STATUS)] += 1.0
         values[duration + bisect_left(SECONDS, seconds)] += 1.0
         values[duration + self._duration_sum] += seconds
+        if event.body_seconds is not None:
+            self._read.observe(event.body_seconds)
         if event.error_code is not None:
             values[self._codes[event.error_code]] += 1.0
         if event.dialect is not None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import logging
 import os
 import re
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from itertools import count
 from time import perf_counter
@@ -18,6 +18,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from tamis.errors import MissingExtraError
 from tamis.events import Events, RequestFinished, RequestStarted
+from tamis.service.request_body import BODY_SECONDS, HEADERS
 from tamis.service.responses import ERROR_CODE, EVENTS
 from tamis.service.security.client_identity import CALLER
 from tamis.service.telemetry.logging import FIELDS
@@ -42,15 +43,11 @@ class RequestIds:
         self._prefix = random_bytes(_PREFIX_BYTES).hex().encode()
         self._next = count(1).__next__
 
-    def of(self, headers: Iterable[tuple[bytes, bytes]]) -> bytes:
-        """Return the id of a request with these headers."""
-        for name, value in headers:
-            if name == HEADER:
-                return value if _PLAUSIBLE.fullmatch(value) else self.new()
-        return self.new()
-
-    def new(self) -> bytes:
-        """Return an id that no other process and no other request has."""
+    def of(self, headers: Mapping[bytes, bytes]) -> bytes:
+        """Return the id that a client sent, or a new one that no other process and no other request has."""
+        sent = headers.get(HEADER)
+        if sent is not None and _PLAUSIBLE.fullmatch(sent):
+            return sent
         return b"%s-%x" % (self._prefix, self._next())
 
 
@@ -90,7 +87,9 @@ class TelemetryMiddleware:
             return
         began = perf_counter()
         self._events.emit(_STARTED)
-        request_id = scope[REQUEST_ID] = self._ids.of(scope["headers"])
+        # made once, for all that look for a header; the application may be mounted in another one
+        headers = scope[HEADERS] = dict(scope["headers"])
+        request_id = scope[REQUEST_ID] = self._ids.of(headers)
         status = 0
 
         def observed_send(message: Message) -> Awaitable[None]:
@@ -104,9 +103,18 @@ class TelemetryMiddleware:
             await self._app(scope, receive, observed_send)
         finally:
             seconds = perf_counter() - began
-            code, dialect = scope.get(ERROR_CODE), scope.get(DIALECT)
-            finished = RequestFinished(route_of(scope), scope["method"], status, seconds, code, dialect)
-            self._events.emit(finished)
+            found = scope.get
+            self._events.emit(
+                RequestFinished(
+                    route_of(scope),
+                    scope["method"],
+                    status,
+                    seconds,
+                    found(ERROR_CODE),
+                    found(DIALECT),
+                    found(BODY_SECONDS),
+                )
+            )
             if status >= 400 or seconds >= self._slow_seconds or self._access_log:
                 self._log_request(scope, status, seconds)
 
