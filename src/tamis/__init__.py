@@ -13,8 +13,7 @@ from tamis.errors import TamisError
 from tamis.types import Example, Prediction
 
 if TYPE_CHECKING:
-    from tamis.client.asynchronous import AsyncClient
-    from tamis.client.sync import Client
+    from tamis.client.clients import AsyncClient, Client
     from tamis.inference.classifier import Classifier
     from tamis.training.train import train
 
@@ -31,9 +30,9 @@ __all__ = [
 ]
 
 _LAZY = {
-    "AsyncClient": "tamis.client.asynchronous",
+    "AsyncClient": "tamis.client.clients",
     "Classifier": "tamis.inference.classifier",
-    "Client": "tamis.client.sync",
+    "Client": "tamis.client.clients",
     "train": "tamis.training.train",
 }
 

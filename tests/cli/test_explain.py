@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from tamis.cli.explain import command, show_explanation
+from tamis.cli.predict import explain, show_explanation
 from tests.support.artifacts import save_model
 from tests.support.fakes import keyword_classifier
 
@@ -19,14 +19,14 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_json_adds_up(model: Path):
-    told = json.loads(CliRunner().invoke(command, [str(model), "WIN a camera now!", "--json"]).stdout)
+    told = json.loads(CliRunner().invoke(explain, [str(model), "WIN a camera now!", "--json"]).stdout)
     tokens = [contribution for *_, contribution in told["tokens"]]
     assert told["base"] + told["whole"] + sum(tokens) == pytest.approx(told["logit"], abs=1e-9)
     assert (told["label"], told["method"]) == ("spam", "exact")
 
 
 def test_the_page_shows_every_token_with_its_contribution(model: Path):
-    page = CliRunner().invoke(command, [str(model), "WIN a camera now!", "--label", "ham"]).stdout
+    page = CliRunner().invoke(explain, [str(model), "WIN a camera now!", "--label", "ham"]).stdout
     assert page.startswith("ham ")
     lines = {line.split()[0]: line for line in page.splitlines() if line.strip()}
     assert "-" in lines["WIN"]

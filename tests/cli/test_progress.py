@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from tamis.cli.progress import progress_bar
+from tamis.cli.terminal import progress_bar
 from tests.support.networks import SMALL
 from tests.support.samples import messages, write_csv
 

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from tamis import Classifier
 from tamis.errors import InputError
-from tamis.models.explanation import Explanation
+from tamis.models.scorer import Explanation
 from tests.support.artifacts import save_model
 from tests.support.fakes import keyword_classifier
 

@@ -26,8 +26,8 @@ from tamis import Classifier
 from tamis.artifact import open_artifact
 from tamis.data.reader import read_dataset
 from tamis.errors import ArtifactError
+from tamis.models import load_scorer
 from tamis.models.network.tokenizer import pad
-from tamis.models.registry import load_scorer
 from tamis.models.self_test import check_probes, record_probes
 from tamis.normalization import canonical
 from tamis.training.trainers import make_trainer, preset

@@ -1,6 +1,5 @@
 """A trained model as a folder that needs nothing else to predict: `NAME/VERSION/`."""
 
-from tamis.artifact.load import Artifact, find_version, open_artifact, read_aliases
 from tamis.artifact.manifest import CARD_FILE, REPORT_FILE, DataFacts, Manifest, OperatingPoint
 from tamis.artifact.registry import (
     AliasChange,
@@ -12,7 +11,7 @@ from tamis.artifact.registry import (
     rollback,
     set_alias,
 )
-from tamis.artifact.save import reserve_version
+from tamis.artifact.version_folder import Artifact, find_version, open_artifact, read_aliases, reserve_version
 
 __all__ = [
     "CARD_FILE",

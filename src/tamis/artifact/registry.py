@@ -18,8 +18,8 @@ from pathlib import Path
 
 import msgspec
 
-from tamis.artifact.load import find_version, open_artifact, read_aliases
 from tamis.artifact.manifest import ALIASES_FILE, MANIFEST_FILE, versions_in
+from tamis.artifact.version_folder import find_version, open_artifact, read_aliases
 from tamis.clock import Clock, SystemClock
 from tamis.errors import ArtifactError
 

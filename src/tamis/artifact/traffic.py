@@ -13,8 +13,8 @@ from typing import Annotated
 
 import msgspec
 
-from tamis.artifact.load import open_artifact
 from tamis.artifact.registry import locked, record_traffic
+from tamis.artifact.version_folder import open_artifact
 from tamis.errors import ArtifactError
 
 TRAFFIC_FILE = "traffic.json"

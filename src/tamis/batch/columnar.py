@@ -11,7 +11,7 @@ import pyarrow
 from pyarrow.parquet import ParquetFile
 
 from tamis.batch.blocks import BlockParser, ParsedBlock, record_batch
-from tamis.data.binary_tables import value_text
+from tamis.data.table_formats import value_text
 from tamis.errors import DataError
 
 _READ_ROWS = 4096

@@ -22,8 +22,8 @@ from tamis.batch.sources import ColumnarSource, FileSource, FileState, TextLayou
 from tamis.data.columns import choose_text_column
 from tamis.data.delimited import DelimitedTable
 from tamis.data.inspection import InspectedFile, inspect_file
+from tamis.data.table_formats import JsonLinesTable, open_text_table
 from tamis.data.tables import SAMPLE_ROWS, DataTable, ReadOptions
-from tamis.data.text_tables import JsonLinesTable, open_text_table
 from tamis.errors import DataError
 from tamis.types import no_progress
 

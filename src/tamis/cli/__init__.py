@@ -43,7 +43,15 @@ COMMANDS = {
     "migrate": "Create or upgrade a store's tables.",
 }
 
-_SHARED_MODULES = {"import-keras": "models"}
+_SHARED_MODULES = {
+    "new": "deploy",
+    "fetch": "prepare",
+    "cross-validate": "evaluate",
+    "compare": "evaluate",
+    "explain": "predict",
+    "import-keras": "models",
+    "migrate": "settings",
+}
 """Commands that live in another command's module, as a function of their own name."""
 
 

@@ -56,7 +56,7 @@ def command(data: tuple[str, ...], as_json: bool, fix: str | None, **options: An
     from pathlib import Path
 
     from tamis.cli.options import read_options, say_reading, title_of
-    from tamis.cli.progress import progress_bar
+    from tamis.cli.terminal import progress_bar
     from tamis.data.reader import read_dataset
 
     if fix is not None and Path(fix).resolve() in [Path(file).resolve() for file in data]:
@@ -75,7 +75,7 @@ def command(data: tuple[str, ...], as_json: bool, fix: str | None, **options: An
 
 def _audit(reading: ReadResult) -> tuple[AuditReport, str | None]:
     """Return the report, and why labels were not checked with a model if they were not."""
-    from tamis.cli.progress import progress_bar
+    from tamis.cli.terminal import progress_bar
     from tamis.data.audit import audit
 
     if find_spec("sklearn") is None:

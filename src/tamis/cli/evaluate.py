@@ -1,19 +1,29 @@
-"""`tamis evaluate`."""
+"""`tamis evaluate`, `tamis compare` and `tamis cross-validate`: metrics on labelled rows."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from tamis.cli.options import data_argument, reading_options, training_data_option
+from tamis.cli.options import (
+    data_argument,
+    model_options,
+    rare_label_options,
+    reading_options,
+    training_data_option,
+)
 from tamis.cli.terminal import echo
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from pathlib import Path
 
     from tamis.cli.evaluation_data import EvaluationData
     from tamis.inference.classifier import Classifier
+    from tamis.training.compare import CommonLabels, Comparison
+    from tamis.training.cross_validation import CrossValidationMetrics
     from tamis.training.report.report_data import Measured
 
 
@@ -70,7 +80,7 @@ def command(
 
 
 def _measured(classifier: Classifier, chosen: EvaluationData, file: str) -> Measured:
-    from tamis.cli.progress import progress_bar
+    from tamis.cli.terminal import progress_bar
     from tamis.training.report.report_data import measure
 
     assert classifier.manifest is not None
@@ -99,3 +109,167 @@ def _write_report(file: Path, classifier: Classifier, measured: Measured, data: 
     assert classifier.manifest is not None
     model = f"{classifier.name}, version {classifier.version}"
     file.write_bytes(render_report(ReportData(classifier.manifest, measured, data_name(data), model)))
+
+
+_SIGNIFICANT = 0.05
+
+
+@click.command(epilog="Example: tamis compare models/spam@1 models/spam@2 data/sms-spam.csv")
+@click.argument("first", metavar="MODEL_A[@VERSION]")
+@click.argument("second", metavar="MODEL_B[@VERSION]")
+@data_argument("DATA…|FOLDER")
+@click.option("--json", "as_json", is_flag=True, help="Print the metrics as JSON.")
+@training_data_option
+@reading_options
+def compare(
+    first: str,
+    second: str,
+    data: tuple[str, ...],
+    *,
+    as_json: bool,
+    training_data: tuple[str, ...],
+    **options: Any,
+) -> None:
+    """Compare MODEL_A and MODEL_B on the same rows, by McNemar's exact test.
+
+    Rows that either model was trained on are skipped. Models with different labels are compared on the
+    labels that both have.
+    """
+    from tamis.cli.metric_tables import print_json
+    from tamis.cli.options import title_of
+
+    comparison, chosen, labels = compare_models((first, second), data, options, training_data=training_data)
+    if as_json:
+        print_json(
+            {"models": [first, second], "labels": labels, **chosen.described(), "comparison": comparison}
+        )
+    else:
+        title = f"{chosen.title} of {title_of(data)}"
+        show_comparison(comparison, (first, second), title, is_unseen=chosen.is_unseen)
+
+
+def compare_models(
+    references: tuple[str, str],
+    data: tuple[str, ...],
+    options: Mapping[str, Any],
+    *,
+    training_data: tuple[str, ...] = (),
+) -> tuple[Comparison, EvaluationData, CommonLabels]:
+    """Return the comparison of two models, the rows and the labels that they were compared on."""
+    from tamis.cli.evaluation_data import evaluation_data
+    from tamis.cli.terminal import echo, progress_bar
+    from tamis.inference.classifier import Classifier
+    from tamis.training.compare import common_labels, compare
+
+    models = [Classifier.load(reference) for reference in references]
+    labels = common_labels(models[0].labels, models[1].labels)
+    chosen = evaluation_data(models, data, options, training_data=training_data)
+    if labels.only_first or labels.only_second:
+        chosen = chosen.of_labels(labels.common)
+        echo(labels.described(), err=True)
+    rows = chosen.rows
+    with progress_bar(f"scoring {len(rows):,} texts twice") as progress:
+        one, other = (
+            chosen.probabilities(model, progress)[:, [model.labels.index(label) for label in labels.common]]
+            for model in models
+        )
+    return compare(one, other, rows.labels, labels.common), chosen, labels
+
+
+def show_comparison(
+    comparison: Comparison, names: tuple[str, str], title: str, *, is_unseen: bool = True
+) -> None:
+    """Print the rows that one model alone has right, and how probable such a difference is by chance.
+
+    Without `is_unseen`, a model may have learned these rows, and the p-value says so.
+    """
+    from rich.text import Text
+
+    from tamis.cli.metric_tables import cells, metric_table
+    from tamis.cli.terminal import make_console
+    from tamis.training.compare import LEARNED_UNKNOWN
+
+    console = make_console()
+    console.print(Text(title, "bold"), soft_wrap=True)
+    table = metric_table(f"{comparison.rows:,} rows", "", "accuracy", "95 % interval", "right alone")
+    table.add_row(names[0], *cells(comparison.first), f"{comparison.only_first:,}")
+    table.add_row(names[1], *cells(comparison.second), f"{comparison.only_second:,}")
+    table.add_row("difference (B − A)", *cells(comparison.difference), "")
+    console.print(table)
+    verdict = "the models differ" if comparison.p_value < _SIGNIFICANT else "not statistically significant"
+    caution = "" if is_unseen else f"; {LEARNED_UNKNOWN}"
+    console.print(f"McNemar's exact test: p = {comparison.p_value:.4g}, {verdict}{caution}", soft_wrap=True)
+
+
+@click.command(epilog="Example: tamis cross-validate data/sms-spam.csv --folds 5 --repeats 2")
+@data_argument()
+@model_options
+@click.option("--folds", default=5, show_default=True, type=click.IntRange(2, 50))
+@click.option(
+    "--repeats",
+    default=2,
+    show_default=True,
+    type=click.IntRange(1, 100),
+    help="Number of repetitions with other folds.",
+)
+@click.option("--seed", default=42, show_default=True, type=click.IntRange(0, 2**32 - 1))
+@rare_label_options
+@click.option("--json", "as_json", is_flag=True, help="Print the metrics as JSON.")
+@reading_options
+def cross_validate(data: tuple[str, ...], model: str, overrides: Mapping[str, str], **options: Any) -> None:
+    """Measure settings on labelled files by repeated cross-validation, grouped and at random.
+
+    grouped repairs the file, keeps near duplicates together and tests on one text of each group;
+    random takes the file as it is. In every fold the operating point is chosen on the training folds.
+    """
+    from tamis.cli.options import missing_extra, prepare_settings
+
+    try:
+        from tamis.training.cross_validation import cross_validate_file
+    except ModuleNotFoundError as missing:
+        raise missing_extra("tamis cross-validate", "train", missing) from None
+    from tamis.cli.metric_tables import print_json
+    from tamis.cli.options import title_of, train_settings
+    from tamis.cli.terminal import progress_bar
+
+    with progress_bar(f"cross-validating on {title_of(data)}") as progress:
+        measured = cross_validate_file(
+            data,
+            train_settings(model, overrides, options),
+            prepare_settings(options),
+            folds=options["folds"],
+            repeats=options["repeats"],
+            progress=progress,
+            say=progress.say,
+        )
+    if options["as_json"]:
+        print_json(measured)
+    else:
+        show_cross_validation(measured, f"{model} on {title_of(data)}")
+
+
+def show_cross_validation(measured: Sequence[CrossValidationMetrics], title: str) -> None:
+    """Print cross-validated metrics, one column per protocol."""
+    from rich.text import Text
+
+    from tamis.cli.metric_tables import cells, metric_table
+    from tamis.cli.terminal import make_console
+
+    console = make_console()
+    console.print(Text(title, "bold"), soft_wrap=True)
+    table = metric_table(
+        "Mean over repeats, with 95 % intervals", "metric", *(one.protocol for one in measured)
+    )
+    table.add_row("folds × repeats", *(f"{one.folds} × {one.repeats}" for one in measured))
+    table.add_row("tested, of all texts", *(f"{one.tested:,} of {one.rows:,}" for one in measured))
+    for name, field in {
+        "accuracy": "accuracy",
+        "Matthews correlation": "matthews",
+        "macro F1": "macro_f1",
+        "recall, op. point": "recall",
+        "false positives": "false_positive_rate",
+    }.items():
+        estimates = [getattr(one, field) for one in measured]
+        table.add_row(name, *("" if one is None else "{}  {}".format(*cells(one)) for one in estimates))
+    table.add_row("accuracy, worst fold", *(f"{min(one.accuracies):.4f}" for one in measured))
+    console.print(table)

@@ -10,7 +10,7 @@ from typing import IO, TYPE_CHECKING, Any
 import click
 
 from tamis.cli.log import moment_option_value
-from tamis.cli.stores import store_option
+from tamis.cli.settings import store_option
 from tamis.cli.terminal import echo, escaped_in_line
 
 if TYPE_CHECKING:
@@ -123,7 +123,7 @@ def _query(filters: dict[str, Any], *, newest_first: bool = False) -> LogQuery:
 
 async def _import(file: Path, url: str | None, caller: str) -> tuple[int, list[int]]:
     """Return how many rows were stored, and the numbers of those whose prediction is unknown."""
-    from tamis.cli.stores import existing_store, store_settings
+    from tamis.cli.settings import existing_store, store_settings
     from tamis.clock import SystemClock
     from tamis.storage import TimeIds
 
@@ -200,7 +200,7 @@ async def _export(url: str | None, query: LogQuery, output: IO[str], *, as_json:
     import csv
     import json
 
-    from tamis.cli.stores import existing_store, store_settings
+    from tamis.cli.settings import existing_store, store_settings
     from tamis.service.call_log.formats import guarded
     from tamis.storage.rows import is_text_kept
 
@@ -242,7 +242,7 @@ async def _joined(store: Store, row: FeedbackRecord) -> dict[str, object]:
 async def _list(url: str | None, query: LogQuery, limit: int, *, as_json: bool) -> None:
     import msgspec
 
-    from tamis.cli.stores import existing_store, store_settings
+    from tamis.cli.settings import existing_store, store_settings
     from tamis.service.call_log.formats import feedback_document
     from tamis.storage import called_at
 
@@ -268,7 +268,7 @@ def _line(updated_at: datetime, row: FeedbackRecord) -> str:
 async def _summarise(url: str | None, query: LogQuery, *, as_json: bool) -> None:
     import json
 
-    from tamis.cli.stores import existing_store, store_settings
+    from tamis.cli.settings import existing_store, store_settings
     from tamis.service.feedback import accuracies
 
     async with existing_store(store_settings(url)) as store:

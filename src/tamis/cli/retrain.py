@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from tamis.cli.options import data_argument, reading_options
-from tamis.cli.stores import store_option
+from tamis.cli.settings import store_option
 from tamis.cli.terminal import echo
 
 if TYPE_CHECKING:
@@ -58,7 +58,7 @@ def command(  # noqa: PLR0913 - one argument per option
     import asyncio
 
     from tamis.artifact import set_alias
-    from tamis.cli.compare import compare_models
+    from tamis.cli.evaluate import compare_models
     from tamis.cli.metric_tables import print_json
     from tamis.cli.options import columns_of, read_options
     from tamis.data.reader import read_dataset
@@ -95,7 +95,7 @@ def command(  # noqa: PLR0913 - one argument per option
 async def _corrections(url: str | None, name: str) -> list[Correction]:
     """Return the feedback about a model's predictions, oldest first."""
     from tamis.cli.feedback import joined_rows
-    from tamis.cli.stores import existing_store, store_settings
+    from tamis.cli.settings import existing_store, store_settings
     from tamis.storage import LogQuery
     from tamis.storage.rows import is_text_kept
     from tamis.training.retrain import Correction
@@ -121,7 +121,7 @@ def _next_to(data: str, folder: Path) -> Path:
 
 
 def _train(current: Any, merged: Merged, path: Path, folder: Path) -> Path:
-    from tamis.cli.progress import progress_bar
+    from tamis.cli.terminal import progress_bar
     from tamis.data.writer import write_dataset
     from tamis.training.fit import TrainSettings
     from tamis.training.train import train
@@ -150,7 +150,7 @@ def _comparison(compare_versions: Any, models: tuple[str, str], merged: Merged) 
     """
     import tempfile
 
-    from tamis.cli.compare import show_comparison
+    from tamis.cli.evaluate import show_comparison
     from tamis.data.writer import write_dataset
 
     if len(merged.held_out) < _MIN_HELD_OUT:

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from tamis.batch.inputs import InputFile
     from tamis.batch.pipeline import Engine, ScoreProgress, ScoreSettings, ScoreSummary
     from tamis.batch.sources import FileSource
-    from tamis.cli.progress import ProgressBar
+    from tamis.cli.terminal import ProgressBar
     from tamis.inference.classifier import Classifier
 
 _STDIN = "-"
@@ -108,7 +108,7 @@ def command(model: str, inputs: tuple[str, ...], output: str, *, as_json: bool, 
         from tamis.batch.pipeline import ScoreRun, make_job, open_inputs
     except ModuleNotFoundError as missing:
         raise missing_extra("tamis score", "batch", missing) from None
-    from tamis.cli.progress import progress_bar
+    from tamis.cli.terminal import progress_bar
     from tamis.inference.classifier import Classifier
 
     with contextlib.ExitStack() as stack:

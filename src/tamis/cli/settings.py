@@ -1,14 +1,118 @@
-"""`tamis settings`: what is in force, and where each value comes from."""
+"""`tamis settings` and `tamis migrate`, and the store that other commands work on.
+
+A command's store is named by its option `--store`, otherwise by the settings of the service.
+"""
 
 from __future__ import annotations
 
 import json
 import os
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from tamis.cli.terminal import echo
+
+if TYPE_CHECKING:
+    from tamis.settings import Settings
+    from tamis.storage import Store
+
+
+store_option = click.option(
+    "--store",
+    "url",
+    metavar="URL",
+    help="Such as sqlite:///models/spam/tamis.db or cassandra://host/keyspace.  [env: TAMIS_STORE]",
+)
+
+
+def store_settings(url: str | None) -> Settings:
+    """Return the settings that a service would use, with the store at `url` if one is named."""
+    import os
+    from pathlib import Path
+
+    from tamis.settings import Settings
+
+    settings = Settings.from_environment(os.environ, Path(".env"))
+    return settings if url is None else settings.with_values(store=url)
+
+
+@asynccontextmanager
+async def existing_store(settings: Settings) -> AsyncIterator[Store]:
+    """Open a store that a service has filled; a wrong path must not make an empty one."""
+    from tamis.clock import SystemClock
+    from tamis.errors import StoreError
+    from tamis.service.wiring import plain_store
+    from tamis.storage import file_of
+
+    path = file_of(settings.store_url)
+    if path is not None and not path.is_file():
+        raise StoreError(f"{path}: there is no such file; name the service's store with --store")
+    if settings.store_url == "memory:":
+        raise StoreError("memory: is seen by its own process only; ask the service: GET /log")
+    store = plain_store(settings, SystemClock())
+    await store.open()
+    try:
+        yield store
+    finally:
+        await store.close()
+
+
+@click.command(epilog="Example: tamis migrate --store cassandra://db1,db2/tamis?local_dc=dc1 --replication 3")
+@store_option
+@click.option("--keyspace", help="Keyspace of a cluster, instead of the one in the store's URL.")
+@click.option(
+    "--replication",
+    default="",
+    metavar="COPIES",
+    help="Copies of each row of a new keyspace: 3, or DC1:3,DC2:3.  [default: one per node, at most 3]",
+)
+@click.option(
+    "--log-days",
+    type=click.IntRange(1, 3_650),
+    default=90,
+    show_default=True,
+    help="Days after which a call expires in the tables of a new cluster.",
+)
+@click.option("--print", "only_print", is_flag=True, help="Print the tables and change nothing.")
+def migrate(url: str | None, keyspace: str | None, replication: str, log_days: int, only_print: bool) -> None:
+    """Create a store's tables or upgrade them, and print the migrations that were run.
+
+    `tamis serve` does so by itself for an embedded store, and with --migrate for a cluster. A second run does
+    nothing. Create a keyspace on Astra in its console.
+    """
+    import asyncio
+    from dataclasses import replace
+
+    from tamis.clock import SystemClock
+    from tamis.service.wiring import store_options
+    from tamis.storage import StoreHealth, make_store, tables_of
+
+    settings = store_settings(url)
+    if keyspace is not None:
+        settings = settings.with_keyspace(keyspace)
+    options = store_options(settings)
+    options = replace(options, cluster=replace(options.cluster, replication=replication, log_days=log_days))
+    if only_print:
+        echo(tables_of(settings.store_url, options) or "-- this store has no tables")
+        return
+
+    async def migrate(store: Store) -> tuple[list[str], StoreHealth]:
+        migrations = await store.migrate()
+        await store.open()
+        try:
+            return migrations, await store.check()
+        finally:
+            await store.close()
+
+    migrations, health = asyncio.run(migrate(make_store(settings.store_url, SystemClock(), options)))
+    for name in migrations:
+        echo(f"ran {name}")
+    echo(f"{health.store} has schema version {health.schema_version}")
+
 
 _HIDDEN = "(hidden)"
 _DEFAULT = "default"

@@ -68,7 +68,7 @@ def command(
         raise missing_extra("tamis train", "train", missing) from None
     from tamis.cli.metric_tables import print_json, show_evaluation
     from tamis.cli.options import prepare_settings, title_of, train_settings
-    from tamis.cli.progress import progress_bar
+    from tamis.cli.terminal import progress_bar
     from tamis.cli.tuning import autotune_limits, tuning_view
 
     with progress_bar(f"training on {title_of(data)}") as progress, tuning_view(progress) as watch:

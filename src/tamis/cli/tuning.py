@@ -11,8 +11,7 @@ import click
 from click.core import ParameterSource
 
 from tamis.cli.options import size_option
-from tamis.cli.progress import ProgressBar
-from tamis.cli.terminal import echo, make_console
+from tamis.cli.terminal import ProgressBar, echo, make_console
 
 if TYPE_CHECKING:
     from rich.console import Console, Group

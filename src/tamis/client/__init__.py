@@ -1,21 +1,19 @@
 """The Python client of a running service: `Client` and `AsyncClient`, which need the extra `client`."""
 
-from tamis.client.errors import (
-    AccessError,
-    ConnectionFailedError,
-    NotFoundError,
-    RateLimitedError,
-    RequestRefusedError,
-    ServiceError,
-    UnavailableError,
-)
 from tamis.client.operations import RetryPolicy
 from tamis.client.records import (
+    AccessError,
+    ConnectionFailedError,
     FeedbackReceipt,
     LoggedPrediction,
     ModelStatus,
+    NotFoundError,
+    RateLimitedError,
+    RequestRefusedError,
     ServedPrediction,
+    ServiceError,
     TokenExplanation,
+    UnavailableError,
     VersionStatus,
 )
 

@@ -4,26 +4,31 @@
               ─► Pause   ─► (a client sleeps)   ─► None
 
 So each rule, such as when to retry, is written once; `Client` and `AsyncClient` only send and sleep.
+
+At the end, what both need of httpx: addresses, headers, its exceptions as failures.
 """
 
 from __future__ import annotations
 
 from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, TypeVar
+from typing import Any, TypedDict, TypeVar
 from urllib.parse import quote
 
 import msgspec
 
-from tamis.client.errors import ConnectionFailedError, RequestRefusedError, error_of
 from tamis.client.records import (
+    ConnectionFailedError,
     FeedbackReceipt,
     Filters,
     LogPage,
     ModelStatus,
+    RequestRefusedError,
     ServedPrediction,
     TokenExplanation,
+    error_of,
 )
+from tamis.errors import MissingExtraError
 
 _FIRST_PAUSE_SECONDS = 0.1
 _MAX_PAUSE_SECONDS = 5.0
@@ -218,3 +223,55 @@ def failure_of(error: Exception, *, is_unsent: bool, is_timeout: bool) -> Failur
     code = "timeout" if is_timeout else "unreachable" if is_unsent else "broken_connection"
     failed = ConnectionFailedError(code, f"no response from the service ({type(error).__name__})")
     return Failure(failed, is_worth_retrying=not is_timeout)
+
+
+try:
+    import httpx as httpx  # both clients take it from here
+except ModuleNotFoundError:
+    raise MissingExtraError("the client", "client") from None
+
+_UNIX_PREFIX = "unix:"
+
+
+class ClientSettings(TypedDict):
+    """What both clients of httpx are made with."""
+
+    base_url: str
+    headers: dict[str, str]
+    timeout: httpx.Timeout
+
+
+def client_settings(address: str, api_key: str | None, timeout: float) -> ClientSettings:
+    """Return the settings for an address such as `http://127.0.0.1:8000`, with a path if there is one."""
+    headers = {} if api_key is None else {"authorization": f"Bearer {api_key}"}
+    base_url = "http://localhost" if address.startswith(_UNIX_PREFIX) else address
+    return {"base_url": base_url, "headers": headers, "timeout": httpx.Timeout(timeout, pool=None)}
+
+
+def unix_path(address: str) -> str | None:
+    """Return the path of `unix:/run/tamis.sock`, None for another address."""
+    return address.removeprefix(_UNIX_PREFIX) if address.startswith(_UNIX_PREFIX) else None
+
+
+def parts(request: Request) -> dict[str, Any]:
+    """Return a request as the arguments of httpx."""
+    headers = {} if request.content is None else {"content-type": "application/json"}
+    return {
+        "method": request.method,
+        "url": request.path,
+        "content": request.content,
+        "params": dict(request.params),
+        "headers": headers,
+    }
+
+
+def reply(response: httpx.Response) -> Reply:
+    """Return a response of httpx."""
+    return Reply(response.status_code, response.headers, response.content)
+
+
+def failure(error: httpx.TransportError) -> Failure:
+    """Return what became of a request without a response."""
+    is_unsent = isinstance(error, (httpx.ConnectError, httpx.ConnectTimeout))
+    is_timeout = isinstance(error, httpx.TimeoutException) and not is_unsent
+    return failure_of(error, is_unsent=is_unsent, is_timeout=is_timeout)

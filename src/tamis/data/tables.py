@@ -126,13 +126,13 @@ def _opener(facts: InspectedFile) -> Opener:
     if facts.type == "arrow":
         raise DataError("is an Arrow (Feather) file; save it as Parquet or CSV", file=facts.path)
     if facts.type == "xlsx":
-        from tamis.data.binary_tables import open_workbook
+        from tamis.data.table_formats import open_workbook
 
         return open_workbook
     if facts.type == "parquet":
-        from tamis.data.binary_tables import open_parquet
+        from tamis.data.table_formats import open_parquet
 
         return open_parquet
-    from tamis.data.text_tables import open_text_table
+    from tamis.data.table_formats import open_text_table
 
     return open_text_table

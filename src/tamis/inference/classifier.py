@@ -17,9 +17,8 @@ import numpy.typing as npt
 from tamis.artifact import Artifact, Manifest, open_artifact
 from tamis.artifact.manifest import decode_json
 from tamis.errors import ArtifactError, InputError
-from tamis.models.explanation import Explanation
-from tamis.models.registry import load_scorer
-from tamis.models.scorer import MockScorer, Scorer, Scores
+from tamis.models import load_scorer
+from tamis.models.scorer import Explanation, MockScorer, Scorer, Scores
 from tamis.models.self_test import PROBES_FILE, check_probes, decode_probes
 from tamis.normalization import TEXT_FORMS, canonical
 from tamis.types import Prediction, Progress, no_progress

@@ -21,8 +21,7 @@ from tamis.artifact.manifest import FileStamp, file_stamp
 from tamis.artifact.traffic import TRAFFIC_FILE, Canary, TrafficPlan, read_traffic, stop_canary
 from tamis.clock import Clock
 from tamis.errors import ArtifactError, InputError
-from tamis.inference.comparer import Comparer, ComparisonTask
-from tamis.inference.traffic_counts import TrafficCounts
+from tamis.inference.traffic_counts import Comparer, ComparisonTask, TrafficCounts
 
 if TYPE_CHECKING:
     from tamis.inference.model_pool import ModelPool

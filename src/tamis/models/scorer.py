@@ -1,19 +1,100 @@
-"""The interface between a model's files and its answers; each kind of model has its own scorer.
+"""The interface between a model's files and its answers, and the explanation of an answer by token.
 
-Does not know what labels mean, where files are, caches or HTTP.
+Each kind of model has its own scorer. A scorer that knows its features (the linear one) gives the
+contribution of each character; any other is asked again without each token. Independent of what labels
+mean, of where files are, of caches and HTTP.
 """
 
 from __future__ import annotations
 
+import math
+import re
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, ClassVar
+from dataclasses import dataclass, field
+from typing import Any, ClassVar, Literal, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
-from tamis.models.explanation import Explanation, explain_by_occlusion
+Floats = npt.NDArray[np.float64]
+
+_TOKEN = re.compile(r"\S+")
+_LEAST_PROBABILITY = 1e-15
+
+
+class Token(NamedTuple):
+    """What blanks divide a text into: characters `[start, end)` of it."""
+
+    text: str
+    start: int
+    end: int
+    contribution: float
+
+
+@dataclass(frozen=True, slots=True)
+class Explanation:
+    """Where the logit of one label comes from: `base + Σ tokens + whole = logit`, to 1e-9.
+
+    text:        the text in the form the model reads
+    probability: of `label`
+    logit:       with two labels the log-odds of `label`, whose logistic function is the probability;
+                 with more, `label`'s input to the softmax (exact) or its log-odds (occlusion)
+    method:      "exact": each token's own share of the sum that the model computes.
+                 "occlusion": how much the logit falls when the token alone is taken out
+    base:        exact: the intercept. occlusion: the logit of the empty text
+    whole:       exact: what the text's length, capitals and digits add, which is no token's own.
+                 occlusion: what differences of single tokens leave out, because tokens act together
+    families:    exact: the same sum by kind of feature, `base + Σ families = logit`; else empty
+    """
+
+    text: str
+    label: str
+    probability: float
+    logit: float
+    method: Literal["exact", "occlusion"]
+    base: float
+    tokens: Sequence[Token]
+    whole: float
+    families: Mapping[str, float] = field(default_factory=dict)
+
+
+def tokens_of(text: str, characters: Floats) -> tuple[Token, ...]:
+    """Return the tokens of a text with the sum of what their characters contribute."""
+    return tuple(
+        Token(found[0], found.start(), found.end(), float(characters[found.start() : found.end()].sum()))
+        for found in _TOKEN.finditer(text)
+    )
+
+
+def explain_by_occlusion(
+    score: Callable[[Sequence[str]], Floats], text: str, label: str, column: int
+) -> Explanation:
+    """Score the text without each of its tokens, and without any."""
+    found = list(_TOKEN.finditer(text))
+    without = [text[: token.start()] + text[token.end() :].lstrip() for token in found]
+    probabilities = score([text, "", *without])[:, column]
+    logit, base, *others = (_log_odds(probability) for probability in probabilities.tolist())
+    tokens = tuple(
+        Token(token[0], token.start(), token.end(), logit - other)
+        for token, other in zip(found, others, strict=True)
+    )
+    return Explanation(
+        text=text,
+        label=label,
+        probability=float(probabilities[0]),
+        logit=logit,
+        method="occlusion",
+        base=base,
+        tokens=tokens,
+        whole=logit - base - math.fsum(token.contribution for token in tokens),
+    )
+
+
+def _log_odds(probability: float) -> float:
+    clipped = min(max(probability, _LEAST_PROBABILITY), 1 - _LEAST_PROBABILITY)
+    return math.log(clipped / (1 - clipped))
+
 
 Scores = npt.NDArray[np.float64]
 

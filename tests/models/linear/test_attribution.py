@@ -8,8 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tamis import ngrams
-from tamis.models.linear.attribution import attribute
 from tamis.models.linear.features import FeatureSettings, count_features, locate_features
+from tamis.models.linear.scorer import attribute
 from tamis.training.trainers.linear.top_features import shape_of
 from tamis.training.trainers.linear.trainer import LinearTrainer
 from tests.support.samples import messages

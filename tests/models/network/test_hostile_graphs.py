@@ -19,8 +19,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from tamis.artifact import open_artifact
 from tamis.errors import ArtifactError
-from tamis.models.network.onnx_structure import check_structure
-from tamis.models.network.scorer import OnnxScorer
+from tamis.models.network.scorer import OnnxScorer, check_structure
 from tests.support.networks import save_network, small_lstm
 
 Change = Callable[[onnx.ModelProto], object]

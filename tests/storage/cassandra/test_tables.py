@@ -4,9 +4,9 @@ import pytest
 
 from tamis.errors import StoreError
 from tamis.storage import ClusterOptions, StoreOptions
+from tamis.storage.cassandra.connect import ClusterUrl
 from tamis.storage.cassandra.migrations import all_statements
 from tamis.storage.cassandra.tables import KeyspacePlan, quoted
-from tamis.storage.cassandra.url import ClusterUrl
 
 HERE = ClusterUrl("spam", ("host",), local_dc="dc1")
 

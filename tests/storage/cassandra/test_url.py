@@ -6,7 +6,7 @@ import pytest
 
 from tamis.errors import StoreError
 from tamis.storage import Astra
-from tamis.storage.cassandra.url import ClusterUrl
+from tamis.storage.cassandra.connect import ClusterUrl
 
 
 def test_everything_a_url_can_say_is_read():

@@ -17,7 +17,7 @@ from tamis.artifact.keras_import.extract import extract
 from tamis.artifact.keras_import.network import network_of
 from tamis.artifact.manifest import DataFacts, Manifest, decode_json
 from tamis.artifact.onnx_export.layers import Dense, Network, Side
-from tamis.artifact.save import reserve_version
+from tamis.artifact.version_folder import reserve_version
 from tamis.errors import ArtifactError
 from tamis.models.network.tokenizer import Tokenizer
 from tamis.normalization import AS_IT_IS, TEXT_FORMS

@@ -30,8 +30,8 @@ from tamis.artifact.onnx_export.layers import (
     Network,
     Pool,
     Recurrent,
+    states_after_zeros,
 )
-from tamis.artifact.onnx_export.zero_states import states_after_zeros
 
 _OPSET, _IR_VERSION = 17, 10  # what every ONNX Runtime that we allow can read
 _OPERATORS: dict[Activation, str] = {

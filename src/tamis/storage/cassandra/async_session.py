@@ -1,23 +1,94 @@
-"""An asynchronous session: the driver's callbacks as awaitables. Knows a session; knows no table.
+"""An asynchronous session: the driver's callbacks as awaitables, its errors as one line and a fault.
 
 The driver calls back in its own thread. `Session.execute_async` blocks when a connection's stream ids run
 out, so the number of requests in flight is bounded; a request whose caller was cancelled counts until the
-driver has its response. The driver's timers follow the wall clock: timeouts are asyncio's.
+driver has its response. The driver's timers follow the wall clock: timeouts are asyncio's. Independent of
+tables.
 """
 
 from __future__ import annotations
 
 import asyncio
+import re
 from collections import deque
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterable
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, final
 
-from cassandra.cluster import ResponseFuture, ResultSet, Session
+from cassandra import (
+    AuthenticationFailed,
+    InvalidRequest,
+    OperationTimedOut,
+    ReadTimeout,
+    Unauthorized,
+    Unavailable,
+    UnresolvableContactPoints,
+    WriteTimeout,
+)
+from cassandra.cluster import NoHostAvailable, ResponseFuture, ResultSet, Session
+from cassandra.connection import ConnectionException
+from cassandra.protocol import OverloadedErrorMessage
 
 from tamis.errors import StoreError
-from tamis.storage.cassandra.errors import describe, fault_of
+
+_DESCRIPTIONS: dict[type[BaseException], str] = {
+    AuthenticationFailed: "wrong user or password",
+    Unauthorized: "permission denied",
+    OverloadedErrorMessage: "the cluster is overloaded",
+    OperationTimedOut: "timed out",
+    WriteTimeout: "too few replicas acknowledged a write in time",
+    ReadTimeout: "too few replicas answered in time",
+}
+
+_FAULTS: tuple[tuple[tuple[type[BaseException], ...], str], ...] = (
+    ((Unavailable,), "unavailable"),
+    ((OverloadedErrorMessage,), "overloaded"),
+    ((OperationTimedOut, WriteTimeout, ReadTimeout), "timeout"),
+)
+_NO_CONNECTION = (NoHostAvailable, UnresolvableContactPoints, ConnectionException, OSError)
+
+
+def describe(error: BaseException) -> str:
+    """Return the cause, in one line without line breaks."""
+    if isinstance(error, NoHostAvailable):
+        return _of_hosts(error.errors)
+    if isinstance(error, Unavailable):
+        return f"too few replicas are up: {error.alive_replicas} of the {error.required_replicas} needed"
+    for kind, text in _DESCRIPTIONS.items():
+        if isinstance(error, kind):
+            return text
+    message = getattr(error, "message", None) if isinstance(error, InvalidRequest) else None
+    return _one_line(f"{type(error).__name__}: {message or error}")
+
+
+def fault_of(error: BaseException) -> str:
+    """Return which of `STORE_FAULTS` an error is; of several hosts' errors the first that is known."""
+    for cause in causes(error):
+        for kinds, fault in _FAULTS:
+            if isinstance(cause, kinds):
+                return fault
+    return "unavailable" if isinstance(error, _NO_CONNECTION) else "other"
+
+
+def causes(error: BaseException) -> Iterable[BaseException]:
+    """Return the error of each host, if several were tried."""
+    if isinstance(error, NoHostAvailable) and isinstance(error.errors, dict):
+        return list(error.errors.values())
+    return [error]
+
+
+def _of_hosts(errors: object) -> str:
+    if not isinstance(errors, dict) or not errors:
+        return "no host can be reached"
+    messages = {describe(error) for error in errors.values() if isinstance(error, BaseException)}
+    hosts = ", ".join(sorted(str(getattr(host, "address", host)) for host in errors))
+    return f"all hosts failed ({hosts}): {'; '.join(sorted(messages))}"
+
+
+def _one_line(text: str) -> str:
+    return re.sub(r"\s+", " ", text)[:300]
+
 
 IN_FLIGHT = 256
 

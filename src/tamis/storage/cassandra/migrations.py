@@ -15,8 +15,8 @@ from cassandra.query import ConsistencyLevel, SimpleStatement
 
 from tamis.errors import StoreError
 from tamis.storage.base import StoreOptions
-from tamis.storage.cassandra.connect import data_centres
-from tamis.storage.cassandra.errors import describe, fault_of
+from tamis.storage.cassandra.async_session import describe, fault_of
+from tamis.storage.cassandra.connect import ClusterUrl, data_centres
 from tamis.storage.cassandra.tables import (
     FEEDBACK_TABLES,
     PREDICTION_COLUMNS,
@@ -24,7 +24,6 @@ from tamis.storage.cassandra.tables import (
     KeyspacePlan,
     quoted,
 )
-from tamis.storage.cassandra.url import ClusterUrl
 
 _QUORUM = ConsistencyLevel.LOCAL_QUORUM
 

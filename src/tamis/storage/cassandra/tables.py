@@ -11,7 +11,7 @@ from uuid import UUID
 
 from tamis.errors import StoreError
 from tamis.storage.base import StoreOptions
-from tamis.storage.cassandra.url import ClusterUrl
+from tamis.storage.cassandra.connect import ClusterUrl
 from tamis.storage.ids import as_uuid, from_uuid
 from tamis.storage.query import FILTERS
 from tamis.storage.rows import CallRecord, FeedbackRecord, Record, columns_of, from_columns

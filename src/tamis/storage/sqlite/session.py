@@ -24,8 +24,7 @@ from tamis.errors import StoreError
 from tamis.storage.base import StoreOptions
 from tamis.storage.rows import CallRecord
 from tamis.storage.sqlite.cache import CacheFiles, CacheWriter
-from tamis.storage.sqlite.checkpointer import Checkpointer
-from tamis.storage.sqlite.commit import GroupCommit
+from tamis.storage.sqlite.commit import Checkpointer, GroupCommit
 from tamis.storage.sqlite.connection import DatabaseFile, Worker, close_quietly
 from tamis.storage.sqlite.open_files import FolderLock, OpenFiles
 from tamis.storage.sqlite.schema import migrate
