@@ -13,8 +13,7 @@ import safetensors.numpy
 from click.testing import CliRunner, Result
 
 from tamis import train
-from tamis.artifact.learned_texts import LEARNED_FILE, LearnedTexts
-from tamis.artifact.profile import PROFILE_FILE
+from tamis.artifact.profile import LEARNED_FILE, PROFILE_FILE, LearnedTexts
 from tamis.cli import cli
 from tamis.errors import ArtifactError
 from tamis.models.self_test import PROBES_FILE

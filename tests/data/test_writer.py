@@ -11,8 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tamis.data.reader import read_dataset
-from tamis.data.tables import Columns, ReadOptions
-from tamis.data.writer import atomic_text_file, write_dataset
+from tamis.data.tables import Columns, ReadOptions, atomic_text_file, write_dataset
 from tamis.errors import DataError
 from tamis.types import Dataset
 
@@ -74,7 +73,7 @@ def test_old_file_stays_alone_when_the_block_fails(tmp_path: Path, interruption:
 def test_nothing_is_left_when_the_disk_is_full(tmp_path: Path) -> None:
     code = (
         "import resource, signal, sys\n"
-        "from tamis.data.writer import write_dataset\n"
+        "from tamis.data.tables import write_dataset\n"
         "from tamis.types import Dataset\n"
         "signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
         "resource.setrlimit(resource.RLIMIT_FSIZE, (50_000, 50_000))\n"

@@ -17,8 +17,14 @@ from hypothesis import strategies as st
 
 from tamis import Classifier, train
 from tamis.artifact import open_artifact
-from tamis.artifact.learned_texts import LEARNED_FILE, LearnedTexts
-from tamis.artifact.profile import PROFILE_FILE, decode_profile, length_bins, share_bins
+from tamis.artifact.profile import (
+    LEARNED_FILE,
+    PROFILE_FILE,
+    LearnedTexts,
+    decode_profile,
+    length_bins,
+    share_bins,
+)
 from tamis.errors import ArtifactError
 from tamis.models.self_test import PROBES_FILE
 from tamis.training.fit import TrainSettings

@@ -109,7 +109,7 @@ def _print_json(reading: ReadResult, report: AuditReport, skipped: str | None) -
 
 def _fix(reading: ReadResult, path: str) -> None:
     from tamis.data.dataset_builder import clean
-    from tamis.data.writer import write_dataset
+    from tamis.data.tables import write_dataset
 
     cleaned = clean(reading.dataset)
     write_dataset(cleaned.dataset, path)

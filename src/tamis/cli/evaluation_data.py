@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 
 from tamis.artifact import open_artifact
-from tamis.artifact.learned_texts import LEARNED_FILE, LearnedTexts
+from tamis.artifact.profile import LEARNED_FILE, LearnedTexts
 from tamis.cli.options import columns_of, describe_reading, read_options, say_reading
 from tamis.cli.terminal import echo
 from tamis.data.reader import read_dataset

@@ -122,7 +122,7 @@ def _next_to(data: str, folder: Path) -> Path:
 
 def _train(current: Any, merged: Merged, path: Path, folder: Path) -> Path:
     from tamis.cli.terminal import progress_bar
-    from tamis.data.writer import write_dataset
+    from tamis.data.tables import write_dataset
     from tamis.training.fit import TrainSettings
     from tamis.training.train import train
 
@@ -151,7 +151,7 @@ def _comparison(compare_versions: Any, models: tuple[str, str], merged: Merged) 
     import tempfile
 
     from tamis.cli.evaluate import show_comparison
-    from tamis.data.writer import write_dataset
+    from tamis.data.tables import write_dataset
 
     if len(merged.held_out) < _MIN_HELD_OUT:
         echo(

@@ -188,12 +188,8 @@ def _cells(trial: Trial) -> tuple[str, str, str, str]:
     figure = "" if trial.log_loss is None else f"{trial.log_loss:.4f}"
     spread = "" if trial.spread is None else f"± {trial.spread:.4f}"
     accuracy = "" if trial.accuracy is None else f"{trial.accuracy:.4f}"
-    size = "" if trial.size_bytes is None else _in_kilobytes(trial.size_bytes)
+    size = "" if trial.size_bytes is None else f"{trial.size_bytes / 1000:,.0f} kB"
     return " ".join(filter(None, [figure, spread, said])), accuracy, size, f"{trial.seconds:.1f} s"
-
-
-def _in_kilobytes(size_bytes: int) -> str:
-    return f"{size_bytes / 1000:,.0f} kB"
 
 
 def _running(state: SearchState) -> str:

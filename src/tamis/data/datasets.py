@@ -14,8 +14,7 @@ from pathlib import Path
 
 from tamis.data.dataset_sources import PackagedCsv, Source, ZippedLines, ZippedTables
 from tamis.data.reader import read_dataset
-from tamis.data.tables import Columns
-from tamis.data.writer import write_dataset
+from tamis.data.tables import Columns, write_dataset
 from tamis.errors import DataError, FetchError
 from tamis.types import Dataset, Progress, no_progress
 

@@ -180,7 +180,8 @@ def find_shortcuts(
     for label, counts in by_label.items():
         for feature in counts.keys() & frequent.keys():
             n, count = frequent[feature], counts[feature]
-            shortcut = Shortcut(_describe(feature), label, n, count / n, count / totals[label])
+            what = feature if feature in SHAPES else f"the word {feature!r}"
+            shortcut = Shortcut(what, label, n, count / n, count / totals[label])
             certainty = _certainty(shortcut, totals[label] / len(labels))
             if shortcut.coverage >= _MIN_COVERAGE and certainty >= _MIN_CERTAINTY:
                 found[label].append(shortcut)
@@ -216,10 +217,6 @@ def _shapes_in(text: str, lower: str) -> Iterator[str]:
     for (name, shape), possible in zip(SHAPES.items(), may_have, strict=True):
         if possible and shape.search(text):
             yield name
-
-
-def _describe(feature: str) -> str:
-    return feature if feature in SHAPES else f"the word {feature!r}"
 
 
 def _certainty(shortcut: Shortcut, prior: float) -> float:

@@ -77,7 +77,8 @@ def compare_histograms(
         return None
     size = float(then.sum() * now.sum() / (then.sum() + now.sum()))
     statistic = size * _psi(then, now)
-    low, high = _noncentrality(statistic, freedom)
+    # the 95 % interval of the noncentrality from which the statistic was drawn
+    low, high = (_solved(statistic, freedom, chance) for chance in (0.975, 0.025))
     return HistogramChange(
         psi=max(0.0, statistic - freedom) / size,
         low=low / size,
@@ -144,11 +145,6 @@ def _chi2(then: Floats, now: Floats) -> float:
     shares = both / both.sum()
     parts = [(one - one.sum() * shares) ** 2 / (one.sum() * shares) for one in (then, now)]
     return float(np.sum(parts))
-
-
-def _noncentrality(statistic: float, freedom: int) -> tuple[float, float]:
-    """Return the 95 % interval of the noncentrality of which `statistic` was drawn."""
-    return _solved(statistic, freedom, 0.975), _solved(statistic, freedom, 0.025)
 
 
 def _solved(statistic: float, freedom: int, probability: float) -> float:

@@ -10,6 +10,7 @@ from collections import Counter
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 from datetime import datetime
+from operator import attrgetter
 from typing import Generic, final
 
 from tamis.clock import Clock, SteadyClock
@@ -136,7 +137,7 @@ class _MemoryLog(RecordLog[Record], Generic[Record]):
         del self._rows[:count]
 
     def _index(self, id: bytes) -> int:
-        return bisect_left(self._rows, id, key=_id)
+        return bisect_left(self._rows, id, key=attrgetter("id"))
 
     async def _matching(self, query: LogQuery, span: Span) -> AsyncGenerator[Record, None]:
         """Yield the rows of `query` in `span`; other work gets its turn in between."""
@@ -287,10 +288,6 @@ class MemoryStore(Store):
         """Report that memory works."""
         self._switch.require()
         return StoreHealth("memory:", 1)
-
-
-def _id(row: LogRecord) -> bytes:
-    return row.id
 
 
 def _size(row: LogRecord) -> int:

@@ -10,8 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from tamis.artifact import Manifest
-from tamis.artifact.learned_texts import LEARNED_FILE, LearnedTexts
-from tamis.artifact.profile import PROFILE_FILE, TrainingProfile, training_profile
+from tamis.artifact.profile import LEARNED_FILE, PROFILE_FILE, LearnedTexts, TrainingProfile, training_profile
 from tamis.models import load_scorer
 from tamis.models.scorer import ModelFiles
 from tamis.models.self_test import PROBES_FILE, record_probes

@@ -19,8 +19,7 @@ from tamis import __version__
 from tamis.data.audit import AuditReport
 from tamis.data.inspection import InspectedFile, inspect_file
 from tamis.data.reader import Paths
-from tamis.data.tables import USUAL_OPTIONS, Needed, open_table
-from tamis.data.writer import write_dataset
+from tamis.data.tables import USUAL_OPTIONS, Needed, open_table, write_dataset
 from tamis.errors import DataError
 from tamis.training.prepare import Prepared, PrepareSettings
 from tamis.types import Dataset, no_progress

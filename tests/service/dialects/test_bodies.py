@@ -15,12 +15,11 @@ from pydantic import BaseModel, Field
 
 from tamis.errors import InputError
 from tamis.service.dialects.bodies import struct_of
-from tamis.service.dialects.hugging_face import TextClassificationBody
+from tamis.service.dialects.hugging_face import PredictBody, TextClassificationBody
 from tamis.service.dialects.kserve_v1 import InstancesBody
 from tamis.service.dialects.mlflow import InvocationsBody
 from tamis.service.dialects.open_inference import InferBody
 from tamis.service.dialects.openai import ClassifyBody, ModerationsBody
-from tamis.service.dialects.text_embeddings import PredictBody
 from tamis.service.request_body import parse_json
 from tests.support.fuzzing import CASES
 

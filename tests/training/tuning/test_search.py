@@ -12,8 +12,7 @@ import pytest
 
 from tamis import Classifier, train
 from tamis.artifact import open_artifact
-from tamis.artifact.learned_texts import LEARNED_FILE
-from tamis.artifact.profile import PROFILE_FILE
+from tamis.artifact.profile import LEARNED_FILE, PROFILE_FILE
 from tamis.data.audit import audit
 from tamis.errors import TrainingError
 from tamis.models.self_test import PROBES_FILE

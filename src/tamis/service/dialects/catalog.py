@@ -5,12 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from tamis.service.dialects.base import Dialect
-from tamis.service.dialects.hugging_face import HuggingFace
+from tamis.service.dialects.hugging_face import HuggingFace, TextEmbeddings
 from tamis.service.dialects.kserve_v1 import KServeV1
 from tamis.service.dialects.mlflow import Mlflow
 from tamis.service.dialects.open_inference import OpenInference
 from tamis.service.dialects.openai import OpenAi
-from tamis.service.dialects.text_embeddings import TextEmbeddings
 
 DIALECTS: Sequence[Dialect] = (
     OpenInference(),

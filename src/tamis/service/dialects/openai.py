@@ -11,9 +11,9 @@ from starlette.responses import Response
 from tamis.service.api.predictor import EXAMPLE_TEXTS
 from tamis.service.dialects.base import Answer, Dialect, DialectRequest, TextQuery
 from tamis.service.dialects.bodies import Texts, TolerantBody
+from tamis.service.dialects.hugging_face import word_count
 from tamis.service.dialects.kserve_v1 import add_model_routes
 from tamis.service.dialects.routes import DialectRoutes
-from tamis.service.dialects.text_embeddings import word_count
 from tamis.service.responses import ErrorResponse, json_response
 
 

@@ -59,7 +59,7 @@ def describe(error: BaseException) -> str:
         if isinstance(error, kind):
             return text
     message = getattr(error, "message", None) if isinstance(error, InvalidRequest) else None
-    return _one_line(f"{type(error).__name__}: {message or error}")
+    return re.sub(r"\s+", " ", f"{type(error).__name__}: {message or error}")[:300]
 
 
 def fault_of(error: BaseException) -> str:
@@ -84,10 +84,6 @@ def _of_hosts(errors: object) -> str:
     messages = {describe(error) for error in errors.values() if isinstance(error, BaseException)}
     hosts = ", ".join(sorted(str(getattr(host, "address", host)) for host in errors))
     return f"all hosts failed ({hosts}): {'; '.join(sorted(messages))}"
-
-
-def _one_line(text: str) -> str:
-    return re.sub(r"\s+", " ", text)[:300]
 
 
 IN_FLIGHT = 256

@@ -190,7 +190,8 @@ def connect(url: ClusterUrl, options: ClusterOptions) -> Session:
     cluster = _cluster(url, options)
     try:
         session = cluster.connect()
-        _check_data_centre(url, cluster)
+        if problem := _data_centre_problem(url, cluster):
+            raise StoreError(f"{url.name}: {problem}")
     except (DriverException, NoHostAvailable, UnresolvableContactPoints, OSError) as failed:
         wrong_data_centre = _data_centre_problem(url, cluster)
         cluster.shutdown()
@@ -268,11 +269,6 @@ def _tls(url: ClusterUrl) -> ssl.SSLContext:
         return ssl.create_default_context(cafile=url.tls_ca or None)
     except OSError as failed:
         raise StoreError(f"{url.name}: tls_ca cannot be read: {failed}") from failed
-
-
-def _check_data_centre(url: ClusterUrl, cluster: Cluster) -> None:
-    if problem := _data_centre_problem(url, cluster):
-        raise StoreError(f"{url.name}: {problem}")
 
 
 def _data_centre_problem(url: ClusterUrl, cluster: Cluster) -> str | None:

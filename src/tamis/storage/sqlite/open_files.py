@@ -76,7 +76,7 @@ class OpenFiles:
         with self._looking:
             # until the end, or for good if a file is lost: other threads must not find the queue empty
             poll, self._poll = self._poll, None
-            self._drain()
+            drain(self._inotify)
             for path, identity in zip(self.paths, self._identities, strict=True):
                 if _identity(path) != identity:
                     raise StoreError(f"{path}: the file was replaced by another one", fault="missing")
@@ -122,9 +122,6 @@ class OpenFiles:
             except StoreError:
                 found.append(False)
         return found
-
-    def _drain(self) -> None:
-        drain(self._inotify)
 
 
 class FolderLock:
