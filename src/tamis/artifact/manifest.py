@@ -29,6 +29,7 @@ FORMAT_VERSION = 1
 MANIFEST_FILE = "manifest.json"
 REPORT_FILE = "report.html"
 CARD_FILE = "MODEL_CARD.md"
+# every response lists all labels
 _MAX_LABELS = 10_000
 _MAX_SHOWN = 60
 

@@ -18,6 +18,7 @@ from tamis.artifact.version_folder import open_artifact
 from tamis.errors import ArtifactError
 
 TRAFFIC_FILE = "traffic.json"
+# the plan is a few hundred bytes; another file under its name must not be read into memory
 _MAX_BYTES = 65_536
 _HASH_BYTES = 8
 

@@ -43,6 +43,7 @@ if TYPE_CHECKING:
     from tamis.models.scorer import ModelFiles
 
 
+# read before any checksum is known, so the size is bounded first
 _MAX_MANIFEST_BYTES = 16 * 1024 * 1024
 _MAX_FILE_BYTES = 4 * 1024**3
 _PLAIN_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}")

@@ -111,6 +111,7 @@ def _write_report(file: Path, classifier: Classifier, measured: Measured, data: 
     file.write_bytes(render_report(ReportData(classifier.manifest, measured, data_name(data), model)))
 
 
+# the usual level; it decides about the wording only, the p-value is printed
 _SIGNIFICANT = 0.05
 
 

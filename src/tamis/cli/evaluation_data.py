@@ -30,6 +30,7 @@ from tamis.training.prepare import PrepareSettings, prepare_file
 from tamis.training.prepared_folder import prepared_folder_in, read_prepared
 from tamis.types import Dataset, Progress, no_progress
 
+# looking for the training file by its digest must stay cheap in a folder full of other files
 _MAX_FILES_SEARCHED = 100
 _MAX_BYTES_SEARCHED = 1 << 30
 _MIN_UNSEEN_ROWS = 10

@@ -17,7 +17,8 @@ if TYPE_CHECKING:
 
 _DESCRIBED_SCOPES = "; ".join(f"{scope}: {opens}" for scope, opens in SCOPES.items())
 _UNITS = {"h": timedelta(hours=1), "d": timedelta(days=1), "w": timedelta(weeks=1), "y": timedelta(days=365)}
-_LONGEST = timedelta(days=36_500)
+# a century: larger spans overflow dates
+_MAX_AGE = timedelta(days=36_500)
 
 _file_option = click.option(
     "--file", "path", type=click.Path(path_type=Path), help="Key file.  [env: TAMIS_KEYS_FILE]"
@@ -29,7 +30,7 @@ def _lifetime(ctx: click.Context, param: click.Parameter, value: str | None) -> 
     if value is None:
         return None
     found = re.fullmatch(r"([1-9][0-9]{0,4})([hdwy])", value, re.ASCII)
-    if found is None or (lifetime := int(found[1]) * _UNITS[found[2]]) > _LONGEST:
+    if found is None or (lifetime := int(found[1]) * _UNITS[found[2]]) > _MAX_AGE:
         raise click.BadParameter("must be a number and h, d, w or y, such as 90d; 100 years at most")
     return lifetime
 

@@ -68,14 +68,15 @@ _UNITS = {
     "d": timedelta(days=1),
     "w": timedelta(weeks=1),
 }
-_LONGEST = timedelta(days=36_500)
+# a century: larger spans overflow dates
+_MAX_AGE = timedelta(days=36_500)
 _FILTERS = ("caller", "since", "until", "label", "contains", "model")
 
 
 def _age(value: str) -> timedelta | None:
     found = re.fullmatch(r"([0-9]{1,7})([mhdw])", value, re.ASCII)
     age = int(found[1]) * _UNITS[found[2]] if found else None
-    return age if age is not None and age <= _LONGEST else None
+    return age if age is not None and age <= _MAX_AGE else None
 
 
 def moment_option_value(ctx: click.Context, param: click.Parameter, value: str | None) -> datetime | None:

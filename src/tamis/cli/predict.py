@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from tamis.inference.classifier import Classifier
 
 
+# predictions are printed while later lines are still being read
 _BATCH_TEXTS = 1024
 
 

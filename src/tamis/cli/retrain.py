@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from tamis.training.compare import Comparison
     from tamis.training.retrain import Correction, Merged
 
+# on fewer texts McNemar's test can hardly find a difference, so a comparison would always keep the old model
 _MIN_HELD_OUT = 20
 
 

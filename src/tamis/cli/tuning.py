@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 Command = Callable[..., Any]
 
 _OBJECTIVE = "log loss"
+# title, heading, best trial and progress: the table takes what the terminal has left
 _LINES_AROUND_THE_TABLE = 8
 _SECONDS = {"s": 1, "m": 60, "h": 3600}
 _ENDS = {

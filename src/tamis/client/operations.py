@@ -30,6 +30,7 @@ from tamis.client.records import (
 )
 from tamis.errors import MissingExtraError
 
+# doubled with each attempt, up to the maximum; the service's Retry-After takes precedence
 _FIRST_PAUSE_SECONDS = 0.1
 _MAX_PAUSE_SECONDS = 5.0
 _TOO_LARGE = ("too_many_texts", "body_too_large")

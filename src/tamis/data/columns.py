@@ -23,7 +23,9 @@ _TEXT_SYNONYMS = """
     utterance query question document sms email description v2 x
 """
 _SYNONYMS = {"label": frozenset(_LABEL_SYNONYMS.split()), "text": frozenset(_TEXT_SYNONYMS.split())}
+# longer cells are sentences, not names of classes
 _MAX_LABEL_CHARACTERS = 60
+# in fewer rows, any column may look like labels by chance
 _MIN_ROWS_TO_JUDGE = 6
 _COLUMNS_NAMED = 20
 

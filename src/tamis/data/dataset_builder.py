@@ -18,7 +18,9 @@ from tamis.markup import strip_html
 from tamis.normalization import is_blank
 from tamis.types import Dataset
 
+# with more values a column is an identifier, not a source: they are no longer counted
 _MAX_SOURCES = 100
+# a few sources may have one row each; many with hardly two rows are identifiers, not sources
 _FEW_SOURCES = 10
 _MIN_ROWS_PER_SOURCE = 2
 

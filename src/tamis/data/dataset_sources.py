@@ -25,7 +25,9 @@ from tamis.errors import FetchError
 from tamis.types import Dataset, Progress
 
 _CHUNK_BYTES = 1 << 16
+# the archives are far smaller: a server that sends more sends something else
 _MAX_DOWNLOAD_BYTES = 32 << 20
+# checked before unpacking: a small archive can hold a member of many gigabytes
 _MAX_MEMBER_BYTES = 64 << 20
 _PIP_TIMEOUT_SECONDS = 600
 

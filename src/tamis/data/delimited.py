@@ -22,6 +22,7 @@ from tamis.types import Progress
 _DELIMITERS = (",", "\t", ";", "|")
 _DELIMITER_NAMES = {"tab": "\t", "\\t": "\t", "comma": ",", "semicolon": ";", "pipe": "|"}
 _SEPARATOR_LINE = re.compile(r'"?sep=(.)"?\s*', re.IGNORECASE)
+# the csv module's own limit, 128 kB, is less than a long document has
 _MAX_FIELD_CHARACTERS = 64 << 20
 _LITERAL_BACKSLASH = re.compile(r'\\(["\\]?)')
 

@@ -11,13 +11,16 @@ from pathlib import Path
 
 from tamis.errors import DataError, MissingExtraError
 
+# chunks of 1 MB: a row is held in memory as a whole, so a line without an end would fill it
 _MAX_LINE_CHUNKS = 64
+# the detector's time grows with the sample; pieces from many places say more than one long piece
 _SAMPLE_BYTES = 200_000
 _SAMPLE_BYTES_PER_CHUNK = 32_000
 _MARKS = {codecs.BOM_UTF8: "utf-8-sig", codecs.BOM_UTF16_LE: "utf-16", codecs.BOM_UTF16_BE: "utf-16"}
 _ESCAPED_QUOTE = re.compile(rb'\\"(?=[^",;|\t\r\n])')
 _MIN_CONFIDENCE = 0.1  # below it the detector is no better than the commonest legacy encoding
 _FEW_ACCENTS = 10
+# Windows' western encoding: what spreadsheets of that origin write
 _COMMONEST = "cp1252"
 _MAX_DAMAGE = 0.1  # share of damaged characters up to which a file counts as damaged UTF-8
 _SUPERSETS = {
@@ -74,6 +77,7 @@ class TextScan:
 
     def finish(self) -> tuple[str, float | None, int | None, bool]:
         """Return encoding, confidence, where UTF-8 is damaged, and whether quotes are escaped."""
+        # the file ends within a character
         if self._invalid_at is None and self._named is None and self._decoder.getstate()[0]:
             self._invalid_at = self.size - len(self._decoder.getstate()[0])
             self._sample += self._decoder.getstate()[0]
@@ -133,6 +137,7 @@ def _marked_encoding(start: bytes) -> str | None:
     for mark, name in _MARKS.items():
         if start.startswith(mark):
             return name
+    # in UTF-16, ASCII characters have a NUL byte, always on the same side
     even, odd = start[:64:2].count(0), start[1:64:2].count(0)
     if max(even, odd) >= 4 and min(even, odd) == 0:
         return "utf-16-le" if odd else "utf-16-be"
@@ -154,6 +159,7 @@ def _detect(sample: bytes, path: Path) -> tuple[str, float]:
         raise MissingExtraError(
             f"{path} is not UTF-8: name its encoding with --encoding; detecting it", "train"
         ) from None
+    # almost any bytes are valid in EBCDIC, and tables are not exchanged in it
     era = chardet.EncodingEra.ALL & ~chardet.EncodingEra.MAINFRAME
     found = chardet.detect(sample, encoding_era=era)
     name, confidence = found["encoding"], float(found["confidence"])

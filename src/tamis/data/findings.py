@@ -16,9 +16,11 @@ Severity = Literal["problem", "warning", "note"]
 _ORDER: tuple[Severity, ...] = ("problem", "warning", "note")
 _KNOWN_TEST = 0.05  # from here on near duplicates make a random split noticeably too easy
 _STRONG_SHORTCUT = 0.3  # a third of a class hangs on one feature
+# from here on accuracy says little: always naming the frequent label is right nine times in ten
 _STRONG_IMBALANCE = 10
 _SOURCE_GAP = 0.2
 _MIN_HTML_ROWS = 3
+# single messages that quote a tag are no reason to strip all texts
 _HTML_SHARE = 0.01
 _ROWS_SHOWN = 8
 _LABELS_NAMED = 4

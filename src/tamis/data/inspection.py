@@ -29,6 +29,7 @@ _LFS_POINTER = b"version https://git-lfs.github.com/spec/"
 _MARKUP = re.compile(rb"\s*<(!doctype html|html|head|body|\?xml)\b", re.IGNORECASE)
 _UTF8_MARK = b"\xef\xbb\xbf"
 _COMPRESSED = "unpack it, or compress it with gzip instead"
+# unpacked: a workbook is a ZIP archive, which may be a thousand times smaller than its contents
 _MAX_WORKBOOK_BYTES = 2 << 30
 
 _FOREIGN = (

@@ -25,7 +25,9 @@ _NUMBER = re.compile(r"([+-]?)0*([0-9]+)(?:\.0*)?")
 _SHOWN = 6
 
 
+# with many classes the mean confidence of one may be low; a suggestion must still be likelier than not
 _MIN_PROBABILITY = 0.5
+# the confidence of a class is a mean over its rows: on fewer it is noise
 _MIN_ROWS = 10
 Probabilities = npt.NDArray[np.float64]
 SHAPES = {
@@ -38,6 +40,7 @@ SHAPES = {
 _ALIKE = bytes.maketrans(b"ABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789", b"A" * 26 + b"0" * 10)
 _ASCII_WORD = re.compile(r"\w+")
 _MIN_TEXTS = 20
+# a shortcut must matter for the label, not explain a handful of its texts
 _MIN_COVERAGE = 0.02
 _MIN_CERTAINTY = 0.8
 

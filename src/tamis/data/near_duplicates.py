@@ -32,6 +32,7 @@ _NUMBER = re.compile(r"\d+")
 _NO_LETTER = re.compile(r"[\W_]+")
 _NO_LETTER_BEYOND_ASCII = re.compile(r"[^\w\x00-\x7f]+")
 _ZEROS = re.compile(rb"00+")
+# tables for bytes.translate: case and digits in one pass, then everything else is deleted
 _ASCII_LOWER = bytes(ord("0") if chr(code).isdigit() else code for code in range(128)).lower() + bytes(128)
 _ASCII_NO_LETTERS = bytes(code for code in range(128) if not chr(code).isalnum())
 _FILLER = "\u200b"  # in no canonical form, as every other invisible character

@@ -25,6 +25,7 @@ Indices = npt.NDArray[np.intp]
 Keys = npt.NDArray[np.uint64]
 
 NGRAM = 5
+# bounds the comparisons in a large cluster, which would be quadratic in its size
 _MAX_NEIGHBOURS = 1000
 CHUNK = 1 << 20
 _RARITY_BITS = 22  # rarity is counted by hash slots; a shared slot costs a little time, never a pair
@@ -192,6 +193,7 @@ class _Components:
         while (self.roots[one] != self.roots[other]).any():
             roots = np.sort(np.stack([self.roots[one], self.roots[other]]), axis=0)
             np.minimum.at(self.roots, roots[1], roots[0])
+            # path compression: every root must point at itself before the next round
             while (self.roots[self.roots] != self.roots).any():
                 self.roots = self.roots[self.roots]
 

@@ -133,6 +133,7 @@ def _rows_with_tabs(cells: Sequence[str], layout: RowLayout, known: Collection[s
     if not starts:
         return []
     ends = [match.start() for match in starts] + [len(text)]
+    # the first row is the one that swallowed the others: it keeps its own label
     rows = [_with(cells, layout, cells[layout.label], text[: ends[0]])]
     for match, end in zip(starts, ends[1:], strict=True):
         rows.append(_with(cells, layout, match[1], text[match.end() : end]))
@@ -150,8 +151,9 @@ def _looks_foreign(cells: Sequence[str], layout: RowLayout, labels: Collection[s
     further = _LINE_END.split(cells[layout.text])[1:]
     if any(_is_row(_parse_line(line, layout.delimiter), len(cells), layout, labels) for line in further):
         return True
-    for delimiter, fewest in ((",", 2), (";", 2), ("\t", 1)):
-        counts = Counter(line.count(delimiter) for line in further if line.count(delimiter) >= fewest)
+    # prose has commas and semicolons, too, but hardly ever tabs: one tab per line is enough
+    for delimiter, min_count in ((",", 2), (";", 2), ("\t", 1)):
+        counts = Counter(line.count(delimiter) for line in further if line.count(delimiter) >= min_count)
         alike = max(counts.values(), default=0)
         if alike >= 2 and 2 * alike >= len(further):
             return True

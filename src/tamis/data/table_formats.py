@@ -149,6 +149,7 @@ def _cut(line: str) -> tuple[str, str]:
     return label, text.strip()
 
 
+# few enough for constant memory, enough that reading is not dominated by pyarrow's calls
 _BATCH_ROWS = 4096
 
 

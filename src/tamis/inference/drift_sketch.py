@@ -21,6 +21,7 @@ from tamis.artifact.profile import N_LENGTH_BINS, N_SHARE_BINS, length_bins, sha
 from tamis.inference.shared_file import SharedFile
 
 WINDOWS = ("recent", "long")
+# a window moves by one block, so it holds its last 90 to 100 %
 N_BLOCKS = 10
 _MAGIC = b"tamis drift 1\n\0\0"
 _STATE = np.dtype([("magic", "S16"), ("labels", "<u4"), ("texts", "<u4"), ("flags", "<u8"), ("at", "<u4", 2)])

@@ -22,8 +22,10 @@ Histogram = npt.NDArray[Any]
 
 SIGNIFICANCE = 0.001
 """A change is reported below this p-value: a service looks at its windows again and again."""
+# the usual rule for the chi-squared approximation: cells with less are merged with their neighbours
 _MIN_EXPECTED = 5.0
 _NORMAL = NormalDist()
+# each halves the interval: 60 leave less than the last bit of a float
 _BISECTIONS = 60
 
 

@@ -16,6 +16,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import final
 
+# a stopped worker may hold the lock: counts stay in this process until the next flush
 _LOCK_SECONDS = 0.5
 _POLL_SECONDS = 0.002
 

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from tamis.inference.classifier import Classifier
 
 _BATCH_TEXTS = 1024
+# the native library scores so many in one call, outside the interpreter's lock
 _ARRAY_TEXTS = 8 * 1024
 _TOP_TOKENS = 5
 SCORE_PREFIX = "score_"

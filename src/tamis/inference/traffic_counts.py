@@ -48,6 +48,7 @@ DIFFERENCES = (0.001, 0.01, 0.05, 0.1, 0.2, 0.3, 0.5, 0.7, 0.9)
 _MIN_OBSERVATIONS = 30
 """A canary is not aborted on fewer requests or comparisons."""
 
+# a digest of the record's layout: a file of another layout is started anew
 _HEADER_BYTES = 16
 _NORMAL_975 = 1.959964  # quantile .975 of the normal distribution: two-sided intervals of 95 %
 
@@ -207,6 +208,7 @@ class TrafficCounts:
         return totals
 
 
+# a shadow that is slower than the traffic drops texts instead of keeping ever more
 _MAX_QUEUE = 256
 _REST = 3.0
 """After a text the thread rests for this many times its duration: a shadow gets a quarter of a processor."""

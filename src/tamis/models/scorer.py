@@ -20,7 +20,8 @@ import numpy.typing as npt
 Floats = npt.NDArray[np.float64]
 
 _TOKEN = re.compile(r"\S+")
-_LEAST_PROBABILITY = 1e-15
+# 0 and 1 have no finite logit
+_MIN_PROBABILITY = 1e-15
 
 
 class Token(NamedTuple):
@@ -92,7 +93,7 @@ def explain_by_occlusion(
 
 
 def _log_odds(probability: float) -> float:
-    clipped = min(max(probability, _LEAST_PROBABILITY), 1 - _LEAST_PROBABILITY)
+    clipped = min(max(probability, _MIN_PROBABILITY), 1 - _MIN_PROBABILITY)
     return math.log(clipped / (1 - clipped))
 
 

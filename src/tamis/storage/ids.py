@@ -102,6 +102,7 @@ def ticks_of(time_id: bytes) -> int:
 
 def first_id(ticks: int) -> bytes:
     """Return the lowest bytes that an id of these ticks, or later, could have."""
+    # the moments of a query may be before the first tick or after the last one
     return min(max(ticks, 0), MAX_TICKS + 1).to_bytes(8, "big") + bytes(8)
 
 
@@ -118,6 +119,7 @@ def hour_of(time_id: bytes) -> datetime:
 def as_uuid(time_id: bytes) -> UUID:
     """Return an id as the version-1 UUID that it is, for a database that knows the type."""
     ticks = ticks_of(time_id)
+    # RFC 9562 puts the low bits of the time first, so the UUID's own bytes do not sort by time
     head = (ticks & 0xFFFFFFFF) << 32 | (ticks >> 32 & 0xFFFF) << 16 | 0x1000 | ticks >> 48
     return UUID(bytes=head.to_bytes(8, "big") + time_id[8:])
 

@@ -30,6 +30,7 @@ PAGE_CHARS = 32_768
 FILTERS = ("label", "model", "model_name", "model_version")
 """Columns of both logs that a query may require to be equal to a value."""
 
+# cursors are kept by clients: another version must refuse them, not misread them
 _CURSOR_FORMAT = b"\x01"
 _FIRST, _LAST = b"", b"\xff" * 8
 _ASCII_LOWER = {code: code + 32 for code in range(ord("A"), ord("Z") + 1)}

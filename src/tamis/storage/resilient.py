@@ -31,6 +31,7 @@ from tamis.storage.query import PAGE_ROWS, LogQuery, Page
 from tamis.storage.rows import CallRecord, check_calls
 from tamis.storage.spool import Spool
 
+# how soon calls in the spool are tried again: a store that restarts should not wait long for them
 RETRY_SECONDS = 1.0
 
 

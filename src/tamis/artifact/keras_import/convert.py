@@ -23,8 +23,8 @@ from tamis.models.network.tokenizer import Tokenizer
 from tamis.normalization import AS_IT_IS, TEXT_FORMS
 from tamis.types import Notice, no_notice
 
-_LARGEST_FILE_BYTES = 2 * 1024**3
-_LARGEST_JSON_BYTES = 128 * 1024**2
+_MAX_FILE_BYTES = 2 * 1024**3
+_MAX_JSON_BYTES = 128 * 1024**2
 _PATTERNS = {"network": "*.h5", "tokenizer": "*_tokenizer.json", "metadata": "*_metadata.json"}
 
 
@@ -75,7 +75,7 @@ def _find(folder: Path, pattern: str, role: str) -> Path:
         raise ArtifactError(f"{folder}: one file {pattern} must hold the {role}; there are {len(found)}")
     if not found[0].is_file():
         raise ArtifactError(f"{found[0]} is no plain file")
-    most = _LARGEST_FILE_BYTES if role == "network" else _LARGEST_JSON_BYTES
+    most = _MAX_FILE_BYTES if role == "network" else _MAX_JSON_BYTES
     if found[0].stat().st_size > most:
         raise ArtifactError(f"{found[0]} is larger than the {most:,} bytes that are read")
     return found[0]

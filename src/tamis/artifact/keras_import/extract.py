@@ -22,6 +22,7 @@ import safetensors.numpy
 from tamis.artifact.keras_import.hdf5 import REFUSED
 from tamis.errors import ArtifactError, MissingExtraError
 
+# of the clock; the process limits its own processor time to less
 _TIMEOUT_SECONDS = 120
 
 Weights = Mapping[str, Mapping[str, npt.NDArray[np.float32]]]

@@ -18,17 +18,18 @@ from pathlib import Path
 from typing import Any
 
 REFUSED = 3
+# a damaged or hostile HDF5 file can make its library allocate or loop: limits of the operating system end it
 MEMORY_BYTES = 4 * 1024**3
 CPU_SECONDS = 60
 
-_LARGEST_ARRAY_BYTES = 1024**3
-_LARGEST_CONFIG_CHARACTERS = 16 * 1024**2
+_MAX_ARRAY_BYTES = 1024**3
+_MAX_CONFIG_CHARACTERS = 16 * 1024**2
 _MAX_DEPTH = 64
 """Keras nests a chain of layers about ten deep; JSON readers differ in how much deeper they go."""
 
-_MOST_LAYERS = 100
-_MOST_WEIGHTS = 16
-_LONGEST_NAME = 500
+_MAX_LAYERS = 100
+_MAX_WEIGHTS = 16
+_MAX_NAME_CHARACTERS = 500
 
 
 class UnsafeFile(Exception):
@@ -62,7 +63,7 @@ def copy(file: Path, folder: Path) -> None:
             raise UnsafeFile("'model_weights' is no group")
         weights = {
             f"{name}\n{weight}": array
-            for name in _names(layers, "layer_names", most=_MOST_LAYERS)
+            for name in _names(layers, "layer_names", most=_MAX_LAYERS)
             for weight, array in _weights_of(layers, name)
         }
     (folder / "config.json").write_text(json.dumps(config), encoding="utf-8")
@@ -74,7 +75,7 @@ def _model_config(opened: Any) -> Any:
         raise UnsafeFile("it holds weights without the network's configuration; save the whole model")
     value = opened.attrs["model_config"]
     text = value.decode("utf-8") if isinstance(value, bytes) else str(value)
-    if len(text) > _LARGEST_CONFIG_CHARACTERS:
+    if len(text) > _MAX_CONFIG_CHARACTERS:
         raise UnsafeFile("its configuration is absurdly long")
     try:
         config = json.loads(text)
@@ -88,7 +89,7 @@ def _model_config(opened: Any) -> Any:
 def _keras_version(opened: Any) -> str:
     value = opened.attrs.get("keras_version", "")
     text = value.decode("utf-8") if isinstance(value, bytes) else str(value)
-    return text if len(text) <= _LONGEST_NAME else ""
+    return text if len(text) <= _MAX_NAME_CHARACTERS else ""
 
 
 def _depth(value: Any) -> int:
@@ -110,7 +111,7 @@ def _weights_of(layers: Any, layer: str) -> list[tuple[str, Any]]:
     if not hasattr(group, "keys"):
         raise UnsafeFile(f"layer {layer!r} is no group")
     return [
-        (weight, _array(group, layer, weight)) for weight in _names(group, "weight_names", most=_MOST_WEIGHTS)
+        (weight, _array(group, layer, weight)) for weight in _names(group, "weight_names", most=_MAX_WEIGHTS)
     ]
 
 
@@ -132,7 +133,7 @@ def _array(group: Any, layer: str, path: str) -> Any:
         raise UnsafeFile(f"{place} holds {found.dtype}, not floating-point numbers")
     if found.shape is None or not 1 <= len(found.shape) <= 3 or 0 in found.shape:
         raise UnsafeFile(f"{place} has a shape that no layer has: {found.shape}")
-    if found.size * 4 > _LARGEST_ARRAY_BYTES:
+    if found.size * 4 > _MAX_ARRAY_BYTES:
         raise UnsafeFile(f"{place} has an absurd shape: {found.shape}")
     if any(not _is_plain_filter(found, index) for index in range(found.id.get_create_plist().get_nfilters())):
         raise UnsafeFile(f"{place} is packed by a filter other than gzip")
@@ -153,12 +154,14 @@ def _member(group: Any, name: str) -> Any:
     import h5py
 
     if not name or name == "." or "/" in name or not isinstance(group, h5py.Group):
-        raise UnsafeFile(f"{name[:_LONGEST_NAME]!r} is no plain name in a group")
+        raise UnsafeFile(f"{name[:_MAX_NAME_CHARACTERS]!r} is no plain name in a group")
     link = group.get(name, getlink=True)
     if link is None:
-        raise UnsafeFile(f"{name[:_LONGEST_NAME]!r} is missing")
+        raise UnsafeFile(f"{name[:_MAX_NAME_CHARACTERS]!r} is missing")
     if not isinstance(link, h5py.HardLink):
-        raise UnsafeFile(f"{name[:_LONGEST_NAME]!r} is an {type(link).__name__}; only plain members are read")
+        raise UnsafeFile(
+            f"{name[:_MAX_NAME_CHARACTERS]!r} is an {type(link).__name__}; only plain members are read"
+        )
     return group[name]
 
 
@@ -169,7 +172,7 @@ def _names(group: Any, attribute: str, *, most: int) -> list[str]:
     if len(values) > most:
         raise UnsafeFile(f"{attribute!r} lists {len(values)} names")
     names = [value.decode("utf-8") if isinstance(value, bytes) else str(value) for value in values]
-    if any(len(name) > _LONGEST_NAME or "\n" in name for name in names):
+    if any(len(name) > _MAX_NAME_CHARACTERS or "\n" in name for name in names):
         raise UnsafeFile(f"{attribute!r} has a name that is none")
     return names
 

@@ -31,6 +31,7 @@ from tamis.errors import ArtifactError
 
 Config = Mapping[str, Any]
 
+# an array has a column per token: a wrong configuration must not allocate all memory
 MAX_TOKENS = 100_000
 
 _ACTIVATIONS = ("linear", "relu", "sigmoid", "softmax", "tanh", *HARD_SIGMOID_SLOPES)

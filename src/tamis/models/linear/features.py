@@ -36,16 +36,19 @@ BLOCKS = ("words", "n-grams", "shapes")
 _WORDS, _NGRAMS, SHAPES_BLOCK = range(len(BLOCKS))
 
 SHAPE_FAMILIES = frozenset({_SHAPE, _SHAPE_PAIR})
-_LONGEST_RUN = 4
-_LONGEST_NGRAM = 12
+# longer runs of one class of characters are cut to this: `xxxx` is any word of lower-case letters
+_MAX_RUN = 4
+_MAX_NGRAM = 12
 _ACROSS_CHARACTERS = 6  # characters of an n-gram across words
-_FEWEST_BITS, _MOST_BITS = 8, 24  # 2**24 numbers take 64 MB to look up
+_MIN_BITS, _MAX_BITS = 8, 24  # 2**24 numbers take 64 MB to look up
+# half powers of two: a length matters by its order of magnitude, and each step occurs in many texts
 SIZE_STEPS = np.array([0, *sorted({round(2 ** (step / 2)) for step in range(64)})])
 _SHAPE_OF_CLASS = np.array([ord(c) for c in " xXdu\0u"], np.uint32)
+# a family's hashes start from its own offset, so a word and an equal n-gram are two features
 OFFSETS = [ngrams.family_offset(family) for family in range(11)]
 _SIZE_OFFSETS = np.array([OFFSETS[family] for family in (LENGTH, CAPITALS, DIGITS)])
 _NUMBER_BITS = np.uint64(32)
-KEPT_AT_FIRST = np.ones(_LONGEST_RUN, np.bool_)
+KEPT_AT_FIRST = np.ones(_MAX_RUN, np.bool_)
 
 
 @dataclass(frozen=True)
@@ -71,12 +74,10 @@ class FeatureSettings:
         return self.n_blocks << self.bits
 
     def __post_init__(self) -> None:
-        if not 2 <= self.ngram_min <= self.ngram_max <= _LONGEST_NGRAM:
-            raise ValueError(
-                f"n-grams must be 2 to {_LONGEST_NGRAM} long: {self.ngram_min} to {self.ngram_max}"
-            )
-        if not _FEWEST_BITS <= self.bits <= _MOST_BITS:
-            raise ValueError(f"bits must be {_FEWEST_BITS} to {_MOST_BITS}: {self.bits}")
+        if not 2 <= self.ngram_min <= self.ngram_max <= _MAX_NGRAM:
+            raise ValueError(f"n-grams must be 2 to {_MAX_NGRAM} long: {self.ngram_min} to {self.ngram_max}")
+        if not _MIN_BITS <= self.bits <= _MAX_BITS:
+            raise ValueError(f"bits must be {_MIN_BITS} to {_MAX_BITS}: {self.bits}")
         if self.format not in (1, 2):
             raise ValueError(f"format must be 1 or 2: {self.format}")
 

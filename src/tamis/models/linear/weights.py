@@ -31,6 +31,7 @@ Floats = npt.NDArray[np.float64]
 
 # larger counts weigh the same: the table stays small, and the logarithm hardly grows
 _MAX_COUNT = 1024
+# a word that occurs ten times says more than once, but not ten times as much
 SUBLINEAR = np.concatenate([[0.0], 1 + np.log(np.arange(1, _MAX_COUNT + 1))])
 _TWO_SIDES = np.array([-0.5, 0.5])
 _TENSORS: dict[int, dict[str, Any]] = {

@@ -163,6 +163,7 @@ def _first_line(error: Exception) -> str:
     return str(error).partition("\n")[0][:200]
 
 
+# wire types of protocol buffers; 3 and 4, groups, are not used by ONNX
 _VARINT, _EIGHT_BYTES, _MESSAGE, _FOUR_BYTES = 0, 1, 2, 5
 # 64 bits in groups of 7: more is no varint
 _MAX_VARINT_BYTES = 10

@@ -86,6 +86,7 @@ def _of_hosts(errors: object) -> str:
     return f"all hosts failed ({hosts}): {'; '.join(sorted(messages))}"
 
 
+# far below the stream ids of a connection, so the driver never blocks the loop
 IN_FLIGHT = 256
 
 

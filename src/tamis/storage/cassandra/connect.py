@@ -32,6 +32,7 @@ from tamis.storage.cassandra.async_session import describe, fault_of
 
 CQL_PORT = 9042
 _EXAMPLE = "cassandra://user:password@host1,host2:9042/keyspace?local_dc=dc1"
+# Cassandra's own limits on names
 _KEYSPACE = re.compile(r"[A-Za-z][A-Za-z0-9_]{0,47}")
 _HOST = re.compile(r"\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]+")
 _Value = TypeVar("_Value")
@@ -82,6 +83,7 @@ class ClusterUrl:
             _keyspace(astra.keyspace),
             user=astra.user,
             password=astra.password,
+            # the version that Astra speaks
             protocol=4,
             bundle=astra.bundle,
         )
@@ -243,6 +245,7 @@ def _cluster(url: ClusterUrl, options: ClusterOptions) -> Cluster:
             protocol_version=url.protocol,
             connection_class=LibevConnection,
             connect_timeout=options.connect_seconds / 2,
+            # for ever: a cluster may be away for hours, and the spool keeps calls meanwhile
             reconnection_policy=ExponentialReconnectionPolicy(0.5, 10.0, max_attempts=None),
             executor_threads=_THREADS,
             idle_heartbeat_interval=_HEARTBEAT_SECONDS,

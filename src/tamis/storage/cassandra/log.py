@@ -46,9 +46,12 @@ from tamis.storage.rows import (
 MAX_CALLERS = 1_000
 """Callers whose rows of one hour are merged if the query names no caller."""
 
+# one request reads no more, even if nothing matches: the client goes on with the cursor
 _ROWS_OF_A_SEARCH = 20_000
+# hours are read from the index in portions: a quiet caller may have rows in thousands of them
 _HOURS_OF_A_PAGE = 100
 _HOURS_OF_A_DELETION = 1_000
+# rows are fetched without their texts, so a page may have more of them
 _ROWS_OF_A_COUNT = 2_000
 _MAX_ROWS_AT_ONCE = 200
 _MAX_ROWS_AHEAD = 2_048

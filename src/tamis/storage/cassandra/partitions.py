@@ -22,6 +22,7 @@ from tamis.storage.ids import TICKS_PER_HOUR, as_uuid, called_at, first_id, firs
 from tamis.storage.query import LogQuery, Span
 
 _LOWEST_TAIL = b"\x80" * 8  # Cassandra compares these bytes as signed numbers
+# all partitions at once would fill the session's queue and starve writes
 _FILLED_AT_ONCE = 128
 # entries; when there are more all are forgotten, and written once more
 _KNOWN_HOURS = 10_000

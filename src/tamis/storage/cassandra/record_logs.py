@@ -21,6 +21,7 @@ from tamis.storage.ids import as_uuid, from_uuid
 from tamis.storage.query import LogQuery
 from tamis.storage.rows import CallRecord, FeedbackRecord, check_calls, check_feedback, revised, with_id
 
+# nodes warn about larger batches and refuse very large ones
 _BATCH_ROWS = 50
 # Cassandra refuses batches above 50 KiB by default; a character has up to 3 bytes, rarely 4
 _BATCH_CHARS = 16_384

@@ -109,6 +109,7 @@ class GroupCommit:
     async def commit(self, calls: Sequence[CallRecord]) -> None:
         """Return when the rows are committed."""
         is_free = self._handed_over is None and self._belongs_on_loop(len(calls))
+        # while the writer's thread commits, the file is locked: join its next transaction
         if is_free and self._commit_on_loop(calls):
             return
         waiter = self._loop.create_future()

@@ -25,6 +25,7 @@ Caught at each place and not by a context manager, which would be three more cal
 request.
 """
 
+# SQLite's own waiting sleeps up to 100 ms between attempts; a commit takes less than one
 _POLL_SECONDS = 0.001
 
 

@@ -28,6 +28,7 @@ _CHANGES = 0x4 | 0x800 | 0x400
 _RESCUED = 0o400
 """The mode of a WAL that has been written back: all processes that have it open can see it there."""
 
+# a migration or a rescue holds the lock; one that takes longer is reported, not waited for
 _FOLDER_LOCK_SECONDS = 10.0
 _POLL_SECONDS = 0.005
 
