@@ -95,7 +95,7 @@ def test_self_test_knows_onnx_runtime_by_any_distribution(saved: Path, tmp_path:
             (tmp_path / name).symlink_to(part)
     code = (
         "import sys; from pathlib import Path; from tamis.artifact import open_artifact\n"
-        "from tamis.models.registry import load_scorer; from tamis.models.self_test import record_probes\n"
+        "from tamis.models import load_scorer; from tamis.models.self_test import record_probes\n"
         "found = open_artifact(Path(sys.argv[1]))\n"
         "print(record_probes(load_scorer(found.manifest.kind, found.model_files)).arithmetic)"
     )
