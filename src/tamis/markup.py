@@ -1,6 +1,6 @@
 """HTML in texts: whether there is any, and the text without it.
 
-Every function takes time linear in the length of the text. Knows characters; does not know files.
+Every function takes time linear in the length of the text. Handles characters; independent of files.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Loads the compiled library (`native/`, in Rust) and declares its functions.
 
-What uses it has a second form in numpy or scikit-learn, for installations without Rust. Knows pointers
+What uses it has a second form in numpy or scikit-learn, for installations without Rust. Handles pointers
 and sizes; `models.linear` and `data.near_duplicates` know what they mean.
 """
 

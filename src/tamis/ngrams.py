@@ -1,7 +1,7 @@
 """Hashes of the character n-grams and tokens of many texts at once, in numpy.
 
 Everything that looks at the pieces of a text (near duplicates, the linear model) builds on these
-arrays, so training and serving cannot drift apart. Knows arrays; does not know weights or labels.
+arrays, so training and serving cannot drift apart. Handles arrays; independent of weights and labels.
 
 A hash is a polynomial over code points modulo 2**64, mixed by the finaliser of SplitMix64 so that
 any of its bits may be used. It depends on no seed of the process and on no machine.

@@ -1,6 +1,6 @@
 """The one canonical form of a text, used in training and in serving alike.
 
-Knows characters; does not know words, features or models.
+Handles characters; independent of words, features and models.
 """
 
 from __future__ import annotations

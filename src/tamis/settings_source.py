@@ -1,6 +1,6 @@
 """Where the values of settings come from, how their text is read, and what an invalid one is answered.
 
-Knows no single setting.
+Independent of single settings.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The frozen records that the steps hand to one another. Knows no step and no library."""
+"""The frozen records that the steps hand to one another. Independent of steps and libraries."""
 
 from __future__ import annotations
 

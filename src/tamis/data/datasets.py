@@ -1,6 +1,6 @@
 """Public data sets: their expected contents, and fetching one from the first source that has them.
 
-Handles the contents of each and tries its sources in order; independent of archives or networks.
+Handles the contents of each and tries its sources in order; independent of archives and networks.
 """
 
 from __future__ import annotations

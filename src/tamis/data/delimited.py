@@ -1,6 +1,6 @@
 """Delimited text: CSV, TSV and their relatives, streamed, with errors that name row and line.
 
-Handles lines, delimiters, quotes, escapes and headers; independent of labels or texts."""
+Handles lines, delimiters, quotes, escapes and headers; independent of labels and texts."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """Which example goes to which part: at random as scikit-learn does it, or with groups kept whole.
 
-Handles numbers of groups and labels; independent of texts or files.
+Handles numbers of groups and labels; independent of texts and files.
 """
 
 from __future__ import annotations

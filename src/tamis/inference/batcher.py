@@ -6,7 +6,7 @@
     outcomes ─► futures of the jobs, in the order of their texts ─► BatchScored
 
 An idle model scores at once; texts that arrive while it works form the next batch, so there is no
-waiting time to configure. Knows texts and futures; knows no cache, no store and no HTTP.
+waiting time to configure. Handles texts and futures; independent of cache, store and HTTP.
 """
 
 from __future__ import annotations

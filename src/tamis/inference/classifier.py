@@ -1,6 +1,6 @@
 """Texts in, predictions out.
 
-Knows a model's labels and operating point; does not know where texts come from.
+Handles a model's labels and operating point; independent of the texts' origin.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """What a version predicts now against its training profile: one report per window.
 
 A feature is drifting if chance explains the change no longer (p < 0.001) and the change is larger than its
-limit. Knows counts and profiles; no files and no HTTP.
+limit. Handles counts and profiles; independent of files and HTTP.
 """
 
 from __future__ import annotations

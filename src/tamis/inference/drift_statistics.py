@@ -2,7 +2,7 @@
 
 The population stability index is sum((p - q) * ln(p / q)) over bins. For two samples of one distribution,
 n*m / (n + m) times it is about chi-squared; for two distributions, about noncentral chi-squared, whose
-parameter gives the interval. Knows counts only: no texts, no models, no files.
+parameter gives the interval. Handles counts; independent of texts, models and files.
 """
 
 from __future__ import annotations

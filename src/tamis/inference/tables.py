@@ -1,6 +1,6 @@
 """Predictions for columns of Arrow: one array operation per block of texts, no object per row.
 
-Knows a classifier and Arrow arrays; does not know files.
+Handles Arrow arrays; independent of files.
 """
 
 from __future__ import annotations

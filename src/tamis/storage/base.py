@@ -1,4 +1,4 @@
-"""The interfaces of a store: a call log, a prediction cache and a feedback log. Knows no database.
+"""The interfaces of a store: a call log, a prediction cache and a feedback log. Independent of databases.
 
 Every method belongs to one event loop, ends within the store's own timeout, and raises `StoreError` when the
 store cannot do it now. A cancelled caller disturbs no other. All writes are idempotent: a call is known by

@@ -1,4 +1,4 @@
-"""Cache keys, text digests and time ids. Knows bytes and the clock; knows no database.
+"""Cache keys, text digests and time ids. Handles bytes and the clock; independent of databases.
 
 A time id is a version-1 UUID with its bytes in the order of time: eight bytes of 100-nanosecond ticks since
 15 October 1582, big-endian, then eight of clock sequence and node. Sorted as bytes, ids are sorted by time,

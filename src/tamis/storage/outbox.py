@@ -1,6 +1,6 @@
 """Calls that could not be written wait in a spool and are sent later; counts where each call is.
 
-Knows a spool and a call log by their interfaces.
+Uses a spool and a call log by their interfaces.
 """
 
 from __future__ import annotations

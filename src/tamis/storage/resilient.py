@@ -1,4 +1,4 @@
-"""A store that keeps predictions going while its database is down. Knows any store by its interfaces.
+"""A store that keeps predictions going while its database is down. Wraps any store by its interfaces.
 
 append ─► store works: its log ─► fails ─► outbox: the spool ─► (reconnected) ─► its log
 lookups ─► store works: its cache ─► fails ─► cache miss

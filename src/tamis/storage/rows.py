@@ -1,4 +1,4 @@
-"""The rows of the call log and of the feedback log, by name. Knows no store.
+"""The rows of the call log and of the feedback log, by name. Independent of stores.
 
 A row's fields are the names of its columns in every store: a statement, a message and a document take their
 columns from `columns_of`, and a stored row is decoded by the names that it was stored with. So a new field

@@ -1,6 +1,6 @@
 """Runs `hdf5` in a process with limits, and takes in what it copied.
 
-Handles processes; independent of HDF5 or layers.
+Handles processes; independent of HDF5 and layers.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """A network as an ONNX graph: tokens in, probabilities out.
 
-Knows layers and ONNX operators; does not know texts or where the arrays came from. Keras cannot
+Handles layers and ONNX operators; independent of texts and of the arrays' origin. Keras cannot
 write ONNX itself when it runs on JAX.
 """
 

@@ -2,7 +2,7 @@
 
 Words, pairs of words, character n-grams within words, word shapes (`Xxxxx`, `dddd`) with pairs of
 them, the size of the text with its share of capitals and digits; and phrases: three words in a row, and
-six characters across words. Every feature is a number below 2**bits. Knows no weights and no labels.
+six characters across words. Every feature is a number below 2**bits. Independent of weights and labels.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """A linear model's answers, and the features it learns from, by the compiled library if there is one.
 
 The library does for one text at a time what `weights` and `features` do for many in numpy, the same
-operations in the same order: its margins are the same bits, sooner. Knows no labels and no files.
+operations in the same order: its margins are the same bits, sooner. Independent of labels and files.
 """
 
 from __future__ import annotations

@@ -2,7 +2,7 @@
 
 Training and serving both compute with this class, in numpy alone, so their answers are the same.
 A text's margin is the sum over blocks of features, each block's vector scaled to length 1; format 1 has
-a single block. Knows no labels' names: a class is a column.
+a single block. Independent of labels' names: a class is a column.
 """
 
 from __future__ import annotations

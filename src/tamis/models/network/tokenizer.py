@@ -1,6 +1,6 @@
 """Texts to numbered words, by the rules of Keras's classic `Tokenizer`, and its JSON form.
 
-The same code in training and in serving, padding included. Knows words; does not know labels or networks.
+The same code in training and in serving, padding included. Handles words; independent of labels and networks.
 """
 
 from __future__ import annotations

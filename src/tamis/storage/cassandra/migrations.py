@@ -1,4 +1,4 @@
-"""Named migrations of a keyspace. Knows a session; blocks: call it in a thread.
+"""Named migrations of a keyspace. Blocks: call it in a thread.
 
 The table `meta` has the version: how many migrations the keyspace has seen. Each migration can be run again
 after it was interrupted, because a cluster has no transaction for schema changes.

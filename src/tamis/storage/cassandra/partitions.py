@@ -1,4 +1,4 @@
-"""Where rows are and how several partitions are read as one sequence. Knows hours, shards and pages of rows.
+"""Where rows are and how several partitions are read as one sequence. Hours, shards, pages.
 
 A partition is one shard of one caller's UTC hour. Two small tables index them: in which hours a caller, or
 any caller, has rows; and which callers have rows in an hour.

@@ -1,4 +1,4 @@
-"""The tables of a keyspace. Knows CQL as text; sends nothing."""
+"""The tables of a keyspace. Builds CQL as text; sends nothing."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Group commit: one transaction for rows that are appended together. Knows no SQL.
+"""Group commit: one transaction for rows that are appended together. Independent of SQL.
 
     append ─► free and fast: commit on the event loop's thread
            └► locked, slow or full durability: the writer's thread; rows that arrive meanwhile ─► next commit

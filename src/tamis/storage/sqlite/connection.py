@@ -1,4 +1,4 @@
-"""Connections to one SQLite file, and the threads that own them. Knows SQLite; knows no table."""
+"""Connections to one SQLite file, and the threads that own them. Handles SQLite; independent of tables."""
 
 from __future__ import annotations
 

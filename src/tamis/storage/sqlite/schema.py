@@ -1,4 +1,4 @@
-"""The tables and their migrations. Knows SQL; knows no records.
+"""The tables and their migrations. Handles SQL; independent of records.
 
 `PRAGMA user_version` counts the migrations that a file has seen, `application_id` marks the file as a store
 of Tamis. Times are seconds since 1970; ids are the 16 bytes of `storage.ids`.

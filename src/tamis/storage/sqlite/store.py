@@ -1,4 +1,4 @@
-"""The store in one SQLite file: its three parts ask one session. Knows no SQL beyond its own check."""
+"""The store in one SQLite file: its three parts share one session."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The SQL of a log's table, in steps so short that no reader stops a checkpoint. Knows one connection.
+"""The SQL of a log's table, in steps so short that no reader stops a checkpoint. Uses one connection.
 
 Columns are always named, in the order of the record's fields: the order in the file does not matter.
 """
