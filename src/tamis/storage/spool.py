@@ -1,4 +1,4 @@
-"""Queues of calls that wait while their store is unreachable. Handles records and a file; independent of stores."""
+"""Queues of calls that wait while their store is unreachable. Handles records and a file, no stores."""
 
 from __future__ import annotations
 
