@@ -1,4 +1,4 @@
-"""Every benchmark that docs/scale.md names runs: with the page's options, on little data."""
+"""Benchmarks run: those that docs/scale.md names, with its options on little data, and that of the LSTM."""
 
 from __future__ import annotations
 
@@ -52,3 +52,12 @@ def test_benchmark_of_the_page_prints_its_figures(words: list[str]):
 
 def test_page_names_every_benchmark_of_scale():
     assert {words[0] for words in commands()} == set(_LITTLE)
+
+
+@pytest.mark.soak
+def test_lstm_gradients_of_both_sides_are_equal():
+    pytest.importorskip("jax", reason="the extra `lstm` is not installed")
+    words = ["benchmarks/lstm_gradient.py", "--steps", "12", "--texts", "4", "--rounds", "1"]
+    run = subprocess.run([sys.executable, *words], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert run.returncode == 0, run.stderr  # it compares the two gradients before it measures
+    assert re.search(r"^ +12 +[\d.]+ ms +[\d.]+ ms +[\d.]+ +[\d.]+-[\d.]+$", run.stdout, re.MULTILINE)
