@@ -22,8 +22,8 @@ _SMALLEST = 1e-15
 _STANDARD_ERRORS = 2.0
 """By how many the losses of two candidates must differ, text by text, to count as different."""
 
-_FIRST_FOLD_STANDARD_ERRORS = 0.5
-"""By how many an alternative must lead on the first fold to be tried on the others."""
+_FIRST_FOLD_STANDARD_ERRORS = 1.0
+"""By how many an alternative must lead on the first of three or five folds to be tried on the others."""
 
 
 class CandidateScores:

@@ -31,10 +31,10 @@ from tamis.types import Notice, Progress, no_notice, no_progress
 
 _UNKNOWN_ROW = 2**32 - 1
 
-# where phrases are worth trying: beyond, they were not better on any set, or cost more than they bring
+# where phrases are worth trying: beyond, they were no better, or trying them cost .5 s and more
 _MAX_PHRASE_LABELS = 3
 _MIN_PHRASE_TEXTS = 500
-_MAX_PHRASE_CHARACTERS = 1_000_000
+_MAX_PHRASE_CHARACTERS = 400_000
 
 
 class LinearTrainer(Trainer):
