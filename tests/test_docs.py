@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import re
+import shlex
 import socket
 import subprocess
 import sys
@@ -17,6 +18,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.command_server import tamis_command
 from tests.support.samples import messages, write_csv
 
 ROOT = Path(__file__).parents[1]
@@ -53,6 +55,15 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path
 
 
+@pytest.fixture(scope="session")
+def programs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a `tamis` that is forked: tests/journeys runs the program that a wheel installs."""
+    program = tmp_path_factory.mktemp("programs") / "tamis"
+    program.write_text(f'#!/bin/sh\nexec {shlex.join(tamis_command())} "$@"\n')
+    program.chmod(0o755)
+    return program.parent
+
+
 @pytest.fixture
 def free_port() -> int:
     with socket.socket() as free:
@@ -70,11 +81,11 @@ def servers() -> Iterator[list[subprocess.Popen[str]]]:
 
 @pytest.mark.parametrize("page", [page for page in PAGES if commands_of(page)], ids=lambda page: page.stem)
 def test_page_commands_run_in_an_empty_folder(
-    page: Path, folder: Path, free_port: int, servers: list[subprocess.Popen[str]]
+    page: Path, folder: Path, programs: Path, free_port: int, servers: list[subprocess.Popen[str]]
 ):
     environment = {
         **os.environ,
-        "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
+        "PATH": f"{programs}:{Path(sys.executable).parent}:{os.environ['PATH']}",
         "TAMIS_PORT": str(free_port),
         "UVICORN_PORT": str(free_port),
         "TAMIS_DRAIN_SECONDS": "0",

@@ -7,7 +7,6 @@ import os
 import re
 import signal
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -15,6 +14,7 @@ from click.testing import CliRunner, Result
 
 from tamis.artifact import open_artifact
 from tamis.cli import cli
+from tests.support.command_server import tamis_command
 from tests.support.samples import messages, write_csv
 
 
@@ -72,7 +72,7 @@ def test_a_size_refuses_what_is_larger(data: Path, tmp_path: Path):
 
 def test_nothing_small_enough_is_one_line(data: Path, tmp_path: Path):
     command = ["train", data, "-o", tmp_path / "spam", "--autotune-trials", 2, "--max-size", "0.1kB"]
-    ran = subprocess.run([sys.executable, "-m", "tamis", *map(str, command)], capture_output=True, text=True)
+    ran = subprocess.run(tamis_command(*command), capture_output=True, text=True)
     assert ran.returncode == 1 and ran.stdout == ""
     said = ran.stderr.splitlines()[-1]
     assert re.fullmatch(
@@ -122,9 +122,7 @@ def test_a_terminal_shows_a_table(data: Path, tmp_path: Path):
     command = ["train", data, "-o", tmp_path / "spam", "--autotune", "10m", "--model", "linear"]
     command += ["--autotune-trials", 3, "--set", "bits=12"]
     environment = {**os.environ, "TTY_COMPATIBLE": "1", "COLUMNS": "120", "LINES": "30"}
-    ran = subprocess.run(
-        [sys.executable, "-m", "tamis", *map(str, command)], capture_output=True, text=True, env=environment
-    )
+    ran = subprocess.run(tamis_command(*command), capture_output=True, text=True, env=environment)
     assert ran.returncode == 0, ran.stderr
     plain = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", ran.stderr)
     for expected in ("trial", "settings", "log loss", "accuracy", "size", "time", "bits=12", "best"):
@@ -137,7 +135,7 @@ def test_a_terminal_shows_a_table(data: Path, tmp_path: Path):
 def test_ctrl_c_trains_with_the_best_so_far(data: Path, tmp_path: Path):
     command = ["train", data, "-o", tmp_path / "spam", "--autotune", "1h", "--model", "linear"]
     with subprocess.Popen(
-        [sys.executable, "-m", "tamis", *map(str, command)],
+        tamis_command(*command),
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,

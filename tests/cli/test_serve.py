@@ -18,6 +18,7 @@ import pytest
 from tamis.settings import Settings
 from tamis.settings_source import variables
 from tests.support.artifacts import save_model
+from tests.support.command_server import tamis_command
 from tests.support.processes import serving
 
 _SERVE = [sys.executable, "-m", "tamis", "serve"]
@@ -91,7 +92,7 @@ def test_serve_begins_with_one_screen_that_says_what_is_where(
     tmp_path: Path, options: tuple[str, ...], workers: str
 ) -> None:
     save_model(tmp_path / "models" / "spam")
-    with serving(tmp_path, "models/spam", *options) as service:
+    with serving(tmp_path, "models/spam", *options, is_program=True) as service:
         port, lines = service.port, service.said.splitlines()
     screen = lines.index("Model    spam@1 (ham, spam)")
     assert screen == 0 or options, "only workers may say first that they have started"
@@ -196,7 +197,7 @@ def test_models_of_one_folder_share_no_log(tmp_path: Path) -> None:
             assert "set TAMIS_STORE=sqlite:///models/tamis.db" in lines[0]
             assert service.stop() == 0
         done = subprocess.run(
-            [sys.executable, "-m", "tamis", "models", "list", f"models/{name}"],
+            tamis_command("models", "list", f"models/{name}"),
             cwd=tmp_path, env=_ENVIRON, capture_output=True, text=True, timeout=60, check=True,
         )  # fmt: skip
         assert len(done.stdout.splitlines()) == 1

@@ -25,6 +25,7 @@ from tamis.client import (
 )
 from tamis.client.operations import RetryPolicy
 from tests.support.artifacts import save_model
+from tests.support.command_server import tamis_command
 from tests.support.processes import ENVIRON, Service, serving
 
 _QUICK = {"TAMIS_DRAIN_SECONDS": "0"}
@@ -132,7 +133,7 @@ def test_feedback_without_one_subject_is_a_value_error(call: Call) -> None:
 
 
 def test_a_key_is_sent_and_its_lack_is_an_access_error(tmp_path: Path, call: Call) -> None:
-    tamis = [sys.executable, "-m", "tamis"]
+    tamis = tamis_command()
     keys = {"TAMIS_STATE_DIRECTORY": str(tmp_path)}
     made = subprocess.run(
         [*tamis, "keys", "create", "newsroom"],

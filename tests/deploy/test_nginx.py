@@ -11,7 +11,6 @@ import shutil
 import socket
 import ssl
 import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -23,6 +22,7 @@ import pytest
 from tamis.clock import SystemClock
 from tamis.storage import CallRecord, TimeIds, make_store
 from tests.support.artifacts import save_model
+from tests.support.command_server import tamis_command
 from tests.support.processes import activate, restart_under_load
 
 NGINX = shutil.which("nginx", path="/usr/sbin:/usr/local/sbin:/usr/bin:/usr/local/bin")
@@ -120,7 +120,7 @@ def _moved(folder: Path, site: str, port: int, service_port: int) -> str:
 
 def deployed(folder: Path, *arguments: str) -> str:
     """Return what `tamis deploy nginx` prints for the model in `folder`."""
-    command = [sys.executable, "-m", "tamis", "deploy", "nginx", str(folder / "spam"), *arguments]
+    command = tamis_command("deploy", "nginx", str(folder / "spam"), *arguments)
     return subprocess.run(command, cwd=folder, capture_output=True, text=True, check=True).stdout
 
 

@@ -8,7 +8,6 @@ import re
 import shutil
 import socket
 import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -20,6 +19,7 @@ import pytest
 import yaml
 
 from tests.support.artifacts import save_model
+from tests.support.command_server import tamis_command
 from tests.support.processes import Service, serving
 
 PROMETHEUS, PROMTOOL = shutil.which("prometheus"), shutil.which("promtool")
@@ -33,7 +33,7 @@ _PATIENCE_SECONDS = 60
 def deployed(folder: Path, target: str, *arguments: str) -> None:
     if not (folder / "models").exists():
         save_model(folder / "models" / "spam")
-    command = [sys.executable, "-m", "tamis", "deploy", target, "-o", ".", *arguments]
+    command = tamis_command("deploy", target, "-o", ".", *arguments)
     subprocess.run(command, cwd=folder, check=True, capture_output=True)
 
 

@@ -27,7 +27,7 @@ def _ask(service: Service, text: str, *, caller: str) -> dict[str, object]:
 
 @pytest.mark.parametrize("store", ["memory:", "sqlite:///tamis.db"])
 def test_from_cache_is_true_for_own_texts_only(tmp_path: Path, store: str) -> None:
-    with serving(tmp_path, "--mock", "--store", store, is_forked=True, **_PROXY) as service:
+    with serving(tmp_path, "--mock", "--store", store, **_PROXY) as service:
         first = _ask(service, "a secret", caller="192.0.2.1")
         other = _ask(service, "a secret", caller="192.0.2.2")
         again = _ask(service, "a secret", caller="192.0.2.1")
@@ -39,9 +39,7 @@ def test_from_cache_is_true_for_own_texts_only(tmp_path: Path, store: str) -> No
 
 def test_own_texts_are_known_after_a_restart(tmp_path: Path) -> None:
     for known in (False, True):
-        with serving(
-            tmp_path, "--mock", "--store", "sqlite:///tamis.db", is_forked=True, **_PROXY
-        ) as service:
+        with serving(tmp_path, "--mock", "--store", "sqlite:///tamis.db", **_PROXY) as service:
             assert _ask(service, "hello", caller="192.0.2.1")["from_cache"] is known
             if known:
                 assert _ask(service, "hello", caller="192.0.2.2")["from_cache"] is False
@@ -49,7 +47,7 @@ def test_own_texts_are_known_after_a_restart(tmp_path: Path) -> None:
 
 
 def test_another_callers_text_costs_a_lookup_that_misses(tmp_path: Path) -> None:
-    with serving(tmp_path, "--mock", "--store", "sqlite:///tamis.db", is_forked=True, **_PROXY) as service:
+    with serving(tmp_path, "--mock", "--store", "sqlite:///tamis.db", **_PROXY) as service:
         _ask(service, "a secret", caller="192.0.2.1")
         before = _counted(service)
         _ask(service, "a secret", caller="192.0.2.2")
@@ -79,6 +77,6 @@ def _counted(service: Service) -> list[float]:
 
 def test_a_shared_cache_answers_every_caller(tmp_path: Path) -> None:
     settings = _PROXY | {"TAMIS_SHARE_CACHE": "true"}
-    with serving(tmp_path, "--mock", "--store", "sqlite:///tamis.db", is_forked=True, **settings) as service:
+    with serving(tmp_path, "--mock", "--store", "sqlite:///tamis.db", **settings) as service:
         seen = [_ask(service, "hi", caller=f"192.0.2.{one}")["from_cache"] for one in (1, 2)]
     assert seen == [False, True]

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import json
 import subprocess
-import sys
 from collections.abc import Callable, Iterator, Sequence
 from ipaddress import IPv4Address
 from pathlib import Path
@@ -28,6 +27,7 @@ from tamis.service.prediction_cache import LayeredPredictionCache
 from tamis.service.security.client_identity import Caller
 from tamis.storage.memory import MemoryStore
 from tests.support.artifacts import save_model
+from tests.support.command_server import tamis_command
 from tests.support.loads import request
 from tests.support.metrics_page import value
 from tests.support.processes import Service, read_response, serving, waiting_for
@@ -54,7 +54,7 @@ def service(folder: Path) -> Iterator[Service]:
 
 
 def _models(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "tamis", "models", *arguments]
+    command = tamis_command("models", *arguments)
     return subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
 
 

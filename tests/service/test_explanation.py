@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import json
 import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -18,6 +17,7 @@ from hypothesis import strategies as st
 from tamis.inference.classifier import Classifier
 from tamis.settings import Settings
 from tests.support.artifacts import save_model
+from tests.support.command_server import tamis_command
 from tests.support.scorers import GatedScorer, classifier_with
 from tests.support.serving import client_of, make_app
 
@@ -33,7 +33,7 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.mark.parametrize("label", [None, "ham"])
 async def test_explanation_equals_the_commands_output(model: Path, label: str | None) -> None:
     chosen = [] if label is None else ["--label", label]
-    command = [sys.executable, "-m", "tamis", "explain", str(model), TEXT, "--json", *chosen]
+    command = tamis_command("explain", str(model), TEXT, "--json", *chosen)
     printed = await asyncio.to_thread(subprocess.check_output, command)
     async with client_of(make_app(classifier=Classifier.load(model))) as client:
         response = await client.post("/explanation", json={"text": TEXT, "label": label})

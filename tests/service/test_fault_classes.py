@@ -84,9 +84,7 @@ def test_store_fault_is_counted_by_its_class(tmp_path: Path, disk: Path, fault: 
     # a tmpfs has no immutable files; every other fault can happen on the small disk
     path = (tmp_path if expected == "readonly" else disk) / "tamis.db"
     with (
-        serving(
-            tmp_path, "--mock", "--store", f"sqlite:///{path}", is_forked=True, TAMIS_DRAIN_SECONDS="0"
-        ) as service,
+        serving(tmp_path, "--mock", "--store", f"sqlite:///{path}", TAMIS_DRAIN_SECONDS="0") as service,
         httpx.Client(base_url=service.address, timeout=30) as client,
     ):
         _log_a_text(client, "before")

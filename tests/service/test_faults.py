@@ -38,7 +38,7 @@ def test_killed_service_loses_or_doubles_no_acknowledged_row(tmp_path: Path, kil
     sent, first_start, slowest_start = 0, 0.0, 0.0
     for kill in range(kills):
         # the first is a program of its own: how long it takes is the yardstick for the others
-        with serving(tmp_path, *STORE, is_forked=kill > 0) as service:
+        with serving(tmp_path, *STORE, is_program=kill == 0) as service:
             load = Load(service.port, f"kill {kill}")
             with load.running() as ledger:
                 load.wait_for_more(chance.randrange(1, 400))  # a random moment of its work
@@ -152,9 +152,7 @@ def _go_through(
 ) -> TextLedger:
     """Break the store of a service under load, mend it, and check all that is the same for every fault."""
     with (
-        serving(
-            folder, "--mock", "--store", f"sqlite:///{store}", is_forked=True, TAMIS_DRAIN_SECONDS="0"
-        ) as service,
+        serving(folder, "--mock", "--store", f"sqlite:///{store}", TAMIS_DRAIN_SECONDS="0") as service,
         httpx.Client(base_url=service.address) as client,
     ):
         load = Load(service.port, "fault", connections=connections)

@@ -14,7 +14,7 @@ from tests.support.processes import serving
 def test_admin_lists_and_revokes_keys_over_http(tmp_path: Path) -> None:
     keys = Keys(tmp_path)
     settings = {"TAMIS_REQUIRE_KEYS": "true", "TAMIS_KEYS_FILE": str(keys.path)}
-    with serving(tmp_path, "--mock", is_forked=True, **settings) as service:
+    with serving(tmp_path, "--mock", **settings) as service:
         listed = keys.send(service, "root", "GET", "/keys").json()["keys"]
         assert [one["name"] for one in listed] == ["alice", "bob", "reporter", "root"]
         assert listed[0]["scopes"] == ["predict"] and not listed[0]["is_expired"]

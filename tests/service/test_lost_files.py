@@ -63,7 +63,7 @@ def test_lost_wal_or_shm_loses_no_acknowledged_row(
 def test_idle_service_rescues_its_lost_wal(tmp_path: Path, suffixes: tuple[str, ...]) -> None:
     path = tmp_path / "tamis.db"
     texts = [f"text {number}" for number in range(100)]
-    with serving(tmp_path, *STORE, is_forked=True) as service:
+    with serving(tmp_path, *STORE) as service:
         ask(service, texts)
         remove(path, *suffixes)
         until(lambda: "were rescued" in service.said and Path(f"{path}-wal").exists())
@@ -94,7 +94,7 @@ def test_removed_folder_is_noticed_and_used_again(tmp_path: Path) -> None:
     folder = tmp_path / "store"
     folder.mkdir()
     texts = [f"text {number}" for number in range(300)]
-    with serving(tmp_path, "--mock", "--store", "sqlite:///store/tamis.db", is_forked=True) as service:
+    with serving(tmp_path, "--mock", "--store", "sqlite:///store/tamis.db") as service:
         ask(service, texts[:100])
         folder.rename(tmp_path / "moved")
         ask(service, texts[100:200])
@@ -133,7 +133,7 @@ def test_cache_damaged_at_random_under_load_loses_nothing(tmp_path: Path, seed: 
 def test_service_with_a_damaged_cache_starts(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "tamis.db-cache128").write_bytes(content)
     (tmp_path / "tamis.db-cache99999999999").write_bytes(content)
-    with serving(tmp_path, *STORE, is_forked=True) as service:
+    with serving(tmp_path, *STORE) as service:
         ask(service, ["one", "two", "one"])
         assert service.stop() == 0
     assert logged(tmp_path / "tamis.db") == Counter({"one": 2, "two": 1})

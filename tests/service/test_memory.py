@@ -40,7 +40,9 @@ _SETTINGS = {
     ],
 )
 async def test_memory_is_flat_after_warm_up(tmp_path: Path, requests: int, texts_each: int) -> None:
-    with serving(tmp_path, "--mock", "--store", "sqlite:///tamis.db", **_SETTINGS) as service:
+    with serving(
+        tmp_path, "--mock", "--store", "sqlite:///tamis.db", is_program=True, **_SETTINGS
+    ) as service:
         await _ask(service.port, "warm up", WARM_UP_TEXTS // 25, texts_each=25)
         before = private_mb(service.process.pid)
         await _ask(service.port, "load", requests, texts_each=texts_each)
@@ -59,7 +61,9 @@ async def test_memory_is_flat_while_a_long_log_is_read(tmp_path: Path, rows: int
     hour = datetime.now(UTC).hour
     await _fill(tmp_path / "tamis.db", rows)
     with (
-        serving(tmp_path, "--mock", "--store", "sqlite:///tamis.db", TAMIS_DRAIN_SECONDS="0") as service,
+        serving(
+            tmp_path, "--mock", "--store", "sqlite:///tamis.db", is_program=True, TAMIS_DRAIN_SECONDS="0"
+        ) as service,
         httpx.Client(base_url=service.address, timeout=60) as client,
     ):
         client.get("/log?limit=1000").raise_for_status()

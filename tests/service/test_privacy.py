@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 import subprocess
-import sys
 from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
@@ -15,6 +14,7 @@ import pytest
 
 from tamis.service.security.api_keys import KeyFile, KeyRecord, hash_of, new_key
 from tamis.service.security.client_identity import Caller, caller_in_network
+from tests.support.command_server import tamis_command
 from tests.support.processes import ENVIRON, Service, serving
 
 MARKER = "quokka-7f3e marker of a private text"
@@ -67,7 +67,7 @@ def serve(request: pytest.FixtureRequest, tmp_path: Path) -> Callable[..., Any]:
             "TAMIS_ACCESS_LOG": "true",
         }
         arguments = ["--mock", "--store", "sqlite:///tamis.db", "--workers", request.param]
-        return serving(tmp_path, *arguments, is_forked=True, **PROXY, **more, **environ)
+        return serving(tmp_path, *arguments, **PROXY, **more, **environ)
 
     return start
 
@@ -201,7 +201,7 @@ def test_spool_file_has_texts_and_deletion_waits_for_it(tmp_path: Path) -> None:
         "TAMIS_START_WITHOUT_STORE": "true",
         "TAMIS_STATE_DIRECTORY": str(tmp_path),
     }
-    with serving(tmp_path, "--mock", is_forked=True, **PROXY, **settings) as service:
+    with serving(tmp_path, "--mock", **PROXY, **settings) as service:
         predicted(service)
         assert {Path(path).name for path in files_with_marker(tmp_path)} <= {
             "spool.tamis",
@@ -222,11 +222,11 @@ def test_start_says_what_is_kept_and_how_long(tmp_path: Path) -> None:
 
 def test_feedback_export_says_that_texts_are_not_kept(tmp_path: Path) -> None:
     store = "sqlite:///tamis.db"
-    with serving(tmp_path, "--mock", "--store", store, is_forked=True, TAMIS_LOG_TEXTS="hash") as service:
+    with serving(tmp_path, "--mock", "--store", store, TAMIS_LOG_TEXTS="hash") as service:
         report = {"text": MARKER, "label": "ham"}
         assert httpx.post(f"{service.address}/feedback", json=report).status_code == 201
         service.stop()
-    export = [sys.executable, "-m", "tamis", "feedback", "export", "--store", store]
+    export = tamis_command("feedback", "export", "--store", store)
     ran = subprocess.run(export, cwd=tmp_path, env=ENVIRON, capture_output=True, text=True, check=True)
     assert "1 rows have no text to train on: it is not kept (TAMIS_LOG_TEXTS)" in ran.stderr
     assert "quokka" not in ran.stdout

@@ -1,4 +1,4 @@
-"""`tamis serve` forked from a process that has loaded it already, for tests that start it dozens of times.
+"""`tamis serve` forked from a process that has loaded it already, as most tests start it.
 
 The process is a real one, with its own memory, descriptors, signals and exit code; what is saved are the two
 seconds of processor time that Python takes to import it. Tests about the start itself, about memory or about

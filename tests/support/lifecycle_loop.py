@@ -6,7 +6,6 @@ import csv
 import json
 import random
 import subprocess
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -14,6 +13,7 @@ from typing import Any
 import httpx
 
 from tamis.artifact import read_aliases, set_alias
+from tests.support.command_server import tamis_command
 from tests.support.processes import ENVIRON, Service, serving, waiting_for
 
 TOPICS = {
@@ -32,7 +32,7 @@ def text_of(label: str, number: int) -> str:
 def tamis(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     """Run a command to its end."""
     return subprocess.run(
-        [sys.executable, "-m", "tamis", *arguments],
+        tamis_command(*arguments),
         cwd=folder,
         env=ENVIRON,
         capture_output=True,

@@ -15,6 +15,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from itertools import pairwise
 from pathlib import Path
 
 from tamis.settings import Settings
@@ -97,9 +98,14 @@ def _is_worker(pid: int) -> bool:
 
 @contextmanager
 def serving(
-    folder: Path, *arguments: str, fds: tuple[int, ...] = (), is_forked: bool = False, **environ: str
+    folder: Path, *arguments: str, fds: tuple[int, ...] = (), is_program: bool = False, **environ: str
 ) -> Iterator[Service]:
-    """Run `tamis serve` in `folder` on a free port, ready when it is given; it is killed in the end."""
+    """Run `tamis serve` in `folder` on a free port, ready when it is given; it is killed in the end.
+
+    It is forked, unless it has several workers, descriptors or a preloaded library, or is to be a program.
+    """
+    has_workers = any(pair[0] == "--workers" and pair[1] != "1" for pair in pairwise(arguments))
+    is_program = is_program or bool(fds) or has_workers or "LD_PRELOAD" in environ
     notify_path = folder / "notify"
     notify_path.unlink(missing_ok=True)
     log = folder / "serve.log"
@@ -109,7 +115,7 @@ def serving(
         began = time.monotonic()
         arguments = ("--port", "0", *arguments)
         variables = _SERVE_ENVIRON | {"NOTIFY_SOCKET": str(notify_path)} | environ
-        if is_forked:
+        if not is_program:
             process: Process = ForkedServe(arguments, folder, variables, log)
         else:
             process = subprocess.Popen(

@@ -20,6 +20,7 @@ from tamis.batch.inputs import find_inputs
 from tamis.batch.local import run_locally
 from tamis.batch.pipeline import ScoreRun, ScoreSettings, make_job, open_inputs
 from tamis.inference.classifier import Classifier
+from tests.support.command_server import tamis_command
 from tests.support.processes import ENVIRON
 
 COMMAND = [sys.executable, "-m", "tamis", "score"]
@@ -29,7 +30,12 @@ SMALL = ("--workers", "1", "--part-size", "4kB")
 
 def score(*arguments: str, folder: Path, stdin: bytes | None = None) -> subprocess.CompletedProcess[bytes]:
     return subprocess.run(
-        [*COMMAND, *arguments], cwd=folder, env=ENVIRON, input=stdin, capture_output=True, check=False
+        tamis_command("score", *arguments),
+        cwd=folder,
+        env=ENVIRON,
+        input=stdin,
+        capture_output=True,
+        check=False,
     )
 
 

@@ -55,7 +55,9 @@ async def test_page_ends_when_its_texts_are_long(tmp_path: Path, url: str) -> No
 async def test_readers_who_do_not_read_cost_little_memory(tmp_path: Path, path: str) -> None:
     await _close(_filled(f"sqlite:///{tmp_path}/tamis.db", 180, "x\x01" * 5_000))
     with (
-        serving(tmp_path, "--mock", "--store", _STORE, TAMIS_TRUSTED_PROXIES="127.0.0.1") as service,
+        serving(
+            tmp_path, "--mock", "--store", _STORE, is_program=True, TAMIS_TRUSTED_PROXIES="127.0.0.1"
+        ) as service,
         ExitStack() as sockets,
     ):
         before = _rss_mb(service)
@@ -78,7 +80,9 @@ async def test_unread_responses_of_many_callers_cost_little(tmp_path: Path) -> N
 
     await fill()
     with (
-        serving(tmp_path, "--mock", "--store", _STORE, TAMIS_TRUSTED_PROXIES="127.0.0.1") as service,
+        serving(
+            tmp_path, "--mock", "--store", _STORE, is_program=True, TAMIS_TRUSTED_PROXIES="127.0.0.1"
+        ) as service,
         ExitStack() as sockets,
     ):
         before = _rss_mb(service)

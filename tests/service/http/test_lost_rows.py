@@ -32,9 +32,7 @@ def _lost(service: Service) -> list[int]:
 @pytest.mark.parametrize(("workers", "log_format"), [("1", "text"), ("2", "json")])
 def test_rows_lost_at_stop_give_exit_code_3(tmp_path: Path, workers: str, log_format: str) -> None:
     environ = {"TAMIS_DRAIN_SECONDS": "0", "TAMIS_LOG_FORMAT": log_format}
-    with serving(
-        tmp_path, "--mock", "--store", _STORE, "--workers", workers, is_forked=workers == "1", **environ
-    ) as service:
+    with serving(tmp_path, "--mock", "--store", _STORE, "--workers", workers, **environ) as service:
         with locked_by_another_process(tmp_path / "tamis.db"):
             _ask(service)
             assert service.stop() == 3, service.said
@@ -52,14 +50,13 @@ def test_rows_sent_before_stop_give_exit_code_0(tmp_path: Path, workers: str) ->
         _STORE,
         "--workers",
         workers,
-        is_forked=workers == "1",
         TAMIS_DRAIN_SECONDS="0",
     ) as service:
         with locked_by_another_process(tmp_path / "tamis.db"):
             _ask(service)
         assert service.stop() == 0, service.said  # the last attempt, at the stop itself, succeeds
         assert _lost(service) == []
-    with serving(tmp_path, "--mock", "--store", _STORE, is_forked=True, TAMIS_DRAIN_SECONDS="0") as service:
+    with serving(tmp_path, "--mock", "--store", _STORE, TAMIS_DRAIN_SECONDS="0") as service:
         assert len(httpx.get(f"{service.address}/recent_log").json()) == _TEXTS
 
 
@@ -69,7 +66,15 @@ async def test_rows_for_a_cluster_stay_in_their_file(tmp_path: Path, workers: st
     environ = {"TAMIS_START_WITHOUT_STORE": "true", "TAMIS_SPOOL_FILE": str(tmp_path / "spool.tamis")}
     nowhere = "cassandra://127.0.0.1:1/tamis"
     with serving(
-        tmp_path, "--mock", "--store", nowhere, "--workers", workers, TAMIS_DRAIN_SECONDS="0", **environ
+        tmp_path,
+        "--mock",
+        "--store",
+        nowhere,
+        "--workers",
+        workers,
+        is_program=True,
+        TAMIS_DRAIN_SECONDS="0",
+        **environ,
     ) as service:
         _ask(service)
         assert service.stop() == 0, service.said

@@ -226,7 +226,7 @@ def test_server_endless_framing_and_headers_keep_memory(tmp_path: Path) -> None:
         b"host", b"content-type: application/json\r\nhost"
     )
     large = GET.replace(b"\r\n\r\n", b"\r\nx: " + b"a" * 15_000 + b"\r\n\r\n")
-    with serving(tmp_path, "--mock", "--workers", "1", "--store", "memory:") as service:
+    with serving(tmp_path, "--mock", "--workers", "1", "--store", "memory:", is_program=True) as service:
         _send_until_closed(service, large, large, 1_000_000)
         [pid] = service.workers() or {service.process.pid}
         before = _resident_kb(pid)
@@ -281,7 +281,7 @@ def _leave_unread(path: Path) -> None:
 
 def test_server_huge_content_length_is_413_at_once(tmp_path: Path) -> None:
     head = b"POST /prediction HTTP/1.1\r\nhost: tamis\r\ncontent-type: application/json\r\n"
-    with serving(tmp_path, "--mock", "--workers", "1", "--store", "memory:") as service:
+    with serving(tmp_path, "--mock", "--workers", "1", "--store", "memory:", is_program=True) as service:
         for length in (2**64, 2**64 - 1, 10**19, 10**18, 10**9):
             with socket.create_connection(("127.0.0.1", service.port), timeout=10) as client:
                 client.sendall(head + b"content-length: %d\r\n\r\n{" % length)

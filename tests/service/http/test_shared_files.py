@@ -108,7 +108,7 @@ async def test_workers_agree_when_the_rate_header_is_damaged(tmp_path: Path, dam
 @pytest.mark.parametrize("size", [0, 10, 84, 5_000])
 def test_a_rate_file_cut_before_the_start_is_filled(tmp_path: Path, size: int) -> None:
     for _ in range(2):
-        with serving(tmp_path, "--mock", **_LIMIT) as service:
+        with serving(tmp_path, "--mock", is_program=True, **_LIMIT) as service:
             assert _statuses(service, 4)[-1] == 429
             assert service.stop() == 0
         os.truncate(tmp_path / "rates.tamis", size)
@@ -162,7 +162,9 @@ def test_a_low_limit_of_open_files_is_logged(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("workers", ["1", "2"])
 def test_sigusr1_is_ignored_and_sighup_reloads(tmp_path: Path, workers: str) -> None:
-    with serving(tmp_path, "--mock", "--workers", workers, TAMIS_DRAIN_SECONDS="0.2") as service:
+    with serving(
+        tmp_path, "--mock", "--workers", workers, is_program=True, TAMIS_DRAIN_SECONDS="0.2"
+    ) as service:
         service.process.send_signal(signal.SIGUSR1)
         assert _statuses(service, 2) == [200, 200]
         service.process.send_signal(signal.SIGHUP)

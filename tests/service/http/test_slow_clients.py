@@ -31,7 +31,9 @@ _LARGE = b"GET /redoc/redoc.standalone.js HTTP/1.1\r\nhost: tamis\r\n\r\n"
 
 @pytest.mark.parametrize("slow_clients", [60, pytest.param(500, marks=pytest.mark.soak)])
 async def test_slow_clients_are_closed_at_the_deadline(tmp_path: Path, slow_clients: int) -> None:
-    with serving(tmp_path, "--mock", "--store", f"sqlite:///{tmp_path}/calls.db", **_SETTINGS) as service:
+    with serving(
+        tmp_path, "--mock", "--store", f"sqlite:///{tmp_path}/calls.db", is_program=True, **_SETTINGS
+    ) as service:
         await _siege(service, slow_clients)
         before = _resident_kb(service)
         ledger, longest = await _siege(service, slow_clients)

@@ -28,7 +28,7 @@ async def test_stopping_under_load_loses_no_request(
 ) -> None:
     ledger = Ledger()
     for cycle in range(cycles):
-        with serving(tmp_path, "--mock", is_forked=cycle > 0, **settings) as service:
+        with serving(tmp_path, "--mock", is_program=cycle == 0, **settings) as service:
             await _stop_under_load(service, ledger)
             assert service.process.returncode == 0, service.said
     assert ledger.lost == [], ledger.lost
@@ -59,7 +59,7 @@ async def _stop_under_load(service: Service, ledger: Ledger) -> None:
 
 
 def test_stopping_service_is_not_ready_and_closes_connections(tmp_path: Path) -> None:
-    with serving(tmp_path, "--mock", TAMIS_DRAIN_SECONDS="30") as service:
+    with serving(tmp_path, "--mock", is_program=True, TAMIS_DRAIN_SECONDS="30") as service:
         assert httpx.get(f"{service.address}/health/ready").status_code == 200
         service.process.terminate()
         service.wait_for(b"STOPPING=1")
@@ -70,7 +70,7 @@ def test_stopping_service_is_not_ready_and_closes_connections(tmp_path: Path) ->
 
 
 def test_a_second_signal_ends_the_service_at_once(tmp_path: Path) -> None:
-    with serving(tmp_path, "--mock", TAMIS_DRAIN_SECONDS="600") as service:
+    with serving(tmp_path, "--mock", is_program=True, TAMIS_DRAIN_SECONDS="600") as service:
         service.process.terminate()
         service.wait_for(b"STOPPING=1")
         assert service.insist() == 1
@@ -79,7 +79,7 @@ def test_a_second_signal_ends_the_service_at_once(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("workers", ["1", "2"])
 def test_one_signal_that_arrives_twice_is_one_signal(tmp_path: Path, workers: str) -> None:
-    with serving(tmp_path, "--mock", "--workers", workers, **_SHORT) as service:
+    with serving(tmp_path, "--mock", "--workers", workers, is_program=True, **_SHORT) as service:
         service.process.terminate()
         service.wait_for(b"STOPPING=1")
         assert service.stop() == 0
@@ -98,7 +98,7 @@ def test_a_second_signal_ends_all_workers_at_once(tmp_path: Path) -> None:
 def test_stopping_waits_a_bounded_time_for_an_endless_request(tmp_path: Path) -> None:
     settings = {"TAMIS_DRAIN_SECONDS": "0", "TAMIS_STOP_SECONDS": "0.3"}
     with (
-        serving(tmp_path, "--mock", **settings) as service,
+        serving(tmp_path, "--mock", is_program=True, **settings) as service,
         socket.create_connection(("127.0.0.1", service.port)) as slow,
     ):
         slow.sendall(
@@ -110,10 +110,10 @@ def test_stopping_waits_a_bounded_time_for_an_endless_request(tmp_path: Path) ->
 
 def test_stopped_service_has_stored_what_it_answered(tmp_path: Path) -> None:
     store = f"sqlite:///{tmp_path}/calls.db"
-    with serving(tmp_path, "--mock", "--store", store, **_SHORT) as service:
+    with serving(tmp_path, "--mock", "--store", store, is_program=True, **_SHORT) as service:
         httpx.get(f"{service.address}/prediction?text=remember+me")
         assert service.stop() == 0
-    with serving(tmp_path, "--mock", "--store", store, **_SHORT) as service:
+    with serving(tmp_path, "--mock", "--store", store, is_program=True, **_SHORT) as service:
         [call] = httpx.get(f"{service.address}/recent_log").json()
         assert call["input"] == "remember me"
 

@@ -34,7 +34,7 @@ STALLED_MB = 16.0
 def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
     folder = tmp_path_factory.mktemp("streams")
     with serving(
-        folder, "--mock", "--store", "sqlite:///tamis.db", TAMIS_CACHE_MEMORY_ROWS="1000"
+        folder, "--mock", "--store", "sqlite:///tamis.db", is_program=True, TAMIS_CACHE_MEMORY_ROWS="1000"
     ) as running:
         yield running
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import subprocess
-import sys
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -14,6 +13,7 @@ from selenium import webdriver
 from tamis.artifact import OperatingPoint
 from tests.support.artifacts import save_model
 from tests.support.chromium import Page, start_chromium
+from tests.support.command_server import tamis_command
 from tests.support.processes import ENVIRON, Service, serving
 
 POINT = OperatingPoint("spam", 0.75, 0.005, 0.95, 0.004, "out-of-fold answers")
@@ -59,7 +59,7 @@ def key_file(chromium: object, tmp_path_factory: pytest.TempPathFactory) -> Path
 @pytest.fixture(scope="session")
 def key(key_file: Path) -> str:
     """Ada's key."""
-    create = [sys.executable, "-m", "tamis", "keys", "create", "ada", "--file", str(key_file)]
+    create = tamis_command("keys", "create", "ada", "--file", str(key_file))
     return subprocess.run(create, env=ENVIRON, capture_output=True, text=True, check=True).stdout.strip()
 
 

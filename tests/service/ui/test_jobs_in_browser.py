@@ -6,7 +6,6 @@ import csv
 import io
 import re
 import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -17,6 +16,7 @@ from tamis.artifact.traffic import set_canary
 from tamis.service.call_log.formats import guarded
 from tests.support.artifacts import save_model
 from tests.support.chromium import Page
+from tests.support.command_server import tamis_command
 from tests.support.processes import ENVIRON, Service
 
 pytestmark = pytest.mark.browser
@@ -172,9 +172,7 @@ def test_an_admin_lists_and_revokes_keys(visit: Visit, locked_service: Service, 
     made = {}
     for name, scope in (("boss", "admin"), ("guest", "predict")):
         create = ["keys", "create", name, "--scope", scope, "--file", str(key_file)]
-        ran = subprocess.run(
-            [sys.executable, "-m", "tamis", *create], env=ENVIRON, capture_output=True, text=True
-        )
+        ran = subprocess.run(tamis_command(*create), env=ENVIRON, capture_output=True, text=True)
         made[name] = ran.stdout.strip()
     page = visit(locked_service)
     page.expected_statuses = {401}
@@ -233,7 +231,7 @@ def test_charts_of_metrics_are_hidden_without_the_scope(
 
 
 def test_only_an_admin_moves_aliases(visit: Visit, locked_service: Service, key: str, key_file: Path) -> None:
-    create = [sys.executable, "-m", "tamis", "keys", "create", "root", "--scope", "admin"]
+    create = tamis_command("keys", "create", "root", "--scope", "admin")
     made = subprocess.run([*create, "--file", str(key_file)], env=ENVIRON, capture_output=True, text=True)
     for one, may in ((key, False), (made.stdout.strip(), True)):
         page = visit(locked_service)
