@@ -40,7 +40,7 @@ TEXTS = ["WIN a phone now! Text GO to 80080", "are you coming to the park?", "na
 def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
     folder = tmp_path_factory.mktemp("clients")
     save_model(folder / "spam")
-    with serving(folder, "spam", "--store", "memory:") as running:
+    with serving(folder, "spam", "--store", "memory:", is_program=True) as running:
         yield running
 
 

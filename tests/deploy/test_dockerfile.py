@@ -26,7 +26,6 @@ from tests.support.processes import ENVIRON
 
 ROOT = Path(__file__).parents[2]
 _OF_THE_IMAGE = ("/opt/tamis", "/models", "/var/lib/tamis", "/build")
-pytestmark = pytest.mark.alone
 
 
 @pytest.fixture(scope="module")

@@ -52,7 +52,10 @@ def run_loop(folder: Path, store: str) -> None:
     _train_on_wrong_labels(folder)
     truths = [(text_of(label, number), label) for label in TOPICS for number in range(1_000, 1_200)]
     text, label = next(truth for truth in truths if "shipment" in truth[0])
-    with serving(folder, "models/mail@champion", TAMIS_STORE=store) as service, client_of(service) as client:
+    with (
+        serving(folder, "models/mail@champion", is_program=True, TAMIS_STORE=store) as service,
+        client_of(service) as client,
+    ):
         assert _report(client, truths) > 50
         options = ("--store", store, "--promote-if-better", "--json")
         done = tamis(folder, "retrain", "models/mail@champion", "mail.csv", *options)

@@ -148,7 +148,8 @@ def test_spans_reach_the_collector_before_the_service_ends(tmp_path: Path) -> No
         threading.Thread(target=collector.serve_forever, daemon=True).start()
         endpoint = f"http://127.0.0.1:{collector.server_port}"
         environ = {"TAMIS_TRACES_ENDPOINT": endpoint, **_AT_ONCE}
-        with serving(tmp_path, "--mock", "--store", "memory:", **environ) as service:
+        # a fork ends without what is registered to run at the exit of a program
+        with serving(tmp_path, "--mock", "--store", "memory:", is_program=True, **environ) as service:
             _ask(service, 3)
             assert service.stop() == 0
         collector.shutdown()

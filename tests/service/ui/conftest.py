@@ -35,7 +35,9 @@ def serve(chromium: object, tmp_path_factory: pytest.TempPathFactory) -> Iterato
         def start(*arguments: str, **environ: str) -> Service:
             folder = tmp_path_factory.mktemp("service")
             save_model(folder / "spam", metrics=METRICS, operating_point=POINT)
-            return running.enter_context(serving(folder, *(arguments or ("spam",)), **environ))
+            return running.enter_context(
+                serving(folder, *(arguments or ("spam",)), is_program=True, **environ)
+            )
 
         yield start
 

@@ -54,7 +54,9 @@ def test_fetch_works_from_a_listed_origin_only(tmp_path: Path, other_origin: str
         folders = [tmp_path / "listed", tmp_path / "unlisted"]
         for folder, origins in zip(folders, (other_origin, "https://app.example.org"), strict=True):
             folder.mkdir()
-            with serving(folder, *arguments, TAMIS_CORS_ORIGINS=origins, TAMIS_DRAIN_SECONDS="0") as service:
+            with serving(
+                folder, *arguments, is_program=True, TAMIS_CORS_ORIGINS=origins, TAMIS_DRAIN_SECONDS="0"
+            ) as service:
 
                 def fetched(path: str, options: Any, address: str = service.address) -> Any:
                     return browser.execute_async_script(_FETCH, f"{address}{path}", options)
