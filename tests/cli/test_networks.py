@@ -8,13 +8,12 @@ import sys
 from pathlib import Path
 
 from tests.support import keras_files as old
-from tests.support.command_server import tamis_command
 from tests.support.networks import SMALL
 from tests.support.samples import messages, write_csv
 
 
 def tamis(*arguments: object) -> tuple[int, str, str]:
-    command = tamis_command(*arguments)
+    command = [sys.executable, "-m", "tamis", *map(str, arguments)]
     run = subprocess.run(command, capture_output=True, text=True)
     return run.returncode, run.stdout, run.stderr
 

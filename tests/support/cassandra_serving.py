@@ -20,7 +20,6 @@ from tamis.clock import SystemClock
 from tamis.settings import Settings
 from tamis.settings_source import variables
 from tamis.storage import LogQuery, make_store, pages
-from tests.support.command_server import tamis_command
 from tests.support.keyspaces import PATIENT
 
 _SETTINGS = {name for item in Settings.model_fields.items() for name in variables(*item)}
@@ -64,7 +63,7 @@ def _address(process: subprocess.Popen[bytes]) -> str:
 def tamis(*arguments: str, **settings: str) -> subprocess.CompletedProcess[str]:
     """Run a command to its end."""
     return subprocess.run(
-        tamis_command(*arguments),
+        [sys.executable, "-m", "tamis", *arguments],
         env=environment(**settings),
         capture_output=True,
         text=True,
