@@ -17,6 +17,7 @@ import subprocess
 import sys
 import tempfile
 import time
+import traceback
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -150,8 +151,8 @@ def _native_on_every_core(folder: Path, texts: list[str]) -> Callable[[], object
 
     def work() -> None:
         pids = [_forked(share) for share in shares]
-        for pid in pids:
-            os.waitpid(pid, 0)
+        if sum(os.waitpid(pid, 0)[1] != 0 for pid in pids):
+            raise RuntimeError("a process of the native scorer failed")
 
     return work
 
@@ -160,8 +161,13 @@ def _forked(work: Callable[[], object]) -> int:
     """Run work in a copy of this process; return its number."""
     if pid := os.fork():
         return pid
-    work()
-    os._exit(0)
+    status = 1
+    try:
+        work()
+        status = 0
+    except BaseException:  # noqa: BLE001 - this copy must not go on with what its parent was doing
+        traceback.print_exc()
+    os._exit(status)
 
 
 def _scikit_learn(folder: Path, path: Path) -> Callable[[], object] | None:

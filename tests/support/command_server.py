@@ -69,10 +69,13 @@ def _run_command(address: str, words: list[str]) -> None:
         ]
         request = b"\0".join(map(os.fsencode, fields))
         socket.send_fds(server, [len(request).to_bytes(_LENGTH_BYTES, "big")], [0, 1, 2])
+        server.sendall(request)
         for number in _PASSED_ON:
             signal.signal(number, lambda number, _: server.sendall(bytes([number])))
-        server.sendall(request)
-        status = int.from_bytes(server.recv(_LENGTH_BYTES, socket.MSG_WAITALL), "big", signed=True)
+        answer = server.recv(_LENGTH_BYTES, socket.MSG_WAITALL)
+    if len(answer) < _LENGTH_BYTES:
+        sys.exit("the command server ended before the command")
+    status = int.from_bytes(answer, "big", signed=True)
     if status < 0:
         if -status != signal.SIGKILL:
             signal.signal(-status, signal.SIG_DFL)
@@ -81,7 +84,7 @@ def _run_command(address: str, words: list[str]) -> None:
 
 
 class _Server:
-    """Forks a process for each connection and tells it how that ended; ends when its standard input does."""
+    """Forks a process for each connection and reports its exit status; ends when its standard input does."""
 
     def __init__(self, listener: socket.socket):
         import selectors
@@ -95,17 +98,27 @@ class _Server:
             for key, _ in self._selector.select():
                 if key.fileobj == 0:
                     return
-                key.data()
+                if self._selector.get_map().get(key.fd) is key:  # not ended by what came before it
+                    key.data()
 
     def _accept(self) -> None:
         client, _ = self._listener.accept()
         head, descriptors, _, _ = socket.recv_fds(client, _LENGTH_BYTES, 3)
-        request = client.recv(int.from_bytes(head, "big"), socket.MSG_WAITALL)
+        length = int.from_bytes(head, "big")
+        request = client.recv(length, socket.MSG_WAITALL)
+        if not head or len(request) < length:  # its client was killed
+            client.close()
+            for descriptor in descriptors:
+                os.close(descriptor)
+            return
+        # a signal that arrived within the fork would be lost
+        signal.pthread_sigmask(signal.SIG_BLOCK, _PASSED_ON)
         pid = os.fork()
         if not pid:
             for held in (client, self._listener, self._selector):
                 held.close()
             _become_command(request, descriptors)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, _PASSED_ON)
         for descriptor in descriptors:
             os.close(descriptor)
         ended = os.pidfd_open(pid)
@@ -152,6 +165,7 @@ def _become_command(request: bytes, descriptors: list[int]) -> None:
     sys.argv = ["tamis", *rest[: int(count)]]
     code: object = 0
     try:
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, _PASSED_ON)
         runpy.run_module("tamis", run_name="__main__", alter_sys=True)
     except SystemExit as done:
         code = done.code

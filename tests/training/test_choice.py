@@ -9,7 +9,10 @@ import pytest
 
 from tamis import Classifier, train
 from tamis.artifact import CARD_FILE, REPORT_FILE
+from tamis.training.cross_validation import cross_validate
 from tamis.training.fit import TrainSettings, fit
+from tamis.training.trainers.linear.trainer import LinearTrainer
+from tamis.training.tuning.trials import Autotune
 from tamis.types import Dataset
 from tests.support.samples import messages, write_csv
 
@@ -68,3 +71,37 @@ def test_default_stays_without_a_clear_gain(labels: tuple[str, ...]):
     assert kept.choice is None
     assert kept.calibrated == given.calibrated
     assert np.array_equal(kept.probabilities(data.texts), given.probabilities(data.texts))
+
+
+@pytest.mark.parametrize(
+    ("rows", "labels", "characters", "is_tried"),
+    [
+        (500, 3, 400_000, True),
+        (499, 3, 400_000, False),
+        (500, 4, 400_000, False),
+        (500, 3, 400_001, False),
+    ],
+)
+def test_phrases_are_tried_up_to_the_limits(rows: int, labels: int, characters: int, is_tried: bool):
+    texts = ["x" * (characters // rows)] * (rows - 1)
+    texts.append("x" * (characters - sum(map(len, texts))))
+    alternative = LinearTrainer().alternative(texts, [f"label {row % labels}" for row in range(rows)])
+    assert alternative == ({"phrases": "true"} if is_tried else {})
+
+
+def test_search_tries_phrases_and_chooses_once(tmp_path: Path):
+    path = write_csv(parities(1000), tmp_path / "data.csv")
+    trained = train(path, None, autotune=Autotune(trials=2))
+    assert "choice" not in trained.manifest.training
+    assert trained.manifest.training["overrides"] == {"phrases": "true"}, (
+        "the second trial, better than the first"
+    )
+    assert train(path, None, autotune=Autotune(trials=1)).manifest.training["overrides"] == {}
+
+
+def test_cross_validation_counts_the_folds_that_chose():
+    found = cross_validate(parities(900), TrainSettings(), protocol="random", folds=2, repeats=1)
+    assert found.chosen == {}, "a fold learns 450 rows, too few"
+    assert cross_validate(parities(900), TrainSettings(), protocol="random", folds=5, repeats=1).chosen == {
+        "phrases=true": 5
+    }

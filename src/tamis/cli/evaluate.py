@@ -273,4 +273,7 @@ def show_cross_validation(measured: Sequence[CrossValidationMetrics], title: str
         estimates = [getattr(one, field) for one in measured]
         table.add_row(name, *("" if one is None else "{}  {}".format(*cells(one)) for one in estimates))
     table.add_row("accuracy, worst fold", *(f"{min(one.accuracies):.4f}" for one in measured))
+    for setting in sorted({setting for one in measured for setting in one.chosen}):
+        counts = (f"in {one.chosen.get(setting, 0)} of {len(one.accuracies)} folds" for one in measured)
+        table.add_row(f"{setting} chosen", *counts)
     console.print(table)

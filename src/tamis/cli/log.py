@@ -3,61 +3,16 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, Any, final
+from typing import TYPE_CHECKING, Any
 
 import click
-import msgspec
 
 from tamis.cli.settings import store_option
-from tamis.cli.terminal import echo, escaped_bytes, shortened
-from tamis.service.call_log.formats import LogFormat, summary_document, timestamp
-from tamis.storage import CallRecord, HourCount, called_at
+from tamis.cli.terminal import echo, escaped_bytes
 
 if TYPE_CHECKING:
     from tamis.storage import LogQuery, Store
-
-
-_CALLER_WIDTH, _LABEL_WIDTH, _TEXT_WIDTH = 20, 12, 80
-
-
-@final
-class CallLines(LogFormat):
-    """One line a call: when, who, label, score, where the answer came from, text."""
-
-    media_type = "text/plain; charset=utf-8"
-    is_whole = False
-
-    def rows(self, rows: Sequence[CallRecord]) -> bytes:
-        """Return a line for each call."""
-        return "".join(f"{_line(call)}\n" for call in rows).encode()
-
-
-def _line(call: CallRecord) -> str:
-    return "  ".join(
-        [
-            timestamp(called_at(call.id)),
-            f"{shortened(call.caller, _CALLER_WIDTH):{_CALLER_WIDTH}}",
-            f"{shortened(call.label, _LABEL_WIDTH):{_LABEL_WIDTH}}",
-            f"{call.score:.4f}",
-            "cache" if call.from_cache else "model",
-            shortened(call.text, _TEXT_WIDTH),
-        ]
-    ).rstrip()
-
-
-def summary_as_lines(counts: Sequence[HourCount]) -> str:
-    """Return a line for each hour and label, and their sum."""
-    lines = [f"{one.hour:%Y-%m-%d %H:00}  {shortened(one.label, 40):12}  {one.count:>9,}" for one in counts]
-    total = sum(one.count for one in counts)
-    return "\n".join([*lines, f"{'all':16}  {'':12}  {total:>9,}"])
-
-
-def summary_as_json(counts: Sequence[HourCount]) -> str:
-    """Return the document that `GET /log/summary` gives."""
-    return msgspec.json.encode(summary_document(counts)).decode()
-
 
 _LINES = 50
 """Calls that are shown where neither a limit nor a form for programs is asked for."""
@@ -201,7 +156,7 @@ def _refuse_options_before(context: click.Context) -> None:
 async def _print(url: str | None, query: LogQuery, *, form: str | None, limit: int | None) -> None:
     import sys
 
-    from tamis.cli.log import CallLines
+    from tamis.cli.log_lines import CallLines
     from tamis.cli.settings import existing_store, store_settings
     from tamis.service.call_log.formats import CALL_FORMATS
 
@@ -225,7 +180,7 @@ async def _print(url: str | None, query: LogQuery, *, form: str | None, limit: i
 
 
 async def _summarise(url: str | None, query: LogQuery, *, as_json: bool) -> None:
-    from tamis.cli.log import summary_as_json, summary_as_lines
+    from tamis.cli.log_lines import summary_as_json, summary_as_lines
     from tamis.cli.settings import existing_store, store_settings
 
     async with existing_store(store_settings(url)) as store:

@@ -17,11 +17,11 @@ from rich.text import Text
 
 from tamis.cli.options import text_file_options
 from tamis.cli.terminal import decoded_argument, echo, escaped_in_line, make_console
-from tamis.models.scorer import Explanation
 from tamis.types import Prediction
 
 if TYPE_CHECKING:
     from tamis.inference.classifier import Classifier
+    from tamis.models.scorer import Explanation
 
 
 # predictions are printed while later lines are still being read

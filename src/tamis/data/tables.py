@@ -1,4 +1,4 @@
-"""How a data file is read as which columns and rows of text cells, and how one is written.
+"""Reads a data file as columns and rows of text cells, and writes one.
 
 One frozen record carries the options from the command line to the reader, into a prepared folder and
 into a model's manifest, so that the same file is read the same way again. A file is written completely or

@@ -27,7 +27,7 @@ _DISCARD_FACTOR = 4
 see an error response when the connection is closed under it."""
 
 HEADERS = "tamis.headers"
-"""Key of a request's headers by name in an ASGI scope; of two equal names the last one counts."""
+"""Key of a request's headers by name in an ASGI scope; of two equal names the first one counts."""
 
 BODY_SECONDS = "tamis.body_seconds"
 """Key of how long receiving and parsing a valid body took, in an ASGI scope."""

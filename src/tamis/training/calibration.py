@@ -24,7 +24,7 @@ Floats = npt.NDArray[np.float64]
 Probabilities = npt.NDArray[np.float64]
 
 _MAX_FOLDS = 5
-_SMALLEST = 1e-15  # the log loss of a probability of 0 would be infinite
+MIN_PROBABILITY = 1e-15  # the log loss of a probability of 0 would be infinite
 _STANDARD_ERRORS = 2.0  # as in a search: a smaller gain may be chance
 
 
@@ -157,7 +157,7 @@ class _Errors:
         correct, top = probabilities.argmax(axis=1) == true, probabilities.max(axis=1)
         error = metrics.calibration_error(np.ones((1, true.size)), correct, top)[0]
         of_label = probabilities[np.arange(true.size), true]
-        return cls(float(error), -np.log(np.maximum(of_label, _SMALLEST)))
+        return cls(float(error), -np.log(np.maximum(of_label, MIN_PROBABILITY)))
 
     @property
     def log_loss(self) -> float:

@@ -12,12 +12,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from tamis.training.calibration import Probabilities, served_probabilities
+from tamis.training.calibration import MIN_PROBABILITY, Probabilities, served_probabilities
 from tamis.training.metrics import Floats
 from tamis.training.out_of_fold import HeldOutFold, LearningPart, held_out_in_turn
 from tamis.training.trainers.base import Logits, Trainer
-
-_SMALLEST = 1e-15
 
 _STANDARD_ERRORS = 2.0
 """By how many the losses of two candidates must differ, text by text, to count as different."""
@@ -58,7 +56,7 @@ class CandidateScores:
         """Return [texts] the negative logarithm of the probability of each text's label."""
         rows, probabilities = self._rows(folds), self._served(folds)
         own = probabilities[np.arange(rows.size), self._true[rows]]
-        losses: Floats = -np.log(np.maximum(own, _SMALLEST))
+        losses: Floats = -np.log(np.maximum(own, MIN_PROBABILITY))
         return losses
 
     def accuracy(self) -> float:
@@ -132,7 +130,7 @@ class Choice:
         before, after = self.log_losses
         return (
             f"{chosen}, chosen by cross-validation on the training part: log loss {after:.4f}, "
-            f"{before:.4f} with the default (standard error of the difference {self.standard_error:.4f})"
+            f"{before:.4f} without (standard error of the difference {self.standard_error:.4f})"
         )
 
     def described(self) -> dict[str, Any]:

@@ -37,7 +37,8 @@ class CrossValidationMetrics:
     An interval is the spread of that mean over bootstrap resamples of the tested rows, the same
     rows in every repeat. `recall` and `false_positive_rate` are those of the operating points that
     the folds chose, None with more than two labels; `accuracies` are those of the single folds.
-    `unmeasured` are labels too rare to be held out, with their rows.
+    `unmeasured` are labels too rare to be held out, with their rows. `chosen` are settings that folds
+    chose (`phrases=true`), with the number of these folds: a training part may be too small, or too large.
     """
 
     protocol: Split
@@ -52,6 +53,7 @@ class CrossValidationMetrics:
     false_positive_rate: Estimate | None
     accuracies: tuple[float, ...]
     unmeasured: Mapping[str, int] = field(default_factory=dict)
+    chosen: Mapping[str, int] = field(default_factory=dict)
 
 
 def cross_validate_file(  # noqa: PLR0913 - data, two settings, two counts, two callbacks
@@ -136,10 +138,11 @@ class _Run:
     predicted: npt.NDArray[np.intp]
     flagged: npt.NDArray[np.bool_]
     positive: list[str]
+    chosen: Counter[str]
 
     @classmethod
     def empty(cls, n_rows: int) -> _Run:
-        return cls(np.full(n_rows, -1), np.zeros(n_rows, np.bool_), [])
+        return cls(np.full(n_rows, -1), np.zeros(n_rows, np.bool_), [], Counter())
 
     def fill(
         self,
@@ -150,6 +153,8 @@ class _Run:
     ) -> float:
         """Train on the rows `outside`, answer about those `inside`, and return the accuracy there."""
         learned = fit(data.select(np.flatnonzero(outside).tolist()), settings)
+        if learned.choice is not None:
+            self.chosen.update(f"{name}={value}" for name, value in learned.choice.overrides.items())
         classes = data.classes
         probabilities = learned.probabilities([data.texts[i] for i in inside])
         self.predicted[inside] = probabilities.argmax(axis=1)
@@ -199,6 +204,7 @@ def _figures(
         false_positive_rate=_mean([rate for _, rate in rates]) if rates else None,
         accuracies=accuracies,
         unmeasured=unmeasured,
+        chosen=sum((run.chosen for run in runs), Counter()),
     )
 
 

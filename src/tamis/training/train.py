@@ -97,7 +97,7 @@ def train(  # noqa: PLR0913 - data in, model out, three settings, formats, three
         run = _run(
             prepared,
             settings,
-            may_choose=autotune is None or autotune.max_bytes is None,  # an alternative may be larger
+            may_choose=autotune is None,  # a search tries the alternative too, within its limit of size
             progress=progress,
             notice=notice,
             checkpoints=checkpoints,

@@ -116,3 +116,16 @@ async def test_fast_path_checks_the_host(is_fast: bool) -> None:
         for host, status in (("a.example:8000", 200), ("b.example", 400)):
             reply = await client.post("/prediction", json={"text": "hello"}, headers={"host": host})
             assert reply.status_code == status
+
+
+@pytest.mark.parametrize("is_fast", [True, False])
+async def test_the_first_of_two_equal_headers_counts(is_fast: bool) -> None:
+    """Another server may pass two on: checks, routes and Starlette then have to read the same one."""
+    settings = Settings(allowed_hosts="a.example", fast_path=is_fast)
+    other = [("content-type", "text/plain"), ("x-request-id", "second")]
+    async with client_of(make_app(settings)) as client:
+        for hosts, status in ((["a.example", "b.example"], 200), (["b.example", "a.example"], 400)):
+            first, second = (("host", host) for host in hosts)
+            headers = [first, ("content-type", "application/json"), ("x-request-id", "first"), second, *other]
+            reply = await client.post("/prediction", content=b'{"text": "hello"}', headers=headers)
+            assert (reply.status_code, reply.headers["x-request-id"]) == (status, "first")

@@ -30,7 +30,7 @@ from tamis.service.api.predictor import EncodedPrediction, Predictor
 from tamis.service.api.route import RequestLimits, Requires, StrictRoute
 from tamis.service.call_log.formats import guarded
 from tamis.service.http import STREAMED_BODY
-from tamis.service.request_body import media_type
+from tamis.service.request_body import HEADERS, media_type
 from tamis.service.responses import ERROR_CODE, Headers
 from tamis.service.security.client_identity import CALLER, PREDICT, Caller
 
@@ -139,7 +139,7 @@ class LineStream(Response):
         self._predictor, self._model, self._query, self._limits = predictor, model, query, limits
         self._caller: Caller = request.scope[CALLER]
         self._scope = request.scope
-        headers = dict(request.scope["headers"])
+        headers = request.scope[HEADERS]
         self._pieces = BodyPieces(headers, request.receive)
         self._reader, self._writer = self._format(headers)
         burst = predictor.max_texts_at_once
@@ -239,7 +239,7 @@ class LineRoute(StrictRoute):
     def matches(self, scope: Scope) -> tuple[Match, Scope]:
         """Return whether the route takes a request."""
         match, child = super().matches(scope)
-        if match is Match.FULL and media_type(dict(scope["headers"])) not in (_NDJSON, _CSV):
+        if match is Match.FULL and media_type(scope[HEADERS]) not in (_NDJSON, _CSV):
             return Match.NONE, {}
         return match, child
 

@@ -29,7 +29,14 @@ from starlette.types import Receive, Scope, Send
 from tamis.events import Events
 from tamis.service.api.errors import response_to
 from tamis.service.bodies import ErrorEnvelope
-from tamis.service.request_body import BODY_SECONDS, check_content_type, check_query, parse_json, receive_body
+from tamis.service.request_body import (
+    BODY_SECONDS,
+    HEADERS,
+    check_content_type,
+    check_query,
+    parse_json,
+    receive_body,
+)
 from tamis.service.responses import ErrorResponse
 from tamis.service.security.client_identity import CALLER, OPEN, PREDICT, Access, ClientIdentifier
 
@@ -247,7 +254,7 @@ class StrictRoute(APIRoute):
         if self.body_field is None:
             return request
         began = perf_counter()
-        headers = dict(request.scope["headers"])
+        headers = request.scope[HEADERS]
         check_content_type(headers, of_other_routes=self.line_types)
         body = await receive_body(headers, request.receive, self.context.limits.max_body_bytes)
         document = parse_json(body)

@@ -25,7 +25,7 @@ from tamis.service.api.route import DESCRIPTIONS, ApiContext, Requires, Response
 from tamis.service.bodies import ErrorEnvelope
 from tamis.service.dialects.base import Dialect, DialectRequest, DialectService
 from tamis.service.dialects.bodies import struct_of, validated
-from tamis.service.request_body import BODY_SECONDS, check_query, receive_body
+from tamis.service.request_body import BODY_SECONDS, HEADERS, check_query, receive_body
 from tamis.service.responses import STATUS_BY_CODE, ErrorResponse
 from tamis.service.security.client_identity import ANY_KEY, CALLER, PREDICT, Access
 from tamis.service.telemetry.middleware import DIALECT
@@ -113,7 +113,7 @@ class DialectRoute(StrictRoute):
             scope[CALLER] = self.context.callers.identify(scope, self.access)
             if scope["query_string"]:
                 check_query(scope["query_string"])
-            began, headers = perf_counter(), dict(scope["headers"])
+            began, headers = perf_counter(), scope[HEADERS]
             if b"content-type" not in headers:  # any page may send this without a preflight request
                 refuse_cross_site(Request(scope))
             received = await receive_body(headers, receive, self.context.limits.max_body_bytes)

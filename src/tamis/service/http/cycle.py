@@ -144,7 +144,7 @@ class RequestResponseCycle:
             self._expects_continue = False
             self._transport.write(_CONTINUE)
             self._flow.written += len(_CONTINUE)
-        while not (self._body or self.has_left or self.is_complete or self._has_end_to_tell()):
+        while not (self._body or self.has_left or self.is_complete or self._has_unsent_end()):
             self._flow.resume_reading()
             self._waiter = asyncio.get_running_loop().create_future()
             await self._waiter
@@ -221,7 +221,7 @@ class RequestResponseCycle:
         self.keep_alive = False
         return _CLOSE
 
-    def _has_end_to_tell(self) -> bool:
+    def _has_unsent_end(self) -> bool:
         return not (self.more_body or self._end_was_told)
 
     def _wake(self) -> None:

@@ -88,7 +88,7 @@ class TelemetryMiddleware:
         began = perf_counter()
         self._events.emit(_STARTED)
         # made once, for all that look for a header; the application may be mounted in another one
-        headers = scope[HEADERS] = dict(scope["headers"])
+        headers = scope[HEADERS] = dict(reversed(scope["headers"]))
         request_id = scope[REQUEST_ID] = self._ids.of(headers)
         status = 0
 

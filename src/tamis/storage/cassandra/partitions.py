@@ -1,4 +1,4 @@
-"""Where rows are and how several partitions are read as one sequence. Hours, shards, pages.
+"""Where rows are, and how the pages of several partitions are read as one sequence.
 
 A partition is one shard of one caller's UTC hour. Two small tables index them: in which hours a caller, or
 any caller, has rows; and which callers have rows in an hour.

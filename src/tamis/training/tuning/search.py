@@ -10,7 +10,7 @@ from dataclasses import replace
 
 from tamis.errors import TrainingError
 from tamis.training.choice import CandidateScores, difference, is_better
-from tamis.training.fit import TrainSettings, learning_part
+from tamis.training.fit import TrainSettings, learning_part, untrained
 from tamis.training.tuning.evaluation import CandidateEvaluator
 from tamis.training.tuning.search_space import Candidate, CandidateSampler, other_kinds
 from tamis.training.tuning.trials import Autotune, SearchResult, SearchState, StopReason, Trial
@@ -55,7 +55,7 @@ class _CandidateSearch:
     """The trials so far, and what the next ones depend on."""
 
     def __init__(self, data: Dataset, settings: TrainSettings, limits: Autotune):
-        self._settings = settings
+        self._data, self._settings = data, settings
         self._limits = limits
         self._kinds = kinds_to_try(settings, limits)
         self._started = limits.clock.monotonic()
@@ -86,12 +86,15 @@ class _CandidateSearch:
         return SearchResult(last.trials, last.best, self._kinds, self._limits.max_bytes, last.gain, ended)
 
     def _candidates(self) -> Iterator[Candidate]:
-        """Yield the defaults of each kind, then neighbours of the best so far.
+        """Yield the defaults of each kind, the alternative that `fit` tries, and neighbours of the best.
 
         While nothing is small enough, they are neighbours of the smallest.
         """
         draws = CandidateSampler(self._settings.overrides, seed=self._settings.seed)
         yield from map(draws.defaults, self._kinds)
+        alternative = untrained(self._settings).alternative(self._data.texts, self._data.labels)
+        if alternative:
+            yield draws.defaults(self._settings.model, alternative)
         while (candidate := draws.neighbour(self._parent())) is not None:
             yield candidate
 

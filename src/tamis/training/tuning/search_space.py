@@ -99,9 +99,9 @@ class CandidateSampler:
         self._random = random.Random(seed)
         self._drawn: set[Candidate] = set()
 
-    def defaults(self, kind: str) -> Candidate:
-        """Return the kind's defaults with the fixed settings."""
-        candidate = Candidate(kind, tuple(self._fixed.items()))
+    def defaults(self, kind: str, changed: Mapping[str, str] | None = None) -> Candidate:
+        """Return the kind's defaults with the fixed settings, and with those in `changed`."""
+        candidate = Candidate(kind, tuple({**self._fixed, **(changed or {})}.items()))
         self._drawn.add(candidate)
         return candidate
 
