@@ -89,13 +89,14 @@ def test_killed_ten_times_equals_undisturbed(
     for folder in (whole, killed):
         folder.mkdir()
         (folder / "in.csv").write_bytes(data)
-    arguments = (str(model), "in.csv", "-o", output, "--scores", "--part-size", "12kB", "--workers", workers)
+    # so many parts that ten runs, each killed after a few, cannot finish them all
+    arguments = (str(model), "in.csv", "-o", output, "--scores", "--part-size", "4kB", "--workers", workers)
     scored(*arguments, folder=whole)
     rng, kills = random.Random(output), 0
     while kills < 10:
         process = run_until_parts(rng.randrange(1, 6), *arguments, folder=killed, output=output)
         with contextlib.suppress(subprocess.TimeoutExpired):
-            process.wait(timeout=rng.random() / 20)  # a random moment within a part
+            process.wait(timeout=rng.random() / 200)  # a random moment within a part
         workers_left = children_of(process.pid)
         process.kill()
         process.wait()
