@@ -60,8 +60,10 @@ def add_users(cluster: machines.Cluster) -> None:
             ConfigurationException,
         )
         for user, password in ((USER, PASSWORD), (TOKEN_USER, TOKEN)):
-            session.execute(
-                f"CREATE ROLE \"{user}\" WITH LOGIN = true AND SUPERUSER = true AND PASSWORD = '{password}'"
+            role = f"\"{user}\" WITH LOGIN = true AND SUPERUSER = true AND PASSWORD = '{password}'"
+            _retried(  # too few copies, until every node knows that the others are up
+                lambda role=role: session.execute(f"CREATE ROLE IF NOT EXISTS {role}"),  # type: ignore[misc]
+                NoHostAvailable,
             )
 
 
