@@ -96,6 +96,9 @@ def test_search_tries_phrases_and_chooses_once(tmp_path: Path):
     assert trained.manifest.training["overrides"] == {"phrases": "true"}, (
         "the second trial, better than the first"
     )
+    given = TrainSettings(overrides={"phrases": "false"})
+    found = train(path, None, settings=given, autotune=Autotune(trials=2)).manifest.training["overrides"]
+    assert found["phrases"] == "false", "what was given stays"
     assert train(path, None, autotune=Autotune(trials=1)).manifest.training["overrides"] == {}
 
 

@@ -99,13 +99,15 @@ def is_clearly_worse(candidate: CandidateScores, best: CandidateScores) -> bool:
     return behind > _STANDARD_ERRORS * error
 
 
-def is_better(candidate: CandidateScores, best: CandidateScores) -> bool:
-    """Return whether the candidate's loss is lower by more than two standard errors.
+def is_better(
+    candidate: CandidateScores, best: CandidateScores, *, standard_errors: float = _STANDARD_ERRORS
+) -> bool:
+    """Return whether the candidate's loss is lower by more than so many standard errors.
 
     Of dozens of candidates that are equally good, one has the lowest loss by luck alone.
     """
     behind, error = difference(candidate, best, best.folds)
-    return behind < -_STANDARD_ERRORS * error
+    return behind < -standard_errors * error
 
 
 @dataclass(frozen=True)
@@ -165,14 +167,9 @@ def choose_alternative(
         own.add(replace(held, logits=logits[held.rows]))
         other.add(held)
         chosen[held.rows] = held.logits
-        if own.folds == 1 and not _leads(other, own):
+        if own.folds == 1 and not is_better(other, own, standard_errors=_FIRST_FOLD_STANDARD_ERRORS):
             return None
     if not own.folds or not is_better(other, own):
         return None
     losses = (float(own.losses(own.folds).mean()), float(other.losses(own.folds).mean()))
     return Choice(overrides, part, chosen, losses, difference(own, other, own.folds)[1])
-
-
-def _leads(candidate: CandidateScores, own: CandidateScores) -> bool:
-    behind, error = difference(candidate, own, candidate.folds)
-    return behind < -_FIRST_FOLD_STANDARD_ERRORS * error

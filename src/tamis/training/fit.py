@@ -176,10 +176,18 @@ def _fit_quickly(
     return FittedModel(model, chosen, point, settings, choice)
 
 
+def alternative_overrides(
+    settings: TrainSettings, texts: Sequence[str], labels: Sequence[str]
+) -> Mapping[str, str]:
+    """Return the alternative for such data; empty if there is none, or it would change a given setting."""
+    overrides = untrained(settings).alternative(texts, labels)
+    return {} if overrides.keys() & settings.overrides.keys() else overrides
+
+
 def _choice(part: LearningPart, logits: Logits, settings: TrainSettings, encode: Encode) -> Choice | None:
-    """Return the trainer's alternative if it is clearly better and none of its settings was given."""
-    overrides = untrained(settings).alternative(part.texts, part.labels)
-    if not overrides or overrides.keys() & settings.overrides.keys():
+    """Return the trainer's alternative if it is clearly better."""
+    overrides = alternative_overrides(settings, part.texts, part.labels)
+    if not overrides:
         return None
     tried = replace(settings, overrides={**settings.overrides, **overrides})
     return choose_alternative(

@@ -10,7 +10,7 @@ from dataclasses import replace
 
 from tamis.errors import TrainingError
 from tamis.training.choice import CandidateScores, difference, is_better
-from tamis.training.fit import TrainSettings, learning_part, untrained
+from tamis.training.fit import TrainSettings, alternative_overrides, learning_part
 from tamis.training.tuning.evaluation import CandidateEvaluator
 from tamis.training.tuning.search_space import Candidate, CandidateSampler, other_kinds
 from tamis.training.tuning.trials import Autotune, SearchResult, SearchState, StopReason, Trial
@@ -92,7 +92,7 @@ class _CandidateSearch:
         """
         draws = CandidateSampler(self._settings.overrides, seed=self._settings.seed)
         yield from map(draws.defaults, self._kinds)
-        alternative = untrained(self._settings).alternative(self._data.texts, self._data.labels)
+        alternative = alternative_overrides(self._settings, self._data.texts, self._data.labels)
         if alternative:
             yield draws.defaults(self._settings.model, alternative)
         while (candidate := draws.neighbour(self._parent())) is not None:
