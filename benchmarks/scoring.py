@@ -11,13 +11,13 @@ read by pandas, and with fastText's `predict` on a list. pandas and fastText are
 from __future__ import annotations
 
 import argparse
+import multiprocessing
 import os
 import statistics
 import subprocess
 import sys
 import tempfile
 import time
-import traceback
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -150,24 +150,15 @@ def _native_on_every_core(folder: Path, texts: list[str]) -> Callable[[], object
     shares = [_native(folder, texts[core::cores]) for core in range(cores)]
 
     def work() -> None:
-        pids = [_forked(share) for share in shares]
-        if sum(os.waitpid(pid, 0)[1] != 0 for pid in pids):
+        scorers = [multiprocessing.get_context("fork").Process(target=share) for share in shares]
+        for scorer in scorers:
+            scorer.start()
+        for scorer in scorers:
+            scorer.join()
+        if any(scorer.exitcode for scorer in scorers):
             raise RuntimeError("a process of the native scorer failed")
 
     return work
-
-
-def _forked(work: Callable[[], object]) -> int:
-    """Run work in a copy of this process; return its number."""
-    if pid := os.fork():
-        return pid
-    status = 1
-    try:
-        work()
-        status = 0
-    except BaseException:  # noqa: BLE001 - this copy must not go on with what its parent was doing
-        traceback.print_exc()
-    os._exit(status)
 
 
 def _scikit_learn(folder: Path, path: Path) -> Callable[[], object] | None:

@@ -180,10 +180,9 @@ class Reservation:
         self.path = model_folder / str(version)
 
     def checkpoints(self, work: str) -> Path:
-        """Return where the training of digest `work` keeps how far it is; what others left is removed.
+        """Return the folder for the checkpoints of the training of digest `work`; remove those of others.
 
-        Unlike `folder` it is still there after a process was killed, and goes with `commit`. Whoever
-        has something to keep makes it.
+        It is not created. Unlike `folder` it stays when a process is killed, and `commit` deletes it.
         """
         chosen = self.path.parent / f"{CHECKPOINTS_PREFIX}{work[:16]}"
         self._remove_checkpoints(but=chosen)
