@@ -29,6 +29,7 @@ __all__ = [
     "train",
 ]
 
+# `tamis --help` and programs that only catch TamisError start without numpy
 _LAZY = {
     "AsyncClient": "tamis.client.clients",
     "Classifier": "tamis.inference.classifier",

@@ -50,6 +50,7 @@ class SteadyClock:
 
     def now(self) -> int:
         """Return whole seconds since 1970."""
+        # the offset is taken once: later steps of the wall clock do not show
         return int(self._offset_seconds + self._clock.monotonic())
 
 
@@ -74,6 +75,7 @@ class BlockingTime:
     @property
     def current(self) -> float:
         """Seconds since the running block was entered, 0 outside of one."""
+        # read once: another thread may leave the block between two reads
         since = self._since
         return 0.0 if since is None else time.monotonic() - since
 

@@ -13,8 +13,8 @@
     ├── SettingsError         an environment variable or a `.env` line is wrong
     └── MissingExtraError     the command needs a part of Tamis that is not installed
 
-The message is one line, says what is wrong and where, and what to do next. It knows nothing of
-HTTP or exit codes: `tamis.service` and `tamis.cli` translate.
+The message is one line: cause, then file or field, then remedy. It is independent of HTTP and exit codes,
+which `tamis.service` and `tamis.cli` add.
 """
 
 from __future__ import annotations
@@ -25,18 +25,18 @@ class TamisError(Exception):
 
 
 class DataError(TamisError):
-    """A data file that cannot be used, with the place: file, row and column as far as known."""
+    """A data file that cannot be used: with file, row and column as far as known."""
 
     def __init__(
         self, problem: str, *, file: object = None, row: int | None = None, column: str | None = None
     ):
         self.problem, self.file, self.row, self.column = problem, file, row, column
-        place = [
+        where = [
             str(file) if file is not None else "",
             f"row {row}" if row is not None else "",
             f"column {column!r}" if column is not None else "",
         ]
-        super().__init__(": ".join(filter(None, [", ".join(filter(None, place)), problem])))
+        super().__init__(": ".join(filter(None, [", ".join(filter(None, where)), problem])))
 
 
 class FetchError(TamisError):
@@ -52,7 +52,7 @@ class ArtifactError(TamisError):
 
 
 class InputError(TamisError):
-    """A text that cannot be classified; `field` names its place in the input."""
+    """A text that cannot be classified; `field` is its path in the request."""
 
     def __init__(self, code: str, message: str, *, field: str):
         self.code, self.field = code, field
@@ -70,7 +70,7 @@ class ModelUnavailableError(InputError):
     """A model that exists and cannot be loaded; the reason is in the log and in GET /models."""
 
     def __init__(self, name: str):
-        message = "the model cannot be loaded now; GET /models says why"
+        message = "the model cannot be loaded now; GET /models has the reason"
         super().__init__("model_unavailable", message, field="model")
 
 

@@ -20,14 +20,17 @@ _EVENT_BYTES = 65_536
 
 def open_inotify(watches: Sequence[tuple[str, int]]) -> int:
     """Return a descriptor that is readable after an event of one `(path, mask)`; -1 without inotify."""
+    # elsewhere callers poll, which FolderWatch.wait does after its timeout
     if not sys.platform.startswith("linux"):
         return -1
+    # the C library that is loaded already
     library = ctypes.CDLL(None)
     inotify = int(library.inotify_init1(os.O_NONBLOCK | os.O_CLOEXEC))
     if inotify < 0:  # the user's limit of instances
         return -1
     for path, mask in watches:
         if library.inotify_add_watch(inotify, os.fsencode(path), mask) < 0:
+            # all or none: callers that watch half of the folders would miss changes
             os.close(inotify)
             return -1
     return inotify

@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+# raised with every change of a signature: a library of an older build must not be called
 _INTERFACE = 8
 _FILE = Path(__file__).with_name("native_library.so")
 
@@ -97,8 +98,10 @@ class Library:
     """The functions of the library; `native/src/lib.rs` documents them, `check` checks what they return."""
 
     def __init__(self, path: Path):
+        # a short call is faster with the lock; a long one must not stop the other threads
         holding, releasing = ctypes.PyDLL(str(path)), ctypes.CDLL(str(path))
         self.interface: int = holding.tamis_interface()
+        # its other functions may not exist, or take other arguments
         if self.interface != _INTERFACE:
             return
         scoring = [_POINTER, _BYTES, _POINTER, _SIZE, _POINTER]
@@ -135,6 +138,7 @@ class Library:
 
 def address_of(array: npt.NDArray[Any]) -> int:
     """Return where a contiguous array's numbers are; the caller keeps the array alive."""
+    # the library reads n numbers from this address, whatever the strides say
     assert array.flags.c_contiguous
     return array.ctypes.data
 
@@ -142,6 +146,7 @@ def address_of(array: npt.NDArray[Any]) -> int:
 @cache
 def native_library() -> Library | None:
     """Load the library; None if the installation has none, or one of another version of Tamis."""
+    # an installation without Rust
     if not _FILE.exists():
         return None
     library = Library(_FILE)
@@ -158,7 +163,7 @@ def check(status: int) -> None:
     if status == _OUT_OF_MEMORY:
         raise MemoryError("the native library could not allocate memory")
     if status:
-        raise RuntimeError("internal error in the native library; standard error has its place")
+        raise RuntimeError("internal error in the native library; see standard error")
 
 
 def _declared(library: Any, name: str, arguments: list[Any]) -> Any:

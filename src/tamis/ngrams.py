@@ -3,6 +3,9 @@
 Everything that looks at the pieces of a text (near duplicates, the linear model) builds on these
 arrays, so training and serving cannot drift apart. Handles arrays; independent of weights and labels.
 
+    join_texts(["ab", "c"])   codes   ␠ a b ␠ ␠ c ␠
+                              owners  0 0 0 0 1 1 1
+
 A hash is a polynomial over code points modulo 2**64, mixed by the finaliser of SplitMix64 so that
 any of its bits may be used. It depends on no seed of the process and on no machine.
 """
@@ -29,6 +32,7 @@ N_CLASSES = 7
 IDEOGRAPH is a letter of a script that writes no spaces between words: an ideograph or a kana.
 """
 
+# iteration marks, kana, extension A, unified and compatibility ideographs
 _IDEOGRAPHS = (
     (0x3005, 0x3007),
     (0x3040, 0x30FF),
@@ -39,6 +43,7 @@ _IDEOGRAPHS = (
 )
 
 _UTF32 = "utf-32-le" if sys.byteorder == "little" else "utf-32-be"
+# tables end here: the planes above hold emoji and rare scripts, and would take 17 times the memory
 _BMP_SIZE = 0x10000
 # odd, so that it has an inverse modulo 2**64
 _BASE = 0x9E3779B97F4A7C15
@@ -104,6 +109,7 @@ def encode_texts(texts: Sequence[str]) -> bytes:
 
 def join_texts(texts: Sequence[str]) -> JoinedTexts:
     """Lay `texts` end to end."""
+    # one buffer for all texts: the arrays of many short texts would cost more than their contents
     codes = np.frombuffer(encode_texts(texts), np.uint32)
     lengths = np.fromiter(map(len, texts), np.intp, len(texts)) + 2
     if not texts:
@@ -125,12 +131,14 @@ def word_spans(joined: JoinedTexts, *, split_ideographs: bool = False) -> Spans:
 
 def token_spans(codes: Codes) -> Spans:
     """Return what the spaces in `codes` divide; the first and the last character are spaces."""
+    # canonical texts have no other blank
     visible = codes != ord(" ")
     return _cut(visible, visible[1:] & visible[:-1])
 
 
 def ngram_spans(joined: JoinedTexts, n: int) -> Spans:
     """Return every run of `n` characters of one text, words and the spaces between them alike."""
+    # an n-gram belongs to one text: its first and last character have one owner
     n_starts = max(0, joined.owners.size - n + 1)
     starts = np.flatnonzero(joined.owners[n - 1 :] == joined.owners[:n_starts])
     return Spans(starts, starts + n)
@@ -158,7 +166,10 @@ def span_hashes(codes: Codes, spans: Spans, *, family: int) -> Hashes:
 
 def polynomials(codes: Codes, spans: Spans) -> Hashes:
     """Return [spans] the polynomial of the characters in each span, which `mix` has yet to spread."""
-    powers, inverses = _powers(codes.size)
+    # prefix sums: the hash of any span is one difference, brought to its start by an inverse power
+    # rounded up to a power of two, so that few tables are cached; 4,096 serves most messages
+    tables = _power_tables(max(12, codes.size.bit_length()))
+    powers, inverses = (table[: codes.size] for table in tables)
     sums = np.zeros(codes.size + 1, np.uint64)
     np.cumsum(codes * powers, out=sums[1:])
     return (sums[spans.ends] - sums[spans.starts]) * inverses[spans.starts]
@@ -189,13 +200,9 @@ def _cut(visible: npt.NDArray[np.bool_], inside: npt.NDArray[np.bool_]) -> Spans
 
     The first and the last character are spaces, so every span begins behind and ends before one.
     """
+    # a > b of booleans: a and not b
     starts = (visible[1:] > inside).nonzero()[0]
     return Spans(starts + 1, (visible[:-1] > inside).nonzero()[0] + 1)
-
-
-def _powers(size: int) -> tuple[Hashes, Hashes]:
-    powers, inverses = _power_tables(max(12, size.bit_length()))
-    return powers[:size], inverses[:size]
 
 
 @cache
@@ -212,6 +219,7 @@ def _class_table() -> npt.NDArray[np.uint8]:
 
     classes = np.full(_BMP_SIZE, SYMBOL, np.uint8)
     classes[np.strings.isalnum(characters)] = LETTER
+    # only marks need unicodedata, which is slow for a whole plane
     others = np.flatnonzero(classes == SYMBOL).tolist()
     classes[[code for code in others if unicodedata.category(chr(code))[0] == "M"]] = LETTER
     classes[ord("_")] = LETTER
@@ -228,6 +236,7 @@ def _class_table() -> npt.NDArray[np.uint8]:
 @cache
 def _lower_table() -> Codes:
     codes = np.arange(_BMP_SIZE, dtype=np.uint32)
+    # all others are their own lower case: a call for each character of the plane would be slow
     differing = np.flatnonzero(np.strings.isupper(_bmp()) | np.strings.istitle(_bmp())).tolist()
     lowered = {code: chr(code).lower() for code in differing}
     for code, lower in lowered.items():

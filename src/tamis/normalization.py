@@ -29,10 +29,12 @@ _INVISIBLE = re.compile(
 
 _HANGUL_VOWELS_AND_FINALS = re.compile("[\u1160-\u11ff]")  # composed by rule, not by table
 _BMP_SIZE = 0x1_0000
+# frequent in messages, and unchanged by NFKC
 _EMOJI = range(0x1_F300, 0x1_FB00)
 _STABLE_RANGES = (range(0x3400, 0x4DC0), range(0x4E00, 0xA000), range(0xAC00, 0xD7A4), range(0xE000, 0xF900))
 """Ideographs, Hangul syllables and the private area, which need not be looked at one by one."""
 
+# canonical() of a long text costs more than this test may
 _BEGINNING = 64
 _MAX_MARKS = 16
 """Combining marks in a row up to which `unicodedata` may sort them itself, in quadratic time."""
@@ -47,6 +49,7 @@ def canonical(text: str) -> str:
 
     Two texts with the same canonical form get the same answer. Capitals are kept: they are informative.
     """
+    # ASCII is in NFKC and has no invisible character
     if not text.isascii():
         text = _INVISIBLE.sub("", text)
         if not unicodedata.is_normalized("NFKC", text):  # linear: marks out of order are found at once
@@ -59,11 +62,12 @@ CHANGING, STABLE, BLANK = range(3)
 
 @cache
 def character_kinds() -> bytes:
-    """Return the kind of characters by code point: what `canonical` makes of a text of STABLE and BLANK ones.
+    """Return the class of each character by code point, for texts of STABLE and BLANK characters only.
 
-    It keeps STABLE characters, whatever they stand beside, and makes one space of a run of BLANK ones. All
-    others, and those behind the end, are CHANGING: only `canonical` knows.
+    `canonical` keeps STABLE characters, whatever is beside them, and turns a run of BLANK ones into a space.
+    All others, and those beyond the end, are CHANGING: only `canonical` itself gives the result.
     """
+    # 0 is CHANGING
     kinds = bytearray(_EMOJI.stop)
     for known in _STABLE_RANGES:
         kinds[known.start : known.stop] = bytes([STABLE]) * len(known)
@@ -86,7 +90,7 @@ def character_kinds() -> bytes:
 
 
 def is_blank(text: str) -> bool:
-    """Return whether nothing is left of the text in canonical form."""
+    """Return whether the canonical form of the text is empty."""
     return not (canonical(text[:_BEGINNING]) or canonical(text))  # mostly the beginning shows it
 
 
@@ -125,7 +129,7 @@ def canonical_without_html(text: str) -> str:
 
 
 AS_IT_IS = "as-it-is"
-"""Names the form of models that were trained elsewhere, on texts as they came."""
+"""Names the form of models that were trained elsewhere, on unchanged texts."""
 
 TEXT_FORMS: Mapping[str, Callable[[str], str]] = {
     CANONICAL_FORM: canonical,

@@ -32,7 +32,9 @@ class Settings(SettingsFields):
                 f"{PREFIX}MODEL_VERSION is {self.model_version!r}, but {PREFIX}MODEL_DIRECTORY "
                 f"({self.model_directory!r}) names a version already: set only one of them"
             )
-        return f"{self.model_directory}@{_version(self.model_version)}"
+        # the workshop's versions are v1, v2; Tamis counts 1, 2; other words are aliases
+        version = re.sub(r"^[vV](?=\d+$)", "", self.model_version)
+        return f"{self.model_directory}@{version}"
 
     @property
     def store_url(self) -> str:
@@ -98,6 +100,7 @@ class Settings(SettingsFields):
         They were in the model's folder's folder, where models shared them. One is listed if the file in the
         model's folder, which is used now, does not exist.
         """
+        # its files were never anywhere else
         if self.state_directory:
             return []
         candidates = [
@@ -118,6 +121,7 @@ class Settings(SettingsFields):
         cls, settings_cls: type[BaseSettings], init_settings: PydanticBaseSettingsSource, *_: Any, **__: Any
     ) -> tuple[PydanticBaseSettingsSource, ...]:
         """Take values from the arguments only; `from_environment` reads the environment."""
+        # otherwise every Settings() in a test or program would read the environment of its process
         return (init_settings,)
 
     @classmethod
@@ -131,6 +135,7 @@ class Settings(SettingsFields):
 
     def with_values(self, **values: Any) -> Self:
         """Return these settings with other values; options in the store's URL set fields, too."""
+        # only what was set: a default must not count as a choice
         given = self.model_dump(exclude_unset=True) | values
         return self._validated(given, {"store": "--store"})
 
@@ -153,11 +158,7 @@ def _split_store_url(url: str) -> tuple[str, dict[str, str]]:
     """Take the options of `STORE_OPTIONS` out of a store URL's query."""
     base, _, query = url.partition("?")
     options = dict(parse_qsl(query, keep_blank_values=True))
+    # not parsed and built again: other options keep their spelling
     rest = "&".join(part for part in query.split("&") if part.partition("=")[0] not in STORE_OPTIONS)
     ours = {name: value for name, value in options.items() if name in STORE_OPTIONS}
     return (f"{base}?{rest}" if rest else base), ours
-
-
-def _version(value: str) -> str:
-    """The workshop's versions read v1, v2; Tamis counts 1, 2. Other words are aliases."""
-    return value[1:] if value[:1] in "vV" and value[1:].isdecimal() else value

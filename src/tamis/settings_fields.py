@@ -27,7 +27,7 @@ from tamis.settings_source import (
     check_root_path,
 )
 
-_CONSTANT = "nothing: the default suits every service we know of"
+_CONSTANT = "nothing: the default suits every known service"
 
 
 def _setting(
@@ -35,8 +35,8 @@ def _setting(
 ) -> Any:
     """Describe one setting.
 
-    With `workshop` its variable works without the prefix, and by that name, too. `instead` says what to use
-    in place of a setting of an older version, which keeps working and is left out of the documentation.
+    With `workshop` its variable works without the prefix, and by that name, too. `instead` names
+    the replacement of a setting of an older version, which keeps working and is not documented.
     """
     extra: dict[str, Any] = {"workshop": workshop, "secret": secret, "instead": instead}
     return Field(default, description=meaning, repr=not secret, json_schema_extra=extra)

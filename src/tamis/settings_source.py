@@ -1,4 +1,4 @@
-"""Where the values of settings come from, how their text is read, and what an invalid one is answered.
+"""The sources of settings, the parsing of their text, and the errors for invalid ones.
 
 Independent of single settings.
 """
@@ -28,12 +28,14 @@ _OTHER_VARIABLES = frozenset({"TAMIS_SHARED", "TAMIS_COMPILED", "TAMIS_FUZZ_CASE
 
 
 def _whole_number(value: Any) -> Any:
+    # int() also takes 1_000, +5, blanks and digits of other scripts; 19 digits fit 64 bits
     if isinstance(value, str) and not (value.isascii() and value.isdigit() and len(value) < 20):
         raise ValueError("not digits")
     return value
 
 
 def _seconds(value: Any) -> Any:
+    # float() also takes nan, inf and 1e9
     if isinstance(value, str) and not re.fullmatch(r"[0-9]{1,9}(\.[0-9]{1,9})?", value):
         raise ValueError("not a decimal number")
     return value
@@ -45,6 +47,7 @@ def _required(value: str) -> str:
     return value
 
 
+# an empty variable is a switch that is off, as in shells
 Switch = Annotated[bool, BeforeValidator(lambda value: False if value == "" else value)]
 Count = Annotated[int, BeforeValidator(_whole_number)]
 Seconds = Annotated[float, BeforeValidator(_seconds)]
@@ -126,6 +129,7 @@ class EnvironmentSource(PydanticBaseSettingsSource):
 
     def __init__(self, settings_cls: type[BaseSettings], environ: Mapping[str, str], dotenv: Path | None):
         super().__init__(settings_cls)
+        # the environment first: it overrides the file
         self._sources = [(environ, ""), (_read_dotenv(dotenv), f" (in {dotenv})")]
         fields = settings_cls.model_fields
         for source, place in self._sources:
@@ -159,7 +163,7 @@ class EnvironmentSource(PydanticBaseSettingsSource):
 
 
 def extra(field: FieldInfo) -> dict[str, Any]:
-    """Return what a setting says of itself: `workshop`, `secret` and `instead`."""
+    """Return the metadata of a setting: `workshop`, `secret` and `instead`."""
     assert isinstance(field.json_schema_extra, dict)
     return field.json_schema_extra
 
@@ -181,6 +185,7 @@ def describe_error(
     places: Mapping[str, str],
 ) -> str:
     """Return one line: the variable, what its value must be, and the value unless it is secret."""
+    # one at a time: the first is mended, then the next is shown
     error = invalid.errors(include_url=False)[0]
     name = str(error["loc"][0])
     place, value, field = places.get(name, name), values[name], fields[name]
@@ -209,6 +214,7 @@ def _require_known(fields: Mapping[str, FieldInfo], source: Mapping[str, str], p
     known = {variable for name, field in fields.items() for variable in variables(name, field)}
     for name in source:
         if name.startswith(PREFIX) and name not in known | _OTHER_VARIABLES:
+            # without a cutoff: a wrong guess still shows what the names look like
             nearest = difflib.get_close_matches(name, sorted(known), 1, cutoff=0.0)
             raise SettingsError(f"{name}{place} is not a setting; the nearest is {nearest[0]}")
 
@@ -217,6 +223,7 @@ def _read_dotenv(path: Path | None) -> dict[str, str]:
     if path is None or not path.is_file():
         return {}
     try:
+        # utf-8-sig: editors on Windows write the mark
         lines = list(parse_stream(io.StringIO(path.read_text("utf-8-sig"))))
     except UnicodeDecodeError:
         raise SettingsError(f"{path} is not UTF-8") from None

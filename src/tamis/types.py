@@ -11,7 +11,7 @@ Progress = Callable[[int, int], None]
 
 
 def no_progress(done: int, total: int) -> None:
-    """Show nothing: the progress of callers who do not ask for any."""
+    """Ignore the progress."""
 
 
 Notice = Callable[[str], None]
@@ -19,12 +19,12 @@ Notice = Callable[[str], None]
 
 
 def no_notice(text: str) -> None:
-    """Show nothing."""
+    """Ignore the line."""
 
 
 @dataclass(frozen=True, slots=True)
 class Example:
-    """One labelled text; `source` says where it was collected, `group` what it must stay together with."""
+    """One labelled text; `source` is where it was collected, `group` what it is never split from."""
 
     text: str
     label: str
@@ -76,7 +76,7 @@ class Dataset:
 
 
 class Prediction(NamedTuple):
-    """What a model says of one text; a named tuple, because one is made for every text served.
+    """A model's prediction for one text; a named tuple, because one is made for every text served.
 
     `scores` maps every label to its probability and sums to 1; `label` is the most probable one and
     `score` its probability. `decision` is the label at the model's operating point: for a binary

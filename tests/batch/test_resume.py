@@ -216,7 +216,7 @@ def test_control_c_leaves_what_is_finished(workers: str, data: bytes, model: Pat
     os.killpg(process.pid, signal.SIGINT)  # as a terminal does: to the workers too
     assert process.wait() == 1
     *_, last = (tmp_path.parent / "stderr").read_text().splitlines()
-    assert last == "tamis: stopped; run the same command again to go on from here"
+    assert last == "tamis: stopped; run the same command again to resume"
     assert journal_lines(tmp_path, "out.csv") >= 2
     assert "by an earlier run" in scored(*arguments, folder=tmp_path)
 

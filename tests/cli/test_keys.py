@@ -60,8 +60,8 @@ def test_list_shows_a_line_for_each_key(path: Path) -> None:
     _keys(path, "create", "a")
     _keys(path, "create", "b", "--scope", "admin", "--expires", "1y")
     first, second = _keys(path, "list").stdout.splitlines()
-    assert re.fullmatch(r"a\tpredict\tmade \d{4}-.*Z\tno end", first)
-    assert re.fullmatch(r"b\tadmin\tmade \d{4}-.*Z\texpires \d{4}-.*Z", second)
+    assert re.fullmatch(r"a\tpredict\tcreated \d{4}-.*Z\tnever expires", first)
+    assert re.fullmatch(r"b\tadmin\tcreated \d{4}-.*Z\texpires \d{4}-.*Z", second)
 
 
 def test_keys_are_changed_without_a_gap_when_another_is_made(path: Path) -> None:

@@ -16,7 +16,7 @@ from pathlib import Path
 import click
 import pytest
 
-from tamis.cli.log import moment_option_value
+from tamis.cli.parameter_types import time_option
 from tamis.clock import SystemClock
 from tamis.storage import CallRecord, TimeIds, make_store
 from tests.support.command_server import tamis_command
@@ -143,7 +143,7 @@ def test_options_before_a_subcommand_are_refused_not_overlooked(folder: Path) ->
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (["log", "--store", "sqlite:///absent.db"], "absent.db: there is no such file"),
+        (["log", "--store", "sqlite:///absent.db"], "absent.db: file not found"),
         (["log", "delete", "--caller", "x", "--yes", "--store", "sqlite:///absent.db"], "no such file"),
         (["log", "--store", "memory:"], "seen by its own process only"),
         (["migrate", "--store", "cassandra://host.invalid/keyspace"], "cannot resolve any host"),
@@ -168,12 +168,12 @@ def test_a_wrong_store_is_one_line_and_makes_no_file(
     ],
 )
 def test_times_are_read(value: str, expected: datetime) -> None:
-    assert moment_option_value(None, None, value) == expected  # type: ignore[arg-type]  # neither is looked at
+    assert time_option(None, None, value) == expected  # type: ignore[arg-type]  # neither is looked at
 
 
 @pytest.mark.parametrize(("value", "hours"), [("90m", 1.5), ("2h", 2), ("3d", 72), ("1w", 168)])
 def test_ages_are_read(value: str, hours: float) -> None:
-    moment = moment_option_value(None, None, value)  # type: ignore[arg-type]  # neither is looked at
+    moment = time_option(None, None, value)  # type: ignore[arg-type]  # neither is looked at
     assert moment is not None
     assert abs(datetime.now(UTC) - timedelta(hours=hours) - moment) < timedelta(minutes=1)
 
@@ -183,7 +183,7 @@ def test_ages_are_read(value: str, hours: float) -> None:
 )
 def test_a_wrong_time_is_wrong_use(value: str) -> None:
     with pytest.raises(click.BadParameter, match="must be like"):
-        moment_option_value(None, None, value)  # type: ignore[arg-type]  # neither is looked at
+        time_option(None, None, value)  # type: ignore[arg-type]  # neither is looked at
 
 
 ALL_MIGRATIONS = "".join(

@@ -95,7 +95,7 @@ class TestTrain:
             training.send_signal(signal.SIGINT)
             output, error = training.communicate()
         assert (training.returncode, output) == (1, b"")
-        assert error.decode().strip() == "tamis: stopped; nothing was left half-written"
+        assert error.decode().strip() == "tamis: stopped; no partial output was written"
         assert not (tmp_path / "spam").exists()
 
 

@@ -97,7 +97,7 @@ def test_reason_is_one_line_when_the_archive_is_wrong(body: bytes, expected: str
 
 def test_download_is_given_up_when_it_is_far_too_large() -> None:
     with serving(b" " * (33 << 20)) as url:
-        assert reason(url) == "more than 32 MB came; this is not the archive"
+        assert reason(url) == "received more than 32 MB; this is not the archive"
 
 
 def test_member_is_not_unpacked_when_it_is_far_too_large() -> None:

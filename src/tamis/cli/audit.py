@@ -4,33 +4,42 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from importlib.util import find_spec
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
 
 import click
+import msgspec
 from rich import box
 from rich.console import Group, JustifyMethod, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from tamis.cli.options import data_argument, reading_options
-from tamis.cli.terminal import echo, make_console, shortened
-from tamis.data.audit import AuditReport
+from tamis.cli.options import (
+    data_argument,
+    describe_reading,
+    print_reading,
+    read_options,
+    reading_options,
+    title_of,
+)
+from tamis.cli.terminal import echo, make_console, print_json, progress_bar, shortened
+from tamis.data.audit import AuditReport, audit
+from tamis.data.dataset_builder import clean
 from tamis.data.findings import Finding, findings
+from tamis.data.labels import counted
+from tamis.data.reader import ReadResult, read_dataset
+from tamis.data.tables import write_dataset
 from tamis.errors import DataError, TrainingError
 
-if TYPE_CHECKING:
-    from tamis.data.audit import AuditReport, Confidence
-    from tamis.data.reader import ReadResult
-    from tamis.types import Progress
-
 WIDTH = 80
-"""Columns of the page, so that it reads the same in a wide window and in a pipe."""
+"""Columns of the report, the same in a wide window and in a pipe."""
 _STYLES = {"problem": "bold red", "warning": "yellow", "note": "cyan"}
 _CLUSTERS_SHOWN = 5
 _CONTRADICTIONS_SHOWN = 10
 _SOURCES_SHOWN = 20
 _SHORTCUTS_SHOWN = 10
 _ROWS_SHOWN = 4
+# more columns do not fit the width
 _CLASS_COLUMNS = 3
 _CLASSES_SHOWN = 10  # the largest, and half as many of the smallest
 _LABEL_WIDTH = 20
@@ -44,29 +53,25 @@ _TEXT_COLUMNS = frozenset(
 @click.command(epilog="Example: tamis audit data/sms-spam.csv --fix data/fixed.csv")
 @data_argument()
 @click.option("--json", "as_json", is_flag=True, help="Print all findings as JSON.")
-@click.option("--fix", metavar="FIXED.csv", help="Write a repaired copy, and list the changes.")
+@click.option("--fix", metavar="FIXED.csv", help="Write a repaired copy.")
 @reading_options
 def command(data: tuple[str, ...], as_json: bool, fix: str | None, **options: Any) -> None:
-    """Report what is wrong with labelled texts; the files themselves are not changed.
+    """Report problems in labelled texts; the files themselves are not changed.
 
-    Looks for rows hidden by an unescaped quote, labels in several spellings, HTML, duplicates and near
-    duplicates, texts with two labels, probably wrong labels, features that give the label away, and
-    differences between sources.
+    Checks for rows hidden by an unescaped quote, labels in several spellings, HTML, duplicates and near
+    duplicates, texts with two labels, label issues, features that give the label away, and differences
+    between sources.
     """
-    from pathlib import Path
-
-    from tamis.cli.options import read_options, say_reading, title_of
-    from tamis.cli.terminal import progress_bar
-    from tamis.data.reader import read_dataset
-
+    # compared as resolved paths: a link may lead to the same file
     if fix is not None and Path(fix).resolve() in [Path(file).resolve() for file in data]:
         raise click.BadParameter("the file itself is never changed; name another", param_hint="--fix")
     with progress_bar(f"reading {title_of(data)}") as progress:
         reading = read_dataset(data, read_options(options), progress=progress)
-    say_reading(reading)
+    print_reading(reading)
     report, skipped = _audit(reading)
     if as_json:
-        _print_json(reading, report, skipped)
+        found = {"findings": findings(report), "labels_not_checked": skipped}
+        print_json({"reading": describe_reading(reading)} | found | msgspec.to_builtins(report))
     else:
         show_audit(report, f"Audit of {title_of(data)}", skipped=skipped)
     if fix is not None:
@@ -74,60 +79,36 @@ def command(data: tuple[str, ...], as_json: bool, fix: str | None, **options: An
 
 
 def _audit(reading: ReadResult) -> tuple[AuditReport, str | None]:
-    """Return the report, and why labels were not checked with a model if they were not."""
-    from tamis.cli.terminal import progress_bar
-    from tamis.data.audit import audit
-
+    """Return the report, and the reason if labels were not checked with a model."""
     if find_spec("sklearn") is None:
         skipped = "that needs scikit-learn: pip install 'tamis[train]'"
     else:
+        from tamis.training.out_of_fold import out_of_fold
+
         try:
-            with progress_bar("5-fold cross-validation") as progress:
-                return audit(reading, confidence=_confidence(progress)), None
+            with progress_bar("5-fold cross-validation") as bar:
+                return audit(reading, confidence=lambda *rows: out_of_fold(*rows, progress=bar)[0]), None
+        # too few rows or labels for five folds: the other checks need no model
         except (TrainingError, DataError) as impossible:
             skipped = str(impossible)
     with progress_bar("looking for near duplicates") as progress:
         return audit(reading, progress=progress), skipped
 
 
-def _confidence(progress: Progress) -> Confidence:
-    from tamis.training.out_of_fold import out_of_fold
-
-    return lambda texts, labels, groups: out_of_fold(texts, labels, groups, progress=progress)[0]
-
-
-def _print_json(reading: ReadResult, report: AuditReport, skipped: str | None) -> None:
-    import msgspec
-
-    from tamis.cli.metric_tables import print_json
-    from tamis.cli.options import describe_reading
-    from tamis.data.findings import findings
-
-    found = {"findings": findings(report), "labels_not_checked": skipped}
-    print_json({"reading": describe_reading(reading)} | found | msgspec.to_builtins(report))
-
-
 def _fix(reading: ReadResult, path: str) -> None:
-    from tamis.data.dataset_builder import clean
-    from tamis.data.tables import write_dataset
-
     cleaned = clean(reading.dataset)
     write_dataset(cleaned.dataset, path)
     recovered = sum(field.recovered for field in reading.swallowed)
     changes = [
-        _count(recovered, "swallowed row") + " recovered",
-        _count(cleaned.duplicates, "exact duplicate") + " dropped",
-        _count(cleaned.empty, "empty text") + " dropped",
+        counted(recovered, "swallowed row") + " recovered",
+        counted(cleaned.duplicates, "exact duplicate") + " dropped",
+        counted(cleaned.empty, "empty text") + " dropped",
     ]
     echo(f"{path}: {len(cleaned.dataset):,} rows written; {', '.join(changes)}", err=True)
 
 
-def _count(n: int, thing: str) -> str:
-    return f"{n:,} {thing}{'' if n == 1 else 's'}"
-
-
 def show_audit(report: AuditReport, title: str, *, skipped: str | None) -> None:
-    """Print `report`; `skipped` is why label issues were not looked for, if they were not."""
+    """Print `report`; `skipped` is the reason if label issues were not looked for."""
     console = make_console(width=WIDTH)
     console.print(Text(title, "bold"), Text(_summary(report)), "", sep="\n", soft_wrap=True)
     for finding in findings(report):
@@ -140,13 +121,9 @@ def show_audit(report: AuditReport, title: str, *, skipped: str | None) -> None:
 
 def _summary(report: AuditReport) -> str:
     found = len([f for f in findings(report) if f.severity == "problem"])
-    parts = [f"{report.rows:,} rows"]
-    if report.rows != report.rows_as_read:
-        parts[0] += f" ({report.rows_as_read:,} before repair)"
-    parts.append(f"{len(report.classes)} labels")
-    parts.append(f"{report.duplicates.distinct:,} distinct texts")
-    parts.append(f"{found} problem{'' if found == 1 else 's'}")
-    return " · ".join(parts)
+    before = f" ({report.rows_as_read:,} before repair)" if report.rows != report.rows_as_read else ""
+    rows = f"{report.rows:,} rows{before} · {len(report.classes)} labels"
+    return f"{rows} · {report.duplicates.distinct:,} distinct texts · {counted(found, 'problem')}"
 
 
 def _finding(finding: Finding) -> RenderableType:
@@ -193,6 +170,7 @@ def _classes(report: AuditReport) -> Table:
     classes = report.classes
     smallest = _CLASSES_SHOWN // 2
     folded = len(classes) - _CLASSES_SHOWN - smallest
+    # the largest and the smallest: what is between them is one row
     for index, one in enumerate(classes):
         if folded > 1 and index == _CLASSES_SHOWN:
             rows = sum(other.rows for other in classes[index : index + folded])
@@ -235,6 +213,7 @@ def _label_issues(report: AuditReport) -> Table:
 
 
 def _shortcuts(report: AuditReport) -> Table:
+    # both shares count: a certain feature of few texts does little harm
     shown = sorted(report.shortcuts, key=lambda one: -one.coverage * one.precision)[:_SHORTCUTS_SHOWN]
     title = _title("Features that give the label away", len(shown), len(report.shortcuts))
     table = _table(title, "feature", "points to", "precision", "coverage", "texts")

@@ -17,7 +17,7 @@ from tamis.cli.terminal import echo
 
 @dataclass(frozen=True)
 class _Target:
-    """What to write for one kind of deployment, and what to do with it."""
+    """The files of one kind of deployment, and the next step."""
 
     files: tuple[str, ...]
     next_step: str
@@ -71,23 +71,39 @@ class _Template(string.Template):
 
 
 @click.command(epilog="Example: tamis deploy nginx --host classify.example.org --tls > tamis.conf")
-@click.argument("target", type=click.Choice(list(TARGETS)))
+@click.argument("target", metavar="TARGET", type=click.Choice(list(TARGETS)))
 @click.argument("model", default="models/spam")
 @click.option("-o", "--output", type=click.Path(path_type=Path), metavar="FOLDER", help="Output folder.")
 @click.option("--force", is_flag=True, help="Replace files that exist.")
-@click.option("--name", help="Name of the service.  [default: the model's name]")
-@click.option("--host", default="classify.example.org", show_default=True, help="Public host name.")
-@click.option("--port", type=click.IntRange(1, 65_535), default=8000, show_default=True, help="Local port.")
-@click.option("--prefix", default="", metavar="PATH", help="Path in front of all routes, such as /classify.")
+@click.option("--name", metavar="NAME", help="Name of the service.  [default: the model's name]")
+@click.option(
+    "--host", default="classify.example.org", show_default=True, metavar="NAME", help="Public host name."
+)
+@click.option(
+    "--port", type=click.IntRange(1, 65_535), default=8000, show_default=True, metavar="N", help="Local port."
+)
+@click.option(
+    "--prefix",
+    default="",
+    metavar="PATH",
+    help="Path under which the proxy serves all routes, such as /classify.",
+)
 @click.option("--tls", is_flag=True, help="nginx: listen on 443 with a certificate; redirect port 80.")
-@click.option("--workers", type=click.IntRange(1, 256), default=2, show_default=True)
+@click.option(
+    "--workers",
+    type=click.IntRange(1, 256),
+    default=2,
+    show_default=True,
+    metavar="N",
+    help="Number of worker processes.",
+)
 def command(
     target: str, model: str, output: Path | None, *, force: bool, **options: str | int | bool | None
 ) -> None:
     """Print or write deployment files for MODEL (default: models/spam).
 
-    TARGET is nginx, systemd, docker, compose, kubernetes, prometheus, grafana, or env, which is all settings
-    with their defaults. Without --output the files are printed one after the other.
+    TARGET is nginx, systemd, docker, compose, kubernetes, prometheus, grafana or env (all settings with
+    their defaults). Without --output the files are printed one after the other.
     """
     values = _values(model, options)
     described = TARGETS[target]
@@ -110,17 +126,22 @@ def _values(model: str, options: Mapping[str, str | int | bool | None]) -> dict[
     """Return the fields of the templates; an extra is named for a model that needs one."""
     from tamis.artifact import find_version, open_artifact
 
+    # the version is pinned: a new one must not change what a restarted container serves
     folder, version = (path := find_version(model)).parent, path.name
     kind = open_artifact(path).manifest.kind
     name = str(options["name"] or folder.name).lower().replace("_", "-")
     prefix = str(options["prefix"]).rstrip("/")
     _check(name, prefix, str(options["host"]))
+    # networks are served by ONNX Runtime
     extra = "" if kind == "linear" else "onnx"
     host = str(options["host"])
+    # the folder as a path in the build context, where a model from elsewhere must be copied first
+    here, inside = Path.cwd().resolve(), folder.resolve()
+    in_context = inside.relative_to(here) if inside.is_relative_to(here) else Path("models") / folder.name
     return {
         "name": name,
         "model_name": folder.name,
-        "model_folder": _in_context(folder),
+        "model_folder": in_context.as_posix(),
         "model_version": version,
         "host": host,
         "port": str(options["port"]),
@@ -134,17 +155,9 @@ def _values(model: str, options: Mapping[str, str | int | bool | None]) -> dict[
     }
 
 
-def _in_context(folder: Path) -> str:
-    """Return the model's folder inside the build context: as here, or models/NAME if it is elsewhere."""
-    here = Path.cwd().resolve()
-    is_below = folder.resolve().is_relative_to(here)
-    return (folder.resolve().relative_to(here) if is_below else Path("models") / folder.name).as_posix()
-
-
 def _check(name: str, prefix: str, host: str) -> None:
     """Refuse what would break out of a template."""
-    import re
-
+    # names of Kubernetes, Docker and systemd, which all allow this
     if not re.fullmatch(r"[a-z]([a-z0-9-]{0,38}[a-z0-9])?", name):
         raise click.BadParameter("use at most 40 lower-case letters, digits and -", param_hint="--name")
     if not re.fullmatch(r"[A-Za-z0-9]([A-Za-z0-9.-]{0,251}[A-Za-z0-9])?", host):
@@ -155,6 +168,7 @@ def _check(name: str, prefix: str, host: str) -> None:
 
 def _write(files: Mapping[str, str], folder: Path, *, is_forced: bool) -> None:
     """Write all files, or none if one exists already."""
+    # all or none: half of a set of files would not fit the other half
     existing = [name for name in files if (folder / name).exists()]
     if existing and not is_forced:
         raise click.ClickException(f"{folder / existing[0]} exists; use --force to replace it")
@@ -181,10 +195,10 @@ _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
 @click.command(epilog="Example: tamis new my-project && cd my-project && make train")
 @click.argument("folder", metavar="FOLDER", type=click.Path(path_type=Path))
 def new(folder: Path) -> None:
-    """Start a project in FOLDER, which must be new or empty; the folder's name is the model's name.
+    """Create a project in FOLDER, which must be new or empty; the model gets the folder's name.
 
-    It gets 60 sample texts, a Makefile, a README, .env with the service's settings, and a workflow for
-    continuous integration.
+    The project has 60 sample texts, a Makefile, a README, .env with the settings of the service, and a
+    workflow for continuous integration.
     """
     name = folder.resolve().name
     if not _NAME.fullmatch(name):

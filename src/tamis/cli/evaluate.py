@@ -3,23 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from tamis.cli.options import (
     data_argument,
+    missing_extra,
     model_options,
+    prepare_settings,
     rare_label_options,
     reading_options,
+    seed_option,
+    title_of,
+    train_settings,
     training_data_option,
 )
-from tamis.cli.terminal import echo
+from tamis.cli.terminal import echo, make_console, print_json, progress_bar
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-    from pathlib import Path
-
     from tamis.cli.evaluation_data import EvaluationData
     from tamis.inference.classifier import Classifier
     from tamis.training.compare import CommonLabels, Comparison
@@ -30,7 +33,7 @@ if TYPE_CHECKING:
 @click.command(epilog="Example: tamis evaluate models/spam prepared/ --json")
 @click.argument("model", metavar="MODEL[@VERSION]")
 @data_argument("DATA…|FOLDER")
-@click.option("--report", metavar="FILE.html", help="Write the report: curves, errors and more.")
+@click.option("--report", metavar="FILE.html", help="Also write a report with curves and errors.")
 @click.option("--json", "as_json", is_flag=True, help="Print the metrics as JSON.")
 @training_data_option
 @reading_options
@@ -43,17 +46,14 @@ def command(
     training_data: tuple[str, ...],
     **options: Any,
 ) -> None:
-    """Measure MODEL on labelled files, or on the test part of a folder made by `tamis prepare`.
+    """Evaluate MODEL on labelled files, or on the test part of a folder of `tamis prepare`.
 
-    If they are the very files that the model was trained on, only their test part is used. From other
-    files, rows that the model was trained on are left out, if its training data can be found.
+    Of the files that the model was trained on, only the test part is used. From other files, rows that the
+    model was trained on are left out, if its training data can be found.
     """
-    from pathlib import Path
-
     from tamis.artifact import REPORT_FILE, open_artifact
     from tamis.cli.evaluation_data import evaluation_data
-    from tamis.cli.metric_tables import print_json, show_evaluation, show_robustness
-    from tamis.cli.options import title_of
+    from tamis.cli.metric_tables import show_evaluation, show_robustness
     from tamis.inference.classifier import Classifier
     from tamis.training.report.report_data import stored_metrics
 
@@ -61,6 +61,7 @@ def command(
     assert classifier.manifest is not None
     chosen = evaluation_data([classifier], data, options, training_data=training_data)
     name = f"{classifier.name}@{classifier.version}"
+    # the saved model has learned the test part; the measured one was another, which is not kept
     if classifier.identity in chosen.held_out:
         if report is not None and classifier.path is not None:
             Path(report).write_bytes(open_artifact(classifier.path).document(REPORT_FILE))
@@ -80,7 +81,6 @@ def command(
 
 
 def _measured(classifier: Classifier, chosen: EvaluationData, file: str) -> Measured:
-    from tamis.cli.terminal import progress_bar
     from tamis.training.report.report_data import measure
 
     assert classifier.manifest is not None
@@ -98,7 +98,6 @@ def _measured(classifier: Classifier, chosen: EvaluationData, file: str) -> Meas
 
 
 def _write_report(file: Path, classifier: Classifier, measured: Measured, data: tuple[str, ...]) -> None:
-    from tamis.cli.options import missing_extra
     from tamis.data.reader import data_name
     from tamis.training.report.report_data import ReportData
 
@@ -111,7 +110,7 @@ def _write_report(file: Path, classifier: Classifier, measured: Measured, data: 
     file.write_bytes(render_report(ReportData(classifier.manifest, measured, data_name(data), model)))
 
 
-# the usual level; it decides about the wording only, the p-value is printed
+# the usual level; it affects the wording only, the p-value is printed
 _SIGNIFICANT = 0.05
 
 
@@ -136,8 +135,6 @@ def compare(
     Rows that either model was trained on are skipped. Models with different labels are compared on the
     labels that both have.
     """
-    from tamis.cli.metric_tables import print_json
-    from tamis.cli.options import title_of
 
     comparison, chosen, labels = compare_models((first, second), data, options, training_data=training_data)
     if as_json:
@@ -158,18 +155,19 @@ def compare_models(
 ) -> tuple[Comparison, EvaluationData, CommonLabels]:
     """Return the comparison of two models, the rows and the labels that they were compared on."""
     from tamis.cli.evaluation_data import evaluation_data
-    from tamis.cli.terminal import echo, progress_bar
     from tamis.inference.classifier import Classifier
     from tamis.training.compare import common_labels, compare
 
     models = [Classifier.load(reference) for reference in references]
     labels = common_labels(models[0].labels, models[1].labels)
     chosen = evaluation_data(models, data, options, training_data=training_data)
+    # a model cannot be right about a label that it does not have
     if labels.only_first or labels.only_second:
         chosen = chosen.of_labels(labels.common)
         echo(labels.described(), err=True)
     rows = chosen.rows
     with progress_bar(f"scoring {len(rows):,} texts twice") as progress:
+        # columns in the order of the common labels: both models must be compared by the same index
         one, other = (
             chosen.probabilities(model, progress)[:, [model.labels.index(label) for label in labels.common]]
             for model in models
@@ -182,12 +180,11 @@ def show_comparison(
 ) -> None:
     """Print the rows that one model alone has right, and how probable such a difference is by chance.
 
-    Without `is_unseen`, a model may have learned these rows, and the p-value says so.
+    Without `is_unseen`, a model may have learned these rows, which is printed after the p-value.
     """
     from rich.text import Text
 
     from tamis.cli.metric_tables import cells, metric_table
-    from tamis.cli.terminal import make_console
     from tamis.training.compare import LEARNED_UNKNOWN
 
     console = make_console()
@@ -205,33 +202,31 @@ def show_comparison(
 @click.command(epilog="Example: tamis cross-validate data/sms-spam.csv --folds 5 --repeats 2")
 @data_argument()
 @model_options
-@click.option("--folds", default=5, show_default=True, type=click.IntRange(2, 50))
+@click.option(
+    "--folds", default=5, show_default=True, type=click.IntRange(2, 50), metavar="N", help="Number of folds."
+)
 @click.option(
     "--repeats",
     default=2,
     show_default=True,
     type=click.IntRange(1, 100),
-    help="Number of repetitions with other folds.",
+    metavar="N",
+    help="Number of repetitions, each with other folds.",
 )
-@click.option("--seed", default=42, show_default=True, type=click.IntRange(0, 2**32 - 1))
+@seed_option
 @rare_label_options
 @click.option("--json", "as_json", is_flag=True, help="Print the metrics as JSON.")
 @reading_options
 def cross_validate(data: tuple[str, ...], model: str, overrides: Mapping[str, str], **options: Any) -> None:
-    """Measure settings on labelled files by repeated cross-validation, grouped and at random.
+    """Cross-validate hyper-parameters on labelled files, with grouped and with random folds.
 
-    grouped repairs the file, keeps near duplicates together and tests on one text of each group;
-    random takes the file as it is. In every fold the operating point is chosen on the training folds.
+    Grouped folds repair the file, keep near duplicates together and test on one text of each group; random
+    folds take the file as it is. The operating point of a fold is chosen on its training folds.
     """
-    from tamis.cli.options import missing_extra, prepare_settings
-
     try:
         from tamis.training.cross_validation import cross_validate_file
     except ModuleNotFoundError as missing:
         raise missing_extra("tamis cross-validate", "train", missing) from None
-    from tamis.cli.metric_tables import print_json
-    from tamis.cli.options import title_of, train_settings
-    from tamis.cli.terminal import progress_bar
 
     with progress_bar(f"cross-validating on {title_of(data)}") as progress:
         measured = cross_validate_file(
@@ -254,7 +249,6 @@ def show_cross_validation(measured: Sequence[CrossValidationMetrics], title: str
     from rich.text import Text
 
     from tamis.cli.metric_tables import cells, metric_table
-    from tamis.cli.terminal import make_console
 
     console = make_console()
     console.print(Text(title, "bold"), soft_wrap=True)
@@ -274,6 +268,7 @@ def show_cross_validation(measured: Sequence[CrossValidationMetrics], title: str
         table.add_row(name, *("" if one is None else "{}  {}".format(*cells(one)) for one in estimates))
     table.add_row("accuracy, worst fold", *(f"{min(one.accuracies):.4f}" for one in measured))
     for setting in sorted({setting for one in measured for setting in one.chosen}):
+        # each fold makes its own choice, as each training would
         counts = (f"in {one.chosen.get(setting, 0)} of {len(one.accuracies)} folds" for one in measured)
         table.add_row(f"{setting} chosen", *counts)
     console.print(table)

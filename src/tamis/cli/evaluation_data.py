@@ -2,8 +2,8 @@
 
 A model's manifest records the digest of its training file and how that was split. If the data is that
 very file, its test part is used. In any other data, rows whose text is among the digests of the learned
-texts are left out. Models of earlier versions have no digests: their training file is looked for, by its
-own digest, and if it is not found, a note beside every metric says so.
+texts are left out. Models of earlier versions have no digests: their training file is searched by its own
+digest, and if it is not found, a note is printed beside every metric.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ import numpy as np
 
 from tamis.artifact import open_artifact
 from tamis.artifact.profile import LEARNED_FILE, LearnedTexts
-from tamis.cli.options import columns_of, describe_reading, read_options, say_reading
+from tamis.cli.options import columns_of, describe_reading, print_reading, read_options
 from tamis.cli.terminal import echo
 from tamis.data.reader import read_dataset
 from tamis.errors import DataError
@@ -34,7 +34,7 @@ from tamis.types import Dataset, Progress, no_progress
 _MAX_FILES_SEARCHED = 100
 _MAX_BYTES_SEARCHED = 1 << 30
 _MIN_UNSEEN_ROWS = 10
-"""With fewer, an interval says nothing."""
+"""With fewer, an interval is too wide to be useful."""
 
 
 RowKey = tuple[int, str]
@@ -69,8 +69,8 @@ class EvaluationData:
         if predicted is None:
             return model.probabilities(self.rows.texts, progress=progress)
         probabilities = np.zeros((len(self.rows), len(model.labels)))
-        for place, key in enumerate(row_keys(self.rows)):
-            probabilities[place, predicted[key]] = 1.0
+        for index, key in enumerate(row_keys(self.rows)):
+            probabilities[index, predicted[key]] = 1.0
         return probabilities
 
     def of_labels(self, labels: Sequence[str]) -> EvaluationData:
@@ -84,7 +84,7 @@ class EvaluationData:
         return self.part if self.is_unseen else f"{self.part} ({LEARNED_UNKNOWN})"
 
     def described(self) -> dict[str, Any]:
-        """Return what `--json` says about the rows."""
+        """Return the facts about the rows for `--json`."""
         return {
             "part": self.part,
             "rows_dropped": self.dropped,
@@ -109,14 +109,16 @@ def evaluation_data(
     *,
     training_data: Sequence[str] = (),
 ) -> EvaluationData:
-    """Return the rows of `data` to measure `models` on; print to standard error what was left out and why.
+    """Return the rows of `data` to measure `models` on; print the rows left out and the reason.
 
     `training_data` are the files that a model was trained on, if they are not beside the data. Raises
-    DataError if nothing is left.
+    DataError if no row or too few remain.
     """
     contents = _named_data(models, data, options)
+    # models of this very file have a test part in it; the others may have learned any row
     others = [model for model in models if not _held_out_by(model, contents)]
     chosen = contents.data
+    # a prepared folder is its test part already
     if contents.split is None and len(others) < len(models):
         echo("this is the file that the model was trained on: measuring on its test part only", err=True)
         chosen = replace(chosen, part="the test part", rows=_common_test_rows(models, contents, data))
@@ -124,11 +126,13 @@ def evaluation_data(
     files = _FilesByDigest(data, training_data)
     for model in others:
         chosen = _without_learned_rows(chosen, model, files)
-    name, left = ", ".join(data), len(chosen.rows)
-    if not left:
+    name, n_rows = ", ".join(data), len(chosen.rows)
+    if not n_rows:
         raise DataError("every row was learned by a model; name other data", file=name)
-    if chosen.dropped and left < _MIN_UNSEEN_ROWS:
-        problem = f"only {left} rows have not been learned by a model, at least {_MIN_UNSEEN_ROWS} are needed"
+    if chosen.dropped and n_rows < _MIN_UNSEEN_ROWS:
+        problem = (
+            f"only {n_rows} rows have not been learned by a model, at least {_MIN_UNSEEN_ROWS} are needed"
+        )
         raise DataError(f"{problem}; name other data", file=name)
     return chosen
 
@@ -140,7 +144,7 @@ def _named_data(models: Sequence[Classifier], data: Sequence[str], options: Mapp
         part = EvaluationData("the test part", prepared.test, {})
         return _NamedData(part, prepared.data_sha256, prepared.settings)
     reading = read_dataset(data, read_options(options, remembered=columns_of(models[0])))
-    say_reading(reading)
+    print_reading(reading)
     rows = EvaluationData("all rows", reading.dataset, describe_reading(reading))
     return _NamedData(rows, reading.sha256, None)
 
@@ -158,6 +162,7 @@ def _held_out_predictions(
     for model in models:
         if model.manifest is None or model.path is None or not _held_out_by(model, contents):
             continue
+        # measured on the test part, then trained on it: its predictions of then are in the version
         if model.manifest.data.has_learned_all_rows:
             split = PrepareSettings.from_manifest(model.manifest.data)
             test = contents.data.rows if contents.split else _test_part(tuple(data), split)
@@ -166,6 +171,7 @@ def _held_out_predictions(
     return found
 
 
+# two models of one file and split share it: preparing takes longest
 @lru_cache(maxsize=4)
 def _test_part(data: tuple[str, ...], split: PrepareSettings) -> Dataset:
     return prepare_file(data, split).test
@@ -178,6 +184,7 @@ def _held_out_by(model: Classifier, contents: _NamedData) -> bool:
     if contents.split is None:
         return True
     own, split = model.manifest.data, contents.split
+    # another split of the same file has another test part
     return (own.split, own.test_size, own.seed) == (split.split, split.test_size, split.seed)
 
 
@@ -186,10 +193,10 @@ def _common_test_rows(models: Sequence[Classifier], contents: _NamedData, data: 
     facts = [model.manifest.data for model in models if model.manifest and _held_out_by(model, contents)]
     splits = dict.fromkeys(PrepareSettings.from_manifest(fact) for fact in facts)
     first, *others = (_test_part(tuple(data), split) for split in splits)
+    # splits of one file differ in size or seed: only rows that no model has learned are fair
     for other in others:
-        known = {*zip(other.rows, other.texts, strict=True)}
-        pairs = enumerate(zip(first.rows, first.texts, strict=True))
-        first = first.select([i for i, pair in pairs if pair in known])
+        known = {*row_keys(other)}
+        first = first.select([i for i, key in enumerate(row_keys(first)) if key in known])
     return first
 
 
@@ -197,35 +204,28 @@ def _without_learned_rows(data: EvaluationData, model: Classifier, files: _Files
     """Leave out rows whose text the model has learned, by its digests or else by its training file."""
     assert model.manifest is not None
     facts = model.manifest.data
-    recorded = _recorded(model)
-    if recorded is not None:
-        return _without_recorded(data, model, recorded)
+    # models of earlier versions have no such file
+    if model.path is not None and LEARNED_FILE in model.manifest.files:
+        recorded = open_artifact(model.path).read(LEARNED_FILE)
+        return _without_recorded(data, model, LearnedTexts.from_bytes(recorded, key=facts.sha256))
     found = files.find(facts.sha256)
     if found is None:
-        _say_unknown(model)
+        _print_unknown(model)
         return replace(data, is_unseen=False)
     prepared = prepare_file(found, PrepareSettings.from_manifest(facts))
     learned_rows = prepared.joined if facts.has_learned_all_rows else prepared.train
+    # in the form that the model sees: two texts of one form are one to it
     learned = {*map(model.form, learned_rows.texts)}
     kept = [i for i, text in enumerate(data.rows.texts) if model.form(text) not in learned]
     names = ", ".join(path.name for path in found)
     return _without(data, kept, f"their texts are among the rows it has learned, from {names}")
 
 
-def _recorded(model: Classifier) -> LearnedTexts | None:
-    """Return the digests of what a model has learned; None for models of earlier versions."""
-    assert model.manifest is not None
-    if model.path is None or LEARNED_FILE not in model.manifest.files:
-        return None
-    return LearnedTexts.from_bytes(
-        open_artifact(model.path).read(LEARNED_FILE), key=model.manifest.data.sha256
-    )
-
-
 def _without_recorded(data: EvaluationData, model: Classifier, learned: LearnedTexts) -> EvaluationData:
     """Leave out learned texts; count those of the rest that are near duplicates of one."""
     texts = [model.form(text) for text in data.rows.texts]
     known = learned.contains(texts)
+    # kept, because their text is new to the model; counted, because they are easy
     similar = int((learned.contains_form(texts) & ~known).sum())
     reason = f"{model.name}@{model.version} has learned their texts"
     if similar:
@@ -235,8 +235,7 @@ def _without_recorded(data: EvaluationData, model: Classifier, learned: LearnedT
 
 def _without(data: EvaluationData, kept: list[int], reason: str) -> EvaluationData:
     dropped = len(data.rows) - len(kept)
-    rows = f"{dropped:,} row{' was' if dropped == 1 else 's were'}"
-    echo(f"{rows} left out: {reason}", err=True)
+    echo(f"{dropped:,} row{' was' if dropped == 1 else 's were'} left out: {reason}", err=True)
     return replace(
         data,
         part=f"{data.part} not learned" if dropped else data.part,
@@ -245,7 +244,7 @@ def _without(data: EvaluationData, kept: list[int], reason: str) -> EvaluationDa
     )
 
 
-def _say_unknown(model: Classifier) -> None:
+def _print_unknown(model: Classifier) -> None:
     assert model.manifest is not None
     reason = "its training data was not found; name the file with --training-data"
     if not model.manifest.data.sha256:
@@ -263,6 +262,7 @@ class _FilesByDigest:
     def find(self, sha256: str) -> list[Path] | None:
         """Return the files of this digest; of several files, it is the digest of their digests."""
         digests = [_sha256(path) for path in self._named]
+        # several files have the digest of their digests
         if len(digests) > 1 and hashlib.sha256("".join(digests).encode()).hexdigest() == sha256:
             return self._named
         for path, digest in zip(self._named, digests, strict=True):
@@ -275,6 +275,7 @@ class _FilesByDigest:
         bytes_left = _MAX_BYTES_SEARCHED
         files = (path for folder in self._folders for path in sorted(folder.iterdir()) if path.is_file())
         for _, path in zip(range(_MAX_FILES_SEARCHED), files, strict=False):
+            # hashing is bounded: a folder may hold disk images
             bytes_left -= path.stat().st_size
             if bytes_left < 0:
                 return

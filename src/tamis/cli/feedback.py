@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
+import csv
+import json
 from collections.abc import AsyncIterator, Iterator
 from datetime import datetime
 from pathlib import Path
@@ -9,9 +12,12 @@ from typing import IO, TYPE_CHECKING, Any
 
 import click
 
-from tamis.cli.log import moment_option_value
-from tamis.cli.settings import store_option
+from tamis.cli.options import option_group
+from tamis.cli.parameter_types import time_option
+from tamis.cli.settings import existing_store, store_option, store_settings
 from tamis.cli.terminal import echo, escaped_in_line
+from tamis.clock import SystemClock
+from tamis.errors import DataError
 
 if TYPE_CHECKING:
     from tamis.storage import FeedbackRecord, LogQuery, Store
@@ -34,46 +40,42 @@ _EXPORT_COLUMNS = (
     "updated_at",
     "comment",
 )
+# printed with every accuracy: a sample that callers chose is biased
 _CAVEAT = "callers choose what they report: this is not the accuracy on all texts"
 
 
-def _filters(command: Any) -> Any:
-    """Add the options that choose rows."""
-    options = [
-        click.option("--caller", metavar="NAME", help="Feedback of this caller only."),
-        click.option(
-            "--since", metavar="TIME", callback=moment_option_value, help="Reported at this time or later."
-        ),
-        click.option(
-            "--until", metavar="TIME", callback=moment_option_value, help="Reported before this time."
-        ),
-        click.option("--label", help="Feedback with this true label."),
-        click.option("--model-name", metavar="NAME", help="About predictions of this model."),
-        click.option("--model-version", metavar="VERSION", help="About predictions of this version."),
-    ]
-    for option in reversed(options):
-        command = option(command)
-    return store_option(command)
+_filters = option_group(
+    store_option,
+    click.option("--caller", metavar="NAME", help="Feedback of this caller only."),
+    click.option("--since", metavar="TIME", callback=time_option, help="Reported at this time or later."),
+    click.option("--until", metavar="TIME", callback=time_option, help="Reported before this time."),
+    click.option("--label", metavar="LABEL", help="Feedback with this true label."),
+    click.option("--model-name", metavar="NAME", help="About predictions of this model."),
+    click.option("--model-version", metavar="VERSION", help="About predictions of this version."),
+)
 
 
-@click.group()
+@click.group(epilog="Example: tamis feedback list --since 7d --summary")
 def command() -> None:
     """Import, export and list true labels that callers reported."""
 
 
-@command.command(
-    "import", epilog="Example: tamis feedback import corrected.csv --store sqlite:///models/spam/tamis.db"
-)
+@command.command("import", epilog="Example: tamis feedback import corrected.csv")
 @click.argument("file", type=click.Path(path_type=Path))
 @store_option
-@click.option("--caller", default="import", show_default=True, help="Name to store the feedback under.")
+@click.option(
+    "--caller",
+    default="import",
+    show_default=True,
+    metavar="NAME",
+    help="Caller to store the feedback under.",
+)
 def import_(file: Path, url: str | None, caller: str) -> None:
-    """Store the labels of a CSV file with a column `label` and a column `prediction_id` or `text`.
+    """Store the true labels in a CSV file.
 
-    A column `comment` is stored as well. A second import of the same file changes nothing.
+    FILE has a column `label`, a column `prediction_id` or `text`, and may have a column `comment`. Importing
+    it twice changes nothing.
     """
-    import asyncio
-
     stored, unknown = asyncio.run(_import(file, url, caller))
     if unknown:
         rows = ", ".join(map(str, unknown[:10])) + (" …" if len(unknown) > 10 else "")
@@ -81,33 +83,37 @@ def import_(file: Path, url: str | None, caller: str) -> None:
     echo(f"{stored:,} rows of feedback stored")
 
 
-@command.command(
-    "export", epilog="Example: tamis feedback export -o corrections.csv && tamis train corrections.csv"
-)
+@command.command("export", epilog="Example: tamis feedback export -o corrections.csv")
 @_filters
 @click.option(
-    "-o", "--output", type=click.File("w", "utf-8", lazy=True), default="-", help="[default: standard output]"
+    "-o",
+    "--output",
+    type=click.File("w", "utf-8", lazy=True),
+    default="-",
+    metavar="FILE",
+    help="Output file.  [default: standard output]",
 )
 @click.option("--json", "as_json", is_flag=True, help="Write one JSON object per line.")
 @click.option("--safe", is_flag=True, help="Escape CSV cells that a spreadsheet would run as formulas.")
 def export(url: str | None, output: IO[str], as_json: bool, safe: bool, **filters: Any) -> None:
-    """Write feedback with the predictions it is about, as CSV that `tamis train` reads."""
-    import asyncio
-
+    """Write feedback and its predictions as CSV for `tamis train`."""
     asyncio.run(_export(url, _query(filters), output, as_json=as_json, safe=safe))
 
 
 @command.command("list", epilog="Example: tamis feedback list --since 7d --summary")
 @_filters
 @click.option(
-    "--limit", type=click.IntRange(min=1), default=_LINES, show_default=True, help="Maximum number of rows."
+    "--limit",
+    type=click.IntRange(min=1),
+    default=_LINES,
+    show_default=True,
+    metavar="N",
+    help="Maximum number of rows.",
 )
 @click.option("--summary", is_flag=True, help="Print the accuracy of each model version instead.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object per line.")
 def list_(url: str | None, limit: int, summary: bool, as_json: bool, **filters: Any) -> None:
     """Print feedback, the newest first."""
-    import asyncio
-
     query = _query(filters, newest_first=True)
     if summary:
         asyncio.run(_summarise(url, query, as_json=as_json))
@@ -123,8 +129,6 @@ def _query(filters: dict[str, Any], *, newest_first: bool = False) -> LogQuery:
 
 async def _import(file: Path, url: str | None, caller: str) -> tuple[int, list[int]]:
     """Return how many rows were stored, and the numbers of those whose prediction is unknown."""
-    from tamis.cli.settings import existing_store, store_settings
-    from tamis.clock import SystemClock
     from tamis.storage import TimeIds
 
     ids, stored, unknown = TimeIds(SystemClock()), 0, []
@@ -142,18 +146,16 @@ async def _import(file: Path, url: str | None, caller: str) -> tuple[int, list[i
 
 def _rows_of(file: Path) -> Iterator[tuple[int, dict[str, str]]]:
     """Yield the rows of the CSV file with their numbers, counted from 1 without the header."""
-    import csv
-
-    from tamis.errors import DataError
-
     try:
         with file.open(encoding="utf-8-sig", newline="") as lines:
+            # strict: otherwise a stray quote silently merges rows
             reader = csv.DictReader(lines, strict=True)
             columns = set(reader.fieldnames or ())
             if "label" not in columns or not columns & {"prediction_id", "text"}:
                 problem = "expected a column `label` and a column `prediction_id` or `text`"
                 raise DataError(problem, file=file)
             for number, row in enumerate(reader, 1):
+                # an empty text is a text: it was classified
                 if not row["label"] or not (row.get("prediction_id") or row.get("text") is not None):
                     raise DataError("the label or what it is about is empty", file=file, row=number)
                 yield number, row
@@ -169,9 +171,11 @@ async def _feedback_of(
 
     parts = {"caller": caller, "label": row["label"], "comment": row.get("comment") or ""}
     if not row.get("prediction_id"):
+        # feedback to a text is stored under its digest, so a second import replaces the first
         subject = text_digest(store.cache.secret, row["text"])
         return FeedbackRecord(id=revision, subject=subject, text=row["text"], revision=revision, **parts)
     id = id_of_text(row["prediction_id"])
+    # labels are joined with the call as it was logged
     call = None if id is None else await store.log.find(id)
     if call is None:
         return None
@@ -197,10 +201,6 @@ async def _rows(store: Store, query: LogQuery) -> AsyncIterator[FeedbackRecord]:
 
 
 async def _export(url: str | None, query: LogQuery, output: IO[str], *, as_json: bool, safe: bool) -> None:
-    import csv
-    import json
-
-    from tamis.cli.settings import existing_store, store_settings
     from tamis.service.call_log.formats import guarded
     from tamis.storage.rows import is_text_kept
 
@@ -223,26 +223,21 @@ async def _export(url: str | None, query: LogQuery, output: IO[str], *, as_json:
 
 async def joined_rows(store: Store, query: LogQuery) -> AsyncIterator[dict[str, object]]:
     """Yield the documents of feedback, each joined with the prediction it is about."""
-    async for row in _rows(store, query):
-        yield await _joined(store, row)
-
-
-async def _joined(store: Store, row: FeedbackRecord) -> dict[str, object]:
-    """Return the document of feedback, joined with the prediction it is about."""
     from tamis.service.call_log.formats import feedback_document
 
-    call = None if row.prediction_id is None else await store.log.find(row.prediction_id)
-    document = feedback_document(row)
-    document["text"] = document.pop("input")
-    document["score"] = None if call is None else call.score
-    document["decision"] = None if call is None else call.decision
-    return {name: document[name] for name in _EXPORT_COLUMNS}
+    async for row in _rows(store, query):
+        # a call may have been deleted since
+        call = None if row.prediction_id is None else await store.log.find(row.prediction_id)
+        document = feedback_document(row)
+        document["text"] = document.pop("input")
+        document["score"] = None if call is None else call.score
+        document["decision"] = None if call is None else call.decision
+        yield {name: document[name] for name in _EXPORT_COLUMNS}
 
 
 async def _list(url: str | None, query: LogQuery, limit: int, *, as_json: bool) -> None:
     import msgspec
 
-    from tamis.cli.settings import existing_store, store_settings
     from tamis.service.call_log.formats import feedback_document
     from tamis.storage import called_at
 
@@ -266,9 +261,6 @@ def _line(updated_at: datetime, row: FeedbackRecord) -> str:
 
 
 async def _summarise(url: str | None, query: LogQuery, *, as_json: bool) -> None:
-    import json
-
-    from tamis.cli.settings import existing_store, store_settings
     from tamis.service.feedback import accuracies
 
     async with existing_store(store_settings(url)) as store:

@@ -1,4 +1,4 @@
-"""The call log as lines for people: columns that line up, and nothing that a terminal would obey."""
+"""The call log as lines for people: aligned columns without control characters."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _CALLER_WIDTH, _LABEL_WIDTH, _TEXT_WIDTH = 20, 12, 80
 
 @final
 class CallLines(LogFormat):
-    """One line a call: when, who, label, score, where the answer came from, text."""
+    """One line per call: time, caller, label, score, source of the prediction (cache or model), text."""
 
     media_type = "text/plain; charset=utf-8"
     is_whole = False

@@ -1,17 +1,14 @@
-"""Figures for people, as tables, and for scripts, as JSON: both on standard output."""
+"""Metrics as tables for people and as JSON for scripts, on standard output."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import Any
 
-import msgspec
 from rich import box
-from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
-from tamis.cli.terminal import echo, make_console
+from tamis.cli.terminal import make_console, shortened
 from tamis.training.evaluation import (
     ClassMetrics,
     Evaluation,
@@ -29,11 +26,6 @@ _EXTREMES = 10
 _NAME_WIDTH = 22
 
 
-def print_json(value: Any) -> None:
-    """Print any frozen record as indented JSON."""
-    echo(msgspec.json.format(msgspec.json.encode(value), indent=2).decode())
-
-
 def show_evaluation(evaluation: Evaluation, title: str) -> None:
     """Print an evaluation as tables: overall metrics, operating point, labels, confusion, sources."""
     console = make_console()
@@ -41,16 +33,15 @@ def show_evaluation(evaluation: Evaluation, title: str) -> None:
     console.print(_overall(evaluation))
     for table in _classes(evaluation):
         console.print(table)
-    if len(evaluation.labels) <= _CONFUSION_LABELS_SHOWN:
+    if len(evaluation.labels) <= _CONFUSION_LABELS_SHOWN or evaluation.confused:
         console.print(_confusion(evaluation))
-    elif evaluation.confused:
-        console.print(_confused(evaluation))
     if evaluation.sources:
         console.print(_sources(evaluation))
 
 
 def show_robustness(perturbations: Sequence[Perturbation], labels: Sequence[str]) -> None:
     """Print what obfuscation costs in recall, if obfuscated texts are to be expected."""
+    # texts of a topic or language have no author who evades the model
     if not perturbations or not has_adversary(labels):
         return
     title = f"Obfuscated texts: recall of {perturbations[0].texts:,} texts"
@@ -78,7 +69,8 @@ def _overall(evaluation: Evaluation) -> Table:
         table.add_row(f"operating point: {_shortened(point.positive)} from {point.threshold:.3f}", "", "")
         for name, estimate in operating_point_metrics(point):
             table.add_row(f"  {name}", *cells(estimate))
-        table.add_row("  recall if the cap were met on these rows", _value(point.recall_at_cap), "")
+        at_cap = "–" if point.recall_at_cap is None else f"{point.recall_at_cap:.4f}"
+        table.add_row("  recall if the cap were met on these rows", at_cap, "")
         table.caption, table.caption_justify = cap_verdict(point) or None, "left"
     return table
 
@@ -89,6 +81,7 @@ def _classes(evaluation: Evaluation) -> Iterator[Table]:
     if len(evaluation.labels) <= _LABELS_SHOWN:
         yield _class_table(
             "By label",
+            # a label without rows and predictions has no metric
             [(label, one) for label, one in evaluation.classes.items() if one.support or one.precision],
         )
         return
@@ -108,16 +101,16 @@ def _class_table(title: str, classes: Sequence[tuple[str, ClassMetrics]]) -> Tab
     return table
 
 
-def _confused(evaluation: Evaluation) -> Table:
-    table = metric_table("Labels most often confused", "label", "predicted", "rows")
-    for pair in evaluation.confused[:_EXTREMES]:
-        table.add_row(_shortened(pair.label), _shortened(pair.predicted), f"{pair.rows:,}")
-    return table
-
-
 def _confusion(evaluation: Evaluation) -> Table:
+    # a matrix of more columns does not fit the terminal: the most frequent pairs instead
+    if len(evaluation.labels) > _CONFUSION_LABELS_SHOWN:
+        table = metric_table("Labels most often confused", "label", "predicted", "rows")
+        for pair in evaluation.confused[:_EXTREMES]:
+            table.add_row(_shortened(pair.label), _shortened(pair.predicted), f"{pair.rows:,}")
+        return table
     table = metric_table("Confusion", "label", *(f"as {_shortened(one)}" for one in evaluation.labels))
     for label, row in zip(evaluation.labels, evaluation.confusion, strict=True):
+        # labels without rows in this part
         if any(row):
             table.add_row(_shortened(label), *(f"{count:,}" for count in row))
     return table
@@ -137,11 +130,6 @@ def cells(estimate: Estimate | None) -> tuple[str, str]:
     return f"{estimate.value:.4f}", f"{estimate.low:.4f} – {estimate.high:.4f}"
 
 
-def _value(metric: float | None) -> str:
-    return "–" if metric is None else f"{metric:.4f}"
-
-
 def _shortened(name: str) -> str:
-    """Return a label or source on one line, cut so that a table fits 80 columns."""
-    line = " ".join(name.split())
-    return escape(line if len(line) <= _NAME_WIDTH else f"{line[: _NAME_WIDTH - 1]}…")
+    """Return a label or source cut so that a table fits 80 columns."""
+    return shortened(name, _NAME_WIDTH)

@@ -1,4 +1,4 @@
-"""`tamis predict` and `tamis explain`: texts in, labels and their reasons out."""
+"""`tamis predict` and `tamis explain`: texts in, labels and the contributions of tokens out."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from rich import box
 from rich.table import Table
 from rich.text import Text
 
-from tamis.cli.options import text_file_options
-from tamis.cli.terminal import decoded_argument, echo, escaped_in_line, make_console
+from tamis.cli.options import columns_of, read_options, text_file_options
+from tamis.cli.terminal import decoded_argument, echo, escaped_in_line, make_console, print_json
 from tamis.types import Prediction
 
 if TYPE_CHECKING:
@@ -30,16 +30,16 @@ _BATCH_TEXTS = 1024
 
 @click.command(epilog='Example: tamis predict models/spam "WIN a FREE phone, text NOW"')
 @click.argument("model", metavar="MODEL[@VERSION]")
-@click.argument("texts", nargs=-1, metavar='"A TEXT" …')
+@click.argument("texts", nargs=-1, metavar="[TEXT]...")
 @click.option(
     "--file",
     metavar="FILE",
-    help="A table (.csv, .tsv, .jsonl, .xlsx, .parquet) with a text column, or one text per line; "
-    "- is standard input.",
+    help="Table with a text column (.csv, .tsv, .jsonl, .xlsx, .parquet), or one text per line; - is "
+    "standard input.",
 )
-@click.option("--one-text", is_flag=True, help="Join the arguments with blanks to one text.")
-@click.option("--json", "as_json", is_flag=True, help="One JSON object per line.")
-@click.option("--echo-input", is_flag=True, help="Repeat each text after its prediction.")
+@click.option("--one-text", is_flag=True, help="Join the arguments with spaces to one text.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object per line.")
+@click.option("--echo-input", is_flag=True, help="Print each text after its prediction.")
 @text_file_options
 def command(
     model: str,
@@ -51,7 +51,10 @@ def command(
     echo_input: bool,
     **options: Any,
 ) -> None:
-    """Classify TEXTS, or those of a file, with MODEL; a single - reads lines of standard input."""
+    """Classify each TEXT with MODEL, or the texts of a file.
+
+    A single - reads one text per line from standard input.
+    """
     from tamis.inference.classifier import Classifier
 
     if (file is None) == (not texts):
@@ -66,17 +69,20 @@ def command(
     else:
         arguments = [decoded_argument(text) for text in texts]
         inputs = iter([" ".join(arguments)] if one_text else arguments)
-    form = _as_json if as_json else _as_line
     while batch := list(islice(inputs, _BATCH_TEXTS)):
         for text, prediction in zip(batch, classifier.predict_many(batch), strict=True):
-            echo(form(text, prediction, echo_input))
+            if as_json:
+                echo(_as_json(text, prediction, echo_input))
+            else:
+                line = f"{escaped_in_line(prediction.label)}\t{prediction.score:.4f}"
+                echo(f"{line}\t{' '.join(text.split())}" if echo_input else line)
 
 
 def _from_file(path: Path, options: Mapping[str, Any], classifier: Classifier) -> Iterator[str]:
     """Yield the text column of a table, or the lines of any other file."""
-    from tamis.cli.options import columns_of, read_options
     from tamis.data.reader import is_table, read_texts
 
+    # standard input has no name that would show its format
     if str(path) == "-":
         yield from _lines(sys.stdin.buffer, "standard input", options["encoding"])
     elif is_table(path) or options["text_column"] or options["delimiter"]:
@@ -95,6 +101,7 @@ def _lines(file: BinaryIO, name: str, encoding: str | None) -> Iterator[str]:
             yield from (line.rstrip("\r\n") for line in io.TextIOWrapper(file, encoding=encoding))
             return
         for number, line in enumerate(file, 1):
+            # a byte-order mark is only at the start of a file
             yield line.decode("utf-8-sig" if number == 1 else "utf-8").rstrip("\r\n")
     except LookupError:
         raise click.BadParameter("not a known encoding", param_hint="--encoding") from None
@@ -103,11 +110,6 @@ def _lines(file: BinaryIO, name: str, encoding: str | None) -> Iterator[str]:
         actual = getattr(failed, "encoding", encoding)
         problem = f"{name}{place}: not valid {actual}; name the encoding with --encoding"
         raise click.ClickException(problem) from None
-
-
-def _as_line(text: str, prediction: Prediction, echo_input: bool) -> str:
-    cells = [escaped_in_line(prediction.label), f"{prediction.score:.4f}"]
-    return "\t".join([*cells, " ".join(text.split())] if echo_input else cells)
 
 
 def _as_json(text: str, prediction: Prediction, echo_input: bool) -> str:
@@ -130,24 +132,21 @@ _BASE = {"exact": "(intercept)", "occlusion": "(the empty text)"}
 
 @click.command(epilog='Example: tamis explain models/spam "WIN a FREE phone, text NOW"')
 @click.argument("model", metavar="MODEL[@VERSION]")
-@click.argument("text", metavar='"A TEXT"')
-@click.option("--label", metavar="LABEL", help="The label to explain.  [default: the most probable]")
+@click.argument("text", metavar="TEXT")
+@click.option("--label", metavar="LABEL", help="Label to explain.  [default: the most probable]")
 @click.option("--json", "as_json", is_flag=True, help="Print the contributions as JSON.")
 def explain(model: str, text: str, *, label: str | None, as_json: bool) -> None:
-    """Say what each token of TEXT contributes to MODEL's answer.
+    """Show what each token of TEXT contributes to its label.
 
-    For a linear model the contributions are exact: with the intercept they sum to the logit. Any
-    other model is asked again without each token; such differences need not add up, and the line
-    "tokens acting together" holds what is missing.
+    For a linear model the contributions are exact: with the intercept they sum to the logit. Other models
+    score the text again without each token; these differences need not add up, and the line "tokens acting
+    together" has the remainder.
     """
-    from tamis.cli.terminal import decoded_argument
     from tamis.inference.classifier import Classifier
 
     explanation = Classifier.load(model).explain(decoded_argument(text), label)
     if as_json:
-        import msgspec
-
-        echo(msgspec.json.format(msgspec.json.encode(explanation), indent=2).decode())
+        print_json(explanation)
     else:
         show_explanation(explanation)
 
@@ -176,6 +175,7 @@ def _coloured(explanation: Explanation) -> Text:
 
 def _bars(explanation: Explanation) -> Table:
     shown = sorted(explanation.tokens, key=lambda token: -abs(token.contribution))[:_TOKENS_SHOWN]
+    # shown as one row, so that the rows add up to the logit
     rest = sum(token.contribution for token in explanation.tokens) - sum(t.contribution for t in shown)
     rows = [(token.text, token.contribution) for token in sorted(shown, key=lambda token: token.start)]
     if len(shown) < len(explanation.tokens):

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
+import tempfile
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from tamis.cli.options import data_argument, reading_options
-from tamis.cli.settings import store_option
-from tamis.cli.terminal import echo
+from tamis.cli.evaluate import compare_models, show_comparison
+from tamis.cli.feedback import joined_rows
+from tamis.cli.options import columns_of, data_argument, read_options, reading_options
+from tamis.cli.settings import existing_store, store_option, store_settings
+from tamis.cli.terminal import echo, print_json, progress_bar
 
 if TYPE_CHECKING:
     from tamis.training.compare import Comparison
@@ -19,22 +24,19 @@ if TYPE_CHECKING:
 _MIN_HELD_OUT = 20
 
 
-@click.command(
-    epilog="Example: tamis retrain models/spam data/sms-spam.csv --store sqlite:///models/spam/tamis.db "
-    "--promote-if-better"
-)
+@click.command(epilog="Example: tamis retrain models/spam data/sms-spam.csv --promote-if-better")
 @click.argument("model", metavar="MODEL[@VERSION]")
 @data_argument("DATA…")
 @store_option
-@click.option("--alias", default="champion", show_default=True, help="The alias to move.")
+@click.option("--alias", default="champion", show_default=True, metavar="NAME", help="Alias to move.")
 @click.option(
-    "--promote-if-better", is_flag=True, help="Move the alias if the new version is not worse (95 % level)."
+    "--promote-if-better", is_flag=True, help="Move the alias unless the new version is significantly worse."
 )
 @click.option(
     "-o",
     "--output",
     metavar="FILE.csv",
-    help="File for the merged training data.  [default: beside DATA, with the new version's number]",
+    help="File for the merged training data.  [default: MODEL-VERSION.csv beside DATA]",
 )
 @click.option("--dry", is_flag=True, help="Show the training data without training.")
 @click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
@@ -53,15 +55,10 @@ def command(  # noqa: PLR0913 - one argument per option
 ) -> None:
     """Train the next version of MODEL on DATA and the feedback in the store, and compare it.
 
-    DATA is what the current version was trained on. The latest label of a text wins. A fifth of the feedback
-    is held out from training, to compare the versions on.
+    DATA is what the current version was trained on. If a text has several labels, the latest is used. A
+    fifth of the feedback is held out from training, for the comparison.
     """
-    import asyncio
-
-    from tamis.artifact import set_alias
-    from tamis.cli.evaluate import compare_models
-    from tamis.cli.metric_tables import print_json
-    from tamis.cli.options import columns_of, read_options
+    from tamis.artifact import list_versions, set_alias
     from tamis.data.reader import read_dataset
     from tamis.inference.classifier import Classifier
     from tamis.training.retrain import is_not_worse, merge
@@ -76,13 +73,13 @@ def command(  # noqa: PLR0913 - one argument per option
     _show_merged(merged, len(corrections))
     if dry:
         return
-    path = Path(output) if output else _next_to(data[0], folder)
+    # a name of its own for each version: an overwritten file could not be found by its digest
+    number = max(list_versions(folder), default=0) + 1
+    path = Path(output) if output else Path(data[0]).with_name(f"{folder.name}-{number}.csv")
     version = _train(current, merged, path, folder)
-    comparison = _comparison(
-        lambda models, file: compare_models(models, file, dict.fromkeys(options), training_data=data),
-        (str(current.path), str(version)),
-        merged,
-    )
+    # held-out feedback is CSV as Tamis writes it: options for reading DATA do not apply
+    unset = dict.fromkeys(options)
+    comparison = _comparison((str(current.path), str(version)), merged, unset, training_data=data)
     promoted = promote_if_better and comparison is not None and is_not_worse(comparison)
     if promoted and comparison is not None:
         reason = f"retrain: difference {comparison.difference.value:+.4f}, p = {comparison.p_value:.3g}"
@@ -95,8 +92,6 @@ def command(  # noqa: PLR0913 - one argument per option
 
 async def _corrections(url: str | None, name: str) -> list[Correction]:
     """Return the feedback about a model's predictions, oldest first."""
-    from tamis.cli.feedback import joined_rows
-    from tamis.cli.settings import existing_store, store_settings
     from tamis.storage import LogQuery
     from tamis.storage.rows import is_text_kept
     from tamis.training.retrain import Correction
@@ -114,20 +109,14 @@ async def _corrections(url: str | None, name: str) -> list[Correction]:
     return [Correction(str(row["text"]), str(row["label"])) for row in kept]
 
 
-def _next_to(data: str, folder: Path) -> Path:
-    from tamis.artifact import list_versions
-
-    number = max(list_versions(folder), default=0) + 1
-    return Path(data).with_name(f"{folder.name}-{number}.csv")
-
-
 def _train(current: Any, merged: Merged, path: Path, folder: Path) -> Path:
-    from tamis.cli.terminal import progress_bar
     from tamis.data.tables import write_dataset
     from tamis.training.fit import TrainSettings
     from tamis.training.train import train
 
+    # kept: the manifest names its digest, and `tamis evaluate` looks for this file
     write_dataset(merged.train, path)
+    # the settings of the current version; a search is not repeated
     kind = current.manifest.training.get("model", current.manifest.kind)
     overrides = current.manifest.training.get("overrides", {})
     settings = TrainSettings(model=kind, overrides=overrides)
@@ -144,14 +133,13 @@ def _train(current: Any, merged: Merged, path: Path, folder: Path) -> Path:
     return trained.path
 
 
-def _comparison(compare_versions: Any, models: tuple[str, str], merged: Merged) -> Comparison | None:
+def _comparison(
+    models: tuple[str, str], merged: Merged, options: Mapping[str, Any], *, training_data: tuple[str, ...]
+) -> Comparison | None:
     """Compare two versions on the held-out feedback, without rows that either has learned.
 
     Return None with a notice if too few texts are held out.
     """
-    import tempfile
-
-    from tamis.cli.evaluate import show_comparison
     from tamis.data.tables import write_dataset
 
     if len(merged.held_out) < _MIN_HELD_OUT:
@@ -164,10 +152,9 @@ def _comparison(compare_versions: Any, models: tuple[str, str], merged: Merged) 
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "held-out.csv"
         write_dataset(merged.held_out, file)
-        comparison, chosen, _ = compare_versions(models, (str(file),))
+        comparison, chosen, _ = compare_models(models, (str(file),), options, training_data=training_data)
     show_comparison(comparison, models, "held-out feedback", is_unseen=chosen.is_unseen)
-    result: Comparison = comparison
-    return result
+    return comparison
 
 
 def _show_merged(merged: Merged, n_feedback: int) -> None:

@@ -16,16 +16,15 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from tamis.cli.options import missing_extra, size_option, text_file_options
-from tamis.cli.terminal import echo
+from tamis.cli.options import columns_of, missing_extra, read_options, text_file_options
+from tamis.cli.parameter_types import size_option
+from tamis.cli.terminal import ProgressBar, echo, progress_bar
 from tamis.errors import DataError
 
 if TYPE_CHECKING:
     from tamis.batch.assemble import OutputTarget
     from tamis.batch.inputs import InputFile
     from tamis.batch.pipeline import Engine, ScoreProgress, ScoreSettings, ScoreSummary
-    from tamis.batch.sources import FileSource
-    from tamis.cli.terminal import ProgressBar
     from tamis.inference.classifier import Classifier
 
 _STDIN = "-"
@@ -40,19 +39,21 @@ _MB = 1 << 20
     "--output",
     required=True,
     metavar="OUT",
-    help="A file (.csv, .tsv, .jsonl, also .gz and .zst, .parquet, .arrow), a folder of parts (FOLDER/), "
-    "or - for standard output.",
+    help="File (.csv, .tsv, .jsonl, also .gz and .zst; .parquet, .arrow), folder of parts (FOLDER/), or - "
+    "for standard output.",
 )
-@click.option("--format", "format_", metavar="NAME", help="csv, jsonl, parquet … for a folder or -.")
+@click.option(
+    "--format", "format_", metavar="NAME", help="Format of a folder or -, such as csv, jsonl or parquet."
+)
 @click.option(
     "--keep",
     default="all",
     show_default=True,
     metavar="NAMES",
-    help="Columns carried through: all, none, or names with commas.",
+    help="Columns to copy to OUT: all, none, or names separated by commas.",
 )
 @click.option("--scores", is_flag=True, help="Add a column per label.")
-@click.option("--explain", is_flag=True, help="Add the tokens that contribute most, as JSON; slow.")
+@click.option("--explain", is_flag=True, help="Add the tokens that contribute most, as JSON (slow).")
 @click.option(
     "--max-characters",
     default=1_000_000,
@@ -61,9 +62,11 @@ _MB = 1 << 20
     metavar="N",
     help="Reject longer texts.",
 )
-@click.option("--rejected", metavar="FILE", help="Rows without a prediction.  [default: OUT.rejected.csv]")
-@click.option("--max-rejected", type=click.IntRange(0), metavar="N", help="Stop when more rows are rejected.")
-@click.option("--restart", is_flag=True, help="Discard the parts of an unfinished run; replace OUT.")
+@click.option("--rejected", metavar="FILE", help="File for rejected rows.  [default: OUT.rejected.csv]")
+@click.option(
+    "--max-rejected", type=click.IntRange(0), metavar="N", help="Stop after more than N rejected rows."
+)
+@click.option("--restart", is_flag=True, help="Discard an unfinished run, and replace OUT.")
 @click.option(
     "--engine",
     default="local",
@@ -71,12 +74,14 @@ _MB = 1 << 20
     type=click.Choice(["local", "ray"]),
     help="Score on this machine or on a Ray cluster.",
 )
-@click.option("--ray-address", metavar="ADDRESS", help="A running cluster.  [default: start one here]")
+@click.option(
+    "--ray-address", metavar="ADDRESS", help="Address of a running Ray cluster.  [default: start one here]"
+)
 @click.option(
     "--workers",
     type=click.IntRange(1, 10_000),
     metavar="N",
-    help="Scoring processes.  [default: one per core]",
+    help="Number of processes.  [default: one per core]",
 )
 @click.option(
     "--max-memory",
@@ -84,7 +89,7 @@ _MB = 1 << 20
     show_default=True,
     callback=size_option,
     metavar="SIZE",
-    help="Of all local processes together; fewer workers run if it is little.",
+    help="Maximum memory of all local processes; may reduce --workers.",
 )
 @click.option(
     "--part-size",
@@ -92,23 +97,21 @@ _MB = 1 << 20
     show_default=True,
     callback=size_option,
     metavar="SIZE",
-    help="Input of one part, the unit of work and of restart.",
+    help="Size of a part of the input, the unit of work and of resuming.",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print a summary as JSON.")
 @text_file_options
 def command(model: str, inputs: tuple[str, ...], output: str, *, as_json: bool, **options: Any) -> None:
     """Classify the rows of IN with MODEL and write them with their predictions to OUT.
 
-    Inputs are CSV and its relatives, JSON lines, Parquet and Arrow files, folders and globs of them, also
-    s3://BUCKET/KEY, and - for standard input. A run that was stopped goes on when the same command is run
-    again; the result is the same, byte for byte. Rows that cannot be classified are listed in
-    OUT.rejected.csv.
+    IN is a file (CSV, TSV, JSON lines, Parquet, Arrow), a folder or glob of files, s3://BUCKET/KEY, or - for
+    standard input. To resume a stopped run, run the same command again: the output is the same, byte for
+    byte. Rows that cannot be classified are written to OUT.rejected.csv with the reason.
     """
     try:
         from tamis.batch.pipeline import ScoreRun, make_job, open_inputs
     except ModuleNotFoundError as missing:
         raise missing_extra("tamis score", "batch", missing) from None
-    from tamis.cli.terminal import progress_bar
     from tamis.inference.classifier import Classifier
 
     with contextlib.ExitStack() as stack:
@@ -121,7 +124,8 @@ def command(model: str, inputs: tuple[str, ...], output: str, *, as_json: bool, 
             sources = open_inputs(list(files), settings)
         for source in sources:
             source.name, source.remote = files[source.path]
-            _say_assumed(source)
+            if source.assumed:
+                echo(f"{source.name}: assumed {'; '.join(source.assumed)}", err=True)
         run = ScoreRun(make_job(classifier, sources, target, settings), sources, target, settings)
         watch = _ScoreMeter(stack.enter_context(progress_bar("Scoring")))
         try:
@@ -129,14 +133,13 @@ def command(model: str, inputs: tuple[str, ...], output: str, *, as_json: bool, 
                 engine, restart=options["restart"], max_rejected=options["max_rejected"], observe=watch
             )
         except KeyboardInterrupt:
-            problem = "stopped; run the same command again to go on from here"
+            problem = "stopped; run the same command again to resume"
             raise click.ClickException(problem) from None
-    _say_summary(summary, watch, target, as_json)
+    _print_summary(summary, watch, target, as_json)
 
 
 def _settings(options: Mapping[str, Any], classifier: Classifier) -> ScoreSettings:
     from tamis.batch.pipeline import ScoreSettings
-    from tamis.cli.options import columns_of, read_options
 
     keep = options["keep"]
     kept = (
@@ -159,6 +162,7 @@ def _target(output: str, options: Mapping[str, Any], stack: contextlib.ExitStack
         return OutputTarget.of(output, format=options["format_"], rejected=options["rejected"])
     folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="tamis-score-")))
     listed = options["rejected"]
+    # written as parts to disk, then copied: only complete parts may reach a pipe
     found = OutputTarget.of(str(folder / "output"), format=options["format_"] or "csv", rejected=listed)
     return replace(found, stream=sys.stdout.buffer, rejected=found.rejected if listed else None, record=None)
 
@@ -166,13 +170,14 @@ def _target(output: str, options: Mapping[str, Any], stack: contextlib.ExitStack
 def _input_files(
     inputs: tuple[str, ...], target: OutputTarget, stack: contextlib.ExitStack
 ) -> dict[Path, InputFile]:
-    """Return each input; standard input and objects are kept in files, to be read twice."""
+    """Return each input by its path; standard input and objects are copied to files."""
     from tamis.batch.inputs import InputFile, copy_objects, find_inputs
     from tamis.batch.object_store import is_url
 
     named = [name for name in inputs if name != _STDIN and not is_url(name)]
     paths = find_inputs(named, excluded=target.own_paths) if named else []
     found = {path: InputFile(str(path)) for path in paths}
+    # copied, because a file is read twice: for its encoding and for its rows
     urls = [name for name in inputs if is_url(name)]
     if urls:
         folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="tamis-objects-"))
@@ -190,6 +195,7 @@ def _named_as_given(files: Mapping[Path, InputFile]) -> Iterator[None]:
     """Name a copy in errors as the user named its original."""
     try:
         yield
+    # errors name the file; a copy has a name that the user does not know
     except DataError as wrong:
         known = files.get(Path(str(wrong.file)))
         name = known.name if known else wrong.file
@@ -206,16 +212,13 @@ def _engine(options: Mapping[str, Any], settings: ScoreSettings) -> Engine:
     if options["ray_address"]:
         raise click.UsageError("--ray-address needs --engine ray")
     wanted = options["workers"] or available_cores()
+    # fewer workers rather than swapping
     workers = workers_within(options["max_memory"], settings.block_bytes, wanted)
     if not workers:
         raise click.UsageError("--max-memory is too little for one worker; raise it or lower --part-size")
+    # importing pandas takes pyarrow half a second
     without_pandas()
     return partial(run_locally, workers=workers)
-
-
-def _say_assumed(source: FileSource) -> None:
-    if source.assumed:
-        echo(f"{source.name}: assumed {'; '.join(source.assumed)}", err=True)
 
 
 class _ScoreMeter:
@@ -228,6 +231,7 @@ class _ScoreMeter:
 
     @property
     def rows_per_second(self) -> float:
+        # a run of no rows may take no measurable time
         return self.n_rows / max(1e-3, self.seconds)
 
     @property
@@ -241,7 +245,7 @@ class _ScoreMeter:
         self._bar.notice(f"{progress.n_rows:,} rows{rejected}, {self.rows_per_second:,.0f} rows/s")
 
 
-def _say_summary(summary: ScoreSummary, watch: _ScoreMeter, target: OutputTarget, as_json: bool) -> None:
+def _print_summary(summary: ScoreSummary, watch: _ScoreMeter, target: OutputTarget, as_json: bool) -> None:
     seconds = watch.seconds
     if as_json:
         echo(json.dumps({**asdict(summary), "seconds": round(seconds, 2)}, ensure_ascii=False))

@@ -1,9 +1,18 @@
-"""`tamis serve`: serve models over HTTP until a signal to stop."""
+"""`tamis serve`: serve models over HTTP until a signal to stop.
+
+one worker     listen ─► check model ─► prepare store ─► assemble application ─► serve_alone
+more workers   listen ─► prepare store ─► supervisor ─► `tamis serve --worker-channel FD` for each worker:
+               receive WorkerConfig ─► assemble application ─► serve_as_worker on the shared listeners
+"""
 
 from __future__ import annotations
 
+import logging
+import os
+import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -37,22 +46,26 @@ def _default(name: str) -> object:
 @click.argument("models", nargs=-1, metavar="[MODEL]...")
 @click.option(
     "--host",
+    metavar="ADDRESS",
     help="Address to listen on; :: is IPv6 and IPv4, unix:/path a Unix socket.  "
     f"[env: TAMIS_HOST; default: {_default('host')}]",
 )
 @click.option(
     "--port",
     type=click.IntRange(0, 65_535),
-    help=f"Port to listen on; 0 takes a free one.  [env: TAMIS_PORT; default: {_default('port')}]",
+    metavar="N",
+    help=f"Port to listen on; 0 chooses a free one.  [env: TAMIS_PORT; default: {_default('port')}]",
 )
 @click.option(
     "--store",
+    metavar="URL",
     help="Store of the call log and the prediction cache, such as sqlite:///tamis.db or memory:.  "
     "[env: TAMIS_STORE; default: a file tamis.db in the model's folder]",
 )
 @click.option(
     "--workers",
     type=click.IntRange(1, 256),
+    metavar="N",
     help=f"Number of worker processes.  [env: TAMIS_WORKERS; default: {_default('workers')}]",
 )
 @click.option(
@@ -67,27 +80,28 @@ def command(
 ) -> None:
     """Serve models over HTTP: each MODEL is NAME, NAME@VERSION, NAME@ALIAS or a folder of models.
 
-    The first model is the default one; the others have their own routes under /models. A model at an
-    alias follows it: `tamis models promote` switches the running service.
+    The first model is the default; the others have their own routes under /models. NAME@ALIAS follows the
+    alias: `tamis models promote` switches the running service.
 
-    Without MODEL the environment decides: TAMIS_MODEL_DIRECTORY and TAMIS_MODEL_VERSION.
-    What can be set, by an environment variable or in a file .env: see .env.sample.
+    Without MODEL, TAMIS_MODEL_DIRECTORY and TAMIS_MODEL_VERSION name it. All settings can be given as
+    environment variables or in a file .env; .env.sample describes them.
     """
-    import os
-
     from tamis.service.http.run import handle_other_signals
     from tamis.service.http.sockets import Notifier, allow_connections, listen
     from tamis.service.telemetry.logging import configure_logs
 
+    # before anything slow: a signal during the start must not end in a traceback
     handle_other_signals()
     if worker_channel is not None:
         _work(worker_channel)
         return
+    # None is "not given": False would override the environment
     settings = _settings(models[0] if models else None, mock_model_class=mock or None, **given)
     configure_logs(settings.log_format, settings.log_level)
     with _refusal_in(settings.log_format):
         _warn_of_superseded(settings)
         allow_connections(settings.max_connections)
+        # before the model is loaded: a port in use is reported at once
         listeners = listen(settings.host, settings.port, os.environ)
         try:
             settings = _with_allowed_hosts(settings, listeners)
@@ -100,14 +114,13 @@ def command(
                 migrate=migrate,
             )
         finally:
+            # the file of a Unix socket outlives its process
             listeners.remove_files()
 
 
 @contextmanager
 def _refusal_in(log_format: str) -> Iterator[None]:
-    """Log what stops the service as an event, where lines are read by programs; else `main` says it."""
-    import logging
-
+    """Log the error that stops the service as an event in JSON logs; else `main` prints it."""
     try:
         yield
     except TamisError as refused:
@@ -122,6 +135,7 @@ def _serve_alone(
 ) -> None:
     from tamis.service.http.run import serve_alone
 
+    # the model first: a missing one must not leave a new store behind
     loaded = checked_models(settings, models)
     retention = prepare_store(settings, migrate=migrate)
     app, store = assemble(settings, loaded)
@@ -140,8 +154,6 @@ def _supervise(
     settings: Settings, models: Sequence[str], listeners: Listeners, notifier: Notifier, *, migrate: bool
 ) -> None:
     """Run the supervisor, which loads no model and keeps no store open."""
-    import sys
-
     from tamis.clock import SystemClock
     from tamis.service.http.sockets import ALIVE, READY, STOPPING
     from tamis.service.http.supervisor import Supervisor, WorkerError
@@ -166,6 +178,7 @@ def _supervise(
             on_stop=lambda: notifier.tell(STOPPING),
         )
     except WorkerError as failed:
+        # the worker has printed the cause
         if failed.is_reported:
             raise SystemExit(1) from None
         raise
@@ -179,6 +192,7 @@ def _work(channel_fd: int) -> None:
 
     channel = WorkerChannel(channel_fd)
     assignment = channel.receive()
+    # the supervisor ended before it could send one
     if assignment is None:
         return
     configure_logs(assignment.settings.log_format, assignment.settings.log_level)
@@ -194,7 +208,7 @@ def _work(channel_fd: int) -> None:
 
 
 def _exit_if_rows_are_lost(store: ResilientStore) -> None:
-    """End with a code of its own after a shutdown that lost rows; the store has logged how many."""
+    """Exit with a special code after a shutdown that lost rows; the store has logged how many."""
     from tamis.service.http import LOST_ROWS_EXIT_CODE
 
     if store.lost_rows:
@@ -203,10 +217,8 @@ def _exit_if_rows_are_lost(store: ResilientStore) -> None:
 
 def _settings(model: str | None, **given: Any) -> Settings:
     """Read the settings; the options that were given override them."""
-    import os
-    from pathlib import Path
-
     if model is not None:
+        # a version in the environment belongs to another model
         given |= {"model_directory": model, "model_version": ""}
     settings = Settings.from_environment(os.environ, Path(".env"))
     if given.get("host") == "":
@@ -217,11 +229,12 @@ def _settings(model: str | None, **given: Any) -> Settings:
 def _with_allowed_hosts(settings: Settings, listeners: Listeners) -> Settings:
     """Name the hosts to answer for, unless they are set or other machines may reach the service.
 
-    What listens on the network, behind a proxy or on a socket of systemd has names that we cannot know.
+    The names of a service on the network, behind a proxy or on a socket of systemd are unknown here.
     """
     address = listeners.loopback_address
     if settings.allowed_hosts.strip(" ,") or not address:
         return settings
+    # the address of an IPv6 socket is in brackets already, as in the header
     bound = [address] if ":" in settings.host else [address, settings.host]
     allowed = dict.fromkeys(["localhost", "127.0.0.1", "[::1]", *bound])
     return settings.model_copy(update={"allowed_hosts": ",".join(allowed)})
@@ -229,10 +242,6 @@ def _with_allowed_hosts(settings: Settings, listeners: Listeners) -> Settings:
 
 def _warn_of_superseded(settings: Settings) -> None:
     """Log each file and setting of an older version; must run before a new file is created."""
-    import logging
-    import os
-    from pathlib import Path
-
     from tamis.settings_source import EnvironmentSource
 
     for line in EnvironmentSource(Settings, os.environ, Path(".env")).superseded():
@@ -257,8 +266,6 @@ def _described(pool: ModelPool) -> str:
 
 
 def _show_start(settings: Settings, serves: str, address: str, retention: str) -> None:
-    import logging
-
     from rich.text import Text
 
     if settings.log_format == "json":  # lines for programs: no screen

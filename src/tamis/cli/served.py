@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
+import logging
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from tamis.clock import SystemClock
 from tamis.errors import ArtifactError
 from tamis.settings import Settings
 
@@ -17,7 +20,7 @@ if TYPE_CHECKING:
 
 
 def served_references(settings: Settings, models: Sequence[str]) -> list[str]:
-    """Return the models to serve; none for made-up predictions."""
+    """Return the references of the models to serve; none with the mock model."""
     from tamis.artifact import find_models
 
     if settings.mock_model_class:
@@ -29,6 +32,7 @@ def pinned_versions(models: Sequence[str]) -> dict[str, str]:
     """Return each model's version, so that a worker that starts later loads the same one."""
     from tamis.artifact import find_version
 
+    # the default model must exist: an error here stops the start
     first, *others = models or [""]
     if not first:
         return {}
@@ -53,9 +57,7 @@ def checked_models(settings: Settings, models: Sequence[str]) -> Models:
 
 
 def mock_model(settings: Settings) -> Classifier | None:
-    """Return the model of made-up predictions if the settings ask for it, with a warning in the log."""
-    import logging
-
+    """Return the mock model if the settings select it, with a warning in the log."""
     from tamis.inference.classifier import Classifier
 
     if not settings.mock_model_class:
@@ -71,7 +73,6 @@ def assemble(
     broadcast: Broadcast | None = None,
 ) -> tuple[Application, ResilientStore]:
     """Assemble the application and its store; a store that fails from now on stops no prediction."""
-    from tamis.clock import SystemClock
     from tamis.service.api.models import no_broadcast
     from tamis.service.app import create_app
     from tamis.service.wiring import resilient_store
@@ -87,11 +88,8 @@ def assemble(
 def prepare_store(settings: Settings, *, migrate: bool) -> str:
     """Make the tables once, before any worker starts, or fail with one clear line; return the retention.
 
-    A cluster's are only made when asked for, otherwise its version is checked.
+    Those of a cluster are made with `migrate` only; otherwise their version is checked.
     """
-    import asyncio
-
-    from tamis.clock import SystemClock
     from tamis.service.retention import described_retention
     from tamis.service.wiring import plain_store
 
@@ -105,6 +103,7 @@ def prepare_store(settings: Settings, *, migrate: bool) -> str:
             await store.close()
 
     store = plain_store(settings, SystemClock())
+    # the cluster may be down: workers connect when it answers
     if settings.start_without_store and settings.is_store_a_cluster:
         if migrate:
             asyncio.run(store.migrate())

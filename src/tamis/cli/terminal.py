@@ -27,8 +27,11 @@ if TYPE_CHECKING:
     from rich.progress import TaskID
 
 
+# harmless in a message of several lines
 _LINE_ENDS = "\n\t"
+# C1 controls are escape sequences of one character in some terminals
 _C0, _C1, _DELETE = range(0x20), range(0x80, 0xA0), (0x7F,)
+# embeddings and isolates can show a text in another order than it has
 _LINE_SEPARATORS, _EMBEDDINGS, _ISOLATES = (0x2028, 0x2029), range(0x202A, 0x202F), range(0x2066, 0x206A)
 _CONTROLS = [*_C0, *_DELETE, *_C1, *_LINE_SEPARATORS, *_EMBEDDINGS, *_ISOLATES]
 _ESCAPED_IN_LINE = {code: f"\\u{code:04x}" for code in _CONTROLS}
@@ -38,6 +41,7 @@ _REPLACED = dict.fromkeys(_ESCAPED, "�")
 
 _HANDLER = "tamis.escape"
 _ASCII = "tamis_ascii"
+# bytes that Python could not decode
 _UNDECODED = re.compile("[\udc80-\udcff]")
 
 
@@ -61,11 +65,19 @@ def echo(message: object, *, err: bool = False) -> None:
     click.echo(escaped(str(message)), err=err)
 
 
+def print_json(value: Any) -> None:
+    """Print any frozen record as indented JSON."""
+    import msgspec
+
+    echo(msgspec.json.format(msgspec.json.encode(value), indent=2).decode())
+
+
 def make_console(**settings: Any) -> Console:
     """Return a console of rich that prints texts as they are: no markup, no emoji, no control characters."""
     from rich.console import Console, ConsoleOptions, RenderableType
     from rich.segment import Segment
 
+    # within the function, like every import of rich: most commands print plain lines
     class Plain(Console):
         def render(
             self, renderable: RenderableType, options: ConsoleOptions | None = None
@@ -78,7 +90,7 @@ def make_console(**settings: Any) -> Console:
 
 
 def shortened(text: str, width: int) -> str:
-    """Return `text` on one line, cut to `width`, with nothing in it that a terminal would obey."""
+    """Return `text` on one line, cut to `width`, without control characters."""
     line = "".join(c if c.isprintable() else "�" for c in canonical(text))
     return line if len(line) <= width else f"{line[: width - 1]}…"
 
@@ -91,25 +103,18 @@ def escape_unencodable_output() -> None:
     codecs.register_error(_HANDLER, _escaped)
     codecs.register(_find_codec)
     for stream in (sys.stdout, sys.stderr):
+        # tests and embedding programs may have replaced the stream
         if isinstance(stream, io.TextIOWrapper):
             is_ascii = codecs.lookup(stream.encoding).name == "ascii"
             stream.reconfigure(encoding=_ASCII if is_ascii else stream.encoding, errors=_HANDLER)
 
 
 def _find_codec(name: str) -> codecs.CodecInfo | None:
-    """Give ASCII another name: click takes the usual one for a mistake and writes UTF-8 all the same."""
+    """Return ASCII under another name: click ignores the usual one and writes UTF-8."""
     if name != _ASCII:
         return None
     plain = codecs.lookup("ascii")
-    return codecs.CodecInfo(
-        plain.encode,
-        plain.decode,
-        plain.streamreader,
-        plain.streamwriter,
-        plain.incrementalencoder,
-        plain.incrementaldecoder,
-        name=_ASCII,
-    )
+    return codecs.CodecInfo(*plain, plain.incrementalencoder, plain.incrementaldecoder, name=_ASCII)
 
 
 def decoded_argument(text: str) -> str:
@@ -126,6 +131,7 @@ def decoded_argument(text: str) -> str:
 def _escaped(error: UnicodeError) -> tuple[str, int]:
     if not isinstance(error, UnicodeEncodeError):
         raise error
+    # by UTF-16 units, as JSON escapes characters beyond the BMP
     units = error.object[error.start : error.end].encode("utf-16-be", "surrogatepass")
     return "".join(f"\\u{units[i : i + 2].hex()}" for i in range(0, len(units), 2)), error.end
 
@@ -150,6 +156,7 @@ class ProgressBar:
     def __call__(self, done: int, total: int) -> None:
         """Show that `done` of `total` parts are done."""
         share = done / total if total else 1.0  # of one whole: a total that changed would forget the speed
+        # another pass begins, such as the next epoch: its speed starts anew
         if share < self._shown:
             self._bars.reset(self._task)
         self._shown = share
@@ -157,28 +164,30 @@ class ProgressBar:
 
     def notice(self, text: str) -> None:
         """Show one line, such as the loss and the accuracy so far; the last line of each epoch stays."""
+        # the line must fit beside the bar
         text = text.replace("validation ", "val_")
+        # the last line of an epoch has its final metrics
         if _EPOCH.match(self._epoch) and self._epoch.partition(":")[0] != text.partition(":")[0]:
             self.say(self._epoch)
         self._epoch = text
         self._bars.update(self._task, description=f"{self._title}: {text}")
 
     def finish(self) -> None:
-        """Let the last epoch's line stay, too."""
+        """Print the last line of the last epoch."""
         if _EPOCH.match(self._epoch):
             self.say(self._epoch)
             self._epoch = ""
 
     def hide(self) -> None:
-        """Leave the terminal to something else, until `show`."""
+        """Stop drawing until `show`: another view uses the terminal."""
         self._bars.stop()
 
     def show(self) -> None:
-        """Come back."""
+        """Draw again."""
         self._bars.start()
 
     def say(self, text: str) -> None:
-        """Write a line that stays, and that a pipe sees too."""
+        """Print a line that stays, in a pipe as well."""
         self._bars.console.print(text, markup=False, highlight=False, soft_wrap=True)
 
 
@@ -186,7 +195,7 @@ class ProgressBar:
 def progress_bar(
     title: str, *, console: Console | None = None, seconds: Callable[[], float] | None = None
 ) -> Iterator[ProgressBar]:
-    """Show a bar titled `title` and give what moves it; a pipe sees nothing.
+    """Show a bar titled `title` and yield its callback; nothing is written to a pipe.
 
     By default it is shown on standard error and uses the monotonic clock.
     """
@@ -194,7 +203,7 @@ def progress_bar(
     from rich.table import Column
 
     columns = [
-        # what is said wraps, so that bar, share and time left are never cut off
+        # the description wraps, so that bar, share and remaining time are never cut off
         TextColumn("{task.description}", markup=False, table_column=Column(ratio=1)),
         BarColumn(bar_width=_BAR_WIDTH),
         TaskProgressColumn(),
@@ -206,6 +215,7 @@ def progress_bar(
         console=console,
         transient=True,
         expand=True,
+        # a log file would fill with control characters
         disable=not console.is_terminal,
         speed_estimate_period=_SPEED_OVER_SECONDS,
         get_time=seconds,

@@ -11,21 +11,31 @@ import click
 from rich.text import Text
 
 from tamis.artifact import CARD_FILE, REPORT_FILE
-from tamis.cli.options import data_argument, model_options, reading_options, split_options
-from tamis.cli.terminal import echo, make_console
-from tamis.cli.tuning import autotune_options
+from tamis.cli.options import (
+    data_argument,
+    missing_extra,
+    model_options,
+    prepare_settings,
+    reading_options,
+    split_options,
+    title_of,
+    train_settings,
+)
+from tamis.cli.terminal import echo, make_console, print_json, progress_bar
+from tamis.cli.tuning import autotune_limits, autotune_options, tuning_view
 
 if TYPE_CHECKING:
-    from tamis.artifact import DataFacts
     from tamis.training.train import Trained
 
 
-@click.command(
-    epilog="Example: tamis train data/sms-spam.csv -o models/spam --autotune 60s",
-)
+@click.command(epilog="Example: tamis train data/sms-spam.csv -o models/spam --autotune 60s")
 @data_argument("DATA…|FOLDER")
 @click.option(
-    "-o", "--output", required=True, metavar="FOLDER", help="The model's folder; it gets its next version."
+    "-o",
+    "--output",
+    required=True,
+    metavar="FOLDER",
+    help="Folder of the model; its next version is made there.",
 )
 @model_options
 @autotune_options
@@ -34,20 +44,20 @@ if TYPE_CHECKING:
     "formats",
     default="",
     metavar="FORMAT,…",
-    help="Also write the model for other libraries; lstm: keras (one file), h5 (the workshop's three).",
+    help="Also export the model; lstm: keras (one file), h5 (the workshop's three).",
 )
 @click.option("--data-licence", metavar="TEXT", help="Licence of the data, for the model card.")
 @click.option(
     "--no-refit",
     is_flag=True,
-    help="Save the evaluated model, which was not trained on the test part; saves a second fit.",
+    help="Save the evaluated model in place of one trained on all rows.",
 )
 @click.option(
     "--report",
     default="auto",
     show_default=True,
     type=click.Choice(["auto", "full"]),
-    help="full adds a learning curve and the other split to the report, however long they take.",
+    help="full always adds the learning curve and the other split, however slow.",
 )
 @click.option("--dry", is_flag=True, help="Train and evaluate, but write nothing.")
 @click.option("--json", "as_json", is_flag=True, help="Print the metrics as JSON.")
@@ -56,20 +66,15 @@ if TYPE_CHECKING:
 def command(
     data: tuple[str, ...], output: str, model: str, overrides: Mapping[str, str], **options: Any
 ) -> None:
-    """Train a model on labelled files, or on a folder made by `tamis prepare`; save it as the next version.
+    """Train a model on labelled files, or on a folder of `tamis prepare`, and save it as the next version.
 
-    Files: CSV, TSV, JSON lines, fastText's label lines, also gzipped; Excel and Parquet with their extras.
+    Formats: CSV, TSV, JSON lines, fastText's label lines, also gzipped; Excel and Parquet with their extras.
     """
     try:
         from tamis.training.train import train
     except ModuleNotFoundError as missing:
-        from tamis.cli.options import missing_extra
-
         raise missing_extra("tamis train", "train", missing) from None
-    from tamis.cli.metric_tables import print_json, show_evaluation
-    from tamis.cli.options import prepare_settings, title_of, train_settings
-    from tamis.cli.terminal import progress_bar
-    from tamis.cli.tuning import autotune_limits, tuning_view
+    from tamis.cli.metric_tables import show_evaluation
 
     with progress_bar(f"training on {title_of(data)}") as progress, tuning_view(progress) as watch:
         trained = train(
@@ -94,8 +99,15 @@ def command(
     where = str(trained.path) if trained.path else "nothing was saved (--dry)"
     facts = trained.manifest.data
     show_evaluation(trained.evaluation, f"{where}: {trained.manifest.kind}, test part of {title_of(data)}")
+    learned = f"The saved model has learned {facts.train_rows:,} rows"
+    learned += f" and was measured on {facts.test_rows:,} others."
+    if facts.has_learned_all_rows:
+        learned = (
+            f"The saved model has learned all {facts.learned_rows:,} rows; the metrics above are of one that "
+            f"had learned {facts.train_rows:,} and was measured on the other {facts.test_rows:,}."
+        )
     console = make_console()
-    console.print(Text(_what_was_learned(facts)))
+    console.print(Text(learned))
     if trained.path is not None:
         console.print(Text("\n".join(_saved_and_next(trained.path, output)), overflow="fold"))
 
@@ -119,19 +131,9 @@ def _document(trained: Trained) -> dict[str, Any]:
     }
 
 
-def _what_was_learned(facts: DataFacts) -> str:
-    """Return which rows the saved model has learned, and which model was measured."""
-    if facts.has_learned_all_rows:
-        return (
-            f"The saved model has learned all {facts.learned_rows:,} rows; the metrics above are of one that "
-            f"had learned {facts.train_rows:,} and was measured on the other {facts.test_rows:,}."
-        )
-    learned = f"The saved model has learned {facts.train_rows:,} rows"
-    return f"{learned} and was measured on {facts.test_rows:,} others."
-
-
 def _saved_and_next(path: Path, output: str) -> Iterator[str]:
     """Yield what was saved, and what to type next."""
+    # as it was given: the absolute path may be long, and is no part of the next commands
     folder = path if Path(output).is_absolute() else Path(output) / path.name
     size = sum(file.stat().st_size for file in path.iterdir())
     yield f"\nSaved: {folder} ({size / 1e6:.1f} MB)"
@@ -141,6 +143,7 @@ def _saved_and_next(path: Path, output: str) -> Iterator[str]:
     ):
         if (path / name).exists():
             yield f"  {name:<14} {what}"
+    # a folder with a blank must survive copying the command
     quoted = shlex.quote(output)
     yield "\nNext:"
     yield f"  tamis predict {quoted} 'a text'"

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import click
 from click.core import ParameterSource
 
-from tamis.cli.options import size_option
+from tamis.cli.options import option_group
+from tamis.cli.parameter_types import budget_option, size_option
 from tamis.cli.terminal import ProgressBar, echo, make_console
 
 if TYPE_CHECKING:
@@ -20,55 +20,40 @@ if TYPE_CHECKING:
     from tamis.training.tuning import Autotune
     from tamis.training.tuning.trials import SearchState, Trial, Watch
 
-Command = Callable[..., Any]
-
 _OBJECTIVE = "log loss"
-# title, heading, best trial and progress: the table takes what the terminal has left
+# title, heading, best trial and progress; the table gets the other lines of the terminal
 _LINES_AROUND_THE_TABLE = 8
-_SECONDS = {"s": 1, "m": 60, "h": 3600}
 _ENDS = {
     "trials": "all trials are done",
-    "time": "the time is over",
-    "space": "there is nothing new to try",
+    "time": "the time is up",
+    "space": "no untried settings are left",
     "stopped": "stopped; the best so far is kept",
 }
 
 
-def autotune_options(command: Command) -> Command:
-    """Add the options that let settings be searched for."""
-    for option in (
-        click.option(
-            "--max-size",
-            "max_bytes",
-            callback=size_option,
-            metavar="SIZE",
-            help="Maximum model size for the search: 500kB, 2MB.",
-        ),
-        click.option(
-            "--autotune-trials",
-            "trials",
-            type=click.IntRange(min=1),
-            help="End the search after this number of trials, for the same result on any machine.",
-        ),
-        click.option(
-            "--autotune",
-            "seconds",
-            callback=_budget,
-            metavar="TIME",
-            help="First search for better settings, for 60s, 5m, 1h; what --model and --set give stays.",
-        ),
-    ):
-        command = option(command)
-    return command
-
-
-def _budget(context: click.Context, parameter: click.Parameter, value: str | None) -> float | None:
-    if value is None:
-        return None
-    found = re.fullmatch(r"([1-9][0-9]{0,5})([smh])", value, re.ASCII)
-    if found is None:
-        raise click.BadParameter("must be a whole number and s, m or h, such as 60s, 5m or 1h")
-    return float(found[1]) * _SECONDS[found[2]]
+autotune_options = option_group(
+    click.option(
+        "--autotune",
+        "seconds",
+        callback=budget_option,
+        metavar="TIME",
+        help="First search for better hyper-parameters, for 60s, 5m or 1h; keeps --model and --set.",
+    ),
+    click.option(
+        "--autotune-trials",
+        "trials",
+        type=click.IntRange(min=1),
+        metavar="N",
+        help="End the search after N trials; unlike a time, this is reproducible.",
+    ),
+    click.option(
+        "--max-size",
+        "max_bytes",
+        callback=size_option,
+        metavar="SIZE",
+        help="Maximum size of a model in the search, such as 500kB or 2MB.",
+    ),
+)
 
 
 def autotune_limits(options: Mapping[str, Any], watch: Watch) -> Autotune | None:
@@ -80,6 +65,7 @@ def autotune_limits(options: Mapping[str, Any], watch: Watch) -> Autotune | None
         if max_bytes is not None:
             raise click.UsageError("--max-size bounds a search: give --autotune too")
         return None
+    # --model or --preset: only that kind is searched
     source = click.get_current_context().get_parameter_source("model")
     other_kinds = source is ParameterSource.DEFAULT and not options["preset"]
     return Autotune(seconds, trials, max_bytes, other_kinds=other_kinds, watch=watch)
@@ -89,6 +75,7 @@ def autotune_limits(options: Mapping[str, Any], watch: Watch) -> Autotune | None
 def tuning_view(bar: ProgressBar) -> Iterator[Watch]:
     """Give what shows a search on standard error; `bar` leaves it the terminal for as long as it lasts."""
     console = make_console(stderr=True)
+    # a pipe or a log file keeps every line
     if not console.is_terminal:
         yield _Lines()
         return
@@ -100,7 +87,7 @@ def tuning_view(bar: ProgressBar) -> Iterator[Watch]:
 
 
 class _Lines:
-    """One line a trial."""
+    """One line per trial."""
 
     def __init__(self) -> None:
         self._shown = 0
@@ -108,15 +95,17 @@ class _Lines:
     def __call__(self, state: SearchState) -> None:
         for trial in state.trials[self._shown :]:
             best = ", the best so far" if trial is state.best else ""
-            said = [cell for cell in _named_cells(trial) if cell]
-            echo(f"trial {trial.number}: {_name(trial)}: {', '.join(said)}{best}", err=True)
+            loss, accuracy, size, seconds = _cells(trial)
+            loss = f"{_OBJECTIVE} {loss}" if trial.log_loss is not None else loss
+            shown = filter(None, [loss, f"accuracy {accuracy}" if accuracy else "", size, seconds])
+            echo(f"trial {trial.number}: {_name(trial)}: {', '.join(shown)}{best}", err=True)
         self._shown = len(state.trials)
         if state.ended:
             echo(_summary(state), err=True)
 
 
 class _LiveTable:
-    """The first, the best and the latest trials, and how long it will go on."""
+    """The first, the best and the latest trials, and the remaining time."""
 
     def __init__(self, console: Console, bar: ProgressBar):
         self._console = console
@@ -130,6 +119,7 @@ class _LiveTable:
             from rich.live import Live
 
             self._bar.hide()
+            # a function: the remaining time moves between two trials
             self._live = Live(get_renderable=self._page, console=self._console, refresh_per_second=4)
             self._live.start(refresh=True)
         if state.ended:
@@ -172,25 +162,18 @@ def _name(trial: Trial) -> str:
     return f"{trial.candidate.kind}, {trial.candidate}"
 
 
-def _named_cells(trial: Trial) -> tuple[str, ...]:
-    """Return a trial's metrics with their names."""
-    loss, accuracy, size, seconds = _cells(trial)
-    named = f"{_OBJECTIVE} {loss}" if trial.log_loss is not None else loss
-    return named, f"accuracy {accuracy}" if accuracy else "", size, seconds
-
-
 def _cells(trial: Trial) -> tuple[str, str, str, str]:
-    """Return log loss with its spread and what came of it, accuracy, size and time."""
-    said: str = "" if trial.outcome == "complete" else trial.outcome
+    """Return log loss with its spread and outcome, accuracy, size and time."""
+    outcome: str = "" if trial.outcome == "complete" else trial.outcome
     if trial.outcome == "given up":
-        said = f"given up after {trial.folds} fold{'s' if trial.folds > 1 else ''}"
+        outcome = f"given up after {trial.folds} fold{'s' if trial.folds > 1 else ''}"
     elif trial.why:
-        said = f"failed: {trial.why}"
-    figure = "" if trial.log_loss is None else f"{trial.log_loss:.4f}"
+        outcome = f"failed: {trial.why}"
+    loss = "" if trial.log_loss is None else f"{trial.log_loss:.4f}"
     spread = "" if trial.spread is None else f"± {trial.spread:.4f}"
     accuracy = "" if trial.accuracy is None else f"{trial.accuracy:.4f}"
     size = "" if trial.size_bytes is None else f"{trial.size_bytes / 1000:,.0f} kB"
-    return " ".join(filter(None, [figure, spread, said])), accuracy, size, f"{trial.seconds:.1f} s"
+    return " ".join(filter(None, [loss, spread, outcome])), accuracy, size, f"{trial.seconds:.1f} s"
 
 
 def _running(state: SearchState) -> str:
@@ -198,8 +181,8 @@ def _running(state: SearchState) -> str:
     ends = "Ctrl-C ends the search and trains with the best so far"
     if state.running is None:
         return left + ends
-    where = f"fold {state.fold} of {state.folds}" if state.fold else "measuring its size"
-    return f"{left}trying {state.running.kind}, {state.running} ({where}). {ends}"
+    step = f"fold {state.fold} of {state.folds}" if state.fold else "measuring its size"
+    return f"{left}trying {state.running.kind}, {state.running} ({step}). {ends}"
 
 
 def _summary(state: SearchState) -> str:

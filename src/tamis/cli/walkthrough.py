@@ -1,4 +1,4 @@
-"""The steps from a file to training and test part, shown with texts of the file: `tamis prepare -v`."""
+"""The steps from a file to training and test part, with texts of the file: `tamis prepare -v`."""
 
 from __future__ import annotations
 
@@ -28,8 +28,15 @@ _CLUSTER_SHOWN = 4
 def show_walkthrough(reading: ReadResult, prepared: Prepared) -> None:
     """Print every step from the file's bytes to the two parts."""
     console = make_console(width=WIDTH)
-    for step, lines in enumerate(_steps(reading, prepared), start=1):
-        title, *details = lines
+    placed = _assigned(prepared)
+    sizes = Counter(one.group for one in placed)
+    steps = [
+        _reading(reading, prepared),
+        *_one_text(_example(prepared.train), prepared.train),
+        _grouping(placed, sizes, prepared.settings.reading.columns.group),
+        _dividing(placed, sizes, prepared.settings),
+    ]
+    for step, (title, *details) in enumerate(steps, start=1):
         console.print(_indented(Text(title, "bold"), f"{step}."))
         for line in details:
             console.print(_indented(Text(line), ""))
@@ -43,15 +50,6 @@ def _indented(text: Text, number: str) -> Table:
     grid.add_column(ratio=1)
     grid.add_row(number, text)
     return grid
-
-
-def _steps(reading: ReadResult, prepared: Prepared) -> Iterator[list[str]]:
-    yield _reading(reading, prepared)
-    yield from _one_text(_example(prepared.train), prepared.train)
-    placed = _assigned(prepared)
-    sizes = Counter(one.group for one in placed)
-    yield _grouping(placed, sizes, prepared.settings.reading.columns.group)
-    yield _dividing(placed, sizes, prepared.settings)
 
 
 def _reading(reading: ReadResult, prepared: Prepared) -> list[str]:
@@ -69,7 +67,9 @@ def _reading(reading: ReadResult, prepared: Prepared) -> list[str]:
 def _example(data: Dataset) -> int:
     """Return the index of a text of the rarest class, of medium length, not in canonical form if possible."""
     rarest = min(Counter(data.labels).items(), key=lambda item: (item[1], item[0]))[0]
+    # near 70 characters: it fits one line
     length_first = sorted(range(len(data)), key=lambda i: abs(len(data.texts[i]) - 70))
+    # so that the step shows a difference
     changed = [i for i in length_first if canonical(data.texts[i]) != data.texts[i]]
     return next(i for i in [*changed, *length_first] if data.labels[i] == rarest)
 
@@ -83,14 +83,14 @@ def _one_text(index: int, data: Dataset) -> Iterator[list[str]]:
     ]
     yield from _as_a_network_reads_it(text, data)
     yield [
-        "Turn the label into a one-hot vector: 1 in the label's place, 0 in all others",
+        "Turn the label into a one-hot vector: 1 at the label's index, 0 elsewhere",
         f"labels:   {_first(data.classes, _LABELS_SHOWN)}",
         f"{data.labels[index]!r} becomes {_one_hot(data.labels[index], data.classes)}",
     ]
     settings = FeatureSettings()
     features = count_features([text], settings).features.tolist()
     yield [
-        "For the linear model: extract features in place of numbered words",
+        "For the linear model: extract features instead of numbering words",
         f"words, word pairs, character n-grams of {settings.ngram_min} to {settings.ngram_max} characters, "
         f"shapes, sizes, each hashed to a number below {1 << settings.bits:,}",
         f"{len(features)} features: {_first(features, _FEATURES_SHOWN)}",
@@ -116,7 +116,7 @@ def _as_a_network_reads_it(text: str, data: Dataset) -> Iterator[list[str]]:
     (padded,) = pad([numbers], width=_WORKSHOP_TOKENS, left=True)
     last = " ".join(map(str, padded[-_TOKENS_SHOWN:].tolist()))
     yield [
-        f"Pad each text with zeros on the left to {_WORKSHOP_TOKENS} numbers, so that all have one length",
+        f"Pad each text on the left with zeros to {_WORKSHOP_TOKENS} numbers, the length of all texts",
         f"{padded.size - numbers.size} zeros and {numbers.size} numbers: 0 0 0 … {last}",
     ]
 
@@ -171,6 +171,7 @@ def _example_cluster(placed: list[_Assigned], sizes: Counter[str]) -> list[_Assi
         if sizes[example.group] > 1:
             clusters[example.group].setdefault(example.text, example)
     parts_of = {group: len({one.part for one in cluster.values()}) for group, cluster in clusters.items()}
+    # a group in both parts first, because it shows why groups are kept together
     best = max(
         clusters, key=lambda group: (parts_of[group], min(len(clusters[group]), _CLUSTER_SHOWN)), default=None
     )

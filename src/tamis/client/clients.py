@@ -93,11 +93,13 @@ class Client:
         def predict(batch: list[str]) -> list[ServedPrediction]:
             return self._run(operations.predict_batch(self._retry, batch, chosen))
 
+        # httpx.Client may be shared by threads
         pool = ThreadPoolExecutor(self._concurrency, thread_name_prefix="tamis-client")
         try:
             pending = [pool.submit(predict, batch) for batch in operations.batches(texts, chosen)]
             return [one for done in pending for one in done.result()]
         finally:
+            # after an error the other requests are pointless; those that run are waited for
             pool.shutdown(cancel_futures=True)
 
     def explain(self, text: str, label: str | None = None) -> TokenExplanation:
@@ -132,9 +134,11 @@ class Client:
         while True:
             try:
                 step = steps.send(answer)
+            # the return value of a generator
             except StopIteration as end:
                 result: Result = end.value
                 return result
+            # the generator takes None after a pause
             if isinstance(step, Pause):
                 self._sleep(step.seconds)
                 answer = None
@@ -192,18 +196,20 @@ class AsyncClient:
 
         `options` are those of `predict`, and the bounds of one request: `max_texts`, `max_body_bytes`.
         """
-        chosen, turns = TextOptions(model, **options), asyncio.Semaphore(self._concurrency)
+        chosen, limit = TextOptions(model, **options), asyncio.Semaphore(self._concurrency)
 
         async def predict(batch: list[str]) -> list[ServedPrediction]:
-            async with turns:
+            async with limit:
                 return await self._run(operations.predict_batch(self._retry, batch, chosen))
 
         tasks = [asyncio.create_task(predict(batch)) for batch in operations.batches(texts, chosen)]
         try:
             return [one for answered in await asyncio.gather(*tasks) for one in answered]
         finally:
-            for task in tasks:  # those that an error has made pointless
+            # after an error the other requests are pointless
+            for task in tasks:
                 task.cancel()
+            # awaited, so that no connection is in use when the caller goes on
             await asyncio.gather(*tasks, return_exceptions=True)
 
     async def explain(self, text: str, label: str | None = None) -> TokenExplanation:

@@ -25,6 +25,7 @@ from tamis.client.records import (
     ModelStatus,
     RequestRefusedError,
     ServedPrediction,
+    ServiceError,
     TokenExplanation,
     error_of,
 )
@@ -33,9 +34,10 @@ from tamis.errors import MissingExtraError
 # doubled with each attempt, up to the maximum; the service's Retry-After takes precedence
 _FIRST_PAUSE_SECONDS = 0.1
 _MAX_PAUSE_SECONDS = 5.0
+# codes of requests that may pass as two
 _TOO_LARGE = ("too_many_texts", "body_too_large")
 _ENVELOPE_BYTES = 200
-"""What a body of texts has beside them."""
+"""Bytes of a body beside its texts."""
 
 Result = TypeVar("Result")
 
@@ -82,7 +84,7 @@ class RetryPolicy:
     """When a request is sent again.
 
     retries:          how often after a lost connection, or a 503 that names no time
-    max_wait_seconds: how long one request may wait in all for what `Retry-After` asks
+    max_wait_seconds: maximum sum of the pauses of one request, `Retry-After` included
     """
 
     retries: int = 3
@@ -101,27 +103,28 @@ class TextOptions:
 
 
 def _call(policy: RetryPolicy, request: Request, result: type[Result]) -> Steps[Result]:
-    """Send a request until it is answered, and return the answer."""
+    """Send a request until there is a response, and return its contents."""
     attempts, waited = 0, 0.0
     while True:
         reply = yield request
         if isinstance(reply, Reply) and reply.status < 300:
             return msgspec.json.decode(reply.content, type=result)
         assert reply is not None
-        error = (
-            reply.error
-            if isinstance(reply, Failure)
-            else error_of(reply.status, reply.headers, reply.content)
-        )
+        if isinstance(reply, Failure):
+            error: ServiceError = reply.error
+            may_retry = reply.is_worth_retrying
+        else:
+            error = error_of(reply.status, reply.headers, reply.content)
+            # a proxy or service that restarts; a 504 may still be worked on
+            may_retry = error.status in (502, 503)
         pause = error.retry_after
+        # without Retry-After the number of attempts is bounded, with it the time
         if pause is None:
-            is_over = (
-                not reply.is_worth_retrying if isinstance(reply, Failure) else error.status not in (502, 503)
-            )
-            if is_over or attempts >= policy.retries:
+            if not may_retry or attempts >= policy.retries:
                 raise error
             pause = min(_FIRST_PAUSE_SECONDS * 2**attempts, _MAX_PAUSE_SECONDS)
             attempts += 1
+        # Retry-After: 0 must not become a busy loop
         pause = max(pause, _FIRST_PAUSE_SECONDS)
         if waited + pause > policy.max_wait_seconds:
             raise error
@@ -130,9 +133,10 @@ def _call(policy: RetryPolicy, request: Request, result: type[Result]) -> Steps[
 
 
 def _prefix(model: str | None) -> str:
-    """Return the path before `/prediction` for `name`, `name@version` or `name@alias`."""
+    """Return the path before `/prediction` of `name`, `name@version` or `name@alias`."""
     if model is None:
         return ""
+    # a number is a version; other words are aliases, which the service resolves
     name, _, selector = model.partition("@")
     if selector.isdigit():
         return f"/models/{quote(name, safe='')}/versions/{selector}"
@@ -143,6 +147,7 @@ def _encoded(body: Mapping[str, object]) -> bytes:
     try:
         return msgspec.json.encode(body)
     except UnicodeEncodeError:
+        # the error that the service would send: JSON is UTF-8, which has no surrogates
         raise RequestRefusedError("not_json", "a text contains an unpaired surrogate") from None
 
 
@@ -158,6 +163,7 @@ def batches(texts: Iterable[str], options: TextOptions) -> Iterator[list[str]]:
     batch: list[str] = []
     size = _ENVELOPE_BYTES
     for text in texts:
+        # encoded: escapes and non-ASCII characters count as in the body
         text_bytes = len(_encoded({"": text}))
         if batch and (len(batch) >= options.max_texts or size + text_bytes > options.max_body_bytes):
             yield batch
@@ -177,6 +183,7 @@ def predict_batch(
     try:
         return (yield from _call(policy, request, list[ServedPrediction]))
     except RequestRefusedError as refused:
+        # limits are settings of the service, unknown here; one text cannot be halved
         if refused.code not in _TOO_LARGE or len(texts) == 1:
             raise
     middle = len(texts) // 2
@@ -198,14 +205,15 @@ def feedback(
 
 def log_page(policy: RetryPolicy, filters: Filters, cursor: str | None) -> Steps[LogPage]:
     """Read one page of the call log."""
-    params = {name: _parameter(value) for name, value in filters.items() if value is not None}
+    # times in RFC 3339
+    params = {
+        name: value.isoformat() if hasattr(value, "isoformat") else str(value)
+        for name, value in filters.items()
+        if value is not None
+    }
     if cursor is not None:
         params["cursor"] = cursor
     return (yield from _call(policy, Request("GET", "/log", params=params), LogPage))
-
-
-def _parameter(value: Any) -> str:
-    return value.isoformat() if hasattr(value, "isoformat") else str(value)
 
 
 def models(policy: RetryPolicy) -> Steps[list[ModelStatus]]:
@@ -217,13 +225,6 @@ def explain(policy: RetryPolicy, text: str, label: str | None) -> Steps[TokenExp
     """Explain the prediction of the default model."""
     body = _encoded({"text": text, "label": label})
     return (yield from _call(policy, Request("POST", "/explanation", body), TokenExplanation))
-
-
-def failure_of(error: Exception, *, is_unsent: bool, is_timeout: bool) -> Failure:
-    """Return what became of a request without a response; the message names no text."""
-    code = "timeout" if is_timeout else "unreachable" if is_unsent else "broken_connection"
-    failed = ConnectionFailedError(code, f"no response from the service ({type(error).__name__})")
-    return Failure(failed, is_worth_retrying=not is_timeout)
 
 
 try:
@@ -245,7 +246,9 @@ class ClientSettings(TypedDict):
 def client_settings(address: str, api_key: str | None, timeout: float) -> ClientSettings:
     """Return the settings for an address such as `http://127.0.0.1:8000`, with a path if there is one."""
     headers = {} if api_key is None else {"authorization": f"Bearer {api_key}"}
+    # httpx needs an address; the socket is chosen by the transport
     base_url = "http://localhost" if address.startswith(_UNIX_PREFIX) else address
+    # pool=None: threads that wait for one another's connections are no failure of the service
     return {"base_url": base_url, "headers": headers, "timeout": httpx.Timeout(timeout, pool=None)}
 
 
@@ -272,7 +275,11 @@ def reply(response: httpx.Response) -> Reply:
 
 
 def failure(error: httpx.TransportError) -> Failure:
-    """Return what became of a request without a response."""
+    """Return the failure of a request without a response."""
     is_unsent = isinstance(error, (httpx.ConnectError, httpx.ConnectTimeout))
+    # the service may still be working on it: sent again, its texts would be logged twice
     is_timeout = isinstance(error, httpx.TimeoutException) and not is_unsent
-    return failure_of(error, is_unsent=is_unsent, is_timeout=is_timeout)
+    code = "timeout" if is_timeout else "unreachable" if is_unsent else "broken_connection"
+    # the class only: messages of httpx may contain parts of the request
+    failed = ConnectionFailedError(code, f"no response from the service ({type(error).__name__})")
+    return Failure(failed, is_worth_retrying=not is_timeout)

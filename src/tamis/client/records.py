@@ -109,7 +109,7 @@ class ModelStatus(Struct, frozen=True):
 
 
 class TokenExplanation(Struct, frozen=True):
-    """Where a logit comes from; each token is its text, start, end and contribution."""
+    """The contributions to a logit; each token is its text, start, end and contribution."""
 
     text: str
     label: str
@@ -131,7 +131,7 @@ class ServiceError(TamisError):
 
     code:        the service's code, such as `text_too_long`
     status:      the HTTP status; 0 if there was no response
-    retry_after: seconds after which the request may be sent again, if the service said so
+    retry_after: seconds after which to retry, if the service sent them
     request_id:  names the request in the service's log
     """
 
@@ -195,9 +195,11 @@ class _Envelope(msgspec.Struct):
 
 def error_of(status: int, headers: Mapping[str, str], content: bytes) -> ServiceError:
     """Return the exception for an error response, also for one that a proxy made."""
+    # a status that is not listed: by its class
     default = RequestRefusedError if 400 <= status < 500 else ServiceError
     try:
         fields = msgspec.json.decode(content, type=_Envelope).error
+    # a proxy answers with HTML
     except (msgspec.DecodeError, UnicodeDecodeError):
         fields = _Fields(f"http_{status}", f"the response has status {status} and is not of this service")
     wait = headers.get("retry-after", "")
@@ -205,6 +207,7 @@ def error_of(status: int, headers: Mapping[str, str], content: bytes) -> Service
         fields.code,
         fields.message,
         status=status,
+        # the header may also be a date, which the service never sends
         retry_after=float(wait) if wait.isascii() and wait.isdigit() else None,
         request_id=headers.get("x-request-id", ""),
     )

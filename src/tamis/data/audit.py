@@ -1,4 +1,4 @@
-"""What is wrong with a labelled data set, as counts and row numbers.
+"""Problems of a labelled data set, as counts and row numbers.
 
 Handles examples and how they were read; independent of models. A caller that has a model passes a
 function that returns its probabilities for texts it has not seen. `tamis.data.findings` puts the
@@ -155,13 +155,21 @@ def audit(
     `groups` are those of `near_duplicate_groups` if the caller has them: finding them takes longest.
     """
     data = reading.dataset
+    # contradictions and constants are those that a model sees
     texts = [canonical(text) for text in data.texts]
     if groups is None:
         groups = near_duplicate_groups(data.texts, progress=progress)
-    classes = _classes(data.labels)
+    # the largest first
+    counts = sorted(Counter(data.labels).items(), key=lambda item: (-item[1], item[0]))
+    classes = tuple(ClassShare(label, rows, rows / len(data)) for label, rows in counts)
     lengths = np.fromiter(map(len, data.texts), np.intp, len(data))
     long_limit = float(_LONG_FACTOR * np.percentile(lengths, 99))
     doubtful = _label_issues(data, groups, confidence) if confidence is not None else None
+    known_test = None
+    # a split needs a row on either side
+    if len(data) >= 2:
+        train, test = random_split(len(data), test_size=_WORKSHOP_TEST_SIZE, seed=_WORKSHOP_SEED)
+        known_test = known_share(groups, data.labels, train=train, test=test)
     return AuditReport(
         rows_as_read=reading.rows_as_read,
         rows=len(data),
@@ -181,28 +189,24 @@ def audit(
         contradictions=_contradictions(data, texts),
         shortcuts=find_shortcuts(data.texts, data.labels),
         sources=_sources(data, lengths),
-        known_test=_known_test(data, groups),
+        known_test=known_test,
         label_issues=None if doubtful is None else doubtful[:_SHOWN],
         label_issue_count=len(doubtful or ()),
     )
-
-
-def _classes(labels: Sequence[str]) -> tuple[ClassShare, ...]:
-    """Return the classes, the largest first."""
-    counts = sorted(Counter(labels).items(), key=lambda item: (-item[1], item[0]))
-    return tuple(ClassShare(label, rows, rows / len(labels)) for label, rows in counts)
 
 
 def _constant(data: Dataset, canonical_texts: Sequence[str]) -> Iterable[str]:
     """Yield what is the same in all rows, or different in all."""
     if len(data.classes) == 1:
         yield f"every row has the label {data.classes[0]!r}"
+    # identifiers, or the text column taken for the label
     elif len(data.classes) == len(data) > 2:
         yield f"{len(data):,} labels with one row each"
     texts: dict[str, set[str]] = defaultdict(set)
     for text, label in zip(canonical_texts, data.labels, strict=True):
         texts[label].add(text)
     for label, rows in sorted(Counter(data.labels).items()):
+        # such a class is learned by heart
         if rows > 1 and len(texts[label]) == 1:
             yield f"all {rows} texts of {label!r} are the same"
     for name, column in (("source", data.sources), ("group", data.groups)):
@@ -212,6 +216,7 @@ def _constant(data: Dataset, canonical_texts: Sequence[str]) -> Iterable[str]:
 
 def _duplicates(data: Dataset, groups: Indices) -> Duplicates:
     sizes = np.bincount(groups)
+    # stable: of equal clusters the one that appears first
     largest = np.argsort(-sizes, kind="stable")[:_SHOWN]
     return Duplicates(
         exact=len(data) - len(set(data.texts)),
@@ -230,6 +235,7 @@ def _cluster(data: Dataset, members: Indices) -> Cluster:
 
 
 def _contradictions(data: Dataset, texts: Sequence[str]) -> tuple[Contradiction, ...]:
+    # two passes: rows are collected for the few disputed texts only
     label_of: dict[str, str] = {}
     disputed = {
         text
@@ -260,14 +266,8 @@ def _sources(data: Dataset, lengths: Indices) -> tuple[SourceShare, ...]:
     return tuple(facts)
 
 
-def _known_test(data: Dataset, groups: Indices) -> KnownShare | None:
-    if len(data) < 2:
-        return None
-    train, test = random_split(len(data), test_size=_WORKSHOP_TEST_SIZE, seed=_WORKSHOP_SEED)
-    return known_share(groups, data.labels, train=train, test=test)
-
-
 def _label_issues(data: Dataset, groups: Indices, confidence: Confidence) -> tuple[LabelIssueRow, ...]:
+    # folds keep near duplicates together: else a copy in another fold confirms a wrong label
     whole = data.groups if data.groups is not None else [str(group) for group in groups.tolist()]
     probabilities = confidence(data.texts, data.labels, whole)
     return tuple(

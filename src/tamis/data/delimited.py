@@ -19,18 +19,21 @@ from tamis.data.tables import ROWS_BETWEEN_PROGRESS, SAMPLE_ROWS, DataTable, Nee
 from tamis.errors import DataError
 from tamis.types import Progress
 
+# the first of equally good ones wins: the comma is the most frequent
 _DELIMITERS = (",", "\t", ";", "|")
 _DELIMITER_NAMES = {"tab": "\t", "\\t": "\t", "comma": ",", "semicolon": ";", "pipe": "|"}
+# Excel reads and writes this line before the header
 _SEPARATOR_LINE = re.compile(r'"?sep=(.)"?\s*', re.IGNORECASE)
 # the csv module's own limit, 128 kB, is less than a long document has
 _MAX_FIELD_CHARACTERS = 64 << 20
+# a backslash, and what it escapes if that is a quote or another backslash
 _LITERAL_BACKSLASH = re.compile(r'\\(["\\]?)')
 
 
 class Lines:
     """The lines of `stream`; the first ones can be looked at before they are read.
 
-    `first_line` is the number of the first line that `rest` yields; `ended` says that the file's end was met.
+    `first_line` is the number of the first line that `rest` yields; `ended` is True after the last line.
     """
 
     def __init__(self, stream: TextIO, file: BinaryIO, path: Path, *, size_bytes: int, progress: Progress):
@@ -54,13 +57,26 @@ class Lines:
         self.first_line += n
 
     def rest(self) -> Iterator[str]:
-        """Yield the lines that are left, once."""
+        """Yield the remaining lines, once."""
         yield from self._waiting
         yield from self._read
+        # the reader asks for more lines than there are only within a row: then a quote was never closed
         self.ended = True
 
+    def rows(self) -> Iterator[tuple[int, int, str]]:
+        """Yield row, line number and line of the rest, for formats of one row per line; report progress."""
+        row = 0
+        for number, line in enumerate(self.rest(), self.first_line):
+            if line.strip():
+                row += 1
+                yield row, number, line
+                if row % ROWS_BETWEEN_PROGRESS == 0:
+                    self.report_progress()
+        self.report_progress(done=True)
+
     def report_progress(self, *, done: bool = False) -> None:
-        """Tell the progress callback how far the file has been read."""
+        """Call the progress callback with the bytes read, of all."""
+        # the file may have grown since it was inspected
         self._progress(self._size if done else min(self._file.tell(), self._size), self._size)
 
     def _checked(self, stream: TextIO) -> Iterator[str]:
@@ -70,6 +86,7 @@ class Lines:
                 count += 1
                 yield line
         except UnicodeDecodeError as failed:
+            # the decoder reads ahead: its buffer holds lines that were not yielded yet
             number = count + 1 + failed.object[: failed.start].count(b"\n")
             problem = f"line {number} is not valid {failed.encoding}; name the encoding with --encoding"
             raise DataError(problem, file=self.path) from failed
@@ -97,12 +114,27 @@ class DelimitedTable(DataTable):
         self._lines, self._has_header = lines, options.has_header
         self._skip_unlabelled = options.skip_unlabelled
         self.is_escaped = options.escape == "backslash" or (options.escape == "auto" and facts.is_escaped)
+        # the `sep=` line must be consumed before the first rows are looked at
         self.delimiter = self._named_delimiter(options) or self._best_delimiter(options)
         self.preamble_lines = lines.first_line - 1
         first = self._first_rows(self.delimiter)
-        self.columns = tuple(map(_title, first[0])) if self._has_header else _numbered(first)
+        # blanks and line ends in a name come from wrapped cells of a spreadsheet
+        titles = (" ".join(cell.split()) for cell in first[0])
+        numbers = (str(i + 1) for i in range(max(map(len, first))))
+        self.columns = tuple(titles if self._has_header else numbers)
         self._sample = first[1:] if self._has_header else first
-        self.assumed = tuple(self._assumptions(options))
+        self.assumed = (
+            *(
+                [f"delimiter {self.delimiter!r}"]
+                if options.delimiter is None and self.delimiter != ","
+                else ()
+            ),
+            *(
+                ['quotes escaped by a backslash (\\")']
+                if self.is_escaped and options.escape == "auto"
+                else ()
+            ),
+        )
 
     def sample(self) -> list[Sequence[str]]:
         """Return the cells of the first rows."""
@@ -117,10 +149,12 @@ class DelimitedTable(DataTable):
             next(rows, None)
         row, offset = 0, lines.first_line
         label = needed.label
+        # csv counts the last line of a row: the next row begins after it
         line = offset + reader.line_num
         for cells in rows:
             # Only an unusual row is looked at closely; a quote that is never closed ends with the file.
             if lines.ended or len(cells) != width or not cells[label]:
+                # blank lines; a row of blanks at the end of the file may be an unclosed quote
                 if not any(cells) or (len(cells) == 1 and not cells[0].strip() and not lines.ended):
                     line = offset + reader.line_num
                     continue
@@ -138,6 +172,7 @@ class DelimitedTable(DataTable):
         A row that ends before its label has an empty one if unlabelled rows are skipped.
         """
         width = len(self.columns)
+        # csv returns an unclosed field as if it were closed: only the end of the file shows it
         if self._lines.ended:
             self._fail(
                 min(len(cells), width) - 1, "a quote opens here and is never closed; double it", row, line
@@ -151,6 +186,7 @@ class DelimitedTable(DataTable):
             )
             problem = f"this cell is missing: the row has {len(cells)} of {width}{remedy}"
             self._fail(len(cells), problem, row, line)
+        # empty cells beyond the header are harmless: spreadsheets export them
         if any(cells[width:]):
             advice = "a text that holds the delimiter or a quote must be quoted"
             self._fail(width - 1, f"the row has {len(cells)} cells, the header {width}; {advice}", row, line)
@@ -162,12 +198,14 @@ class DelimitedTable(DataTable):
     def _rows(self, reader: Iterator[list[str]]) -> Iterator[list[str]]:
         try:
             yield from reader
+        # a field of more than 64 MB: nearly always a quote that was never closed
         except csv.Error as wrong:
             line = self._lines.first_line + getattr(reader, "line_num", 1) - 1
             problem = f"line {line}: {wrong}; is a quote opened there and never closed?"
             raise DataError(problem, file=self._lines.path) from None
 
     def _reader(self, lines: Iterator[str], delimiter: str) -> csv._reader:  # type: ignore[name-defined]
+        # csv drops the escape character before any character, which would eat the backslash of C:\temp
         if self.is_escaped:
             return csv.reader(literal_backslashes(lines), delimiter=delimiter, escapechar="\\")
         return csv.reader(lines, delimiter=delimiter)
@@ -175,6 +213,7 @@ class DelimitedTable(DataTable):
     def _named_delimiter(self, options: ReadOptions) -> str | None:
         """Return the delimiter that the user or the file's `sep=` line names."""
         separator = _SEPARATOR_LINE.fullmatch(self._lines.peek(1)[0])
+        # consumed even if the user names another delimiter: it is no header
         if separator is not None:
             self._lines.skip()
         if options.delimiter is None:
@@ -193,6 +232,7 @@ class DelimitedTable(DataTable):
             known = count_known_names(rows[0], options) if self._has_header else 0
             common = Counter(map(len, rows)).most_common(1)[0]
             agreeing = common[1] / len(rows) if common[0] > 1 else 0.0
+            # names decide first: prose splits into many equal rows at commas, too
             return known, agreeing, len(rows[0])
 
         return max(_DELIMITERS, key=quality)
@@ -201,24 +241,9 @@ class DelimitedTable(DataTable):
         """Return the first rows; the last line looked at may be only part of a row."""
         lines = self._lines.peek(SAMPLE_ROWS)
         rows = [cells for cells in self._rows(self._reader(iter(lines), delimiter)) if any(cells)]
-        cut = len(lines) == SAMPLE_ROWS and len(rows) > 2
         if not rows:
             raise DataError("has no row; its first line must name the columns", file=self._lines.path)
-        return rows[:-1] if cut else rows
-
-    def _assumptions(self, options: ReadOptions) -> Iterator[str]:
-        if options.delimiter is None and self.delimiter != ",":
-            yield f"delimiter {self.delimiter!r}"
-        if self.is_escaped and options.escape == "auto":
-            yield 'quotes escaped by a backslash (\\")'
-
-
-def _title(cell: str) -> str:
-    return " ".join(cell.split())
-
-
-def _numbered(rows: Sequence[Sequence[str]]) -> tuple[str, ...]:
-    return tuple(str(i + 1) for i in range(max(map(len, rows))))
+        return rows[:-1] if len(lines) == SAMPLE_ROWS and len(rows) > 2 else rows
 
 
 def literal_backslashes(lines: Iterator[str]) -> Iterator[str]:

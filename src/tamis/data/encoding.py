@@ -17,8 +17,10 @@ _MAX_LINE_CHUNKS = 64
 _SAMPLE_BYTES = 200_000
 _SAMPLE_BYTES_PER_CHUNK = 32_000
 _MARKS = {codecs.BOM_UTF8: "utf-8-sig", codecs.BOM_UTF16_LE: "utf-16", codecs.BOM_UTF16_BE: "utf-16"}
+# an escaped quote before more text, where plain CSV has a doubled one
 _ESCAPED_QUOTE = re.compile(rb'\\"(?=[^",;|\t\r\n])')
 _MIN_CONFIDENCE = 0.1  # below it the detector is no better than the commonest legacy encoding
+# with fewer, no detector is reliable (docs/lab-notes.md, reading labelled files)
 _FEW_ACCENTS = 10
 # Windows' western encoding: what spreadsheets of that origin write
 _COMMONEST = "cp1252"
@@ -38,6 +40,7 @@ _SUPERSETS = {
 def known_codec(name: str, path: Path) -> str:
     """Return the name in small letters; raise DataError unless Python knows the encoding."""
     try:
+        # also refuses codecs that do not encode text, such as base64
         "".encode(name)
     except (LookupError, UnicodeError):
         problem = f"--encoding {name[:40]!r} is not a known encoding; examples: utf-8, cp1252, gb18030"
@@ -63,7 +66,9 @@ class TextScan:
         """Look at the next piece."""
         if self.size == 0:
             self._encoding = self._encoding or _marked_encoding(chunk)
-        is_wide = self._encoding is not None and _is_wide(self._encoding)
+        codec = (self._encoding or "").replace("-", "").replace("_", "")
+        is_wide = codec.startswith(("utf16", "utf32"))
+        # every character of UTF-16 within ASCII has a NUL byte
         if not is_wide and b"\0" in chunk:
             at = self.size + chunk.index(b"\0")
             raise DataError(
@@ -83,17 +88,21 @@ class TextScan:
             self._sample += self._decoder.getstate()[0]
         if self._invalid_at is None:
             return self._encoding or "utf-8", None, None, self._is_escaped
+        # a file with a mark of UTF-8 is UTF-8, however damaged
         if self._encoding == "utf-8-sig" or _is_damaged_utf8(bytes(self._sample)):
             return self._encoding or "utf-8", None, self._invalid_at, self._is_escaped
         encoding, confidence = _detect(bytes(self._sample), self._path)
         return encoding, confidence, None, self._is_escaped
 
     def _check_utf8(self, chunk: bytes) -> None:
+        # pure ASCII needs no decoding: most chunks of most files
         if chunk.isascii() and not self._decoder.getstate()[0]:
             return
         self._keep_sample(chunk)
+        # after the first invalid byte only the sample matters
         if self._invalid_at is not None:
             return
+        # bytes of a character that the chunk boundary cut in two
         kept_back = len(self._decoder.getstate()[0])
         try:
             self._decoder.decode(chunk)
@@ -105,6 +114,7 @@ class TextScan:
         room = min(_SAMPLE_BYTES - len(self._sample), _SAMPLE_BYTES_PER_CHUNK)
         if room <= 0:
             return
+        # ASCII says nothing about the encoding
         beyond = re.search(rb"[\x80-\xff]", chunk)
         if beyond is not None:
             begin = max(chunk.rfind(b"\n", 0, beyond.start()) + 1, beyond.start() - room // 2)
@@ -125,11 +135,6 @@ def _has_escaped_quote(chunk: bytes) -> bool:
         if (len(before) - len(before.rstrip(b"\\"))) % 2 == 0:
             return True
     return False
-
-
-def _is_wide(encoding: str) -> bool:
-    """Return whether every character of the encoding takes two bytes or more: NUL bytes are normal in it."""
-    return encoding.replace("-", "").replace("_", "").startswith(("utf16", "utf32"))
 
 
 def _marked_encoding(start: bytes) -> str | None:
@@ -167,16 +172,14 @@ def _detect(sample: bytes, path: Path) -> tuple[str, float]:
         raise DataError(
             "is neither text in UTF-8 nor in a known encoding; name it with --encoding", file=path
         )
-    if (confidence < _MIN_CONFIDENCE or _has_little_evidence(sample)) and _decodes(sample, _COMMONEST):
+    # an unreliable answer is replaced by the most frequent encoding, and the confidence shows it
+    beyond = sum(byte >= 0x80 for byte in sample[:_SAMPLE_BYTES_PER_CHUNK])
+    # in Cyrillic or Chinese nearly all characters are beyond ASCII: then even a short sample is evidence
+    has_little_evidence = beyond < _FEW_ACCENTS and beyond < 0.3 * len(sample)
+    if (confidence < _MIN_CONFIDENCE or has_little_evidence) and _decodes(sample, _COMMONEST):
         return _COMMONEST, min(confidence, _MIN_CONFIDENCE)
     codec = codecs.lookup(name).name
     return _SUPERSETS.get(codec, codec), confidence
-
-
-def _has_little_evidence(sample: bytes) -> bool:
-    """Return whether there are only a few accents, sparse among ASCII letters."""
-    beyond = sum(byte >= 0x80 for byte in sample[:_SAMPLE_BYTES_PER_CHUNK])
-    return beyond < _FEW_ACCENTS and beyond < 0.3 * len(sample)
 
 
 def _decodes(sample: bytes, encoding: str) -> bool:

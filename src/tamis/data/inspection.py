@@ -20,11 +20,20 @@ from typing import Any, BinaryIO, Literal, TextIO, cast
 from tamis.data.encoding import TextScan, known_codec
 from tamis.errors import DataError, MissingExtraError
 
+FileType = Literal["text", "gzip", "zstd", "xlsx", "parquet", "arrow"]
+
+_TYPES: dict[bytes, FileType] = {
+    b"\x1f\x8b": "gzip",
+    b"\x28\xb5\x2f\xfd": "zstd",
+    b"ARROW1": "arrow",
+    b"PAR1": "parquet",
+}
 _CHUNK_BYTES = 1 << 20
 
 START_BYTES = 1024
 """How much of a file's start `file_type` looks at."""
 
+# a clone without Git LFS has this text in place of the file
 _LFS_POINTER = b"version https://git-lfs.github.com/spec/"
 _MARKUP = re.compile(rb"\s*<(!doctype html|html|head|body|\?xml)\b", re.IGNORECASE)
 _UTF8_MARK = b"\xef\xbb\xbf"
@@ -32,6 +41,7 @@ _COMPRESSED = "unpack it, or compress it with gzip instead"
 # unpacked: a workbook is a ZIP archive, which may be a thousand times smaller than its contents
 _MAX_WORKBOOK_BYTES = 2 << 30
 
+# what users name by mistake; read as text each would end in an error about its bytes
 _FOREIGN = (
     (b"%PDF-", "a PDF document", "export the table in it as CSV"),
     (b"\xd0\xcf\x11\xe0", "a workbook of Excel 2003 or older (.xls)", "save it as .xlsx or as CSV"),
@@ -100,12 +110,14 @@ def inspect_file(path: Path, encoding: str | None = None) -> InspectedFile:
         encoding = known_codec(encoding, path)
     try:
         mode = path.stat().st_mode
+        # before open(): opening a named pipe would wait for a writer
         if stat.S_ISDIR(mode):
             raise DataError("is a folder, not a data file", file=path)
         if not stat.S_ISREG(mode):
             raise DataError("is not a regular file; save it to one, because it is read twice", file=path)
         with path.open("rb") as file:
             return _inspect(path, file, encoding)
+    # zlib raises its own error for damage after a valid header
     except (gzip.BadGzipFile, EOFError, zlib.error) as broken:
         problem = "is a damaged or incomplete gzip file; download or compress it again"
         raise DataError(problem, file=path) from broken
@@ -118,6 +130,7 @@ def _inspect(path: Path, file: BinaryIO, encoding: str | None) -> InspectedFile:
     type_ = file_type(path, start)
     file.seek(0)
     source = _HashedFile(file)
+    # no text to scan; read for the digest
     if type_ in ("xlsx", "parquet", "arrow"):
         while source.read(_CHUNK_BYTES):
             pass
@@ -157,14 +170,9 @@ class _HashedFile:
 
 def file_type(path: Path, start: bytes) -> FileType:
     """Return how the file that begins with `start` is to be opened; raise DataError if it holds no rows."""
-    if start.startswith(b"\x1f\x8b"):
-        return "gzip"
-    if start.startswith(b"\x28\xb5\x2f\xfd"):
-        return "zstd"
-    if start.startswith(b"ARROW1"):
-        return "arrow"
-    if start.startswith(b"PAR1"):
-        return "parquet"
+    for signature, type_ in _TYPES.items():
+        if start.startswith(signature):
+            return type_
     if start.startswith(b"PK\x03\x04"):
         return _zip_type(path)
     check_text_start(path, start)
@@ -178,6 +186,7 @@ def check_text_start(path: Path, start: bytes) -> None:
             raise DataError(f"is {what}; {remedy}", file=path)
     if start.startswith(_LFS_POINTER):
         raise DataError("is a Git LFS pointer, not the data; get it with `git lfs pull`", file=path)
+    # a failed download is often an HTML page under the name of the file
     markup = _MARKUP.match(start.removeprefix(_UTF8_MARK))
     if markup is not None:
         what = "an XML document" if markup[1].startswith(b"?") else "an HTML page"
@@ -189,7 +198,9 @@ def _zip_type(path: Path) -> FileType:
         with zipfile.ZipFile(path) as archive:
             members = archive.infolist()
     except zipfile.BadZipFile:
+        # the central directory is at the end: a partial download has none
         raise DataError("is a damaged zip archive; download or export it again", file=path) from None
+    # workbooks and OpenDocument files are ZIP archives
     names = {member.filename for member in members}
     if "xl/workbook.xml" in names:
         if sum(member.file_size for member in members) > _MAX_WORKBOOK_BYTES:
@@ -198,9 +209,6 @@ def _zip_type(path: Path) -> FileType:
     if "content.xml" in names:
         raise DataError("is an OpenDocument file; save the sheet as .xlsx or as CSV", file=path)
     raise DataError("is a zip archive; unpack it and name the file inside", file=path)
-
-
-FileType = Literal["text", "gzip", "zstd", "xlsx", "parquet", "arrow"]
 
 
 def decompressed(file: BinaryIO, kind: FileType, path: Path) -> BinaryIO:
@@ -221,6 +229,7 @@ class _ZstdStream(io.RawIOBase):
         except ModuleNotFoundError:
             raise MissingExtraError(f"reading {path} (zstd)", "batch") from None
         self._path = path
+        # pyarrow reads Parquet for the same users; Python 3.11 has no zstd of its own
         self._stream = pyarrow.CompressedInputStream(pyarrow.PythonFile(file, mode="r"), "zstd")
 
     def readable(self) -> bool:

@@ -3,7 +3,8 @@
 Label problems are labels that are probably one, or mean a missing one. Label issues are examples whose
 label is probably wrong, by confident learning (Northcutt, Jiang and Chuang, JAIR 2021): a class's own
 average probability is the model's confidence in it. Shortcuts are single words and shapes
-that give a label away; a model that relies on one fails when the data changes."""
+that give a label away; a model that relies on one fails when the data changes.
+"""
 
 from __future__ import annotations
 
@@ -18,10 +19,12 @@ from typing import Literal
 import numpy as np
 import numpy.typing as npt
 
+# what pandas, R, SQL and spreadsheets write for a missing value
 _PLACEHOLDERS = frozenset(
     {"nan", "null", "n/a", "#n/a", "na", "<na>", "-", "--", "none", "nil", "empty", "(empty)"}
 )
 _NUMBER = re.compile(r"([+-]?)0*([0-9]+)(?:\.0*)?")
+# a data set of many labels may have hundreds of variants
 _SHOWN = 6
 
 
@@ -37,8 +40,10 @@ SHAPES = {
     "a word of four or more capitals": re.compile(r"\b[A-Z]{4}"),
     "several exclamation marks": re.compile(r"!\s*!"),
 }
+# so that one search of bytes shows whether a slower pattern can match at all
 _ALIKE = bytes.maketrans(b"ABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789", b"A" * 26 + b"0" * 10)
 _ASCII_WORD = re.compile(r"\w+")
+# in fewer texts a word points to one label by chance
 _MIN_TEXTS = 20
 # a shortcut must matter for the label, not explain a handful of its texts
 _MIN_COVERAGE = 0.02
@@ -64,6 +69,7 @@ class LabelProblem:
 def normalise_label(label: str) -> str:
     """Return the label in Unicode form NFC without surrounding blanks."""
     label = label.strip()
+    # NFC only: NFKC would merge labels that look different, such as ² and 2
     return label if label.isascii() else unicodedata.normalize("NFC", label)
 
 
@@ -74,6 +80,7 @@ def label_problems(rows: Mapping[str, int]) -> tuple[LabelProblem, ...]:
     number (`1`, `1.0`, `01`) may be one; `nan`, `NULL`, `-` and the like may mean a missing label.
     """
     alike: dict[str, dict[str, int]] = defaultdict(dict)
+    # the most frequent spelling first: it is the one to keep
     for label in sorted(rows, key=lambda one: (-rows[one], one)):
         alike[_key(label)][label] = rows[label]
     variants = [LabelProblem("variants", found) for found in alike.values() if len(found) > 1]
@@ -90,9 +97,14 @@ def _key(label: str) -> str:
     return f"{number[1].strip('+')}{number[2]}" if number else folded
 
 
+def counted(n: int, thing: str) -> str:
+    """Return a number with its noun: `1 row`, `2,000 rows`."""
+    return f"{n:,} {thing}{'' if n == 1 else 's'}"
+
+
 def count_labels(counts: Mapping[str, int], *, shown: int | None = None) -> str:
     """Return labels with their rows in words, all of them or the first `shown`."""
-    words = [f"{label!r} ({rows:,} row{'' if rows == 1 else 's'})" for label, rows in counts.items()]
+    words = [f"{label!r} ({counted(rows, 'row')})" for label, rows in counts.items()]
     if shown is None or len(words) <= shown:
         return ", ".join(words)
     return f"{', '.join(words[:shown])} and {len(words) - shown:,} more"
@@ -133,11 +145,12 @@ def find_label_issues(
     has at least one half and its own class's average. Labels of fewer than ten rows are left out on
     either side: such a class has no average worth the name.
     """
-    place = {label: i for i, label in enumerate(classes)}
-    given = np.fromiter((place[label] for label in labels), np.intp, len(labels))
+    index_of = {label: i for i, label in enumerate(classes)}
+    given = np.fromiter((index_of[label] for label in labels), np.intp, len(labels))
     of_given = np.take_along_axis(probabilities, given[:, None], axis=1)[:, 0]
     rows_of_class = np.bincount(given, minlength=len(classes))
     confidence = np.bincount(given, of_given, minlength=len(classes)) / np.maximum(rows_of_class, 1)
+    # the given label cannot be its own suggestion
     others = np.where(np.arange(len(classes)) == given[:, None], -np.inf, probabilities)
     others[(probabilities < np.maximum(confidence, _MIN_PROBABILITY)) | (rows_of_class < _MIN_ROWS)] = -np.inf
     suggested = others.argmax(axis=1)
@@ -200,6 +213,7 @@ def _count_features(texts: Sequence[str], labels: Sequence[str]) -> Mapping[str,
     """Return for each label in how many of its texts each word, or shape by its name, is."""
     counts: dict[str, Counter[str]] = defaultdict(Counter)
     for text, label in zip(texts, labels, strict=True):
+        # words are counted without case; shapes need it, so they get the text
         lower = text.lower()
         pattern = _ASCII_WORD if lower.isascii() else _word_pattern()
         counts[label].update({*pattern.findall(lower), *_shapes_in(text, lower)})
@@ -210,6 +224,7 @@ def _shapes_in(text: str, lower: str) -> Iterator[str]:
     """Yield the names of the shapes in `text`; only those that it may have are searched for."""
     # each capital becomes A, each digit 0
     alike = text.encode("utf-8", "replace").translate(_ALIKE)
+    # in the order of SHAPES; currency signs have no cheap test
     may_have = (
         b"0000" in alike or not text.isascii(),
         "://" in lower or "www." in lower,

@@ -48,6 +48,7 @@ def near_duplicate_groups(
     library = native_library()
     if library is None:
         return near_duplicate_groups_in_numpy(texts, threshold=threshold, progress=progress)
+    # equal forms are compared once: many messages differ in their numbers only
     forms, form_of_text = _collapse(map(near_duplicate_form, texts))
     progress(0, len(texts))
     roots = _clusters_by_library(library, forms, threshold)
@@ -111,6 +112,7 @@ def _collapse(forms: Iterable[str]) -> tuple[list[str], Indices]:
 
 def _clusters_by_library(library: Library, forms: Sequence[str], threshold: float) -> Indices:
     filled = _filled(forms)
+    # one buffer and lengths: the library gets no Python objects
     lengths = np.fromiter(map(len, filled), np.uint64, len(filled))
     roots = np.empty(len(filled), np.uint64)
     codes = code_points("".join(filled))
@@ -126,6 +128,7 @@ def _filled(forms: Sequence[str]) -> list[str]:
 
 def _by_first_appearance(roots: Indices) -> Indices:
     _, first, inverse = np.unique(roots, return_index=True, return_inverse=True)
+    # numpy numbers groups by root; callers rely on the order of first appearance
     number = np.empty(first.size, np.intp)
     number[np.argsort(first)] = np.arange(first.size)
     return number[inverse]

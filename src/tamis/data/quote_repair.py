@@ -18,6 +18,7 @@ from dataclasses import dataclass
 
 _LINE_END = re.compile(r"\r\n|\r|\n")
 _LINE_WITH_TAB = re.compile(r"(?:\r\n|\r|\n)([^\t\r\n]+)\t")
+# only in these pairs is it clear which of the two labels is the positive one
 _POSITIVE_OF = {
     frozenset({"0", "1"}): "1",
     frozenset({"-1", "1"}): "1",
@@ -61,12 +62,15 @@ def find_swallowed(
 ) -> Repair:
     """Look for swallowed rows in `suspects`: the cells, by row number, of rows whose text has line ends."""
     words = _words_for_labels(suspects, layout, labels)
+    # a swallowed line may use a label of the file or the word for it
     known = frozenset(labels) | frozenset(words.values())
     rows, found = {}, []
     for row, cells in suspects.items():
+        # own layout first: it requires every line to be a whole row, so it hardly matches by chance
         held = _rows_of_own_layout(cells, layout, labels) or _rows_with_tabs(cells, layout, known)
         if held:
             rows[row] = held
+        # reported even if it cannot be split: only the user can say what it is
         if held or _looks_foreign(cells, layout, labels):
             found.append(SwallowedField(row, max(0, len(held) - 1)))
     return Repair(tuple(found), rows, words)
@@ -81,6 +85,7 @@ def _words_for_labels(
     """
     words = {match[1] for cells in suspects.values() for match in _LINE_WITH_TAB.finditer(cells[layout.text])}
     positive_label = _POSITIVE_OF.get(frozenset(label.casefold() for label in labels))
+    # with a third word or label the pairing would be a guess, and a wrong one swaps the classes
     if positive_label is None or len(labels) != 2 or len(words) != 2:
         return {}
     positive_word = next((word for word in words if word.casefold() == layout.label_column.casefold()), None)
@@ -95,19 +100,17 @@ def _rows_of_own_layout(cells: Sequence[str], layout: RowLayout, labels: Collect
 
     The cells before the swallowed text belong to the first of these rows, those after it to the last.
     """
-    rows = [_parse_line(line, layout.delimiter) for line in _lines_around(cells, layout)]
+    delimiter = layout.delimiter
+    # csv has removed the quotes of the other cells: without them they would be split at their delimiters
+    raw = [cell if i == layout.text else _quoted(cell, delimiter) for i, cell in enumerate(cells)]
+    lines = _LINE_END.split(delimiter.join(raw).rstrip("\r\n"))
+    rows = [_parse_line(line, delimiter) for line in lines]
     if layout.text == len(cells) - 1:
         # Nothing follows the text, so its first line is a text whatever it holds.
         first_line = _LINE_END.split(cells[layout.text], maxsplit=1)[0]
         rows[0] = _with(cells, layout, cells[layout.label], first_line)
     whole = all(_is_row(row, len(cells), layout, labels) for row in rows)
     return rows if whole and len(rows) > 1 else []
-
-
-def _lines_around(cells: Sequence[str], layout: RowLayout) -> list[str]:
-    """Return the row's lines as they were in the file, without the quotes of its text."""
-    raw = [cell if i == layout.text else _quoted(cell, layout.delimiter) for i, cell in enumerate(cells)]
-    return _LINE_END.split(layout.delimiter.join(raw).rstrip("\r\n"))
 
 
 def _quoted(cell: str, delimiter: str) -> str:
@@ -117,6 +120,7 @@ def _quoted(cell: str, delimiter: str) -> str:
 
 def _parse_line(line: str, delimiter: str) -> list[str]:
     try:
+        # strict: otherwise a quote within a text silently takes the rest of the line
         return next(csv.reader([line], delimiter=delimiter, strict=True), [])
     except csv.Error:  # a quote that is part of the text, not around it
         return line.split(delimiter)
@@ -129,6 +133,7 @@ def _is_row(cells: list[str], width: int, layout: RowLayout, labels: Collection[
 def _rows_with_tabs(cells: Sequence[str], layout: RowLayout, known: Collection[str]) -> list[list[str]]:
     """Return the rows that start with a known label and a tab; other lines stay with the row before them."""
     text = cells[layout.text]
+    # texts hold tabs, too: only a known label begins a row
     starts = [match for match in _LINE_WITH_TAB.finditer(text) if match[1] in known]
     if not starts:
         return []
@@ -148,6 +153,7 @@ def _with(cells: Sequence[str], layout: RowLayout, label: str, text: str) -> lis
 
 def _looks_foreign(cells: Sequence[str], layout: RowLayout, labels: Collection[str]) -> bool:
     """Return whether the text seems to hold rows that cannot be read: of this file's layout, or a table's."""
+    # the first line is the text of the row itself
     further = _LINE_END.split(cells[layout.text])[1:]
     if any(_is_row(_parse_line(line, layout.delimiter), len(cells), layout, labels) for line in further):
         return True
@@ -155,6 +161,7 @@ def _looks_foreign(cells: Sequence[str], layout: RowLayout, labels: Collection[s
     for delimiter, min_count in ((",", 2), (";", 2), ("\t", 1)):
         counts = Counter(line.count(delimiter) for line in further if line.count(delimiter) >= min_count)
         alike = max(counts.values(), default=0)
+        # one line with delimiters may be prose; half of them with the same number are a table
         if alike >= 2 and 2 * alike >= len(further):
             return True
     return False

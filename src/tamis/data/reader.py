@@ -1,8 +1,11 @@
 """Labelled data files as a user has them, read into one Dataset, and what was assumed on the way.
 
-Decides which columns matter and checks what is in them; bytes, rows and repairs are handled by
-`encoding`, the formats that implement `tables`, and `quote_repair`. Texts are taken as they are: blank texts
-are kept, so that an audit can count them. Labels get one spelling.
+    inspect_file      type, digest, encoding: the file's bytes, once
+    open_table        header and rows, by format
+    choose_columns    label, text, source, group
+    DatasetBuilder    add each row ─► check ─► repair: rows hidden in another row's text
+
+Texts are taken as they are: blank texts are kept, so that an audit can count them. Labels get one spelling.
 """
 
 from __future__ import annotations
@@ -18,7 +21,7 @@ from pathlib import Path
 from tamis.data.columns import choose_columns, choose_text_column
 from tamis.data.dataset_builder import DatasetBuilder
 from tamis.data.inspection import InspectedFile, inspect_file
-from tamis.data.labels import LabelProblem, label_problems
+from tamis.data.labels import LabelProblem, counted, label_problems
 from tamis.data.quote_repair import Repair, SwallowedField
 from tamis.data.tables import USUAL_OPTIONS, DataTable, ReadOptions, open_table
 from tamis.errors import DataError
@@ -101,10 +104,11 @@ def read_dataset(
     if not files:
         raise DataError("no data file was named")
     facts = [inspect_file(file, options.encoding) for file in files]
+    # all files are inspected first: a bad one stops the reading before it has cost time
     total, done = sum(one.size_bytes for one in facts), 0
     results = []
     for one in facts:
-
+        # `before` is bound now: the loop goes on while the closure lives
         def moved(bytes_read: int, size: int, before: int = done) -> None:
             progress(before + bytes_read, total)
 
@@ -126,6 +130,7 @@ def require_classes(dataset: Dataset, file: object, *, column: str | None = None
     if classes < 2:
         found = f"only the class {dataset.classes[0]!r}" if classes else "no class"
         raise DataError(f"has {found}; at least two are needed", file=file, column=column)
+    # identifiers or texts taken for labels; two rows with two labels are a tiny example
     if classes == len(dataset) > 2:
         what = f"is {column!r} the label column?" if column else "is this the label column?"
         problem = f"{classes:,} labels with one row each: {what} name another with --label-column"
@@ -139,6 +144,7 @@ def _read_file(facts: InspectedFile, options: ReadOptions, repair: bool, progres
         for record in table.records(columns.needed):
             contents.add(record)
     contents.check(facts.path)
+    # before the repair, which changes the columns in place
     as_read = _result(facts, options, table, contents, Repair((), {}, {}))
     rows_as_read = len(contents.labels)
     repaired = replace(_result(facts, options, table, contents, contents.repair()), rows_as_read=rows_as_read)
@@ -175,9 +181,9 @@ def _choices(
     for role in contents.columns.guessed:
         yield f"{role} column {getattr(names, role)!r}"
     if contents.unlabelled:
-        yield f"{_rows(contents.unlabelled)} without a label left out"
+        yield f"{counted(contents.unlabelled, 'row')} without a label left out"
     if contents.relabelled:
-        yield f"blanks or Unicode form of the label changed in {_rows(contents.relabelled)}"
+        yield f"blanks or Unicode form of the label changed in {counted(contents.relabelled, 'row')}"
     if label_words:
         renamed = ", ".join(f"{label!r} to {word!r}" for label, word in sorted(label_words.items()))
         yield f"labels renamed as in the recovered rows: {renamed}"
@@ -190,20 +196,16 @@ def _choices(
 def _repairs(repair: Repair) -> Iterator[str]:
     recovered = sum(field.recovered for field in repair.found)
     if recovered:
-        where = _places([field.row for field in repair.found if field.recovered])
-        yield f"{_rows(recovered)} recovered from {where}, after an unescaped quote"
-    left = [field.row for field in repair.found if not field.recovered]
-    if left:
-        yield f"the text of {_places(left)} left as it is, although it looks like several rows"
+        rows = _places([field.row for field in repair.found if field.recovered])
+        yield f"{counted(recovered, 'row')} recovered from {rows}, after an unescaped quote"
+    whole = [field.row for field in repair.found if not field.recovered]
+    if whole:
+        yield f"the text of {_places(whole)} left as it is, although it looks like several rows"
 
 
 def _places(rows: Sequence[int]) -> str:
     shown = ", ".join(map(str, rows[:_ROWS_SHOWN])) + (" …" if len(rows) > _ROWS_SHOWN else "")
     return f"row{'s' if len(rows) > 1 else ''} {shown}"
-
-
-def _rows(n: int) -> str:
-    return f"{n:,} row{'' if n == 1 else 's'}"
 
 
 def _joined(results: Sequence[ReadResult]) -> ReadResult:
@@ -219,7 +221,9 @@ def _joined(results: Sequence[ReadResult]) -> ReadResult:
         labels.extend(one.dataset.labels)
         rows.extend(offset + row for row in one.dataset.rows)
         swallowed.extend(replace(field, row=field.row + offset) for field in one.swallowed)
+        # rows without a label have numbers, too
         offset += one.rows_as_read + one.unlabelled
+    # the order of the files counts: it is the order of the rows
     digests = "".join(one.sha256 for one in results)
     repaired = [one.repaired for one in results if one.repaired is not None]
     return replace(
@@ -228,6 +232,7 @@ def _joined(results: Sequence[ReadResult]) -> ReadResult:
             texts,
             labels,
             rows,
+            # files may differ in optional columns; a column with gaps would make up a source
             sources=_all_or_none([one.dataset.sources for one in results]),
             groups=_all_or_none([one.dataset.groups for one in results]),
         ),

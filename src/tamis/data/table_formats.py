@@ -35,11 +35,13 @@ def open_text_table(facts: InspectedFile, options: ReadOptions, progress: Progre
 
 
 def _table(lines: Lines, facts: InspectedFile, options: ReadOptions) -> DataTable:
+    # blank lines before the header name no columns
     while (first := lines.peek(1)) and not first[0].strip():
         lines.skip()
     if not first:
         raise DataError("is empty; its first line must name the columns", file=facts.path)
     start = first[0].lstrip()
+    # a named delimiter decides: a text may begin like one of the other formats
     if options.delimiter is None:
         if start.startswith("{"):
             return JsonLinesTable(lines)
@@ -63,50 +65,36 @@ class JsonLinesTable(DataTable):
         self.first_objects = [
             self._object(line, n) for n, line in enumerate(first, lines.first_line) if line.strip()
         ]
+        # an object may lack fields, so the names of many are collected
         self.columns = tuple(dict.fromkeys(name for one in self.first_objects for name in one))
 
     def sample(self) -> list[Sequence[str]]:
         """Return the values of the first objects as text, nested ones as nothing."""
-        return [[_as_text(one.get(name)) or "" for name in self.columns] for one in self.first_objects]
+        return [[value_text(one.get(name)) or "" for name in self.columns] for one in self.first_objects]
 
     def records(self, needed: Needed) -> Iterator[Record]:
         """Yield every object; raise DataError if a needed field is an object or a list."""
-        row, columns = 0, self.columns
+        columns = self.columns
+        # fields that nobody asked for may be nested
         indices = (needed.label, needed.text, *needed.others)
-        for number, line in enumerate(self._lines.rest(), self._lines.first_line):
-            if not line.strip():
-                continue
-            row += 1
+        for row, number, line in self._lines.rows():
             found = self._object(line, number)
             cells = [""] * len(columns)
             for i in indices:
-                cell = _as_text(found.get(columns[i]))
+                cell = value_text(found.get(columns[i]))
                 if cell is None:
                     problem = f"must be text or a number (line {number} of the file)"
                     raise DataError(problem, file=self._lines.path, row=row, column=columns[i])
                 cells[i] = cell
             yield Record(row, number, cells)
-            if row % ROWS_BETWEEN_PROGRESS == 0:
-                self._lines.report_progress()
-        self._lines.report_progress(done=True)
 
     def _object(self, line: str, number: int) -> dict[str, Any]:
         try:
             return self._decode(line)
+        # msgspec encodes the line first, which fails for an unpaired surrogate
         except (msgspec.DecodeError, UnicodeEncodeError):
             problem = f"line {number} is not a JSON object; write one object per line"
             raise DataError(problem, file=self._lines.path) from None
-
-
-def _as_text(value: object) -> str | None:
-    """Return a field's value as a cell, None if it is an object or a list."""
-    if isinstance(value, str):
-        return value
-    if value is None:
-        return ""
-    if isinstance(value, bool):
-        return "true" if value else "false"
-    return str(value) if isinstance(value, int | float) else None
 
 
 class LabelLinesTable(DataTable):
@@ -124,19 +112,12 @@ class LabelLinesTable(DataTable):
 
     def records(self, needed: Needed) -> Iterator[Record]:
         """Yield the lines that are not blank; raise DataError for a line of several labels."""
-        row = 0
-        for number, line in enumerate(self._lines.rest(), self._lines.first_line):
-            if not line.strip():
-                continue
-            row += 1
+        for row, number, line in self._lines.rows():
             cells = _cut(line)
             if cells[1].startswith(PREFIX):
                 problem = "has several labels; keep one label per text"
                 raise DataError(f"{problem} (line {number} of the file)", file=self._lines.path, row=row)
             yield Record(row, number, cells)
-            if row % ROWS_BETWEEN_PROGRESS == 0:
-                self._lines.report_progress()
-        self._lines.report_progress(done=True)
 
 
 def _cut(line: str) -> tuple[str, str]:
@@ -162,12 +143,15 @@ def open_workbook(facts: InspectedFile, options: ReadOptions, progress: Progress
     except ModuleNotFoundError:
         raise MissingExtraError(f"reading {facts.path} (.xlsx)", "excel") from None
     try:
+        # read_only streams the rows; data_only gives the results of formulas
         book = openpyxl.load_workbook(facts.path, read_only=True, data_only=True)
+    # openpyxl lets the errors of its parsers through: KeyError is a missing member of the archive
     except (InvalidFileException, zipfile.BadZipFile, KeyError, ValueError, ParseError) as broken:
         problem = "is a damaged or protected workbook; save it again, or save the sheet as CSV"
         raise DataError(problem, file=facts.path) from broken
     try:
         yield WorkbookTable(book, facts, options)
+        # a row of an archive has no position in the file
         progress(facts.size_bytes, facts.size_bytes)
     finally:
         book.close()
@@ -178,6 +162,7 @@ class WorkbookTable(DataTable):
 
     def __init__(self, book: Any, facts: InspectedFile, options: ReadOptions) -> None:
         self._path = facts.path
+        # the first sheet may be empty
         sheets = [sheet for sheet in book.worksheets if next(_rows(sheet), None) is not None]
         if not sheets:
             raise DataError("has no sheet with cells", file=facts.path)
@@ -214,7 +199,7 @@ def _cell_text(value: object) -> str:
     if value is None:
         return ""
     if isinstance(value, bool):
-        return "true" if value else "false"
+        return str(value).lower()
     if isinstance(value, float) and value.is_integer():
         return str(int(value))  # Excel keeps every number as a float
     if isinstance(value, datetime.datetime | datetime.date | datetime.time):
@@ -231,8 +216,10 @@ def open_parquet(facts: InspectedFile, options: ReadOptions, progress: Progress)
     except ModuleNotFoundError:
         raise MissingExtraError(f"reading {facts.path} (Parquet)", "parquet") from None
     try:
+        # constant memory: by default pyarrow reads whole row groups ahead
         with ParquetFile(facts.path, memory_map=False, pre_buffer=False) as file:
             yield ParquetTable(file, facts, progress)
+    # around the block: pages are decoded while rows are read
     except (pyarrow.ArrowException, OSError) as broken:
         raise DataError("is a damaged Parquet file; write it again", file=facts.path) from broken
 
@@ -258,6 +245,7 @@ class ParquetTable(DataTable):
         names = [self.columns[i] for i in indices]
         row, total = 0, max(1, self._file.metadata.num_rows)
         for batch in self._file.iter_batches(batch_size=_BATCH_ROWS, columns=names):
+            # by column: pyarrow would make an object for each cell
             values = [batch.column(name).to_pylist() for name in names]
             for number in range(batch.num_rows):
                 row += 1
@@ -276,11 +264,16 @@ class ParquetTable(DataTable):
 
 
 def value_text(value: object) -> str | None:
-    """Return a value as a cell, None if it is nested."""
-    if value is None or value != value:  # NaN: pandas writes it for a missing value
+    """Return a value of JSON or Parquet as a cell, None if it is nested."""
+    if isinstance(value, str):
+        return value
+    # NaN differs from itself; pandas writes it for a missing value
+    if value is None or value != value:
         return ""
+    # str() of it would be capitalised, unlike in every other format
     if isinstance(value, bool):
-        return "true" if value else "false"
+        return str(value).lower()
+    # text that the writer did not mark as such
     if isinstance(value, bytes):
         return value.decode("utf-8", "replace")
     return None if isinstance(value, list | dict) else str(value)

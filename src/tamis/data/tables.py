@@ -24,6 +24,7 @@ from tamis.types import Dataset, Progress
 Escape = Literal["auto", "backslash", "none"]
 
 
+# written down by name in their own places, so no unusual option
 _NAMES = frozenset({"columns", "remembered"})
 SAMPLE_ROWS = 200
 """Rows that are looked at to choose a delimiter and columns."""
@@ -118,30 +119,20 @@ class DataTable(ABC):
         """Yield every row once, with all cells up to the last needed one."""
 
 
-Opener = Callable[[InspectedFile, ReadOptions, Progress], AbstractContextManager[DataTable]]
+_Opener = Callable[[InspectedFile, ReadOptions, Progress], AbstractContextManager[DataTable]]
 
 
 def open_table(
     facts: InspectedFile, options: ReadOptions, progress: Progress
 ) -> AbstractContextManager[DataTable]:
     """Open the file of `facts` with the class for its format; raise DataError if it has no columns."""
-    return _opener(facts)(facts, options, progress)
+    # not at the top of the file: the formats are subclasses of DataTable
+    from tamis.data.table_formats import open_parquet, open_text_table, open_workbook
 
-
-def _opener(facts: InspectedFile) -> Opener:
     if facts.type == "arrow":
         raise DataError("is an Arrow (Feather) file; save it as Parquet or CSV", file=facts.path)
-    if facts.type == "xlsx":
-        from tamis.data.table_formats import open_workbook
-
-        return open_workbook
-    if facts.type == "parquet":
-        from tamis.data.table_formats import open_parquet
-
-        return open_parquet
-    from tamis.data.table_formats import open_text_table
-
-    return open_text_table
+    openers: Mapping[str, _Opener] = {"xlsx": open_workbook, "parquet": open_parquet}
+    return openers.get(facts.type, open_text_table)(facts, options, progress)
 
 
 @contextmanager
@@ -156,18 +147,27 @@ def atomic_text_file(path: str | os.PathLike[str]) -> Iterator[TextIO]:
         raise DataError("is not a regular file and will not be replaced", file=path)
     target.parent.mkdir(parents=True, exist_ok=True)
     # Not tempfile: its files are private to their owner, and a data set need not be.
-    unfinished = target.with_name(f".{target.name[:100]}.{secrets.token_hex(6)}.tmp")
+    unfinished = target.with_name(f".{target.name[:50]}.{secrets.token_hex(6)}.tmp")
     try:
+        # newline="": csv writes line ends itself
         with open(unfinished, "x", encoding="utf-8", newline="") as file:
             yield file
             file.flush()
+            # before the rename: after a power failure the name must not lead to an empty file
             os.fsync(file.fileno())
         if target.exists():
+            # the new file keeps the permissions of the one that it replaces
             unfinished.chmod(target.stat().st_mode)
         os.replace(unfinished, target)
     finally:
+        # the file is still there only if something failed
         unfinished.unlink(missing_ok=True)
-    _sync_folder(target.parent)
+    # the name is in the folder, which fsync of the file does not write
+    descriptor = os.open(target.parent, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def write_dataset(dataset: Dataset, path: str | os.PathLike[str], *, rows: bool = False) -> None:
@@ -190,12 +190,3 @@ def write_dataset(dataset: Dataset, path: str | os.PathLike[str], *, rows: bool 
         for cells in zip(*columns.values(), strict=True):
             writer = careful if any("\r" in cell for cell in cells) else plain
             writer.writerow(cells)
-
-
-def _sync_folder(folder: Path) -> None:
-    """Make the new name survive a loss of power."""
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -183,7 +183,7 @@ def _add_repository(routes: DialectRoutes) -> None:
 
 def _index_entry(entry: Entry, version: str) -> dict[str, str]:
     is_ready = version in entry.loaded
-    reason = "cannot be loaded; GET /models says why" if version in entry.errors else "not loaded"
+    reason = "cannot be loaded; GET /models has the reason" if version in entry.errors else "not loaded"
     return {
         "name": entry.name,
         "version": version,
