@@ -1,6 +1,6 @@
-"""What a server loads: models' files in memory, and the scorers that answer with them, by kind of model.
+"""What a server loads: the scorers, by kind of model, that compute probabilities from a model's files.
 
-Numpy, the native library and ONNX Runtime only; what trains these models is `tamis.training.trainers`.
+They need numpy, the native library and ONNX Runtime only; `tamis.training.trainers` trains these models.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from tamis.models.linear.scorer import LinearScorer
 from tamis.models.network.scorer import OnnxScorer
 from tamis.models.scorer import ModelFiles, Scorer
 
+# a network needs one scorer, whether Tamis trained it or imported it: both are served from an ONNX graph
 SCORERS: dict[str, Callable[[ModelFiles], Scorer]] = {
     "linear": LinearScorer.load,
     "lstm": OnnxScorer.load,

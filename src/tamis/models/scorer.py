@@ -17,7 +17,7 @@ from typing import Any, ClassVar, Literal, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-Floats = npt.NDArray[np.float64]
+Scores = npt.NDArray[np.float64]
 
 _TOKEN = re.compile(r"\S+")
 # 0 and 1 have no finite logit
@@ -60,8 +60,8 @@ class Explanation:
     families: Mapping[str, float] = field(default_factory=dict)
 
 
-def tokens_of(text: str, characters: Floats) -> tuple[Token, ...]:
-    """Return the tokens of a text with the sum of what their characters contribute."""
+def tokens_of(text: str, characters: Scores) -> tuple[Token, ...]:
+    """Return the tokens of a text, each with the sum of its [characters] contributions."""
     return tuple(
         Token(found[0], found.start(), found.end(), float(characters[found.start() : found.end()].sum()))
         for found in _TOKEN.finditer(text)
@@ -69,11 +69,13 @@ def tokens_of(text: str, characters: Floats) -> tuple[Token, ...]:
 
 
 def explain_by_occlusion(
-    score: Callable[[Sequence[str]], Floats], text: str, label: str, column: int
+    score: Callable[[Sequence[str]], Scores], text: str, label: str, column: int
 ) -> Explanation:
-    """Score the text without each of its tokens, and without any."""
+    """Explain a logit by scoring the text without each of its tokens, and without any."""
     found = list(_TOKEN.finditer(text))
+    # the blank after a token goes with it: canonical texts have no two in a row
     without = [text[: token.start()] + text[token.end() :].lstrip() for token in found]
+    # one call for all: a network scores a batch much sooner than its texts one by one
     probabilities = score([text, "", *without])[:, column]
     logit, base, *others = (_log_odds(probability) for probability in probabilities.tolist())
     tokens = tuple(
@@ -88,6 +90,7 @@ def explain_by_occlusion(
         method="occlusion",
         base=base,
         tokens=tokens,
+        # differences need not add up; distributed over the tokens, the remainder would be invented evidence
         whole=logit - base - math.fsum(token.contribution for token in tokens),
     )
 
@@ -97,12 +100,10 @@ def _log_odds(probability: float) -> float:
     return math.log(clipped / (1 - clipped))
 
 
-Scores = npt.NDArray[np.float64]
-
-
 def softmax(logits: Scores) -> Scores:
     """Return [texts, classes] probabilities that sum to 1 in every row."""
-    # ufuncs in place and no methods, which look at their arguments first: for one text that is half the time
+    # the largest logit becomes 0, because exp of a large one would overflow; ufuncs in place and no methods,
+    # which look at their arguments first: for one text that is half the time
     result: Scores = logits - np.maximum.reduce(logits, axis=1, keepdims=True)
     np.exp(result, out=result)
     result /= np.add.reduce(result, axis=1, keepdims=True)
@@ -151,17 +152,18 @@ class Scorer(ABC):
         return None
 
     def explain(self, text: str, label: str, column: int) -> Explanation:
-        """Say where the logit of `label`, in `column`, comes from; by occlusion unless overridden."""
+        """Return where the logit of `label`, in `column`, comes from; by occlusion unless overridden."""
         return explain_by_occlusion(self.score, text, label, column)
 
 
 class MockScorer(Scorer):
-    """Answers by the length of the text, as the workshop's mock does: an even one is ham, an odd one spam."""
+    """Scores by the length of the text, as the workshop's mock does: an even one is ham, an odd one spam."""
 
     def __init__(self, n_classes: int):
         self._n_classes = n_classes
 
     def score(self, texts: Sequence[str]) -> Scores:
-        """Return [texts, classes] 1 for the label whose place is the length modulo their number, else 0."""
+        """Return [texts, classes] 1 for the label whose index is the length modulo their number, else 0."""
         scores: Scores = np.eye(self._n_classes)[[len(text) % self._n_classes for text in texts]]
+        # an empty list of indices gives one dimension too few
         return scores.reshape(len(texts), self._n_classes)

@@ -1,4 +1,4 @@
-"""Probe texts with the answers that a model gave to them when it was saved: the self-test of a loaded model.
+"""The self-test of a loaded model: probe texts with the probabilities that it gave them when it was saved.
 
 The texts are the same for every model and come from no data set: an artifact holds no text that it learned.
 """
@@ -19,6 +19,8 @@ from tamis.models.scorer import Scorer
 from tamis.native import is_compiled
 
 PROBES_FILE = "probes.json"
+# what takes different paths: no token, few and many, digits, scripts with and without blanks, symbols,
+# characters outside the basic plane
 TEXTS = (
     "",
     "ok",
@@ -57,19 +59,21 @@ def record_probes(scorer: Scorer) -> Probes:
 
 
 def arithmetic_of(scorer: Scorer) -> str:
-    """Return a digest of what else than the files decides the last digit of an answer.
+    """Return a digest of what, besides the files, decides the last digit of a probability.
 
     For every model the results of `exp`, as scoring calls it, and of `log`; for a network also the processor
     and the version of ONNX Runtime.
     """
     numbers = np.arange(1.0, 1_000.0)
+    # 0 and less, as in softmax, which subtracts the largest logit
     exponents = numbers / -37
     # the compiled library calls the C library's `exp`; numpy has its own
     powers = np.array([*map(math.exp, exponents)]) if is_compiled() else np.exp(exponents)
     # the two also add up probabilities in another order, which shows from eight labels on
     parts = [b"compiled" if is_compiled() else b"numpy", powers.tobytes(), np.log(numbers).tobytes()]
     if scorer.is_heavy:
-        import onnxruntime  # loaded by then; its distribution has another name for some processors
+        # imported by the scorer already; its distribution has another name for some processors
+        import onnxruntime
 
         parts += [_processor(), onnxruntime.__version__.encode()]
     return blake2b(b"".join(parts), digest_size=16).hexdigest()
@@ -79,22 +83,24 @@ def _processor() -> bytes:
     """Return the model of the processor and its instructions, as Linux lists those of the first core."""
     try:
         lines = Path("/proc/cpuinfo").read_bytes().partition(b"\n\n")[0].splitlines()
-    except OSError:
+    except OSError:  # not Linux
         return platform.processor().encode()
+    # the first two on x86, the last two on ARM; other lines, such as the clock rate, change all the time
     names = (b"model", b"flags", b"Features", b"CPU part")
     return b"\n".join(line for line in lines if line.startswith(names))
 
 
 def check_probes(scorer: Scorer, probes: Probes, n_classes: int) -> None:
-    """Raise ArtifactError unless `scorer` gives the recorded answers.
+    """Raise ArtifactError unless `scorer` gives the recorded probabilities.
 
-    Digit for digit where the arithmetic is the one that recorded them.
+    They must be equal digit for digit if the arithmetic is that of the machine that recorded them.
     """
     expected = _scores(probes, n_classes)
     found = scorer.score(probes.texts)
     tolerance = _NETWORK_TOLERANCE if scorer.is_heavy else _TOLERANCE
     if probes.arithmetic and probes.arithmetic == arithmetic_of(scorer):
         tolerance = 0.0
+    # "not at most" instead of "more than": NaN compares as neither, and must fail
     wrong = np.flatnonzero(~(np.abs(found - expected) <= tolerance).all(axis=1))
     if wrong.size:
         raise ArtifactError(
@@ -107,6 +113,7 @@ def decode_probes(data: bytes) -> Probes:
     """Read `probes.json`; raises ArtifactError for anything else."""
     try:
         return msgspec.json.decode(data, type=Probes)
+    # msgspec leaves invalid UTF-8 and deep nesting to Python's own errors
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as wrong:
         raise ArtifactError(f"{PROBES_FILE} cannot be read ({wrong})") from None
 

@@ -1,8 +1,14 @@
 """Texts to counted, hashed features: the same code in training and in serving.
 
-Words, pairs of words, character n-grams within words, word shapes (`Xxxxx`, `dddd`) with pairs of
-them, the size of the text with its share of capitals and digits; and phrases: three words in a row, and
-six characters across words. Every feature is a number below 2**bits. Independent of weights and labels.
+    texts ──► joined characters ──► spans of each family ──► polynomials ──► numbers ──► counts
+
+    family                                               block       setting
+    words, word pairs                                    words       word_pairs
+    n-grams of 2 to 5 characters within words            n-grams     ngram_min, ngram_max
+    shapes (`Xxxx`, `dddd`), shape pairs, text sizes     shapes      shapes
+    word triples, n-grams of 6 characters across words   as above    phrases
+
+A number is the block, in its upper bits, and the upper `bits` of the hash. Independent of weights and labels.
 """
 
 from __future__ import annotations
@@ -17,6 +23,7 @@ import numpy.typing as npt
 from tamis import ngrams
 from tamis.ngrams import Codes, Hashes, JoinedTexts, Positions, Spans
 
+# the numbers go into the hashes of saved models: new families are added at the end
 _WORD, _WORD_PAIR, _NGRAM, _SHAPE, _SHAPE_PAIR, LENGTH, CAPITALS, DIGITS = range(1, 9)
 _WORD_TRIPLE, _NGRAM_ACROSS = 9, 10
 FAMILIES = {
@@ -39,8 +46,9 @@ SHAPE_FAMILIES = frozenset({_SHAPE, _SHAPE_PAIR})
 # longer runs of one class of characters are cut to this: `xxxx` is any word of lower-case letters
 _MAX_RUN = 4
 _MAX_NGRAM = 12
-_ACROSS_CHARACTERS = 6  # characters of an n-gram across words
-_MIN_BITS, _MAX_BITS = 8, 24  # 2**24 numbers take 64 MB to look up
+_ACROSS_CHARACTERS = 6
+# the table from numbers to rows has four bytes for each: 2**24 take 64 MB
+_MIN_BITS, _MAX_BITS = 8, 24
 # half powers of two: a length matters by its order of magnitude, and each step occurs in many texts
 SIZE_STEPS = np.array([0, *sorted({round(2 ** (step / 2)) for step in range(64)})])
 _SHAPE_OF_CLASS = np.array([ord(c) for c in " xXdu\0u"], np.uint32)
@@ -48,6 +56,7 @@ _SHAPE_OF_CLASS = np.array([ord(c) for c in " xXdu\0u"], np.uint32)
 OFFSETS = [ngrams.family_offset(family) for family in range(11)]
 _SIZE_OFFSETS = np.array([OFFSETS[family] for family in (LENGTH, CAPITALS, DIGITS)])
 _NUMBER_BITS = np.uint64(32)
+# the first four characters have no four before them, so they are in no run that is cut
 KEPT_AT_FIRST = np.ones(_MAX_RUN, np.bool_)
 
 
@@ -59,6 +68,7 @@ class FeatureSettings:
     ngram_max: int = 5
     word_pairs: bool = True
     shapes: bool = True
+    # the last three are the values of Tamis 0.1, for artifacts that do not name them
     bits: int = 20
     phrases: bool = False
     format: int = 1
@@ -113,10 +123,12 @@ def feature_occurrences(
 
 def count_occurrences(owners: Positions, numbers: npt.NDArray[np.uint64], *, n_texts: int) -> FeatureCounts:
     """Count how often each text has each number, of 32 bits at most."""
+    # text and number in one integer: one sort of integers in place of a slower one by two columns
     keys = owners.astype(np.uint64)
     keys <<= _NUMBER_BITS
     keys |= numbers
     keys.sort()
+    # slices, because np.unique and np.diff check their arguments first, which shows in the time of one text
     is_first = np.ones(keys.size + 1, np.bool_)
     np.not_equal(keys[1:], keys[:-1], out=is_first[1:-1])
     edges = is_first.nonzero()[0]  # of each run of equal keys, and the end of the last
@@ -158,7 +170,7 @@ _Places = tuple[npt.NDArray[np.uint8], Positions, Positions]
 class _Part(NamedTuple):
     """Some features of one block: the text of each, its polynomial not yet mixed, and where it is.
 
-    Serving does not need to know where, so that is computed on demand.
+    Scoring does not need to know where, so that is computed on demand.
     """
 
     block: int
@@ -169,6 +181,7 @@ class _Part(NamedTuple):
 
 def _numbers(parts: Sequence[_Part], settings: FeatureSettings) -> npt.NDArray[np.uint64]:
     """Return [occurrences] number of each feature."""
+    # mixed all at once: a call of numpy costs more than the arithmetic of one text's part
     numbers = ngrams.mix(np.concatenate([part.polynomials for part in parts]))
     numbers >>= np.uint64(64 - settings.bits)
     if settings.n_blocks > 1:
@@ -186,9 +199,11 @@ def _parts(joined: JoinedTexts, settings: FeatureSettings) -> list[_Part]:
 
 def _words(joined: JoinedTexts, settings: FeatureSettings) -> Iterator[_Part]:
     """Words, pairs of words, and the n-grams within words, in lower case."""
+    # in Chinese and Japanese a "word" between blanks is a whole sentence; models of format 1 learned them so
     words = ngrams.word_spans(joined, split_ideographs=settings.format > 1)
     inside = ngrams.word_ngram_spans(joined, settings.ngram_min, settings.ngram_max)
     both = Spans(np.concatenate([words.starts, inside.starts]), np.concatenate([words.ends, inside.ends]))
+    # words and n-grams in one pass; pairs and triples are made of the words' polynomials before an offset
     polynomials = ngrams.polynomials(joined.lower, both)
     owners, n_words = joined.owners[both.starts], words.starts.size
     if settings.word_pairs:
@@ -206,13 +221,14 @@ def _shapes(joined: JoinedTexts) -> Iterator[_Part]:
     whole = shape_codes(joined)
     shapes, owners = whole, joined.owners
     beyond = beyond_four(whole)
-    if beyond.any():
+    if beyond.any():  # otherwise nothing needs to be copied
         kept = np.concatenate([KEPT_AT_FIRST, ~beyond])
         shapes, owners = shapes[kept], owners[kept]
     spans = ngrams.token_spans(shapes)
     owners, polynomials = owners[spans.starts], ngrams.polynomials(shapes, spans)
 
     def uncut() -> Spans:
+        # the tokens are the same, but their characters are those of the text before runs were cut
         return ngrams.token_spans(whole)
 
     yield _pairs(SHAPES_BLOCK, owners, polynomials, _SHAPE_PAIR, uncut)
@@ -261,6 +277,7 @@ def _ngrams_across(joined: JoinedTexts) -> _Part:
     """Every six characters of a text with a blank inside, neither first nor last; in lower case."""
     runs = ngrams.ngram_spans(joined, _ACROSS_CHARACTERS)
     blanks = (joined.classes == ngrams.SPACE).cumsum()
+    # more blanks up to the last but one than up to the first: one of the four in the middle is a blank
     starts = runs.starts[blanks[runs.ends - 2] > blanks[runs.starts]]
     spans = Spans(starts, starts + _ACROSS_CHARACTERS)
     polynomials = ngrams.polynomials(joined.lower, spans) + OFFSETS[_NGRAM_ACROSS]
@@ -269,6 +286,7 @@ def _ngrams_across(joined: JoinedTexts) -> _Part:
 
 def _sizes(joined: JoinedTexts) -> _Part:
     """Length, capitals and digits of each text, in steps of half a power of two."""
+    # one table of texts and classes of characters, so that a single bincount serves all three sizes
     cells = joined.owners * ngrams.N_CLASSES + joined.classes
     counted = np.bincount(cells, minlength=joined.n_texts * ngrams.N_CLASSES)
     by_class = counted.reshape(joined.n_texts, ngrams.N_CLASSES)
@@ -281,6 +299,7 @@ def _sizes(joined: JoinedTexts) -> _Part:
     polynomials = (steps + _SIZE_OFFSETS).ravel()
 
     def places() -> _Places:
+        # an empty span at the text's start: it covers no character, but shows which text it belongs to
         firsts = np.searchsorted(joined.owners, owners)
         return _places(LENGTH, Spans(firsts, firsts))
 

@@ -1,4 +1,4 @@
-"""A linear model's answers, and the features it learns from, by the compiled library if there is one.
+"""A linear model's margins and features by the compiled library, if there is one.
 
 The library does for one text at a time what `weights` and `features` do for many in numpy, the same
 operations in the same order: its margins are the same bits, sooner. Independent of labels and files.
@@ -64,6 +64,7 @@ class NativeWeights:
         """
         kinds = character_kinds()
         n_texts = offsets.size - 1
+        # UTF-8 has at least one byte a character; each text lies between two spaces
         codes = np.empty(int(offsets[-1] - offsets[0]) + 2 * n_texts, np.uint32)
         lengths, others = np.empty(n_texts, np.uint64), np.empty(n_texts, np.uint8)
         found = np.empty((n_texts, self._n_classes))
@@ -80,6 +81,7 @@ class NativeWeights:
             )
         )
         call = self._library.probabilities.unlocked
+        # declared for the bytes that `_score` passes; an address needs the cast
         codes_address = ctypes.cast(address_of(codes), ctypes.c_char_p)
         check(call(self._model, codes_address, address_of(lengths), n_texts, address_of(found)))
         return found, others.view(np.bool_)
@@ -109,7 +111,8 @@ class NativeWeights:
     def _score(self, functions: Function, texts: Sequence[str], width: int) -> npt.NDArray[np.float64]:
         codes = ngrams.encode_texts(texts)
         lengths = array("Q", [len(text) + 2 for text in texts])
-        numbers = array("d", bytes(8 * len(texts) * width))  # asking numpy for an address takes a microsecond
+        # `array`, because asking numpy for an address takes a microsecond
+        numbers = array("d", bytes(8 * len(texts) * width))
         call = functions.locked if len(texts) <= _LARGE_BATCH else functions.unlocked
         check(call(self._model, codes, lengths.buffer_info()[0], len(texts), numbers.buffer_info()[0]))
         return np.frombuffer(numbers).reshape(len(texts), width)
@@ -122,7 +125,7 @@ class NativeCounter:
         number, none = np.zeros(0, np.float32), np.zeros(0, np.uint32)
         nothing = Tensors(none, number, number, np.zeros(1), np.zeros(1))
         self._library, self._model = library, _new_model(library, nothing, settings)
-        # one of each family, but n-grams of each length: more than there can be
+        # a bound: at each character one feature of each family may begin, and an n-gram of each length
         self._max_at_a_character = len(FAMILIES) + settings.ngram_max - settings.ngram_min
 
     def __del__(self) -> None:
@@ -149,12 +152,13 @@ class NativeCounter:
         )
         check(status)
         found = total.value
+        # copies, because views would keep all of the room, many times what is used
         owners = np.arange(len(texts)).repeat(distinct)
         return FeatureCounts(owners, features[:found].copy(), counts[:found].copy(), len(texts))
 
 
 def native_counter(settings: FeatureSettings) -> NativeCounter | None:
-    """Return what counts features by the compiled library; None if there is no such library."""
+    """Return the compiled library's counter of features; None if there is no such library."""
     library = native_library()
     return None if library is None else NativeCounter(library, settings)
 

@@ -1,9 +1,11 @@
-"""Serves a linear model from its weights, and explains its answers exactly.
+"""Serves a linear model from its weights, and explains its logits exactly.
 
-A feature's contribution is its value times its weight. It is shared equally by the feature's
-occurrences in the text, and an occurrence's share equally by the visible characters it covers; what
-covers none (the text's length, its capitals and digits) belongs to the text as a whole. So characters,
-whole and intercept sum to the logit.
+A feature's contribution is its value times its weight. It is divided equally among the feature's
+occurrences in the text, and an occurrence's share among the visible characters that it covers; what
+covers none (the text's length, its capitals and digits) belongs to the text as a whole:
+
+    features ──► occurrences ──► characters ──► tokens
+                      └────────► whole            logit = intercept + Σ characters + whole
 """
 
 from __future__ import annotations
@@ -19,11 +21,9 @@ import numpy.typing as npt
 
 from tamis import ngrams
 from tamis.errors import ArtifactError
-from tamis.models.linear.features import FAMILIES, FeatureSettings, Located, count_features, locate_features
+from tamis.models.linear.features import FAMILIES, FeatureSettings, count_features, locate_features
 from tamis.models.linear.weights import LinearWeights
 from tamis.models.scorer import Explanation, ModelFiles, Scorer, Scores, softmax, tokens_of
-
-Floats = npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True)
@@ -36,25 +36,30 @@ class Attribution:
 
     logit: float
     intercept: float
-    characters: Floats
+    characters: Scores
     whole: float
     families: dict[str, float]
 
 
 def attribute(weights: LinearWeights, text: str, column: int) -> Attribution:
     """Explain the logit of class `column`; with two classes, the log-odds of that class."""
+    # of two classes the single column is the evidence for the second: its negative is that for the first
+    index, sign = (column, 1.0) if weights.intercept.size > 1 else (0, 2.0 * column - 1)
     joined = ngrams.join_texts([text])
     located = locate_features(joined, weights.settings)
-    shares = _occurrence_shares(weights, text, located, column)
+    counts = count_features([text], weights.settings)
+    per_occurrence = weights.added(counts, index) / counts.counts
+    shares = sign * per_occurrence[np.searchsorted(counts.features, located.features)]
     spans = located.spans
     visible = joined.classes != ngrams.SPACE
     before = np.concatenate([[0], np.cumsum(visible)])
     covered = before[spans.ends] - before[spans.starts]
     per_character = np.divide(shares, covered, out=np.zeros_like(shares), where=covered > 0)
+    # added at a span's start and taken away at its end: one running sum instead of a loop over spans
     steps = np.bincount(spans.starts, per_character, minlength=joined.codes.size + 1)
     steps -= np.bincount(spans.ends, per_character, minlength=joined.codes.size + 1)
     characters = (np.cumsum(steps)[:-1] * visible)[1:-1]  # without the spaces around the text
-    intercept = _sign(weights, column) * float(weights.intercept[_place(weights, column)])
+    intercept = sign * float(weights.intercept[index])
     sums = np.bincount(located.families, shares, minlength=max(FAMILIES) + 1)
     return Attribution(
         logit=intercept + float(shares.sum()),
@@ -63,23 +68,6 @@ def attribute(weights: LinearWeights, text: str, column: int) -> Attribution:
         whole=float(shares[covered == 0].sum()),
         families={name: float(sums[family]) for family, name in FAMILIES.items()},
     )
-
-
-def _occurrence_shares(weights: LinearWeights, text: str, located: Located, column: int) -> Floats:
-    """Return [occurrences] what each adds to the logit."""
-    counts = count_features([text], weights.settings)
-    added = weights.added(counts, _place(weights, column))
-    shares: Floats = (added / counts.counts)[np.searchsorted(counts.features, located.features)]
-    return _sign(weights, column) * shares
-
-
-def _place(weights: LinearWeights, column: int) -> int:
-    return column if weights.intercept.size > 1 else 0
-
-
-def _sign(weights: LinearWeights, column: int) -> float:
-    """Return -1 if the single column of two classes is the evidence for the other class."""
-    return -1.0 if weights.intercept.size == 1 and column == 0 else 1.0
 
 
 class _LinearModel(msgspec.Struct, forbid_unknown_fields=True):
@@ -110,12 +98,13 @@ class LinearScorer(Scorer):
     def score(self, texts: Sequence[str]) -> Scores:
         """Return [texts, classes] probabilities."""
         native = self._weights.native
+        # not logits and then softmax: numpy's five calls would cost a lone text more than its features
         return softmax(self._weights.logits(texts)) if native is None else native.probabilities(texts)
 
     def score_utf8(
         self, data: npt.NDArray[np.uint8], offsets: npt.NDArray[np.int64]
     ) -> tuple[Scores, npt.NDArray[np.bool_]] | None:
-        """Return the same probabilities as `score` of the canonical texts, without making a string of any."""
+        """Return the same probabilities as `score` of the canonical texts, without making strings."""
         native = self._weights.native
         return None if native is None else native.probabilities_of_utf8(data, offsets)
 
@@ -127,6 +116,7 @@ class LinearScorer(Scorer):
         """Return exactly what each token adds to the logit of `label`."""
         found = attribute(self._weights, text, column)
         tokens = tokens_of(text, found.characters)
+        # visible characters outside of tokens, where `\S` and the features' classes of characters disagree
         beside = float(found.characters.sum()) - math.fsum(token.contribution for token in tokens)
         return Explanation(
             text=text,

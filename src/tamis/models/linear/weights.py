@@ -1,8 +1,12 @@
 """The learned numbers of a linear model, and the arithmetic that turns texts into logits.
 
-Training and serving both compute with this class, in numpy alone, so their answers are the same.
-A text's margin is the sum over blocks of features, each block's vector scaled to length 1; format 1 has
-a single block. Independent of labels' names: a class is a column.
+Training and serving both compute with this class, in numpy alone, so their results are the same:
+
+    texts ──► features, counts ──► values = (1 + log count) · idf
+    margin[column] = scale · Σ blocks (Σ values · weights / ‖values of the block‖) + intercept[column]
+    logits = the margins, or with two classes ∓ half of the single margin
+
+Format 1 has a single block. Independent of labels' names: a class is a column.
 """
 
 from __future__ import annotations
@@ -34,6 +38,7 @@ _MAX_COUNT = 1024
 # a word that occurs ten times says more than once, but not ten times as much
 SUBLINEAR = np.concatenate([[0.0], 1 + np.log(np.arange(1, _MAX_COUNT + 1))])
 _TWO_SIDES = np.array([-0.5, 0.5])
+# half precision from format 2 on, in training too, so that what is learned is what is served
 _TENSORS: dict[int, dict[str, Any]] = {
     1: {"features": np.uint32, "idf": np.float32, "weights": np.float32, "intercept": np.float64},
     2: {
@@ -88,27 +93,28 @@ class LinearWeights:
         """Return [texts, columns] margins in numpy, without the compiled library."""
         owners, numbers = feature_occurrences(texts, self.settings)
         rows = self._known_rows[numbers]
-        seen = rows.nonzero()[0]  # what the model does not know adds nothing, and need not be counted
+        seen = rows.nonzero()[0]  # unknown features add nothing; left out before the sort, it is shorter
         counts = count_occurrences(owners[seen], rows[seen].astype(np.uint64), n_texts=len(texts))
         known = counts.features
         values = raw_values(counts, self._padded_idf[known])
         blocks = self._block_indices(counts.texts, known)
         norms = self._block_lengths(blocks, values, counts.n_texts)
         margins = np.empty((counts.n_texts, self.intercept.size))
-        for place, column in enumerate(self._padded_weights):
+        for index, column in enumerate(self._padded_weights):
+            # a block's sum is divided by its length once, and not each of its values
             sums = np.bincount(blocks, values * column[known], minlength=norms.size) / norms
             # block by block, in the order in which the compiled library adds them up
             total = sum(sums.reshape(counts.n_texts, self.settings.n_blocks).T)
-            margins[:, place] = total * self.scale + self.intercept[place]
+            margins[:, index] = total * self.scale + self.intercept[index]
         return margins
 
-    def added(self, counts: FeatureCounts, place: int) -> Floats:
-        """Return [entries] what each feature adds to its text's margin in the column at `place`."""
+    def added(self, counts: FeatureCounts, index: int) -> Floats:
+        """Return [entries] what each feature adds to its text's margin in the column at `index`."""
         known = self._known_rows[counts.features]
         values = raw_values(counts, self._padded_idf[known])
         blocks = self._block_indices(counts.texts, known)
         norms = self._block_lengths(blocks, values, counts.n_texts)
-        terms: Floats = values * self._padded_weights[place][known] / norms[blocks] * self.scale
+        terms: Floats = values * self._padded_weights[index][known] / norms[blocks] * self.scale
         return terms
 
     def unknown_shares(self, texts: Sequence[str]) -> Floats:
@@ -121,6 +127,7 @@ class LinearWeights:
 
     def scaled(self, scale: float, bias: Floats) -> LinearWeights:
         """Return weights with the logits `scale · logits + bias`, up to a shift common to all classes."""
+        # the margin of two classes is the difference of their logits: what is added is that of their biases
         shift = bias if self.intercept.size > 1 else bias[1:] - bias[:-1]
         intercept = self.intercept * scale + shift
         if self.settings.format > 1:  # the weights stay as they are: rounded again they would change
@@ -138,10 +145,12 @@ class LinearWeights:
         """Read what `to_bytes` wrote; raises ArtifactError for tensors that cannot be such a model."""
         try:
             tensors = safetensors.numpy.load(data)
+        # safetensors leaves types and shapes that numpy does not know to Python's own errors
         except (safetensors.SafetensorError, ValueError, KeyError, TypeError) as broken:
             raise ArtifactError(f"weights.safetensors is not in safetensors format ({broken})") from None
         tensors = _checked(tensors, settings, n_classes)
         features = tensors["features"]
+        # in 64 bits, because unsigned differences never fall below 0
         if (np.diff(features.astype(np.int64)) <= 0).any() or (features >= settings.n_numbers).any():
             raise ArtifactError("weights.safetensors: feature numbers are not ascending or out of range")
         return cls(
@@ -167,13 +176,14 @@ class LinearWeights:
     def _block_lengths(self, blocks: npt.NDArray[np.intp], values: Floats, n_texts: int) -> Floats:
         """Return [texts · blocks] the Euclidean length of each block's values, 1 if it has none."""
         squares = np.bincount(blocks, values * values, minlength=n_texts * self.settings.n_blocks)
-        squares[squares == 0] = 1
+        squares[squares == 0] = 1  # a block without features has the sum 0, which is divided by it
         norms: Floats = np.sqrt(squares)
         return norms
 
     @cached_property
     def _known_rows(self) -> npt.NDArray[np.int32]:
         """[numbers] row of each feature in the padded arrays; row 0 is every unknown one."""
+        # a table of all numbers in place of a search: a text has hundreds of features to look up
         rows = np.zeros(self.settings.n_numbers, np.int32)
         rows[self.features] = np.arange(1, self.features.size + 1, dtype=np.int32)
         return rows

@@ -1,4 +1,7 @@
-"""Serves a network from its ONNX graph: check the file, tokenize, batch texts of similar length, run.
+"""Serves a network from its ONNX graph:
+
+    load:   check the file's structure ──► optimise the graph ──► try two texts; both by a deadline
+    score:  words ──► numbers ──► batches of similar length ──► padded arrays ──► graph ──► probabilities
 
 The file's bytes are checked before ONNX Runtime reads them: it would read tensors that a graph keeps in
 other files from the working directory, past the artifact's checksums, and run loops of any length. The
@@ -31,7 +34,11 @@ T = TypeVar("T")
 
 
 class NetworkInput(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """How the graph wants its texts; see `tamis.artifact.onnx_export.build.describe_input`."""
+    """The input that the graph expects; see `tamis.artifact.onnx_export.build.describe_input`.
+
+    own_steps: the graph reads each text's length and stops there; otherwise it reads all of the padding
+    margin:    zeros to leave beside the longest text of a batch; None pads to `max_tokens`
+    """
 
     max_tokens: Annotated[int, msgspec.Meta(ge=1, le=100_000)]
     own_steps: bool
@@ -41,7 +48,7 @@ class NetworkInput(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class OnnxScorer(Scorer):
-    """Answers with a network in ONNX Runtime. Its sessions may run in several threads at once."""
+    """Scores with a network in ONNX Runtime. Its session may run in several threads at once."""
 
     is_heavy: ClassVar[bool] = True
 
@@ -52,13 +59,10 @@ class OnnxScorer(Scorer):
         self._n_classes = n_classes
 
     @classmethod
-    def load(
-        cls, files: ModelFiles, *, threads: int = 1, deadline_seconds: float = LOAD_DEADLINE_SECONDS
-    ) -> Self:
+    def load(cls, files: ModelFiles, *, deadline_seconds: float = LOAD_DEADLINE_SECONDS) -> Self:
         """Read the graph and the vocabulary; raises ArtifactError if they do not fit the manifest.
 
-        `threads` work on one call; the default leaves the other cores to other calls. A graph that is
-        not ready and tried out by the deadline is refused.
+        A graph that is not ready and tried out by the deadline is refused.
         """
         try:
             expected = msgspec.convert(files.settings, NetworkInput)
@@ -70,7 +74,7 @@ class OnnxScorer(Scorer):
             raise ArtifactError(f"tokenizer.json: {wrong}") from None
         model = files.read("model.onnx")
         check_structure(model)
-        session = _by_deadline(lambda: _session(model, threads), deadline_seconds)
+        session = _by_deadline(lambda: _session(model), deadline_seconds)
         scorer = cls(session, tokenizer, expected, n_classes=files.n_classes)
         _by_deadline(scorer._try_out, deadline_seconds)
         return scorer
@@ -82,8 +86,8 @@ class OnnxScorer(Scorer):
             texts, max_tokens=expected.max_tokens, truncating=expected.truncating
         )
         scores = np.zeros((len(texts), self._n_classes))
-        for places in batches_of_like_length(lengths_of(sequences), max_texts=_BATCH_TEXTS):
-            scores[places] = self._run([sequences[place] for place in places])
+        for indices in batches_of_like_length(lengths_of(sequences), max_texts=_BATCH_TEXTS):
+            scores[indices] = self._run([sequences[index] for index in indices])
         scores /= scores.sum(axis=1, keepdims=True)  # single precision leaves them off by 1e-7
         return scores
 
@@ -93,7 +97,7 @@ class OnnxScorer(Scorer):
 
     def _run(self, sequences: Sequences) -> Scores:
         lengths, expected = lengths_of(sequences), self._expected
-        longest = max(1, int(lengths.max()))
+        longest = max(1, int(lengths.max()))  # a text without known words still needs one column
         if expected.own_steps:
             feeds = {"tokens": pad(sequences, width=longest), "lengths": lengths}
         else:
@@ -104,14 +108,14 @@ class OnnxScorer(Scorer):
         return np.asarray(probabilities, np.float64)
 
     def _try_out(self) -> None:
-        """Run once with every number that a text can have at the ends: what does not fit fails here."""
+        """Run an empty text and one with the smallest and largest numbers: what does not fit fails here."""
+        # an embedding with fewer rows than the vocabulary would fail at the first text with a rare word
         tokens = np.array([1, max(1, self._tokenizer.largest_number)], np.int32)
-        errors = _runtime_errors()
         try:
-            answer = self._run([tokens[:0], tokens[: self._expected.max_tokens]])
-        except errors as wrong:
+            probabilities = self._run([tokens[:0], tokens[: self._expected.max_tokens]])
+        except _runtime_errors() as wrong:
             raise ArtifactError(f"model.onnx does not run ({_first_line(wrong)})") from None
-        if answer.shape != (2, self._n_classes) or not np.isfinite(answer).all():
+        if probabilities.shape != (2, self._n_classes) or not np.isfinite(probabilities).all():
             raise ArtifactError(f"model.onnx gives no probabilities for {self._n_classes} labels")
 
 
@@ -136,13 +140,14 @@ def _by_deadline(work: Callable[[], T], seconds: float) -> T:
         raise ArtifactError(f"model.onnx was not ready within {seconds:g} seconds") from None
 
 
-def _session(model: bytes, threads: int) -> Any:
+def _session(model: bytes) -> Any:
     try:
-        import onnxruntime
+        import onnxruntime  # here, because linear models are served without it
     except ModuleNotFoundError:
         raise MissingExtraError("serving this model", "onnx") from None
     options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = threads
+    # one thread: the other cores are left to other calls, and sums in a fixed order give the same digits
+    options.intra_op_num_threads = 1
     options.inter_op_num_threads = 1
     options.log_severity_level = 4  # what is wrong is raised, not printed
     try:
@@ -155,11 +160,12 @@ def _runtime_errors() -> tuple[type[Exception], ...]:
     """Return what ONNX Runtime raises; its errors have no common base of their own."""
     from onnxruntime.capi import onnxruntime_pybind11_state as raised
 
-    own = (raised.Fail, raised.InvalidArgument, raised.InvalidGraph, raised.InvalidProtobuf)
-    return (*own, raised.NotImplemented, raised.RuntimeException, ValueError, RuntimeError)
+    specific = (raised.Fail, raised.InvalidArgument, raised.InvalidGraph, raised.InvalidProtobuf)
+    return (*specific, raised.NotImplemented, raised.RuntimeException, ValueError, RuntimeError)
 
 
 def _first_line(error: Exception) -> str:
+    # ONNX Runtime's messages may have many lines, with file names of its sources
     return str(error).partition("\n")[0][:200]
 
 
@@ -169,6 +175,7 @@ _VARINT, _EIGHT_BYTES, _MESSAGE, _FOUR_BYTES = 0, 1, 2, 5
 _MAX_VARINT_BYTES = 10
 _ORT_FORMAT = slice(4, 8)  # where a model in ONNX Runtime's own format has its mark
 
+# field numbers of onnx.proto3
 _GRAPH, _TRAINING, _FUNCTIONS = 7, 20, 25  # of ModelProto
 _NODE, _INITIALIZER, _SPARSE_INITIALIZER = 1, 5, 15  # of GraphProto
 _ATTRIBUTE = 5  # of NodeProto
@@ -187,6 +194,7 @@ _NO_BYTES = memoryview(b"")
 
 def check_structure(model: bytes) -> None:
     """Raise ArtifactError unless `model` is an ONNX graph of plain nodes with all of its tensors inside."""
+    # ONNX Runtime would recognise its own format by this mark and load it past the check below
     if model[_ORT_FORMAT] == b"ORTM":
         raise ArtifactError("model.onnx is in ONNX Runtime's own format; only ONNX is read")
     try:
@@ -230,7 +238,7 @@ def _check_node(node: memoryview) -> None:
 def _check_tensor(tensor: memoryview) -> None:
     for field in _fields(tensor):
         if field.number == _EXTERNAL_DATA or (field.number == _DATA_LOCATION and field.value):
-            raise ArtifactError("model.onnx keeps tensors in another file; an artifact holds all of its own")
+            raise ArtifactError("model.onnx keeps tensors in another file; save them inside the graph")
 
 
 def _fields(message: memoryview) -> Iterator[_Field]:
@@ -250,7 +258,7 @@ def _fields(message: memoryview) -> Iterator[_Field]:
             position += 8 if wire_type == _EIGHT_BYTES else 4
         else:
             raise ValueError("a wire type that ONNX does not use")
-        if position > len(message):
+        if position > len(message):  # slices of a memoryview end early without an error
             raise ValueError("cut short")
         yield _Field(number, value, contents)
 

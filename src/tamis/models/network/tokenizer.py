@@ -1,6 +1,6 @@
 """Texts to numbered words, by the rules of Keras's classic `Tokenizer`, and its JSON form.
 
-The same code in training and in serving, padding included. Handles words; independent of labels and networks.
+The same code in training and in serving, padding included. Independent of labels and networks.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ import numpy.typing as npt
 
 from tamis.errors import ArtifactError
 
+# Keras's own default, so that a tokenizer means the same in either library; the apostrophe is no separator
 FILTERS = '!"#$%&()*+,-./:;<=>?@[\\]^_`{|}~\t\n'
 
 Sequences = list[npt.NDArray[np.int32]]
@@ -27,7 +28,7 @@ Sequences = list[npt.NDArray[np.int32]]
 class Tokenizer:
     """A vocabulary: the most frequent words, numbered from 1 by how often they are used.
 
-    num_words:    only numbers below this are given out; None gives them all
+    num_words:    words with this number or a higher one are unknown; None knows all
     word_counts:  how often each word was seen, in the order of first appearance
     word_docs:    in how many texts each word was seen
     oov_token:    the token of every unknown word; None drops unknown words
@@ -50,13 +51,14 @@ class Tokenizer:
         Words that get no number below `num_words` are forgotten: they cannot change an answer, and
         rare words are often names and telephone numbers.
         """
-        splitter = cls(num_words, {}, {}, {}, len(texts))
+        splitter = cls(num_words, {}, {}, {}, len(texts))  # has the defaults that divide texts into words
         counts: Counter[str] = Counter()
         documents: Counter[str] = Counter()
         for text in texts:
             words = splitter.words(text)
             counts.update(words)
             documents.update(set(words))
+        # one less than `num_words`, because 0 is padding; equal counts stay in order of first appearance
         kept = [word for word, _ in counts.most_common(num_words - 1)]
         index = {word: number for number, word in enumerate(kept, 1)}
         return cls(
@@ -70,6 +72,7 @@ class Tokenizer:
     def words(self, text: str) -> list[str]:
         """Return the words of a text, known or not."""
         text = text.lower() if self.lower else text
+        # two separators in a row leave an empty word
         return [word for word in text.translate(self._separators).split(self.split) if word]
 
     def unknown_shares(self, texts: Sequence[str]) -> npt.NDArray[np.float64]:
@@ -93,12 +96,13 @@ class Tokenizer:
 
     @property
     def largest_number(self) -> int:
-        """The largest number that a text can have."""
+        """The largest number of a known word, 0 if there is none."""
         return max(self._known.values(), default=0)
 
     def to_json(self) -> bytes:
         """Return Keras's own JSON form, which its `tokenizer_from_json` reads."""
         index = self.word_index
+        # Keras expects each mapping as a string of JSON within the JSON
         maps = {
             "word_counts": self.word_counts,
             "word_docs": self.word_docs,
@@ -145,17 +149,20 @@ class Tokenizer:
 
     @cached_property
     def _known(self) -> dict[str, int]:
-        most = self.num_words if self.num_words else max(self.word_index.values(), default=0) + 1
-        return {word: number for word, number in self.word_index.items() if number < most}
+        # filtered once: Keras's files list every word they have seen, also those beyond `num_words`
+        limit = self.num_words or max(self.word_index.values(), default=0) + 1
+        return {word: number for word, number in self.word_index.items() if number < limit}
 
     @cached_property
     def _unknown(self) -> int:
+        # 0 is dropped by `sequences`, as Keras drops unknown words without an `oov_token`
         return self._known.get(self.oov_token, 0) if self.oov_token is not None else 0
 
 
 def _counts(value: Any) -> dict[str, int]:
     """Return a mapping from words to numbers, which Keras writes as JSON within JSON."""
     values = json.loads(value) if isinstance(value, str) else value
+    # `type`, because JSON's true is an int to isinstance
     if any(type(count) is not int or count < 1 for count in values.values()):
         raise ValueError("a word without a number")
     return dict(values)
