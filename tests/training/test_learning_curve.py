@@ -5,15 +5,15 @@ from __future__ import annotations
 from tamis.training.fit import TrainSettings, learning_part
 from tamis.training.learning_curve import CurvePoint, HeldOutPart, learning_curve
 from tamis.training.trainers.base import EncodedTexts
-from tamis.types import Dataset, Progress, no_progress
+from tamis.types import Dataset
 from tests.support.samples import messages
 
 
-def curve(train: Dataset, test: Dataset, *, progress: Progress = no_progress) -> tuple[CurvePoint, ...]:
+def curve(train: Dataset, test: Dataset) -> tuple[CurvePoint, ...]:
     """Return the curve of the default settings."""
     settings = TrainSettings()
     held_out = HeldOutPart(EncodedTexts(test.texts), test.labels)
-    return learning_curve(learning_part(train, settings), held_out, settings, progress=progress)
+    return learning_curve(learning_part(train, settings), held_out, settings)
 
 
 def test_more_rows_teach_more():
@@ -44,9 +44,3 @@ def test_parts_with_hardly_a_row_for_each_label_are_left_out():
 
 def test_there_no_curve_when_there_are_fewer_groups_than_points():
     assert curve(messages(3), messages(50, seed=8)) == ()
-
-
-def test_progress_reaches_its_total():
-    seen: list[tuple[int, int]] = []
-    curve(messages(100), messages(20), progress=lambda done, total: seen.append((done, total)))
-    assert (seen[0], seen[-1]) == ((0, 5), (5, 5))

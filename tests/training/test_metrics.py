@@ -49,20 +49,25 @@ def test_figures_of_the_confusion_are_scikit_learns(n_classes: int, n: int, seed
         true, predicted, labels=names, sample_weight=weights[0], zero_division=0
     )
     assert np.allclose(matrix[0], reference.confusion_matrix(true, predicted, sample_weight=weights[0]))
-    assert metrics.accuracy(matrix)[0] == pytest.approx(
+    margins = metrics.Margins.of_rows(weights, true, predicted, n_classes)
+    assert margins.hits.sum() / margins.present.sum() == pytest.approx(
         reference.accuracy_score(true, predicted, sample_weight=weights[0])
     )
-    margins = metrics.Margins.of_matrix(matrix)
-    for ours, theirs in zip((margins.precision(), margins.recall(), margins.f1()), figures, strict=False):
-        assert np.allclose(np.nan_to_num(ours[0]), theirs), "undefined is NaN here and 0 there"
-    assert metrics.matthews(matrix)[0] == pytest.approx(
+    for trials, theirs in zip((margins.predicted, margins.present), figures, strict=False):
+        for hits, of, expected in zip(margins.hits[0], trials[0], theirs, strict=True):
+            ours = metrics.proportion(hits, of)
+            assert (ours.value if ours else 0) == pytest.approx(expected), (
+                "undefined is None here and 0 there"
+            )
+    assert np.allclose(np.nan_to_num(margins.f1()[0]), figures[2]), "undefined is NaN here and 0 there"
+    assert margins.matthews()[0] == pytest.approx(
         reference.matthews_corrcoef(true, predicted, sample_weight=weights[0]), abs=1e-12
     )
 
 
 def test_matthews_is_zero_when_one_class_is_always_predicted():
-    matrix = metrics.confusion(np.ones((1, 4)), np.array([0, 1, 1, 0]), np.zeros(4, int), 2)
-    assert metrics.matthews(matrix)[0] == 0
+    margins = metrics.Margins.of_rows(np.ones((1, 4)), np.array([0, 1, 1, 0]), np.zeros(4, int), 2)
+    assert margins.matthews()[0] == 0
 
 
 def test_log_loss_is_scikit_learns():
@@ -114,10 +119,11 @@ def test_margins_of_rows_are_those_of_the_matrix(n_classes: int, n: int, seed: i
     rng = np.random.default_rng(seed)
     true, predicted = rng.integers(0, n_classes, (2, n))
     weights = rng.integers(0, 4, (3, n)).astype(float)
-    by_rows = metrics.Margins.of_rows(weights, true, predicted, n_classes)
-    by_matrix = metrics.Margins.of_matrix(metrics.confusion(weights, true, predicted, n_classes))
-    for name in ("hits", "predicted", "present"):
-        assert np.array_equal(getattr(by_rows, name), getattr(by_matrix, name))
+    margins = metrics.Margins.of_rows(weights, true, predicted, n_classes)
+    matrix = metrics.confusion(weights, true, predicted, n_classes)
+    assert np.array_equal(margins.hits, np.diagonal(matrix, axis1=1, axis2=2))
+    assert np.array_equal(margins.predicted, matrix.sum(axis=1))
+    assert np.array_equal(margins.present, matrix.sum(axis=2))
 
 
 def test_metrics_are_undefined_without_what_they_compare():
@@ -126,16 +132,17 @@ def test_metrics_are_undefined_without_what_they_compare():
     assert np.isnan(metrics.Ranking.of_rows(ones, nothing, scores).roc_auc()[0])
     assert np.isnan(metrics.Ranking.of_rows(ones, ~nothing, scores).roc_auc()[0])
     assert np.isnan(metrics.Ranking.of_rows(ones, nothing, scores).average_precision()[0])
-    one_class = metrics.confusion(ones, np.zeros(3, int), np.zeros(3, int), 2)
-    assert np.isnan(metrics.matthews(one_class)[0])
-    margins = metrics.Margins.of_matrix(one_class)
-    assert np.isnan([margins.precision()[0, 1], margins.recall()[0, 1], margins.f1()[0, 1]]).all()
+    margins = metrics.Margins.of_rows(ones, np.zeros(3, int), np.zeros(3, int), 2)
+    assert np.isnan(margins.matthews()[0])
+    assert metrics.proportion(margins.hits[0, 1], margins.predicted[0, 1]) is None
+    assert metrics.proportion(margins.hits[0, 1], margins.present[0, 1]) is None
+    assert np.isnan(margins.f1()[0, 1])
 
 
 def test_macro_f1_is_the_mean_over_labels_that_are_there():
-    matrix = np.array([[[4.0, 0, 0], [0, 2, 2], [0, 0, 0]]])
-    f1 = metrics.Margins.of_matrix(matrix)
-    assert f1.macro_f1()[0] == pytest.approx((1 + 2 / 3) / 2)
+    true, predicted = np.array([0, 1, 1]), np.array([0, 1, 2])
+    margins = metrics.Margins.of_rows(np.array([[4.0, 2, 2]]), true, predicted, 3)
+    assert margins.macro_f1()[0] == pytest.approx((1 + 2 / 3) / 2)
 
 
 @given(st.integers(0, 500), st.integers(0, 500), st.integers(0, 500))

@@ -23,7 +23,7 @@ def test_the_most_confident_mistake_is_first():
 
 
 def test_only_so_many_are_named():
-    assert [m.row for m in most_confident_errors(DATA, PROBABILITIES, ("ham", "spam"), most=1)] == [9]
+    assert [m.row for m in most_confident_errors(DATA, PROBABILITIES, ("ham", "spam"), max_errors=1)] == [9]
 
 
 def test_there_are_none_when_all_is_right():

@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from tamis.artifact import OperatingPoint
 from tamis.data.split import assign_folds
@@ -20,8 +19,7 @@ from tamis.training import metrics
 from tamis.training.calibration_fit import fit_calibration
 from tamis.training.trainers.base import Calibration, Logits
 
-Floats = npt.NDArray[np.float64]
-Probabilities = npt.NDArray[np.float64]
+Probabilities = metrics.Floats
 
 _MAX_FOLDS = 5
 MIN_PROBABILITY = 1e-15  # the log loss of a probability of 0 would be infinite
@@ -125,7 +123,7 @@ class _TriedCalibration:
         plain = softmax(logits)
         calibration = fit_calibration(logits, labels, classes)
         fitted = _cross_fitted(logits, labels, groups, classes, seed, start=calibration)
-        if fitted is None:
+        if fitted is None:  # nothing to compare: equal errors mean that the calibration is not kept
             fitted = plain
         errors = (_Errors.of(plain, labels, classes), _Errors.of(fitted, labels, classes))
         return cls(calibration, plain, fitted, *errors)
@@ -148,12 +146,11 @@ class _Errors:
     """Calibration error, and [texts] the log loss of each."""
 
     calibration_error: float
-    losses: Floats
+    losses: metrics.Floats
 
     @classmethod
     def of(cls, probabilities: Probabilities, labels: Sequence[str], classes: Sequence[str]) -> _Errors:
-        places = {label: place for place, label in enumerate(classes)}
-        true = np.fromiter((places[label] for label in labels), np.intp, len(labels))
+        true = metrics.class_indices(labels, classes)
         correct, top = probabilities.argmax(axis=1) == true, probabilities.max(axis=1)
         error = metrics.calibration_error(np.ones((1, true.size)), correct, top)[0]
         of_label = probabilities[np.arange(true.size), true]
@@ -183,6 +180,7 @@ def _cross_fitted(
         inside = fold_of == fold
         # fold -1: groups that are in every training part; their calibration is fitted on all texts
         others = ~inside if fold >= 0 else np.ones(fold_of.size, np.bool_)
+        # the loss is convex: the start decides the time only (41 labels: 0.74 to 0.3 s)
         calibration = fit_calibration(logits[others], names[others].tolist(), classes, start=start)
         probabilities[inside] = calibration(logits[inside])
     return probabilities
@@ -212,6 +210,7 @@ def choose_operating_point(
     scores = probabilities[:, classes.index(positive)]
     is_positive = np.asarray(labels) == positive
     negatives = np.sort(scores[~is_positive])[::-1]
+    # so many negatives may be flagged; the next one in order must not be
     highest_refused = negatives[int(max_false_positive_rate * negatives.size)]
     above = scores[scores > highest_refused]
     just_above = np.nextafter(highest_refused, 2)

@@ -1,5 +1,9 @@
 """The fit of a calibration: one scale and a bias per class, by penalised maximum likelihood.
 
+    targets:   the own class of n texts (n + 1) / (n + 2), the rest divided among the other classes
+    loss:      cross entropy of softmax(scale · logits + bias) and targets, plus Σ bias² / (2 · variance)
+    minimised: by Newton's method, each step halved while it leads uphill
+
 Source: J. Platt, "Probabilistic outputs for support vector machines", 1999, with his smoothed
 targets; for more than two classes one scale and a bias per class (a restricted vector scaling).
 """
@@ -11,14 +15,15 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 
+from tamis.training.metrics import Floats, class_indices
 from tamis.training.trainers.base import Calibration, Logits
 
-Floats = npt.NDArray[np.float64]
-
-_SMALLEST = 1e-15
+# below it a halved step no longer changes the parameters, which are of the order of 1
+_MIN_STEP = 1e-15
 _MIN_SCALE = 1e-6  # a scale of 0 or less would discard or reverse the model's ranking
 _MAX_TEXTS = 50_000  # more texts do not make one scale and a few biases more accurate
 _MAX_STEPS = 100
+# the products of all classes with all others grow with the square: beyond, a bound takes their place
 _MAX_FULL_HESSIAN = 64
 _TOLERANCE = 1e-10
 _BIAS_VARIANCE = 0.1  # of the prior; a few dozen texts of a class outweigh it
@@ -37,24 +42,22 @@ def fit_calibration(
     probability (Platt's target, (n + 1) / (n + 2) for n texts), however many classes there are. A bias
     is estimated from its class's texts alone: a normal prior keeps it near 0 while these are few.
     """
-    places = {label: place for place, label in enumerate(classes)}
     step = max(1, len(labels) // _MAX_TEXTS)
-    true = np.fromiter((places[label] for label in labels[::step]), np.intp)
-    likelihood = _Likelihood(logits[::step], true)
+    likelihood = _Likelihood(logits[::step], class_indices(labels[::step], classes))
     start = start or Calibration(1.0, (0.0,) * len(classes))
     parameters, loss = np.array([start.scale, *start.bias]), np.inf
     parameters[1:][~likelihood.is_measured] = 0.0
     for _ in range(_MAX_STEPS):
         gradient, curvature = likelihood.derivatives(parameters)
         direction = np.linalg.solve(curvature, gradient)
-        taken, previous = 1.0, loss
-        while taken > _SMALLEST:
-            candidate = parameters - taken * direction
+        step_size, previous = 1.0, loss
+        while step_size > _MIN_STEP:
+            candidate = parameters - step_size * direction
             candidate[0] = max(candidate[0], _MIN_SCALE)
             loss = likelihood.loss(candidate)
             if loss <= previous:
                 break
-            taken /= 2
+            step_size /= 2
         parameters = candidate
         if previous - loss < _TOLERANCE:
             break
@@ -100,14 +103,15 @@ class _Likelihood:
         hessian[0, 1:] = hessian[1:, 0] = (weighted - probabilities * mean).sum(axis=0)
         if size <= _MAX_FULL_HESSIAN:
             hessian[1:, 1:] = np.diag(probabilities.sum(axis=0)) - probabilities.T @ probabilities
-        else:
+        else:  # without the product of all classes with all others, which is subtracted
             hessian[1:, 0] = hessian[0, 1:] = 0.0
             hessian[1:, 1:] = np.diag(probabilities.sum(axis=0))
         hessian[1:, 1:] += np.eye(size - 1) / _BIAS_VARIANCE
-        resting = np.flatnonzero(~self.is_measured) + 1
-        gradient[resting] = 0.0
-        hessian[resting, :] = hessian[:, resting] = 0.0
-        hessian[resting, resting] = 1.0
+        # classes without texts: a row of the identity keeps the system solvable and their biases at 0
+        fixed = np.flatnonzero(~self.is_measured) + 1
+        gradient[fixed] = 0.0
+        hessian[fixed, :] = hessian[:, fixed] = 0.0
+        hessian[fixed, fixed] = 1.0
         return gradient / len(self._rows), hessian / len(self._rows)
 
     def _log_probabilities(self, parameters: Floats) -> Floats:

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from tamis.training.calibration import MIN_PROBABILITY, Probabilities, served_probabilities
+from tamis.training.calibration import MIN_PROBABILITY, served_probabilities
 from tamis.training.metrics import Floats
 from tamis.training.out_of_fold import HeldOutFold, LearningPart, held_out_in_turn
 from tamis.training.trainers.base import Logits, Trainer
@@ -34,12 +34,12 @@ class CandidateScores:
     def __init__(self, part: LearningPart, *, seed: int):
         self._part = part
         self._seed = seed
-        self._classes = sorted(set(part.labels))
+        self._classes = sorted(set(part.labels))  # once: `part.classes` sorts anew at each call
         self._true = np.searchsorted(self._classes, part.labels)
         self._held_out_classes = {*self._true[part.fold_of(seed) >= 0].tolist()}
         self._logits = np.zeros((len(part.labels), len(self._classes)))
         self._fold_of = np.full(len(part.labels), -1)
-        self._probabilities: dict[int, Probabilities] = {}
+        self._probabilities: dict[int, Floats] = {}
         self.folds = 0
 
     def add(self, held: HeldOutFold) -> None:
@@ -49,7 +49,7 @@ class CandidateScores:
         self.folds += 1
 
     def has_all_classes(self, folds: int) -> bool:
-        """Return whether every label that is held out at all is in the first `folds`."""
+        """Return whether the first `folds` hold out every label that is held out at all."""
         return self._held_out_classes <= {*self._true[self._rows(folds)].tolist()}
 
     def losses(self, folds: int) -> Floats:
@@ -74,7 +74,8 @@ class CandidateScores:
     def _rows(self, folds: int) -> npt.NDArray[np.intp]:
         return np.flatnonzero((self._fold_of >= 0) & (self._fold_of < folds))
 
-    def _served(self, folds: int) -> Probabilities:
+    def _served(self, folds: int) -> Floats:
+        # kept, because the best candidate is compared again at every fold of every later trial
         if folds not in self._probabilities:
             rows = self._rows(folds)
             labels = [self._part.labels[row] for row in rows]
@@ -93,7 +94,7 @@ def difference(one: CandidateScores, other: CandidateScores, folds: int) -> tupl
 def is_clearly_worse(candidate: CandidateScores, best: CandidateScores) -> bool:
     """Return whether the candidate's loss is higher on its folds by more than two standard errors."""
     folds = candidate.folds
-    if not candidate.has_all_classes(folds):
+    if not candidate.has_all_classes(folds):  # it may be better at the labels that are still to come
         return False
     behind, error = difference(candidate, best, folds)
     return behind > _STANDARD_ERRORS * error

@@ -11,14 +11,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 import safetensors
 import safetensors.numpy
 
 from tamis.artifact import Artifact
 from tamis.errors import ArtifactError, DataError
 from tamis.training.evaluator import check_labels
-from tamis.training.metrics import Estimate, proportion_of_some
+from tamis.training.metrics import Estimate, Floats, Indices, class_indices, proportion_of_some
 
 LEARNED_UNKNOWN = "cannot know whether these rows were learned"
 """Printed beside every metric if the rows a model was trained on are not known."""
@@ -26,9 +25,8 @@ LEARNED_UNKNOWN = "cannot know whether these rows were learned"
 _RESAMPLES = 1000
 _MAX_SHOWN = 6
 
-
+# what the measured model predicted: a saved model that has learned all rows can no longer be measured on them
 HELD_OUT_FILE = "held_out.safetensors"
-Indices = npt.NDArray[np.intp]
 
 
 @dataclass(frozen=True)
@@ -79,16 +77,11 @@ class Comparison:
 
 
 def compare(
-    first: npt.NDArray[np.float64],
-    second: npt.NDArray[np.float64],
-    labels: Sequence[str],
-    classes: Sequence[str],
-    *,
-    seed: int = 42,
+    first: Floats, second: Floats, labels: Sequence[str], classes: Sequence[str], *, seed: int = 42
 ) -> Comparison:
     """Compare two models' [rows, classes] probabilities by which rows each has right."""
     check_labels(labels, classes)
-    true = np.array([classes.index(label) for label in labels])
+    true = class_indices(labels, classes)
     right_first, right_second = first.argmax(axis=1) == true, second.argmax(axis=1) == true
     only_first = int((right_first & ~right_second).sum())
     only_second = int((right_second & ~right_first).sum())
@@ -107,7 +100,9 @@ def compare(
 def mcnemar(only_first: int, only_second: int) -> float:
     """Return the two-sided exact p-value: each such row is a fair coin if the models are equally good."""
     rows, fewer = only_first + only_second, min(only_first, only_second)
-    ways, tail = 1, 1  # of `rows` coins, none or at most k of which fall on one side
+    # whole numbers, because factorials and powers of two of thousands of rows overflow a float;
+    # of `rows` coins, none or at most k of which fall on one side
+    ways, tail = 1, 1
     for k in range(fewer):
         ways = ways * (rows - k) // (k + 1)
         tail += ways
@@ -115,9 +110,10 @@ def mcnemar(only_first: int, only_second: int) -> float:
     return min(1.0, p_value)
 
 
-def _difference(per_row: npt.NDArray[np.float64], seed: int) -> Estimate:
+def _difference(per_row: Floats, seed: int) -> Estimate:
     """Return the mean of what each row adds, with a bootstrap interval over the rows."""
     random = np.random.default_rng(seed)
+    # rows have one of three values, so a resample is one draw of three counts, however many rows there are
     counts = [(per_row == value).sum() for value in (-1, 0, 1)]
     drawn = random.multinomial(per_row.size, np.divide(counts, per_row.size), _RESAMPLES)
     means = (drawn[:, 2] - drawn[:, 0]) / per_row.size

@@ -21,13 +21,16 @@ from tamis.training.evaluation import ClassMetrics, ConfusedLabels, Evaluation, 
 from tamis.training.metrics import Estimate, Floats, Indices
 from tamis.types import Dataset
 
-_RESAMPLES = 400
-_MIN_RESAMPLES = 100
-_ALL_CELLS = 40_000_000  # of resamples times rows: of more than 100,000 rows fewer resamples are drawn
-_CHUNK_CELLS = 4_000_000  # bootstrap weights held at a time: 32 MB, whatever the number of rows
+# of fewer than 100 the 2.5 % quantile would rest on the lowest one or two
+_MIN_RESAMPLES, _RESAMPLES = 100, 400
+# of resamples times rows: of more than 100,000 rows fewer resamples are drawn
+_ALL_CELLS = 40_000_000
+# bootstrap weights held at a time: 32 MB, whatever the number of rows
+_CHUNK_CELLS = 4_000_000
 _BLOCKS = 20
-_STUDENT_975 = 2.093  # of 19 degrees of freedom
-_PAIRS = 20
+# the 97.5 % quantile of Student's distribution for one degree of freedom less than there are blocks
+_STUDENT_975 = 2.093
+_MAX_PAIRS = 20
 
 
 def evaluate(
@@ -44,8 +47,7 @@ def evaluate(
     `classes`.
     """
     check_labels(data.labels, classes)
-    places = {label: index for index, label in enumerate(classes)}
-    true = np.fromiter((places[label] for label in data.labels), np.intp, len(data))
+    true = metrics.class_indices(data.labels, classes)
     groups = None if data.groups is None else np.unique(np.asarray(data.groups), return_inverse=True)[1]
     rows = _Rows(probabilities, true, groups, tuple(classes), operating_point, seed)
     whole = rows.evaluation()
@@ -64,7 +66,7 @@ def check_labels(labels: Sequence[str], classes: Sequence[str]) -> None:
     unknown = {label: count for label, count in sorted(Counter(labels).items()) if label not in set(classes)}
     if unknown:
         named = count_labels(unknown)
-        known = ", ".join(classes) if len(classes) <= _PAIRS else f"{len(classes):,} others"
+        known = ", ".join(classes) if len(classes) <= _MAX_PAIRS else f"{len(classes):,} others"
         raise DataError(f"labels that the model does not have: {named}; it has {known}")
 
 
@@ -126,6 +128,7 @@ class _Rows:
             "calibration_error": metrics.calibration_error(weights, self._predicted == self.true, top),
             "log_loss": metrics.log_loss(weights, of_label),
         }
+        # of more labels `_ranked_means` has them: one ranking per label and resample would take too long
         if len(self.classes) == 2:
             found |= self._ranked(weights, [self._positive_column])
         return found
@@ -145,6 +148,7 @@ class _Rows:
     def _resamples(self) -> Iterator[Floats]:
         count = max(_MIN_RESAMPLES, min(_RESAMPLES, _ALL_CELLS // self.true.size))
         chunk = max(1, min(count, _CHUNK_CELLS // self.true.size))
+        # each chunk has its own seed, so the same rows give the same resamples on every machine
         for start in range(0, count, chunk):
             yield self._resampler.weights(min(chunk, count - start), self.seed + start)
 
@@ -156,12 +160,14 @@ class _Rows:
         if len(self.classes) <= 2:
             return {}
         blocks = min(_BLOCKS, self.true.size)
+        # the metric itself comes first, as the weighting by ones; the others leave one block out each
         weights = np.concatenate([self._ones, self._resampler.without_each_block(blocks, self.seed)])
         found = self._ranked(weights, np.unique(self.true).tolist())
         return {name: [_jackknifed(values)] for name, values in found.items()}
 
     def _ranked(self, weights: Floats, columns: Sequence[int]) -> dict[str, Floats]:
         """Return ranking metrics, [resamples] the mean over those of `columns` for which one is defined."""
+        # summed up label by label: the rankings of hundreds of labels at once would not fit into memory
         total, defined = np.zeros((2, len(weights))), np.zeros((2, len(weights)))
         for column in columns:
             scores = self.probabilities[:, column]
@@ -205,13 +211,14 @@ def _class_metrics(classes: tuple[str, ...], matrix: Floats) -> dict[str, ClassM
 def _confused(classes: Sequence[str], matrix: Floats) -> tuple[ConfusedLabels, ...]:
     errors = matrix.astype(np.intp)
     np.fill_diagonal(errors, 0)
-    largest = np.argsort(-errors, axis=None, kind="stable")[:_PAIRS].tolist()
+    largest = np.argsort(-errors, axis=None, kind="stable")[:_MAX_PAIRS].tolist()
     pairs = [(*divmod(cell, len(classes)), int(errors.flat[cell])) for cell in largest]
     return tuple(ConfusedLabels(classes[i], classes[j], count) for i, j, count in pairs if count)
 
 
 def _estimates(value: Floats, drawn: Floats) -> list[Estimate | None]:
     """Return metrics with percentile intervals that reach at least to the metric itself."""
+    # a resample without a row of some label says nothing about the spread: it counts as the metric
     drawn = np.where(np.isnan(drawn), value, drawn)
     low, high = np.quantile(drawn, [0.025, 0.975], axis=0)
     columns = np.stack([np.atleast_1d(column) for column in (value, low, high)], axis=1).tolist()

@@ -5,7 +5,7 @@ Every model is tested on the same part; the smaller training parts lie within th
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -17,11 +17,11 @@ from tamis.training.fit import TrainSettings, untrained
 from tamis.training.metrics import Estimate, proportion_of_some
 from tamis.training.out_of_fold import LearningPart
 from tamis.training.trainers.base import EncodedTexts, Trainer
-from tamis.types import Progress, no_progress
 
 _STEPS = (0.05, 0.05, 0.15, 0.25, 0.5)
 """Shares of the training part by which it grows, so that it has 5, 10, 25, 50 and 100 %."""
 
+# a part with hardly a row for each label says nothing about more rows
 _MIN_ROWS_PER_CLASS = 3
 
 
@@ -43,33 +43,18 @@ class HeldOutPart:
 
 
 def learning_curve(
-    train: LearningPart,
-    test: HeldOutPart,
-    settings: TrainSettings,
-    *,
-    whole: Trainer | None = None,
-    progress: Progress = no_progress,
+    train: LearningPart, test: HeldOutPart, settings: TrainSettings, *, whole: Trainer | None = None
 ) -> tuple[CurvePoint, ...]:
     """Train on growing parts, groups whole; parts that are too small to learn from are left out.
 
     `whole` is the model that has learned all of `train`, if there is one already.
     """
-    return tuple(_points(train, test, settings, whole, progress))
-
-
-def _points(
-    train: LearningPart,
-    test: HeldOutPart,
-    settings: TrainSettings,
-    whole: Trainer | None,
-    progress: Progress,
-) -> Iterator[CurvePoint]:
     try:
         part_of = grouped_parts(train.groups, train.labels, list(_STEPS), settings.seed)
-    except DataError:
-        return
+    except DataError:  # fewer groups than points
+        return ()
+    points = []
     for step in range(len(_STEPS)):
-        progress(step, len(_STEPS))
         rows = np.flatnonzero(part_of <= step)
         labels = [train.labels[row] for row in rows.tolist()]
         if len(set(labels)) < len(train.classes) or len(labels) < _MIN_ROWS_PER_CLASS * len(train.classes):
@@ -77,17 +62,17 @@ def _points(
         try:
             model = whole if whole is not None and rows.size == len(train.labels) else None
             model = model or untrained(settings).fit(train.texts.select(rows), labels)
-        except TrainingError:
+        except TrainingError:  # such as a part without any feature that is frequent enough
             continue
-        yield _point(rows.size, model, test)
-    progress(len(_STEPS), len(_STEPS))
+        points.append(_point(rows.size, model, test))
+    return tuple(points)
 
 
 def _point(n_rows: int, model: Trainer, test: HeldOutPart) -> CurvePoint:
-    places = {label: place for place, label in enumerate(model.classes_)}
-    true = np.array([places[label] for label in test.labels], np.intp)
+    true = metrics.class_indices(test.labels, model.classes_)
+    # uncalibrated: a calibration would take a cross-validation for each point
     predicted = model.logits(test.texts).argmax(axis=1)
-    margins = metrics.Margins.of_rows(np.ones((1, true.size)), true, predicted, len(places))
+    margins = metrics.Margins.of_rows(np.ones((1, true.size)), true, predicted, len(model.classes_))
     matthews = float(margins.matthews()[0])
     accuracy = proportion_of_some(margins.hits.sum(), true.size)
     return CurvePoint(n_rows, accuracy, None if np.isnan(matthews) else matthews)

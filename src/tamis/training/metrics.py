@@ -1,12 +1,13 @@
 """The metrics of a classifier, computed for many weightings of the rows at once.
 
-Every function takes `weights` [resamples, rows] and returns an array with a first axis of
-resamples: ones give the metric itself, bootstrap counts its spread. Handles arrays only; scikit-learn
-agrees (tests/training/test_metrics.py).
+Functions take `weights` [resamples, rows] and return an array with a first axis of resamples: ones give
+the metric itself, bootstrap counts its spread. Handles arrays only; scikit-learn, which the tests compare
+with, has one weighting at a time and is no dependency of `tamis evaluate`.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -18,6 +19,7 @@ Floats = npt.NDArray[np.float64]
 Indices = npt.NDArray[np.intp]
 
 _MIN_STRATUM = 5
+"""Clusters of a label from which on it is resampled by itself; see `Resampler`."""
 
 
 @dataclass(frozen=True)
@@ -27,6 +29,12 @@ class Estimate:
     value: float
     low: float
     high: float
+
+
+def class_indices(labels: Sequence[str], classes: Sequence[str]) -> Indices:
+    """Return [rows] the index of each label among `classes`; raises KeyError for any other label."""
+    index_of = {label: index for index, label in enumerate(classes)}
+    return np.fromiter((index_of[label] for label in labels), np.intp, len(labels))
 
 
 def confusion(weights: Floats, true: Indices, predicted: Indices, n_classes: int) -> Floats:
@@ -59,19 +67,6 @@ class Margins:
             _sums(weights, true, n_classes),
         )
 
-    @classmethod
-    def of_matrix(cls, matrix: Floats) -> Margins:
-        """Sum up [resamples, true classes, predicted classes]."""
-        return cls(np.diagonal(matrix, axis1=1, axis2=2), matrix.sum(axis=1), matrix.sum(axis=2))
-
-    def precision(self) -> Floats:
-        """Return [resamples, classes], NaN for a class that is never predicted."""
-        return _ratio(self.hits, self.predicted)
-
-    def recall(self) -> Floats:
-        """Return [resamples, classes], NaN for a class without rows."""
-        return _ratio(self.hits, self.present)
-
     def f1(self) -> Floats:
         """Return [resamples, classes], NaN for a class that has no rows and is never predicted."""
         return _ratio(2 * self.hits, self.predicted + self.present)
@@ -93,16 +88,6 @@ class Margins:
         return np.where(spread_true > 0, found, np.nan)
 
 
-def accuracy(matrix: Floats) -> Floats:
-    """Return [resamples] the share on the diagonal of `confusion`."""
-    return _ratio(np.trace(matrix, axis1=1, axis2=2), matrix.sum(axis=(1, 2)))
-
-
-def matthews(matrix: Floats) -> Floats:
-    """Return [resamples] Matthews' correlation coefficient of `confusion`; see `Margins.matthews`."""
-    return Margins.of_matrix(matrix).matthews()
-
-
 @dataclass(frozen=True)
 class Ranking:
     """The rows of one label ranked against all others, the highest score first.
@@ -117,6 +102,7 @@ class Ranking:
     def of_rows(cls, weights: Floats, positive: npt.NDArray[np.bool_], scores: Floats) -> Ranking:
         """Rank rows by `scores`; those of equal scores are added up."""
         order = np.argsort(-scores, kind="stable")
+        # rows of equal scores are one step of the curve: their order must not change an area
         starts = np.flatnonzero(np.diff(scores[order], prepend=np.inf))
         ordered, is_up = weights[:, order], positive[order]
         ups = np.add.reduceat(ordered * is_up, starts, axis=1)
@@ -130,7 +116,7 @@ class Ranking:
     def average_precision(self) -> Floats:
         """Return [resamples] the precision at each new positive, averaged over recall; NaN without any."""
         found, all_rows = np.cumsum(self.ups, axis=1), np.cumsum(self.ups + self.downs, axis=1)
-        precision = np.nan_to_num(_ratio(found, all_rows))
+        precision = np.nan_to_num(_ratio(found, all_rows))  # the first rows may not be in a resample
         return _ratio((precision * self.ups).sum(axis=1), self.ups.sum(axis=1))
 
 
@@ -139,7 +125,7 @@ def calibration_error(weights: Floats, correct: npt.NDArray[np.bool_], confidenc
 
     Source: Guo et al., "On calibration of modern neural networks", 2017.
     """
-    bins = np.minimum((confidence * 15).astype(np.intp), 14)
+    bins = np.minimum((confidence * 15).astype(np.intp), 14)  # a confidence of 1 is in the last bin
     gaps = [np.abs(np.bincount(bins, row * (correct - confidence), minlength=15)).sum() for row in weights]
     return _ratio(np.asarray(gaps), weights.sum(axis=1))
 
@@ -155,6 +141,7 @@ def proportion(successes: float, trials: float) -> Estimate | None:
         return None
     low, high = wilson(float(successes), float(trials))
     value = float(successes / trials)
+    # at 0 and 1 rounding may put a bound on the wrong side of the value
     return Estimate(value, min(low, value), max(high, value))
 
 
@@ -190,7 +177,7 @@ class Resampler:
     def __init__(self, labels: Indices, groups: Indices | None = None):
         numbers = groups if groups is not None else np.arange(labels.size)
         _, first, self._group_of = np.unique(numbers, return_index=True, return_inverse=True)
-        stratum = labels[first] + 1
+        stratum = labels[first] + 1  # 0 is the stratum of all labels with few clusters
         stratum[(np.bincount(stratum) < _MIN_STRATUM)[stratum]] = 0
         self._group_at = np.argsort(stratum, kind="stable")  # [places] groups: a stratum's are neighbours
         sizes = np.bincount(stratum)
@@ -200,7 +187,9 @@ class Resampler:
     def weights(self, resamples: int, seed: int) -> Floats:
         """Return [resamples, rows] how often each row is drawn."""
         n = self._group_at.size
+        # each draw stays within its stratum: its first position, plus a random part of its size
         drawn = self._start + np.random.default_rng(seed).random((resamples, n)) * self._size
+        # one bincount for all resamples, each of which has n cells of its own
         flat = drawn.astype(np.intp) + np.arange(resamples)[:, None] * n
         counts = np.bincount(flat.ravel(), minlength=resamples * n).reshape(resamples, n)
         of_group = np.empty((resamples, n), np.float64)
@@ -211,6 +200,7 @@ class Resampler:
     def without_each_block(self, blocks: int, seed: int) -> Floats:
         """Return [blocks, rows] of 0 and 1: the clusters are dealt into blocks, and one block is left out."""
         n = self._group_at.size
+        # shuffled within each stratum, then dealt out in turn: every block has its share of each label
         shuffled = np.lexsort([np.random.default_rng(seed).random(n), self._start])
         block = np.empty(n, np.intp)
         block[self._group_at[shuffled]] = np.arange(n) % blocks

@@ -8,7 +8,7 @@ rare to be held out stay in every training part, and their rows have no out-of-f
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
@@ -19,12 +19,12 @@ from tamis.data.split import assign_folds
 from tamis.errors import TrainingError
 from tamis.normalization import canonical
 from tamis.training.calibration import choose_calibration
+from tamis.training.metrics import Indices
 from tamis.training.trainers import make_trainer
 from tamis.training.trainers.base import EncodedTexts, Logits, Trainer
 from tamis.types import Dataset, Notice, Progress, no_notice, no_progress
 
 MakeClassifier = Callable[[], Trainer]
-Indices = npt.NDArray[np.intp]
 
 _MANY_ROWS = 1000
 _FEW_FOLDS, _MANY_FOLDS = 3, 5
@@ -38,6 +38,7 @@ class LearningPart:
     labels: Sequence[str]
     groups: Sequence[str]
     folds: int
+    _fold_of: dict[int, Indices] = field(default_factory=dict, repr=False)
 
     @property
     def classes(self) -> tuple[str, ...]:
@@ -46,7 +47,11 @@ class LearningPart:
 
     def fold_of(self, seed: int) -> Indices:
         """Return [texts] the fold of each, groups whole; -1 for those that are never held out."""
-        return assign_folds(self.groups, self.labels, self.folds, seed)
+        # kept, also for the same part encoded otherwise: of 60,000 texts it takes a second, and each
+        # candidate asks for it
+        if seed not in self._fold_of:
+            self._fold_of[seed] = assign_folds(self.groups, self.labels, self.folds, seed)
+        return self._fold_of[seed]
 
 
 def default_folds(n_rows: int) -> int:
@@ -147,6 +152,7 @@ def out_of_fold(
     chosen = choose_calibration(logits, labels, groups, part.classes, seed=seed)
     probabilities = chosen.calibration(logits)
     unknown = np.flatnonzero(np.isnan(logits[:, 0]))
+    # certain of the own label, so that a search for label issues never reports a row without a prediction
     own = np.searchsorted(part.classes, [labels[row] for row in unknown.tolist()])
     probabilities[unknown] = 0.0
     probabilities[unknown, own] = 1.0
@@ -166,13 +172,13 @@ class Misclassification:
 
 
 def most_confident_errors(
-    data: Dataset, probabilities: npt.NDArray[np.float64], classes: Sequence[str], *, most: int = 100
+    data: Dataset, probabilities: npt.NDArray[np.float64], classes: Sequence[str], *, max_errors: int = 100
 ) -> tuple[Misclassification, ...]:
-    """Return the mistakes in [rows, classes] probabilities, the most confident first."""
+    """Return the errors in [rows, classes] probabilities, the most confident first."""
     predicted = probabilities.argmax(axis=1)
     confidence = probabilities.max(axis=1)
     wrong = np.flatnonzero(np.asarray(classes)[predicted] != np.asarray(data.labels))
-    ranked = wrong[np.argsort(-confidence[wrong], kind="stable")][:most].tolist()
+    ranked = wrong[np.argsort(-confidence[wrong], kind="stable")][:max_errors].tolist()
     return tuple(
         Misclassification(
             row=data.rows[i],

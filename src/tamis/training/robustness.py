@@ -13,12 +13,11 @@ import numpy as np
 import numpy.typing as npt
 
 from tamis.artifact import OperatingPoint
-from tamis.training.metrics import Estimate, proportion_of_some
-
-Probabilities = npt.NDArray[np.float64]
+from tamis.training.metrics import Estimate, Floats, Indices, class_indices, proportion_of_some
 
 _MAX_TEXTS = 2000
 _MAX_LABELS = 5
+# senders of such texts gain if the label is missed; for others the scoring is only time spent
 _ADVERSARIAL = re.compile(
     r"\b(spam|phish|smish|scam|fraud|abus|toxi|hate|offens|insult|harass|threat|fake|malicious|malware|troll|"
     r"profan|obscen|nsfw|junk|cheat)",
@@ -55,7 +54,7 @@ def has_adversary(labels: Sequence[str]) -> bool:
 
 
 def robustness(
-    score: Callable[[Sequence[str]], Probabilities],
+    score: Callable[[Sequence[str]], Floats],
     texts: Sequence[str],
     labels: Sequence[str],
     classes: Sequence[str],
@@ -77,22 +76,21 @@ def robustness(
         kept = [kept[i] for i in sorted(drawn.tolist())]
     if not kept:
         return ()
-    chosen, true = [texts[i] for i in kept], [classes.index(labels[i]) for i in kept]
+    chosen, true = [texts[i] for i in kept], class_indices([labels[i] for i in kept], classes)
 
     def recall(of: Sequence[str]) -> Estimate:
-        return proportion_of_some(_found(score(of), np.asarray(true), operating_point).sum(), len(of))
+        return proportion_of_some(_found(score(of), true, operating_point).sum(), len(of))
 
     plain = recall(chosen)
     return tuple(
         Perturbation(name, len(chosen), plain, recall([change(text, random) for text in chosen]))
         for name, change in PERTURBATIONS.items()
+        # a generator for each: another perturbation in the list must not change the metrics of the others
         for random in [np.random.default_rng(seed)]
     )
 
 
-def _found(
-    probabilities: Probabilities, true: npt.NDArray[np.intp], point: OperatingPoint | None
-) -> npt.NDArray[np.bool_]:
+def _found(probabilities: Floats, true: Indices, point: OperatingPoint | None) -> npt.NDArray[np.bool_]:
     of_label = probabilities[np.arange(true.size), true]
     found: npt.NDArray[np.bool_]
     found = of_label >= point.threshold if point is not None else probabilities.argmax(axis=1) == true
