@@ -1,6 +1,11 @@
-"""Fits a model: measures by cross-validation how it predicts unseen texts, calibrates, then fits all rows.
+"""Fits a model on the training part, with a calibration and an operating point from out-of-fold predictions:
 
-Uses models through `Trainer` only; never sees the test part before `refit`.
+    quick kinds   every fold held out once ──► alternative settings, if clearly better ──► calibration,
+                  operating point ──► fit of the whole part
+    slow kinds    one fold held out ──► calibration, operating point ──► fit of the whole part
+
+`refit` then fits the same settings on all rows. Uses models through `Trainer` only; never sees the test
+part before `refit`.
 """
 
 from __future__ import annotations
@@ -85,7 +90,7 @@ Encode = Callable[[TrainSettings], EncodedTexts]
 """Returns the canonical texts of a part as a model of these settings needs them."""
 
 
-def fit(  # noqa: PLR0913 - data, settings, what may be reused and chosen, three ways to watch it
+def fit(  # noqa: PLR0913 - data, settings, what may be reused and chosen, progress, notices, checkpoints
     data: Dataset,
     settings: TrainSettings,
     *,
@@ -125,7 +130,8 @@ def refit(
 
 
 def encode_once(texts: Sequence[str]) -> Encode:
-    """Return what encodes canonical `texts` once for each settings."""
+    """Return a function that encodes canonical `texts` once for each settings."""
+    # a list and no dictionary: settings hold mappings, so they have no hash; there are two at most
     done: list[tuple[TrainSettings, EncodedTexts]] = []
 
     def encode(settings: TrainSettings) -> EncodedTexts:
@@ -179,7 +185,10 @@ def _fit_quickly(
 def alternative_overrides(
     settings: TrainSettings, texts: Sequence[str], labels: Sequence[str]
 ) -> Mapping[str, str]:
-    """Return the alternative for such data; empty if there is none, or it would change a given setting."""
+    """Return the alternative for such data; empty if there is none, or it would change a given setting.
+
+    A search tries the same one, among its candidates.
+    """
     overrides = untrained(settings).alternative(texts, labels)
     return {} if overrides.keys() & settings.overrides.keys() else overrides
 
@@ -223,6 +232,7 @@ def _fit_slowly(
         point = _operating_point(
             chosen, held.logits, labels, settings, "answers about one held-out fold", all_labels=part.labels
         )
+    # stopped by the user: a second fit would ignore that, so the model of the other folds is kept
     model = (held and held.interrupted) or untrained(settings).fit(
         part.texts,
         part.labels,
@@ -272,6 +282,7 @@ def _operating_point(
 ) -> OperatingPoint | None:
     """Return the point for two classes; None for more, or if no text of one of them was held out."""
     classes = sorted(set(all_labels or labels))
+    # rows of NaN were in every training part: no model that has not learned them predicted them
     measured = np.flatnonzero(~np.isnan(logits[:, 0])).tolist()
     held_labels = [labels[row] for row in measured]
     if len(classes) != 2 or len(Counter(held_labels)) < 2:
@@ -281,5 +292,5 @@ def _operating_point(
         held_labels,
         positive=settings.positive or default_positive(all_labels or labels),
         max_false_positive_rate=settings.max_false_positive_rate,
-        chosen_on=f"{chosen_on} of the training part",
+        chosen_on=f"{chosen_on} of the training part",  # part of the manifest, so of the model's identity
     )

@@ -1,4 +1,7 @@
-"""Files that retraining, drift and live switches need: learned texts, training profile, self-test."""
+"""Writes the files of a version that scoring does not read: learned texts, training profile, self-test.
+
+`tamis evaluate` leaves out learned texts, drift is measured against the profile, loading runs the self-test.
+"""
 
 from __future__ import annotations
 
@@ -27,16 +30,17 @@ def write_records(
     learned = LearnedTexts.of([*run.learned_texts], key=manifest.data.sha256)
     (folder / LEARNED_FILE).write_bytes(learned.to_bytes())
     (folder / PROFILE_FILE).write_bytes(_profile(run, manifest, probabilities).to_bytes())
+    # the scorer as a server will load it, from the exported files and not from the trained model in memory
     files = ModelFiles(manifest.model, len(manifest.labels), lambda name: (folder / name).read_bytes())
     probes = record_probes(load_scorer(manifest.kind, files))
     (folder / PROBES_FILE).write_bytes(msgspec.json.encode(probes))
 
 
 def _profile(run: TrainingRun, manifest: Manifest, probabilities: npt.NDArray[np.float64]) -> TrainingProfile:
-    texts, train, test = [*run.test.texts], run.prepared.train, run.prepared.test
-    learned = Counter(train.labels)
+    texts, learned = [*run.test.texts], Counter(run.prepared.train.labels)
     if run.saved is not run.measured:
-        learned.update(test.labels)
+        learned.update(run.prepared.test.labels)
+    # of the measured model on the test part: the saved one has learned these texts, and is surer of them
     return training_profile(
         manifest.labels,
         texts,

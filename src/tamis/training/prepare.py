@@ -1,7 +1,9 @@
-"""A labelled file divided into a part to train on and a part to test on.
+"""A labelled file divided into a part to train on and a part to test on:
 
-`tamis train` divides in memory by the same code that `tamis prepare` writes to a folder with. Knows
-files and parts; does not know models. `tamis.training.prepared_folder` keeps the parts on disk.
+    files ──► rows ──► empty texts and rare labels ──► near-duplicate clusters ──► two parts, groups whole
+
+`tamis train` divides in memory by the same code that `tamis prepare` writes to a folder with
+(`tamis.training.prepared_folder`). Independent of models.
 """
 
 from __future__ import annotations
@@ -32,7 +34,7 @@ class PrepareSettings:
     """How a file is divided.
 
     split: `grouped` repairs the file, drops empty texts, and keeps together what shares a group: the
-        file's group column, or near duplicates where no column is named. `random` takes the file as
+        file's group column, or near duplicates if no column is named. `random` takes the file as
         the csv module reads it, and divides its rows as scikit-learn's train_test_split does.
     min_rows:   leave out labels with fewer rows than this
     merge_rare: the label to give those rows instead of leaving them out
@@ -90,18 +92,12 @@ class Prepared:
         return both.select(np.argsort(both.rows, kind="stable").tolist())
 
 
-def prepare_file(
-    paths: Paths,
-    settings: PrepareSettings,
-    *,
-    progress: Progress = no_progress,
-    say: Notice = no_notice,
-) -> Prepared:
+def prepare_file(paths: Paths, settings: PrepareSettings, *, say: Notice = no_notice) -> Prepared:
     """Read labelled files and divide them; raise DataError if that cannot be done.
 
     `say` is called with what was assumed about the files, one line at a time.
     """
-    return prepare_dataset(read_for(paths, settings, say=say), settings, progress=progress)
+    return prepare_dataset(read_for(paths, settings, say=say), settings)
 
 
 def read_for(paths: Paths, settings: PrepareSettings, *, say: Notice = no_notice) -> ReadResult:
@@ -120,9 +116,10 @@ def prepare_dataset(
     """Divide what was read into the two parts."""
     if not 0 < settings.test_size < 1:
         raise DataError(f"the test part must be between 0 and 1 of the rows, not {settings.test_size:g}")
+    # at random every row counts, for comparison with results published for the same file
     data = reading.dataset if settings.split == "random" else drop_empty(reading.dataset)
     data = merge_rare_labels(data, settings)
-    if data.groups is None:
+    if data.groups is None:  # for the random split too: its folds and intervals keep clusters together
         groups = near_duplicate_groups(data.texts, progress=progress)
         data = replace(data, groups=[str(group) for group in groups.tolist()])
     train, test = _divide(data, settings)
@@ -167,31 +164,29 @@ def joined_rows(one: Dataset, other: Dataset) -> Dataset:
 
 
 def _divide(data: Dataset, settings: PrepareSettings) -> tuple[list[int], list[int]]:
-    """Return the rows of the training and of the test part; the training part has every label."""
+    """Return the rows of the training and of the test part; the training part has every label.
+
+    Raises DataError unless a row of some label can be held out while another teaches that label.
+    """
     assert data.groups is not None
     if settings.split == "random":
         train, test = random_split(len(data), test_size=settings.test_size, seed=settings.seed)
         unit: Sequence[object] = range(len(data))
     else:
-        _require_two_groups(data)
+        # before the division, which would report this as too few groups
+        if len(labels_in_one_group(data.groups, data.labels)) == len(data.classes):
+            raise _nothing_to_measure(data)
         shares = [1 - settings.test_size, settings.test_size]
         parts = grouped_parts(data.groups, data.labels, shares, settings.seed)
         train, test = np.flatnonzero(parts == 0), np.flatnonzero(parts == 1)
         unit = data.groups
+    # labels that only the test part has could never be predicted: their units are trained on instead
     learned = {data.labels[row] for row in train.tolist()}
-    back = {unit[row] for row in test.tolist() if data.labels[row] not in learned}
-    returned = [row for row in test.tolist() if unit[row] in back]
-    kept = [row for row in test.tolist() if unit[row] not in back]
+    moved = {unit[row] for row in test.tolist() if data.labels[row] not in learned}
+    kept = [row for row in test.tolist() if unit[row] not in moved]
     if not kept:
         raise _nothing_to_measure(data)
-    return [*train.tolist(), *returned], kept
-
-
-def _require_two_groups(data: Dataset) -> None:
-    """Raise DataError unless a row of some label can be held out while another teaches that label."""
-    assert data.groups is not None
-    if len(labels_in_one_group(data.groups, data.labels)) == len(data.classes):
-        raise _nothing_to_measure(data)
+    return [*train.tolist(), *(row for row in test.tolist() if unit[row] in moved)], kept
 
 
 def _nothing_to_measure(data: Dataset) -> DataError:

@@ -1,7 +1,11 @@
-"""The folder of `tamis prepare`: two CSV files, an audit, and a description that binds them by digest.
+"""The folder of `tamis prepare`:
+
+    train.csv, test.csv   the two parts
+    audit.json            the audit of the file that was divided
+    prepared.json         settings, and the digests of both parts: a part that was edited is refused
 
 The same file and settings give the same bytes: nothing in the folder depends on when or where it was
-made. Handles files; independent of how the parts were chosen.
+made. Independent of how the parts were chosen.
 """
 
 from __future__ import annotations
@@ -28,6 +32,7 @@ FORMAT = 2
 DESCRIPTION = "prepared.json"
 AUDIT = "audit.json"
 
+# what `write_dataset` writes: read without guessing, which could find something else in unusual texts
 _WRITTEN = replace(USUAL_OPTIONS, encoding="utf-8", delimiter=",", escape="none")
 _REQUIRED = ("label", "text", "group", "row")
 _AGAIN = "make the folder again with tamis prepare"
@@ -54,6 +59,7 @@ class Description(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_on
 
 
 class _FormatOnly(msgspec.Struct):
+    # read by itself first: fields of another format would be reported as unknown ones instead
     format: int
 
 
@@ -85,6 +91,7 @@ def write_prepared(prepared: Prepared, report: AuditReport, folder: Path) -> Des
     check_replaceable(folder)
     target = folder.resolve()
     target.parent.mkdir(parents=True, exist_ok=True)
+    # beside the target, because a rename within one file system is all or nothing
     unfinished = target.with_name(f".{target.name}.{secrets.token_hex(6)}.tmp")
     try:
         unfinished.mkdir()
@@ -128,7 +135,7 @@ def _put_in_place(unfinished: Path, target: Path) -> None:
     if not target.exists():
         unfinished.rename(target)
         return
-    for readme in filter(_is_readme, target.iterdir()):
+    for readme in filter(_is_readme, target.iterdir()):  # the user's own
         shutil.copy2(readme, unfinished / readme.name)
     earlier = unfinished.with_suffix(".old")
     target.rename(earlier)
@@ -143,7 +150,7 @@ def _read_description(file: Path) -> Description:
     try:
         found = msgspec.json.decode(contents, type=_FormatOnly).format
         if found != FORMAT:
-            raise DataError(f"has format {found}, this version of Tamis reads {FORMAT}; {_AGAIN}", file=file)
+            raise DataError(f"has format {found}; this version of Tamis reads {FORMAT}; {_AGAIN}", file=file)
         return msgspec.json.decode(contents, type=Description)
     except (msgspec.DecodeError, UnicodeDecodeError) as broken:
         raise DataError(f"cannot be read ({broken}); {_AGAIN}", file=file) from None
@@ -165,7 +172,7 @@ def _read_rows(facts: InspectedFile) -> Dataset:
         indices = {name: table.columns.index(name) for name in table.columns}
         needed = Needed(indices["label"], indices["text"], tuple(indices.values()))
         cells = [record.cells for record in table.records(needed)]
-    column = {name: [row[place] for row in cells] for place, name in enumerate(table.columns)}
+    column = {name: [row[index] for row in cells] for index, name in enumerate(table.columns)}
     return Dataset(
         texts=column["text"],
         labels=column["label"],

@@ -7,21 +7,22 @@ the old nor the new version learns them.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from hashlib import blake2b
 
 from tamis.normalization import canonical
 from tamis.training.compare import Comparison
+from tamis.training.prepare import joined_rows
 from tamis.types import Dataset
 
 HELD_OUT_PERCENT = 20
 SOURCE = "feedback"
-_SIGNIFICANT = 0.05
+_SIGNIFICANT = 0.05  # the p-value below which a difference is not explained by chance
 
 
 @dataclass(frozen=True, slots=True)
 class Correction:
-    """A text with its true label, as reported; later ones come later."""
+    """A text with its true label, as reported by a client."""
 
     text: str
     label: str
@@ -31,8 +32,8 @@ class Correction:
 class Merged:
     """The data to train on, the held-out feedback, and what was contradictory.
 
-    contradictions: how many texts of the training data got another label from feedback
-    disagreements:  how many texts got more than one label in the feedback; the latest is used
+    contradictions: number of rows of the training data that got another label from feedback
+    disagreements:  number of texts that got more than one label in the feedback; the latest is used
     new_labels:     labels that the training data lacks
     """
 
@@ -44,11 +45,14 @@ class Merged:
 
 
 def merge(data: Dataset, corrections: Iterable[Correction]) -> Merged:
-    """Add feedback to training data; the latest label of a text wins, also over the training data's."""
+    """Add feedback, the oldest first, to training data.
+
+    The latest label of a text replaces earlier ones, and that of the training data.
+    """
     latest: dict[str, Correction] = {}
     disagreeing: set[str] = set()
     for correction in corrections:
-        form = canonical(correction.text)
+        form = canonical(correction.text)  # texts with the same form get the same prediction
         if form in latest and latest[form].label != correction.label:
             disagreeing.add(form)
         latest[form] = correction
@@ -64,8 +68,11 @@ def merge(data: Dataset, corrections: Iterable[Correction]) -> Merged:
     # a text that is held out is left out of the training data, too: otherwise the new version would know it
     kept = [index for index, form in enumerate(forms) if form not in latest or not is_held_out(form)]
     new = [correction for form, correction in learned.items() if form not in known]
+    added = _dataset(new, first_row=max(data.rows, default=0) + 1)
+    # a text of feedback belongs to no group of the file; both columns are left out if the file has none
+    added = replace(added, sources=[SOURCE] * len(new), groups=[""] * len(new))
     return Merged(
-        _with_rows(data, labels, kept, new),
+        joined_rows(replace(data, labels=labels).select(kept), added),
         _dataset(held_out),
         contradictions,
         len(disagreeing),
@@ -75,6 +82,8 @@ def merge(data: Dataset, corrections: Iterable[Correction]) -> Merged:
 
 def is_held_out(canonical_text: str) -> bool:
     """Return whether feedback on this text is kept for comparing versions."""
+    # of the text and nothing else, so that every retraining holds the same texts out; `person` keeps the
+    # digest independent of others that Tamis takes of texts
     digest = blake2b(
         canonical_text.encode("utf-8", "surrogatepass"), digest_size=4, person=b"tamis-heldout"
     ).digest()
@@ -86,26 +95,6 @@ def is_not_worse(comparison: Comparison) -> bool:
     return comparison.only_second >= comparison.only_first or comparison.p_value >= _SIGNIFICANT
 
 
-def _with_rows(
-    data: Dataset, labels: Sequence[str], kept: Sequence[int], new: Sequence[Correction]
-) -> Dataset:
-    last = max(data.rows, default=0)
-    return Dataset(
-        texts=[*(data.texts[index] for index in kept), *(one.text for one in new)],
-        labels=[*(labels[index] for index in kept), *(one.label for one in new)],
-        rows=[*(data.rows[index] for index in kept), *range(last + 1, last + 1 + len(new))],
-        sources=_extended(data.sources, kept, len(new), SOURCE),
-        groups=_extended(data.groups, kept, len(new), ""),
-    )
-
-
-def _extended(column: Sequence[str] | None, kept: Sequence[int], n_new: int, value: str) -> list[str] | None:
-    return None if column is None else [*(column[index] for index in kept), *[value] * n_new]
-
-
-def _dataset(corrections: Sequence[Correction]) -> Dataset:
-    return Dataset(
-        texts=[one.text for one in corrections],
-        labels=[one.label for one in corrections],
-        rows=list(range(1, len(corrections) + 1)),
-    )
+def _dataset(corrections: Sequence[Correction], first_row: int = 1) -> Dataset:
+    rows = [*range(first_row, first_row + len(corrections))]
+    return Dataset([one.text for one in corrections], [one.label for one in corrections], rows)

@@ -1,6 +1,9 @@
-"""Trains a model and saves it as the next version: a list of small named steps.
+"""Trains a model and saves it as the next version of a model folder, in this order:
 
-Uses trainers through their interface only. The test part is looked at once, at the end, to measure.
+    read and divide ──► lock the folder ──► search ──► fit the training part ──► refit on all rows ──►
+    measure on the test part ──► export, write records, report, card ──► commit
+
+Uses trainers through their interface only. The test part is used once, to measure.
 """
 
 from __future__ import annotations
@@ -47,7 +50,7 @@ if TYPE_CHECKING:  # a search imports what it needs
 
 @dataclass(frozen=True)
 class Trained:
-    """What training made: where it was saved (None for a dry run), its manifest, and the measured metrics.
+    """The result of training: its folder (None for a dry run), its manifest, and the measured metrics.
 
     interrupted: whether the user stopped it early and kept what had been learned until then
     summary:     what the model is made of, one part per line
@@ -86,9 +89,11 @@ def train(  # noqa: PLR0913 - data in, model out, three settings, formats, three
     """
     settings = settings or TrainSettings()
     _check_formats(formats, settings, autotune)
-    prepared = _prepared(data, prepare or PrepareSettings(), say)  # first: bad data leaves no folder
+    # before the version is reserved: data that cannot be read leaves no folder behind
+    prepared = _prepared(data, prepare or PrepareSettings(), say)
     if prepared.unmeasured:
         say(describe_unmeasured(prepared.unmeasured))
+    # reserved before any fit: a second training of the same model is refused before it has spent time
     with reserve_version(Path(output)) if output is not None else nullcontext() as reservation:
         settings, searched = _searched(prepared.train, settings, autotune)
         checkpoints = reservation.checkpoints(_digest(prepared, settings)) if reservation else None
@@ -117,6 +122,7 @@ def train(  # noqa: PLR0913 - data in, model out, three settings, formats, three
         exported = run.saved.model.export(reservation.folder, calibration)
         for form in formats:
             run.saved.model.export_as(form, reservation.folder, calibration)
+        # a model that has learned the test part cannot be compared on it; the measured one's predictions can
         if run.saved is not run.measured:
             write_held_out(measured.probabilities.argmax(axis=1), reservation.folder)
         manifest = msgspec.structs.replace(manifest, model=dict(exported))
@@ -142,8 +148,10 @@ def _run(
     stopped early is saved as it is.
     """
     model, n_train = untrained(settings), len(prepared.train)
+    # the training part first, so that it is a selection of the rows that are encoded
     rows = joined_rows(prepared.train, prepared.test)
     encode = encode_once([canonical(text) for text in rows.texts])
+    # the refit is a third fit of a slow model, whose first two are `total`; of a quick one it is one step
     extra = (lambda total: total // 2) if model.slow else (lambda total: 1)
     measured = fit(
         prepared.train,
@@ -184,12 +192,12 @@ def _run(
 
 
 def _small_enough(run: TrainingRun, max_bytes: int, say: Notice) -> TrainingRun:
-    """Save the measured model if the one of all rows has grown beyond `max_bytes`, which the search kept."""
+    """Save the measured model if the one of all rows is larger than `max_bytes`, which the search kept to."""
     from tamis.training.tuning.evaluation import exported_size
 
     if run.saved is run.measured or exported_size(run.saved.model) <= max_bytes:
         return run
-    say(f"fitted on all rows the model has more than {max_bytes:,} bytes: the measured one is saved")
+    say(f"the model fitted on all rows has more than {max_bytes:,} bytes: the measured one is saved")
     return replace(run, saved=run.measured, learned_texts=run.train.texts)
 
 
@@ -213,7 +221,10 @@ def _check_formats(formats: Sequence[str], settings: TrainSettings, autotune: Au
 
 
 def _digest(prepared: Prepared, settings: TrainSettings) -> str:
-    """Return a digest of all that decides what is learned: the rows, settings, libraries."""
+    """Return a digest of all that decides what is learned: the rows, settings, libraries.
+
+    It names the folder of checkpoints, so that no training resumes from those of another.
+    """
     parts = [[part.texts, part.labels, part.groups] for part in (prepared.train, prepared.test)]
     what = [parts, settings, library_versions(untrained(settings))]
     return hashlib.sha256(msgspec.json.encode(what)).hexdigest()
@@ -251,7 +262,7 @@ def _measure(run: TrainingRun) -> Measured:
 def _write_pages(report: ReportData, folder: Path, say: Notice) -> None:
     try:
         from tamis.training.report.render import render_card, render_report
-    except ModuleNotFoundError as missing:
+    except ModuleNotFoundError as missing:  # a model can be trained without the extra that has Jinja
         if missing.name not in ("jinja2", "markupsafe"):
             raise
         say(f"{REPORT_FILE} and {CARD_FILE} are not written: that needs pip install 'tamis[train]'")
@@ -263,11 +274,12 @@ def _write_pages(report: ReportData, folder: Path, say: Notice) -> None:
 def _describe(run: TrainingRun, training: dict[str, Any], measured: Measured) -> Manifest:
     prepared, saved = run.prepared, run.saved
     split, n_train, n_test = prepared.settings, len(prepared.train), len(prepared.test)
+    # nothing about the time or the folder: the digest of the manifest is the identity of the model
     return Manifest(
         kind=saved.model.kind,
         text_form=HTML_FORM if split.reading.strip_html else CANONICAL_FORM,
         labels=saved.model.classes_,
-        model={},
+        model={},  # known after the export; a dry run exports nothing
         training=training,
         calibration=saved.calibrated.described(),
         operating_point=saved.operating_point,
