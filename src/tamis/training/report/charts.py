@@ -1,12 +1,14 @@
-"""The report's charts: their points, from probabilities and labels, and what each of them means.
+"""The report's charts: their points, from probabilities and labels, and a sentence on how to read each.
 
-`svg` knows how to draw."""
+`svg` lays them out.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from itertools import pairwise
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -21,11 +23,12 @@ if TYPE_CHECKING:
 Points = list[tuple[float, float]]
 Mask = npt.NDArray[np.bool_]
 
+# about a chart's width in pixels: more would only make the report larger
 _MAX_POINTS = 300
 _BINS = 10
 _LENGTHS = (20, 40, 80, 160, 320)
 _THRESHOLDS = 101
-_MAX_CURVES = 8
+_MAX_CURVES = 8  # as many as there are colours
 _TENTHS = tuple((tenth / 10, f"{tenth / 10:g}") for tenth in range(0, 11, 2))
 
 
@@ -42,6 +45,7 @@ class Bin:
 def roc(scores: Floats, positive: Mask) -> Points:
     """Return (false-positive rate, recall) as the threshold falls, corners only."""
     hits, alarms = _cumulated(scores, positive)
+    # points on a straight line between their neighbours draw nothing: most of a good model's curve
     right, up = np.diff(alarms), np.diff(hits)
     corners = np.flatnonzero(right[:-1] * up[1:] != right[1:] * up[:-1]) + 1
     kept = _thinned(np.unique(np.concatenate([[0], corners, [hits.size - 1]])))
@@ -56,6 +60,7 @@ def precision_recall(scores: Floats, positive: Mask) -> Points:
     flagged = hits + alarms
     recall = hits / max(1, int(positive.sum()))
     precision = np.divide(hits, flagged, out=np.ones(hits.size), where=flagged > 0)
+    # at each recall the highest precision comes first; further false positives only lead straight down
     kept = _thinned(np.flatnonzero(np.diff(recall, prepend=-1.0) > 0))
     return _points(recall[kept], precision[kept])
 
@@ -75,40 +80,34 @@ def thresholds(scores: Floats, positive: Mask) -> dict[str, Points]:
 
 
 def reliability(predicted: Floats, happened: Mask) -> list[Bin]:
-    """Return how often it happened where it was predicted with about that probability."""
+    """Return the observed share of rows in each range of predicted probability."""
     bins = np.minimum((predicted * _BINS).astype(np.intp), _BINS - 1)
-    return [
-        Bin(
-            f"{number / _BINS:.1f}–{(number + 1) / _BINS:.1f}",
-            int(inside.sum()),
-            float(predicted[inside].mean()),
-            proportion_of_some(happened[inside].sum(), inside.sum()),
-        )
-        for number in range(_BINS)
-        for inside in [bins == number]
-        if inside.any()
-    ]
+    names = (f"{number / _BINS:.1f}–{(number + 1) / _BINS:.1f}" for number in range(_BINS))
+    return _binned([(name, bins == number) for number, name in enumerate(names)], predicted, happened)
 
 
 def by_length(lengths: Indices, correct: Mask) -> list[Bin]:
-    """Return accuracy for texts of about the same length."""
+    """Return the accuracy for texts of about the same length."""
+    ranges = [
+        (f"{low + 1 if low else 0}–{high}", (lengths > low) & (lengths <= high))
+        for low, high in pairwise((-1, *_LENGTHS))
+    ]
+    ranges.append((f"over {_LENGTHS[-1]}", lengths > _LENGTHS[-1]))
+    return _binned(ranges, lengths, correct)
+
+
+def _binned(ranges: Iterable[tuple[str, Mask]], values: npt.NDArray[Any], happened: Mask) -> list[Bin]:
+    """Return a bin for each named range that has rows: no interval is defined for the others."""
     return [
         Bin(
             name,
             int(inside.sum()),
-            float(lengths[inside].mean()),
-            proportion_of_some(correct[inside].sum(), inside.sum()),
+            float(values[inside].mean()),
+            proportion_of_some(happened[inside].sum(), inside.sum()),
         )
-        for name, inside in _length_ranges(lengths)
+        for name, inside in ranges
         if inside.any()
     ]
-
-
-def _length_ranges(lengths: Indices) -> Iterator[tuple[str, Mask]]:
-    lows = (0, *(limit + 1 for limit in _LENGTHS))
-    for low, high in zip(lows, _LENGTHS, strict=False):
-        yield f"{low}–{high}", (lengths >= low) & (lengths <= high)
-    yield f"over {_LENGTHS[-1]}", lengths > _LENGTHS[-1]
 
 
 def _cumulated(scores: Floats, positive: Mask) -> tuple[Indices, Indices]:
@@ -119,10 +118,10 @@ def _cumulated(scores: Floats, positive: Mask) -> tuple[Indices, Indices]:
     return np.concatenate([[0], hits]), np.concatenate([[0], alarms])
 
 
-def _thinned(places: Indices) -> Indices:
-    if places.size <= _MAX_POINTS:
-        return places
-    return places[np.unique(np.linspace(0, places.size - 1, _MAX_POINTS).astype(np.intp))]
+def _thinned(points: Indices) -> Indices:
+    if points.size <= _MAX_POINTS:
+        return points
+    return points[np.unique(np.linspace(0, points.size - 1, _MAX_POINTS).astype(np.intp))]
 
 
 def _points(x: Floats, y: Floats) -> Points:
@@ -148,13 +147,15 @@ def roc_chart(measured: Measured) -> Chart | None:
     ranked = [one for one in _ranked(measured) if one.has_both_sides]
     if not ranked:
         return None
+    # the axis begins at the rate of a single false positive
     smallest = 1 / max(int((~one.positive).sum()) for one in ranked)
     axis = logarithmic_axis("false-positive rate (logarithmic)", min(smallest, 0.1), 1.0)
-    series = [Series(one.label, _from(roc(one.scores, one.positive), axis.low)) for one in ranked]
+    series = [Series(one.label, roc(one.scores, one.positive)) for one in ranked]
     point = measured.evaluation.operating_point
     if point is not None and point.recall is not None and point.false_positive_rate is not None:
-        place = (max(point.false_positive_rate.value, axis.low), point.recall.value)
-        series.append(Series("operating point", [place], "dots"))
+        series.append(
+            Series("operating point", [(point.false_positive_rate.value, point.recall.value)], "dots")
+        )
     meaning = (
         f"Every point is a threshold: the share of {_subject(measured)} that is found, against the share of "
         "the other texts that is flagged by mistake. Higher and further left is better."
@@ -198,7 +199,7 @@ def threshold_chart(measured: Measured) -> Chart | None:
 
 
 def calibration_chart(measured: Measured) -> Chart:
-    """Return how often it happened where it was predicted with about that probability."""
+    """Return the observed share against the predicted probability."""
     if measured.evaluation.operating_point is not None:
         (one,) = _ranked(measured)
         bins, of = reliability(one.scores, one.positive), one.label
@@ -228,6 +229,7 @@ def learning_chart(curve: tuple[CurvePoint, ...]) -> Chart | None:
     x = count_axis("training texts (logarithmic)", curve[0].rows, curve[-1].rows)
     y = percent_axis("accuracy on the test part", min(low for low, _ in spread), 1.0)
     series = [Series("", points, "guide"), Series("", points, "dots", spread)]
+    # the last half of the rows has raised accuracy beyond the interval: more rows are likely to do so, too
     rising = curve[-1].accuracy.low > curve[-2].accuracy.value
     verdict = "it does, beyond chance" if rising else "here it rises by no more than chance"
     meaning = (
@@ -243,17 +245,17 @@ def length_chart(measured: Measured) -> Chart | None:
     bins = by_length(measured.lengths, right)
     if len(bins) < 2:
         return None
-    ticks = tuple((float(place), one.name) for place, one in enumerate(bins))
+    ticks = tuple((float(index), one.name) for index, one in enumerate(bins))
     x = Axis("characters of the text", -0.5, len(bins) - 0.5, ticks)
     spread = [(one.share.low, one.share.high) for one in bins]
     y = percent_axis("accuracy", min(low for low, _ in spread), 1.0)
-    points = [(float(place), one.share.value) for place, one in enumerate(bins)]
+    points = [(float(index), one.share.value) for index, one in enumerate(bins)]
     meaning = "Accuracy on short and on long texts; a long bar means that there are few texts of that length."
     return chart("Accuracy by length", meaning, x, y, [Series("", points, "dots", spread)])
 
 
 def _subject(measured: Measured) -> str:
-    """Return in words which texts are looked for."""
+    """Return in words the texts that a curve is about."""
     evaluation = measured.evaluation
     if len(evaluation.labels) == 2:
         return f"the {next(_ranked(measured)).label!r} texts"
@@ -263,7 +265,7 @@ def _subject(measured: Measured) -> str:
 
 
 def _ranked(measured: Measured) -> Iterator[_Ranked]:
-    """Return the positive label, or of more than two labels those with most rows, each against the rest."""
+    """Yield the positive label, or of more than two labels those with most rows, each against the rest."""
     evaluation = measured.evaluation
     if evaluation.operating_point is not None:
         chosen = [evaluation.labels.index(evaluation.operating_point.positive)]
@@ -272,10 +274,5 @@ def _ranked(measured: Measured) -> Iterator[_Ranked]:
     else:
         counts = np.bincount(measured.true, minlength=len(evaluation.labels))
         chosen = sorted(np.argsort(-counts, kind="stable")[:_MAX_CURVES].tolist())
-    for place in chosen:
-        yield _Ranked(evaluation.labels[place], measured.probabilities[:, place], measured.true == place)
-
-
-def _from(points: Points, least: float) -> Points:
-    """Draw what lies left of a logarithmic axis at its edge."""
-    return [(max(x, least), y) for x, y in points]
+    for index in chosen:
+        yield _Ranked(evaluation.labels[index], measured.probabilities[:, index], measured.true == index)

@@ -20,18 +20,18 @@ Row = tuple[str, str, float]
 _MAX_LABELS = 12  # with tables of their own
 _MAX_ROWS = 15
 _MAX_WORDS_IN_LINE = 8
-_MAX_WORDS = 50_000
+_MAX_WORDS = 50_000  # each n-gram is searched in all of them
 _MAX_MEDIAN_CHARACTERS = 16  # beyond it "words" are lines of a script without blanks
 _NGRAMS, _WORDS = "n-grams", "words"
 
 
 @dataclass(frozen=True)
 class LabelEvidence:
-    """One label's evidence, heaviest first.
+    """One label's evidence, by descending weight.
 
     top:      words and other features to show
     features: all features with n-grams as they are; empty if `top` shows them already
-    heaviest: the largest weight of any label, for bars of one scale
+    heaviest: the largest weight of any label, so that bars of all labels have one scale
     """
 
     label: str
@@ -70,8 +70,10 @@ class _Vocabulary:
     def __init__(self, texts: Sequence[str]):
         counts = Counter(chain.from_iterable(text.lower().split() for text in texts))
         words = [word for word, _ in counts.most_common(_MAX_WORDS)]
+        # at most three times a word: a few frequent ones must not decide the median
         lengths = [len(word) for word in words for _ in range(min(counts[word], 3))]
         self.has_words = bool(words) and statistics.median(lengths) <= _MAX_MEDIAN_CHARACTERS
+        # one string, in which `find` is fast; blanks stand for the edges of a word, as in n-grams
         self._joined = "".join(f"\n {word} " for word in words) + "\n"
 
     def as_words(self, features: Sequence[TopFeature]) -> list[Row]:
@@ -94,7 +96,7 @@ class _Vocabulary:
             return feature.name
         if feature.family != _NGRAMS or (at := self._joined.find(feature.name)) < 0:
             return None
-        start = self._joined.rfind("\n", 0, at + 1) + 2
+        start = self._joined.rfind("\n", 0, at + 1) + 2  # after the line break and the blank
         return self._joined[start : self._joined.index("\n", start)].rstrip(" ")
 
 

@@ -37,15 +37,16 @@ from tamis.training.report.svg import Chart
 from tamis.training.robustness import has_adversary
 
 _MAX_TEXT_CHARACTERS = 280
-_MAX_MATRIX_LABELS = 20
+_MAX_MATRIX_LABELS = 20  # a wider table does not fit a page; beyond, the largest confusions are listed
+_MAX_TITLE_LABELS = 6
 _EXTREMES = 10
 _MAX_SOURCES = 50
-_FEW_ROWS = 30
+_FEW_ROWS = 30  # below it the interval of a share may be a third of the scale wide
 _MARKDOWN = frozenset("\\`*_[]<>|#")
 
 
 def render_report(data: ReportData) -> bytes:
-    """Return the report as UTF-8; a lone surrogate in a text becomes a question mark."""
+    """Return the report as UTF-8; an unpaired surrogate in a text becomes a question mark."""
     return _render(_html(), "report.html.j2", data)
 
 
@@ -64,6 +65,7 @@ def _render(environment: Environment, template: str, data: ReportData) -> bytes:
     return environment.get_template(template).render(_view(data)).encode("utf-8", "replace")
 
 
+# once per process: an environment keeps the templates that it has compiled, .1 s for both pages
 @cache
 def _html() -> Environment:
     return _environment(autoescape=True, finalize=_printable)
@@ -79,7 +81,7 @@ def _markdown() -> Environment:
 def _environment(**options: Any) -> Environment:
     environment = Environment(
         loader=PackageLoader("tamis.training.report"),
-        undefined=StrictUndefined,
+        undefined=StrictUndefined,  # a name that the view lacks is an error, not an empty cell
         trim_blocks=True,
         lstrip_blocks=True,
         keep_trailing_newline=True,
@@ -96,7 +98,8 @@ def _environment(**options: Any) -> Environment:
 
 
 def _printable(value: object) -> object:
-    """Replace what no browser shows; autoescape does the rest."""
+    """Replace characters that no browser shows; autoescape handles the others."""
+    # Markup was escaped before, by a macro or a filter
     if isinstance(value, Markup) or not isinstance(value, str):
         return value
     return "".join(c if c.isprintable() or c in " \n" else "\ufffd" for c in value)
@@ -154,26 +157,21 @@ def _view(data: ReportData) -> Mapping[str, Any]:
         "overrides": manifest.training.get("overrides") or {},
         "choice": manifest.training.get("choice") or None,
         "licence": manifest.training.get("data_licence") or "not given",
-        "charts": _charts(data, diagnostics),
-    }
-
-
-def _charts(data: ReportData, diagnostics: Diagnostics) -> Mapping[str, Any]:
-    measured = data.measured
-    return {
-        "roc": roc_chart(measured),
-        "precision_recall": precision_recall_chart(measured),
-        "thresholds": threshold_chart(measured),
-        "calibration": calibration_chart(measured),
-        "learning": learning_chart(diagnostics.curve),
-        "length": length_chart(measured),
+        "charts": {
+            "roc": roc_chart(measured),
+            "precision_recall": precision_recall_chart(measured),
+            "thresholds": threshold_chart(measured),
+            "calibration": calibration_chart(measured),
+            "learning": learning_chart(diagnostics.curve),
+            "length": length_chart(measured),
+        },
     }
 
 
 def _title(data: ReportData) -> str:
     """Return the model, its version, its kind and its labels."""
     labels = data.manifest.labels
-    named = ", ".join(labels) if len(labels) <= 6 else f"{len(labels)} labels"
+    named = ", ".join(labels) if len(labels) <= _MAX_TITLE_LABELS else f"{len(labels)} labels"
     model = f"{data.model_name}: " if data.model_name else ""
     return f"{model}{data.manifest.kind} model for {named}"
 

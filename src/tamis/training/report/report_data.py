@@ -16,7 +16,7 @@ from tamis.artifact import Manifest, OperatingPoint
 from tamis.data.findings import Finding
 from tamis.training.evaluation import Evaluation
 from tamis.training.evaluator import evaluate
-from tamis.training.metrics import Floats, Indices
+from tamis.training.metrics import Floats, Indices, class_indices
 from tamis.training.out_of_fold import Misclassification, most_confident_errors
 from tamis.training.report.evidence import LabelEvidence
 from tamis.training.robustness import Perturbation, has_adversary, robustness
@@ -32,7 +32,7 @@ class Measured:
 
     part:          which rows these are, in words
     probabilities: [rows, classes]
-    true:          [rows] place of each row's label among the classes
+    true:          [rows] index of each row's label among the classes
     lengths:       [rows] characters of each text
     """
 
@@ -47,7 +47,7 @@ class Measured:
 
 @dataclass(frozen=True)
 class Diagnostics:
-    """What only training can find out.
+    """Diagnostics that need the training data; a report of `tamis evaluate` has none.
 
     evidence, other_evidence: the top features of the largest labels; the top words of all others
     other_split: the evaluation on the split that was not chosen
@@ -84,19 +84,18 @@ def measure(
     part: str,
     probabilities: Floats | None = None,
 ) -> Measured:
-    """Measure what `score` says about `data`; `probabilities` spares scoring the rows once more."""
+    """Measure the probabilities of `score` on `data`; known `probabilities` are not computed again."""
     if probabilities is None:
         probabilities = score(data.texts)
     evaluation = evaluate(probabilities, data, classes, operating_point=operating_point)
     perturbations: tuple[Perturbation, ...] = ()
-    if has_adversary(classes):
+    if has_adversary(classes):  # it scores the texts five times
         perturbations = robustness(score, data.texts, data.labels, classes, operating_point=operating_point)
-    places = {label: place for place, label in enumerate(classes)}
     return Measured(
         part=part,
         evaluation=evaluation,
         probabilities=probabilities,
-        true=np.fromiter((places[label] for label in data.labels), np.intp, len(data)),
+        true=class_indices(data.labels, classes),
         lengths=np.fromiter(map(len, data.texts), np.intp, len(data)),
         perturbations=perturbations,
         errors=most_confident_errors(data, probabilities, classes),
