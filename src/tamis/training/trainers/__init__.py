@@ -1,7 +1,7 @@
-"""Trainers: they learn from texts and export what a scorer needs.
+"""Trainers: they learn from texts and export the files that a scorer loads.
 
 `TRAINERS` maps a model's name on the command line to its class's import path, so that naming a model
-imports nothing of it.
+imports nothing of it: Keras and JAX take a second.
 """
 
 from __future__ import annotations
@@ -61,8 +61,7 @@ PRESETS: dict[str, dict[str, dict[str, str]]] = {
 
 def preset(kind: str, name: str) -> Mapping[str, str]:
     """Return the hyper-parameters of a preset; raises TrainingError for an unknown one."""
-    if kind not in TRAINERS:
-        raise TrainingError(f"no model is called {kind!r}{_nearest(kind, TRAINERS)}")
+    _check_known(kind)
     presets = PRESETS[kind]
     if name not in presets:
         raise TrainingError(f"{kind} has no preset {name!r}{_nearest(name, presets)}")
@@ -73,10 +72,9 @@ def make_trainer(kind: str, overrides: Mapping[str, str], *, seed: int) -> Train
     """Make an untrained trainer of the kind in `TRAINERS`, some of its hyper-parameters set by name.
 
     Raises TrainingError for an unknown kind or name, with the nearest known one, and for a value of
-    the wrong type, and MissingExtraError where what it needs is not installed.
+    the wrong type, and MissingExtraError if a library that it needs is not installed.
     """
-    if kind not in TRAINERS:
-        raise TrainingError(f"no model is called {kind!r}{_nearest(kind, TRAINERS)}")
+    _check_known(kind)
     factory = _factory(kind)
     values = {key: _convert(factory, key, value) for key, value in overrides.items()}
     try:
@@ -93,13 +91,18 @@ def hyper_parameters(kind: str) -> dict[str, Any]:
     return {key: parameter.default for key, parameter in parameters.items()}
 
 
+def _check_known(kind: str) -> None:
+    if kind not in TRAINERS:
+        raise TrainingError(f"no model is called {kind!r}{_nearest(kind, TRAINERS)}")
+
+
 def _factory(kind: str) -> Any:
     module, _, name = TRAINERS[kind].partition(":")
     try:
         return getattr(importlib.import_module(module), name)
     except ModuleNotFoundError as missing:
         if (missing.name or "tamis").split(".")[0] == "tamis":
-            raise  # it is our own code that is missing
+            raise  # a damaged installation of Tamis, which no extra would repair
         raise MissingExtraError(f"training a model of kind {kind}", _EXTRAS[kind]) from None
 
 
@@ -109,6 +112,7 @@ def _convert(factory: type[Trainer], key: str, value: str) -> Any:
     if key not in types:
         raise TrainingError(f"--set {key}: no such setting{_nearest(key, types)}")
     try:
+        # not strict: a setting from the command line is text, and "0.5" must become a number
         return msgspec.convert(value, types[key], strict=False)
     except msgspec.ValidationError as wrong:
         raise TrainingError(f"--set {key}={value}: {wrong}") from None

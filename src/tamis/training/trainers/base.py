@@ -46,10 +46,10 @@ class TopFeature:
 
 
 class EncodedTexts(Sequence[str]):
-    """Canonical texts together with what a classifier computed from them once, such as feature counts.
+    """Canonical texts together with what a trainer computed from them once, such as feature counts.
 
-    It is a sequence of texts and takes their place wherever a classifier takes texts. `select` and slices
-    keep what was computed; a classifier of other settings ignores it and computes its own.
+    It is a sequence of texts and can be passed wherever a trainer takes texts. `select` and slices keep what
+    was computed; a trainer with other settings ignores it and computes its own.
     """
 
     def __init__(self, texts: Sequence[str]):
@@ -80,7 +80,7 @@ class Trainer(ABC):
     """
 
     kind: ClassVar[str]
-    """Names the scorer that serves what `export` writes."""
+    """The name, in `tamis.models.SCORERS`, of the scorer that serves what `export` writes."""
 
     libraries: ClassVar[tuple[str, ...]]
     """Distributions whose versions decide what is learned; the manifest records them."""
@@ -107,10 +107,9 @@ class Trainer(ABC):
     ) -> Self:
         """Learn from `texts` and `labels` of equal length with at least two classes.
 
-        A model that takes long keeps in the folder `checkpoints` how far it is; what the very same fit
-        kept there, until it was killed, it goes on from. Quick models keep nothing.
-        Raises TrainingError where nothing can be learned. The same input and settings give the
-        same model, bit for bit, whatever the number of threads.
+        A slow model writes its state to the folder `checkpoints`; the same fit, after it was killed, resumes
+        from there. Quick models write nothing. Raises TrainingError if nothing can be learned. The same input
+        and settings give the same model, bit for bit, whatever the number of threads.
         """
 
     @abstractmethod
@@ -154,7 +153,9 @@ class Trainer(ABC):
         for done, fold in enumerate(folds, 1):
             inside, outside = np.flatnonzero(fold_of == fold), np.flatnonzero(fold_of != fold)
             learned = [labels[row] for row in outside.tolist()]
+            # otherwise the columns of this fold's logits would be those of fewer classes
             check_labels_are_learned(learned, classes)
+            # a copy, because a trainer is one model; its hyper-parameters are all that it has before `fit`
             model = copy.copy(self).fit(encoded.select(outside), learned)
             logits[inside] = model.logits(encoded.select(inside))
             progress(done, folds.size)
@@ -170,7 +171,7 @@ class Trainer(ABC):
 
     @abstractmethod
     def export(self, folder: Path, calibration: Calibration) -> Mapping[str, Any]:
-        """Write what the scorer needs into `folder`; return what the manifest must say about it."""
+        """Write the scorer's files into `folder`; return the settings that the manifest keeps for it."""
 
     def top_features(self, texts: Sequence[str], *, max_features: int) -> Mapping[str, Sequence[TopFeature]]:
         """Return the features of largest weight for each class, named from the training `texts`.

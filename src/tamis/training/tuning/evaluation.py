@@ -28,8 +28,8 @@ OnFold = Callable[[Candidate, int], None]
 class CandidateEvaluator:
     """Evaluates candidates on the same folds.
 
-    folds: how many a complete trial has gone through. If every kind is slow it is the one that
-        `learn` calibrates such models on; beside quick kinds slow ones go through the same as these.
+    folds: the number of folds of a complete trial. If every kind is slow it is 1, the fold that `fit`
+        calibrates such models on; beside quick kinds slow ones are evaluated on as many folds as these.
     """
 
     def __init__(
@@ -54,16 +54,17 @@ class CandidateEvaluator:
     def evaluate(self, trial: Trial, best: CandidateScores | None) -> tuple[Trial, CandidateScores]:
         """Return `trial` with its metrics, and its scores; it is given up if clearly worse than `best`."""
         scores = CandidateScores(self._part, seed=self._settings.seed)
-        if self._max_bytes is not None:
+        if self._max_bytes is not None:  # before the folds: one that is too large needs none
             trial = self._with_size(trial)
             if trial.size_bytes is not None and trial.size_bytes > self._max_bytes:
                 return replace(trial, outcome="too large"), scores
         for held in islice(self._held_out(trial.candidate, scores), self.folds):
-            if held.interrupted is not None:
+            if held.interrupted is not None:  # the trainer kept its best epoch; the search must stop, too
                 raise KeyboardInterrupt
             scores.add(held)
             if scores.folds < self.folds and best is not None and is_clearly_worse(scores, best):
                 return _measured(replace(trial, outcome="given up"), scores), scores
+        # for the report; without a limit it is not worth another fit of a slow kind
         if trial.size_bytes is None and not is_slow(self._of(trial.candidate)):
             trial = self._with_size(trial)
         return _measured(trial, scores), scores
@@ -95,6 +96,7 @@ class CandidateEvaluator:
 
 def exported_size(model: Trainer) -> int:
     """Return the bytes of the files that serve `model`."""
+    # exported and not computed by a formula, which could deviate from what is saved
     with TemporaryDirectory(prefix="tamis-") as folder:
         model.export(Path(folder), Calibration(1.0, (0.0,) * len(model.classes_)))
         return sum(file.stat().st_size for file in Path(folder).iterdir())

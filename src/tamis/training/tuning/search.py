@@ -1,7 +1,4 @@
-"""Searches for hyper-parameters by cross-validation on the training part.
-
-The trials depend on data, settings and seed alone: the clock only ends the search.
-"""
+"""Searches for hyper-parameters by cross-validation on the training part; see the package for the order."""
 
 from __future__ import annotations
 
@@ -18,7 +15,7 @@ from tamis.types import Dataset
 
 
 class _OutOfTimeError(Exception):
-    """The budget is spent: raised within a trial, which then does not count."""
+    """The time is over: raised within a trial, which is then discarded."""
 
 
 def kinds_to_try(settings: TrainSettings, limits: Autotune) -> tuple[str, ...]:
@@ -68,7 +65,7 @@ class _CandidateSearch:
 
     def run(self) -> SearchResult:
         """Try one candidate after the other, until a limit is reached or Ctrl-C is pressed."""
-        ended: StopReason = "space"
+        ended: StopReason = "space"  # unless something else ends it, all candidates have been tried
         try:
             for number, candidate in enumerate(self._candidates(), 1):
                 self._keep(*self._try(number, candidate))
@@ -111,7 +108,7 @@ class _CandidateSearch:
         try:
             trial, scores = self._evaluator.evaluate(trial, best)
         except TrainingError as failed:
-            if number == 1:
+            if number == 1:  # the data cannot be learned at all
                 raise
             trial = replace(trial, outcome="failed", why=str(failed))
         return replace(trial, seconds=self._limits.clock.monotonic() - started), scores
@@ -119,7 +116,7 @@ class _CandidateSearch:
     def _keep(self, trial: Trial, scores: CandidateScores | None) -> None:
         self._trials.append(trial)
         if trial.outcome == "complete" and scores is not None:
-            if trial.number == 1:
+            if trial.number == 1:  # the gain of a search is that over the defaults
                 self._first = scores
             if self._best is None or is_better(scores, self._best[1]):
                 self._best = trial, scores

@@ -1,4 +1,4 @@
-"""Which settings may be tried, and which come next. Knows names and values; does not know data."""
+"""The values of each setting that a search tries, and the order of candidates. Independent of data."""
 
 from __future__ import annotations
 
@@ -40,13 +40,14 @@ VALUES: dict[str, dict[str, tuple[str, ...]]] = {
         "class_weight": ("none", "mild", "balanced"),
     },
 }
-"""What is tried of each kind's settings, as on the command line; the default is among them."""
+"""The values of each kind's settings that are tried, as on the command line; the default is among them."""
 
-_LEAST_SECONDS = {"lstm": 300}
+_MIN_SECONDS = {"lstm": 300}
 """Kinds that are tried unasked only in a budget that holds some of their trials, tens of seconds each."""
 
+# mostly one: the defaults are good and most of the space is not, so near neighbours are worth more
 _NUMBER_OF_CHANGES = (1, 1, 2, 3)
-_MOST_DRAWS = 200
+_MAX_DRAWS = 200  # then the neighbourhood counts as exhausted
 
 
 @dataclass(frozen=True)
@@ -74,7 +75,7 @@ def other_kinds(known: str, fixed: Mapping[str, str], *, seconds: float | None, 
         kind
         for kind in TRAINERS
         if kind != known
-        and (kind not in _LEAST_SECONDS or (seconds is not None and seconds >= _LEAST_SECONDS[kind]))
+        and (kind not in _MIN_SECONDS or (seconds is not None and seconds >= _MIN_SECONDS[kind]))
         and _can_be_made(kind, fixed, seed)
     )
 
@@ -106,11 +107,12 @@ class CandidateSampler:
         return candidate
 
     def neighbour(self, parent: Candidate) -> Candidate | None:
-        """Return `parent` with one to three settings changed; None where nothing new is found."""
-        for _ in range(_MOST_DRAWS):
+        """Return `parent` with one to three settings changed; None if no new candidate is found."""
+        for _ in range(_MAX_DRAWS):
             candidate = self._changed(parent)
             if candidate not in self._drawn:
                 self._drawn.add(candidate)
+                # values that exclude each other, such as an ngram_min above ngram_max
                 if _can_be_made(candidate.kind, candidate.overrides, self._seed):
                     return candidate
         return None
@@ -122,6 +124,7 @@ class CandidateSampler:
         number = min(self._random.choice(_NUMBER_OF_CHANGES), len(values))
         for name in self._random.sample(list(values), number):
             chosen[name] = self._random.choice([value for value in values[name] if value != chosen[name]])
+        # without defaults, and in the order of the table: equal settings are then equal candidates
         differing = ((name, chosen[name]) for name in values if chosen[name] != defaults[name])
         return Candidate(parent.kind, (*self._fixed.items(), *differing))
 

@@ -14,14 +14,14 @@ OBJECTIVE = "log loss"
 Outcome = Literal["complete", "given up", "too large", "failed"]
 StopReason = Literal["trials", "time", "space", "stopped"]
 
-_TRIALS_DESCRIBED = 20
+_TRIALS_DESCRIBED = 20  # all of a long search would be most of the manifest
 
 
 @dataclass(frozen=True)
 class Trial:
     """One candidate and its metrics, None if not measured.
 
-    outcome:    `given up`: clearly worse than the best on its folds; `too large`: more than `max_bytes`
+    outcome:    `given up`: clearly worse than the best on the same folds; `too large`: above `max_bytes`
     folds:      number of folds it was evaluated on
     log_loss:   of calibrated out-of-fold predictions
     spread:     standard deviation of `log_loss` over the folds
@@ -44,6 +44,7 @@ class Trial:
 
     def described(self) -> dict[str, Any]:
         """Return the manifest's record of it, without the duration."""
+        # a duration would give every training another identity
         return {
             "number": self.number,
             "kind": self.candidate.kind,
@@ -76,7 +77,7 @@ class SearchState:
 
 
 Watch = Callable[[SearchState], None]
-"""Called with every new state, and some times within one."""
+"""Called with every new state, and sometimes more than once with the same."""
 
 
 def no_watch(state: SearchState) -> None:
@@ -85,7 +86,7 @@ def no_watch(state: SearchState) -> None:
 
 @dataclass(frozen=True)
 class Autotune:
-    """How long to search and what for; it needs `seconds` or `trials`, and ends with the first to come.
+    """The limits of a search; it needs `seconds` or `trials`, and ends at the first that is reached.
 
     seconds:     the budget; the order of trials does not depend on it, it only cuts
     trials:      end after so many: the same data and seed give the same result
