@@ -68,7 +68,7 @@ def test_loss_and_accuracy_stand_beside_the_title():
 
 
 def test_nothing_is_cut_off_when_the_terminal_is_narrow():
-    notice = "to calibrate, again from all texts, epoch 2 of 2: loss 0.6023, accuracy 0.7477"
+    notice = "to calibrate, refit on all texts, epoch 2 of 2: loss 0.6023, accuracy 0.7477"
     first, *rest = shown_after([(10, 1, 4), (20, 2, 4)], notice, columns=60)
     assert first.split()[-2:] == ["50%", "0:00:20"]
     beside = [first[:25], *rest]

@@ -33,7 +33,7 @@ def search(data: Dataset, settings: TrainSettings, limits: Autotune) -> SearchRe
     before. Raises TrainingError if nothing can be tried, or nothing is small enough.
     """
     if limits.seconds is None and limits.trials is None:
-        raise TrainingError("a search needs an end: a number of seconds or of trials")
+        raise TrainingError("a search needs a limit: pass a number of seconds or of trials")
     found = _CandidateSearch(data, settings, limits).run()
     if found.best is None and limits.max_bytes is not None:
         raise TrainingError(_nothing_small_enough(found.trials, limits.max_bytes))

@@ -251,7 +251,7 @@ class TestInterrupted:
         )
         first = LstmTrainer(**settings, refit=False).fit(data.texts, data.labels)
         assert stopped.interrupted_ and pressed
-        assert said[-1] == "stopped; what was learned without the validation part is kept"
+        assert said[-1] == "stopped; the model fitted without the validation part is kept"
         assert all(np.array_equal(a, b) for a, b in zip(stopped.weights_, first.weights_, strict=True))
 
     def test_nothing_is_kept_when_no_epoch_is_complete(self):

@@ -1,7 +1,12 @@
-"""Texts whose features are counted once, for every fit and every answer that training asks for.
+"""Texts whose features are counted once, for every fit and every prediction of a training:
 
-A feature gets an id, from the most frequent down, so that what is read most often lies together.
-Needed for training only. Knows counts; does not know labels or weights.
+    texts ──► chunks ──► features, counts of each text ──► ids ──► compressed sparse rows
+                (one thread per processor)        (the most frequent feature has id 0)
+
+    row of a text: ids[starts[row] : starts[row + 1]], and the counts at the same positions
+
+Frequent features have small ids, so that the weights that are read most often lie together in memory.
+Needed for training only. Independent of labels and weights.
 """
 
 from __future__ import annotations
@@ -25,6 +30,7 @@ from tamis.types import Progress, no_progress
 CHUNK_TEXTS = 2048
 """Texts that are counted together: the arrays in between are large."""
 
+# the model's values stop growing long before; two bytes a count keep a large table small
 _MAX_COUNT = np.iinfo(np.uint16).max
 
 
@@ -64,6 +70,7 @@ class CountTable:
 
     def entries_of(self, rows: npt.NDArray[np.uint32]) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.intp]]:
         """Return [entries] the position in `rows` and the index of each entry of these rows."""
+        # [3, 4, 5, 9, 10] for rows of 3 and 2 entries that start at 3 and 9, without a loop over rows
         starts = self.starts[rows].astype(np.intp)
         sizes = self.starts[rows.astype(np.intp) + 1].astype(np.intp) - starts
         owners = np.arange(rows.size).repeat(sizes)
@@ -95,7 +102,7 @@ def count_texts(
         done += part.sizes.size
         progress(done, len(texts))
     sizes, features, counts = (np.concatenate(column) for column in zip(*parts, strict=True))
-    del parts
+    del parts  # a million short texts have 226 million entries: not twice in memory
     numbers, ids = _ids(features, settings)
     starts = np.concatenate([[0], np.cumsum(sizes)]).astype(np.uint64)
     table = CountTable(settings, starts, ids, counts, numbers)
@@ -104,6 +111,7 @@ def count_texts(
 
 def n_processors() -> int:
     """Return how many processors this process may use."""
+    # in a container or under taskset that is fewer than the machine has
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
@@ -146,6 +154,7 @@ def _ids(
     for start in range(0, features.size, 1 << 24):  # bincount makes a copy of eight bytes an entry
         documents += np.bincount(features[start : start + (1 << 24)], minlength=settings.n_numbers)
     seen = np.flatnonzero(documents)
+    # stable: equally frequent features in order of their numbers, so that the same texts give the same ids
     numbers = seen[np.argsort(-documents[seen], kind="stable")].astype(np.uint32)
     id_of = np.zeros(settings.n_numbers, np.uint32)
     id_of[numbers] = np.arange(numbers.size, dtype=np.uint32)

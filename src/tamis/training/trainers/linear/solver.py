@@ -1,6 +1,9 @@
 """Learns the weights of a linear model from counted features: by the compiled library, or by scikit-learn.
 
-Needed for training only. Knows ids of features and indices of labels; does not know texts.
+    counts ──► feature weights (IDF · separation of the labels) ──► values, blocks scaled to their weight ──►
+    one linear SVM for each label against the others, by dual coordinate descent ──► weights, intercepts
+
+Needed for training only. Handles ids of features and indices of labels; independent of texts.
 """
 
 from __future__ import annotations
@@ -19,10 +22,11 @@ from tamis.training.trainers.linear.count_table import CountTable, n_processors
 
 Floats = npt.NDArray[np.float64]
 
+# mean accuracy on ten sets: .8218 with 5 epochs, .8223 with 8, .8222 with 20
 _MIN_EPOCHS, _MAX_EPOCHS = 8, 50
-_MIN_VISITS = 20_000  # small data are solved closely: that costs little
+_MIN_VISITS = 20_000  # of rows, in all epochs: small data are solved closely, which costs little
 _MAX_ITERATIONS = 10_000
-_SMOOTHING = 1.0
+_SMOOTHING = 1.0  # texts: a feature that a label never has would have an infinite log ratio
 _CHUNK = 1 << 14
 
 
@@ -63,7 +67,8 @@ class Solution:
     intercept: Floats
 
     def strengths(self, ids: npt.NDArray[np.intp]) -> npt.NDArray[np.float32]:
-        """Return how much features do: the largest weight · value, times √(the rows that have them)."""
+        """Return the effect of features: the largest weight · value, times √(the rows that have them)."""
+        # by weight alone, 41 intents fell from .956 to .928 with half of the features; with √rows they stayed
         strengths = self.feature_weights[ids] * np.sqrt(self.documents[ids])
         for start in range(0, ids.size, _CHUNK):  # with many labels a copy of all weights is large
             chunk = slice(start, start + _CHUNK)
@@ -93,6 +98,7 @@ def solve(problem: Problem) -> Solution:
         weights, intercept = solve_with_sklearn(problem, kept)
     else:
         weights, intercept = _solve_natively(library, problem, kept)
+    # folded into the weights, so that serving need not know the weights of blocks
     weights *= np.asarray(problem.block_weights, np.float32)[table.blocks][:, None]
     return Solution(found.documents, kept, weights, intercept)
 
@@ -107,6 +113,7 @@ def weigh_features(problem: Problem) -> WeightedFeatures:
     if library is None:
         return weigh_features_in_numpy(problem)
     size = problem.table.numbers.size
+    # arrays stay in variables until the call is over: the library gets only their addresses
     weights, documents = np.empty(size), np.empty(size, np.uint32)
     counted, (rows, labels) = problem.table.parts(), _row_arrays(problem)
     parts = LabelledRows(address_of(rows), address_of(labels), rows.size, problem.n_labels)
@@ -158,7 +165,7 @@ def _solve_natively(library: Library, problem: Problem, kept: npt.NDArray[np.flo
     blocks, costs = table.blocks, contiguous(problem.costs, np.float64)
     counted, (rows, labels) = table.parts(), _row_arrays(problem)
     parts = LabelledRows(address_of(rows), address_of(labels), rows.size, problem.n_labels)
-    block_weights = [*problem.block_weights, 1.0, 1.0][:3]
+    block_weights = [*problem.block_weights, 1.0, 1.0][:3]  # format 1 has a single block
     options = SolverOptions(
         feature_weights=address_of(kept),
         blocks=address_of(blocks),
@@ -168,7 +175,7 @@ def _solve_natively(library: Library, problem: Problem, kept: npt.NDArray[np.flo
         costs=address_of(costs),
         n_columns=n_columns,
         epochs=min(max(_MIN_EPOCHS, _MIN_VISITS // rows.size), _MAX_EPOCHS),
-        seed=problem.seed % 2**64,
+        seed=problem.seed % 2**64,  # ctypes would cut other numbers without an error
         n_threads=n_processors(),
     )
     status = library.solve(
@@ -185,14 +192,15 @@ def _solve_natively(library: Library, problem: Problem, kept: npt.NDArray[np.flo
 def solve_with_sklearn(problem: Problem, kept: npt.NDArray[np.float32]) -> _Learned:
     """Learn with scikit-learn, for installations without Rust; `kept` are [ids] weights of the features."""
     try:
-        from sklearn.svm import LinearSVC
+        from sklearn.svm import LinearSVC  # here, because a wheel with the compiled library trains without it
     except ModuleNotFoundError:
         raise MissingExtraError("training without the native library", "train") from None
     matrix = scaled_matrix(problem, kept)
-    # the dual solver has no threads and no BLAS in it: the same bits everywhere
+    # the dual solver has no threads and no BLAS in it: the same bits everywhere. C is part of the costs
     machine = LinearSVC(C=1.0, random_state=problem.seed, max_iter=_MAX_ITERATIONS, dual=True)
     weights, intercept = [], []
     for column, (own, other) in enumerate(problem.costs.tolist()):
+        # the single column of two labels is that of the second
         is_own = problem.labels == (1 if len(problem.costs) == 1 else column)
         machine.fit(matrix, is_own, sample_weight=np.where(is_own, own, other))
         weights.append(machine.coef_[0])
@@ -209,8 +217,8 @@ def scaled_matrix(problem: Problem, kept: npt.NDArray[np.float32]) -> Any:
     ids = table.ids[entries]
     blocks = table.blocks[ids]
     values = SUBLINEAR[np.minimum(table.counts[entries], SUBLINEAR.size - 1)] * kept[ids]
-    places = owners * table.settings.n_blocks + blocks
-    norms = np.sqrt(np.bincount(places, values * values))
-    norms[norms == 0] = 1
-    values *= np.asarray(problem.block_weights)[blocks] / norms[places]
+    block_of = owners * table.settings.n_blocks + blocks
+    norms = np.sqrt(np.bincount(block_of, values * values))
+    norms[norms == 0] = 1  # a block of features that are all dropped
+    values *= np.asarray(problem.block_weights)[blocks] / norms[block_of]
     return csr_matrix((values, (owners, ids)), shape=(problem.rows.size, table.numbers.size))

@@ -40,15 +40,16 @@ def top_features(
     weights: LinearWeights, texts: CountedTexts, classes: Sequence[str], *, max_features: int
 ) -> dict[str, tuple[TopFeature, ...]]:
     """Return the features of largest weight for each class, heaviest first, named from training texts."""
+    # the single column of two classes is evidence for the second; its negative is that for the first
     columns = weights.weights if weights.intercept.size > 1 else weights.weights * np.array([-1, 1])
-    top = {label: _heaviest(columns[:, place], max_features) for place, label in enumerate(classes)}
+    top = {label: _heaviest(columns[:, index], max_features) for index, label in enumerate(classes)}
     wanted = np.unique(weights.features[np.concatenate([*top.values()])])
     names = _names(_examples(texts, wanted), wanted, weights.settings)
     return {
         label: tuple(
-            TopFeature(*names[int(weights.features[row])], float(columns[row, place])) for row in top[label]
+            TopFeature(*names[int(weights.features[row])], float(columns[row, index])) for row in top[label]
         )
-        for place, label in enumerate(classes)
+        for index, label in enumerate(classes)
     }
 
 
@@ -60,12 +61,14 @@ def _heaviest(column: npt.NDArray[np.floating], max_features: int) -> npt.NDArra
 def _examples(counted: CountedTexts, wanted: npt.NDArray[np.uint32]) -> Sequence[str]:
     """Return the shortest texts that have each of the wanted features."""
     table = counted.table
+    # found through the table of counts: no text needs to be read for it
     entries = np.flatnonzero(np.isin(table.numbers, wanted)[table.ids])
     position_of_row = np.full(table.starts.size - 1, -1)
     position_of_row[counted.rows] = np.arange(counted.rows.size)
     positions = position_of_row[np.searchsorted(table.starts, entries, side="right") - 1]
     ids, positions = table.ids[entries][positions >= 0], positions[positions >= 0]
     lengths = np.fromiter(map(len, counted), np.intp, len(counted))
+    # by feature, then by length: the rank of a text within its feature's run says how many are shorter
     order = np.lexsort((positions, lengths[positions], ids))
     ids, positions = ids[order], positions[order]
     rank = np.arange(ids.size) - np.searchsorted(ids, ids)
@@ -99,12 +102,14 @@ def _pieces(
     lower, whole = _as_text(joined.lower), _as_text(joined.codes)
     columns = (located.features, located.families, located.spans.starts, located.spans.ends)
     numbers, families, starts, ends = (column[hits].tolist() for column in columns)
+    # lower case for words and n-grams, as they are hashed; a shape is made of the text as it is
     read = [whole if family in SHAPE_FAMILIES else lower for family in families]
     pieces = [text[start:end] for text, start, end in zip(read, starts, ends, strict=True)]
     return zip(numbers, families, pieces, strict=True)
 
 
 def _as_text(codes: ngrams.Codes) -> str:
+    # a text may hold unpaired surrogates, which are features like other characters
     return codes.astype("<u4").tobytes().decode("utf-32-le", "surrogatepass")
 
 
@@ -116,7 +121,7 @@ def _name(family: int, piece: str, size: str) -> tuple[str, str]:
 
 
 def name_sizes(settings: FeatureSettings) -> dict[int, str]:
-    """Return in words what each feature of a text's length, capitals and digits says, by its number."""
+    """Return the names of the features of a text's length, capitals and digits, by their numbers."""
     if not settings.shapes:
         return {}
     return {

@@ -39,7 +39,15 @@ class NetworkShape:
 
 def build_network(shape: NetworkShape, *, activation: str, seed: int) -> Any:
     """Return an untrained `keras.Sequential`, the same for the same seed; it learns with "linear" logits."""
+    # Keras's default initializers, with a seed for each: their own seeds are random
     initial = keras.initializers
+    embedding = keras.layers.Embedding(
+        shape.words,
+        shape.embedding,
+        mask_zero=shape.mask,
+        embeddings_initializer=initial.RandomUniform(seed=seed),
+        name="embedding",
+    )
     lstm = keras.layers.LSTM(
         shape.units,
         dropout=shape.dropout,
@@ -49,32 +57,20 @@ def build_network(shape: NetworkShape, *, activation: str, seed: int) -> Any:
         seed=seed + 3,
         name="lstm",
     )
-    network = keras.Sequential(
-        [
-            keras.Input((None,), dtype="int32", name="tokens"),
-            keras.layers.Embedding(
-                shape.words,
-                shape.embedding,
-                mask_zero=shape.mask,
-                embeddings_initializer=initial.RandomUniform(seed=seed),
-                name="embedding",
-            ),
-            keras.layers.SpatialDropout1D(shape.spatial_dropout, seed=seed + 4, name="spatial_dropout"),
-            lstm,
-            keras.layers.Dense(
-                shape.classes,
-                activation=activation,
-                kernel_initializer=initial.GlorotUniform(seed=seed + 5),
-                name="dense",
-            ),
-        ],
-        name="tamis_lstm",
+    dense = keras.layers.Dense(
+        shape.classes,
+        activation=activation,
+        kernel_initializer=initial.GlorotUniform(seed=seed + 5),
+        name="dense",
     )
-    return network
+    tokens = keras.Input((None,), dtype="int32", name="tokens")  # texts of any length
+    dropout = keras.layers.SpatialDropout1D(shape.spatial_dropout, seed=seed + 4, name="spatial_dropout")
+    return keras.Sequential([tokens, embedding, dropout, lstm, dense], name="tamis_lstm")
 
 
 def write_keras(network: Any, folder: Path) -> None:
     """Write `network.keras`, which `keras.saving.load_model` reads."""
+    # copied member by member with a fixed date and order, so that the same network gives the same bytes
     with tempfile.TemporaryDirectory() as elsewhere:
         dated = Path(elsewhere) / "network.keras"
         network.save(dated)

@@ -1,14 +1,16 @@
-"""Keras's LSTM with dropout over a batch of padded texts, and its gradient, in few large products.
+"""Keras's LSTM with dropout over a batch of padded texts, and its gradient, in few large products:
+
+    forward    step by step:   [word, state] · mask ──► gates ──► cell ──► state     kept in the history
+    backward   step by step:   gradient by each gate's logits, from that of the next step
+               12 steps at once: gradient of the weights, one product of inputs and gradients by logits
 
 With recurrent dropout Keras draws masks for each of its four gates, so gates come first in every array:
-input, forget, candidate, output.
+input, forget, candidate, output. Word and state are side by side, and one product multiplies both. As many
+steps are run as the longest text of the batch has, so one compiled program serves every length.
 
-A step sees the word and the state before, side by side, and multiplies both by one array. Going back,
-only what depends on the step after is done one by one; the gradient of the weights is one product for
-a dozen steps. As many steps are run as the longest text of the batch has, so one compiled program
-serves every length.
-
-Knows arrays; a test holds it to Keras's own layers. Does not know losses or optimizers.
+Written by hand, because JAX cannot differentiate a loop whose length is known at run time only, and took 1.6
+times as long compiled for each length (`benchmarks/lstm_gradient.py`). Handles arrays; tests compare it with
+Keras's own layer. Independent of losses and optimizers.
 """
 
 from __future__ import annotations
@@ -85,6 +87,7 @@ class History(NamedTuple):
 
 def empty_history(steps: int, texts: int, embedding: int, units: int) -> History:
     """Return room for a history, to be used again: to ask for it anew takes longer than a batch."""
+    # of 300 steps, allocated anew for every batch, it took 15 ms: pages that the kernel fills with zeros
     one, by_gate = (steps, texts, units), (4, steps, texts, units)
     return History(*map(jnp.zeros, ((steps, texts, embedding + units), one, one, by_gate, by_gate)))
 
@@ -117,6 +120,7 @@ def _forward(weights: Weights, mask: Array, texts: Padded, history: Any) -> tupl
         squashed = jnp.tanh(new_cell)
         if history is not None:
             history = tuple(map(_put, history, (inputs, cell, squashed, gates), [at] * 4))
+        # padding leaves state and cell as they are: Keras masks it in the same way
         real = _of(texts.real, at)[:, None]
         state = jnp.where(real, o * squashed, inputs[:, known:])
         return inputs.at[:, known:].set(state), jnp.where(real, new_cell, cell), history
@@ -191,6 +195,7 @@ def _backward(
 
 def _open(logits: Array) -> Array:
     """Return the gates: tanh of the candidate; of the others the logistic function, by its tanh."""
+    # one loop without branches for all four: XLA's code for two functions branched at every number
     half = np.array([0.5, 0.5, 1, 0.5], np.float32)[:, None, None]
     return jnp.tanh(logits * half) * half + (1 - half)
 

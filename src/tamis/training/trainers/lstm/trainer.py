@@ -1,6 +1,9 @@
-"""Learns an LSTM over words with Keras on JAX, and exports it as an ONNX graph.
+"""Trains an LSTM over words with Keras on JAX, and exports it as an ONNX graph:
 
-Knows texts and labels; the network, its learning and its graph are next door.
+    texts ──► validation part set aside ──► vocabulary ──► fit, the best epoch chosen ──► fit once more from
+    all texts for as many epochs ──► model.onnx, tokenizer.json, network.json
+
+`network` has the layers, `training_loop` the epochs, `train_step` a step, `artifact.onnx_export` the graph.
 """
 
 from __future__ import annotations
@@ -38,7 +41,7 @@ class _Texts:
 
 @dataclass(frozen=True)
 class _FitMonitor:
-    """Tells the caller how far one of several fits is, and names the file that keeps it."""
+    """Reports the progress of one of several fits, and names the file of its checkpoint."""
 
     progress: Progress
     notice: Notice
@@ -54,7 +57,7 @@ class _FitMonitor:
         self.progress(self.fit * total + done, self.fits * total)
 
     def notice_of_fit(self, text: str) -> None:
-        self.notice(f"again from all texts, {text}" if self.fit else text)
+        self.notice(f"refit on all texts, {text}" if self.fit else text)
 
 
 class LstmTrainer(Trainer):
@@ -102,10 +105,13 @@ class LstmTrainer(Trainer):
         class_weight: Literal["balanced", "mild", "none"] = "mild",
         seed: int = 42,
     ):
+        # by name through `locals`, so that a message names the setting as on the command line
         for name in ("words", "max_tokens", "embedding", "units", "batch", "epochs", "patience"):
-            _check_at_least_one(name, locals()[name])
+            if (number := locals()[name]) < 1:
+                raise ValueError(f"{name} must be at least 1: {number}")
         for name in ("spatial_dropout", "dropout", "recurrent_dropout", "validation", "average"):
-            _check_share(name, locals()[name])
+            if not 0 <= (share := locals()[name]) < 1:
+                raise ValueError(f"{name} must be from 0 up to, but not including, 1: {share}")
         if not learning_rate > 0:
             raise ValueError(f"learning_rate must be positive: {learning_rate}")
         self.words = words
@@ -117,6 +123,7 @@ class LstmTrainer(Trainer):
         self.dropout = dropout
         self.recurrent_dropout = recurrent_dropout
         self.batch = batch
+        # without a mask the zeros are read, so every text must be as wide as it will be in serving
         self.widths = _widths(buckets, max_tokens) if mask else (max_tokens,)
         self.epochs = epochs
         self.patience = patience
@@ -151,8 +158,8 @@ class LstmTrainer(Trainer):
                 everything = sorted(kept + aside)
                 tokenizer, learned = self._learn(examples, everything, [], learned.best_epoch, second)
                 history = history + learned.history
-            except KeyboardInterrupt:
-                notice("stopped; what was learned without the validation part is kept")
+            except KeyboardInterrupt:  # before the first epoch of the second fit is complete
+                notice("stopped; the model fitted without the validation part is kept")
                 learned.interrupted = True
         self.tokenizer_, self.weights_, self.history_ = tokenizer, learned.weights, history
         self.interrupted_ = learned.interrupted
@@ -178,12 +185,12 @@ class LstmTrainer(Trainer):
 
     def export_as(self, form: str, folder: Path, calibration: Calibration) -> None:
         """Write `network.keras` for "keras", and the three files of older applications for "h5"."""
-        network = self.network(calibration=calibration)
+        network, words = self.network(calibration=calibration), self.tokenizer_
         if form == "keras":
             write_keras(network, folder)
         elif form == "h5":
-            labels, most = self.classes_, self.max_tokens
-            write_old_files(network, folder, tokenizer=self.tokenizer_, labels=labels, max_tokens=most)
+            labels, max_tokens = self.classes_, self.max_tokens
+            write_old_files(network, folder, tokenizer=words, labels=labels, max_tokens=max_tokens)
         else:
             super().export_as(form, folder, calibration)
 
@@ -244,21 +251,23 @@ class LstmTrainer(Trainer):
         )
 
     def _put_aside(self, texts: Sequence[str]) -> tuple[list[int], list[int]]:
-        """Return the places to learn from and those to validate on; equal words stay together."""
+        """Return the indices of the texts to train on and those to validate on; equal words stay together."""
+        # a text with the same words as one that is trained on would make any epoch look good
         words = Tokenizer.fit([], num_words=1).words
         of_text = [" ".join(words(text)) for text in texts]
         distinct = sorted(set(of_text))
         order = np.random.default_rng(self.seed).permutation(len(distinct))
         chosen = {distinct[i] for i in order[: int(self.validation * len(distinct))]}
-        places = range(len(texts))
-        return [i for i in places if of_text[i] not in chosen], [i for i in places if of_text[i] in chosen]
+        rows = range(len(texts))
+        return [i for i in rows if of_text[i] not in chosen], [i for i in rows if of_text[i] in chosen]
 
-    def _examples(self, examples: _Texts, tokenizer: Tokenizer, places: list[int]) -> Examples:
-        texts = [examples.texts[i] for i in places]
-        classes = examples.classes[places]
+    def _examples(self, examples: _Texts, tokenizer: Tokenizer, rows: list[int]) -> Examples:
+        texts = [examples.texts[i] for i in rows]
+        classes = examples.classes[rows]
+        # of all texts, so that a class weighs the same in training and in validation
         counts = np.bincount(examples.classes, minlength=len(self.classes_))
         weight_of = counts.astype(np.float64) ** -_POWERS[self.class_weight]
-        mean = weight_of @ counts / counts.sum()
+        mean = weight_of @ counts / counts.sum()  # of a text: weights leave the size of steps as it is
         sequences = tokenizer.sequences(texts, max_tokens=self.max_tokens)
         return Examples(sequences, classes, (weight_of / mean)[classes])
 
@@ -286,13 +295,3 @@ def _widths(buckets: str, max_tokens: int) -> tuple[int, ...]:
     if not all(number.isascii() and number.isdigit() and int(number) > 0 for number in numbers):
         raise ValueError(f"buckets must be lengths such as 12,24,48: {buckets}")
     return (*sorted({int(number) for number in numbers if int(number) < max_tokens}), max_tokens)
-
-
-def _check_at_least_one(name: str, value: int) -> None:
-    if value < 1:
-        raise ValueError(f"{name} must be at least 1: {value}")
-
-
-def _check_share(name: str, value: float) -> None:
-    if not 0 <= value < 1:
-        raise ValueError(f"{name} must be from 0 up to, but not including, 1: {value}")

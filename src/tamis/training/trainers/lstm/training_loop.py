@@ -1,4 +1,9 @@
-"""Training loop of a network: epochs of Adam steps over batches of similar length; keeps the best epoch."""
+"""The training loop of a network, and its checkpoints:
+
+resume ──► epoch: shuffled batches of similar length ──► validation ──► best so far? ──► checkpoint ──┐
+             ▲                                                                                        │
+             └───────── until all epochs are done, `patience` is over, or Ctrl-C is pressed ◄─────────┘
+"""
 
 from __future__ import annotations
 
@@ -32,7 +37,7 @@ _STEPS_BETWEEN_NOTICES = 8
 
 @dataclass(frozen=True)
 class Examples:
-    """Texts as numbers, the class of each, and how much each counts."""
+    """Texts as numbers of words, with the class and the weight of each."""
 
     sequences: Sequences
     classes: Classes
@@ -99,10 +104,10 @@ def train_network(
                 break
             title = f"epoch {epoch} of {config.epochs}"
             watch = _EpochMonitor(progress, notice, title, before=epoch - 1, epochs=config.epochs)
-            figures = steps.run_epoch(list(_shuffled_batches(training, config, padding, rng)), watch)
-            figures |= _validate(steps, validation, config)
-            _record_epoch(figures, steps, learned)
-            notice(f"{title}: " + ", ".join(f"{name} {value:.4f}" for name, value in figures.items()))
+            metrics = steps.run_epoch(list(_shuffled_batches(training, config, padding, rng)), watch)
+            metrics |= _validate(steps, validation, config)
+            _record_epoch(metrics, steps, learned)
+            notice(f"{title}: " + ", ".join(f"{name} {value:.4f}" for name, value in metrics.items()))
             if config.checkpoint:
                 _save_checkpoint(config.checkpoint, steps, rng, learned)
     except KeyboardInterrupt:
@@ -115,22 +120,24 @@ def train_network(
     return learned
 
 
-def _record_epoch(figures: dict[str, float], steps: TrainState, learned: TrainingResult) -> None:
+def _record_epoch(metrics: dict[str, float], steps: TrainState, learned: TrainingResult) -> None:
     """Add an epoch's metrics, and its weights if it is the best so far."""
-    if not np.isfinite(list(figures.values())).all():
+    if not np.isfinite(list(metrics.values())).all():
         raise TrainingError("the loss is no longer a finite number: lower learning_rate")
+    # without validation every loss counts as 0, so that each epoch replaces the one before
     best = learned.history[learned.best_epoch - 1].get("validation loss", 0) if learned.history else np.inf
-    if figures.get("validation loss", 0) <= best:
+    if metrics.get("validation loss", 0) <= best:
         learned.weights, learned.best_epoch = steps.weights(), len(learned.history) + 1
-    learned.history.append(figures)
+    learned.history.append(metrics)
 
 
 def _save_checkpoint(
     checkpoint: Path, steps: TrainState, rng: np.random.Generator, learned: TrainingResult
 ) -> None:
-    arrays = {f"state {place}": array for place, array in enumerate(steps.arrays())}
+    arrays = {f"state {number}": array for number, array in enumerate(steps.arrays())}
     if learned.best_epoch < len(learned.history):  # otherwise the best weights are those of the state
-        arrays |= {f"best {place}": array for place, array in enumerate(learned.weights)}
+        arrays |= {f"best {number}": array for number, array in enumerate(learned.weights)}
+    # the order of the next epochs' batches: without it a resumed training would learn other bits
     random = rng.bit_generator.state
     facts = {"history": learned.history, "best_epoch": learned.best_epoch, "random": random}
     write_checkpoint(checkpoint, arrays, facts)
@@ -150,7 +157,7 @@ def _resume(checkpoint: Path | None, steps: TrainState, rng: np.random.Generator
 
 def _numbered(arrays: dict[str, Any], name: str) -> list[Any]:
     count = sum(key.startswith(f"{name} ") for key in arrays)
-    return [arrays[f"{name} {place}"] for place in range(count)]
+    return [arrays[f"{name} {number}"] for number in range(count)]
 
 
 @dataclass(frozen=True)
@@ -174,8 +181,9 @@ def _validate(steps: TrainState, validation: Examples, config: TrainingConfig) -
     if not validation.sequences:
         return {}
     logits = steps.logits(validation.sequences, _padding(validation.sequences, config))
-    chances = logits - np.logaddexp.reduce(logits, axis=1, keepdims=True)
-    losses = -chances[np.arange(len(logits)), validation.classes]
+    log_probabilities = logits - np.logaddexp.reduce(logits, axis=1, keepdims=True)
+    # without class weights: the epoch is chosen by the loss of the probabilities that will be served
+    losses = -log_probabilities[np.arange(len(logits)), validation.classes]
     correct = logits.argmax(axis=1) == validation.classes
     return {"validation loss": float(losses.mean()), "validation accuracy": float(correct.mean())}
 
@@ -185,15 +193,17 @@ def _shuffled_batches(
 ) -> Iterator[TrainingBatch]:
     """Yield each text once, in batches of one width; texts that fill up a batch have weight 0."""
     batches = []
-    for places in _by_width(examples.sequences, config.widths):
-        order = rng.permutation(places)
+    # shuffled within each width, and then the batches: short texts are not all learned before long ones
+    for indices in _by_width(examples.sequences, config.widths):
+        order = rng.permutation(indices)
         batches += [order[start : start + config.batch] for start in range(0, order.size, config.batch)]
     rows = rows_for(config.batch)
-    for index in rng.permutation(len(batches)):
-        places = batches[index]
-        filled = np.resize(places, rows)
-        weights = np.where(np.arange(rows) < places.size, examples.weights[filled], 0)
-        texts = padding([examples.sequences[place] for place in filled])
+    for number in rng.permutation(len(batches)):
+        indices = batches[number]
+        # always as many rows, because a program is compiled for each shape
+        filled = np.resize(indices, rows)
+        weights = np.where(np.arange(rows) < indices.size, examples.weights[filled], 0)
+        texts = padding([examples.sequences[index] for index in filled])
         yield TrainingBatch(texts, examples.classes[filled], weights.astype(np.float32))
 
 
@@ -201,9 +211,9 @@ def _by_width(sequences: Sequences, widths: tuple[int, ...]) -> Iterator[npt.NDA
     """Yield for each width the indices of the texts that fit no smaller one."""
     bucket_of = np.searchsorted(widths, lengths_of(sequences))
     for bucket in range(len(widths)):
-        places = np.flatnonzero(bucket_of == bucket)
-        if places.size:
-            yield places
+        indices = np.flatnonzero(bucket_of == bucket)
+        if indices.size:
+            yield indices
 
 
 def _padding(sequences: Sequences, config: TrainingConfig) -> Padding:
