@@ -90,7 +90,10 @@ def train(  # noqa: PLR0913 - data in, model out, three settings, formats, three
     settings = settings or TrainSettings()
     _check_formats(formats, settings, autotune)
     # before the version is reserved: data that cannot be read leaves no folder behind
-    prepared = _prepared(data, prepare or PrepareSettings(), say)
+    if (folder := prepared_folder_in(data)) is not None:
+        prepared = read_prepared(folder)
+    else:
+        prepared = prepare_file(data, prepare or PrepareSettings(), say=say)
     if prepared.unmeasured:
         say(describe_unmeasured(prepared.unmeasured))
     # reserved before any fit: a second training of the same model is refused before it has spent time
@@ -165,16 +168,14 @@ def _run(
     saved, encoded = measured, encode(measured.settings)
     train_texts = encoded.select(np.arange(n_train))
     part = learning_part(prepared.train, measured.settings, encoded=train_texts)
-
-    def last_third(done: int, total: int) -> None:
-        progress(2 * total + done, 3 * total)
-
     if settings.refit and not measured.model.interrupted_:
         saved = refit(
             measured,
             encoded,
             rows.labels,
-            progress=last_third if model.slow else no_progress,
+            progress=(lambda done, total: progress(2 * total + done, 3 * total))
+            if model.slow
+            else no_progress,
             notice=lambda text: notice(f"on all rows, {text}"),
             checkpoints=checkpoints and checkpoints / "all",
         )
@@ -221,18 +222,10 @@ def _check_formats(formats: Sequence[str], settings: TrainSettings, autotune: Au
 
 
 def _digest(prepared: Prepared, settings: TrainSettings) -> str:
-    """Return a digest of all that decides what is learned: the rows, settings, libraries.
-
-    It names the folder of checkpoints, so that no training resumes from those of another.
-    """
+    """Return a digest of what decides the model, so that a training resumes from its own checkpoints alone."""
     parts = [[part.texts, part.labels, part.groups] for part in (prepared.train, prepared.test)]
     what = [parts, settings, library_versions(untrained(settings))]
     return hashlib.sha256(msgspec.json.encode(what)).hexdigest()
-
-
-def _prepared(data: Paths, prepare: PrepareSettings, say: Notice) -> Prepared:
-    folder = prepared_folder_in(data)
-    return read_prepared(folder) if folder is not None else prepare_file(data, prepare, say=say)
 
 
 def _searched(

@@ -113,15 +113,13 @@ def count_features(texts: Sequence[str], settings: FeatureSettings) -> FeatureCo
     return count_occurrences(owners, numbers, n_texts=len(texts))
 
 
-def feature_occurrences(
-    texts: Sequence[str], settings: FeatureSettings
-) -> tuple[Positions, npt.NDArray[np.uint64]]:
+def feature_occurrences(texts: Sequence[str], settings: FeatureSettings) -> tuple[Positions, Hashes]:
     """Return [occurrences] the text and the number of each feature, in no particular order."""
     parts = _parts(ngrams.join_texts(texts), settings)
     return np.concatenate([part.owners for part in parts]), _numbers(parts, settings)
 
 
-def count_occurrences(owners: Positions, numbers: npt.NDArray[np.uint64], *, n_texts: int) -> FeatureCounts:
+def count_occurrences(owners: Positions, numbers: Hashes, *, n_texts: int) -> FeatureCounts:
     """Count how often each text has each number, of 32 bits at most."""
     # text and number in one integer: one sort of integers in place of a slower one by two columns
     keys = owners.astype(np.uint64)
@@ -179,7 +177,7 @@ class _Part(NamedTuple):
     places: Callable[[], _Places]
 
 
-def _numbers(parts: Sequence[_Part], settings: FeatureSettings) -> npt.NDArray[np.uint64]:
+def _numbers(parts: Sequence[_Part], settings: FeatureSettings) -> Hashes:
     """Return [occurrences] number of each feature."""
     # mixed all at once: a call of numpy costs more than the arithmetic of one text's part
     numbers = ngrams.mix(np.concatenate([part.polynomials for part in parts]))
@@ -207,9 +205,9 @@ def _words(joined: JoinedTexts, settings: FeatureSettings) -> Iterator[_Part]:
     polynomials = ngrams.polynomials(joined.lower, both)
     owners, n_words = joined.owners[both.starts], words.starts.size
     if settings.word_pairs:
-        yield _pairs(_WORDS, owners[:n_words], polynomials[:n_words], _WORD_PAIR, lambda: words)
+        yield _runs(_WORD_PAIR, owners[:n_words], polynomials[:n_words], lambda: words)
     if settings.phrases:
-        yield _triples(owners[:n_words], polynomials[:n_words], lambda: words)
+        yield _runs(_WORD_TRIPLE, owners[:n_words], polynomials[:n_words], lambda: words, length=3)
     polynomials[:n_words] += OFFSETS[_WORD]
     polynomials[n_words:] += OFFSETS[_NGRAM]
     yield _Part(_WORDS, owners[:n_words], polynomials[:n_words], lambda: _places(_WORD, words))
@@ -231,7 +229,7 @@ def _shapes(joined: JoinedTexts) -> Iterator[_Part]:
         # the tokens are the same, but their characters are those of the text before runs were cut
         return ngrams.token_spans(whole)
 
-    yield _pairs(SHAPES_BLOCK, owners, polynomials, _SHAPE_PAIR, uncut)
+    yield _runs(_SHAPE_PAIR, owners, polynomials, uncut)
     yield _Part(SHAPES_BLOCK, owners, polynomials + OFFSETS[_SHAPE], lambda: _places(_SHAPE, uncut()))
 
 
@@ -248,29 +246,22 @@ def beyond_four(shapes: Codes) -> npt.NDArray[np.bool_]:
     return beyond
 
 
-def _pairs(
-    block: int, owners: Positions, polynomials: Hashes, family: int, spans: Callable[[], Spans]
+def _runs(
+    family: int, owners: Positions, polynomials: Hashes, spans: Callable[[], Spans], *, length: int = 2
 ) -> _Part:
-    neighbours = (owners[1:] == owners[:-1]).nonzero()[0]
-    paired = ngrams.pairs(polynomials[neighbours], polynomials[neighbours + 1])
+    """Return pairs or triples in a row of a text: the pair of the first two, paired with the third."""
+    last = length - 1
+    firsts = (owners[last:] == owners[:-last]).nonzero()[0]
+    joined = polynomials[firsts]
+    for step in range(1, length):
+        joined = ngrams.pairs(joined, polynomials[firsts + step])
 
     def places() -> _Places:
         single = spans()
-        return _places(family, Spans(single.starts[neighbours], single.ends[neighbours + 1]))
+        return _places(family, Spans(single.starts[firsts], single.ends[firsts + last]))
 
-    return _Part(block, owners[neighbours], paired + OFFSETS[family], places)
-
-
-def _triples(owners: Positions, polynomials: Hashes, spans: Callable[[], Spans]) -> _Part:
-    """Three words in a row: the pair of the first two, paired with the third."""
-    firsts = (owners[2:] == owners[:-2]).nonzero()[0]
-    three = ngrams.pairs(ngrams.pairs(polynomials[firsts], polynomials[firsts + 1]), polynomials[firsts + 2])
-
-    def places() -> _Places:
-        single = spans()
-        return _places(_WORD_TRIPLE, Spans(single.starts[firsts], single.ends[firsts + 2]))
-
-    return _Part(_WORDS, owners[firsts], three + OFFSETS[_WORD_TRIPLE], places)
+    block = SHAPES_BLOCK if family == _SHAPE_PAIR else _WORDS
+    return _Part(block, owners[firsts], joined + OFFSETS[family], places)
 
 
 def _ngrams_across(joined: JoinedTexts) -> _Part:
