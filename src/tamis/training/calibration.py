@@ -45,7 +45,8 @@ class ChosenCalibration:
     @classmethod
     def none(cls, n_classes: int) -> ChosenCalibration:
         """Return the identity, for models without a prediction for any unseen text."""
-        return cls(Calibration(1.0, (0.0,) * n_classes), False, *[None] * 4)
+        identity = Calibration(1.0, (0.0,) * n_classes)
+        return cls(identity, False, *[None] * 4)
 
     def why_not_kept(self) -> str:
         """Return why probabilities are not calibrated, as a line for the terminal."""
@@ -80,10 +81,9 @@ def choose_calibration(
         return ChosenCalibration.none(len(classes))
     logits, labels, groups = logits[rows], [labels[row] for row in rows], [groups[row] for row in rows]
     tried = _TriedCalibration.on(logits, labels, groups, classes, seed)
-    identity = Calibration(1.0, (0.0,) * len(classes))
-    calibration = tried.calibration if tried.helps else identity
     return ChosenCalibration(
-        calibration,
+        # not kept: the identity, so that the saved model gives the softmax of its logits
+        tried.calibration if tried.helps else Calibration(1.0, (0.0,) * len(classes)),
         tried.helps,
         tried.before.calibration_error,
         tried.after.calibration_error,
@@ -189,6 +189,7 @@ def _cross_fitted(
 def default_positive(labels: Sequence[str]) -> str:
     """Return the rarer of two labels, which a filter is meant to find; of equally rare ones the last."""
     counts = Counter(labels)
+    # by name if they are equally rare, so that the order of rows does not decide
     return max(counts, key=lambda label: (-counts[label], label))
 
 
@@ -213,6 +214,7 @@ def choose_operating_point(
     # so many negatives may be flagged; the next one in order must not be
     highest_refused = negatives[int(max_false_positive_rate * negatives.size)]
     above = scores[scores > highest_refused]
+    # half-way to the next score: a threshold right at a score would flag or miss a text by its last digit
     just_above = np.nextafter(highest_refused, 2)
     threshold = float(max((highest_refused + above.min()) / 2, just_above) if above.size else just_above)
     return OperatingPoint(

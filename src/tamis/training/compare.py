@@ -48,7 +48,7 @@ class CommonLabels:
 
 def common_labels(first: Sequence[str], second: Sequence[str]) -> CommonLabels:
     """Return what two models' labels have in common; raises DataError if that is fewer than two."""
-    common = tuple(label for label in first if label in set(second))
+    common = tuple(label for label in first if label in set(second))  # the order of the first model's columns
     if len(common) < 2:
         raise DataError(f"the models share fewer than two labels: {', '.join(common) or 'none'}")
     only_first, only_second = (

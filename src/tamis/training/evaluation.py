@@ -10,6 +10,7 @@ import msgspec
 
 from tamis.training.metrics import Estimate
 
+# a matrix of more labels would be most of the manifest; `confused` still has its largest cells
 _MAX_CONFUSION_LABELS = 50
 
 METRIC_NAMES = {
@@ -91,7 +92,7 @@ class Evaluation:
 
 
 def bounded_metrics(evaluation: Evaluation) -> dict[str, Any]:
-    """Return the metrics for the manifest; of many labels the confusion would be most of it."""
+    """Return the metrics for the manifest, without the confusion of many labels."""
     metrics: dict[str, Any] = msgspec.to_builtins(evaluation)
     for one in (metrics, *metrics["sources"].values()):
         if len(evaluation.labels) > _MAX_CONFUSION_LABELS:
@@ -101,6 +102,7 @@ def bounded_metrics(evaluation: Evaluation) -> dict[str, Any]:
 
 def by_f1(evaluation: Evaluation) -> list[tuple[str, ClassMetrics]]:
     """Return the labels that have rows, those of lowest F1 first."""
+    # the others have no recall, and an F1 of 0 if one row is predicted as them: they are listed apart
     measured = [(label, one) for label, one in evaluation.classes.items() if one.support]
     return sorted(measured, key=lambda item: item[1].f1.value if item[1].f1 is not None else 0.0)
 
@@ -126,6 +128,6 @@ def cap_verdict(point: OperatingPointMetrics) -> str:
     if rate.value <= cap:
         return f"The cap of {cap:.2%} false positives was kept: {rate.value:.2%}."
     missed = f"The cap of {cap:.2%} false positives was missed: {rate.value:.2%}"
-    if rate.low <= cap:
+    if rate.low <= cap:  # the interval holds the cap: another sample of rows might have kept it
         return f"{missed}, which may be chance (95 % interval {rate.low:.2%} – {rate.high:.2%})."
     return f"{missed}, more than chance explains (95 % interval {rate.low:.2%} – {rate.high:.2%})."

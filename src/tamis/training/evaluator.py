@@ -55,6 +55,7 @@ def evaluate(
         return whole
     sources = np.asarray(data.sources, dtype=object)
     for source in sorted(set(data.sources)):
+        # selected from what is computed already: the interval of a source is that of its own rows
         whole.sources[source or "(none)"] = rows.select(np.flatnonzero(sources == source)).evaluation()
     return whole
 
@@ -241,5 +242,6 @@ def _recall_at_cap(scores: Floats, positive: npt.NDArray[np.bool_], cap: float) 
     negatives = np.sort(scores[~positive])[::-1]
     if not negatives.size or not positive.any():
         return None
+    # by the rule of `choose_operating_point`, but on the rows that are measured
     refused = negatives[int(cap * negatives.size)]
     return float((scores[positive] > refused).mean())

@@ -76,6 +76,7 @@ class FittedModel:
 
     def probabilities(self, texts: Sequence[str]) -> npt.NDArray[np.float64]:
         """Return [texts, classes] probabilities of texts in any form."""
+        # as the served model will: the calibration is part of the exported weights
         return self.calibrated.calibration(self.model.logits([canonical(text) for text in texts]))
 
     def notices(self) -> Iterator[str]:
@@ -125,6 +126,7 @@ def refit(
 ) -> FittedModel:
     """Fit the same settings on all rows; calibration and operating point stay."""
     model = untrained(fitted.settings)
+    # the threshold was chosen for probabilities of such a model on texts that it has not learned: it stays
     model.fit(texts, labels, progress=progress, notice=notice, checkpoints=checkpoints)
     return replace(fitted, model=model)
 
@@ -151,7 +153,7 @@ def learning_part(
     _check_classes(data.classes, settings)
     if encoded is None:
         encoded = untrained(settings).encode([canonical(text) for text in data.texts])
-    # a group is never split, so there cannot be more folds than groups
+    # without groups each row is its own; a group is never split, so there cannot be more folds than groups
     groups = data.groups if data.groups is not None else [str(row) for row in range(len(data))]
     folds = settings.folds if settings.folds is not None else default_folds(len(data))
     return LearningPart(encoded, list(data.labels), groups, max(2, min(folds, len(set(groups)))))
@@ -172,7 +174,7 @@ def _fit_quickly(
         progress=lambda done, folds: progress(done, folds + 1),  # the last step is the fit on all rows
     )
     choice = _choice(part, logits, settings, encode) if encode else None
-    if choice is not None:
+    if choice is not None:  # its out-of-fold predictions exist: calibration and threshold need no further fit
         part, logits = choice.part, choice.logits
         settings = replace(settings, overrides={**settings.overrides, **choice.overrides})
     chosen = choose_calibration(logits, part.labels, part.groups, part.classes, seed=settings.seed)
@@ -220,12 +222,12 @@ def _fit_slowly(
         lambda: untrained(settings),
         part,
         seed=settings.seed,
-        progress=lambda done, total: progress(done, 2 * total),
+        progress=lambda done, total: progress(done, 2 * total),  # the other half is the fit of the whole part
         notice=lambda text: notice(f"to calibrate, {text}"),
         checkpoints=checkpoints and checkpoints / "held-out",
     )
     chosen, point = ChosenCalibration.none(len(part.classes)), None
-    if held is not None:
+    if held is not None:  # there are at least two groups of some label
         rows = held.rows.tolist()
         labels, groups = [part.labels[row] for row in rows], [part.groups[row] for row in rows]
         chosen = choose_calibration(held.logits, labels, groups, part.classes, seed=settings.seed)

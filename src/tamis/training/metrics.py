@@ -152,6 +152,7 @@ def f1_of_counts(hits: float, predicted: float, present: float) -> Estimate | No
     find no spread at all where a label of three rows is always right, or never.
     """
     share = proportion(hits, predicted + present - hits)
+    # F1 rises with J, so the bounds of J give those of F1
     return share and Estimate(*(2 * value / (1 + value) for value in (share.value, share.low, share.high)))
 
 

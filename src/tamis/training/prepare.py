@@ -89,6 +89,7 @@ class Prepared:
     def joined(self) -> Dataset:
         """Return the rows of both parts, in the order of their file."""
         both = joined_rows(self.train, self.test)
+        # stable, because rows that were recovered from one swallowed field share its number
         return both.select(np.argsort(both.rows, kind="stable").tolist())
 
 
@@ -101,7 +102,8 @@ def prepare_file(paths: Paths, settings: PrepareSettings, *, say: Notice = no_no
 
 
 def read_for(paths: Paths, settings: PrepareSettings, *, say: Notice = no_notice) -> ReadResult:
-    """Read labelled files, repaired unless the split wants them as they are."""
+    """Read labelled files, repaired unless the split is at random."""
+    # published metrics are of the file as the csv module reads it, swallowed rows included
     reading = read_dataset(paths, settings.reading, repair=settings.split == "grouped")
     for line in reading.lines:
         say(line)
@@ -123,6 +125,7 @@ def prepare_dataset(
         groups = near_duplicate_groups(data.texts, progress=progress)
         data = replace(data, groups=[str(group) for group in groups.tolist()])
     train, test = _divide(data, settings)
+    # with the columns that were found, so that the next training of this model reads the same ones
     settings = replace(settings, reading=reading.options)
     parts = data.select(train), data.select(test)
     return Prepared(*parts, settings, reading.sha256, reading.assumed, reading)
@@ -134,7 +137,7 @@ def merge_rare_labels(data: Dataset, settings: PrepareSettings) -> Dataset:
     rare = {label for label, count in counts.items() if count < settings.min_rows}
     if not rare:
         return data
-    if settings.merge_rare is not None:
+    if settings.merge_rare is not None:  # an existing label may be named
         merged = settings.merge_rare
         data = replace(data, labels=[merged if label in rare else label for label in data.labels])
     else:

@@ -75,6 +75,7 @@ def check_replaceable(folder: Path) -> None:
         return
     if not folder.is_dir():
         raise DataError("is a file; name a folder to write to", file=folder)
+    # whatever else is there would be lost: the folder is replaced as a whole
     names = {path.name for path in folder.iterdir() if not _is_readme(path)}
     foreign = sorted(names - {DESCRIPTION, AUDIT, "train.csv", "test.csv"})
     if foreign or (names and DESCRIPTION not in names):
@@ -97,7 +98,7 @@ def write_prepared(prepared: Prepared, report: AuditReport, folder: Path) -> Des
         unfinished.mkdir()
         description = _write_files(prepared, report, unfinished)
         _put_in_place(unfinished, target)
-    finally:
+    finally:  # after a success it has the target's name; errors must not hide the one that led here
         shutil.rmtree(unfinished, ignore_errors=True)
     return description
 
@@ -137,6 +138,7 @@ def _put_in_place(unfinished: Path, target: Path) -> None:
         return
     for readme in filter(_is_readme, target.iterdir()):  # the user's own
         shutil.copy2(readme, unfinished / readme.name)
+    # a folder that is not empty cannot be replaced by a rename: for a moment there is none
     earlier = unfinished.with_suffix(".old")
     target.rename(earlier)
     unfinished.rename(target)
@@ -159,6 +161,7 @@ def _read_description(file: Path) -> Description:
 def _read_part(folder: Path, name: str, description: Description) -> Dataset:
     file = folder / f"{name}.csv"
     facts = inspect_file(file)
+    # edited by hand, a text of the test part may have become one of the training part
     if name not in description.parts or facts.sha256 != description.parts[name].sha256:
         raise DataError(f"was changed since it was made; {_AGAIN}", file=file)
     return _read_rows(facts)

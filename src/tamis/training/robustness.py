@@ -67,13 +67,14 @@ def robustness(
     With more labels, on all texts: the share whose own label stays the most probable. Of very many
     texts 2,000 are drawn.
     """
+    # only texts of the positive label are obfuscated by their senders
     if operating_point is not None:
         kept = [i for i, label in enumerate(labels) if label == operating_point.positive]
     else:
         kept = list(range(len(labels)))
     if len(kept) > _MAX_TEXTS:
         drawn = np.random.default_rng(seed).choice(len(kept), _MAX_TEXTS, replace=False)
-        kept = [kept[i] for i in sorted(drawn.tolist())]
+        kept = [kept[i] for i in sorted(drawn.tolist())]  # in the order of the rows, as without a draw
     if not kept:
         return ()
     chosen, true = [texts[i] for i in kept], class_indices([labels[i] for i in kept], classes)
@@ -81,7 +82,7 @@ def robustness(
     def recall(of: Sequence[str]) -> Estimate:
         return proportion_of_some(_found(score(of), true, operating_point).sum(), len(of))
 
-    plain = recall(chosen)
+    plain = recall(chosen)  # of the same texts, so that a drop is not one of other texts
     return tuple(
         Perturbation(name, len(chosen), plain, recall([change(text, random) for text in chosen]))
         for name, change in PERTURBATIONS.items()
@@ -133,6 +134,7 @@ PERTURBATIONS: Mapping[str, Change] = {
 
 def _each_character(text: str, random: np.random.Generator, change: Callable[[str], str]) -> str:
     characters = list(text)
+    # one draw for all characters, and only those that change are visited
     for index in (random.random(len(text)) < _SHARE).nonzero()[0].tolist():
         characters[index] = change(characters[index])
     return "".join(characters)

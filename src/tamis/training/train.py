@@ -222,7 +222,7 @@ def _check_formats(formats: Sequence[str], settings: TrainSettings, autotune: Au
 
 
 def _digest(prepared: Prepared, settings: TrainSettings) -> str:
-    """Return a digest of what decides the model, so that a training resumes from its own checkpoints alone."""
+    """Return a digest of what decides the model: a training resumes from its own checkpoints alone."""
     parts = [[part.texts, part.labels, part.groups] for part in (prepared.train, prepared.test)]
     what = [parts, settings, library_versions(untrained(settings))]
     return hashlib.sha256(msgspec.json.encode(what)).hexdigest()
@@ -285,6 +285,7 @@ def _describe(run: TrainingRun, training: dict[str, Any], measured: Measured) ->
             reading={**unusual_options(split.reading), "assumed": list(prepared.assumed)},
             train_rows=n_train,
             test_rows=n_test,
+            # sorted, so that the bytes do not depend on the order of rows
             train_classes=dict(sorted(Counter(prepared.train.labels).items())),
             learned_rows=n_train if saved is run.measured else n_train + n_test,
             unmeasured=prepared.unmeasured,

@@ -45,8 +45,7 @@ _WORDS, _NGRAMS, SHAPES_BLOCK = range(len(BLOCKS))
 SHAPE_FAMILIES = frozenset({_SHAPE, _SHAPE_PAIR})
 # longer runs of one class of characters are cut to this: `xxxx` is any word of lower-case letters
 _MAX_RUN = 4
-_MAX_NGRAM = 12
-_ACROSS_CHARACTERS = 6
+_MAX_NGRAM, _ACROSS_CHARACTERS = 12, 6
 # the table from numbers to rows has four bytes for each: 2**24 take 64 MB
 _MIN_BITS, _MAX_BITS = 8, 24
 # half powers of two: a length matters by its order of magnitude, and each step occurs in many texts

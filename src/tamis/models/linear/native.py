@@ -110,8 +110,9 @@ class NativeWeights:
 
     def _score(self, functions: Function, texts: Sequence[str], width: int) -> npt.NDArray[np.float64]:
         codes = ngrams.encode_texts(texts)
+        # in the joined characters each text is between two spaces;
+        # arrays of Python, because asking numpy for an address takes a microsecond
         lengths = array("Q", [len(text) + 2 for text in texts])
-        # `array`, because asking numpy for an address takes a microsecond
         numbers = array("d", bytes(8 * len(texts) * width))
         call = functions.locked if len(texts) <= _LARGE_BATCH else functions.unlocked
         check(call(self._model, codes, lengths.buffer_info()[0], len(texts), numbers.buffer_info()[0]))
@@ -172,6 +173,7 @@ def native_weights(tensors: Tensors, settings: FeatureSettings) -> NativeWeights
 def _new_model(library: Library, tensors: Tensors, settings: FeatureSettings) -> int | None:
     """Return the handle of a model; the library copies what it needs."""
     classes, lower = ngrams.character_tables()
+    # the dictionary keeps converted arrays alive until the library, which gets addresses, has copied them
     arrays = {
         "classes": contiguous(classes, np.uint8),
         "lower": contiguous(lower, np.uint32),

@@ -98,13 +98,14 @@ class OnnxScorer(Scorer):
     def _run(self, sequences: Sequences) -> Scores:
         lengths, expected = lengths_of(sequences), self._expected
         longest = max(1, int(lengths.max()))  # a text without known words still needs one column
-        if expected.own_steps:
+        if expected.own_steps:  # the graph stops at each text's length, so the zeros are not read
             feeds = {"tokens": pad(sequences, width=longest), "lengths": lengths}
         else:
             all_steps = expected.max_tokens
             width = all_steps if expected.margin is None else min(longest + expected.margin, all_steps)
             feeds = {"tokens": pad(sequences, width=width, left=expected.padding == "pre")}
         (probabilities,) = self._session.run(["probabilities"], feeds)
+        # in double precision, in which rows can be made to sum to 1
         return np.asarray(probabilities, np.float64)
 
     def _try_out(self) -> None:
@@ -151,6 +152,7 @@ def _session(model: bytes) -> Any:
     options.inter_op_num_threads = 1
     options.log_severity_level = 4  # what is wrong is raised, not printed
     try:
+        # named, because a build for GPUs would otherwise ask for a choice
         return onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
     except _runtime_errors() as wrong:
         raise ArtifactError(f"model.onnx cannot be read ({_first_line(wrong)})") from None

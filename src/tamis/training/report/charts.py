@@ -113,6 +113,7 @@ def _binned(ranges: Iterable[tuple[str, Mask]], values: npt.NDArray[Any], happen
 def _cumulated(scores: Floats, positive: Mask) -> tuple[Indices, Indices]:
     """Return [distinct scores + 1] positives and negatives from each score on, beginning with none."""
     order = np.argsort(-scores, kind="stable")
+    # equal scores are flagged together: only the last row of each is a point
     last = np.flatnonzero(np.diff(scores[order], append=-np.inf))
     hits, alarms = np.cumsum(positive[order])[last], np.cumsum(~positive[order])[last]
     return np.concatenate([[0], hits]), np.concatenate([[0], alarms])
@@ -121,6 +122,7 @@ def _cumulated(scores: Floats, positive: Mask) -> tuple[Indices, Indices]:
 def _thinned(points: Indices) -> Indices:
     if points.size <= _MAX_POINTS:
         return points
+    # unique, because rounding may give the same index twice; both ends are among them
     return points[np.unique(np.linspace(0, points.size - 1, _MAX_POINTS).astype(np.intp))]
 
 
@@ -200,6 +202,7 @@ def threshold_chart(measured: Measured) -> Chart | None:
 
 def calibration_chart(measured: Measured) -> Chart:
     """Return the observed share against the predicted probability."""
+    # with two labels that of the positive one: the larger of two probabilities is never below one half
     if measured.evaluation.operating_point is not None:
         (one,) = _ranked(measured)
         bins, of = reliability(one.scores, one.positive), one.label
@@ -222,7 +225,7 @@ def calibration_chart(measured: Measured) -> Chart:
 
 def learning_chart(curve: tuple[CurvePoint, ...]) -> Chart | None:
     """Return accuracy against the number of texts learned from."""
-    if len(curve) < 2:
+    if len(curve) < 2:  # a single point shows no slope
         return None
     points = [(float(point.rows), point.accuracy.value) for point in curve]
     spread = [(point.accuracy.low, point.accuracy.high) for point in curve]

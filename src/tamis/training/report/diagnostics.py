@@ -60,6 +60,7 @@ def diagnose(run: TrainingRun, data: Paths, *, full: bool) -> Diagnostics:
     curve: tuple[CurvePoint, ...] = ()
     if is_quick and (full or is_cheap):
         curve = learning_curve(run.train, run.test, run.settings, whole=run.measured.model)
+    # of the saved model, which will be served, and named from the texts that it has learned
     top = run.saved.model.top_features(run.learned_texts, max_features=_MAX_FEATURES)
     evidence, others = find_evidence(top, run.learned_texts, Counter(run.prepared.train.labels))
     return Diagnostics(
@@ -80,7 +81,7 @@ def _other_split(run: TrainingRun) -> Evaluation | None:
         train, test = _divided_otherwise(run.prepared)
         model = untrained(run.settings)
         model.fit([canonical(text) for text in train.texts], list(train.labels))
-    except (DataError, TrainingError):
+    except (DataError, TrainingError):  # too few groups to divide otherwise, or a label left with no row
         return None
     if model.classes_ != run.measured.model.classes_:  # the calibration has a bias for each class
         return None

@@ -73,6 +73,7 @@ def _html() -> Environment:
 
 @cache
 def _markdown() -> Environment:
+    # HTML escapes would be shown as they are in Markdown; `finalize` escapes what Markdown gives a meaning
     environment = _environment(autoescape=False, finalize=_plain_markdown)
     environment.filters["code"] = lambda text: Markup(f"`{str(text).replace('`', chr(39))}`")
     return environment
@@ -151,6 +152,7 @@ def _view(data: ReportData) -> Mapping[str, Any]:
         "has_matrix": len(evaluation.labels) <= _MAX_MATRIX_LABELS,
         "sources": _largest(evaluation.sources),
         "perturbations": measured.perturbations if has_adversary(evaluation.labels) else (),
+        # all rows less the diagonal: the listed errors are only the most confident ones
         "errors": sum(map(sum, evaluation.confusion)) - sum(r[i] for i, r in enumerate(evaluation.confusion)),
         "training_classes": Counter(manifest.data.train_classes).most_common(),
         "learned_rows": manifest.data.learned_rows or manifest.data.train_rows,
@@ -196,5 +198,6 @@ def _overall(evaluation: Evaluation, other: Evaluation | None) -> list[tuple[str
 
 def _largest(sources: Mapping[str, Evaluation]) -> Sequence[tuple[str, Evaluation]]:
     """Return the sources with most rows, in their order."""
+    # a column named as the source may have a value for each row
     kept = sorted(sources, key=lambda name: -sources[name].rows)[:_MAX_SOURCES]
     return [(name, one) for name, one in sources.items() if name in kept]

@@ -104,5 +104,6 @@ def measure(
 
 def stored_metrics(manifest: Manifest) -> tuple[Evaluation, tuple[Perturbation, ...]]:
     """Return what training measured, from the manifest."""
+    # robustness is beside the fields of Evaluation, which ignores what it does not know
     evaluation = msgspec.convert(manifest.metrics, Evaluation)
     return evaluation, msgspec.convert(manifest.metrics.get("robustness", []), tuple[Perturbation, ...])

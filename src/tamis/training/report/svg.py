@@ -136,7 +136,7 @@ def chart(title: str, meaning: str, x: Axis, y: Axis, series: Sequence[Series]) 
 
 def _drawn(series: Series, colour: int, x: Axis, y: Axis) -> Drawn:
     points = tuple((_x(x, px), _y(y, py)) for px, py in series.points)
-    spread = zip(points, series.intervals, strict=False)
+    spread = zip(points, series.intervals, strict=False)  # a series may have no intervals
     intervals = tuple(_interval(float(at), _y(y, low), _y(y, high)) for (at, _), (low, high) in spread)
     return Drawn(series.name, series.kind, colour, points, intervals)
 

@@ -25,6 +25,7 @@ TRAINERS = {
 _EXTRAS = {"linear": "train", "lstm": "lstm"}
 """The optional part of Tamis that each model needs to learn."""
 
+# as text, so that a preset and `--set` go through the same conversion and checks
 PRESETS: dict[str, dict[str, dict[str, str]]] = {
     "linear": {
         "classic": {
@@ -76,6 +77,7 @@ def make_trainer(kind: str, overrides: Mapping[str, str], *, seed: int) -> Train
     """
     _check_known(kind)
     factory = _factory(kind)
+    # `_convert` refuses values of the wrong type, the constructor those out of range
     values = {key: _convert(factory, key, value) for key, value in overrides.items()}
     try:
         made = factory(**{"seed": seed, **values})
@@ -107,6 +109,7 @@ def _factory(kind: str) -> Any:
 
 
 def _convert(factory: type[Trainer], key: str, value: str) -> Any:
+    # the constructor's types are the only list of settings: there is no second one to keep in step
     types = get_type_hints(factory.__init__)
     types.pop("return", None)
     if key not in types:

@@ -146,6 +146,7 @@ class Trainer(ABC):
         Raises TrainingError if a training part lacks a label.
         """
         classes = tuple(sorted(set(labels)))
+        # once for all folds: each of them would count the features of nearly the same texts
         encoded = texts if isinstance(texts, EncodedTexts) else self.encode(texts)
         logits = np.full((len(texts), len(classes)), np.nan)
         folds = np.unique(fold_of[fold_of >= 0])

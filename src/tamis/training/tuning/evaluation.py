@@ -58,6 +58,7 @@ class CandidateEvaluator:
             trial = self._with_size(trial)
             if trial.size_bytes is not None and trial.size_bytes > self._max_bytes:
                 return replace(trial, outcome="too large"), scores
+        # lazily: a trial that is given up fits no further fold
         for held in islice(self._held_out(trial.candidate, scores), self.folds):
             if held.interrupted is not None:  # the trainer kept its best epoch; the search must stop, too
                 raise KeyboardInterrupt

@@ -55,7 +55,7 @@ class _CandidateSearch:
         self._data, self._settings = data, settings
         self._limits = limits
         self._kinds = kinds_to_try(settings, limits)
-        self._started = limits.clock.monotonic()
+        self._started = limits.clock.monotonic()  # encoding the texts counts as well
         self._evaluator = CandidateEvaluator(
             learning_part(data, settings), settings, self._kinds, limits.max_bytes, self._note_fold
         )
@@ -89,6 +89,7 @@ class _CandidateSearch:
         """
         draws = CandidateSampler(self._settings.overrides, seed=self._settings.seed)
         yield from map(draws.defaults, self._kinds)
+        # here and not in `fit`, which would choose once more, outside of the search's limit of size
         alternative = alternative_overrides(self._settings, self._data.texts, self._data.labels)
         if alternative:
             yield draws.defaults(self._settings.model, alternative)
@@ -130,6 +131,7 @@ class _CandidateSearch:
     def _note_fold(self, candidate: Candidate, fold: int) -> None:
         """Report the fold of a trial; end the trial if the time is over."""
         left = self._seconds_left()
+        # asked here, because a fold may take minutes: between trials alone the budget would be overrun
         if left is not None and left <= 0:
             raise _OutOfTimeError
         self._limits.watch(self._state(running=candidate, fold=fold))

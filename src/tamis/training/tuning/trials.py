@@ -136,6 +136,7 @@ class SearchResult:
         complete = [trial for trial in self.trials if trial.outcome == "complete"]
         ranked = sorted(complete, key=lambda trial: (trial.log_loss or 0.0, trial.number))
         others = [trial for trial in self.trials if trial.outcome != "complete"]
+        # the defaults first, which the gain is measured against, then the best, then those without a loss
         by_worth = dict.fromkeys(trial.number for trial in [*self.trials[:1], *ranked, *others])
         kept = set([*by_worth][:_TRIALS_DESCRIBED])
         return [trial for trial in self.trials if trial.number in kept]

@@ -151,7 +151,8 @@ def _ids(
 ) -> tuple[npt.NDArray[np.uint32], npt.NDArray[np.uint32]]:
     """Return [ids] number of each feature, the most frequent first, and [entries] id."""
     documents = np.zeros(settings.n_numbers, np.int64)
-    for start in range(0, features.size, 1 << 24):  # bincount makes a copy of eight bytes an entry
+    # in chunks, because bincount makes a copy of eight bytes an entry
+    for start in range(0, features.size, 1 << 24):
         documents += np.bincount(features[start : start + (1 << 24)], minlength=settings.n_numbers)
     seen = np.flatnonzero(documents)
     # stable: equally frequent features in order of their numbers, so that the same texts give the same ids

@@ -24,9 +24,11 @@ Floats = npt.NDArray[np.float64]
 
 # mean accuracy on ten sets: .8218 with 5 epochs, .8223 with 8, .8222 with 20
 _MIN_EPOCHS, _MAX_EPOCHS = 8, 50
-_MIN_VISITS = 20_000  # of rows, in all epochs: small data are solved closely, which costs little
+# of rows, in all epochs: small data are solved closely, which costs little
+_MIN_VISITS = 20_000
 _MAX_ITERATIONS = 10_000
-_SMOOTHING = 1.0  # texts: a feature that a label never has would have an infinite log ratio
+# in texts: a feature that a label never has would have an infinite log ratio
+_SMOOTHING = 1.0
 _CHUNK = 1 << 14
 
 

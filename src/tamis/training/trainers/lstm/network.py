@@ -94,6 +94,7 @@ def write_old_files(
     with _without_advice():
         network.save(folder / "keras_model.h5")
     (folder / "keras_tokenizer.json").write_bytes(tokenizer.to_json())
+    # the names that applications of the workshop read
     metadata = {
         "label_legend": {label: number for number, label in enumerate(labels)},
         "label_legend_inverted": {str(number): label for number, label in enumerate(labels)},

@@ -105,6 +105,7 @@ def last_states_to_learn(
     `mask` is the same at every step: factors [4, texts, embedding + units].
     """
     state, (inputs, cells, squashed, gates) = _forward(weights, mask, texts, room[:-1])
+    # gradients by logits are not known yet, but their room must come along to the backward pass
     return state, History(inputs, cells, squashed, gates, room.by_logits)
 
 
@@ -117,7 +118,7 @@ def _forward(weights: Weights, mask: Array, texts: Padded, history: Any) -> tupl
         gates = _open((inputs * mask) @ weights.gates + weights.bias)
         i, f, g, o = gates
         new_cell = f * cell + i * g
-        squashed = jnp.tanh(new_cell)
+        squashed = jnp.tanh(new_cell)  # kept: computing it again on the way back cost 12 µs a step
         if history is not None:
             history = tuple(map(_put, history, (inputs, cell, squashed, gates), [at] * 4))
         # padding leaves state and cell as they are: Keras masks it in the same way
@@ -140,6 +141,7 @@ def gradient(
 
     def of_some(number: int | Array) -> tuple[Array, Array]:
         at = number * together
+        # the room is larger than this batch: beyond its last step are the values of an earlier, longer one
         taken = (at + jnp.arange(together) < texts.steps)[:, None, None]  # the rest is of other batches
         logits = jnp.where(taken, _cut(by_logits, at, axis=1), 0).reshape(4, together * count, -1)
         inputs = (_cut(history.inputs, at, axis=0) * mask[:, None]).reshape(4, together * count, -1)

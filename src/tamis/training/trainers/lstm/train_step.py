@@ -117,6 +117,7 @@ def predict(weights: Sequence[Array], sequences: Sequences, padding: Padding) ->
     return found
 
 
+# once per process: JAX compiles anew for every function object
 @cache
 def _predicting(devices: Mesh) -> Callable[[list[Array], Padded], Array]:
     def logits(weights: list[Array], texts: Padded) -> Array:
@@ -254,6 +255,7 @@ def _training_step(
     def step(state: Any, room: History, texts: Padded, classes: Array, weights: Array) -> Any:
         trained, moments, averages = state
         done = moments[0]  # Keras's optimizers count their steps in their first variable
+        # the number of the step is part of the state, so a resumed training draws the same masks
         mask = _drawn_mask(jax.random.fold_in(jax.random.key(seed), done), shape, classes.size)
         gradients, room, sums = shared_gradients_of(trained, room, mask, texts, classes, weights)
         # by the number of texts on both devices: the mean over the whole batch, whatever fills it up

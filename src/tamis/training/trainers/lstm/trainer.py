@@ -156,6 +156,7 @@ class LstmTrainer(Trainer):
             second = _FitMonitor(progress, notice, checkpoints, fit=1, fits=2)
             try:
                 everything = sorted(kept + aside)
+                # for the number of epochs that was best: no text is left to choose it by
                 tokenizer, learned = self._learn(examples, everything, [], learned.best_epoch, second)
                 history = history + learned.history
             except KeyboardInterrupt:  # before the first epoch of the second fit is complete
@@ -214,6 +215,7 @@ class LstmTrainer(Trainer):
         self, examples: _Texts, kept: list[int], aside: list[int], epochs: int, watch: _FitMonitor
     ) -> tuple[Tokenizer, TrainingResult]:
         """Learn vocabulary and weights from the texts at `kept`, choosing the epoch by those at `aside`."""
+        # of these texts alone: words of the validation part must be as unknown as those of a served text
         tokenizer = Tokenizer.fit([examples.texts[i] for i in kept], num_words=self.words)
         if not tokenizer.word_index:
             raise TrainingError("the texts hold no word; training needs more data")
@@ -255,7 +257,7 @@ class LstmTrainer(Trainer):
         # a text with the same words as one that is trained on would make any epoch look good
         words = Tokenizer.fit([], num_words=1).words
         of_text = [" ".join(words(text)) for text in texts]
-        distinct = sorted(set(of_text))
+        distinct = sorted(set(of_text))  # the order of a set of strings differs from process to process
         order = np.random.default_rng(self.seed).permutation(len(distinct))
         chosen = {distinct[i] for i in order[: int(self.validation * len(distinct))]}
         rows = range(len(texts))
@@ -286,6 +288,7 @@ class LstmTrainer(Trainer):
         kernel, bias = self.weights_[-2:]
         if calibration is None:
             return kernel, bias
+        # scale · (x · kernel + bias) + shift is another linear layer: serving has no step for it
         shifted = bias * calibration.scale + np.asarray(calibration.bias)
         return (kernel * calibration.scale).astype(np.float32), shifted.astype(np.float32)
 

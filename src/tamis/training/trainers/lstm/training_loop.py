@@ -32,7 +32,7 @@ from tamis.training.trainers.lstm.train_step import (
 )
 from tamis.types import Notice, Progress
 
-_STEPS_BETWEEN_NOTICES = 8
+_STEPS_BETWEEN_NOTICES = 8  # a step takes some milliseconds: a line for each could not be read
 
 
 @dataclass(frozen=True)
@@ -95,6 +95,7 @@ def train_network(
         shape, padding, learning_rate=config.learning_rate, average=config.average, seed=config.seed
     )
     rng = np.random.default_rng(config.seed)
+    # the generator goes on where the checkpoint left it, so a resumed training draws the same batches
     learned = _resume(config.checkpoint, steps, rng)
     if learned.history:
         notice(f"resuming after epoch {len(learned.history)} of {config.epochs}")
@@ -111,7 +112,7 @@ def train_network(
             if config.checkpoint:
                 _save_checkpoint(config.checkpoint, steps, rng, learned)
     except KeyboardInterrupt:
-        if not learned.weights:
+        if not learned.weights:  # nothing to save
             raise
         epoch = min(len(learned.history) + 1, config.epochs)
         notice(f"stopped in epoch {epoch} of {config.epochs}; the best epoch so far is kept")
@@ -223,7 +224,7 @@ def _padding(sequences: Sequences, config: TrainingConfig) -> Padding:
 Arrays = Mapping[str, npt.NDArray[Any]]
 
 _LAYOUT = "3"
-"""Changes with the contents, so that a checkpoint of another version is not resumed."""
+"""To be raised with each change of the contents: a checkpoint with another layout is refused."""
 
 
 def write_checkpoint(path: Path, arrays: Arrays, facts: Mapping[str, Any]) -> None:
