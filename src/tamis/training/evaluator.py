@@ -131,12 +131,9 @@ class _Rows:
         }
         # of more labels `_ranked_means` has them: one ranking per label and resample would take too long
         if len(self.classes) == 2:
-            found |= self._ranked(weights, [self._positive_column])
+            column = self.classes.index(self.point.positive) if self.point is not None else 1
+            found |= self._ranked(weights, [column])
         return found
-
-    @property
-    def _positive_column(self) -> int:
-        return self.classes.index(self.point.positive) if self.point is not None else 1
 
     def _bootstrapped(self) -> dict[str, list[Estimate | None]]:
         """Return each of `_metrics` with its percentile interval: one estimate, or one for each class."""

@@ -160,11 +160,7 @@ def learning_part(
 
 
 def _fit_quickly(
-    part: LearningPart,
-    settings: TrainSettings,
-    encode: Encode | None,
-    progress: Progress,
-    notice: Notice,
+    part: LearningPart, settings: TrainSettings, encode: Encode | None, progress: Progress, notice: Notice
 ) -> FittedModel:
     """Calibrate on out-of-fold predictions for all rows, then fit the model; `encode` allows a choice."""
     logits = out_of_fold_logits(
@@ -211,11 +207,7 @@ def _choice(part: LearningPart, logits: Logits, settings: TrainSettings, encode:
 
 
 def _fit_slowly(
-    part: LearningPart,
-    settings: TrainSettings,
-    progress: Progress,
-    notice: Notice,
-    checkpoints: Path | None,
+    part: LearningPart, settings: TrainSettings, progress: Progress, notice: Notice, checkpoints: Path | None
 ) -> FittedModel:
     """Calibrate on one held-out fold; a fit that the user stops there is the final model."""
     held = held_out_logits(

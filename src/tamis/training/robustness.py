@@ -110,7 +110,9 @@ def swap_homoglyphs(text: str, random: np.random.Generator) -> str:
 
 def space_out(text: str, random: np.random.Generator) -> str:
     """W r i t e some words with a blank between letters."""
-    return _each_word(text, random, " ".join)
+    words = text.split(" ")
+    chosen = random.random(len(words)) < _SHARE
+    return " ".join(" ".join(word) if yes else word for word, yes in zip(words, chosen, strict=True))
 
 
 def write_leet(text: str, random: np.random.Generator) -> str:
@@ -138,9 +140,3 @@ def _each_character(text: str, random: np.random.Generator, change: Callable[[st
     for index in (random.random(len(text)) < _SHARE).nonzero()[0].tolist():
         characters[index] = change(characters[index])
     return "".join(characters)
-
-
-def _each_word(text: str, random: np.random.Generator, change: Callable[[str], str]) -> str:
-    words = text.split(" ")
-    chosen = random.random(len(words)) < _SHARE
-    return " ".join(change(word) if yes else word for word, yes in zip(words, chosen, strict=True))

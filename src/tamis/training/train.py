@@ -196,6 +196,7 @@ def _small_enough(run: TrainingRun, max_bytes: int, say: Notice) -> TrainingRun:
     """Save the measured model if the one of all rows is larger than `max_bytes`, which the search kept to."""
     from tamis.training.tuning.evaluation import exported_size
 
+    # more rows have more features: the search measured the size on the training part alone
     if run.saved is run.measured or exported_size(run.saved.model) <= max_bytes:
         return run
     say(f"the model fitted on all rows has more than {max_bytes:,} bytes: the measured one is saved")
@@ -223,6 +224,7 @@ def _check_formats(formats: Sequence[str], settings: TrainSettings, autotune: Au
 
 def _digest(prepared: Prepared, settings: TrainSettings) -> str:
     """Return a digest of what decides the model: a training resumes from its own checkpoints alone."""
+    # groups too: they decide the folds, and these the calibration
     parts = [[part.texts, part.labels, part.groups] for part in (prepared.train, prepared.test)]
     what = [parts, settings, library_versions(untrained(settings))]
     return hashlib.sha256(msgspec.json.encode(what)).hexdigest()

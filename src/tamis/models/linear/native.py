@@ -87,10 +87,7 @@ class NativeWeights:
         return found, others.view(np.bool_)
 
     def margins_of_counts(
-        self,
-        counted: ctypes.Structure,
-        rows: npt.NDArray[np.uint32],
-        row_of_id: npt.NDArray[np.uint32],
+        self, counted: ctypes.Structure, rows: npt.NDArray[np.uint32], row_of_id: npt.NDArray[np.uint32]
     ) -> npt.NDArray[np.float64]:
         """Return the margins of `rows` of texts whose features are counted, the same bits as of the texts.
 
@@ -110,8 +107,8 @@ class NativeWeights:
 
     def _score(self, functions: Function, texts: Sequence[str], width: int) -> npt.NDArray[np.float64]:
         codes = ngrams.encode_texts(texts)
-        # in the joined characters each text is between two spaces;
-        # arrays of Python, because asking numpy for an address takes a microsecond
+        # two more each, because texts are joined between spaces; arrays of Python, because asking numpy for
+        # an address takes a microsecond
         lengths = array("Q", [len(text) + 2 for text in texts])
         numbers = array("d", bytes(8 * len(texts) * width))
         call = functions.locked if len(texts) <= _LARGE_BATCH else functions.unlocked

@@ -46,6 +46,7 @@ def find_evidence(
     """Return the evidence for the labels with most `rows`, and the top words alone for all others."""
     if not any(top_features.values()):
         return (), ()
+    # built once for all labels: their n-grams are searched in the same words
     vocabulary = _Vocabulary(texts)
     ranked = {label: vocabulary.as_words(found) for label, found in top_features.items()}
     largest = sorted(ranked, key=lambda label: -rows.get(label, 0))[:_MAX_LABELS]

@@ -7,7 +7,7 @@ never Markdown. Nothing depends on the clock, so the same model and data give th
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from functools import cache
 from typing import Any
 
@@ -16,13 +16,7 @@ from markupsafe import Markup
 
 from tamis.data.labels import count_labels
 from tamis.normalization import canonical
-from tamis.training.evaluation import (
-    Evaluation,
-    by_f1,
-    cap_verdict,
-    operating_point_metrics,
-    overall_metrics,
-)
+from tamis.training.evaluation import Evaluation, by_f1, cap_verdict, operating_point_metrics, overall_metrics
 from tamis.training.metrics import Estimate
 from tamis.training.report.charts import (
     calibration_chart,
@@ -132,7 +126,7 @@ def _view(data: ReportData) -> Mapping[str, Any]:
     """Return what the templates show, computed once for both."""
     manifest, measured = data.manifest, data.measured
     evaluation, diagnostics = measured.evaluation, data.diagnostics or Diagnostics()
-    labels = [*by_f1(evaluation)]
+    largest = sorted(evaluation.sources, key=lambda name: -evaluation.sources[name].rows)[:_MAX_SOURCES]
     return {
         "data": data,
         "manifest": manifest,
@@ -145,12 +139,13 @@ def _view(data: ReportData) -> Mapping[str, Any]:
         "point_metrics": _point_metrics(evaluation),
         "other_point_metrics": _point_metrics(diagnostics.other_split),
         "cap_verdict": cap_verdict(evaluation.operating_point) if evaluation.operating_point else "",
-        "labels": labels,
+        "labels": by_f1(evaluation),
         "extremes": _EXTREMES,
         "unmeasured": [label for label, one in evaluation.classes.items() if not one.support],
         "few_rows": [label for label, one in evaluation.classes.items() if one.support < _FEW_ROWS],
         "has_matrix": len(evaluation.labels) <= _MAX_MATRIX_LABELS,
-        "sources": _largest(evaluation.sources),
+        # those with most rows, in their order: a column named as the source may have a value for each row
+        "sources": [(name, one) for name, one in evaluation.sources.items() if name in largest],
         "perturbations": measured.perturbations if has_adversary(evaluation.labels) else (),
         # all rows less the diagonal: the listed errors are only the most confident ones
         "errors": sum(map(sum, evaluation.confusion)) - sum(r[i] for i, r in enumerate(evaluation.confusion)),
@@ -194,10 +189,3 @@ def _overall(evaluation: Evaluation, other: Evaluation | None) -> list[tuple[str
     columns = [evaluation] if other is None else [evaluation, other]
     rows = zip(*(overall_metrics(one) for one in columns), strict=True)
     return [(cells[0][0], [estimate for _, estimate in cells]) for cells in rows]
-
-
-def _largest(sources: Mapping[str, Evaluation]) -> Sequence[tuple[str, Evaluation]]:
-    """Return the sources with most rows, in their order."""
-    # a column named as the source may have a value for each row
-    kept = sorted(sources, key=lambda name: -sources[name].rows)[:_MAX_SOURCES]
-    return [(name, one) for name, one in sources.items() if name in kept]

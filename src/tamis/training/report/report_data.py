@@ -85,6 +85,7 @@ def measure(
     probabilities: Floats | None = None,
 ) -> Measured:
     """Measure the probabilities of `score` on `data`; known `probabilities` are not computed again."""
+    # `score` is needed in any case, for the texts of perturbations
     if probabilities is None:
         probabilities = score(data.texts)
     evaluation = evaluate(probabilities, data, classes, operating_point=operating_point)

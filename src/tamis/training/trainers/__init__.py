@@ -25,33 +25,21 @@ TRAINERS = {
 _EXTRAS = {"linear": "train", "lstm": "lstm"}
 """The optional part of Tamis that each model needs to learn."""
 
+
+def _parsed(settings: str) -> dict[str, str]:
+    return {name: value for name, _, value in (one.partition("=") for one in settings.split())}
+
+
 # as text, so that a preset and `--set` go through the same conversion and checks
 PRESETS: dict[str, dict[str, dict[str, str]]] = {
     "linear": {
-        "classic": {
-            "format": "1",
-            "bits": "20",
-            "min_documents": "2",
-            "feature_weights": "none",
-            "keep": "1",
-            "c": "4",
-        },
+        "classic": _parsed("format=1 bits=20 min_documents=2 feature_weights=none keep=1 c=4"),
     },
     "lstm": {
-        "workshop": {
-            "words": "280",
-            "max_tokens": "300",
-            "embedding": "128",
-            "spatial_dropout": "0.4",
-            "units": "196",
-            "dropout": "0.3",
-            "recurrent_dropout": "0.3",
-            "batch": "32",
-            "epochs": "3",
-            "validation": "0",
-            "average": "0",
-            "class_weight": "none",
-        },
+        "workshop": _parsed(
+            "words=280 max_tokens=300 embedding=128 spatial_dropout=0.4 units=196 dropout=0.3 "
+            "recurrent_dropout=0.3 batch=32 epochs=3 validation=0 average=0 class_weight=none"
+        ),
     },
 }
 """Hyper-parameters by name, as on the command line, for each model; the default preset is none of these.

@@ -45,6 +45,7 @@ class CandidateEvaluator:
         self._max_bytes = max_bytes
         self._on_fold = on_fold
         only_slow = all(is_slow(replace(settings, model=kind)) for kind in kinds)
+        # fewer folds than asked for if there are few groups, and none if no row can be held out
         folds = np.unique(part.fold_of(settings.seed)).tolist()
         n_folds = sum(fold >= 0 for fold in folds)
         if not n_folds:

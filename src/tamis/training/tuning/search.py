@@ -93,13 +93,13 @@ class _CandidateSearch:
         alternative = alternative_overrides(self._settings, self._data.texts, self._data.labels)
         if alternative:
             yield draws.defaults(self._settings.model, alternative)
-        while (candidate := draws.neighbour(self._parent())) is not None:
+        while True:
+            # asked anew each time: the caller has tried the last candidate by then
+            smallest = min(self._trials, key=lambda trial: trial.size_bytes or float("inf"))
+            candidate = draws.neighbour((self._best[0] if self._best else smallest).candidate)
+            if candidate is None:
+                return
             yield candidate
-
-    def _parent(self) -> Candidate:
-        if self._best is not None:
-            return self._best[0].candidate
-        return min(self._trials, key=lambda trial: trial.size_bytes or float("inf")).candidate
 
     def _try(self, number: int, candidate: Candidate) -> tuple[Trial, CandidateScores | None]:
         """Try a candidate; only defaults that cannot be learned are an error of the whole search."""

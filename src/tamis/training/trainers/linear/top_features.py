@@ -88,7 +88,10 @@ def _names(
         most_frequent[number] = min(most_frequent.get(number, found), found)
     sizes = name_sizes(settings)
     return {
-        number: _name(family, piece, sizes.get(number, ""))
+        # a feature that covers no characters is that of a size
+        number: (FAMILIES[family], sizes.get(number, ""))
+        if not piece
+        else (FAMILIES[family], shape_of(piece) if family in SHAPE_FAMILIES else piece)
         for number, (_, family, piece) in most_frequent.items()
     }
 
@@ -111,13 +114,6 @@ def _pieces(
 def _as_text(codes: ngrams.Codes) -> str:
     # a text may hold unpaired surrogates, which are features like other characters
     return codes.astype("<u4").tobytes().decode("utf-32-le", "surrogatepass")
-
-
-def _name(family: int, piece: str, size: str) -> tuple[str, str]:
-    """Return the family and the piece; a feature without a piece is that of a size."""
-    if not piece:
-        return FAMILIES[family], size
-    return FAMILIES[family], shape_of(piece) if family in SHAPE_FAMILIES else piece
 
 
 def name_sizes(settings: FeatureSettings) -> dict[int, str]:

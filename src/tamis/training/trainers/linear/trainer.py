@@ -184,6 +184,7 @@ class LinearTrainer(Trainer):
     def _weights(self, solution: Solution, kept: npt.NDArray[np.intp], table: CountTable) -> LinearWeights:
         kept = kept[np.argsort(table.numbers[kept])]  # an artifact has its features in ascending order
         weights = solution.weights[kept]
+        # rounded before anything is measured: out-of-fold predictions are those of weights as they are saved
         if self.features.format > 1:
             weights = weights.astype(np.float16).astype(np.float32)
         return LinearWeights(

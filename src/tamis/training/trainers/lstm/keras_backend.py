@@ -43,7 +43,8 @@ def prepare_keras() -> None:
         )
     # a first training compiles for some seconds; from the cache it is loaded in a fraction of one
     if _config.jax_compilation_cache_dir is None:
-        _config.update("jax_compilation_cache_dir", str(_cache_folder()))
+        cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+        _config.update("jax_compilation_cache_dir", str(cache / "tamis" / "jax"))
         # JAX would leave out programs that compile in under a second: there are several of them
         _config.update("jax_persistent_cache_min_compile_time_secs", 0)
 
@@ -52,7 +53,3 @@ def learning_devices() -> list[Any]:
     """Return the devices that share each batch: two CPU devices, or one accelerator."""
     devices = jax.devices()
     return devices[: _N_CPU_DEVICES if devices[0].platform == "cpu" else 1]
-
-
-def _cache_folder() -> Path:
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "tamis" / "jax"

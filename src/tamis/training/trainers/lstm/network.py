@@ -77,7 +77,7 @@ def write_keras(network: Any, folder: Path) -> None:
         with zipfile.ZipFile(dated) as source, zipfile.ZipFile(folder / "network.keras", "w") as target:
             for name in sorted(source.namelist()):
                 data = source.read(name)
-                if name == "metadata.json":
+                if name == "metadata.json":  # Keras writes the date into it
                     data = json.dumps({**json.loads(data), "date_saved": ""}).encode()
                 if name == "config.json":
                     data = _numbered(data.decode()).encode()

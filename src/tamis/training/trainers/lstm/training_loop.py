@@ -195,8 +195,9 @@ def _shuffled_batches(
     """Yield each text once, in batches of one width; texts that fill up a batch have weight 0."""
     batches = []
     # shuffled within each width, and then the batches: short texts are not all learned before long ones
-    for indices in _by_width(examples.sequences, config.widths):
-        order = rng.permutation(indices)
+    bucket_of = np.searchsorted(config.widths, lengths_of(examples.sequences))  # the smallest that fits
+    for bucket in np.unique(bucket_of):
+        order = rng.permutation(np.flatnonzero(bucket_of == bucket))
         batches += [order[start : start + config.batch] for start in range(0, order.size, config.batch)]
     rows = rows_for(config.batch)
     for number in rng.permutation(len(batches)):
@@ -206,15 +207,6 @@ def _shuffled_batches(
         weights = np.where(np.arange(rows) < indices.size, examples.weights[filled], 0)
         texts = padding([examples.sequences[index] for index in filled])
         yield TrainingBatch(texts, examples.classes[filled], weights.astype(np.float32))
-
-
-def _by_width(sequences: Sequences, widths: tuple[int, ...]) -> Iterator[npt.NDArray[np.intp]]:
-    """Yield for each width the indices of the texts that fit no smaller one."""
-    bucket_of = np.searchsorted(widths, lengths_of(sequences))
-    for bucket in range(len(widths)):
-        indices = np.flatnonzero(bucket_of == bucket)
-        if indices.size:
-            yield indices
 
 
 def _padding(sequences: Sequences, config: TrainingConfig) -> Padding:
@@ -230,6 +222,7 @@ _LAYOUT = "3"
 def write_checkpoint(path: Path, arrays: Arrays, facts: Mapping[str, Any]) -> None:
     """Replace the file by one with these arrays and facts, which JSON can represent."""
     path.parent.mkdir(parents=True, exist_ok=True)
+    # a training that is killed while it writes must still have the checkpoint of the epoch before
     unfinished = path.with_suffix(".part")
     whole = {name: np.asarray(array, order="C") for name, array in arrays.items()}
     with unfinished.open("wb") as file:
