@@ -116,9 +116,9 @@ def test_train_twice_records_the_same_bytes(model: Path, tmp_path: Path):
             lambda probes: probes["scores"][0].__setitem__(0, float(np.nextafter(probes["scores"][0][0], 1))),
             "self-test failed: 1 of",  # the last digit
         ),
-        (lambda probes: probes["scores"].pop(), "does not have an answer of 2 labels"),
-        (lambda probes: probes["scores"][0].append(0.0), "does not have an answer of 2 labels"),
-        (lambda probes: probes.update(texts=[], scores=[]), "does not have an answer of 2 labels"),
+        (lambda probes: probes["scores"].pop(), "does not have 2 probabilities"),
+        (lambda probes: probes["scores"][0].append(0.0), "does not have 2 probabilities"),
+        (lambda probes: probes.update(texts=[], scores=[]), "does not have 2 probabilities"),
         (lambda probes: probes["scores"][0].__setitem__(0, "one"), "probes.json cannot be read"),
         (lambda probes: probes.update(more=1), "probes.json cannot be read"),
     ],

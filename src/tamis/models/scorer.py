@@ -1,8 +1,8 @@
-"""The interface between a model's files and its answers, and the explanation of an answer by token.
+"""The interface between a model's files and its probabilities, and the explanation of a prediction by token.
 
 Each kind of model has its own scorer. A scorer that knows its features (the linear one) gives the
-contribution of each character; any other is asked again without each token. Independent of what labels
-mean, of where files are, of caches and HTTP.
+contribution of each character; any other scores the text again without each token. Independent of what
+labels mean, of where files are, of caches and HTTP.
 """
 
 from __future__ import annotations

@@ -38,7 +38,7 @@ TEXTS = (
     "a " * 200,
 )
 _TOLERANCE = 1e-12
-"""Largest difference of a linear model if `exp` or `log` are rounded otherwise than where it was saved."""
+"""Largest difference of a linear model if `exp` or `log` are rounded otherwise than when it was saved."""
 _NETWORK_TOLERANCE = 1e-5
 """The same for a network where ONNX Runtime or the processor, which chooses its instructions, is another."""
 
@@ -53,7 +53,7 @@ class Probes(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 def record_probes(scorer: Scorer) -> Probes:
-    """Return the probe texts with the answers of `scorer`."""
+    """Return the probe texts with the probabilities of `scorer`."""
     texts = [" ".join(text.split()) for text in TEXTS]
     return Probes(texts, scorer.score(texts).tolist(), arithmetic_of(scorer))
 
@@ -104,8 +104,8 @@ def check_probes(scorer: Scorer, probes: Probes, n_classes: int) -> None:
     wrong = np.flatnonzero(~(np.abs(found - expected) <= tolerance).all(axis=1))
     if wrong.size:
         raise ArtifactError(
-            f"self-test failed: {wrong.size} of {len(probes.texts)} answers are not those that {PROBES_FILE} "
-            "recorded when the model was saved; train it again"
+            f"self-test failed: {wrong.size} of {len(probes.texts)} predictions differ from those that "
+            f"{PROBES_FILE} recorded when the model was saved; train it again"
         )
 
 
@@ -120,5 +120,5 @@ def decode_probes(data: bytes) -> Probes:
 
 def _scores(probes: Probes, n_classes: int) -> npt.NDArray[np.float64]:
     if not probes.texts or [len(row) for row in probes.scores] != [n_classes] * len(probes.texts):
-        raise ArtifactError(f"{PROBES_FILE} does not have an answer of {n_classes} labels for each text")
+        raise ArtifactError(f"{PROBES_FILE} does not have {n_classes} probabilities for each text")
     return np.array(probes.scores)

@@ -1,6 +1,6 @@
 """The choice of a calibration and of the operating point.
 
-Both are chosen on out-of-fold predictions, never on the test part. Knows arrays only.
+Both are chosen on out-of-fold predictions, never on the test part. Handles arrays only.
 """
 
 from __future__ import annotations
@@ -203,7 +203,7 @@ def choose_operating_point(
 ) -> OperatingPoint:
     """Return the point of highest recall among those whose false-positive rate is at most the cap.
 
-    `probabilities` are [texts, 2] of texts that the model had not seen: `chosen_on` says which. The
+    `probabilities` are [texts, 2] of texts that the model had not seen, which `chosen_on` names. The
     threshold lies half-way between the scores on either side of it; if no score is high enough, it is just
     above the highest.
     """

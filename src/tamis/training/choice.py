@@ -100,8 +100,8 @@ def is_clearly_worse(candidate: CandidateScores, best: CandidateScores) -> bool:
     folds = candidate.folds
     if not candidate.has_all_classes(folds):  # it may be better at the labels that are still to come
         return False
-    behind, error = difference(candidate, best, folds)
-    return behind > _STANDARD_ERRORS * error
+    excess, error = difference(candidate, best, folds)
+    return excess > _STANDARD_ERRORS * error
 
 
 def is_better(
@@ -109,10 +109,10 @@ def is_better(
 ) -> bool:
     """Return whether the candidate's loss is lower by more than so many standard errors.
 
-    Of dozens of candidates that are equally good, one has the lowest loss by luck alone.
+    Of dozens of candidates that are equally good, one has the lowest loss by chance.
     """
-    behind, error = difference(candidate, best, best.folds)
-    return behind < -standard_errors * error
+    excess, error = difference(candidate, best, best.folds)
+    return excess < -standard_errors * error
 
 
 @dataclass(frozen=True)

@@ -55,7 +55,7 @@ def evaluate(
         return whole
     sources = np.asarray(data.sources, dtype=object)
     for source in sorted(set(data.sources)):
-        # selected from what is computed already: the interval of a source is that of its own rows
+        # a selection has its own resamples: the interval of a source is that of its rows
         whole.sources[source or "(none)"] = rows.select(np.flatnonzero(sources == source)).evaluation()
     return whole
 
@@ -216,7 +216,7 @@ def _confused(classes: Sequence[str], matrix: Floats) -> tuple[ConfusedLabels, .
 
 def _estimates(value: Floats, drawn: Floats) -> list[Estimate | None]:
     """Return metrics with percentile intervals that reach at least to the metric itself."""
-    # a resample without a row of some label says nothing about the spread: it counts as the metric
+    # a resample without a row of some label has no value: it counts as the metric itself
     drawn = np.where(np.isnan(drawn), value, drawn)
     low, high = np.quantile(drawn, [0.025, 0.975], axis=0)
     columns = np.stack([np.atleast_1d(column) for column in (value, low, high)], axis=1).tolist()

@@ -180,7 +180,7 @@ class Resampler:
         _, first, self._group_of = np.unique(numbers, return_index=True, return_inverse=True)
         stratum = labels[first] + 1  # 0 is the stratum of all labels with few clusters
         stratum[(np.bincount(stratum) < _MIN_STRATUM)[stratum]] = 0
-        self._group_at = np.argsort(stratum, kind="stable")  # [places] groups: a stratum's are neighbours
+        self._group_at = np.argsort(stratum, kind="stable")  # [positions] groups, those of a stratum in a row
         sizes = np.bincount(stratum)
         self._size = np.repeat(sizes, sizes)
         self._start = np.repeat(np.cumsum(sizes) - sizes, sizes)
@@ -199,9 +199,9 @@ class Resampler:
         return weights
 
     def without_each_block(self, blocks: int, seed: int) -> Floats:
-        """Return [blocks, rows] of 0 and 1: the clusters are dealt into blocks, and one block is left out."""
+        """Return [blocks, rows] of 0 and 1: clusters are divided into blocks, each is left out once."""
         n = self._group_at.size
-        # shuffled within each stratum, then dealt out in turn: every block has its share of each label
+        # shuffled within each stratum, then assigned in turn: every block has its share of each label
         shuffled = np.lexsort([np.random.default_rng(seed).random(n), self._start])
         block = np.empty(n, np.intp)
         block[self._group_at[shuffled]] = np.arange(n) % blocks

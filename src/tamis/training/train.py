@@ -233,7 +233,7 @@ def _digest(prepared: Prepared, settings: TrainSettings) -> str:
 def _searched(
     data: Dataset, settings: TrainSettings, autotune: Autotune | None
 ) -> tuple[TrainSettings, dict[str, Any]]:
-    """Return the settings to train with, and what the manifest says of the search that found them."""
+    """Return the settings to train with, and the manifest's entries about the search that found them."""
     if autotune is None:
         return settings, {}
     from tamis.training.tuning.search import chosen, search

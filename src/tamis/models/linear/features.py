@@ -155,12 +155,12 @@ class Located:
 def locate_features(joined: JoinedTexts, settings: FeatureSettings) -> Located:
     """Return where the features that `count_features` counts are: for explaining, not for scoring."""
     parts = _parts(joined, settings)
-    places = [part.places() for part in parts]
-    families, starts, ends = (np.concatenate(column) for column in zip(*places, strict=True))
+    locations = [part.locate() for part in parts]
+    families, starts, ends = (np.concatenate(column) for column in zip(*locations, strict=True))
     return Located(_numbers(parts, settings).astype(np.uint32), families, Spans(starts, ends))
 
 
-_Places = tuple[npt.NDArray[np.uint8], Positions, Positions]
+_Locations = tuple[npt.NDArray[np.uint8], Positions, Positions]
 """[features] family, and start and end of the characters that each covers."""
 
 
@@ -173,7 +173,7 @@ class _Part(NamedTuple):
     block: int
     owners: Positions
     polynomials: Hashes
-    places: Callable[[], _Places]
+    locate: Callable[[], _Locations]
 
 
 def _numbers(parts: Sequence[_Part], settings: FeatureSettings) -> Hashes:
@@ -209,8 +209,8 @@ def _words(joined: JoinedTexts, settings: FeatureSettings) -> Iterator[_Part]:
         yield _runs(_WORD_TRIPLE, owners[:n_words], polynomials[:n_words], lambda: words, length=3)
     polynomials[:n_words] += OFFSETS[_WORD]
     polynomials[n_words:] += OFFSETS[_NGRAM]
-    yield _Part(_WORDS, owners[:n_words], polynomials[:n_words], lambda: _places(_WORD, words))
-    yield _Part(_NGRAMS, owners[n_words:], polynomials[n_words:], lambda: _places(_NGRAM, inside))
+    yield _Part(_WORDS, owners[:n_words], polynomials[:n_words], lambda: _located(_WORD, words))
+    yield _Part(_NGRAMS, owners[n_words:], polynomials[n_words:], lambda: _located(_NGRAM, inside))
 
 
 def _shapes(joined: JoinedTexts) -> Iterator[_Part]:
@@ -229,7 +229,7 @@ def _shapes(joined: JoinedTexts) -> Iterator[_Part]:
         return ngrams.token_spans(whole)
 
     yield _runs(_SHAPE_PAIR, owners, polynomials, uncut)
-    yield _Part(SHAPES_BLOCK, owners, polynomials + OFFSETS[_SHAPE], lambda: _places(_SHAPE, uncut()))
+    yield _Part(SHAPES_BLOCK, owners, polynomials + OFFSETS[_SHAPE], lambda: _located(_SHAPE, uncut()))
 
 
 def shape_codes(joined: JoinedTexts) -> Codes:
@@ -255,12 +255,12 @@ def _runs(
     for step in range(1, length):
         joined = ngrams.pairs(joined, polynomials[firsts + step])
 
-    def places() -> _Places:
+    def locate() -> _Locations:
         single = spans()
-        return _places(family, Spans(single.starts[firsts], single.ends[firsts + last]))
+        return _located(family, Spans(single.starts[firsts], single.ends[firsts + last]))
 
     block = SHAPES_BLOCK if family == _SHAPE_PAIR else _WORDS
-    return _Part(block, owners[firsts], joined + OFFSETS[family], places)
+    return _Part(block, owners[firsts], joined + OFFSETS[family], locate)
 
 
 def _ngrams_across(joined: JoinedTexts) -> _Part:
@@ -271,7 +271,7 @@ def _ngrams_across(joined: JoinedTexts) -> _Part:
     starts = runs.starts[blanks[runs.ends - 2] > blanks[runs.starts]]
     spans = Spans(starts, starts + _ACROSS_CHARACTERS)
     polynomials = ngrams.polynomials(joined.lower, spans) + OFFSETS[_NGRAM_ACROSS]
-    return _Part(_NGRAMS, joined.owners[spans.starts], polynomials, lambda: _places(_NGRAM_ACROSS, spans))
+    return _Part(_NGRAMS, joined.owners[spans.starts], polynomials, lambda: _located(_NGRAM_ACROSS, spans))
 
 
 def _sizes(joined: JoinedTexts) -> _Part:
@@ -288,13 +288,13 @@ def _sizes(joined: JoinedTexts) -> _Part:
     owners = np.arange(joined.n_texts).repeat(len(_SIZE_OFFSETS))
     polynomials = (steps + _SIZE_OFFSETS).ravel()
 
-    def places() -> _Places:
+    def locate() -> _Locations:
         # an empty span at the text's start: it covers no character, but shows which text it belongs to
         firsts = np.searchsorted(joined.owners, owners)
-        return _places(LENGTH, Spans(firsts, firsts))
+        return _located(LENGTH, Spans(firsts, firsts))
 
-    return _Part(SHAPES_BLOCK, owners, polynomials, places)
+    return _Part(SHAPES_BLOCK, owners, polynomials, locate)
 
 
-def _places(family: int, spans: Spans) -> _Places:
+def _located(family: int, spans: Spans) -> _Locations:
     return np.full(spans.starts.size, family, np.uint8), spans.starts, spans.ends

@@ -132,7 +132,7 @@ class LinearScorer(Scorer):
 
 
 def _check_known(features: Iterable[str]) -> None:
-    """Refuse a setting that this version would ignore: its answers would not be the trained model's."""
+    """Refuse a setting that this version would ignore: its predictions would not be the trained model's."""
     known = {field.name for field in fields(FeatureSettings)}
     for name in features:
         if name not in known:

@@ -35,7 +35,7 @@ Floats = npt.NDArray[np.float64]
 
 # larger counts weigh the same: the table stays small, and the logarithm hardly grows
 _MAX_COUNT = 1024
-# a word that occurs ten times says more than once, but not ten times as much
+# a word that occurs ten times is more evidence than one that occurs once, but not ten times as much
 SUBLINEAR = np.concatenate([[0.0], 1 + np.log(np.arange(1, _MAX_COUNT + 1))])
 _TWO_SIDES = np.array([-0.5, 0.5])
 # half precision from format 2 on, in training too, so that what is learned is what is served

@@ -159,7 +159,7 @@ def _session(model: bytes) -> Any:
 
 
 def _runtime_errors() -> tuple[type[Exception], ...]:
-    """Return what ONNX Runtime raises; its errors have no common base of their own."""
+    """Return the errors that ONNX Runtime raises, which have no common base class."""
     from onnxruntime.capi import onnxruntime_pybind11_state as raised
 
     specific = (raised.Fail, raised.InvalidArgument, raised.InvalidGraph, raised.InvalidProtobuf)

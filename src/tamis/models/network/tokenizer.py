@@ -48,7 +48,7 @@ class Tokenizer:
     def fit(cls, texts: Sequence[str], *, num_words: int) -> Self:
         """Number the words of `texts`, equally frequent ones by first appearance.
 
-        Words that get no number below `num_words` are forgotten: they cannot change an answer, and
+        Words that get no number below `num_words` are not kept: they cannot change a prediction, and
         rare words are often names and telephone numbers.
         """
         splitter = cls(num_words, {}, {}, {}, len(texts))  # has the defaults that divide texts into words

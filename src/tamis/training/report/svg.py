@@ -122,7 +122,7 @@ class Chart:
 
 
 def chart(title: str, meaning: str, x: Axis, y: Axis, series: Sequence[Series]) -> Chart:
-    """Lay out a chart; `meaning` is one sentence that says how to read it."""
+    """Lay out a chart; `meaning` is a sentence on how to read it."""
     return Chart(
         title,
         meaning,

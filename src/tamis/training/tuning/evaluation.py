@@ -1,6 +1,6 @@
 """Evaluates one candidate: its size, then fold after fold until it is complete or clearly worse.
 
-The folds, the fits and the calibration are those of `tamis train`. Knows nothing of time.
+The folds, the fits and the calibration are those of `tamis train`. Independent of time.
 """
 
 from __future__ import annotations

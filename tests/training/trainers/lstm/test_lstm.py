@@ -206,7 +206,7 @@ class TestValidation:
 
     def test_texts_of_equal_words_are_on_one_side(self):
         texts = ["one two", "One, two!", "three"] * 5
-        kept, aside = LstmTrainer(**{**SMALL, "validation": 0.5})._put_aside(texts)
+        kept, aside = LstmTrainer(**{**SMALL, "validation": 0.5})._divide(texts)
         assert {texts[i] for i in kept} in ({"three"}, {"one two", "One, two!"})
         assert sorted(kept + aside) == list(range(15))
 

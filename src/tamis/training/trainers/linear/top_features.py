@@ -33,7 +33,7 @@ from tamis.training.trainers.base import TopFeature
 from tamis.training.trainers.linear.count_table import CountedTexts, chunks
 
 _EXAMPLES = 12
-"""Texts that a feature is looked for in: finding where it is takes six times as long as counting it."""
+"""Texts in which a feature's name is searched: locating it takes six times as long as counting it."""
 
 
 def top_features(

@@ -100,7 +100,7 @@ def last_states(weights: Weights, texts: Padded) -> Array:
 def last_states_to_learn(
     weights: Weights, mask: Array, texts: Padded, room: History
 ) -> tuple[Array, History]:
-    """Return `last_states` with dropout, and the history, which takes the place of `room`.
+    """Return `last_states` with dropout, and the history, which takes over the memory of `room`.
 
     `mask` is the same at every step: factors [4, texts, embedding + units].
     """
@@ -212,7 +212,7 @@ def _of(all_steps: Array, at: Array, axis: int = 0) -> Array:
 
 
 def _put(all_steps: Array, one: Array, at: Array) -> Array:
-    """Put what one step has in its place; steps come first, or after the gates."""
+    """Replace the values of the step `at`; steps are the first axis, or the one after the gates."""
     axis = one.ndim - 2
     return jax.lax.dynamic_update_slice_in_dim(all_steps, jnp.expand_dims(one, axis), at, axis)
 

@@ -68,8 +68,8 @@ class LstmTrainer(Trainer):
     mask:         padding is no part of a text; without it the network reads zeros up to `max_tokens`
     buckets:      texts up to the same of these lengths are batched together; longer ones with each other
     epochs:       at most; fewer when the validation loss has not improved for `patience` epochs
-    validation:   share of the texts kept aside to choose the epoch by; with 0 all epochs are run
-    refit:        learn again for as many epochs from all texts, those that were kept aside too
+    validation:   share of the texts held out to choose the epoch by; with 0 all epochs are run
+    refit:        fit once more for as many epochs on all texts, the held-out ones included
     average:      the weights are a moving average over the steps, this share of the old kept; 0 for none
     class_weight: "balanced" weighs classes by the inverse of their frequency, "mild" by its square root
     """
@@ -147,15 +147,15 @@ class LstmTrainer(Trainer):
         self.classes_ = distinct_classes(labels)
         prepare_keras()
         examples = _Texts(texts, np.searchsorted(self.classes_, labels))
-        kept, aside = self._put_aside(texts)
-        twice = bool(aside) and self.refit
+        train_rows, validation_rows = self._divide(texts)
+        twice = bool(validation_rows) and self.refit
         first = _FitMonitor(progress, notice, checkpoints, fit=0, fits=1 + twice)
-        tokenizer, learned = self._learn(examples, kept, aside, self.epochs, first)
+        tokenizer, learned = self._learn(examples, train_rows, validation_rows, self.epochs, first)
         history = learned.history
         if twice and not learned.interrupted:
             second = _FitMonitor(progress, notice, checkpoints, fit=1, fits=2)
             try:
-                everything = sorted(kept + aside)
+                everything = sorted(train_rows + validation_rows)
                 # for the number of epochs that was best: no text is left to choose it by
                 tokenizer, learned = self._learn(examples, everything, [], learned.best_epoch, second)
                 history = history + learned.history
@@ -212,11 +212,11 @@ class LstmTrainer(Trainer):
         return network
 
     def _learn(
-        self, examples: _Texts, kept: list[int], aside: list[int], epochs: int, watch: _FitMonitor
+        self, examples: _Texts, rows: list[int], validation_rows: list[int], epochs: int, watch: _FitMonitor
     ) -> tuple[Tokenizer, TrainingResult]:
-        """Learn vocabulary and weights from the texts at `kept`, choosing the epoch by those at `aside`."""
+        """Learn vocabulary and weights from the texts at `rows`; `validation_rows` choose the epoch."""
         # of these texts alone: words of the validation part must be as unknown as those of a served text
-        tokenizer = Tokenizer.fit([examples.texts[i] for i in kept], num_words=self.words)
+        tokenizer = Tokenizer.fit([examples.texts[i] for i in rows], num_words=self.words)
         if not tokenizer.word_index:
             raise TrainingError("the texts hold no word; training needs more data")
         config = TrainingConfig(
@@ -232,8 +232,8 @@ class LstmTrainer(Trainer):
         )
         learned = train_network(
             self._shape(tokenizer),
-            self._examples(examples, tokenizer, kept),
-            self._examples(examples, tokenizer, aside),
+            self._examples(examples, tokenizer, rows),
+            self._examples(examples, tokenizer, validation_rows),
             config,
             watch.progress_of_fit,
             watch.notice_of_fit,
@@ -252,7 +252,7 @@ class LstmTrainer(Trainer):
             mask=self.mask,
         )
 
-    def _put_aside(self, texts: Sequence[str]) -> tuple[list[int], list[int]]:
+    def _divide(self, texts: Sequence[str]) -> tuple[list[int], list[int]]:
         """Return the indices of the texts to train on and those to validate on; equal words stay together."""
         # a text with the same words as one that is trained on would make any epoch look good
         words = Tokenizer.fit([], num_words=1).words
