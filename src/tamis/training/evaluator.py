@@ -1,6 +1,6 @@
 """Measures a model's probabilities on labelled rows, in all and for each source, with 95 % intervals.
 
-Takes arrays and rows; knows neither models nor files.
+Handles arrays and rows; independent of models and files.
 """
 
 from __future__ import annotations
@@ -165,7 +165,7 @@ class _Rows:
 
     def _ranked(self, weights: Floats, columns: Sequence[int]) -> dict[str, Floats]:
         """Return ranking metrics, [resamples] the mean over those of `columns` for which one is defined."""
-        # summed up label by label: the rankings of hundreds of labels at once would not fit into memory
+        # summed up label by label: the rankings of all labels at once would take as many times the memory
         total, defined = np.zeros((2, len(weights))), np.zeros((2, len(weights)))
         for column in columns:
             scores = self.probabilities[:, column]

@@ -21,7 +21,7 @@ from tamis.training.trainers.base import EncodedTexts, Trainer
 _STEPS = (0.05, 0.05, 0.15, 0.25, 0.5)
 """Shares of the training part by which it grows, so that it has 5, 10, 25, 50 and 100 %."""
 
-# accuracy after hardly a row for each label is no point of the same curve
+# with fewer there is hardly a row to learn each label from
 _MIN_ROWS_PER_CLASS = 3
 
 

@@ -81,7 +81,7 @@ def _other_split(run: TrainingRun) -> Evaluation | None:
         train, test = _divided_otherwise(run.prepared)
         model = untrained(run.settings)
         model.fit([canonical(text) for text in train.texts], list(train.labels))
-    except (DataError, TrainingError):  # too few groups to divide otherwise, or a label left with no row
+    except (DataError, TrainingError):  # too few groups to divide, or too little left to learn from
         return None
     if model.classes_ != run.measured.model.classes_:  # the calibration has a bias for each class
         return None

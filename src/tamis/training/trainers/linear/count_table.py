@@ -111,7 +111,7 @@ def count_texts(
 
 def n_processors() -> int:
     """Return how many processors this process may use."""
-    # in a container or under taskset that is fewer than the machine has
+    # under taskset or in a cpuset that is fewer than the machine has
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
