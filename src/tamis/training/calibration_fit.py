@@ -42,6 +42,7 @@ def fit_calibration(
     probability (Platt's target, (n + 1) / (n + 2) for n texts), however many classes there are. A bias
     is estimated from its class's texts alone: a normal prior keeps it near 0 while these are few.
     """
+    # every n-th text: a file may be in the order of its labels
     step = max(1, len(labels) // _MAX_TEXTS)
     likelihood = _Likelihood(logits[::step], class_indices(labels[::step], classes))
     start = start or Calibration(1.0, (0.0,) * len(classes))
@@ -99,7 +100,8 @@ class _Likelihood:
         gradient[1:] += parameters[1:] / _BIAS_VARIANCE
         size = gradient.size
         hessian = np.zeros((size, size))
-        hessian[0, 0] = (weighted * (self._logits - mean)).sum() + 1e-9  # regular if all logits are equal
+        # 1e-9 keeps the matrix regular if all logits are equal
+        hessian[0, 0] = (weighted * (self._logits - mean)).sum() + 1e-9
         hessian[0, 1:] = hessian[1:, 0] = (weighted - probabilities * mean).sum(axis=0)
         if size <= _MAX_FULL_HESSIAN:
             hessian[1:, 1:] = np.diag(probabilities.sum(axis=0)) - probabilities.T @ probabilities

@@ -123,7 +123,7 @@ def operating_point_metrics(point: OperatingPointMetrics) -> Iterator[tuple[str,
 def cap_verdict(point: OperatingPointMetrics) -> str:
     """Return in words whether the false-positive cap was kept here, and if not, whether by chance."""
     rate, cap = point.false_positive_rate, point.max_false_positive_rate
-    if rate is None:
+    if rate is None:  # every row is positive
         return ""
     if rate.value <= cap:
         return f"The cap of {cap:.2%} false positives was kept: {rate.value:.2%}."

@@ -163,6 +163,7 @@ def _fit_quickly(
     part: LearningPart, settings: TrainSettings, encode: Encode | None, progress: Progress, notice: Notice
 ) -> FittedModel:
     """Calibrate on out-of-fold predictions for all rows, then fit the model; `encode` allows a choice."""
+    # also for settings that an alternative replaces: they are what it is compared with, on the same folds
     logits = out_of_fold_logits(
         lambda: untrained(settings),
         part,
@@ -275,6 +276,7 @@ def _operating_point(
     all_labels: Sequence[str] | None = None,
 ) -> OperatingPoint | None:
     """Return the point for two classes; None for more, or if no text of one of them was held out."""
+    # of the whole part: the held-out fold of a slow model may lack a label
     classes = sorted(set(all_labels or labels))
     # rows of NaN were in every training part: no model that has not learned them predicted them
     measured = np.flatnonzero(~np.isnan(logits[:, 0])).tolist()

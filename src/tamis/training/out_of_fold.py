@@ -112,6 +112,7 @@ def held_out_logits(
     fold_of = part.fold_of(seed)
     if fold_of.max(initial=-1) < 0:
         return None
+    # the first fold that has rows: with few groups a fold may have none
     inside = fold_of == fold_of[fold_of >= 0].min()
     return _hold_out(make(), part, inside, progress=progress, notice=notice, checkpoints=checkpoints)
 

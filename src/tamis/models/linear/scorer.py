@@ -54,6 +54,7 @@ def attribute(weights: LinearWeights, text: str, column: int) -> Attribution:
     visible = joined.classes != ngrams.SPACE
     before = np.concatenate([[0], np.cumsum(visible)])
     covered = before[spans.ends] - before[spans.starts]
+    # blanks get nothing: they are the edges of n-grams, and no token has them
     per_character = np.divide(shares, covered, out=np.zeros_like(shares), where=covered > 0)
     # added at a span's start and taken away at its end: one running sum instead of a loop over spans
     steps = np.bincount(spans.starts, per_character, minlength=joined.codes.size + 1)

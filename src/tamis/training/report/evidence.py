@@ -49,6 +49,7 @@ def find_evidence(
     # built once for all labels: their n-grams are searched in the same words
     vocabulary = _Vocabulary(texts)
     ranked = {label: vocabulary.as_words(found) for label, found in top_features.items()}
+    # tables for hundreds of labels would be most of the report: the others get a line each
     largest = sorted(ranked, key=lambda label: -rows.get(label, 0))[:_MAX_LABELS]
     heaviest = max(row[2] for label in largest for row in ranked[label]) if any(ranked.values()) else 1.0
     shown = tuple(

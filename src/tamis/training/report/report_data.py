@@ -88,6 +88,7 @@ def measure(
     # `score` is needed in any case, for the texts of perturbations
     if probabilities is None:
         probabilities = score(data.texts)
+    # before the perturbations: labels that the model does not have are reported here
     evaluation = evaluate(probabilities, data, classes, operating_point=operating_point)
     perturbations: tuple[Perturbation, ...] = ()
     if has_adversary(classes):  # it scores the texts five times

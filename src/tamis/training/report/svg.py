@@ -14,6 +14,7 @@ from typing import Literal
 _WIDTH, _HEIGHT = 440, 310
 _LEFT, _RIGHT, _TOP, _BOTTOM = 68, 24, 12, 50
 _PLOT_WIDTH, _PLOT_HEIGHT = _WIDTH - _LEFT - _RIGHT, _HEIGHT - _TOP - _BOTTOM
+# as many as `report.css` has; further series would begin again at the first
 _COLOURS = 8
 _CAP = 3  # half the width of an interval's ends
 
@@ -71,6 +72,7 @@ def count_axis(label: str, low: float, high: float) -> Axis:
     """Return a logarithmic axis of counts, with ticks at 1, 2 and 5 of each power of ten."""
     powers = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
     marks = [factor * 10**power for power in powers for factor in (1, 2, 5)]
+    # from the last mark below the values to the first one above: a point at an edge would be cut in half
     below = [mark for mark in marks if mark <= low]
     above = [mark for mark in marks if mark >= high]
     kept = [mark for mark in marks if below[-1] <= mark <= above[0]]

@@ -63,6 +63,7 @@ class EncodedTexts(Sequence[str]):
     @overload
     def __getitem__(self, index: slice) -> EncodedTexts: ...
     def __getitem__(self, index: int | slice) -> str | EncodedTexts:
+        # a slice of a list would lose what was computed, without an error
         if isinstance(index, slice):
             return self.select(np.arange(len(self))[index])
         return self._texts[index]
@@ -92,6 +93,7 @@ class Trainer(ABC):
     """Whether fitting is so slow that one held-out part replaces a cross-validation."""
 
     classes_: tuple[str, ...]
+    # of the class, because quick trainers never set it
     interrupted_: bool = False
     """Whether the user stopped learning early; what was learned until then is kept."""
 

@@ -20,7 +20,7 @@ class _OutOfTimeError(Exception):
 
 def kinds_to_try(settings: TrainSettings, limits: Autotune) -> tuple[str, ...]:
     """Return the kinds that a search would try, the one of `settings` first."""
-    if not limits.other_kinds:
+    if not limits.other_kinds:  # the user named the kind
         return (settings.model,)
     others = other_kinds(settings.model, settings.overrides, seconds=limits.seconds, seed=settings.seed)
     return (settings.model, *others)
@@ -151,6 +151,7 @@ class _CandidateSearch:
     ) -> SearchState:
         best = self._best[0] if self._best else None
         left = self._seconds_left()
+        # a copy of the trials: a watcher may keep a state while the search goes on
         return SearchState((*self._trials,), best, running, fold, self._evaluator.folds, left, ended, gain)
 
 

@@ -99,6 +99,7 @@ class Autotune:
     max_bytes: int | None = None
     other_kinds: bool = False
     watch: Watch = no_watch
+    # injected, so that a test or a busy machine can count other seconds
     clock: Clock = field(default_factory=SystemClock)
 
 

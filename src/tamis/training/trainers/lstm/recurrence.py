@@ -127,6 +127,7 @@ def _forward(weights: Weights, mask: Array, texts: Padded, history: Any) -> tupl
         return inputs.at[:, known:].set(state), jnp.where(real, new_cell, cell), history
 
     count = texts.tokens.shape[1]
+    # the words' part of the inputs is overwritten in each step; the states begin with zeros, as Keras's do
     start = jnp.zeros((count, known + units)), jnp.zeros((count, units)), history
     inputs, _, history = jax.lax.fori_loop(0, texts.steps, step, start)
     return inputs[:, known:], history

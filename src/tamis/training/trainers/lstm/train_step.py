@@ -227,8 +227,9 @@ def _training_step(
     def loss_of(states: Array, head: list[Array], classes: Array, weights: Array) -> Any:
         kernel, bias = head
         logits = states @ kernel + bias
-        chances = jax.nn.log_softmax(logits)
-        losses = -jnp.take_along_axis(chances, classes[:, None], axis=1)[:, 0] * weights
+        log_probabilities = jax.nn.log_softmax(logits)
+        losses = -jnp.take_along_axis(log_probabilities, classes[:, None], axis=1)[:, 0] * weights
+        # texts that only fill the batch up weigh 0, and count neither here nor in the accuracy
         counting = jnp.count_nonzero(weights)
         correct = ((logits.argmax(axis=1) == classes) & (weights > 0)).sum()
         return losses.sum(), jnp.stack([losses.sum(), correct, counting])
