@@ -22,6 +22,7 @@ from tamis.training.metrics import Estimate, Floats, Indices, class_indices, pro
 LEARNED_UNKNOWN = "cannot know whether these rows were learned"
 """Printed beside every metric if the rows a model was trained on are not known."""
 
+_SEED = 42
 _RESAMPLES = 1000
 _MAX_SHOWN = 6
 
@@ -76,9 +77,7 @@ class Comparison:
     p_value: float
 
 
-def compare(
-    first: Floats, second: Floats, labels: Sequence[str], classes: Sequence[str], *, seed: int = 42
-) -> Comparison:
+def compare(first: Floats, second: Floats, labels: Sequence[str], classes: Sequence[str]) -> Comparison:
     """Compare two models' [rows, classes] probabilities by which rows each has right."""
     check_labels(labels, classes)
     true = class_indices(labels, classes)
@@ -92,7 +91,7 @@ def compare(
         only_first=only_first,
         only_second=only_second,
         both_wrong=int((~right_first & ~right_second).sum()),
-        difference=_difference(right_second.astype(np.float64) - right_first, seed),
+        difference=_difference(right_second.astype(np.float64) - right_first),
         p_value=mcnemar(only_first, only_second),
     )
 
@@ -110,9 +109,9 @@ def mcnemar(only_first: int, only_second: int) -> float:
     return min(1.0, p_value)
 
 
-def _difference(per_row: Floats, seed: int) -> Estimate:
+def _difference(per_row: Floats) -> Estimate:
     """Return the mean of what each row adds, with a bootstrap interval over the rows."""
-    random = np.random.default_rng(seed)
+    random = np.random.default_rng(_SEED)
     # rows have one of three values, so a resample is one draw of three counts, however many rows there are
     counts = [(per_row == value).sum() for value in (-1, 0, 1)]
     drawn = random.multinomial(per_row.size, np.divide(counts, per_row.size), _RESAMPLES)

@@ -34,17 +34,25 @@ class Tensors(NamedTuple):
     scale: float = 1.0
 
 
-class NativeWeights:
-    """Computes margins and probabilities; several threads may use it."""
+class _NativeModel:
+    """A model in the compiled library, which is freed with this object."""
 
     def __init__(self, library: Library, tensors: Tensors, settings: FeatureSettings):
-        self._library, self._columns = library, tensors.intercept.size
-        self._n_classes = max(2, self._columns)
+        self._library = library
         self._model = _new_model(library, tensors, settings)
 
     def __del__(self) -> None:
         if hasattr(self, "_model"):  # making it may have failed
             self._library.free_model(self._model)
+
+
+class NativeWeights(_NativeModel):
+    """Computes margins and probabilities; several threads may use it."""
+
+    def __init__(self, library: Library, tensors: Tensors, settings: FeatureSettings):
+        super().__init__(library, tensors, settings)
+        self._columns = tensors.intercept.size
+        self._n_classes = max(2, self._columns)
 
     def margins(self, texts: Sequence[str]) -> npt.NDArray[np.float64]:
         """Return the margins of canonical `texts` in each column."""
@@ -116,19 +124,14 @@ class NativeWeights:
         return np.frombuffer(numbers).reshape(len(texts), width)
 
 
-class NativeCounter:
+class NativeCounter(_NativeModel):
     """Counts features as `count_features` does, up to 65,535 of each; it is a model that knows none."""
 
     def __init__(self, library: Library, settings: FeatureSettings):
         number, none = np.zeros(0, np.float32), np.zeros(0, np.uint32)
-        nothing = Tensors(none, number, number, np.zeros(1), np.zeros(1))
-        self._library, self._model = library, _new_model(library, nothing, settings)
+        super().__init__(library, Tensors(none, number, number, np.zeros(1), np.zeros(1)), settings)
         # a bound: at each character one feature of each family may begin, and an n-gram of each length
         self._max_at_a_character = len(FAMILIES) + settings.ngram_max - settings.ngram_min
-
-    def __del__(self) -> None:
-        if hasattr(self, "_model"):  # making it may have failed
-            self._library.free_model(self._model)
 
     def __call__(self, texts: Sequence[str]) -> FeatureCounts:
         """Return the features of canonical `texts`; several threads may call this."""
