@@ -240,7 +240,7 @@ def _fit_slowly(
 
 def is_slow(settings: TrainSettings) -> bool:
     """Return whether such a model takes too long to be trained once per fold by default."""
-    return untrained(settings).slow
+    return untrained(settings).is_slow
 
 
 def untrained(settings: TrainSettings) -> Trainer:

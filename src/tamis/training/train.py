@@ -155,7 +155,7 @@ def _run(
     rows = joined_rows(prepared.train, prepared.test)
     encode = encode_once([canonical(text) for text in rows.texts])
     # the refit is a third fit of a slow model, whose first two are `total`; of a quick one it is one step
-    extra = (lambda total: total // 2) if model.slow else (lambda total: 1)
+    extra = (lambda total: total // 2) if model.is_slow else (lambda total: 1)
     measured = fit(
         prepared.train,
         settings,
@@ -174,12 +174,12 @@ def _run(
             encoded,
             rows.labels,
             progress=(lambda done, total: progress(2 * total + done, 3 * total))
-            if model.slow
+            if model.is_slow
             else no_progress,
             notice=lambda text: notice(f"on all rows, {text}"),
             checkpoints=checkpoints and checkpoints / "all",
         )
-    if not model.slow:
+    if not model.is_slow:
         progress(part.folds + 1 + settings.refit, part.folds + 1 + settings.refit)
     return TrainingRun(
         prepared,

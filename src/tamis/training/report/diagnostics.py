@@ -55,7 +55,7 @@ class TrainingRun:
 
 def diagnose(run: TrainingRun, data: Paths, *, full: bool) -> Diagnostics:
     """Name the top features, draw the learning curve, try the other split, and audit the data."""
-    is_quick = not run.measured.model.slow
+    is_quick = not run.measured.model.is_slow
     is_cheap = sum(map(len, run.prepared.train.texts)) * len(run.train.classes) <= _CHEAP_CELLS
     curve: tuple[CurvePoint, ...] = ()
     if is_quick and (full or is_cheap):

@@ -89,7 +89,7 @@ class Trainer(ABC):
     formats: ClassVar[tuple[str, ...]] = ()
     """What `export_as` can write for users of other libraries."""
 
-    slow: ClassVar[bool] = False
+    is_slow: ClassVar[bool] = False
     """Whether fitting is so slow that one held-out part replaces a cross-validation."""
 
     classes_: tuple[str, ...]

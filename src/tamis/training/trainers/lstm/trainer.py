@@ -77,7 +77,7 @@ class LstmTrainer(Trainer):
     kind: ClassVar[str] = "lstm"
     libraries: ClassVar[tuple[str, ...]] = ("numpy", "scipy", "keras", "jax", "jaxlib", "onnx")
     formats: ClassVar[tuple[str, ...]] = ("keras", "h5")
-    slow: ClassVar[bool] = True
+    is_slow: ClassVar[bool] = True
 
     tokenizer_: Tokenizer
     weights_: list[npt.NDArray[np.float32]]
