@@ -1,7 +1,7 @@
 """The variables of a network, and the compiled programs that train them and predict with them.
 
-    one step, on each device for its half of the batch:    forward ──► loss ──► backward ──┐
-    then on both the same:    moments, weights, averages ◄── Adam ◄── sum of both gradients ◄─┘
+    each device, for its half of a batch:     forward ──► loss ──► backward ──┐
+    both devices:     weights, moments, averages ◄── Adam ◄── summed gradients ◄┘
 
 Handles batches of tokens; independent of epochs, validation and files.
 """

@@ -1,8 +1,10 @@
-"""The training loop of a network, and its checkpoints:
+"""The training loop of a network, and its checkpoints.
 
-resume ──► epoch: shuffled batches of similar length ──► validation ──► best so far? ──► checkpoint ──┐
-             ▲                                                                                        │
-             └───────── until all epochs are done, `patience` is over, or Ctrl-C is pressed ◄─────────┘
+    resume ──► epoch: shuffled batches of similar length ──► validation ──► best so far? ──► checkpoint ──┐
+                 ▲                                                                                        │
+                 └───────── until all epochs are done, `patience` is over, or Ctrl-C is pressed ◄─────────┘
+
+A checkpoint has the whole state: a training that was killed resumes from it, to the same bits.
 """
 
 from __future__ import annotations
