@@ -130,11 +130,11 @@ class Tokenizer:
             if config.get("char_level"):
                 raise ArtifactError("the tokenizer splits into characters, which is not supported")
             return cls(
-                num_words=_number_or_none(config["num_words"]),
+                num_words=None if config["num_words"] is None else _number(config["num_words"], 1),
                 word_index=_counts(config["word_index"]),
                 word_counts=_counts(config.get("word_counts", {})),
                 word_docs=_counts(config.get("word_docs", {})),
-                document_count=_documents(config.get("document_count", 0)),
+                document_count=_number(config.get("document_count", 0), 0),
                 filters=_text(config["filters"]),
                 lower=bool(config["lower"]),
                 split=_text(config["split"]) or " ",
@@ -162,21 +162,13 @@ class Tokenizer:
 def _counts(value: Any) -> dict[str, int]:
     """Return a mapping from words to numbers, which Keras writes as JSON within JSON."""
     values = json.loads(value) if isinstance(value, str) else value
+    return {word: _number(count, 1) for word, count in values.items()}
+
+
+def _number(value: Any, minimum: int) -> int:
     # `type`, because JSON's true is an int to isinstance
-    if any(type(count) is not int or count < 1 for count in values.values()):
-        raise ValueError("a word without a number")
-    return dict(values)
-
-
-def _documents(value: Any) -> int:
-    if type(value) is not int or value < 0:
-        raise ValueError(f"{value!r} is no count of documents")
-    return value
-
-
-def _number_or_none(value: Any) -> int | None:
-    if value is not None and (type(value) is not int or value < 1):
-        raise ValueError(f"num_words is {value!r}")
+    if type(value) is not int or value < minimum:
+        raise ValueError(f"{value!r} is not a whole number of at least {minimum}")
     return value
 
 
