@@ -1,16 +1,19 @@
 """Checks the capacity plan of docs/scale.md on clusters of one, two and three real Cassandra nodes.
 
-    python benchmarks/cassandra_nodes.py [--rows 300] [--rounds 8] [--nodes 1 2 3] [--seconds 1]
+    python benchmarks/cassandra_nodes.py [--rows 2000] [--rounds 6] [--nodes 1 2 3] [--seconds 2]
 
-Sends rows, look-ups and answers, then new texts by as many `tamis serve` processes as there are nodes: a
-service sends several requests at once, which cost less than the sum of their operations. One node gives
-what each costs with one copy, two nodes with two copies what a further copy costs. From these the plan
-predicts the other clusters, which is printed beside what they took. All nodes share this machine, so
-processor time is compared, not speed; that of compiling Java is left out.
+Sends rows, look-ups and answers, then new texts by as many `tamis serve` processes as there are nodes. One
+node gives what an operation costs with one copy, two nodes with two copies what a further copy costs. From
+these the plan predicts the other clusters, and new texts of services, beside what they took. All nodes
+share this machine, so processor time is compared, not speed; that of compiling Java is left out.
+
+Everything runs on one core, the nodes with the lower priority: so they always have requests, as in a busy
+cluster. An idle thread of a node polls every 10 µs, which on nodes with little to do costs more than they do.
+Real-time priorities need root, and make other work of the machine nearly irrelevant.
 
 Nodes use Java's first compiler only. The second takes minutes of load, and longer the more nodes share the
 machine, so the same request would cost less on one node than on three. For the cost after these minutes set
-JDK_JAVA_OPTIONS=-XX:-UseDynamicNumberOfCompilerThreads and give --nodes 1 --rows 3000.
+JDK_JAVA_OPTIONS=-XX:-UseDynamicNumberOfCompilerThreads and give --nodes 1 --rows 20000.
 """
 
 from __future__ import annotations
@@ -18,7 +21,6 @@ from __future__ import annotations
 import argparse
 import asyncio
 import contextlib
-import ctypes
 import itertools
 import os
 import statistics
@@ -39,32 +41,32 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 from benchmarks.serving import Load, make_texts, run_wrk, start_server
 from tamis.clock import SystemClock
 from tamis.storage import CallRecord, Store, TimeIds, make_store
+from tamis.storage.cassandra.tables import CALLS
 from tests.support.cassandra_cluster import PERIODIC, Cluster, Node
 from tests.support.keyspaces import PATIENT, add_users, url_of
 from tests.support.samples import messages
 
-_IN_FLIGHT_PER_NODE = 16
-"""The same load on each node: one with fewer requests handles fewer of them each time it wakes up."""
+_IN_FLIGHT_PER_NODE = 256
+"""More than a node answers while its clients run, so that none of its threads has to wait for a request."""
 _CONNECTIONS = 64
 """To each service, as at a busy time."""
 _PATIENT_STORE, _PATIENT_SERVICE = "timeout=10&cache_timeout=5", {"TAMIS_MAX_QUEUE_SECONDS": "30"}
 """On a busy machine requests are slow; a refused one, or a row in the spool, would not be counted."""
 _IDLE_SECONDS = 4
-_WARM_ROUNDS = 8
+_WARM_ROUNDS = 3
 _JAVA_OPTIONS = "-XX:-UseDynamicNumberOfCompilerThreads -XX:TieredStopAtLevel=1"
-_PR_SET_TIMERSLACK, _TIMER_SLACK_NS = 29, 1_000_000
 _LIST = 32
 _SCORES = {"ham": 0.1, "spam": 0.9}
 _ALONE, _IN_LISTS, _MISS, _STORED = "row alone", f"row in lists of {_LIST}", "look-up", "answer stored"
-_NEW_TEXT, _TASKS = "new text of services", "its tasks"
-"""What `POST /prediction` with a new text asks of the cluster: a look-up, then row and answer at once."""
-_STAGES = ("Native-Transport-Requests", "MutationStage", "ReadStage", "RequestResponseStage")
-"""Of a node: requests of clients, writes and reads of its own copies, responses of other nodes."""
+_OPERATIONS = (_ALONE, _IN_LISTS, _MISS, _STORED)
+_NEW_TEXT, _ROW_REQUESTS = "new text of services", "row requests"
+"""What `POST /prediction` with a new text asks of the cluster: a look-up and an answer, each one request, and
+its row in a request with rows of other texts; and the number of these requests per text."""
 _COMPILERS = ("C1 Compiler", "C2 Compiler")
 _CPUCLOCK_SCHED = 2  # with a process's number: the clock that `clock_getcpuclockid` returns
 
 Costs = Mapping[str, float]
-"""CPU seconds of all nodes per row, by operation, what idle nodes use left out; `_TASKS`: a count."""
+"""CPU seconds of all nodes per row, by operation, what idle nodes use left out; `_ROW_REQUESTS`: a count."""
 
 
 class Plan(NamedTuple):
@@ -77,29 +79,46 @@ class Plan(NamedTuple):
     def of(cls, measured: Mapping[tuple[int, int], Costs]) -> Plan:
         """Fit the costs by (nodes, copies); a look-up asks one replica, however many there are."""
         first, two = measured[min(measured)], measured.get((2, 2))
-        return cls(first, {name: two[name] - first[name] if two and name != _MISS else 0.0 for name in first})
+        return cls(
+            {name: first[name] for name in _OPERATIONS},
+            {name: two[name] - first[name] if two and name != _MISS else 0.0 for name in _OPERATIONS},
+        )
 
     def cost(self, operation: str, copies: int) -> float:
         """Return the CPU seconds that all nodes together need for a row."""
         return self.first[operation] + (copies - 1) * self.further[operation]
 
+    def new_text(self, copies: int, *, row_requests: float) -> float:
+        """Return the CPU seconds of a new text that shares its row's requests with other texts."""
+        alone, in_lists = self.cost(_ALONE, copies), self.cost(_IN_LISTS, copies)
+        request = (alone - in_lists) / (1 - expected_requests(_LIST))
+        row = alone - request * (1 - row_requests)
+        return self.cost(_MISS, copies) + self.cost(_STORED, copies) + row
+
+
+def expected_requests(texts: int) -> float:
+    """Return the row requests per text of so many texts sent together: one for each shard among them."""
+    shards = CALLS.shards
+    return shards * (1 - (1 - 1 / shards) ** texts) / texts
+
 
 def main() -> None:
     """Print a line for each cluster, number of copies and operation."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
-    parser.add_argument("--rows", type=int, default=300, help="of each operation in a round")
-    parser.add_argument("--rounds", type=int, default=8, help="short ones: the lower quartile counts")
+    parser.add_argument("--rows", type=int, default=2_000, help="of each operation in a round")
+    parser.add_argument("--rounds", type=int, default=6, help="short ones: the lower quartile counts")
     parser.add_argument("--nodes", type=int, nargs="+", default=[1, 2, 3])
-    parser.add_argument("--seconds", type=int, default=1, help="of requests to tamis serve in a round")
+    parser.add_argument("--seconds", type=int, default=2, help="of requests to tamis serve in a round")
     options = parser.parse_args()
     os.environ.setdefault("JDK_JAVA_OPTIONS", _JAVA_OPTIONS)
     measured: dict[tuple[int, int], Costs] = {}
+    cores = os.sched_getaffinity(0)
     for nodes in options.nodes:
-        _set_timer_slack(_TIMER_SLACK_NS)
+        os.sched_setaffinity(0, cores)
+        os.sched_setscheduler(0, os.SCHED_OTHER, os.sched_param(0))
         with Cluster(nodes, commitlog=PERIODIC) as cluster:
-            _set_timer_slack(0)
             add_users(cluster)
-            found = asyncio.run(measure(cluster, options.rows, rounds=options.rounds))
+            found = asyncio.run(measure(cluster, options.rows, rounds=options.rounds, core=max(cores)))
             _print_disk(cluster, n_rows=2 * options.rows * (_WARM_ROUNDS + options.rounds))
             idle = _idle_cores(cluster)
             print(f"{nodes} nodes: {idle / nodes:.3f} of a core each when idle", flush=True)
@@ -111,34 +130,42 @@ def main() -> None:
             _print_costs(Plan.of(measured), nodes, measured)
 
 
-def _set_timer_slack(nanoseconds: int) -> None:
-    """Let timers of processes started from now on fire up to this much later, 0 for Linux's default.
+def _share_a_core(cluster: Cluster, core: int) -> None:
+    """Move this process, what it starts and all nodes to one core, where nodes run when no other does."""
+    processes = [(os.getpid(), 2), *((node.pid, 1) for node in cluster.nodes)]
+    for number, priority in processes:
+        for thread in _threads(number):
+            with contextlib.suppress(ProcessLookupError):  # it ended meanwhile
+                os.sched_setaffinity(int(thread.name), {core})
+                os.sched_setscheduler(int(thread.name), os.SCHED_RR, os.sched_param(priority))
 
-    An idle thread of a node that has any work asks for more every 10 µs, ten thousand times a second,
-    however many requests there are: each would seem to cost more where there are few of them.
-    """
-    ctypes.CDLL(None).prctl(_PR_SET_TIMERSLACK, nanoseconds)
+
+def _threads(number: int) -> Iterable[Path]:
+    return Path(f"/proc/{number}/task").iterdir()
 
 
 def _print_costs(plan: Plan, nodes: int, measured: Mapping[tuple[int, int], Costs]) -> None:
     for copies in range(1, nodes + 1):
-        for name, cost in measured[nodes, copies].items():
-            predicted, (unit, scale) = (
-                plan.cost(name, copies),
-                (("", 1) if name == _TASKS else (" CPU µs", 1e6)),
-            )
+        costs = measured[nodes, copies]
+        requests = costs[_ROW_REQUESTS]
+        predicted = {name: plan.cost(name, copies) for name in _OPERATIONS}
+        predicted[_NEW_TEXT] = plan.new_text(copies, row_requests=requests)
+        print(f"{nodes} nodes, {copies} copies: {requests:.2f} row requests per new text")
+        for name, cost in predicted.items():
             print(
-                f"{nodes} nodes, {copies} copies, {name:20} {predicted * scale:7.1f}{unit} predicted, "
-                f"{cost * scale:7.1f} measured ({cost / predicted:.2f}x)",
+                f"{nodes} nodes, {copies} copies, {name:20} {cost * 1e6:7.0f} CPU µs predicted, "
+                f"{costs[name] * 1e6:7.0f} measured ({costs[name] / cost:.2f}x)",
                 flush=True,
             )
 
 
 async def measure(
-    cluster: Cluster, n_rows: int, *, rounds: int, warm: int = _WARM_ROUNDS
+    cluster: Cluster, n_rows: int, *, rounds: int, warm: int = _WARM_ROUNDS, core: int | None = None
 ) -> dict[int, Costs]:
     """Return the costs by number of copies, of rounds that alternate between these numbers."""
     stores = {copies: await _opened(cluster, copies) for copies in range(1, len(cluster.nodes) + 1)}
+    if core is not None:  # not before: nodes of low priority take long to agree on tables
+        _share_a_core(cluster, core)
     load = _RowLoad(cluster, n_rows)
     found: dict[int, list[Costs]] = {copies: [] for copies in stores}
     for store in [*stores.values()] * warm:
@@ -232,7 +259,7 @@ def _cpu_seconds(cluster: Cluster) -> float:
 def _node_cpu_seconds(node: Node) -> float:
     """Return the process's seconds, those of ended threads included, without those of its compilers."""
     compiling = 0
-    for task in Path(f"/proc/{node.pid}/task").iterdir():
+    for task in _threads(node.pid):
         with contextlib.suppress(FileNotFoundError, ProcessLookupError):  # it ended meanwhile
             if (task / "comm").read_text().startswith(_COMPILERS):
                 compiling += int((task / "schedstat").read_text().split()[0])
@@ -240,7 +267,7 @@ def _node_cpu_seconds(node: Node) -> float:
 
 
 def _costs_of_services(cluster: Cluster, copies: int, *, seconds: int, rounds: int, idle: float) -> Costs:
-    """Return CPU seconds and tasks of all nodes per new text of as many services; print what those use."""
+    """Return the cost of a new text of as many services as nodes; print what the services use."""
     n, costs, own, n_texts = len(cluster.nodes), [], [], 0
     load = Load("", connections=_CONNECTIONS, fresh=True, texts_each=1)
     store = f"{url_of(cluster, f'copies_{copies}')}&{_PATIENT_STORE}"
@@ -252,7 +279,7 @@ def _costs_of_services(cluster: Cluster, copies: int, *, seconds: int, rounds: i
             running.enter_context(start_server("tamis", serve, TAMIS_SPOOL_FILE=spool, **_PATIENT_SERVICE))
             for spool in spools
         ]
-        tasks = _completed_tasks(cluster)
+        before = _client_requests(cluster)
         for _ in range(_WARM_ROUNDS + rounds):
             watch = _CpuWatch(cluster, idle)
             results = [*threads.map(lambda server: run_wrk(server, load, texts, seconds), servers)]
@@ -260,16 +287,16 @@ def _costs_of_services(cluster: Cluster, copies: int, *, seconds: int, rounds: i
             costs.append(watch.cpu_seconds() / requests)
             n_texts += requests
             own.append(statistics.mean(result.cpu_us for result in results))
-        tasks = _completed_tasks(cluster) - tasks
+        asked = _client_requests(cluster) - before
     service_us = _low(own[_WARM_ROUNDS:])
     print(f"{n} nodes, {copies} copies: a service uses {service_us:.0f} CPU µs per new text", flush=True)
-    return {_NEW_TEXT: _low(costs[_WARM_ROUNDS:]), _TASKS: tasks / n_texts}
+    return {_NEW_TEXT: _low(costs[_WARM_ROUNDS:]), _ROW_REQUESTS: asked / n_texts - 2}
 
 
-def _completed_tasks(cluster: Cluster) -> int:
-    """Return what the stages of all nodes have completed: a count, whatever else the machine does."""
+def _client_requests(cluster: Cluster) -> int:
+    """Return how many requests all nodes have answered: a count, whatever else the machine does."""
     pools = [line.split() for node in cluster.nodes for line in node.nodetool("tpstats").splitlines()]
-    return sum(int(pool[3]) for pool in pools if pool and pool[0] in _STAGES)
+    return sum(int(pool[3]) for pool in pools if pool and pool[0] == "Native-Transport-Requests")
 
 
 def _print_disk(cluster: Cluster, *, n_rows: int) -> None:

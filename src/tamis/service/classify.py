@@ -92,7 +92,7 @@ class ClassifyService:
         if not self._is_flush_scheduled:
             self._is_flush_scheduled = True
             loop.call_soon(self._flush)
-            if self._has_single_caller:
+            if self._has_single_caller:  # waiting for companions would only add latency
                 self._serve_next_batch()
         return call.future
 
@@ -130,7 +130,7 @@ class ClassifyService:
         if rest is None:
             return
         task = asyncio.get_running_loop().create_task(rest)
-        self._tasks.add(task)
+        self._tasks.add(task)  # the event loop keeps weak references only
 
         def done(task: asyncio.Task[None]) -> None:
             self._tasks.discard(task)
@@ -177,6 +177,7 @@ class ClassifyService:
     async def _compute(self, model: ServedModel, forms: Mapping[bytes, str]) -> Mapping[bytes, Outcome]:
         """Classify texts; those that another batch is classifying already are not submitted again."""
         computing = self._computing
+        # most batches share nothing: no comprehension is cheaper than one over every text
         shared = {key: computing[key] for key in forms if key in computing} if computing else {}
         own = {key: form for key, form in forms.items() if key not in shared} if shared else forms
         outcomes = await self._ask_model(model, own) if own else {}
@@ -194,7 +195,7 @@ class ClassifyService:
                 for key in forms:
                     del self._computing[key]
         outcomes = dict(zip(forms, job.result(), strict=True))
-        self._cache.put(outcomes)
+        self._cache.put(outcomes)  # at once: the next batch may have the same text
         return outcomes
 
     async def _answer(
@@ -209,9 +210,10 @@ class ClassifyService:
                 answers.append((call, answer))
                 rows += call.rows(answer, self._logged_texts(call.texts))
         new = [(key, found.scores) for key, found in fresh.items() if not isinstance(found, Exception)]
+        # durability before the response: a client that has one finds the row in the log
         await self._append(rows, new)
         for call, answer in answers:
-            if not call.future.done():
+            if not call.future.done():  # its client may have disconnected during the commit
                 call.future.set_result(answer)
         if answers:  # one event per batch: one per request would cost more than its subscribers do
             texts = [*chain.from_iterable(call.texts for call, _ in answers)]
@@ -229,7 +231,7 @@ class ClassifyService:
         """Log rows and cache answers; a long list is committed in parts, with other requests between."""
         for start in range(0, len(rows), _COMMIT_ROWS):
             part, began = slice(start, start + _COMMIT_ROWS), perf_counter()
-            caching = self._start_caching(answers[part])
+            caching = self._start_caching(answers[part])  # at the same time as the log, not after it
             await self._store.log.append(rows[part])
             if caching is not None:
                 await caching

@@ -28,6 +28,7 @@ def start_eagerly(coroutine: Coroutine[Any, Any, None]) -> Coroutine[Any, Any, N
 
 async def ensure_task() -> None:
     """Return when the coroutine that waits for this has a task."""
+    # what is awaited is not a future, so the runner hands over to a task
     if asyncio.current_task() is None:
         await asyncio.sleep(0)
 
@@ -65,6 +66,7 @@ class RequestRun:
             return
         if asyncio.isfuture(awaited):
             self._awaited = awaited
+            # set by the future's __await__ for a task, which would reset it as well
             awaited._asyncio_future_blocking = False
             awaited.add_done_callback(self._step, context=self._context)
             self._running.add(self)
@@ -95,7 +97,7 @@ class _Suspended(Coroutine[Any, Any, None]):
         return self._coroutine.send(value)
 
     def throw(self, *error: Any) -> Any:
-        self._awaited.clear()
+        self._awaited.clear()  # cancelled before its first step: there is nothing to wait for
         return self._coroutine.throw(*error)
 
     def close(self) -> None:

@@ -64,6 +64,7 @@ class FastPath:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one ASGI connection."""
         handler = self._handlers.get(scope["path"]) if scope["type"] == "http" else None
+        # cheapest checks first; parameters in the query are for the route to refuse
         if handler is not None and scope["method"] == "POST" and not scope["query_string"]:
             headers = scope[HEADERS]
             if is_plain_json(headers) and self._is_allowed(scope):
@@ -104,6 +105,7 @@ class FastPath:
         query, limits = _decoded(_decode_many, body), self._limits
         if query is None or len(query.texts) > limits.max_texts:
             return None
+        # the schema has at least one text, so max() has an argument
         if max(map(len, query.texts)) > limits.max_text_chars:
             return None
         return self._predictor.many(

@@ -57,7 +57,7 @@ class PendingRequest(msgspec.Struct, eq=False):
                 answer.append(Classified(found, True, id))
                 continue
             outcome = fresh[key]
-            if isinstance(outcome, Exception):
+            if isinstance(outcome, Exception):  # of this text only: batch-mates are answered
                 self.fail(outcome)
                 return None
             answer.append(Classified(outcome, False, id))
@@ -89,6 +89,7 @@ class MicroBatch(msgspec.Struct, eq=False):
     def add(self, call: PendingRequest) -> bool:
         """Add a request if it is alike and there is room; return whether it was."""
         texts = self.texts + len(call.texts)
+        # `is not` for all three: identity of the model, and booleans
         if self.model is not call.model or self.skip_cache is not call.skip_cache or texts > _MAX_BATCH_TEXTS:
             return False
         self.calls.append(call)

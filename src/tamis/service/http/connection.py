@@ -1,8 +1,8 @@
 """One HTTP/1.1 connection on uvicorn's fast parser, with limits on how long and how much.
 
 uvicorn times out only connections that idle between two requests; slow headers, slow bodies and slow
-readers have no timeout. Here one sweep over all connections finds those. A request at an ordinary pace
-pays nothing for it: no timer and no clock call.
+readers have no timeout. Here one periodic sweep over all connections closes those. A request at an
+ordinary pace costs no timer and no clock call.
 
 Requests are answered one at a time, in order. What arrives meanwhile waits, a slice of it as parsed
 requests and the rest as bytes; an error is answered after the requests before it:
@@ -40,9 +40,9 @@ from tamis.service.responses import ErrorResponse
 
 
 class Connection(RequestParser, asyncio.Protocol):
-    """A connection that a sweep can find late.
+    """A connection whose timeouts are checked by a periodic sweep.
 
-    It compares what it sees with what it saw the last time: deadlines are late by the time between two
+    A sweep compares the state with that of the sweep before, so a timeout is exact to the time between two
     sweeps. uvicorn's server creates connections with these arguments and calls only `shutdown`.
     """
 
@@ -57,6 +57,7 @@ class Connection(RequestParser, asyncio.Protocol):
         *,
         monitor: ConnectionMonitor,
     ):
+        # as uvicorn's own protocols do: a test or another server may pass an unloaded configuration
         if not config.loaded:
             config.load()
         super().__init__(monitor.limits.max_header_bytes)
@@ -92,10 +93,10 @@ class Connection(RequestParser, asyncio.Protocol):
             self._send_final(self._monitor.too_many)
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Tell the application, and drop every reference to requests: they refer to this connection."""
+        """Notify the application, and drop every reference to requests: they refer to this connection."""
         self._connections.discard(self)
         if self._current is not None:
-            self._current.leave()
+            self._current.disconnect()
         self._waiting.clear()
         self._latest = self._current = self._not_started = self._final_error = None
         self._headers, self._url, self._unparsed = [], b"", b""
@@ -111,7 +112,7 @@ class Connection(RequestParser, asyncio.Protocol):
         self._flow.resume_writing()
 
     def data_received(self, data: bytes) -> None:
-        """Parse what came, or keep it while parsed requests wait for their turn."""
+        """Parse the data, or keep it while parsed requests are queued."""
         if self._parser is None:
             return  # after an error nothing can be trusted to be a request
         if self._waiting or self._unparsed:
@@ -130,6 +131,7 @@ class Connection(RequestParser, asyncio.Protocol):
             self._reject(self._monitor.errors[error.reason])
         cycle = self._not_started
         if cycle is not None:
+            # started only when all data is parsed: the application then finds the body complete
             self._not_started = None
             self._start(cycle)
 
@@ -143,7 +145,7 @@ class Connection(RequestParser, asyncio.Protocol):
         self._unparsed = data[offset:]
 
     def on_headers_complete(self) -> None:
-        """Have the request answered, or queue it after those before it (the parser calls)."""
+        """Start the request, or queue it (called by the parser)."""
         if self._is_replay:
             return
         parser, version = self._parser, self._parser.get_http_version()
@@ -163,17 +165,19 @@ class Connection(RequestParser, asyncio.Protocol):
         if self._current is None:
             self._current = self._not_started = cycle
         else:
+            # one client must not fill the memory with pipelined requests
             self._flow.pause_reading()
             self._waiting.append(cycle)
 
     def on_body(self, body: bytes) -> None:
-        """Pass on a piece of the request's body (the parser calls)."""
+        """Pass on a piece of the request's body (called by the parser)."""
+        # a body of many small chunks may have that much framing, trailers and extensions may not
         self._overhead -= len(body) * CREDIT_PER_BODY_BYTE
         if self._latest is not None and not self._latest.is_complete:
             self._latest.feed(body)
 
     def on_message_complete(self) -> None:
-        """Note the end of the request (the parser calls)."""
+        """Record the end of the request (called by the parser)."""
         if self._offers_upgrade:
             return  # the parser skips the body, which is still to come
         self._is_in_body = False
@@ -190,7 +194,8 @@ class Connection(RequestParser, asyncio.Protocol):
             self._latest.keep_alive = False
 
     def _start(self, cycle: RequestResponseCycle) -> None:
-        """Call the application, at once as far as it has nothing to wait for."""
+        """Call the application; run it eagerly up to its first wait."""
+        # read for each request: uvicorn renews the date, and shutdown adds `connection: close`
         cycle.default_headers = self._server_state.default_headers
         RequestRun(cycle.run(self._app), self._server_state.tasks).start()
 
@@ -201,7 +206,7 @@ class Connection(RequestParser, asyncio.Protocol):
         if self.transport.is_closing():
             return
         if self._waiting:
-            # not from here: each of many requests that came together would stand on those before it
+            # in a new iteration: called from here, pipelined requests would nest deeper with each one
             self._current = self._waiting.popleft()
             self.loop.call_soon(self._start_waiting, self._current)
         elif self._final_error is not None:
@@ -227,7 +232,7 @@ class Connection(RequestParser, asyncio.Protocol):
             self._flow.resume_reading()
 
     def close_if_late(self, now: float) -> None:
-        """Close when a deadline has passed at `now`, the event loop's time."""
+        """Close if a timeout has passed at `now`, the event loop's time."""
         if self._reading_speed.is_too_slow(self.transport, self._flow.written, now):
             self.transport.abort()
         latest = self._latest  # a streamed body may take any time while it keeps coming
@@ -241,7 +246,7 @@ class Connection(RequestParser, asyncio.Protocol):
     def _state(self) -> ConnectionState:
         latest = self._latest
         if self._waiting or self._unparsed or self._parser is None:
-            return ConnectionState.RESPONSE  # reading is paused, or over: the client cannot be late
+            return ConnectionState.RESPONSE  # reading is paused or has ended: the client cannot time out
         if latest is None or self._is_in_head:
             return ConnectionState.HEADERS
         if latest.is_complete:
@@ -256,33 +261,34 @@ class Connection(RequestParser, asyncio.Protocol):
             self._reject(self._monitor.too_slow)
 
     def _has_unread_bytes(self) -> bool:
+        # bytes in the kernel are a request that the client has sent before it could see the shutdown
         return any(fcntl.ioctl(self._socket.fileno(), termios.FIONREAD, bytes(4)))
 
     def _reject(self, error: ErrorResponse) -> None:
-        """Stop reading, and send the error in place of the response to the request that is at fault.
+        """Stop reading, and send the error in place of the response to the invalid request.
 
-        Requests before it are answered first. Where its own response has begun, nothing more can be
-        sent: an error inside it would be read as a part of it.
+        Requests before it are answered first. If its own response has begun, nothing more can be
+        sent: the client would read the error as a part of it.
         """
         self._parser, self._unparsed = None, b""
         self._flow.pause_reading()
-        at_fault = self._latest if self._is_in_body else None
-        if at_fault is not None and at_fault.is_started:
+        invalid = self._latest if self._is_in_body else None
+        if invalid is not None and invalid.is_started:
             self._monitor.events.emit(ConnectionRejected(error.code))
-            if at_fault.is_complete:
+            if invalid.is_complete:
                 self.transport.close()
             else:
                 self.transport.abort()
             return
-        if at_fault is not None and at_fault in self._waiting:
-            self._waiting.remove(at_fault)
-        if self._current is None or self._current is at_fault:
+        if invalid is not None and invalid in self._waiting:
+            self._waiting.remove(invalid)
+        if self._current is None or self._current is invalid:
             self._send_final(error)
         else:
             self._final_error = error
 
     def _send_final(self, error: ErrorResponse) -> None:
-        """Send a last response and close; cancel an application that is still running."""
+        """Send a last response and close; a running application gets a disconnect."""
         transport = self.transport
         self.connection_lost(ConnectionAbortedError())
         self._monitor.events.emit(ConnectionRejected(error.code))

@@ -1,6 +1,9 @@
-"""One request and its answer: the ASGI application's `receive` and `send`, and the bytes of the answer.
+"""One request and its response: the ASGI application's `receive` and `send`, and the bytes of the response.
 
-Handles HTTP/1.1 framing on one connection; deadlines are in `timeouts`.
+    connection ─► feed, end_body, disconnect ─► receive ─► application ─► send ─► _send_body ─► transport
+                                                                                      └─► on_complete
+
+Handles HTTP/1.1 framing on one connection; timeouts are in `timeouts`.
 """
 
 from __future__ import annotations
@@ -37,12 +40,12 @@ class CountingFlow(FlowControl):
 
 
 class Framing(Enum):
-    """How a client sees where the body of an answer ends."""
+    """How a client finds the end of a response's body."""
 
-    NONE = "there is none"
+    NONE = "no body"
     LENGTH = "content-length"
-    CHUNKED = "chunks"
-    CLOSE = "the end of the connection"
+    CHUNKED = "chunked"
+    CLOSE = "close"
 
 
 # by these names, because reading a member from its enumeration takes six times as long in Python 3.11
@@ -50,22 +53,22 @@ _NONE, _LENGTH, _CHUNKED, _CLOSE = Framing
 
 
 class RequestResponseCycle:
-    """What the application is called with for one request, and how far that has come."""
+    """The state of one request and its response."""
 
     __slots__ = (
         "_body",
-        "_end_was_told",
+        "_has_given_end",
         "_expects_continue",
         "_flow",
         "_framing",
         "_headers",
-        "_left",
+        "_remaining",
         "_on_complete",
         "_status",
         "_transport",
         "_waiter",
         "default_headers",
-        "has_left",
+        "is_disconnected",
         "is_complete",
         "is_started",
         "keep_alive",
@@ -84,27 +87,27 @@ class RequestResponseCycle:
         keep_alive: bool,
         expects_continue: bool,
     ):
-        """Begin with a request whose headers have come; `on_complete` is called behind the answer's end."""
+        """Begin with a request whose headers have arrived; `on_complete` is called after the response."""
         self.scope, self._transport, self._flow, self._on_complete = scope, transport, flow, on_complete
         self.keep_alive, self._expects_continue = keep_alive, expects_continue
         self.default_headers: Iterable[tuple[bytes, bytes]] = ()
         self._body = b""
         self.more_body = True
         self.received = 0
-        self._end_was_told = False
+        self._has_given_end = False
         self._waiter: asyncio.Future[None] | None = None
         self._status = 0
         self._headers: Iterable[tuple[bytes, bytes]] = ()
-        self._framing, self._left = _NONE, 0
-        self.is_started = self.is_complete = self.has_left = False
+        self._framing, self._remaining = _NONE, 0
+        self.is_started = self.is_complete = self.is_disconnected = False
 
     @property
     def is_busy(self) -> bool:
-        """Whether the application does something else than wait for the body."""
+        """Whether the application is not waiting for the body."""
         return self._waiter is None or self._waiter.done()
 
     def feed(self, body: bytes) -> None:
-        """Take a piece of the request's body, and stop reading where the application does not keep up."""
+        """Append a piece of the request's body; pause reading if the application does not keep up."""
         self._body = self._body + body if self._body else body
         self.received += len(body)
         if len(self._body) > HIGH_WATER_LIMIT:
@@ -113,25 +116,25 @@ class RequestResponseCycle:
             self._wake()
 
     def end_body(self) -> None:
-        """Take note that the request has come to its end."""
+        """Record the end of the request."""
         self.more_body = False
         if self._waiter is not None:
             self._wake()
 
-    def leave(self) -> None:
+    def disconnect(self) -> None:
         """Record that the client has disconnected."""
-        self.has_left = True
+        self.is_disconnected = True
         self._wake()
 
     async def run(self, app: ASGIApp) -> None:
         """Run the application; complete a response that it does not start or does not finish."""
         try:
             await app(self.scope, self.receive, self.send)
-        except Exception as beyond:  # noqa: BLE001 - it has answers for its own failures: this is beyond them
+        except Exception as beyond:  # noqa: BLE001 - the last resort: the application responds to its own failures
             _log.error("the application failed", extra={FIELDS: error_fields(beyond)})
-        if self.has_left or self.is_complete:
+        if self.is_disconnected or self.is_complete:
             return
-        if self.is_started:
+        if self.is_started:  # cut off: the client must see that the response is incomplete
             self._transport.close()
             return
         self.keep_alive, self._status = False, 0
@@ -144,29 +147,30 @@ class RequestResponseCycle:
             self._expects_continue = False
             self._transport.write(_CONTINUE)
             self._flow.written += len(_CONTINUE)
-        while not (self._body or self.has_left or self.is_complete or self._has_unsent_end()):
+        while not (self._body or self.is_disconnected or self.is_complete or self._has_unsent_end()):
             self._flow.resume_reading()
             self._waiter = asyncio.get_running_loop().create_future()
             await self._waiter
-        if self.has_left or self.is_complete:
+        if self.is_disconnected or self.is_complete:
             return {"type": "http.disconnect"}
         body, self._body = self._body, b""
-        self._end_was_told = not self.more_body
+        self._has_given_end = not self.more_body
         return {"type": "http.request", "body": body, "more_body": self.more_body}
 
     async def send(self, message: Message) -> None:
-        """Take the next part of the answer; its head goes out with the first piece of its body."""
+        """Send the next part of the response; its head is written with the first piece of its body."""
         kind = message["type"]
         if kind == "http.response.start" and not self._status:
+            # `100 Continue` is not valid after a final status
             self._expects_continue = False
             self._status, self._headers = message["status"], message["headers"]
             return
-        if self._flow.write_paused and not self.has_left:
+        if self._flow.write_paused and not self.is_disconnected:
             await self._flow.drain()
-        if self.has_left:
+        if self.is_disconnected:
             return
         if kind != "http.response.body" or not self._status or self.is_complete:
-            raise RuntimeError(f"{kind} is not what follows in this answer")
+            raise RuntimeError(f"unexpected ASGI message {kind}")
         self._send_body(message.get("body", b""), message.get("more_body", False))
 
     def _send_body(self, body: bytes, more: bool) -> None:
@@ -175,14 +179,17 @@ class RequestResponseCycle:
             head = self._head()
             self.is_started = True
         if self._framing is _LENGTH:
-            self._left -= len(body)
-            if self._left < 0 or (self._left > 0 and not more):
+            self._remaining -= len(body)
+            # the client would take the next response for the rest of this one, or the reverse
+            if self._remaining < 0 or (self._remaining > 0 and not more):
                 raise RuntimeError("the response is not as long as its content-length")
         elif self._framing is _CHUNKED:
+            # an empty chunk would end the body
             body = b"%x\r\n%s\r\n" % (len(body), body) if body else b""
             body = body if more else body + b"0\r\n\r\n"
         elif self._framing is _NONE:
             body = b""
+        # one write: two would be two packets, as Nagle's algorithm is off
         data = head + body
         self._flow.written += len(data)
         self._transport.write(data)
@@ -195,11 +202,11 @@ class RequestResponseCycle:
             self._on_complete()
 
     def _head(self) -> bytes:
-        """Return the status line and the headers, and settle how the body ends."""
+        """Return the status line and the headers, and choose the framing of the body."""
         headers = [*self.default_headers, *self._headers]
         named = dict(headers)
-        self._left = int(named.get(b"content-length", -1))
-        self._framing = self._framing_for(self._left)
+        self._remaining = int(named.get(b"content-length", -1))
+        self._framing = self._framing_for(self._remaining)
         if self._framing is _CHUNKED:
             headers.append((b"transfer-encoding", b"chunked"))
         if named.get(b"connection") == b"close":
@@ -207,8 +214,9 @@ class RequestResponseCycle:
         elif not self.keep_alive:
             headers.append((b"connection", b"close"))
         head = b"\r\n".join([STATUS_LINES[self._status], *map(b": ".join, headers), b"", b""])
+        # response splitting: a value of the client in a header could end it and begin another
         if not head.count(b"\n") == head.count(b"\r") == len(headers) + 2:
-            raise RuntimeError("a header of the answer holds a line break")
+            raise RuntimeError("a response header contains a line break")
         return head
 
     def _framing_for(self, length: int) -> Framing:
@@ -218,11 +226,11 @@ class RequestResponseCycle:
             return _LENGTH
         if self.scope["http_version"] == "1.1":
             return _CHUNKED
-        self.keep_alive = False
+        self.keep_alive = False  # HTTP/1.0 knows no chunks
         return _CLOSE
 
     def _has_unsent_end(self) -> bool:
-        return not (self.more_body or self._end_was_told)
+        return not (self.more_body or self._has_given_end)
 
     def _wake(self) -> None:
         if self._waiter is not None and not self._waiter.done():

@@ -11,8 +11,8 @@ import asyncio
 from tamis.service.http.cycle import STATUS_LINES
 from tamis.service.responses import BytesResponse
 
-_LINGER_SECONDS = 2.0
-_MAX_LINGERING = 500
+_LINGER_SECONDS = 2.0  # a client that needs longer to read one packet is gone
+_MAX_LINGERING = 500  # in a flood of connections, descriptors matter more than each response
 
 
 class LingeringClose:
@@ -29,6 +29,7 @@ class LingeringClose:
         connection = _LingeringConnection(self._open, transport, until=now + _LINGER_SECONDS)
         transport.set_protocol(connection)
         transport.write(_response(answer))
+        # TLS has no half-closed connections in asyncio
         if len(self._open) > _MAX_LINGERING or not transport.can_write_eof():
             transport.close()
         else:

@@ -15,7 +15,7 @@ _BYTES_ACKED = struct.Struct("=120xQ")
 """Linux's struct tcp_info: how many bytes the peer's kernel has confirmed."""
 
 _UNIX_READ_STEP = 65_536
-"""The kernel tells of bytes that a Unix socket's peer has read only in steps of up to this size."""
+"""The kernel reports what a Unix socket's peer has read in steps of up to this many bytes."""
 
 
 class ReadingSpeed:
@@ -30,9 +30,10 @@ class ReadingSpeed:
 
     def is_too_slow(self, transport: asyncio.Transport, written: int, now: float) -> bool:
         """Return whether the client reads too little of the responses that wait in memory."""
+        # without a response in our memory the client costs nothing, however slowly it reads
         waiting = transport.get_write_buffer_size()
         if not waiting:
-            self._before = None
+            self._before = None  # a later response is measured from its own beginning
             return False
         step = _UNIX_READ_STEP if self._socket.family == socket.AF_UNIX else 0
         min_speed = self._limits.min_read_bytes_per_second

@@ -15,18 +15,18 @@ from starlette.types import Scope
 
 from tamis.service.responses import Headers
 
-_HASH = ord("#")  # a number: Python looks for bytes in bytes only after it has made and dropped an error
+_HASH = ord("#")  # an int: `bytes in bytes` first raises and discards a TypeError in CPython
 _ASGI = {"version": "3.0", "spec_version": "2.3"}
 HEAD_SLICE_BYTES = 4_096  # bounds how many small pipelined requests can wait as objects
 _BODY_SLICE_BYTES = 16_384
-_MAX_HEADERS = 128
+_MAX_HEADERS = 128  # each is an object that costs more memory than its bytes
 CREDIT_PER_BODY_BYTE = 8  # a chunk of one byte has five more around it
 _NOTED_HEADERS = frozenset([b"host", b"expect", b"transfer-encoding"])
 _FRAMING_HEADERS = frozenset([b"content-length", b"transfer-encoding"])
 
 
 class RequestError(Exception):
-    """The bytes are not an acceptable request; `reason` names an answer of the ConnectionMonitor."""
+    """The bytes are not an acceptable request; `reason` is a key of `ConnectionMonitor.errors`."""
 
     def __init__(self, reason: str):
         self.reason = reason
@@ -52,7 +52,7 @@ class RequestParser:
         self._offers_upgrade = False
 
     def on_message_begin(self) -> None:
-        """Begin a request (the parser calls)."""
+        """Begin a request (called by the parser)."""
         if self._is_replay:
             return
         self._url, self._headers = b"", []
@@ -61,11 +61,11 @@ class RequestParser:
         self._is_in_head, self._is_head_split = True, False
 
     def on_url(self, url: bytes) -> None:
-        """Append a piece of the request's target (the parser calls)."""
+        """Append a piece of the request's target (called by the parser)."""
         self._url += url
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        """Keep a header, or discard a trailer (the parser calls)."""
+        """Keep a header, or discard a trailer (called by the parser)."""
         if not self._is_in_head:
             return  # merging trailers would let them override what a proxy has set in the head
         name = name.lower()
@@ -96,16 +96,18 @@ class RequestParser:
                 self._ignore_upgrade()
             except httptools.HttpParserError as error:
                 raise _request_error(error) from None
+        # once per slice, not per callback: llhttp does not report the bytes of framing
         self._overhead += len(data)
         if self._overhead > self._max_overhead:
             raise RequestError("headers_too_large")
+        # a large body must not save up credit for endless trailers
         if self._overhead < -self._max_overhead:
             self._overhead = -self._max_overhead
         if self._is_in_head:
             self._is_head_split = True
 
     def _ignore_upgrade(self) -> None:
-        """Go on in HTTP/1.1 after a request that offered another protocol.
+        """Continue in HTTP/1.1 after a request that offered another protocol.
 
         llhttp skips such a request's body. A new parser reads it, after a head with the same framing.
         """
@@ -124,11 +126,13 @@ class RequestParser:
         return _BODY_SLICE_BYTES if self._is_in_body else HEAD_SLICE_BYTES
 
     def _check_head(self, version: str) -> None:
-        """Refuse a head that llhttp accepts and RFC 9112 does not, or that is beyond the limits."""
+        """Refuse a head that llhttp accepts but RFC 9112 forbids, or that exceeds the limits."""
+        # proxies that disagree on which of two hosts counts can be made to poison a cache
         if self._hosts != 1 and (self._hosts or version == "1.1"):
             raise RequestError("wrong_host")
         if version not in ("1.1", "1.0"):
             raise RequestError("wrong_version")
+        # request smuggling: a proxy that decodes another coding sees another end of the body
         if self._has_unknown_coding:
             raise RequestError("unknown_coding")
         if len(self._headers) > _MAX_HEADERS:
@@ -144,7 +148,7 @@ class RequestParser:
     def _scope(self, version: str) -> Scope:
         url = self._url
         if not url.startswith(b"/") or _HASH in url:
-            # what is no URL is no HTTP: this raises what the parser itself raises for that
+            # an invalid target raises the HttpParserError that the parser raises, too
             parsed = httptools.parse_url(url)
             url = (parsed.path or b"/") + (b"?" + parsed.query if parsed.query else b"")
         raw_path, _, query = url.partition(b"?")
@@ -154,7 +158,7 @@ class RequestParser:
             "asgi": _ASGI,
             "http_version": version,
             "method": self._parser.get_method().decode("ascii"),
-            "path": unquote(path) if "%" in path else path,
+            "path": unquote(path) if "%" in path else path,  # most need no unquoting
             "raw_path": raw_path,
             "query_string": query,
             "root_path": "",

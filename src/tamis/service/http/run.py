@@ -20,7 +20,7 @@ from tamis.settings import Settings
 Apply = Callable[..., Coroutine[Any, Any, None]]
 """Does what a message asks for: called with `reload`, or with `load` or `unload`, a model and a version."""
 
-_REPORT_SECONDS = 0.1
+_REPORT_SECONDS = 0.1  # several in each heartbeat timeout, so that a late thread costs no worker
 _MAX_IO_SECONDS = 30.0
 """A single wait for the disk that takes longer counts as a hang."""
 
@@ -93,6 +93,7 @@ def _report_io(channel: WorkerChannel) -> None:
     pause, reported = threading.Event(), LOOP_IO.total
     while not pause.wait(_REPORT_SECONDS):
         total = LOOP_IO.total
+        # waiting for the disk at least half of the time: slow, but not hung
         if total - reported >= _REPORT_SECONDS / 2 and LOOP_IO.current < _MAX_IO_SECONDS:
             channel.heartbeat()
         reported = total

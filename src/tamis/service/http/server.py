@@ -30,10 +30,10 @@ from tamis.service.responses import EVENTS
 from tamis.service.telemetry.logging import FIELDS, error_fields
 from tamis.settings import Settings
 
-_TICK_SECONDS = 0.25
+_TICK_SECONDS = 0.25  # the precision of the timeouts of connections
 _GARBAGE_THRESHOLDS = 10_000, 20, 100
 _LAST_ARRIVALS_SECONDS = 0.1
-"""How long connections that were already made when we stopped listening get for their first request."""
+"""Time for the first request of connections that were made before listening stopped."""
 
 _log = logging.getLogger(__name__)
 
@@ -85,18 +85,20 @@ class Server(uvicorn.Server):
             if time.monotonic() - self._stop_requested_at < SAME_SIGNAL_SECONDS:
                 return
             sys.stderr.write("tamis: second stop signal; terminated immediately\n")
-            os._exit(1)
+            os._exit(1)  # not sys.exit: that waits for threads, one of which may be what hangs
         self.should_exit, self._stop_requested_at = True, time.monotonic()
         if self._loop is not None:
+            # the signal may arrive in the middle of any line of the loop
             self._loop.call_soon_threadsafe(self.stop)
 
     async def startup(self, sockets: Any = None) -> None:
         """Start the application, then accept requests and start the timer."""
         try:
             await super().startup(sockets)
-        except SystemExit:  # uvicorn's word for an application that does not start
+        except SystemExit:  # uvicorn raises it if the application does not start
             raise StartError("the service could not start: see the lines above") from None
         _collect_garbage_rarely()
+        # another ASGI application, as in tests, has no events
         self._monitor.events = self.lifespan.state.get(EVENTS, self._monitor.events)
         self._loop = asyncio.get_running_loop()
         self._ticking = self._loop.create_task(self._tick())
@@ -162,11 +164,11 @@ def _config(app: ASGIApp, settings: Settings, monitor: ConnectionMonitor) -> uvi
         app,
         http=cast(type[asyncio.Protocol], protocol),
         lifespan="on",
-        log_config=None,
+        log_config=None,  # TAMIS_LOG_FORMAT configures logging
         log_level="warning",
         access_log=False,
-        proxy_headers=False,
-        server_header=False,
+        proxy_headers=False,  # security/proxies.py reads them
+        server_header=False,  # clients need not know what serves them
         ws="none",
         backlog=2_048,
         timeout_keep_alive=cast(int, settings.keep_alive_seconds),

@@ -18,13 +18,13 @@ from ipaddress import ip_address
 
 from tamis.errors import SettingsError
 
-_BACKLOG = 2_048
+_BACKLOG = 2_048  # connections that wait while every worker is busy or being replaced
 UNIX_PREFIX = "unix:"
 """Begins a host that is the path of a Unix socket."""
-_UNIX_MODE = 0o660
+_UNIX_MODE = 0o660  # the reverse proxy shares the group
 _OTHER_FILES = 700  # among them the connections that are being refused
-_FIRST_FD = 3
-_SO_ATTACH_FILTER = 26
+_FIRST_FD = 3  # SD_LISTEN_FDS_START
+_SO_ATTACH_FILTER = 26  # Python's socket module does not have it
 _DROP_SYN = (
     (0x30, 0, 0, 13),  # load the byte that holds TCP's flags
     (0x45, 0, 1, 0x02),  # is SYN among them?
@@ -212,6 +212,7 @@ class Notifier:
     """Notifies systemd if it started this process; otherwise does nothing."""
 
     def __init__(self, environ: Mapping[str, str]):
+        # systemd writes an abstract socket, whose name begins with NUL, as @
         self._address = environ.get("NOTIFY_SOCKET", "").replace("@", "\0", 1)
 
     def tell(self, message: str) -> None:
@@ -223,4 +224,4 @@ class Notifier:
             try:
                 sender.sendto(message.encode(), self._address)
             except OSError:
-                self._address = ""
+                self._address = ""  # no listener: trying again four times a second is useless

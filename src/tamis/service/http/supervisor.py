@@ -23,11 +23,11 @@ from tamis.service.http import LOST_ROWS_EXIT_CODE, SAME_SIGNAL_SECONDS
 from tamis.service.http.sockets import Listeners
 from tamis.service.http.worker import Message, WorkerConfig, WorkerProcess
 
-_TICK_SECONDS = 0.2
+_TICK_SECONDS = 0.2  # the precision of restarts and heartbeats
 _OVERSLEPT_SECONDS = 0.5
 """If a wait takes this much longer, this process itself was stopped: missed heartbeats do not count."""
 
-_MAX_FAILED_STARTS = 6
+_MAX_FAILED_STARTS = 6  # then the service manager decides
 _FIRST_PAUSE_SECONDS = 0.1
 _LONGEST_PAUSE_SECONDS = 5.0
 
@@ -208,7 +208,7 @@ class Supervisor:
                 yield ours
             finally:
                 signal.set_wakeup_fd(wake_before)
-                # told to stop, this process ends: who insists again must not cut short what it says then
+                # after a stop signal this process ends: another signal must not cut off its last log lines
                 for number, handler in [] if self._signals else before.items():
                     signal.signal(number, handler)
 

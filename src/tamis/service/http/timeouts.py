@@ -27,7 +27,7 @@ class ConnectionState(Enum):
 
 @dataclass(frozen=True, slots=True)
 class ConnectionLimits:
-    """How much one client may hold, and for how long; all seconds are monotonic."""
+    """Limits of a connection's size and time; seconds are of the monotonic clock."""
 
     max_connections: int
     max_header_bytes: int
@@ -44,13 +44,14 @@ class ConnectionMonitor:
     def __init__(self, limits: ConnectionLimits):
         self.limits = limits
         self.lingering = LingeringClose()
-        self.events = Events()
+        self.events = Events()  # replaced by the application's once that has started
         self.seconds_in = {
             ConnectionState.HEADERS: limits.header_seconds,
             ConnectionState.BODY: limits.body_seconds,
-            ConnectionState.RESPONSE: float("inf"),
+            ConnectionState.RESPONSE: float("inf"),  # the application has timeouts of its own
             ConnectionState.NEXT_REQUEST: limits.keep_alive_seconds,
         }
+        # built once: under a flood of connections each rejection should cost as little as possible
         self.too_many = error_response(
             "too_many_connections", "too many connections are open; try again later", [(b"retry-after", b"1")]
         )
@@ -62,7 +63,7 @@ class ConnectionMonitor:
 
         An error on one connection is logged and closes that one: the others keep their deadlines.
         """
-        for connection in list(connections):
+        for connection in list(connections):  # a copy: closing removes from the set
             try:
                 connection.close_if_late(now)
             except Exception as error:  # noqa: BLE001 - the sweep runs on the server's only timer

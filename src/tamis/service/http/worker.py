@@ -1,7 +1,7 @@
-"""A worker process and its supervisor, and how they talk: lines over a pair of sockets.
+"""The channel between a worker and its supervisor: lines over a socket pair.
 
     supervisor ─► worker   the WorkerConfig, then messages such as {"action": "reload"}
-    worker ─► supervisor   one line that says what it serves, then an empty line as heartbeat,
+    worker ─► supervisor   one line that names its models, then an empty line as heartbeat,
                            and messages for the other workers
 
 Every message is one JSON object in a line. When one end closes, however suddenly, the other reads the end.
@@ -28,7 +28,7 @@ _LISTEN_LONGER_SECONDS = 0.4
 
 
 class Message(msgspec.Struct, frozen=True):
-    """What the models of every worker are to do: `reload`, `load` or `unload`."""
+    """A command for the models of every worker: `reload`, `load` or `unload`."""
 
     action: str
     model: str = ""
@@ -98,7 +98,7 @@ class WorkerChannel:
                 return None
             self._received += data
         line, _, self._received = self._received.partition(b"\n")
-        self._socket.setblocking(False)
+        self._socket.setblocking(False)  # from here on it is read on the event loop
         return WorkerConfig.from_line(line)
 
     def messages(self) -> list[Message] | None:
@@ -148,7 +148,7 @@ class WorkerProcess:
         with theirs:
             self._process = subprocess.Popen(
                 [*command, str(theirs.fileno())],
-                stdin=subprocess.DEVNULL,
+                stdin=subprocess.DEVNULL,  # or a worker would read what is typed for the shell
                 pass_fds=[theirs.fileno(), *assignment.shared_fds],
                 process_group=0,  # Ctrl+C reaches the supervisor only, which stops the workers in order
             )
@@ -212,4 +212,4 @@ class WorkerProcess:
         """Send a line; a worker that has ended or reads nothing is found by its missing heartbeat."""
         with contextlib.suppress(BlockingIOError, ConnectionError):
             self._channel.sendall(line)
-        self._channel.setblocking(False)
+        self._channel.setblocking(False)  # the first line may block: it can be longer than a socket buffer

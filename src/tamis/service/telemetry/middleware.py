@@ -33,7 +33,7 @@ HEADER = b"x-request-id"
 _PLAUSIBLE = re.compile(rb"[A-Za-z0-9][A-Za-z0-9._:+/=@-]{0,127}")
 """What proxies and tracing tools make: nothing that could break a header, a line or a page."""
 
-_PREFIX_BYTES = 6
+_PREFIX_BYTES = 6  # 2⁴⁸ values: two processes of a fleet practically never share one
 
 
 class RequestIds:
@@ -86,11 +86,11 @@ class TelemetryMiddleware:
             await self._app(scope, receive, send)
             return
         began = perf_counter()
-        self._events.emit(_STARTED)
+        self._events.emit(_STARTED)  # one object for all requests: it has no fields
         # made once, for all that look for a header; the application may be mounted in another one
         headers = scope[HEADERS] = dict(reversed(scope["headers"]))
         request_id = scope[REQUEST_ID] = self._ids.of(headers)
-        status = 0
+        status = 0  # stays 0 if the client disconnects before the response
 
         def observed_send(message: Message) -> Awaitable[None]:
             if message["type"] == "http.response.start":
@@ -101,7 +101,7 @@ class TelemetryMiddleware:
 
         try:
             await self._app(scope, receive, observed_send)
-        finally:
+        finally:  # a cancelled or failed request is counted, too
             seconds = perf_counter() - began
             found = scope.get
             self._events.emit(
