@@ -14,10 +14,11 @@ from tamis.artifact.traffic import Canary, TrafficPlan, read_traffic, set_canary
 from tamis.clock import SystemClock
 from tamis.errors import ArtifactError
 from tamis.events import Events
+from tamis.inference.comparer import Comparer, ComparisonTask
 from tamis.inference.model_pool import ModelPool
 from tamis.inference.served_model import ModelLoader
 from tamis.inference.shadow import Traffic
-from tamis.inference.traffic_counts import Comparer, ComparisonTask, TrafficCounts
+from tamis.inference.traffic_counts import TrafficCounts
 from tests.support.artifacts import save_model
 from tests.support.scorers import BAD, GatedScorer, WatchedScorer, classifier_with
 

@@ -1,7 +1,8 @@
-"""What a model folder says about itself, and where its files are: `NAME/1` …, `NAME/aliases.json`.
+"""The manifest of a model version, and where its files are: `NAME/1` …, `NAME/aliases.json`.
 
 Nothing in a manifest depends on the clock or on where it was written: the same input and settings
-give the same bytes, and their digest is the model's identity. Independent of any model."""
+give the same bytes, and their digest is the model's identity. Independent of any model.
+"""
 
 from __future__ import annotations
 
@@ -22,6 +23,7 @@ LOCK_FILE = ".lock"
 TEMPORARY_FOLDER = ".being-written"
 CHECKPOINTS_PREFIX = ".training-"
 
+# 18 digits fit into 64 bits; a leading zero would give one version two names
 _VERSION = re.compile(r"[1-9][0-9]{0,17}", re.ASCII)
 
 
@@ -53,6 +55,7 @@ def decode_json(data: bytes, kind: type[T], name: str) -> T:
         return msgspec.json.decode(data, type=kind)
     except (msgspec.MsgspecError, UnicodeDecodeError) as wrong:
         raise ArtifactError(f"{name} cannot be read ({wrong})") from None
+    # a hostile file may be nested deeper than the decoder's stack
     except RecursionError:
         raise ArtifactError(f"{name} cannot be read (nested too deep)") from None
 
@@ -132,6 +135,7 @@ class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
 
     def to_bytes(self) -> bytes:
         """Return the JSON text, keys in the order of their definition, two blanks of indentation."""
+        # the identity is the digest of these bytes: another order or indentation is another model
         return msgspec.json.format(msgspec.json.encode(self), indent=2) + b"\n"
 
 
@@ -141,7 +145,8 @@ def identity_of(manifest_bytes: bytes) -> str:
 
 
 def parse_manifest(data: bytes) -> Manifest:
-    """Read a manifest; raises ArtifactError that says what is wrong with it."""
+    """Return the manifest; raises ArtifactError with the cause."""
+    # first, because a manifest of another format has other fields, which would hide the cause
     version = decode_json(data, dict[str, Any], MANIFEST_FILE).get("format_version")
     if version != FORMAT_VERSION:
         raise ArtifactError(
@@ -155,6 +160,7 @@ def parse_manifest(data: bytes) -> Manifest:
 
 def _shown(value: object) -> str:
     """Return a value of unknown size, shortened for a message."""
+    # ASCII without control characters: the value is that of a file, and goes to a terminal
     text = ascii(value)
     return text if len(text) <= _MAX_SHOWN else f"{text[:_MAX_SHOWN]}…"
 
@@ -169,6 +175,7 @@ def _check(manifest: Manifest) -> None:
             f"{CANONICAL_FORM!r}: train again"
         )
     point = manifest.operating_point
+    # an operating point decides between two labels
     if point is not None and (len(labels) != 2 or point.positive not in labels):
         raise ArtifactError(f"{MANIFEST_FILE}: the operating point does not fit the labels")
     if point is not None and not 0 <= point.threshold < 1.01:  # just above 1 where nothing is to be flagged
@@ -185,4 +192,5 @@ def file_stamp(path: Path) -> FileStamp | None:
         found = path.stat()
     except OSError:
         return None
+    # the inode too: a file may be replaced twice within the resolution of its time
     return found.st_ino, found.st_mtime_ns, found.st_size

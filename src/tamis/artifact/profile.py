@@ -87,11 +87,13 @@ def training_profile(
 
 def share_bins(shares: npt.NDArray[np.float64]) -> npt.NDArray[np.intp]:
     """Return the bin of each number from 0 to 1."""
+    # exactly 1.0 belongs to the last bin
     return np.minimum((shares * N_SHARE_BINS).astype(np.intp), N_SHARE_BINS - 1)
 
 
 def length_bins(lengths: npt.NDArray[np.intp]) -> npt.NDArray[np.intp]:
     """Return the bin of each number of characters."""
+    # + 1: an empty text has a bin, too
     return np.minimum(np.log2(lengths + 1).astype(np.intp), N_LENGTH_BINS - 1)
 
 
@@ -157,10 +159,12 @@ def _digests(texts: Iterable[str], key: str) -> Digests:
     keyed = hashlib.blake2b(digest_size=_DIGEST_BYTES, key=key.encode()[:_MAX_KEY_BYTES])
 
     def digest(text: str) -> bytes:
+        # the key is hashed once, not once per text
         one = keyed.copy()
         one.update(text.encode("utf-8", "surrogatepass"))
         return one.digest()
 
+    # read as little-endian on every machine, because the numbers are stored
     return np.frombuffer(b"".join(map(digest, texts)), "<u8").astype(np.uint64)
 
 

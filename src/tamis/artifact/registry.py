@@ -24,6 +24,7 @@ from tamis.clock import Clock, SystemClock
 from tamis.errors import ArtifactError
 
 HISTORY_FILE = "history.jsonl"
+# not the lock of training: an alias can be moved while the next version is being trained
 _LOCK = ".aliases.lock"
 _ALIAS = re.compile(r"[A-Za-z][A-Za-z0-9_-]{0,63}")
 
@@ -51,6 +52,7 @@ def find_models(references: Sequence[str]) -> list[str]:
     for reference in references:
         folder = Path(reference)
         if folder.is_dir() and not versions_in(folder) and not (folder / MANIFEST_FILE).exists():
+            # the first model is the default, so the order must not depend on the file system
             models = [str(path) for path in sorted(folder.iterdir()) if path.is_dir() and versions_in(path)]
             if not models:
                 raise ArtifactError(f"{reference}: no model is in this folder; train one with `tamis train`")
@@ -77,6 +79,7 @@ def set_alias(
         raise ArtifactError(
             f"{alias!r} is not a valid alias; use a letter, then letters, digits, - and _, 64 at most"
         )
+    # verified: an alias must not be moved to a version that cannot be loaded
     artifact = open_artifact(reference)
     folder, version = artifact.path.parent, artifact.path.name
     if not version.isdigit():
@@ -126,6 +129,7 @@ def history(model_folder: Path) -> list[AliasChange]:
 
 def promoted_digest(model_folder: Path, version: int) -> str | None:
     """Return the identity that `version` had when an alias was last moved to it; None if none was."""
+    # lines about a canary or a shadow have no alias, and approve nothing
     changes = [change for change in history(model_folder) if change.alias]
     digests = [change.digest for change in changes if change.to_version == version]
     return digests[-1] if digests else None
@@ -151,6 +155,7 @@ def _version_before(changes: list[AliasChange], alias: str, current: int) -> int
             continue
         if change.from_version is not None and (not versions or versions[-1] != change.from_version):
             versions.append(change.from_version)  # the change before was not completed, or is not recorded
+        # a rollback undoes a promotion: a second one goes further back, not forth again
         if change.action == "rollback" and len(versions) > 1 and versions[-2] == change.to_version:
             versions.pop()
         elif not versions or versions[-1] != change.to_version:
@@ -173,6 +178,7 @@ def _apply(folder: Path, change: AliasChange) -> None:
     with temporary.open("wb") as file:
         file.write(msgspec.json.format(msgspec.json.encode(aliases, order="sorted"), indent=2) + b"\n")
         file.flush()
+        # before the rename, or a loss of power could leave an empty file under the name
         os.fsync(file.fileno())
     os.replace(temporary, folder / ALIASES_FILE)
 
@@ -190,6 +196,7 @@ def _record(folder: Path, change: AliasChange) -> None:
 def locked(folder: Path) -> Iterator[None]:
     """Hold the lock of a model's folder: one process changes it at a time."""
     with (folder / _LOCK).open("wb") as lock:
+        # waits: changes take milliseconds
         fcntl.flock(lock, fcntl.LOCK_EX)
         yield
 

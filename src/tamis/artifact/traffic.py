@@ -43,6 +43,7 @@ class Canary(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
             caller.encode("utf-8", "surrogatepass"), key=self.key.encode(), digest_size=_HASH_BYTES
         )
         position: int = int.from_bytes(digest.digest(), "big")
+        # digests are uniform over 64 bits, so this is the share of the callers
         return position < self.share * float(1 << 8 * _HASH_BYTES)
 
 
@@ -74,6 +75,7 @@ def set_canary(
     canary = Canary(
         version=version,
         share=share,
+        # a new key for each canary, or the same callers would get every trial
         key=secrets.token_hex(16),
         max_errors=max_errors,
         max_disagreement=max_disagreement,
@@ -115,6 +117,7 @@ def stop_canary(model_folder: Path, *, key: str = "", reason: str = "") -> None:
     """End the canary of a model; with `key` only the one that has it, not one that was set meanwhile."""
     with locked(model_folder):
         plan = read_traffic(model_folder)
+        # asked for by a service: only the canary that it saw exceed a bound
         if not key or (plan.canary is not None and plan.canary.key == key):
             if plan.canary is not None:
                 who = "tamis serve" if key else ""

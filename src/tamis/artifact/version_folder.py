@@ -107,6 +107,7 @@ def open_artifact(reference: str | os.PathLike[str]) -> Artifact:
 
 def find_version(reference: str) -> Path:
     """Return the folder of the version that `reference` names."""
+    # an existing path may contain an @ itself
     base, _, selector = reference.partition("@") if not Path(reference).exists() else (reference, "", "")
     folder = Path(base)
     if (folder / MANIFEST_FILE).exists() and not selector:
@@ -139,6 +140,7 @@ def read_aliases(folder: Path) -> dict[str, int]:
 
 
 def _read_verified(folder: Path, name: str, facts: FileFacts) -> bytes:
+    # the manifest is untrusted: a name such as ../x must not be opened
     if not _PLAIN_NAME.fullmatch(name):
         raise ArtifactError(f"{folder}: {MANIFEST_FILE} lists a file name that is not plain")
     if not 0 <= facts.size_bytes <= _MAX_FILE_BYTES:
@@ -160,11 +162,13 @@ def _read_verified(folder: Path, name: str, facts: FileFacts) -> bytes:
 
 def _regular_file_bytes(path: Path, max_bytes: int) -> bytes:
     """Read a file that is neither a link nor a device, and no longer than allowed."""
+    # a link could lead to a file outside of the folder, which another user may replace
     if path.is_symlink():
         raise ArtifactError(f"{path.name} is a symbolic link; a model folder holds plain files only")
     if not path.is_file():
         raise ArtifactError(f"{path.name} is missing")
     with path.open("rb") as file:
+        # one byte more shows a longer file, without trusting the size that `stat` reports
         data = file.read(max_bytes + 1)
     if len(data) > max_bytes:
         raise ArtifactError(f"{path.name} is longer than the {max_bytes:,} bytes it should have")
@@ -195,9 +199,11 @@ class Reservation:
         written = msgspec.structs.replace(manifest, files=files).to_bytes()
         parse_manifest(written)  # what could not be opened again must not become a version
         (self.folder / MANIFEST_FILE).write_bytes(written)
+        # all bytes on the disk before the name appears: a version is complete or missing
         for name in [*names, MANIFEST_FILE]:
             _sync(self.folder / name)
         _sync(self.folder)
+        # fails where files are: an existing version is never overwritten
         os.rename(self.folder, self.path)
         _sync(self.path.parent)
         self._remove_checkpoints()
@@ -216,6 +222,7 @@ def reserve_version(model_folder: Path) -> Iterator[Reservation]:
     Raises ArtifactError if another process holds it. What was written and not committed is removed,
     and so are folders that were made for it, unless something is in them.
     """
+    # the innermost first, which is also the order of removal
     made = [folder for folder in (model_folder, *model_folder.parents) if not folder.exists()]
     with _locked(model_folder):
         reservation = Reservation(model_folder, max(numbers_in(model_folder), default=0) + 1)

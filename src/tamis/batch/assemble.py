@@ -54,6 +54,7 @@ class OutputTarget:
         is_folder = name.endswith("/") or (not is_url(name) and Path(name).is_dir())
         label = f"part.{format or 'parquet'}" if is_folder else f"part.{format}" if format else name
         sink = sink_for(label, is_folder=is_folder)
+        # beside the output, so on its file system; of an object, in the working directory
         parts = Path(f"{name.rstrip('/').rpartition('/')[2] if is_url(name) else name.rstrip('/')}.parts")
         listed = f"{name.rstrip('/')}/_rejected.csv" if is_folder else f"{name}.rejected.csv"
         target = cls(name, parts, sink, rejected=destination_of(rejected or listed), is_folder=is_folder)
@@ -100,6 +101,7 @@ class Assembler:
 
     def __init__(self, job: ScoreJob, target: OutputTarget, names: Sequence[str]):
         self._job, self._target, self._names = job, target, names
+        # parts arrive in any order; those that wait for an earlier one stay on disk
         self._next = 0
         self._rows_before: Counter[int] = Counter()
         self._output: Assembly | None = None
@@ -153,6 +155,7 @@ class Assembler:
 
     def publish_rejected(self) -> None:
         """Close the list of rejected rows and put it beside the output; without a row there is no list."""
+        # closed before it is published: all rows must be in the file
         self._files.close()
         if self._target.rejected is None:
             return
@@ -163,6 +166,7 @@ class Assembler:
             self._unfinished_rejected.unlink()
 
     def _list_rejected(self, part: FinishedPart, path: Path) -> None:
+        # rows are counted over the whole input, a part knows its own only
         before, name = self._rows_before[part.source], self._names[part.source]
         for row, reason in read_rejections(path):
             self._rejected.writerow([name, before + row, reason])

@@ -123,6 +123,7 @@ def cut_records(
     for chunk in chunks:
         waiting += chunk
         while len(waiting) >= goal:
+            # exactly `goal` bytes, however much has arrived: blocks must not depend on the chunks
             found = bytes(memoryview(waiting)[:goal])
             end = last_record(found)
             if end:
@@ -132,6 +133,7 @@ def cut_records(
             elif goal >= MAX_RECORD_BYTES:
                 raise _too_long(path, offset)
             else:
+                # no record ends here: search twice as much, not byte by byte
                 goal = min(2 * goal, MAX_RECORD_BYTES)
     if waiting:
         yield Cut(offset, bytes(waiting))
@@ -149,5 +151,6 @@ def record_batch(columns: Sequence[Any], schema: Any, n_rows: int) -> Any:
     """Return a record batch that has `n_rows` rows even if it has no column."""
     if columns:
         return pyarrow.RecordBatch.from_arrays(columns, schema=schema)
+    # `from_arrays` without arrays would have no rows
     rows = pyarrow.array([{}] * n_rows, pyarrow.struct([]))
     return pyarrow.RecordBatch.from_struct_array(rows)

@@ -15,7 +15,8 @@ from tamis.data.table_formats import value_text
 from tamis.errors import DataError
 
 _READ_ROWS = 4096
-MAX_BLOCK_ROWS = 1 << 17  # bounds the memory of the predictions if rows are short
+# short rows: bounds the memory of the predictions, which have a size per row
+MAX_BLOCK_ROWS = 1 << 17
 
 Batches = Callable[[Sequence[str] | None], Iterator[Any]]
 
@@ -41,6 +42,7 @@ def text_array(column: Any) -> Any:
     column = plain(column)
     if pyarrow.types.is_string(column.type) or pyarrow.types.is_large_string(column.type):
         return column
+    # NaN differs from itself: a number that is missing is no text
     values = (None if value is None or value != value else value_text(value) for value in column.to_pylist())
     return pyarrow.array(list(values), pyarrow.large_string())
 
@@ -77,6 +79,7 @@ def parquet_batches(path: Path) -> tuple[Any, int, Batches]:
 
 def _open_parquet(path: Path) -> Any:
     try:
+        # read in buffers of 1 MB: with `pre_buffer`, whole row groups would be in memory
         return ParquetFile(path, memory_map=False, pre_buffer=False, buffer_size=1 << 20)
     except (pyarrow.ArrowException, OSError) as broken:
         raise DataError("is a damaged Parquet file; write it again", file=path) from broken
@@ -120,6 +123,7 @@ def row_blocks(batches: Iterator[Any], block_bytes: int) -> Iterator[tuple[bytes
 
 
 def _stream(batches: Sequence[Any]) -> bytes:
+    # batches of one file may have different dictionaries
     plain_batches = [
         pyarrow.RecordBatch.from_arrays([plain(column) for column in batch.columns], names=batch.schema.names)
         for batch in batches

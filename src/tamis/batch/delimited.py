@@ -32,6 +32,7 @@ class CsvDialect:
 
     def rows(self, lines: Iterator[str]) -> Iterator[list[str]]:
         """Yield the cells of each record, as the reader of labelled data does; a blank line has none."""
+        # the limit of `csv` is global: never lower it for others
         csv.field_size_limit(max(csv.field_size_limit(), MAX_RECORD_BYTES))
         if self.is_escaped:
             return csv.reader(literal_backslashes(lines), delimiter=self.delimiter, escapechar="\\")
@@ -40,6 +41,7 @@ class CsvDialect:
     def last_record(self, data: bytes) -> int:
         """Return the offset of the last record that begins in `data`, which begins with one."""
         library = native_library()
+        # the native search knows plain quotes and a delimiter of one byte
         if library is None or self.is_escaped or not self.delimiter.isascii():
             return max(self._starts(data), default=0)
         found = ctypes.c_size_t()
@@ -88,6 +90,7 @@ class DelimitedParser(BlockParser):
         """Return the rows of a block."""
         dialect = self.dialect
         can_be_unclosed = is_last and self._ends_inside_quotes(data)
+        # what pyarrow would read otherwise than `csv` does
         is_unusual = dialect.is_escaped or not dialect.delimiter.isascii() or data.startswith(_BOM)
         if is_unusual or can_be_unclosed:
             return self.parse_row_by_row(data)
@@ -104,27 +107,20 @@ class DelimitedParser(BlockParser):
 
     def _parse_regular(self, data: bytes) -> ParsedBlock | None:
         """Return the rows if each has all cells and is valid UTF-8, else None."""
-        irregular = []
-
-        def note(row: Any) -> str:
-            irregular.append(row.number)
-            return "error"
-
         names = [f"c{i}" for i in range(len(self.columns))]
         wanted = [names[i] for i in dict.fromkeys((self.text, *self.kept))]
         try:
             table = arrow_csv.read_csv(
                 pyarrow.BufferReader(data),
                 arrow_csv.ReadOptions(column_names=names, use_threads=False, block_size=len(data) + 1),
-                arrow_csv.ParseOptions(
-                    delimiter=self.dialect.delimiter, newlines_in_values=True, invalid_row_handler=note
-                ),
+                arrow_csv.ParseOptions(delimiter=self.dialect.delimiter, newlines_in_values=True),
                 arrow_csv.ConvertOptions(
                     include_columns=wanted,
                     column_types=dict.fromkeys(wanted, pyarrow.string()),
                     strings_can_be_null=False,
                 ),
             )
+        # a row without all cells, or not UTF-8: parsed again row by row, so that only such rows are rejected
         except pyarrow.ArrowInvalid:
             return None
         columns = {name: _one_array(table.column(name)) for name in wanted}
@@ -141,6 +137,7 @@ class DelimitedParser(BlockParser):
         lines = _BlockLines(data)
         n_rows, width = 0, len(self.columns)
         for cells in self.dialect.rows(lines):
+            # a blank line is no row
             if not cells or (len(cells) == 1 < width and not cells[0].strip()):
                 continue
             n_rows += 1

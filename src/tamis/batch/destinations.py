@@ -42,6 +42,7 @@ class LocalDestination(Destination):
 
     def publish(self, finished: Path) -> None:
         """Rename the file, once its bytes are on the disk."""
+        # or a loss of power could leave the name with no bytes
         with finished.open("rb") as written:
             os.fsync(written.fileno())
         os.replace(finished, self.path)
@@ -92,6 +93,6 @@ class ObjectFolder:
         upload(file, f"{self.url}{name or file.name}")
 
     def clear(self) -> None:
-        """Delete what says that the parts are complete, then all parts."""
+        """Delete `_run.json`, which marks the parts as complete, then all parts."""
         for url in [f"{self.url}_run.json", *self.parts()]:
             delete_object(url)

@@ -45,6 +45,7 @@ def find_inputs(names: Sequence[str], *, excluded: Sequence[Path] = ()) -> list[
     Of a folder, all files with a known ending are taken, in alphabetical order; hidden ones are not.
     """
     found: dict[Path, None] = {}
+    # what a run writes may be in the folder that it reads
     left_out = {path.resolve() for path in excluded}
     for name in names:
         files = [path for path in _expand(name) if path.resolve() not in left_out]
@@ -64,6 +65,7 @@ def copy_objects(
     objects: dict[str, None] = {}
     for url in urls:
         found = [one for one in find_objects(url) if not is_own(one)]
+        # a named object is taken whatever its ending; of a prefix or glob, only known endings
         if found != [url]:
             start = len(url.partition("*")[0].rstrip("/")) + 1
             found = [one for one in found if _INPUT_NAME.search(one) and not _is_hidden(Path(one[start:]))]
@@ -90,6 +92,7 @@ def _expand(name: str) -> list[Path]:
 
 
 def _is_hidden(path: Path) -> bool:
+    # names that begin with . or _ are marks of other tools and of finished runs (`_run.json`)
     return any(part.startswith((".", "_")) or part.endswith(".parts") for part in path.parts)
 
 
@@ -98,6 +101,7 @@ def open_source(path: Path, options: ReadOptions, keep: Sequence[str] | None) ->
 
     `keep` names the columns that are carried through, all of them for None.
     """
+    # before the inspection: a change during it must be noticed, too
     state = FileState.of(path) if path.exists() else None
     facts = inspect_file(path, options.encoding)
     found: FileSource
@@ -156,6 +160,7 @@ def _kept_indices(names: Sequence[str], keep: Sequence[str] | None, path: Path) 
         if name not in names:
             listed = ", ".join(map(repr, names[:20]))
             raise DataError(f"has no column {name!r} to keep; it has {listed}", file=path)
+        # columns are found by name: the second one would be lost
         if names.count(name) > 1:
             problem = "the header names this column twice; rename one, or choose columns with --keep"
             raise DataError(problem, file=path, column=name)

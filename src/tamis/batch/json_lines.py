@@ -14,6 +14,7 @@ from tamis.batch.blocks import BlockParser, ParsedBlock, Rejection, record_batch
 
 JsonType = Literal["bool", "int", "float", "text", "json"]
 
+# larger ones do not fit into an Arrow column
 _Int64 = Annotated[int, msgspec.Meta(ge=-(2**63), le=2**63 - 1)]
 _TYPES: Mapping[JsonType, tuple[Any, Any, str]] = {
     "bool": (bool | None, pyarrow.bool_(), "true or false"),
@@ -27,6 +28,7 @@ _TYPES: Mapping[JsonType, tuple[Any, Any, str]] = {
 
 def column_type(values: Sequence[Any]) -> JsonType:
     """Return the type that holds all sample values of a field; nested and mixed ones stay JSON."""
+    # `type`, not `isinstance`: bool is a subclass of int
     found = {type(value) for value in values if value is not None}
     if found <= {bool}:
         return "bool" if found else "text"
@@ -58,6 +60,7 @@ class JsonLinesParser(BlockParser):
         numbers: list[int] = []
         rejected: list[Rejection] = []
         decode, n_rows = self._decoder.decode, 0
+        # not `splitlines`: a lone carriage return is white space within an object
         for line in data.split(b"\n"):
             if not line or line.isspace():
                 continue

@@ -81,12 +81,17 @@ def run_locally(
         yield from (score_block(job, block) for block in blocks)
         return
     pool = ProcessPoolExecutor(
-        workers, multiprocessing.get_context("spawn"), initializer=_start, initargs=(job,)
+        # spawn: a fork would copy the locks of Arrow's and numpy's threads
+        workers,
+        multiprocessing.get_context("spawn"),
+        initializer=_start,
+        initargs=(job,),
     )
     running: set[Future[FinishedPart]] = set()
     try:
         for block in blocks:
             running.add(pool.submit(_score, block))
+            # bounds the blocks in memory: reading waits for scoring
             if len(running) >= workers * (1 + WAITING_PER_WORKER):
                 done, running = wait(running, return_when=FIRST_COMPLETED)
                 yield from (part.result() for part in done)
@@ -111,6 +116,7 @@ def _start(job: ScoreJob) -> None:
     Thread(target=_end_with_parent, name="tamis-parent", daemon=True).start()
 
 
+# a parent that is killed cannot stop its workers, which would wait for blocks for ever
 def _end_with_parent() -> None:
     parent = multiprocessing.parent_process()
     if parent is not None:

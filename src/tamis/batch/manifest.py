@@ -1,6 +1,6 @@
 """What a run has finished, on disk: the folder of parts, its manifest and its journal.
 
-`_manifest.json` says what the parts depend on: inputs, model, settings. `_parts.jsonl` has a line for each
+`_manifest.json` has what the parts depend on: inputs, model, settings. `_parts.jsonl` has a line for each
 part that is written completely. One process at a time works in the folder; if it is killed, the next resumes.
 """
 
@@ -34,6 +34,7 @@ _OWN_FILES = (
     RUN_FILE,
     f".{RUN_FILE}",
 )
+# a later format is a difference, so parts of another version are never continued
 _FORMAT = 1
 
 
@@ -107,6 +108,7 @@ class PartsFolder:
         assert self._journal is not None
         self._journal.write(msgspec.json.encode(part) + b"\n")
         self._journal.flush()
+        # or a loss of power takes back parts that were reported as finished
         os.fsync(self._journal.fileno())
         self.finished[part.index] = part
         self.n_rejected += part.n_rejected
@@ -136,6 +138,7 @@ class PartsFolder:
         """Delete what this class wrote, the manifest first: without it the rest is no run."""
         (self.path / _MANIFEST).unlink()
         self._clear()
+        # last: until then no other run may begin here
         (self.path / _LOCK).unlink()
         with contextlib.suppress(OSError):  # holds files of others
             self.path.rmdir()
@@ -149,6 +152,7 @@ class PartsFolder:
     def _acquire(self) -> None:
         lock = (self.path / _LOCK).open("ab")
         try:
+            # ends with the process: the folder of a killed run can be used at once
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
             lock.close()
@@ -182,6 +186,7 @@ class PartsFolder:
         data = path.read_bytes()
         lines = data[: data.rfind(b"\n") + 1]
         if len(lines) != len(data):
+            # or the next line would be appended to the torn one
             os.truncate(path, len(lines))
         parts = (msgspec.json.decode(line, type=FinishedPart) for line in lines.splitlines())
         self.finished = {part.index: part for part in parts if self._is_intact(part)}
@@ -191,6 +196,7 @@ class PartsFolder:
         files = list(self.path.glob(f"part-{part.index:06}.*"))
         rejections = self.path / f"part-{part.index:06}{REJECTED_SUFFIX}"
         data = [file for file in files if file != rejections]
+        # the size first: a part that was cut need not be read
         if len(data) != 1 or data[0].stat().st_size != part.size_bytes or _digest(data[0]) != part.sha256:
             return False
         return not part.rejected or (rejections.exists() and _digest(rejections) == part.rejected)

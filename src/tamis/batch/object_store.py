@@ -44,6 +44,7 @@ class ObjectState(NamedTuple):
 
     def check_unchanged(self) -> None:
         """Raise DataError if the object was replaced or deleted since it was inspected."""
+        # also deleted: `of` would report that as an error of the store
         if not object_exists(self.url) or ObjectState.of(self.url) != self:
             raise DataError("was changed while it was being read; run again with --restart", file=self.url)
 
@@ -57,6 +58,7 @@ class ObjectState(NamedTuple):
 def read_range(url: str, offset: int, length: int) -> bytes:
     """Return bytes of an object, fewer if it is shorter."""
     with _named(url), _open_object(url) as file:
+        # seeking beyond the end is an error; reading there gives nothing
         file.seek(min(offset, file.size()))
         return bytes(file.read(length))
 
@@ -78,6 +80,7 @@ def object_exists(url: str) -> bool:
 
 def delete_object(url: str) -> None:
     """Delete an object, if there is one."""
+    # deleting a missing object is an error
     if object_exists(url):
         store, key = _store_of(url)
         with _named(url):

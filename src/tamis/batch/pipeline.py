@@ -102,6 +102,7 @@ def make_job(
     """Return what the parts depend on; prediction columns keep out of the way of the input's."""
     carried = sources[0].schema
     names = prediction_names(classifier.labels, scores=settings.scores, explain=settings.explain)
+    # a column of the input keeps its name
     outputs = {name: _free_name(name, carried.names) for name in names}
     floats = {name for name in names if name.startswith("score")}
     predicted = [(outputs[n], pyarrow.float64() if n in floats else pyarrow.string()) for n in names]
@@ -181,6 +182,7 @@ class ScoreRun:
         """Score all rows that no earlier run has scored, and write the output."""
         self._target.check(restart=restart, is_resumed=self._parts.exists())
         self._parts.open(self.manifest(), restart=restart)
+        # after the lock: another run may be writing there
         if restart and self._target.remote is not None:
             self._target.remote.clear()
         try:
@@ -216,7 +218,9 @@ class ScoreRun:
     ) -> None:
         n_rows = 0
         assembler.advance(self._parts.finished)
+        # also before the first part: a resumed run may have too many already
         self._check_rejected(assembler, max_rejected)
+        # stops the workers if this run fails
         with closing(engine(self._job, self._pending())) as parts:
             for part in parts:
                 self._parts.add(part)
@@ -236,6 +240,7 @@ class ScoreRun:
     def _blocks(self) -> Iterator[InputBlock]:
         index = 0
         for number, source in enumerate(self._sources):
+            # one block behind, because only the next one shows that it was not the last
             waiting: InputBlock | None = None
             for data, position in source.blocks(self._settings.block_bytes):
                 if waiting is not None:

@@ -41,6 +41,7 @@ def run_on_ray(
     """
     with _connected(address) as ray:
         score = ray.remote(num_cpus=1, max_retries=_RETRIES, scheduling_strategy="SPREAD")(_score)
+        # pickled once: the same bytes are the key of `_opened` in every process
         reference, running = pickle.dumps(job), []
         for block in blocks:
             running.append(score.remote(reference, block.for_another_machine()))
@@ -110,6 +111,7 @@ def _connected(address: str | None) -> Iterator[Any]:
 
 def _check_listening(address: str) -> None:
     """Raise OSError if nothing listens at HOST:PORT: Ray itself would try for minutes."""
+    # only an address with a port can be asked; `auto` is left to Ray
     host, colon, port = address.removeprefix("ray://").rpartition(":")
     if colon and port.isdigit():
         socket.create_connection((host, int(port)), _CONNECT_SECONDS).close()

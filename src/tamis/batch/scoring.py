@@ -44,6 +44,7 @@ class ScoreJob:
     @property
     def scores(self) -> bool:
         """Whether each label has a column."""
+        # label, decision and score are always there
         return len(self.outputs) > 3 + self.explain
 
     @property
@@ -109,6 +110,7 @@ def write_part(job: ScoreJob, encoded: EncodedPart) -> FinishedPart:
     """Write a part into the job's folder."""
     path = job.part_path(encoded.part.index)
     _write(path, encoded.data)
+    # a part without rejections has no such file, as the journal says
     if encoded.rejections:
         _write(path.with_suffix(REJECTED_SUFFIX), encoded.rejections)
     return encoded.part
@@ -121,6 +123,7 @@ def score_block(job: ScoreJob, block: InputBlock) -> FinishedPart:
 
 def _accepted(parsed: ParsedBlock, max_characters: int) -> tuple[Any, Any, Sequence[Rejection]]:
     """Return the texts that can be classified, their kept columns, and all rejections in order of rows."""
+    # Arrow functions on whole columns: no Python object per row
     n_visible = compute.utf8_length(compute.utf8_trim_whitespace(parsed.texts))
     blank = compute.fill_null(compute.equal(n_visible, 0), True)
     is_long = compute.fill_null(compute.greater(compute.utf8_length(parsed.texts), max_characters), False)
@@ -137,6 +140,7 @@ def _accepted(parsed: ParsedBlock, max_characters: int) -> tuple[Any, Any, Seque
 
 
 def _encoded(rejected: Sequence[Rejection]) -> bytes:
+    # "replace": an unpaired surrogate in a reason must not fail the part
     return "".join(f"{row}\t{reason}\n" for row, reason in rejected).encode("utf-8", "replace")
 
 
@@ -148,10 +152,12 @@ def read_rejections(path: Path) -> list[Rejection]:
 
 def _write(path: Path, data: bytes) -> None:
     """Write a file that appears complete or not at all."""
+    # the process id: a task that is repeated elsewhere may write the same part at the same time
     unfinished = path.with_name(f".{path.name}.{os.getpid()}")
     try:
         with unfinished.open("wb") as file:
             file.write(data)
+            # on the disk before its name: the journal may list it right after
             file.flush()
             os.fsync(file.fileno())
         os.replace(unfinished, path)

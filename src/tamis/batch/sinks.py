@@ -87,6 +87,7 @@ class TextSink(OutputSink):
     def _header(self, schema: Any) -> bytes:
         if self.delimiter is None:
             return b""
+        # through the same writer: names are quoted as cells are
         arrays = [pyarrow.array([name]) for name in schema.names]
         return self._csv(pyarrow.RecordBatch.from_arrays(arrays, schema.names))
 
@@ -100,6 +101,7 @@ class TextSink(OutputSink):
         if self.compression == "gzip":
             return gzip.compress(data, 6, mtime=0) if data else b""  # without a time: the same bytes again
         if self.compression == "zstd":
+            # gzip members and zstd frames may be joined: together they are one valid file
             return bytes(pyarrow.compress(data, codec="zstd", asbytes=True)) if data else b""
         return data
 
@@ -121,6 +123,7 @@ class _JoinedFiles(Assembly):
 
 def _json_lines(batch: Any) -> bytes:
     names = {f"c{i}": name for i, name in enumerate(batch.schema.names)}
+    # a struct per schema: encoded faster than a dictionary per row
     row = msgspec.defstruct("Row", [(name, Any) for name in names], rename=names)
     columns = [column.to_pylist() for column in batch.columns]
     return msgspec.json.Encoder(enc_hook=str).encode_lines(list(map(row, *columns)))

@@ -21,6 +21,7 @@ from tamis.data.inspection import InspectedFile
 from tamis.errors import DataError
 
 _CHUNK_BYTES = 1 << 20
+# in these the bytes are UTF-8 already, so that positions in the file and in the text agree
 _ENCODINGS_AS_THEY_ARE = frozenset({"utf-8", "utf-8-sig", "utf8", "ascii", "us-ascii"})
 
 
@@ -92,8 +93,10 @@ class TextSource(FileSource):
         is_plain = self._facts.type == "text" and self._facts.encoding in _ENCODINGS_AS_THEY_ARE
         with self.path.open("rb") as opened:
             file = _CountedFile(opened)
+            # cut as UTF-8, whatever the encoding: an ASCII delimiter is part of no other character there
             body = _DataRows(self._utf8_chunks(file), self._layout)
             for offset, data in cut_records(body.chunks(), block_bytes, self._last_record, self.path):
+                # the worker reads the range itself: sending the bytes would copy them through a pipe
                 if is_plain:
                     at = body.offset + offset
                     url = self.remote.url if self.remote else ""
@@ -103,6 +106,7 @@ class TextSource(FileSource):
 
     def _last_record(self, data: bytes) -> int:
         dialect = self._layout.dialect
+        # JSON lines have no line feed within a record
         return data.rfind(b"\n") + 1 if dialect is None else dialect.last_record(data)
 
     def _utf8_chunks(self, file: Any) -> Iterator[bytes]:
@@ -112,6 +116,7 @@ class TextSource(FileSource):
             while chunk := stream.read(_CHUNK_BYTES):
                 yield chunk
             return
+        # a chunk may end within a character
         decoder = codecs.getincrementaldecoder(encoding)()
         try:
             while chunk := stream.read(_CHUNK_BYTES):
@@ -153,6 +158,7 @@ class _DataRows:
         start = bytearray()
         for chunk in self._chunks:
             start += chunk
+            # enough to hold preamble and header
             if len(start) >= 2 * _CHUNK_BYTES:
                 break
         self.offset = self._header_length(bytes(start))

@@ -69,6 +69,7 @@ class _Batch(msgspec.Struct, eq=False):
 
     def take_from(self, job: _Job) -> None:
         """Take the next texts that there is room for, at least one."""
+        # cut by number, then by characters; one text is always taken, or a long one would wait for ever
         texts = [*job.texts[job.taken : job.taken + BATCH_TEXTS - len(self.texts)]]
         chars = sum(map(len, texts))
         while len(texts) > 1 and self.chars + chars > BATCH_CHARS:
@@ -163,6 +164,7 @@ class Batcher:
             # not called directly: the loop reads the sockets first, and their texts join the next batch
             asyncio.get_running_loop().call_soon(self._next)
 
+    # a heavy batch on the loop delays every other request: only if none waits, and for 2 ms at most
     def _may_hold_the_loop(self, batch: _Batch) -> bool:
         """Return whether nothing else waits, and the batch is expected to be brief."""
         if self._jobs or not self._scored_chars or any(job.others_wait for job, _ in batch.shares):

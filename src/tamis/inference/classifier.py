@@ -24,7 +24,7 @@ from tamis.normalization import TEXT_FORMS, canonical
 from tamis.types import Prediction, Progress, no_progress
 
 _BATCH_TEXTS = 1024
-"""Larger lists are scored in parts: the arrays for a batch hold some hundred numbers a text."""
+"""Larger lists are scored in parts: the arrays of a batch have some hundred numbers per text."""
 
 _NETWORK_FILE = "network.json"
 
@@ -64,6 +64,7 @@ class Classifier:
         self._scorer = scorer
         point = manifest.operating_point if manifest else None
         self._positive = self.labels.index(point.positive) if point else None
+        # 1.0 is never compared: without an operating point `_positive` is None
         self._threshold = point.threshold if point else 1.0
 
     @classmethod
@@ -102,7 +103,7 @@ class Classifier:
 
     @classmethod
     def mock(cls, labels: Sequence[str] = ("ham", "spam")) -> Self:
-        """Make a classifier whose answers look like answers and mean nothing, without any model."""
+        """Return a classifier without a model, whose predictions are well-formed and meaningless."""
         return cls(MockScorer(len(labels)), labels, name="mock", version="0", identity="mock")
 
     def predict(self, text: str) -> Prediction:
@@ -121,7 +122,7 @@ class Classifier:
         return predictions
 
     def explain(self, text: str, label: str | None = None) -> Explanation:
-        """Say what each token of a text contributes to `label`, by default the most probable one.
+        """Return what each token of a text contributes to `label`, by default the most probable one.
 
         Raises InputError for a label that is none of the model's.
         """
@@ -140,11 +141,12 @@ class Classifier:
 
     @property
     def is_heavy(self) -> bool:
-        """Whether classifying belongs in a thread of its own."""
+        """Whether classifying should not be done on the event loop."""
         return self._scorer.is_heavy
 
     def probabilities(self, texts: Sequence[str], *, progress: Progress = no_progress) -> Scores:
         """Return [texts, classes] probabilities, columns in the order of `labels`."""
+        # so that no texts give an array of the right shape
         parts = [np.zeros((0, len(self.labels)))]
         for start in range(0, len(texts), _BATCH_TEXTS):
             batch = [self.form(text) for text in texts[start : start + _BATCH_TEXTS]]
@@ -200,6 +202,7 @@ class Classifier:
 
     def _predictions(self, scores: Scores) -> list[Prediction]:
         rows: list[list[float]] = scores.tolist()
+        # one NaN or infinity makes the sum one: cheaper than asking for each number
         if not isfinite(sum(map(sum, rows))):
             raise ValueError("the model gave scores that are not finite numbers")
         return [self._prediction(row) for row in rows]
@@ -218,7 +221,7 @@ class Classifier:
 
 
 def _reopen(kind: type[Classifier], path: str, version: str, identity: str) -> Classifier:
-    """Load the version that a pickled classifier refers to; raise ArtifactError if it is another one now."""
+    """Load the version that a pickled classifier refers to; raise ArtifactError if it has changed."""
     found = kind.load(path)
     if found.identity != identity:
         raise ArtifactError(f"{path}: version {version} was changed: its digest is not the one referred to")

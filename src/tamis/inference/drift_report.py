@@ -26,7 +26,7 @@ from tamis.inference.drift_statistics import (
 
 FEATURES = ("labels", "confidence", "length", "unknown_features")
 MIN_TEXTS = 200
-"""With fewer texts a window is not judged."""
+"""With fewer texts no drift is reported for a window."""
 
 
 @dataclass(frozen=True)
@@ -101,6 +101,7 @@ def compare_window(
     shares = compare_shares(labels, reference_labels, counts.labels)
     moved = max((abs(share.difference) for share in shares), default=0.0)
     change = compare_histograms(reference_labels, counts.labels, is_ordered=False)
+    # either: PSI sees many small changes, the share one label that grew
     is_large = moved > limits.share or (change is not None and change.psi > limits.psi)
     features = {
         "labels": FeatureDrift(

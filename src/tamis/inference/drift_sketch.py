@@ -78,6 +78,7 @@ class SketchCells:
                 (unknown + first_cell)[is_measured],
             ]
         )
+        # one pass over flat cells counts all three histograms of all blocks
         counts = np.bincount(cells, minlength=n_blocks * n_labels * _CELLS)
         return counts.reshape(n_blocks, n_labels, _CELLS)
 
@@ -150,6 +151,7 @@ class DriftSketch:
         offset = _STATE.itemsize + window * N_BLOCKS * self._block.itemsize
         found = self._file.read(offset + place * self._block.itemsize, self._block.itemsize)
         current = self._checked(np.frombuffer(found, self._block)[0])
+        # a damaged block may claim more texts than it can have
         filled = min(size, int(current["texts"]))
         block_of = (np.arange(n_texts) + filled) // size
         blocks = np.zeros(int(block_of[-1]) + 1, self._block)
@@ -168,6 +170,7 @@ class DriftSketch:
         """Return a copy of a block, an empty one if its counts cannot be those of its texts."""
         found, texts = block.copy(), int(block["texts"])
         totals = [int(found["counts"][:, part].sum()) for part in (_CONFIDENCE, _LENGTH, _UNKNOWN)]
+        # a torn write of a killed process, or another file: its counts would be reported as drift
         if texts > self._window or totals[:2] != [texts, texts] or totals[2] > texts:
             return np.zeros((), self._block)[()]
         return found
@@ -188,6 +191,7 @@ class DriftSketch:
         state = np.frombuffer(self._file.read(0, _STATE.itemsize), _STATE)[0].copy()
         expected = (_MAGIC.rstrip(b"\0"), self._n_labels, self._window)
         if (state["magic"], state["labels"], state["texts"]) != expected:
+            # zeros first: blocks of another shape would be read as counts
             state = np.array((*expected, 0, (0, 0)), _STATE)[()]
             self._file.write(bytes(self._file.size), 0)
             self._file.write(state.tobytes(), 0)

@@ -71,6 +71,7 @@ def compare_histograms(
     if not then.sum() or not now.sum():
         return None
     if not is_ordered:
+        # the rarest last, because `_merged` merges each bin with the next
         order = np.argsort(-(then + now), kind="stable")
         then, now = then[order], now[order]
     then, now = _merged(then, now)
@@ -82,6 +83,7 @@ def compare_histograms(
     # the 95 % interval of the noncentrality from which the statistic was drawn
     low, high = (_solved(statistic, freedom, chance) for chance in (0.975, 0.025))
     return HistogramChange(
+        # under equality the statistic is chi-squared, whose mean is `freedom`: what chance alone adds
         psi=max(0.0, statistic - freedom) / size,
         low=low / size,
         high=high / size,
@@ -130,6 +132,7 @@ def _merged(then: Floats, now: Floats) -> tuple[Floats, Floats]:
             starts.append(place + 1)
             expected = 0.0
     last = (then + now)[starts[-1] :].sum() * smaller
+    # the last bin has no next one: it joins the one before
     if last < _MIN_EXPECTED and len(starts) > 1:
         starts.pop()
     return np.add.reduceat(then, starts), np.add.reduceat(now, starts)
@@ -151,6 +154,7 @@ def _chi2(then: Floats, now: Floats) -> float:
 
 def _solved(statistic: float, freedom: int, probability: float) -> float:
     """Return the noncentrality under which `statistic` is at this probability; 0 if there is none."""
+    # wide enough: at this noncentrality the probability is far below 2.5 %
     low, high = 0.0, 4 * statistic + 20.0
     if chi2_cdf(statistic, freedom) <= probability:
         return 0.0

@@ -21,6 +21,7 @@ from tamis.inference.classifier import Classifier
 from tamis.inference.served_model import Entry, ModelLoader, ServedModel, entry_of
 from tamis.inotify import FolderWatch
 
+# without inotify nothing reports a change; a stat per model costs microseconds
 _POLL_SECONDS = 0.05
 _LOOK_SECONDS = 0.5
 """Polling interval with inotify, which does not report what another machine changes in a shared folder."""
@@ -89,6 +90,7 @@ class ModelPool:
         try:
             return self._loader.load(reference)
         except ArtifactError as broken:
+            # what the alias names is broken: a replaced worker still serves the version that it served before
             if version in ("", str(entry.aliases.get(entry.selector))):
                 raise
             self._refuse(entry, "current", broken)
@@ -137,6 +139,7 @@ class ModelPool:
         for entry in self.entries.values():
             if entry.folder is None:
                 continue
+            # before reading: a change in between is seen at the next look
             stamp = file_stamp(entry.folder / ALIASES_FILE)
             if stamp == entry.stamp and not is_forced:
                 continue
@@ -155,7 +158,7 @@ class ModelPool:
                 await watch.wait(_LOOK_SECONDS if watch.is_active else _POLL_SECONDS)
                 try:
                     await self.refresh()
-                except Exception as failed:  # noqa: BLE001 - the next change must still be seen
+                except Exception as failed:  # noqa: BLE001 - outermost of this task: it must see the next change
                     _log.error("models not refreshed", extra={"fields": {"error": type(failed).__name__}})
         finally:
             watch.close()
@@ -218,10 +221,12 @@ class ModelPool:
         if entry.current is not None and entry.current.version == version:
             entry.errors.pop("current", None)
             return
+        # loaded and tested before anything changes: until then the old version answers
         model = entry.loaded.get(version) or await self._read(f"{entry.folder}@{version}")
         before = entry.current
         self._serve(entry, model)
         entry.errors.pop("current", None)
+        # requests that it is answering hold a reference
         if before is not None and before.version not in entry.pinned:
             entry.loaded.pop(before.version, None)
         fields = {"model": entry.name, "version": version, "before": before.version if before else None}
@@ -256,6 +261,7 @@ class ModelPool:
 
     def _serve(self, entry: Entry, model: ServedModel) -> None:
         self._keep(entry, model)
+        # the first entry is the default, also if another one was loaded before it
         is_default = not hasattr(self, "default") or next(iter(self.entries.values())) is entry
         entry.current = model
         if is_default:
@@ -285,6 +291,7 @@ class ModelPool:
             entry = self.entries[name]
             model = entry.loaded.pop(version)
             total -= model.size_bytes
+            # the next request loads it again
             if entry.current is model:
                 entry.current = None
             _log.info("model unloaded", extra={"fields": {"model": name, "version": version}})

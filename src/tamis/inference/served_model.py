@@ -18,6 +18,7 @@ from tamis.inference.batcher import Batcher
 from tamis.inference.classifier import Classifier
 
 
+# eq=False: two loads of one version are two objects, and only identity tells them apart
 @dataclass(eq=False, slots=True)
 class ServedModel:
     """A loaded version with everything that belongs to it."""
@@ -53,9 +54,10 @@ class ModelLoader:
     events: Events
 
     def load(self, reference: str) -> ServedModel:
-        """Return the version that `reference` names; raises ArtifactError that says what is wrong with it."""
+        """Return the version that `reference` names; raises ArtifactError with the cause."""
         artifact = open_artifact(reference)
         version = artifact.path.name
+        # files that were replaced after the promotion must not be served under its approval
         promoted = promoted_digest(artifact.path.parent, int(version)) if version.isdigit() else None
         if promoted not in (None, artifact.identity):
             raise ArtifactError(
@@ -67,7 +69,7 @@ class ModelLoader:
         return self.serve(classifier, size_bytes=size)
 
     def serve(self, classifier: Classifier, *, size_bytes: int = 0) -> ServedModel:
-        """Return a classifier with a batcher of its own."""
+        """Return a classifier with its batcher."""
         batcher = Batcher(
             classifier, self.clock, max_queue_seconds=self.max_queue_seconds, events=self.events
         )
@@ -96,6 +98,7 @@ def entry_of(reference: str) -> Entry:
     if path.exists() and (path / MANIFEST_FILE).exists():
         path = path.resolve()
         return Entry(path.parent.name, path.parent, path.name)
+    # an existing path may contain an @ itself
     base, _, selector = (reference, "", "") if path.exists() else reference.rpartition("@")
     if not base:
         base, selector = reference, ""

@@ -21,7 +21,8 @@ from tamis.artifact.manifest import FileStamp, file_stamp
 from tamis.artifact.traffic import TRAFFIC_FILE, Canary, TrafficPlan, read_traffic, stop_canary
 from tamis.clock import Clock
 from tamis.errors import ArtifactError, InputError
-from tamis.inference.traffic_counts import Comparer, ComparisonTask, TrafficCounts
+from tamis.inference.comparer import Comparer, ComparisonTask
+from tamis.inference.traffic_counts import TrafficCounts
 
 if TYPE_CHECKING:
     from tamis.inference.model_pool import ModelPool
@@ -88,6 +89,7 @@ class Traffic:
         served, beside = self._pool.entries[model.name].current, found.shadow
         if is_canary:
             plan = found.plan.canary
+            # only a bound on disagreement needs the second scoring, which doubles the work for these texts
             is_compared = plan is not None and plan.max_disagreement is not None
             beside = (
                 TrafficSide(served, found.canary.counts) if served and found.canary and is_compared else None
@@ -117,6 +119,7 @@ class Traffic:
             stamp = file_stamp(entry.folder / TRAFFIC_FILE)
             if self._stamps.get(entry.name) == stamp:
                 continue
+            # before it is followed: a plan that is refused is not tried, and logged, at every look
             self._stamps[entry.name] = stamp
             try:
                 await self._follow(entry, entry.folder)
@@ -131,7 +134,7 @@ class Traffic:
             try:
                 await self.refresh()
                 await self.add_up()
-            except Exception as failed:  # noqa: BLE001 - the next change must still be seen
+            except Exception as failed:  # noqa: BLE001 - outermost of this task: it must see the next change
                 _log.error("traffic not refreshed", extra={"fields": {"error": type(failed).__name__}})
 
     async def add_up(self) -> None:
@@ -217,6 +220,7 @@ class Traffic:
         why = trial.counts.excess(plan) if trial is not None and plan is not None else ""
         if trial is None or plan is None or not why or found.is_aborted:
             return
+        # at once and without the file, which may be slow to write or read-only
         found.is_aborted = True
         fields = {"model": trial.model.name, "version": plan.version, "reason": why}
         _log.error("canary aborted", extra={"fields": fields})

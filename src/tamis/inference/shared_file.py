@@ -16,7 +16,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import final
 
-# a stopped worker may hold the lock: counts stay in this process until the next flush
+# a stopped worker may hold the lock: counts stay in this process until the next flush. Polled, because no
+# event reports that a file lock was released, and a blocking `lockf` has no deadline
 _LOCK_SECONDS = 0.5
 _POLL_SECONDS = 0.002
 
@@ -63,6 +64,7 @@ class SharedFile:
                 if time.monotonic() - began > _LOCK_SECONDS:
                     raise TimeoutError(f"{self.path} is locked by another process")
                 time.sleep(_POLL_SECONDS)
+        # TimeoutError is an OSError, but the file system does have locks
         except TimeoutError:
             raise
         except OSError as failed:
@@ -96,6 +98,7 @@ class SharedFile:
     def _opened(self) -> int | None:
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
+            # O_NOFOLLOW: a link of this name must not make the service write to another file
             return os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
         except OSError as failed:
             self._keep_in_memory(failed)
@@ -103,6 +106,7 @@ class SharedFile:
 
     def _keep_in_memory(self, failed: OSError) -> None:
         """Count in this process from now on, starting from zero."""
+        # zeros: what the file holds belongs to all workers, and would be counted twice
         self._memory = bytearray(self.size)
         fields = {"file": str(self.path), "reason": failed.strerror or str(failed)}
         _log.warning("%s counted in memory", self._subject, extra={"fields": fields})

@@ -18,6 +18,7 @@ from tamis.models.scorer import Scores
 if TYPE_CHECKING:
     from tamis.inference.classifier import Classifier
 
+# as in `classifier.py`: the arrays of a batch have some hundred numbers per text
 _BATCH_TEXTS = 1024
 # the native library scores so many in one call, outside the interpreter's lock
 _ARRAY_TEXTS = 8 * 1024
@@ -37,11 +38,13 @@ def score_table(classifier: Classifier, table: Any, text_column: str, *, scores:
         problem = f"the table has no column {text_column!r}; it has {', '.join(table.column_names)}"
         raise InputError("unknown_column", problem, field="text_column")
     texts = table.column(text_column)
+    # views have other buffers than `_text_buffers` reads
     if pyarrow.types.is_string_view(texts.type):
         texts = texts.cast(pyarrow.large_string())
     texts = texts.combine_chunks()
     found = prediction_arrays(classifier, texts, scores=scores, explain=explain)
     for name, array in found.items():
+        # a column of the input keeps its name
         while name in table.column_names:
             name = f"predicted_{name}"
         table = table.append_column(name, array)
@@ -90,8 +93,9 @@ def text_probabilities(classifier: Classifier, texts: Any) -> Scores:
             continue
         found[rows], others = scored
         if others.any():
-            places = start + np.flatnonzero(others)
-            found[places] = _score_strings(classifier, texts.take(places))
+            # long or unusual texts, which the native library leaves to Python
+            indices = start + np.flatnonzero(others)
+            found[indices] = _score_strings(classifier, texts.take(indices))
     return found
 
 
@@ -100,6 +104,7 @@ def _text_buffers(texts: Any) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.int
     import pyarrow
 
     _, offsets, data = texts.buffers()
+    # the offsets of Arrow's `string` have 32 bits, those of `large_string` 64
     width = np.int64 if pyarrow.types.is_large_string(texts.type) else np.int32
     if not len(texts) or data is None:
         return np.zeros(0, np.uint8), np.zeros(len(texts) + 1, np.int64)

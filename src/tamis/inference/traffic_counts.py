@@ -3,41 +3,29 @@
     a request ───────► answered ─┐
     a second scoring ► compared ─┴► counts of this process ── flush, in a thread ──► the file of all workers
                                                                                        │
-                     abort_if, /models/{name}, /metrics ◄─────────── totals ◄──────────┘
+                     excess, /models/{name}, /metrics ◄──────────── totals ◄──────────┘
 
 The file is created with a canary or shadow and removed with it; after a restart, counting continues from it.
 It holds counts only, never a text.
-
-A `Comparer` does the second scoring in a thread and never delays an answer: its queue is bounded, and texts
-are dropped while predictions wait.
 """
 
 from __future__ import annotations
 
 import asyncio
-import logging
 from bisect import bisect_left
-from collections import deque
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from hashlib import blake2b
 from math import sqrt
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple, final, get_args
+from typing import Any, Literal, final, get_args
 
 import numpy as np
 import numpy.typing as npt
 
 from tamis.artifact.traffic import Canary
-from tamis.clock import Clock
 from tamis.inference.shared_file import SharedFile
 from tamis.proportions import wilson
-
-if TYPE_CHECKING:
-    from tamis.inference.served_model import ServedModel
-    from tamis.types import Prediction
-
 
 ComparisonResult = Literal["agreed", "disagreed", "dropped", "failed"]
 SIDES = ("served", "canary")
@@ -92,7 +80,7 @@ class TrafficCounts:
     """Counts of this process and the totals of all workers; belongs to the event loop's thread."""
 
     def __init__(self, path: Path, labels: Sequence[str]):
-        self.path, self._labels = path, {label: place for place, label in enumerate(labels)}
+        self.path, self._labels = path, {label: index for index, label in enumerate(labels)}
         n_buckets = len(SECONDS) + 1
         # float64 throughout, so that two records are added as flat arrays; counts are exact up to 2**53
         fields: list[tuple[Any, ...]] = [
@@ -121,9 +109,9 @@ class TrafficCounts:
         counted["squares"][side] += seconds * seconds
         counted["buckets"][side, bisect_left(SECONDS, seconds)] += 1
         for label in labels:
-            place = self._labels.get(label)  # the served version may have others by now
-            if place is not None:
-                counted["labels"][side, place] += 1
+            index = self._labels.get(label)  # the served version may have others by now
+            if index is not None:
+                counted["labels"][side, index] += 1
 
     def compared(self, result: ComparisonResult, seconds: float = 0.0, difference: float = 0.0) -> None:
         """Count a text that was scored a second time or dropped.
@@ -148,6 +136,7 @@ class TrafficCounts:
         try:
             self.totals = await asyncio.to_thread(self._add, counted)
         except TimeoutError:
+            # what was counted meanwhile is in the new record: add to it
             self._counted.view("<f8")[:] += counted.view("<f8")
             raise
 
@@ -159,12 +148,12 @@ class TrafficCounts:
 
     def side(self, name: str) -> Side:
         """Return the totals of one of `SIDES`."""
-        found, place = self.totals[0], SIDES.index(name)
+        found, side = self.totals[0], SIDES.index(name)
         requests, errors, seconds, squares = (
-            float(found[field][place]) for field in ("requests", "errors", "seconds", "squares")
+            float(found[field][side]) for field in ("requests", "errors", "seconds", "squares")
         )
-        labels = {label: int(found["labels"][place, at]) for label, at in self._labels.items()}
-        buckets = found["buckets"][place].tolist()
+        labels = {label: int(found["labels"][side, index]) for label, index in self._labels.items()}
+        buckets = found["buckets"][side].tolist()
         return Side(int(requests), int(errors), seconds, squares, buckets, labels)
 
     @property
@@ -180,6 +169,7 @@ class TrafficCounts:
             ("errors", side.errors, side.requests, canary.max_errors),
             ("disagreement", results["disagreed"], compared, canary.max_disagreement),
         ):
+            # the lower end of the interval: an abort needs evidence, not a few unlucky requests
             if bound is not None and total >= _MIN_OBSERVATIONS and wilson(count, total)[0] > bound:
                 return f"{name}: {count} of {total} is over {bound:.2%}"
         return ""
@@ -202,88 +192,8 @@ class TrafficCounts:
             totals = np.zeros(1, self._type)
             if data.startswith(self._header):
                 totals = np.frombuffer(data, self._type, 1, _HEADER_BYTES).copy()
+            # a worker without requests reads the totals and writes nothing
             if counted.view("<f8").any():
                 totals.view("<f8")[:] += counted.view("<f8")
                 self._file.write(self._header + totals.tobytes(), 0)
         return totals
-
-
-# a shadow that is slower than the traffic drops texts instead of keeping ever more
-_MAX_QUEUE = 256
-_REST = 3.0
-"""After a text the thread rests for this many times its duration: a shadow gets a quarter of a processor."""
-
-_LOG_SECONDS = 1.0
-"""Minimum time between two log lines about disagreements."""
-
-_log = logging.getLogger(__name__)
-
-
-class ComparisonTask(NamedTuple):
-    """A text, the answer that was given, and the version that is to score it again."""
-
-    text: str
-    answer: Prediction
-    served: ServedModel
-    other: ServedModel
-    counts: TrafficCounts
-
-
-@final
-class Comparer:
-    """Scores texts with a second version in a thread, one at a time; belongs to the event loop's thread."""
-
-    def __init__(self, clock: Clock):
-        self._clock = clock
-        self._queue: deque[ComparisonTask] = deque()
-        self._working: asyncio.Task[None] | None = None
-        self._thread = ThreadPoolExecutor(1, thread_name_prefix="tamis-shadow")
-        self._logged_at = float("-inf")
-
-    def submit(self, task: ComparisonTask) -> None:
-        """Queue a text, or drop it if the queue is full or predictions wait."""
-        if len(self._queue) >= _MAX_QUEUE or task.served.batcher.waiting_texts:
-            task.counts.compared("dropped")
-            return
-        self._queue.append(task)
-        if self._working is None or self._working.done():
-            self._working = asyncio.get_running_loop().create_task(self._work())
-
-    async def finish(self) -> None:
-        """Wait until the queue is empty."""
-        if self._working is not None:
-            await asyncio.wait([self._working])
-
-    async def close(self) -> None:
-        """Discard the queue and end the thread."""
-        self._queue.clear()
-        if self._working is not None:
-            self._working.cancel()
-        await asyncio.to_thread(self._thread.shutdown)
-
-    async def _work(self) -> None:
-        while self._queue:
-            began = self._clock.monotonic()
-            await self._compare(self._queue.popleft(), began)
-            await self._clock.sleep((self._clock.monotonic() - began) * _REST)
-
-    async def _compare(self, task: ComparisonTask, began: float) -> None:
-        loop = asyncio.get_running_loop()
-        try:
-            other = await loop.run_in_executor(self._thread, task.other.classifier.predict, task.text)
-        except Exception as failed:  # noqa: BLE001 - a version on trial may fail in any way
-            task.counts.compared("failed")
-            _log.warning("shadow failed", extra={"fields": _named(task, error=type(failed).__name__)})
-            return
-        label = task.answer.label
-        difference = abs(other.scores.get(label, 0.0) - task.answer.score)
-        is_same, seconds = other.label == label, self._clock.monotonic() - began
-        task.counts.compared("agreed" if is_same else "disagreed", seconds, difference)
-        if not is_same and began - self._logged_at >= _LOG_SECONDS:
-            self._logged_at = began
-            fields = _named(task, answered=label, other=other.label, difference=round(difference, 4))
-            _log.info("shadow disagreed", extra={"fields": fields})
-
-
-def _named(task: ComparisonTask, **fields: object) -> dict[str, object]:
-    return {"model": task.served.name, "version": task.served.version, "beside": task.other.version, **fields}

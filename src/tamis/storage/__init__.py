@@ -104,17 +104,10 @@ def _cluster_store(url: str, clock: Clock, options: StoreOptions) -> Store:
     return CassandraStore(ClusterUrl.of(url, options.cluster.astra), clock, options)
 
 
-def _tables_as_cql(url: str, options: StoreOptions) -> str:
-    from tamis.storage.cassandra.connect import ClusterUrl
-    from tamis.storage.cassandra.migrations import all_statements
-    from tamis.storage.cassandra.tables import KeyspacePlan
-
-    return "\n".join(all_statements(KeyspacePlan.of(ClusterUrl.of(url, options.cluster.astra), options)))
-
-
 def file_of(url: str) -> Path | None:
     """Return the file of an embedded store, None for another store."""
     path = url.removeprefix(_SQLITE)
+    # as in any URL, special characters of the path are percent-encoded
     return Path(unquote(path)) if path and path != url else None
 
 
@@ -122,4 +115,11 @@ def tables_of(url: str, options: StoreOptions | None = None) -> str:
     """Return the SQL, or a cluster's CQL, that creates the tables; empty for a store without tables."""
     if file_of(url) is not None:
         return tables_as_sql()
-    return "" if url == "memory:" else _tables_as_cql(url, options or StoreOptions())
+    if url == "memory:":
+        return ""
+    from tamis.storage.cassandra.connect import ClusterUrl
+    from tamis.storage.cassandra.migrations import all_statements
+    from tamis.storage.cassandra.tables import KeyspacePlan
+
+    options = options or StoreOptions()
+    return "\n".join(all_statements(KeyspacePlan.of(ClusterUrl.of(url, options.cluster.astra), options)))

@@ -9,12 +9,14 @@ from __future__ import annotations
 
 import dataclasses
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import Generic
 
+from tamis.storage.ids import called_at, first_id
 from tamis.storage.query import PAGE_ROWS, LogQuery, Page
 from tamis.storage.rows import CallRecord, FeedbackRecord, Record
 
@@ -36,6 +38,7 @@ class Astra:
     bundle: Path
     keyspace: str
     user: str
+    # a repr may be logged
     password: str = dataclasses.field(repr=False)
 
 
@@ -73,6 +76,12 @@ class StoreOptions:
     cluster: ClusterOptions = ClusterOptions()
 
 
+PartialCounts = AsyncIterator[tuple[int, Counter[tuple[str | None, ...]]]]
+"""Rows counted by the values of some columns, each part with the first tick of its hour."""
+
+PAIR_COLUMNS = ("model_name", "model_version", "predicted", "label")
+
+
 @dataclass(frozen=True, slots=True)
 class HourCount:
     """How many calls one UTC hour had with one label."""
@@ -80,6 +89,15 @@ class HourCount:
     hour: datetime
     label: str
     count: int
+
+    @classmethod
+    async def sums(cls, parts: PartialCounts) -> list[HourCount]:
+        """Add up counts by label, sorted by hour and label."""
+        totals: Counter[tuple[int, str]] = Counter()
+        async for ticks, counts in parts:
+            for (label,), count in counts.items():
+                totals[ticks, str(label)] += count
+        return [cls(called_at(first_id(hour)), label, totals[hour, label]) for hour, label in sorted(totals)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,14 +111,14 @@ class LabelPairCount:
     count: int
 
     @classmethod
-    def sorted_from(cls, counts: Mapping[tuple[str | None, ...], int]) -> list[LabelPairCount]:
-        """Return counts by (model name, version, predicted, label), sorted; None comes before any text."""
-        ordered = sorted(counts, key=lambda key: [(value is not None, value) for value in key])
-        pairs = ((key, counts[key]) for key in ordered)
-        return [
-            cls(name, version, predicted, str(label), count)
-            for (name, version, predicted, label), count in pairs
-        ]
+    async def sums(cls, parts: PartialCounts) -> list[LabelPairCount]:
+        """Add up counts by the values of `PAIR_COLUMNS`, sorted; None comes before any text."""
+        totals: Counter[tuple[str | None, ...]] = Counter()
+        async for _, counts in parts:
+            totals.update(counts)
+        # None and text cannot be compared: the flag decides first
+        ordered = sorted(totals, key=lambda key: [(value is not None, value) for value in key])
+        return [cls(*key[:3], str(key[3]), totals[key]) for key in ordered]
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,6 +20,7 @@ KEY_BYTES = 32
 TICKS_PER_HOUR = 3_600 * 10_000_000
 
 _UNIX_EPOCH_TICKS = 0x01B21DD213814000  # 1970-01-01 counted from 1582-10-15, RFC 9562
+# a version-1 UUID has 60 bits of time; four more are its version
 MAX_TICKS = (1 << 60) - 1
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
@@ -33,6 +34,7 @@ def _count_fork() -> None:
     _forks += 1
 
 
+# a child has its parent's random bytes and last ticks: without new ones both would make the same ids
 os.register_at_fork(after_in_child=_count_fork)
 
 
@@ -41,6 +43,7 @@ class CacheKeys:
 
     def __init__(self, secret: bytes, *, model: str, options: str = ""):
         """Take the store's secret, the model's identity and the options that change its answer."""
+        # `person` keeps these digests apart from those of `text_digest`, which may have the same key
         self._prefix = blake2b(key=secret, digest_size=KEY_BYTES, person=b"tamis-cache-1")
         for part in (model.encode(), options.encode()):
             # the length in front keeps ("ab", "c") and ("a", "bc") apart
@@ -48,6 +51,7 @@ class CacheKeys:
 
     def key(self, canonical_text: str) -> bytes:
         """Return the key of 32 bytes; the text cannot be read back from it."""
+        # what is the same for all texts was hashed in `__init__`: a copy costs less than doing it again
         digest = self._prefix.copy()
         digest.update(canonical_text.encode())
         return digest.digest()
@@ -78,6 +82,7 @@ class TimeIds:
         """Return ids for `count` calls that arrive now, in their order."""
         if self._made_at_fork != _forks:  # a forked child must not reuse its parent's node
             self._made_at_fork, self._tail = _forks, _random_tail(self._random_bytes)
+        # after a step back of the clock: one tick after the last id, however long the clock needs to catch up
         first, tail = max(self._last_ticks + 1, self._now_ticks()), self._tail
         self._last_ticks = first + count - 1
         return [ticks.to_bytes(8, "big") + tail for ticks in range(first, first + count)]
@@ -144,6 +149,7 @@ def id_of_text(text: str) -> bytes | None:
         uuid = UUID(text)
     except ValueError:
         return None
+    # UUID() also takes braces, `urn:uuid:` and other hyphens: an id must have one spelling
     return from_uuid(uuid) if uuid.version == 1 and str(uuid) == text.lower() else None
 
 

@@ -6,7 +6,7 @@ import asyncio
 import os
 import sys
 from bisect import bisect_left
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 from datetime import datetime
@@ -16,12 +16,14 @@ from typing import Generic, final
 from tamis.clock import Clock, SteadyClock
 from tamis.errors import StoreError
 from tamis.storage.base import (
+    PAIR_COLUMNS,
     RETENTION_DAYS,
     Answers,
     CallLog,
     FeedbackLog,
     HourCount,
     LabelPairCount,
+    PartialCounts,
     PredictionCache,
     RecordLog,
     Scores,
@@ -29,7 +31,7 @@ from tamis.storage.base import (
     StoreHealth,
     StoreOptions,
 )
-from tamis.storage.ids import KEY_BYTES, first_id_at, hour_of
+from tamis.storage.ids import KEY_BYTES, TICKS_PER_HOUR, first_id_at, ticks_of
 from tamis.storage.query import (
     PAGE_CHARS,
     PAGE_ROWS,
@@ -57,7 +59,7 @@ _ROW_BYTES = 400
 """Of a row besides its texts."""
 
 _CHARS_AT_ONCE = 100_000
-"""Characters that a search reads before other work gets its turn: some milliseconds."""
+"""Characters that a search reads before it yields to the event loop: some milliseconds."""
 
 _CHARS_PER_ROW = 50
 """What reading a row costs besides its text, in characters."""
@@ -90,6 +92,7 @@ class _MemoryLog(RecordLog[Record], Generic[Record]):
         found: list[Record] = []
         chars = 0
         span = Span.of(query, None if after is None else decode_cursor(after))
+        # a full page ends before the generator: close it now, not when it is collected
         async with aclosing(self._matching(query, span)) as matching:
             async for row in matching:
                 found.append(row)
@@ -120,6 +123,7 @@ class _MemoryLog(RecordLog[Record], Generic[Record]):
         self._rows, self._bytes = kept, sum(map(_size, kept))
         return count
 
+    # ids mostly increase, so that a row is inserted at the end at nearly no cost
     def _insert(self, row: Record) -> None:
         """Sort a row in, in the place of one with the same id."""
         index = self._index(row.id)
@@ -140,7 +144,7 @@ class _MemoryLog(RecordLog[Record], Generic[Record]):
         return bisect_left(self._rows, id, key=attrgetter("id"))
 
     async def _matching(self, query: LogQuery, span: Span) -> AsyncGenerator[Record, None]:
-        """Yield the rows of `query` in `span`; other work gets its turn in between."""
+        """Yield the rows of `query` in `span`; the event loop runs other work in between."""
         is_done = False
         while not is_done:
             room, is_done = _CHARS_AT_ONCE, True
@@ -154,6 +158,16 @@ class _MemoryLog(RecordLog[Record], Generic[Record]):
                     is_done = False
                     await asyncio.sleep(0)
                     break  # the list may have changed meanwhile
+
+    async def _counts(self, query: LogQuery, columns: Sequence[str]) -> PartialCounts:
+        """Count the rows by hour and the values of `columns`, in one pass."""
+        self._switch.require()
+        hours: defaultdict[int, Counter[tuple[str | None, ...]]] = defaultdict(Counter)
+        async for row in self._matching(query, Span.of(query)):
+            hour = ticks_of(row.id) // TICKS_PER_HOUR * TICKS_PER_HOUR
+            hours[hour][tuple(getattr(row, name) for name in columns)] += 1
+        for hour, counts in hours.items():
+            yield hour, counts
 
     def _indices(self, span: Span) -> range:
         start, stop = self._index(span.low), self._index(span.high)
@@ -174,11 +188,7 @@ class MemoryCallLog(_MemoryLog[CallRecord], CallLog):
 
     async def summary(self, query: LogQuery) -> list[HourCount]:
         """Count in one pass."""
-        self._switch.require()
-        counts: Counter[tuple[datetime, str]] = Counter()
-        async for call in self._matching(query, Span.of(query)):
-            counts[hour_of(call.id), call.label] += 1
-        return [HourCount(hour, label, counts[hour, label]) for hour, label in sorted(counts)]
+        return await HourCount.sums(self._counts(query, ["label"]))
 
 
 @final
@@ -200,17 +210,13 @@ class MemoryFeedbackLog(_MemoryLog[FeedbackRecord], FeedbackLog):
         row = feedback if row is None else revised(row, feedback)
         self._insert(row)
         self._ids[row.caller, row.subject] = row.id
-        while len(self._ids) > 2 * self._max_rows:  # of rows that were dropped
+        while len(self._ids) > 2 * self._max_rows:  # entries of rows that were dropped
             del self._ids[next(iter(self._ids))]
         return row
 
     async def pair_counts(self, query: LogQuery) -> list[LabelPairCount]:
         """Count in one pass."""
-        self._switch.require()
-        counts: Counter[tuple[str | None, ...]] = Counter()
-        async for row in self._matching(query, Span.of(query)):
-            counts[row.model_name, row.model_version, row.predicted, row.label] += 1
-        return LabelPairCount.sorted_from(counts)
+        return await LabelPairCount.sums(self._counts(query, PAIR_COLUMNS))
 
 
 @final
@@ -237,6 +243,7 @@ class MemoryCache(PredictionCache):
         self._switch.require()
         for key, scores in answers.items():
             if self._get(key) is None:
+                # an expired answer moves to the end: the first entries are the oldest, evicted first
                 self._answers.pop(key, None)
                 self._answers[key] = (dict(scores), self._steady.now() + self._options.cache_seconds)
         while len(self._answers) > self._options.cache_rows:

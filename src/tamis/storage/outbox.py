@@ -30,6 +30,7 @@ class Outbox:
         self._spool = spool
         self._accepted = self._written = self._dropped = 0
         self._emit = Events().emit
+        # the loop keeps weak references to its tasks: without this one a task may be collected early
         self._putting: set[asyncio.Task[None]] = set()
         self.fault: str | None = None
         """Why the store fails, None while it works."""
@@ -59,6 +60,7 @@ class Outbox:
         """Open the spool; accept what an earlier process left in it, and count what it left nowhere."""
         await self._spool.open()
         found = len(self._spool)
+        # a process that was killed may have counted calls that it neither wrote nor spooled
         self._dropped += max(0, self._accepted - self._written - self._dropped - found)
         self._accepted = self._written + self._dropped + found
         self._emit_state()
@@ -103,7 +105,10 @@ class Outbox:
         The store works again as soon as the first calls are written. Raises StoreError if the log fails.
         """
         all_sent = await self._send_some(log)
-        self._works()
+        if self.fault is not None:
+            self.fault = None
+            self._emit_state()
+            _logger.info("the store works again; %d calls are still in the spool", len(self._spool))
         while all_sent and len(self._spool) > 0:
             all_sent = await self._send_some(log)
         return all_sent
@@ -119,13 +124,6 @@ class Outbox:
         self._dropped += waiting
         self._emit_state()
         _logger.error("%d rows of the call log are lost; they waited in memory: %s", waiting, self.fault)
-
-    def _works(self) -> None:
-        """Record that the store works again."""
-        if self.fault is not None:
-            self.fault = None
-            self._emit_state()
-            _logger.info("the store works again; %d calls are still in the spool", len(self._spool))
 
     async def _put(self, calls: Sequence[CallRecord]) -> None:
         try:
@@ -147,6 +145,7 @@ class Outbox:
         except StoreError as failed:
             _logger.error("the spool cannot be read: %s", failed)
             return False
+        # written before they are removed: a kill in between sends them twice, never loses them
         await log.append(calls)
         try:
             await self._spool.remove(calls)

@@ -1,6 +1,6 @@
 """What a query of a log asks for, and where a page begins and ends: the same for every store.
 
-    LogQuery ─► Span: the ids that are left to read ─► a store reads some ─► Page: records, cursor
+    LogQuery ─► Span: the ids still to read ─► a store reads some ─► Page: records, cursor
                   ▲                                                                        │
                   └─────────────── decode_cursor ◄─────────────────────────────────────────┘
 
@@ -22,7 +22,7 @@ from tamis.errors import InputError
 from tamis.storage.ids import ID_BYTES, MAX_TICKS, first_id_at, ticks_of
 
 PAGE_ROWS = 500
-"""Rows of a page if the caller does not say."""
+"""Rows of a page by default."""
 
 PAGE_CHARS = 32_768
 """A page ends with the row that reaches so many characters of text: its size does not depend on theirs."""
@@ -32,7 +32,9 @@ FILTERS = ("label", "model", "model_name", "model_version")
 
 # cursors are kept by clients: another version must refuse them, not misread them
 _CURSOR_FORMAT = b"\x01"
+# below and above every id: the top four bits of an id are clear
 _FIRST, _LAST = b"", b"\xff" * 8
+# SQLite's lower() knows ASCII letters only, and all stores must find the same rows
 _ASCII_LOWER = {code: code + 32 for code in range(ord("A"), ord("Z") + 1)}
 
 Row = TypeVar("Row")
@@ -100,7 +102,7 @@ class Span:
         return span if after is None else span.after(after)
 
     def after(self, id: bytes) -> Span:
-        """Return what is left when `id` and all before it, in the span's order, have been read."""
+        """Return the rest of the span after `id`, in its order."""
         if self.newest_first:
             return Span(self.low, min(self.high, id), newest_first=True)
         return Span(max(self.low, id + b"\0"), self.high)
@@ -112,11 +114,13 @@ class Span:
     @property
     def position(self) -> bytes:
         """The id after which a span that was made by `after` begins."""
+        # `after` appended a zero byte to the low end
         return self.high if self.newest_first else self.low[:-1]
 
     @property
     def ticks(self) -> tuple[int, int]:
         """The span in whole ticks, the second outside; ids of its first or last tick may be outside."""
+        # an end within a tick: that tick still has ids of the span
         high = ticks_of(self.high) + (self.high[8:] > bytes(8))
         return min(ticks_of(self.low), MAX_TICKS), min(high, MAX_TICKS)
 
@@ -171,9 +175,11 @@ def decode_cursor(cursor: str) -> bytes:
     A cursor is a position and no permission: the query's caller restricts the rows all the same.
     """
     try:
+        # without `validate` other characters are skipped, and many strings would be one cursor
         raw = base64.b64decode(cursor.encode("ascii"), altchars=b"-_", validate=True)
     except (binascii.Error, UnicodeEncodeError):
         raw = b""
+    # the checksum refuses a cursor that was cut or mistyped; it protects nothing
     body, check = raw[:-4], raw[-4:]
     if (
         len(body) != 1 + ID_BYTES

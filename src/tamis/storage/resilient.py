@@ -58,6 +58,7 @@ class ResilientCallLog(CallLog):
                 outbox.note_written(len(calls))
                 return
         check_calls(calls)
+        # a caller that is cancelled from here on must not keep its calls out of the spool
         await asyncio.shield(outbox.start_putting(calls))
 
     async def read(
@@ -125,7 +126,7 @@ class ResilientStore(Store):
     """A store around `inner`: while that fails, calls wait in `spool` and the cache misses.
 
     Only `open` and what reads or deletes a log raise `StoreError`; appending and lookups, which predictions
-    need, do not. Feedback is passed on as it is: its sender is told when it was not stored. The store
+    need, do not. Feedback is not spooled: its sender gets the error. The store
     reconnects by itself, at once and then every `retry_seconds`, and sends the calls of the spool. A call
     that was sent twice is logged once: its id identifies it.
     """
@@ -193,6 +194,7 @@ class ResilientStore(Store):
 
     async def open(self) -> None:
         """Open the spool and the store, and start to reconnect whenever the store fails."""
+        # opened again: two tasks must not reconnect the same store
         await self.close()
         await self._outbox.open()
         try:
@@ -203,6 +205,7 @@ class ResilientStore(Store):
                 raise
             self._outbox.failed(failed)
         if self.is_degraded:
+            # an earlier process may have left calls in the spool
             self._outbox.has_work.set()
         self._reconnecting = asyncio.create_task(self._reconnect_when_needed())
 
@@ -210,6 +213,7 @@ class ResilientStore(Store):
         """Send the calls of the spool if the store works; those in a spool without a file are lost."""
         if self._reconnecting is None:
             return
+        # first, so that no further send starts; the one that was started is awaited below
         self._reconnecting.cancel()
         with suppress(asyncio.CancelledError):
             await self._reconnecting
@@ -253,6 +257,7 @@ class ResilientStore(Store):
         try:
             if self._outbox.fault is not None:
                 await self._open_inner()
+                # a full or read-only database can be opened: only a write shows that it works
                 await self._inner.check()
             all_sent = await self._outbox.send(self._inner.log)
         except StoreError as failed:

@@ -19,6 +19,7 @@ from tamis.errors import InputError
 from tamis.storage.ids import ID_BYTES, text_digest
 
 
+# gc=False: a row refers to nothing that could form a cycle, so the collector need not visit it
 class LogRecord(Struct, frozen=True, gc=False):
     """What the rows of every log have: an id that sorts by time, a caller and a text."""
 
@@ -74,6 +75,7 @@ _TEXT_DIGEST = re.compile(r"digest:[0-9a-f]{64}")
 
 def hidden_text(text: str, secret: bytes) -> str:
     """Return the keyed digest that is logged in the place of a text; equal texts have equal digests."""
+    # a digest stays as it is: a row that is written again must not get another one
     return text if not is_text_kept(text) else f"digest:{text_digest(secret, text).hex()}"
 
 
@@ -107,11 +109,6 @@ def check_calls(calls: Iterable[CallRecord]) -> None:
 def revised(row: FeedbackRecord, later: FeedbackRecord) -> FeedbackRecord:
     """Return a row of feedback with the label and comment of a later report about the same subject."""
     return msgspec.structs.replace(row, label=later.label, comment=later.comment, revision=later.revision)
-
-
-def with_id(row: FeedbackRecord, id: bytes) -> FeedbackRecord:
-    """Return a row of feedback with another id."""
-    return msgspec.structs.replace(row, id=id)
 
 
 def check_feedback(feedback: FeedbackRecord) -> None:

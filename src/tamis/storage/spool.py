@@ -95,6 +95,7 @@ class MemorySpool(Spool):
         for call in calls:
             size = len(call.text.encode())
             if len(self._calls) >= self._max_rows or self._bytes + size > self._max_bytes:
+                # the rest is refused, too: the caller learns how many were taken, not which ones
                 break
             if call.id not in self._calls:
                 self._calls[call.id] = call
@@ -122,12 +123,14 @@ class FileSpool(Spool):
 
     def __init__(self, path: Path, *, max_rows: int = SPOOL_ROWS, slots: int = 1):
         names = [path, *(path.with_stem(f"{path.stem}-{number}") for number in range(1, slots))]
+        # as the call log by default: commits survive `kill -9`, a loss of power may take the last ones
         self._files = [DatabaseFile(name, full_durability=False) for name in names]
         self._file = self._files[0]
         self._max_rows = max_rows
         self._worker: Worker | None = None
         self._identity: tuple[int, int] | None = None
         self._rows = 0
+        # the count of rows is changed after its transaction: by one task at a time
         self._one_change = asyncio.Lock()
 
     @property
@@ -139,6 +142,7 @@ class FileSpool(Spool):
         """Lock a file that no other process has open, migrate it, and count the calls in it."""
         await self.close()
         self._files[0].path.parent.mkdir(parents=True, exist_ok=True)  # a mock model has no folder yet
+        # another process keeps its file locked as long as it lives: take the next name
         for file in self._files[:-1]:
             with suppress(StoreError):
                 return await self._open(file)
@@ -196,6 +200,7 @@ class FileSpool(Spool):
         lost, file = self._worker, self._file
         rows = await lost.run(lambda connection: list(connection.execute("SELECT id, call FROM spool")))
         self._worker = None
+        # SQLite would write to the WAL's path, which may belong to another file by now
         await lost.close(checkpoint=False)
         await self._open(file)
         await self._change(_INSERTION, rows)
@@ -218,8 +223,10 @@ class FileSpool(Spool):
 
     def _connect(self) -> apsw.Connection:
         self._file.create_if_missing()
+        # waiting is useless: the lock is held for the lifetime of the other process
         connection = self._file.connect(lock_seconds=0)
         try:
+            # texts that were sent must not be readable in free pages
             connection.execute("PRAGMA secure_delete = ON")
             connection.execute("PRAGMA locking_mode = EXCLUSIVE")  # two would send each other's rows
             with transaction(connection):  # takes the lock now, not with the first row
@@ -233,6 +240,7 @@ class FileSpool(Spool):
         return connection
 
 
+# DO NOTHING: a call is identified by its id, so putting it twice is harmless
 _INSERTION = "INSERT INTO spool (id, call) VALUES (?, ?) ON CONFLICT (id) DO NOTHING"
 
 
@@ -242,7 +250,7 @@ def create_spool(connection: apsw.Connection) -> None:
 
 
 def name_fields(connection: apsw.Connection) -> None:
-    """Store each call's fields by name: a new field would have shifted the others."""
+    """Store each call's fields by name; without names, a new field would shift the others."""
     rows = list(connection.execute("SELECT id, call FROM spool"))
     for id, message in rows:
         fields = dict(zip(_FIELDS_1, msgspec.msgpack.decode(message), strict=True))
@@ -250,7 +258,7 @@ def name_fields(connection: apsw.Connection) -> None:
 
 
 MIGRATIONS: tuple[Callable[[apsw.Connection], None], ...] = (create_spool, name_fields)
-"""In order; a file of version n has seen the first n. Never change one that was released."""
+"""In order; version n means that the first n have run. Never change one that was released."""
 
 
 def _migrate(connection: apsw.Connection) -> None:

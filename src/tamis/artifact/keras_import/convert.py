@@ -56,6 +56,7 @@ def import_keras(
     except ArtifactError as wrong:
         raise ArtifactError(f"{files['network']}: {wrong}") from None
     config = f"{json.dumps(extracted.config)}\n".encode()
+    # now, and not at the first start of a service
     decode_json(config, dict[str, Any], f"{files['network']}: its configuration")  # as serving will
     described = describe_input(network)
     if metadata.truncating != "pre":
@@ -111,6 +112,7 @@ def _manifest(files: dict[str, Path], metadata: Metadata, described: dict[str, A
         model=described,
         training={"imported_from": {role: file.name for role, file in files.items()}, "sha256": digests},
         calibration={},
+        # nothing is known about the training data of an imported model
         data=DataFacts("", "unknown", 0.0, 0, {}, 0, 0, {}),
         metrics={},
         libraries={name: version(name) for name in ("numpy", "onnx")},
@@ -142,10 +144,12 @@ def read_metadata(file: Path) -> Metadata:
     try:
         contents = json.loads(file.read_bytes())
         legend, max_tokens = contents["label_legend_inverted"], contents["max_seq_length"]
+        # JSON has no numbers as keys
         numbered = {int(number): label for number, label in legend.items()}
         further = {"text_form": AS_IT_IS, "padding": "pre", "truncating": "pre"} | contents
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as wrong:
         raise ArtifactError(f"{file}: this is not the metadata of such a model ({wrong!r:.200})") from None
+    # `type`, not `isinstance`: true is an int
     if type(max_tokens) is not int:
         raise ArtifactError(f"{file}: max_seq_length must be a number of words")
     unknown = tuple(sorted(contents.keys() - _USED - _UNUSED))

@@ -46,6 +46,7 @@ def extract(file: Path) -> Extracted:
         arrays = safetensors.numpy.load((Path(folder) / "weights.safetensors").read_bytes())
     weights: dict[str, dict[str, npt.NDArray[np.float32]]] = {}
     for name, array in arrays.items():
+        # a name of a layer may contain a slash, and never a line feed
         layer, _, path = name.partition("\n")
         weights.setdefault(layer, {})[path.removesuffix(":0")] = array
     return Extracted(written["config"], weights, written["keras_version"])
@@ -54,6 +55,7 @@ def extract(file: Path) -> Extracted:
 def _run(file: Path, folder: str) -> None:
     # One BLAS thread: each reserves memory that would count against the limit. "::" loads no plugins.
     quiet = {"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1", "HDF5_PLUGIN_PRELOAD": "::"}
+    # a process: HDF5 is a C library that reads untrusted bytes
     program = [sys.executable, "-m", "tamis.artifact.keras_import.hdf5", str(file), folder]
     try:
         done = subprocess.run(
@@ -69,6 +71,7 @@ def _run(file: Path, folder: str) -> None:
         raise ArtifactError(f"{file}: reading it took over {_TIMEOUT_SECONDS} seconds") from None
     if done.returncode == REFUSED:
         raise ArtifactError(f"{file}: {done.stderr.strip()}")
+    # the only sign of a missing extra: the import happens in the other process
     if "No module named 'h5py'" in done.stderr:
         raise MissingExtraError("reading a Keras model", "lstm")
     if done.returncode:

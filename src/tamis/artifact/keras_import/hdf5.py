@@ -40,6 +40,7 @@ def main() -> None:
     """Copy from the first argument to the folder in the second, within limits."""
     resource.setrlimit(resource.RLIMIT_AS, (MEMORY_BYTES, MEMORY_BYTES))
     resource.setrlimit(resource.RLIMIT_CPU, (CPU_SECONDS, CPU_SECONDS))
+    # a crash on a hostile file must not fill the disk
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     try:
         copy(Path(sys.argv[1]), Path(sys.argv[2]))
@@ -79,6 +80,7 @@ def _model_config(opened: Any) -> Any:
         raise UnsafeFile("its configuration is absurdly long")
     try:
         config = json.loads(text)
+    # deeper than Python reads: reported as too deep below
     except RecursionError:
         config = None
     if config is None or _depth(config) > _MAX_DEPTH:
@@ -95,6 +97,7 @@ def _keras_version(opened: Any) -> str:
 def _depth(value: Any) -> int:
     """Return how many lists and objects are inside one another in a JSON value."""
     depth, level = 0, [value]
+    # level by level and not recursive: the depth is what is being bounded
     while level := [inner for outer in level for inner in _members(outer)]:
         depth += 1
     return depth
@@ -133,6 +136,7 @@ def _array(group: Any, layer: str, path: str) -> Any:
         raise UnsafeFile(f"{place} holds {found.dtype}, not floating-point numbers")
     if found.shape is None or not 1 <= len(found.shape) <= 3 or 0 in found.shape:
         raise UnsafeFile(f"{place} has a shape that no layer has: {found.shape}")
+    # the declared shape, before a byte is read: a small file can declare any
     if found.size * 4 > _MAX_ARRAY_BYTES:
         raise UnsafeFile(f"{place} has an absurd shape: {found.shape}")
     if any(not _is_plain_filter(found, index) for index in range(found.id.get_create_plist().get_nfilters())):
@@ -146,6 +150,7 @@ def _array(group: Any, layer: str, path: str) -> Any:
 def _is_plain_filter(dataset: Any, index: int) -> bool:
     """Say whether a filter is gzip, shuffle or checksum: those of the HDF5 library itself."""
     code: int = dataset.id.get_create_plist().get_filter(index)[0]
+    # deflate, shuffle, fletcher32
     return code in (1, 2, 3)
 
 

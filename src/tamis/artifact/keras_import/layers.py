@@ -87,6 +87,7 @@ def _gru(config: Config, arrays: _Arrays) -> Layer:
     return Gru(
         _array(config, arrays, "kernel", (None, 3 * units)),
         _array(config, arrays, "recurrent_kernel", (units, 3 * units)),
+        # one layout for both kinds: the second row is the bias of the state
         bias if reset_after else np.stack([bias, np.zeros_like(bias)]),
         reset_after=reset_after,
         sequences=bool(config.get("return_sequences", False)),
@@ -138,6 +139,7 @@ def _batch_normalization(config: Config, arrays: _Arrays) -> Layer:
         raise ArtifactError(f"layer {config['name']!r}: axis={axis!r} is not supported")
     mean = _array(config, arrays, "moving_mean", (None,))
     variance = _array(config, arrays, "moving_variance", mean.shape)
+    # in double precision, as one factor and one summand: rounded once
     scale = (np.maximum(variance.astype(np.float64), 0) + float(config["epsilon"])) ** -0.5
     if config.get("scale", True):
         scale = scale * _array(config, arrays, "gamma", mean.shape)
@@ -176,6 +178,7 @@ def _pool(kind: Any) -> Callable[[Config, _Arrays], Layer]:
     def read(config: Config, arrays: _Arrays) -> Layer:
         _require_usual(config, data_format="channels_last")
         size = _only(config, "pool_size")
+        # Keras: without strides, windows do not overlap
         stride = _only(config, "strides", size)
         return Pool(kind, size, stride, _one_of(config, "padding", ("valid", "same")))
 
@@ -215,6 +218,7 @@ _READERS: dict[str, Callable[[Config, _Arrays], Layer]] = {
 def _require_usual(config: Config, **usual: Any) -> None:
     """Refuse settings that change what a layer computes in a way that is not built here."""
     for name, value in {"go_backwards": False, "stateful": False, **usual}.items():
+        # a setting that an old Keras did not have has its usual value
         if (found := config.get(name, value)) != value:
             raise ArtifactError(
                 f"layer {config['name']!r}: {name}={found!r} is not supported, only {value!r}"

@@ -48,6 +48,7 @@ def network_of(extracted: Extracted, *, max_tokens: int, padding: Side = "pre") 
             if kind not in _SILENT
         ]
         first, *rest = _folded(layers)
+    # the configuration is untrusted JSON: any of its values may have another type
     except (KeyError, TypeError, ValueError, AttributeError, IndexError) as wrong:
         raise ArtifactError(f"its configuration is not one that Keras writes ({wrong!r:.200})") from None
     if not isinstance(first, Embedding):
@@ -60,6 +61,7 @@ def network_of(extracted: Extracted, *, max_tokens: int, padding: Side = "pre") 
 
 def _of_version(settings: Any, extracted: Extracted) -> Config:
     """Return settings in which the hard sigmoid has the name of the Keras that wrote the file."""
+    # Keras 3 changed the slope of the hard sigmoid and kept its name
     if not extracted.keras_version.startswith("3"):
         return settings  # type: ignore[no-any-return]
     return {name: _renamed(value) for name, value in settings.items()}
@@ -101,6 +103,7 @@ def _check_order(network: Network) -> None:
     last = network.layers[-1] if network.layers else None
     if not isinstance(last, Dense) or last.activation not in ("softmax", "sigmoid"):
         raise ArtifactError("its last layer must be Dense with softmax, or one unit with sigmoid")
+    # softmax over one unit is always 1, sigmoids over several do not add up to 1
     if (last.bias.size == 1) != (last.activation == "sigmoid"):
         raise ArtifactError(f"its last layer gives {last.bias.size} values through {last.activation}")
     if network.embedding.masked and not network.runs_own_steps:
@@ -158,6 +161,7 @@ def _inputs(layer: Layer) -> int | None:
             return int(layer.kernel.shape[0])
         case Bidirectional():
             one, other = layer.forward.kernel.shape[0], layer.backward.kernel.shape[0]
+            # -1 fits no number of channels
             return int(one) if one == other else -1
         case Affine():
             return layer.scale.size
@@ -195,6 +199,7 @@ def _chain(config: Config) -> list[Config]:
         if after.setdefault(source, name) != name:
             raise ArtifactError(f"its layers are no chain: several follow {source!r}")
     order = [inputs[0]]
+    # bounded: a hostile configuration may have a cycle
     while order[-1] in after and len(order) <= len(layers):
         order.append(after[order[-1]])
     if order[-1] != outputs[0] or len(order) != len(layers) - len(masks):

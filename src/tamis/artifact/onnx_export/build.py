@@ -63,6 +63,7 @@ def build_onnx(network: Network) -> bytes:
     steps = network.max_tokens
     for layer in rest:
         signal, steps = _add(graph, layer, signal, steps)
+    # one unit gives the probability of the second label; a scorer expects one column per label
     if isinstance(network.layers[-1], Dense) and network.layers[-1].bias.size == 1:
         other = graph.node("Sub", graph.constant(np.ones(1, np.float32)), signal)
         signal = graph.node("Concat", other, signal, axis=1)
@@ -73,6 +74,7 @@ def build_onnx(network: Network) -> bytes:
         made, opset_imports=[helper.make_opsetid("", _OPSET)], ir_version=_IR_VERSION, producer_name="tamis"
     )
     onnx.checker.check_model(model, full_check=True)
+    # deterministic: the same network gives the same bytes, so the same identity
     serialized: bytes = model.SerializeToString(deterministic=True)
     return serialized
 
@@ -124,6 +126,7 @@ def _own_steps(graph: _Graph, network: Network) -> str:
 
 def _initial_states(graph: _Graph, network: Network, lengths: str) -> list[list[str]]:
     """Add, for each recurrent layer, the states [1, texts, units] after the zeros before each text."""
+    # padding that was not run: the row of the table is the number of zeros before the text
     zeros = graph.node("Sub", graph.constant(np.array([network.max_tokens], np.int32)), lengths)
     outputs, cells = states_after_zeros(
         network.one_way, network.embedding.weights[0], most=network.max_tokens
@@ -149,6 +152,7 @@ def _recur(
         _recur_one_way(graph, one, signal, lengths, [], direction=direction)
         for one, direction in ((layer.forward, "forward"), (layer.backward, "reverse"))
     ]
+    # both directions of one node would be two axes; two nodes merge as Keras does
     if layer.merge == "concat":
         return graph.node("Concat", *both, axis=-1)
     return graph.node({"sum": "Add", "mul": "Mul", "ave": "Mean"}[layer.merge], *both)
@@ -167,9 +171,11 @@ def _recur_one_way(
     attributes: Described = {} if direction == "forward" else {"direction": direction}
     if isinstance(layer, Lstm):
         operator, order = "LSTM", (0, 3, 1, 2)  # i, f, c, o becomes i, o, f, c
+        # ONNX adds two biases, for input and state; Keras's LSTM has one
         bias = np.concatenate([_gates(layer.bias, order), np.zeros_like(layer.bias)])
     else:
         operator, order = "GRU", (0, 1, 2)
+        # the name that ONNX has for Keras's `reset_after`
         attributes["linear_before_reset"] = int(layer.reset_after)
         bias = layer.bias.reshape(-1)
     if layer.gates != "sigmoid":
@@ -232,6 +238,7 @@ def _slide(graph: _Graph, layer: Conv1D | Pool, signal: str, steps: int) -> tupl
     dilation = layer.dilation if isinstance(layer, Conv1D) else 1
     reach = (window - 1) * dilation + 1
     pads = _edge_zeros(layer.edges, steps, reach, layer.stride)
+    # ONNX has channels before steps, Keras after them
     channels_first = graph.node("Transpose", signal, perm=[0, 2, 1])
     placed: Described = {"kernel_shape": [window], "strides": [layer.stride], "pads": list(pads)}
     if isinstance(layer, Conv1D):

@@ -189,6 +189,7 @@ class Network:
         leave can be looked up.
         """
         recurrent = self.recurrent
+        # the layer after it needs the output of every step, those of zeros included
         if not recurrent or recurrent[-1].sequences:
             return False
         return self.embedding.masked or (self.padding == "pre" and bool(self.one_way))
@@ -209,6 +210,7 @@ class Network:
                 continue  # they look at one step
             if not isinstance(layer, Conv1D) or layer.stride != 1:
                 return None
+            # how far a step sees to one side, over all windows before the maximum
             reach += (layer.kernel.shape[0] - 1) * layer.dilation
         return 2 * reach + 1
 
@@ -233,6 +235,7 @@ def states_after_zeros(
     outputs = [np.zeros((most + 1, layer.units)) for layer in layers]
     cells = [np.zeros((most + 1, layer.units)) for layer in layers]
     for step in range(most):
+        # in double precision: errors would add up over hundreds of steps
         signal = zero.astype(np.float64)
         for layer, output, cell in zip(layers, outputs, cells, strict=True):
             if isinstance(layer, Lstm):

@@ -59,6 +59,7 @@ def describe(error: BaseException) -> str:
         if isinstance(error, kind):
             return text
     message = getattr(error, "message", None) if isinstance(error, InvalidRequest) else None
+    # the driver's messages may have several lines and any length
     return re.sub(r"\s+", " ", f"{type(error).__name__}: {message or error}")[:300]
 
 
@@ -137,18 +138,15 @@ class AsyncSession:
         response: asyncio.Future[Rows] = self._loop.create_future()
         sent = self._session.execute_async(statement, paging_state=state)
         sent.add_callbacks(
-            self._succeeded, self._failed, callback_args=(sent, response), errback_args=(response,)
+            self._succeeded, self._hand_over, callback_args=(sent, response), errback_args=(response,)
         )
         return response
 
     def _succeeded(self, rows: Any, sent: ResponseFuture, response: asyncio.Future[Rows]) -> None:
         state = ResultSet(sent, rows).paging_state
-        self._hand_over(response, Rows(rows or [], state))
+        self._hand_over(Rows(rows or [], state), response)
 
-    def _failed(self, error: BaseException, response: asyncio.Future[Rows]) -> None:
-        self._hand_over(response, error)
-
-    def _hand_over(self, response: asyncio.Future[Rows], outcome: _Outcome) -> None:
+    def _hand_over(self, outcome: _Outcome, response: asyncio.Future[Rows]) -> None:
         """Pass an outcome to the loop, from any thread; one wake-up handles all that have arrived."""
         self._arrived.append((response, outcome))
         if not self._is_woken:
@@ -160,6 +158,7 @@ class AsyncSession:
         self._is_woken = False  # first, so that a response that arrives meanwhile wakes the loop again
         while self._arrived:
             response, outcome = self._arrived.popleft()
+            # here and not by the caller: one that was cancelled no longer waits, but its request is in flight
             self._slots.release()
             if response.done():
                 continue
@@ -167,5 +166,6 @@ class AsyncSession:
                 response.set_result(outcome)
             else:
                 failed = StoreError(f"{self._name}: {describe(outcome)}", fault=fault_of(outcome))
+                # tells an error of the cluster from a timeout of ours, which has no cause
                 failed.__cause__ = outcome
                 response.set_exception(failed)

@@ -52,6 +52,7 @@ class ClusterUrl:
     tls: bool = False
     tls_ca: str = ""
     """File of the certificate authorities to trust instead of the system's."""
+    # Cassandra 4 and later; 4 is that of Cassandra 3 and Astra
     protocol: int = 5
     bundle: Path | None = None
     """Astra's secure bundle; it knows hosts and certificates."""
@@ -94,9 +95,9 @@ class ClusterUrl:
         found = re.fullmatch(r"cassandra://(?:([^/]*)@)?([^/@]+)/([^/?]+)(?:\?(.*))?", url)
         if found is None:
             raise _invalid("is malformed")
-        who, where, keyspace, query = found.groups(default="")
-        user, _, password = who.partition(":")
-        hosts, port = _hosts(where)
+        credentials, host_list, keyspace, query = found.groups(default="")
+        user, _, password = credentials.partition(":")
+        hosts, port = _hosts(host_list)
         options = dict(parse_qsl(query, keep_blank_values=True))
         if unknown := options.keys() - set(_OPTIONS):
             raise _invalid(f"has an unknown option {min(unknown)[:20]!r}; use {', '.join(sorted(_OPTIONS))}")
@@ -113,10 +114,10 @@ class ClusterUrl:
         )
 
 
-def _hosts(where: str) -> tuple[tuple[str, ...], int]:
-    names, colon, port = where.rpartition(":")
+def _hosts(host_list: str) -> tuple[tuple[str, ...], int]:
+    names, colon, port = host_list.rpartition(":")
     if not colon or port.endswith("]"):  # the colon of an IPv6 address
-        names, port = where, str(CQL_PORT)
+        names, port = host_list, str(CQL_PORT)
     hosts = tuple(names.split(","))
     if not all(_HOST.fullmatch(host) for host in hosts):
         raise _invalid("has an invalid host")
@@ -171,13 +172,9 @@ class OneRetry(RetryPolicy):  # type: ignore[misc]  # the driver has no types
         """Try the next host once."""
         return self._once(retry_num)
 
-    def on_write_timeout(self, *args: Any, retry_num: int, **kwargs: Any) -> RetryDecision:
-        """Try the next host once."""
-        return self._once(retry_num)
-
-    def on_unavailable(self, *args: Any, retry_num: int, **kwargs: Any) -> RetryDecision:
-        """Try the next host once: it may see more replicas."""
-        return self._once(retry_num)
+    on_write_timeout = on_read_timeout
+    # the next host may see more replicas
+    on_unavailable = on_read_timeout
 
     def on_request_error(self, query: Any, consistency: Any, error: Any, retry_num: int) -> RetryDecision:
         """Try the next host once, unless the cluster is overloaded."""
@@ -195,18 +192,15 @@ def connect(url: ClusterUrl, options: ClusterOptions) -> Session:
         if problem := _data_centre_problem(url, cluster):
             raise StoreError(f"{url.name}: {problem}")
     except (DriverException, NoHostAvailable, UnresolvableContactPoints, OSError) as failed:
-        wrong_data_centre = _data_centre_problem(url, cluster)
+        # of a wrong data centre the driver only reports that no host is available
+        problem = _data_centre_problem(url, cluster)
+        problem = problem or f"{describe(failed)}; check hosts, port, user and TLS of the store URL"
         cluster.shutdown()
-        message = f"{url.name}: {wrong_data_centre or _problem(failed, url)}"
-        raise StoreError(message, fault=fault_of(failed)) from failed
+        raise StoreError(f"{url.name}: {problem}", fault=fault_of(failed)) from failed
     except StoreError:
         cluster.shutdown()
         raise
     return session
-
-
-def _problem(failed: Exception, url: ClusterUrl) -> str:
-    return f"{describe(failed)}; check hosts, port, user and TLS of the store URL"
 
 
 def disconnect(session: Session) -> None:
@@ -229,6 +223,7 @@ def _cluster(url: ClusterUrl, options: ClusterOptions) -> Cluster:
         load_balancing_policy=TokenAwarePolicy(balancing),
         retry_policy=OneRetry(),
         request_timeout=10 * seconds,  # a last resort: see async_session.py
+        # rows are named by `LogTable`; named tuples would be made for every row
         row_factory=tuple_factory,
         speculative_execution_policy=ConstantSpeculativeExecutionPolicy(seconds * _SECOND_HOST_AFTER, 1),
     )
@@ -250,6 +245,7 @@ def _cluster(url: ClusterUrl, options: ClusterOptions) -> Cluster:
             executor_threads=_THREADS,
             idle_heartbeat_interval=_HEARTBEAT_SECONDS,
             idle_heartbeat_timeout=_HEARTBEAT_SECONDS,
+            # or the driver reports about this client to DataStax Insights
             monitor_reporting_enabled=False,
             application_name="tamis",
         )

@@ -15,7 +15,7 @@ from typing import Any, Generic
 
 from tamis.clock import Clock
 from tamis.errors import InputError
-from tamis.storage.base import RecordLog
+from tamis.storage.base import PartialCounts, RecordLog
 from tamis.storage.cassandra.async_session import AsyncSession
 from tamis.storage.cassandra.partitions import (
     HourIndex,
@@ -39,9 +39,7 @@ from tamis.storage.query import (
     decode_cursor,
     encode_cursor,
 )
-from tamis.storage.rows import (
-    Record,
-)
+from tamis.storage.rows import Record
 
 MAX_CALLERS = 1_000
 """Callers whose rows of one hour are merged if the query names no caller."""
@@ -110,9 +108,7 @@ class ClusterLog(RecordLog[Record], Generic[Record]):
         """Delete the partitions of one caller."""
         return await self._delete(LogQuery(caller=caller))
 
-    async def counts(
-        self, query: LogQuery, columns: Sequence[str]
-    ) -> AsyncIterator[tuple[int, Counter[tuple[str | None, ...]]]]:
+    async def counts(self, query: LogQuery, columns: Sequence[str]) -> PartialCounts:
         """Yield the counts of each caller's hour by the values of `columns`."""
         async for hour, caller in self._caller_hours(query):
             for counts in await asyncio.gather(
@@ -141,6 +137,7 @@ class ClusterLog(RecordLog[Record], Generic[Record]):
         async for hour, caller in self._caller_hours(query):
             partitions = self._partitions([caller], hour)
             total += sum(await asyncio.gather(*(self._delete_in(one, query, span) for one in partitions)))
+            # see above: processes remember which entries they wrote, and write no second one
             if hour + TICKS_PER_HOUR <= min(span.ticks[1], now - 2 * TICKS_PER_HOUR):
                 await self.index.remove(caller, hour)
                 hours.add(hour)
@@ -176,6 +173,7 @@ class ClusterLog(RecordLog[Record], Generic[Record]):
         """Yield the ids of one hour in order, each with its row if the query asks for it."""
         callers = [query.caller] if query.caller is not None else await self._few_callers(hour)
         partitions = self._partitions(callers, hour)
+        # few partitions: reading texts along is one round trip instead of two
         if len(partitions) <= _MAX_PARTITIONS_WITH_TEXTS:
             async for _, row in self._merged(partitions, span, hour, limit=0 if query.is_search else limit):
                 record = self._table.record_of(row)
@@ -279,9 +277,11 @@ class ClusterLog(RecordLog[Record], Generic[Record]):
         count = 0
         async for rows in self._matching(partition, query):
             count += len(rows)
+            # before the rows: without them, what belongs to them could not be found again
             await self.removing(partition.caller, rows)
         if count == 0:
             return 0
+        # one tombstone for a partition or a range, where deleting rows would leave one for each
         if span.ticks[1] >= partition.hour + TICKS_PER_HOUR:
             await self.execute(self.statements.delete_partition.bind(partition.key))
         else:

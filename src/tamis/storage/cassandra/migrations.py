@@ -1,7 +1,7 @@
 """Named migrations of a keyspace. Blocks: call it in a thread.
 
-The table `meta` has the version: how many migrations the keyspace has seen. Each migration can be run again
-after it was interrupted, because a cluster has no transaction for schema changes.
+The table `meta` has the version: how many migrations have run on the keyspace. Each migration can be run
+again after it was interrupted, because a cluster has no transaction for schema changes.
 """
 
 from __future__ import annotations
@@ -50,18 +50,20 @@ def create_feedback(plan: KeyspacePlan, columns: Columns) -> list[str]:
 Migration = Callable[[KeyspacePlan, Columns], list[str]]
 
 MIGRATIONS: tuple[Migration, ...] = (create_tables, add_prediction_columns, create_feedback)
-"""In order; a keyspace of version n has seen the first n. Never change one that was released."""
+"""In order; version n means that the first n have run. Never change one that was released."""
 
 VERSION = len(MIGRATIONS)
 
 
 def migrate(session: Session, url: ClusterUrl, options: StoreOptions) -> list[str]:
-    """Run the migrations that the keyspace has not seen; return their names."""
+    """Run the migrations that have not run on the keyspace; return their names."""
     centres = data_centres(session)
     only_dc = next(iter(centres)) if len(centres) == 1 else ""
     nodes = centres.get(url.local_dc or only_dc, 0)
     with translated(url):
-        meta = _read(session, url) if _has_table(session, url, "meta") else {}
+        keyspace = session.cluster.metadata.keyspaces.get(url.keyspace)
+        is_new = keyspace is None or "meta" not in keyspace.tables
+        meta = {} if is_new else _read(session, url)
         _refuse_newer(meta, url)
         plan = KeyspacePlan.of(url, options, local_dc=only_dc, nodes=nodes)
         done = []
@@ -69,6 +71,7 @@ def migrate(session: Session, url: ClusterUrl, options: StoreOptions) -> list[st
             for statement in step(plan, _columns(session, url)):
                 # not idempotent: the driver must not try it on a second host at the same time
                 session.execute(SimpleStatement(statement, consistency_level=_QUORUM))
+            # after each one: a migration that was interrupted goes on here
             session.execute(_safe(_record_version(plan, number)))
             done.append(step.__name__)
         return done
@@ -98,6 +101,7 @@ def read_meta(session: Session, url: ClusterUrl) -> Mapping[str, str]:
 def put_once(session: Session, url: ClusterUrl, entry: tuple[str, str]) -> str:
     """Insert a row into `meta` unless there is one; return the value that is there then."""
     name, value = entry
+    # IF NOT EXISTS: of several processes that start at once, all get the value of the first
     insertion = f"INSERT INTO {quoted(url.keyspace)}.meta (name, value) VALUES (%s, %s) IF NOT EXISTS"
     with translated(url):
         session.execute(_safe(insertion), (name, value))
@@ -123,11 +127,6 @@ def _read(session: Session, url: ClusterUrl) -> dict[str, str]:
 
 def _safe(statement: str) -> SimpleStatement:
     return SimpleStatement(statement, consistency_level=_QUORUM, is_idempotent=True)
-
-
-def _has_table(session: Session, url: ClusterUrl, name: str) -> bool:
-    keyspace = session.cluster.metadata.keyspaces.get(url.keyspace)
-    return keyspace is not None and name in keyspace.tables
 
 
 def _columns(session: Session, url: ClusterUrl) -> Columns:

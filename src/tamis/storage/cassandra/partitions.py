@@ -113,6 +113,7 @@ class HourIndex:
         if not new:
             return
         await asyncio.gather(*(self._write(caller, hour) for caller, hour in new))
+        # known only now: an entry whose write failed is written again
         if len(self._known) > _KNOWN_HOURS:
             self._known.clear()
         self._known |= new
@@ -138,6 +139,7 @@ class HourIndex:
 
     async def remove(self, caller: str, hour: int) -> None:
         """Delete the entries of one caller's hour."""
+        # or the next row of that hour would have no entry
         self._known.discard((caller, hour))
         await self._run(self._statements.delete_hour, (False, caller, moment(hour)))
         await self._run(self._statements.delete_caller_of_hour, (moment(hour), caller))
@@ -198,6 +200,7 @@ async def merged(
         row = readers[index].next()
         if row is not None:
             order = int.from_bytes(from_uuid(row[0]), "big")
+            # the index decides between equal ids of two callers, because rows cannot be compared
             heapq.heappush(heap, (-order if newest_first else order, index, row))
 
     for index in range(len(readers)):
@@ -205,5 +208,6 @@ async def merged(
     while heap:
         _, index, row = heapq.heappop(heap)
         yield readers[index].partition, row
+        # before the next row is chosen: this partition may have it
         await readers[index].fill()
         push(index)

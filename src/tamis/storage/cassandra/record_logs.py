@@ -6,20 +6,21 @@ Reading and deleting is the same for both: `log.py`.
 from __future__ import annotations
 
 import asyncio
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from typing import Any, final
 from uuid import UUID
 
+import msgspec
 from cassandra.query import BatchStatement, BatchType
 
 from tamis.errors import StoreError
-from tamis.storage.base import CallLog, FeedbackLog, HourCount, LabelPairCount
+from tamis.storage.base import PAIR_COLUMNS, CallLog, FeedbackLog, HourCount, LabelPairCount
 from tamis.storage.cassandra.log import ClusterLog
-from tamis.storage.cassandra.partitions import Partition, moment
+from tamis.storage.cassandra.partitions import Partition
 from tamis.storage.ids import as_uuid, from_uuid
 from tamis.storage.query import LogQuery
-from tamis.storage.rows import CallRecord, FeedbackRecord, check_calls, check_feedback, revised, with_id
+from tamis.storage.rows import CallRecord, FeedbackRecord, check_calls, check_feedback, revised
 
 # nodes warn about larger batches and refuse very large ones
 _BATCH_ROWS = 50
@@ -46,11 +47,7 @@ class ClusterCallLog(ClusterLog[CallRecord], CallLog):
 
     async def summary(self, query: LogQuery) -> list[HourCount]:
         """Count the rows: Cassandra's counters would count a call twice that is sent twice."""
-        totals: Counter[tuple[int, str]] = Counter()
-        async for hour, counts in self.counts(query, ["label"]):
-            for (label,), count in counts.items():
-                totals[hour, str(label)] += count
-        return [HourCount(moment(hour), label, totals[hour, label]) for hour, label in sorted(totals)]
+        return await HourCount.sums(self.counts(query, ["label"]))
 
     def _insertions(self, partition: Partition, calls: Sequence[CallRecord]) -> Iterable[Any]:
         """Return the statements that write calls of one partition: in batches, as long as they are small."""
@@ -68,6 +65,7 @@ class ClusterCallLog(ClusterLog[CallRecord], CallLog):
         return batches
 
     def _batch(self) -> Any:
+        # UNLOGGED: all rows are in one partition, so the batch is one mutation without a batch log
         batch = BatchStatement(BatchType.UNLOGGED, consistency_level=self.statements.insert.consistency_level)
         batch.is_idempotent = True
         return batch
@@ -85,7 +83,7 @@ class ClusterFeedbackLog(ClusterLog[FeedbackRecord], FeedbackLog):
         row = None if is_new else await self.find_in(partition, id)
         if row is not None and row.revision > feedback.revision:
             return row
-        row = with_id(feedback, id) if row is None else revised(row, feedback)
+        row = msgspec.structs.replace(feedback, id=id) if row is None else revised(row, feedback)
         await asyncio.gather(
             self.index.add([(row.caller, partition.hour)]), self.execute(self.bound_insert(partition, row))
         )
@@ -109,11 +107,7 @@ class ClusterFeedbackLog(ClusterLog[FeedbackRecord], FeedbackLog):
 
     async def pair_counts(self, query: LogQuery) -> list[LabelPairCount]:
         """Count the rows."""
-        totals: Counter[tuple[str | None, ...]] = Counter()
-        columns = ("model_name", "model_version", "predicted", "label")
-        async for _, counts in self.counts(query, columns):
-            totals.update(counts)
-        return LabelPairCount.sorted_from(totals)
+        return await LabelPairCount.sums(self.counts(query, PAIR_COLUMNS))
 
     async def removing(self, caller: str, rows: Sequence[Any]) -> None:
         """Delete the subjects, so that later feedback makes new rows."""

@@ -94,6 +94,7 @@ def prepare(session: Session, keyspace: str, options: ClusterOptions) -> Stateme
 
     subjects = f"{name}.feedback_subjects"
     claim = ready(f"INSERT INTO {subjects} (caller, subject, id) VALUES (?, ?, ?) IF NOT EXISTS")
+    # the default, SERIAL, would need a quorum of all data centres
     claim.serial_consistency_level = ConsistencyLevel.LOCAL_SERIAL
     return Statements(
         logs={table.name: _log_statements(ready, name, table) for table in (CALLS, FEEDBACK)},

@@ -66,6 +66,7 @@ class ClusterCache(PredictionCache):
     async def get_many(self, keys: Sequence[bytes]) -> list[Scores | None]:
         """Look up every key on one replica; a lookup that times out is a miss."""
         distinct = list(dict.fromkeys(keys))
+        # a list may have the same text several times: one look-up for each key
         found = dict(zip(distinct, await asyncio.gather(*map(self._get, distinct)), strict=True))
         self._note_missing(key for key in distinct if found[key] is None)
         return [found[key] for key in keys]
@@ -106,6 +107,7 @@ class ClusterCache(PredictionCache):
     def _note_missing(self, keys: Iterable[bytes]) -> None:
         for key in keys:
             self._missing[key] = None
+        # bounded: not every key that is missed is stored later
         while len(self._missing) > _MAX_MISSING:
             del self._missing[next(iter(self._missing))]
 
@@ -169,6 +171,7 @@ class CassandraStore(Store):
         task = asyncio.create_task(asyncio.to_thread(opening, self._url, self._options.cluster))
         try:
             async with asyncio.timeout(self._options.cluster.connect_seconds):
+                # the thread cannot be cancelled: its connection is closed when it arrives
                 session: Session = await asyncio.shield(task)
                 return session
         except (TimeoutError, asyncio.CancelledError) as late:

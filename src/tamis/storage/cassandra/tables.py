@@ -33,7 +33,7 @@ class LogTable(Generic[Record]):
     name: str
     record: type[Record]
     shards: int
-    """Partitions of one caller's hour; part of the data: it must never change for a table."""
+    """Partitions of one caller's hour. It must never change: the ids of stored rows would lead elsewhere."""
     hours: str
     callers: str
     light: tuple[str, ...]
@@ -62,6 +62,7 @@ def _loaded(value: object) -> object:
     return from_uuid(value) if isinstance(value, UUID) else value
 
 
+# 8 shards: 800,000 calls of one caller's hour at 100,000 rows per partition
 CALLS = LogTable("calls", CallRecord, 8, hours="hours", callers="callers", light=("id", *FILTERS))
 FEEDBACK = LogTable(
     "feedback",
@@ -202,6 +203,7 @@ def full_replication(requested: str, *, local_dc: str, nodes: int) -> str:
 
 def quoted(name: str) -> str:
     """Return a name as CQL takes it exactly."""
+    # unquoted names are folded to lower case
     return name if re.fullmatch(r"[a-z][a-z0-9_]*", name) else f'"{name}"'
 
 

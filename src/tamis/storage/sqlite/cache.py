@@ -46,6 +46,7 @@ BATCH_ANSWERS = 256
 DELAY_SECONDS = 0.02
 """How long answers wait for others."""
 
+# a slot has four bytes for the second in which it expires
 _MAX_SECONDS = 2**32 - 1
 
 # JSON, because its shortest digits give back the very same double
@@ -81,6 +82,7 @@ class CacheFiles:
     def open(self) -> None:
         """Open the files that exist, and make the one that nearly every answer needs."""
         self.close()
+        # the smallest holds the answers of a model with few labels; opened now, so the loop can write it
         for slot_bytes in sorted({MIN_SLOT_BYTES, *self._existing_sizes()}):
             try:
                 self._ring(slot_bytes)
@@ -150,6 +152,7 @@ class CacheFiles:
         except BlockingIOError:
             raise
         except OSError as failed:
+            # failing again for every batch would cost more than computing the answers
             self._retry_at = now_seconds + RETRY_SECONDS
             self._failed(failed)
         else:
@@ -190,6 +193,7 @@ class CacheFiles:
         ring = self._rings.get(slot_bytes)
         if ring is None:
             ring = Ring(self._path(slot_bytes), slot_bytes, self._max_rows)
+            # a new mapping: the loop may be iterating over the old one
             self._rings = {**self._rings, slot_bytes: ring}
         return ring
 
@@ -197,6 +201,7 @@ class CacheFiles:
         """Return the slot sizes of the files that exist; other names are not the cache's."""
         prefix = self._path("").name
         names = (path.name.removeprefix(prefix) for path in self._database.parent.glob(f"{prefix}*"))
+        # longer names are no slot size, and `int` is slow for very long ones
         sizes = [int(name) for name in names if name.isascii() and name.isdecimal() and len(name) < 10]
         return [size for size in sizes if is_slot_size(size)]
 
@@ -239,6 +244,7 @@ class CacheWriter:
     async def close(self) -> None:
         """Write the waiting answers; close the files."""
         self._start()
+        # answers may have arrived while the last ones were being written
         while self._writing is not None:
             await asyncio.wait([self._writing])
             self._start()
@@ -276,7 +282,7 @@ class CacheWriter:
         try:
             with LOOP_IO:
                 return self._cache.write_at_once(waiting, self._now())
-        except Exception:  # unhandled: as in `_write`
+        except Exception:  # outermost in a timer's callback: as in `_write`
             _logger.exception("cache not written")
             return True
         finally:
@@ -290,11 +296,11 @@ class CacheWriter:
     def _open(self) -> None:
         try:
             self._cache.open()
-        except Exception:
+        except Exception:  # outermost in the thread: without its cache the service goes on
             _logger.exception("cache not opened")
 
     def _write(self, waiting: Waiting, now_seconds: int) -> None:
         try:
             self._cache.write(waiting, now_seconds)
-        except Exception:  # unhandled: the service goes on, because the cache may be lost and the log may not
+        except Exception:  # outermost in the thread: the cache may be lost, so the service goes on
             _logger.exception("cache not written")

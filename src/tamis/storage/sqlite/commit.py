@@ -55,6 +55,7 @@ class PendingRows:
             if error is None:
                 waiter.set_result(None)
             else:
+                # each waiter gets its own: a shared exception would collect the tracebacks of all
                 waiter.set_exception(StoreError(*error.args, fault=error.fault))
 
 
@@ -64,6 +65,7 @@ class DiskSpeed:
 
     def __init__(self, clock: Clock):
         self.now = clock.monotonic
+        # slow until measured: the first commit is the thread's, so a slow disk never stalls the loop
         self._slow_at: float | None = float("-inf")
         """When the last slow write ended, None once the disk is known to be fast."""
 
@@ -231,15 +233,18 @@ class Checkpointer:
             self._checkpointed_pages = 0
         self._wal_pages = pages
         if pages - self._checkpointed_pages >= _CHECKPOINT_PAGES and self._task is None:
+            # commits happen in the writer's thread, too
             self._loop.call_soon_threadsafe(self._start)
         return apsw.SQLITE_OK
 
     def _start(self) -> None:
+        # asked again on the loop: several commits may have seen no task
         if self._task is None and not self._is_closed:
             self._task = self._loop.create_task(self._in_background())
 
     async def _in_background(self) -> None:
         try:
+            # before the checkpoint: pages that are committed meanwhile count for the next one
             self._checkpointed_pages = self._wal_pages
             await self.run()
         except StoreError as failed:  # the next commit meets the same fault and reports it

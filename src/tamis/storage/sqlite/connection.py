@@ -25,7 +25,8 @@ Caught at each place and not by a context manager, which would be three more cal
 request.
 """
 
-# SQLite's own waiting sleeps up to 100 ms between attempts; a commit takes less than one
+# a poll, because nothing reports that another process has released a lock of SQLite's; its own
+# waiting sleeps up to 100 ms between attempts, where a commit takes less than one
 _POLL_SECONDS = 0.001
 
 
@@ -66,6 +67,7 @@ class Worker:
     """One thread with its own connection, which is opened when it is first needed."""
 
     def __init__(self, name: str, connect: Callable[[], apsw.Connection]):
+        # one thread: it owns the connection, and its steps run in the order of `run`
         self._executor = ThreadPoolExecutor(1, thread_name_prefix=f"tamis-{name}")
         self._connect = connect
         self._connection: apsw.Connection | None = None
@@ -137,6 +139,7 @@ def close_quietly(connection: apsw.Connection, *, checkpoint: bool = True) -> No
     try:
         connection.close()
     except apsw.Error:
+        # with force, because the handle would stay open until the process ends
         connection.close(True)
 
 
@@ -162,6 +165,7 @@ def _enter_wal(connection: apsw.Connection, lock_seconds: float) -> None:
             time.sleep(_POLL_SECONDS)
         else:
             return
+    # the last attempt: its BusyError is the caller's
     connection.execute("PRAGMA journal_mode = WAL")
 
 
@@ -181,6 +185,7 @@ def _classified(error: apsw.Error | OSError) -> tuple[str, str]:
 
 
 def _errno_fault(error: OSError) -> str:
+    # an unknown errno is treated as a failing disk: the calls wait in the spool either way
     return _FAULT_BY_ERRNO.get(error.errno or 0, "io")
 
 

@@ -21,15 +21,16 @@ from typing import final
 from tamis.errors import StoreError
 from tamis.inotify import MOVED_FROM_OR_SELF, drain, open_inotify
 
-# of inotify(7): links or mode changed, moved, deleted
+# IN_ATTRIB, IN_MOVE_SELF and IN_DELETE_SELF of inotify(7): the number of links or the mode changed, moved,
+# deleted
 _CHANGES = 0x4 | 0x800 | 0x400
-# IN_MOVE_SELF and IN_DELETE_SELF of inotify(7)
 
 _RESCUED = 0o400
-"""The mode of a WAL that has been written back: all processes that have it open can see it there."""
+"""Mode of a WAL that has been written back: processes that still have it open see it without its name."""
 
 # a migration or a rescue holds the lock; one that takes longer is reported, not waited for
 _FOLDER_LOCK_SECONDS = 10.0
+# a poll, because no event reports that flock was released, and a blocking flock has no deadline
 _POLL_SECONDS = 0.005
 
 
@@ -43,8 +44,10 @@ class OpenFiles:
         folder = str(Path(database).resolve().parent)
         watches = [*((path, _CHANGES) for path in self.paths), (folder, MOVED_FROM_OR_SELF)]
         self._inotify = open_inotify(watches)
-        self._poll = _poll_of(self._inotify)
+        self._poll = select.poll() if self._inotify >= 0 else None
         """None where the files themselves must be looked at."""
+        if self._poll is not None:
+            self._poll.register(self._inotify, select.POLLIN)
         self._looking = threading.Lock()
         self._wal = -1
         try:
@@ -77,6 +80,7 @@ class OpenFiles:
         with self._looking:
             # until the end, or for good if a file is lost: other threads must not find the queue empty
             poll, self._poll = self._poll, None
+            # before looking: what changes later is reported by a new event
             drain(self._inotify)
             for path, identity in zip(self.paths, self._identities, strict=True):
                 if _identity(path) != identity:
@@ -109,6 +113,7 @@ class OpenFiles:
         Processes that have not noticed the loss must neither rescue it again nor share a WAL with those
         that have, because they no longer share its locks.
         """
+        # before the removal, at which other processes look at their files
         os.fchmod(self._wal, _RESCUED)
         _, *companions = zip(self.paths, self._in_place(), strict=True)
         for path, is_in_place in companions:
@@ -203,11 +208,3 @@ def _opened(path: str) -> int:
         return os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     except OSError as failed:
         raise StoreError(f"{path}: the file is gone ({failed.strerror})", fault="missing") from None
-
-
-def _poll_of(inotify: int) -> select.poll | None:
-    if inotify < 0:
-        return None
-    poll = select.poll()
-    poll.register(inotify, select.POLLIN)
-    return poll

@@ -47,7 +47,8 @@ _SLOTS_PER_READ = 4_096
 _MAX_FOLLOWED_SLOTS = 4_096
 """Slots of other processes that a lookup reads, in about a millisecond; `put` reads any number."""
 
-# a cache is not worth a longer wait: writers hold the lock for microseconds
+# a cache is not worth a longer wait: writers hold the lock for microseconds. Polled, because no event reports
+# that flock was released, and a blocking flock has no deadline
 _LOCK_SECONDS = 0.25
 _POLL_SECONDS = 0.001
 # two processes of different versions would replace each other's file for ever
@@ -82,6 +83,7 @@ class Ring:
 
     def follow(self) -> None:
         """Index what other processes have written, if that is little and nothing is being written here."""
+        # the loop must not wait for a thread that writes: it finds the answers at the next look-up
         if not self._changing.acquire(blocking=False):
             return
         try:
@@ -122,6 +124,7 @@ class Ring:
                 self._reopen()
                 if not self._append(slots, may_wait=True):
                     raise OSError(errno.EBUSY, "replaced again and again by another process")
+            # after the write: an index entry before it would lead to the old slot
             if len(facts_of) < _MANY_KEYS:
                 for key in facts_of:
                     self._index.add(key)
@@ -137,12 +140,14 @@ class Ring:
             if not may_wait and head - self._index.head > _MAX_FOLLOWED_SLOTS:
                 raise BlockingIOError
             self._catch_up(head)
+            # more slots than the ring has would overwrite their own first ones
             data = b"".join(slots[-self._n_slots :])
             start = (head + max(0, len(slots) - self._n_slots)) % self._n_slots
             before_end = (self._n_slots - start) * self._slot_bytes
             _write(self._file, data[:before_end], SLOTS_AT + start * self._slot_bytes)
             if len(data) > before_end:
                 _write(self._file, data[before_end:], SLOTS_AT)
+            # last: if the process is killed before, no reader looks at the new slots
             _write(self._file, pack_head(head + len(slots)), HEAD_AT)
             return True
 
@@ -172,8 +177,10 @@ class Ring:
             file = _open_regular(self._path)
             try:
                 with _locked(file, _LOCK_SECONDS):
+                    # another process may have removed it between opening and locking
                     if os.fstat(file).st_nlink and self._is_ours(file):
                         return file
+            # also at KeyboardInterrupt: nothing else refers to the descriptor
             except BaseException:
                 os.close(file)
                 raise
@@ -210,12 +217,14 @@ class Ring:
             some = min(count, self._n_slots - start, _SLOTS_PER_READ)
             n_bytes = some * self._slot_bytes
             data = os.pread(self._file, n_bytes, SLOTS_AT + start * self._slot_bytes)
+            # a truncated file: zeros match no checksum, so these slots are misses
             yield data.ljust(n_bytes, b"\0")
             first, count = first + some, count - some
 
 
 def _open_regular(path: Path) -> int:
     """Open or create a file that only its owner may read; a link or a pipe in its place is removed."""
+    # a link is refused (ELOOP); opening a pipe must not wait for its other end (ENXIO)
     flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK
     try:
         file = os.open(path, flags, 0o600)
@@ -228,6 +237,7 @@ def _open_regular(path: Path) -> int:
         os.close(file)
     _logger.warning("cache file rebuilt: %s: not a regular file", path)
     os.unlink(path)
+    # O_EXCL: another process may be faster, and its file is found at the next attempt
     return os.open(path, flags | os.O_EXCL, 0o600)
 
 

@@ -18,11 +18,13 @@ MAX_SLOT_BYTES = 2**20
 
 MAGIC = b"TamisCache\x00\x02"
 """The last byte is the version of what follows."""
-# the head is rewritten with the slots, the header never
+
+# the head is rewritten with every batch of slots, the header never
 HEAD_AT = 64
 # slots start on a page of their own
 SLOTS_AT = 4096
 
+# "<": sizes and byte order are the same on every machine
 _HEADER = struct.Struct(f"<{len(MAGIC)}sIQ")  # bytes of a slot, number of slots
 _HEAD = struct.Struct("<QI")  # slots that were ever written, checksum
 PREFIX_BYTES = HEAD_AT + _HEAD.size
@@ -75,6 +77,7 @@ def scores_in(slot: bytes, key: bytes, now_seconds: int) -> bytes | None:
     (checksum,) = CHECKSUM.unpack_from(slot)
     found, expires_at, length = _FACTS.unpack_from(slot, CHECKSUM.size)
     end = _SCORES_AT + length
+    # the key first: in nearly every slot that the index leads to wrongly it differs
     is_live = found == key and expires_at > now_seconds and crc32(slot[CHECKSUM.size : end]) == checksum
     return slot[_SCORES_AT:end] if is_live else None
 

@@ -42,6 +42,7 @@ class RingIndex:
         self._n_slots = n_slots
         self._n_buckets = n_slots // _SLOTS_OF_A_BUCKET + 1
         self._tags = bytearray(self._n_buckets * _WAYS)  # 0 where there is no entry
+        # a memoryview gives Python's integers, an array objects of numpy, which take several times as long
         self._numbers = np.zeros(self._n_buckets * _WAYS, np.uint32).data
 
     def find(self, key: bytes) -> Sequence[int]:
@@ -67,6 +68,7 @@ class RingIndex:
         """Return the positions, ascending, of those keys that `find` may find a number for."""
         wanted = np.maximum(keys[:, 0], 1) * _FIRST_BITS
         differing = self._words()[self._buckets(keys)] ^ wanted
+        # not zero exactly if a byte of `differing` is zero, which is where a tag is the wanted one
         has_zero_byte = (differing - _FIRST_BITS) & ~differing & _LAST_BITS
         return np.flatnonzero(has_zero_byte).tolist()
 
@@ -84,6 +86,7 @@ class RingIndex:
         fits = entry < _WAYS
         at, which = buckets[fits] * _WAYS + entry[fits], order[fits]
         tags[at], numbers[at] = np.maximum(keys[which, 0], 1), (first + which) & _NUMBER_MASK
+        # buckets that are full: one by one, each replaces the oldest entry
         for other in order[~fits].tolist():
             self._put(keys[other].tobytes(), first + other)
 
@@ -99,6 +102,7 @@ class RingIndex:
         self._tags[at], self._numbers[at] = _tag(key), number & _NUMBER_MASK
 
     def _bucket(self, key: bytes) -> int:
+        # keys are digests, so their bytes are hashes; `_tag` uses another one
         return int.from_bytes(key[-8:], "big") % self._n_buckets * _WAYS
 
     def _buckets(self, keys: Keys) -> npt.NDArray[np.intp]:
@@ -115,4 +119,5 @@ class RingIndex:
 
 
 def _tag(key: bytes) -> int:
+    # 0 means that the entry is free
     return key[0] or 1

@@ -1,7 +1,7 @@
 """The tables and their migrations. Handles SQL; independent of records.
 
-`PRAGMA user_version` counts the migrations that a file has seen, `application_id` marks the file as a store
-of Tamis. Times are seconds since 1970; ids are the 16 bytes of `storage.ids`.
+`PRAGMA user_version` counts the migrations that have run on a file, `application_id` marks it as a store of
+Tamis. Times are seconds since 1970; ids are the 16 bytes of `storage.ids`.
 """
 
 from __future__ import annotations
@@ -69,11 +69,12 @@ CREATE INDEX feedback_by_caller ON feedback (caller, id);
 def create_tables(connection: apsw.Connection) -> None:
     """Create the call log, the prediction cache and the store's own settings."""
     connection.execute(_TABLES)
+    # in the file, because all processes on it must make the same cache keys
     connection.execute("INSERT INTO meta VALUES ('secret', ?)", (os.urandom(KEY_BYTES),))
 
 
 def drop_cache_table(connection: apsw.Connection) -> None:
-    """Give the room of the prediction cache to the log: it has files of its own now."""
+    """Drop the prediction cache, which is kept in files beside the database since."""
     connection.execute("DROP TABLE cache")
 
 
@@ -93,17 +94,18 @@ MIGRATIONS: tuple[Callable[[apsw.Connection], None], ...] = (
     add_prediction_columns,
     create_feedback,
 )
-"""In order; a file of version n has seen the first n. Never change one that was released."""
+"""In order; version n means that the first n have run. Never change one that was released."""
 
 SCHEMA_VERSION = len(MIGRATIONS)
 
 
 def version_of(connection: apsw.Connection) -> int:
-    """Return how many migrations the file has seen; refuse another program's file and a newer version."""
+    """Return how many migrations have run on the file; refuse another program's file and a newer version."""
     with connection:  # one snapshot: another process may be creating the tables now
         application = connection.pragma("application_id")
         version = connection.pragma("user_version")
         is_empty = connection.execute("SELECT count(*) FROM sqlite_schema").get == 0
+    # a file without tables and marks is new; any other is that of another program
     if application != APPLICATION_ID and not (is_empty and application == version == 0):
         raise StoreError(f"{connection.filename}: an SQLite file of another program; name another path")
     if version > SCHEMA_VERSION:

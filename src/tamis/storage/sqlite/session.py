@@ -30,6 +30,7 @@ from tamis.storage.sqlite.open_files import FolderLock, OpenFiles
 from tamis.storage.sqlite.schema import migrate
 from tamis.storage.sqlite.table import CALLS
 
+# a checkpoint that waits for a reader keeps all writers waiting
 _CHECKPOINT_LOCK_SECONDS = 0.1
 
 _WATCH_SECONDS = 1.0
@@ -67,6 +68,7 @@ class SqliteSession:
             await asyncio.to_thread(file.create_if_missing)
             try:
                 migrations, secret, retention_days = await workers.writer.run(_prepare)
+                # in the thread: opening may wait for a lock and for the disk, the loop must not
                 here = await workers.writer.run(lambda _: workers.connect())
                 # now: later they might find another WAL at the path
                 await workers.reader.run(lambda _: None)
@@ -75,6 +77,7 @@ class SqliteSession:
             except StoreError:
                 await workers.close()
                 raise
+        # from now on a locked file is reported at once, and the writer's thread waits for it
         here.set_busy_handler(None)
         cache_files = CacheFiles(file.path, options.cache_rows, is_alone=options.is_alone)
         checkpointer = Checkpointer(workers.checkpoint, files.require_in_place)
@@ -84,6 +87,7 @@ class SqliteSession:
         )
         cache = CacheWriter(cache_files, now, cache_seconds=options.cache_seconds, disk=commit.disk)
         await cache.open()
+        # every connection that commits: the size of the WAL is reported to the committing one
         await workers.writer.run(checkpointer.watch)
         checkpointer.watch(here)
         return cls(
@@ -104,6 +108,7 @@ class SqliteSession:
         """Commit what is waiting and close everything."""
         await self.commit.finish()
         await self.cache.close()
+        # after the last commit and before any connection closes: they still have a removed WAL open
         is_lost = await self._rescue_if_lost()
         await self.checkpointer.close(checkpoint=not is_lost)
         await self.reader.close(checkpoint=not is_lost)
@@ -142,6 +147,7 @@ class SessionKeeper:
         self._file, self._clock, self._options = file, clock, options
         self.steady = SteadyClock(clock)
         self.now: SqliteSession | None = None
+        # `open`, `close` and `reopened` replace the session, one at a time
         self._opening = asyncio.Lock()
         self._next_watch: asyncio.TimerHandle | None = None
         self._reopening: asyncio.Task[None] | None = None
@@ -201,7 +207,7 @@ class SessionKeeper:
         """Rescue a lost WAL also while nothing is committed, before the process ends with it."""
         if self.now is None:
             return
-        with suppress(StoreError):  # from now on every commit is refused
+        with suppress(StoreError):  # a lost file: from now on every commit is refused
             self.now.files.require_same()
         if self.now.files.has_lost_companions:
             self._reopening = asyncio.create_task(self._reopen_if_possible(self.now))
@@ -221,7 +227,6 @@ class _Workers:
     def __init__(self, file: DatabaseFile, lock_seconds: float):
         self._file, self._lock_seconds = file, lock_seconds
         self.writer, self.reader = Worker("write", self.connect), Worker("read", self.connect)
-        # waits briefly: a checkpoint that waits for a reader keeps all writers waiting
         self.checkpoint = Worker("checkpoint", lambda: file.connect(lock_seconds=_CHECKPOINT_LOCK_SECONDS))
 
     def connect(self) -> apsw.Connection:

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import Generic, final
@@ -13,11 +12,13 @@ import apsw
 from tamis.clock import LOOP_IO, Clock
 from tamis.errors import StoreError
 from tamis.storage.base import (
+    PAIR_COLUMNS,
     Answers,
     CallLog,
     FeedbackLog,
     HourCount,
     LabelPairCount,
+    PartialCounts,
     PredictionCache,
     RecordLog,
     Scores,
@@ -25,7 +26,6 @@ from tamis.storage.base import (
     StoreHealth,
     StoreOptions,
 )
-from tamis.storage.ids import called_at, first_id
 from tamis.storage.query import (
     PAGE_CHARS,
     PAGE_ROWS,
@@ -39,7 +39,7 @@ from tamis.storage.rows import CallRecord, FeedbackRecord, Record, check_calls, 
 from tamis.storage.sqlite.connection import DatabaseFile, transaction
 from tamis.storage.sqlite.schema import version_of
 from tamis.storage.sqlite.session import SessionKeeper
-from tamis.storage.sqlite.table import CALLS, FEEDBACK, CountStep, Table, put_feedback
+from tamis.storage.sqlite.table import CALLS, FEEDBACK, Table, put_feedback
 
 # a search that finds nothing returns an empty page with a cursor after this many steps
 _STEPS_OF_A_PAGE = 50
@@ -56,19 +56,19 @@ class _SqliteLog(RecordLog[Record], Generic[Record]):
     ) -> Page[Record]:
         """Read in steps until the page is full."""
         reader = self._keeper.current.reader
-        left = Span.of(query, None if after is None else decode_cursor(after))
+        rest = Span.of(query, None if after is None else decode_cursor(after))
         found: list[Record] = []
         room = PAGE_CHARS
         for _ in range(_STEPS_OF_A_PAGE):
-            step = await reader.run(self._table.read_step(query, left, limit - len(found), room))
+            step = await reader.run(self._table.read_step(query, rest, limit - len(found), room))
             found += step.rows
             room -= sum(len(row.text) for row in step.rows)
             if step.left is None:
                 return Page(found, None)
-            left = step.left
+            rest = step.left
             if len(found) == limit or room <= 0:
                 break
-        return Page(found, encode_cursor(left.position))
+        return Page(found, encode_cursor(rest.position))
 
     async def find(self, id: bytes, *, caller: str | None = None) -> Record | None:
         """Read one row by its primary key."""
@@ -92,14 +92,14 @@ class _SqliteLog(RecordLog[Record], Generic[Record]):
         await session.checkpointer.truncate()  # the deleted texts must not live on in the WAL
         return total
 
-    async def _counts(self, query: LogQuery, columns: Sequence[str]) -> AsyncIterator[CountStep]:
+    async def _counts(self, query: LogQuery, columns: Sequence[str]) -> PartialCounts:
         """Count hour by hour, large hours in parts."""
         reader = self._keeper.current.reader
-        left: Span | None = Span.of(query)
-        while left is not None:
-            step = await reader.run(self._table.count_step(query, left, columns))
-            yield step
-            left = step.left
+        rest: Span | None = Span.of(query)
+        while rest is not None:
+            step = await reader.run(self._table.count_step(query, rest, columns))
+            yield step.ticks, step.counts
+            rest = step.left
 
 
 @final
@@ -117,6 +117,7 @@ class SqliteCallLog(_SqliteLog[CallRecord], CallLog):
         try:
             await session.commit.commit(calls)
         except StoreError:
+            # a lost WAL can be rescued, and then the file takes the calls; any other fault goes to the spool
             if not session.files.has_lost_companions:
                 raise
             session = await keeper.reopened(session)
@@ -124,14 +125,7 @@ class SqliteCallLog(_SqliteLog[CallRecord], CallLog):
 
     async def summary(self, query: LogQuery) -> list[HourCount]:
         """Count by label."""
-        counts: Counter[tuple[int, str]] = Counter()
-        async for step in self._counts(query, ["label"]):
-            for (label,), count in step.counts.items():
-                counts[step.ticks, str(label)] += count
-        return [
-            HourCount(called_at(first_id(ticks)), label, counts[ticks, label])
-            for ticks, label in sorted(counts)
-        ]
+        return await HourCount.sums(self._counts(query, ["label"]))
 
 
 @final
@@ -145,6 +139,7 @@ class SqliteFeedbackLog(_SqliteLog[FeedbackRecord], FeedbackLog):
 
         def put(connection: apsw.Connection) -> FeedbackRecord:
             session.files.require_in_place()
+            # looked at before, and again after: feedback in a removed file would be lost with the process
             row = step(connection)
             session.files.require_in_place()
             return row
@@ -153,11 +148,7 @@ class SqliteFeedbackLog(_SqliteLog[FeedbackRecord], FeedbackLog):
 
     async def pair_counts(self, query: LogQuery) -> list[LabelPairCount]:
         """Count by model, version and labels."""
-        counts: Counter[tuple[str | None, ...]] = Counter()
-        columns = ("model_name", "model_version", "predicted", "label")
-        async for step in self._counts(query, columns):
-            counts.update(step.counts)
-        return LabelPairCount.sorted_from(counts)
+        return await LabelPairCount.sums(self._counts(query, PAIR_COLUMNS))
 
 
 @final
@@ -224,6 +215,7 @@ class SqliteStore(Store):
         session, seconds = self._keeper.current, self._keeper.steady.now()
 
         def touch(connection: apsw.Connection) -> int:
+            # by `stat`, not by inotify: a check must notice what inotify cannot report
             session.files.require_same()
             with transaction(connection):
                 connection.execute(

@@ -56,6 +56,7 @@ class Table(Generic[Record]):
     def __init__(self, name: str, record: type[Record]):
         self._name, self._record = name, record
         self._names = columns_of(record)
+        # by number of rows: the same text, so that apsw finds its prepared statement again
         self._insertions: dict[int, str] = {}
 
     def insert(self, connection: apsw.Connection, rows: Sequence[Record]) -> None:
@@ -73,6 +74,7 @@ class Table(Generic[Record]):
         """Return a step that reads the first rows of `span`: at most `limit`, and until they have `chars`."""
 
         def step(connection: apsw.Connection) -> Step[Record]:
+            # the last row that this step may read, found by the index: a search without matches ends, too
             edge = self._edge(connection, query, span, ROWS_OF_A_SEARCH if query.is_search else limit)
             where, values = _where(query, span if edge is None else span.up_to(edge))
             found = connection.execute(
@@ -101,6 +103,7 @@ class Table(Generic[Record]):
             if start is None:
                 return CountStep(0, Counter(), None)
             hour = ticks_of(start) // TICKS_PER_HOUR * TICKS_PER_HOUR
+            # the caller adds hours up; parts of an hour may come separately
             within = Span(start, min(first_id(hour + TICKS_PER_HOUR), span.high))
             n_rows = _ROWS_OF_A_COUNT if query.contains is None else ROWS_OF_A_SEARCH
             edge = self._edge(connection, query, within, n_rows)
@@ -128,6 +131,7 @@ class Table(Generic[Record]):
     def delete_step(self, query: LogQuery) -> Callable[[apsw.Connection], tuple[int, bool]]:
         """Return a step that deletes a caller's or a range's oldest rows: how many, and if more are left."""
         where, values = _range(query, Span.of(query))
+        # a subquery: DELETE has a LIMIT only in an SQLite that is compiled with it
         doomed = f"SELECT id FROM {self._name} WHERE {where} ORDER BY id LIMIT {_ROWS_OF_A_DELETION}"
 
         def step(connection: apsw.Connection) -> tuple[int, bool]:
@@ -180,6 +184,7 @@ def put_feedback(feedback: FeedbackRecord) -> Callable[[apsw.Connection], Feedba
             if row is None:
                 FEEDBACK.insert(connection, [feedback])
                 return feedback
+            # reports may be committed in another order than they arrived: the latest one counts
             if row.revision > feedback.revision:
                 return row
             row = revised(row, feedback)
