@@ -23,7 +23,7 @@ from tamis.storage import (
     TimeIds,
     make_store,
 )
-from tamis.storage.ids import called_at, hour_of
+from tamis.storage.ids import called_at, hour_ticks, moment
 from tests.support.fakes import ManualClock
 from tests.support.store_samples import database, everything
 
@@ -112,7 +112,7 @@ class StoreMachine(RuleBasedStateMachine):
         asked_for = filter(lambda one: wanted(one, query), self.calls.values())
         expected = sorted(asked_for, key=lambda one: one.id, reverse=newest_first)
         assert self.runner.run(everything(self.store, query, limit=limit)) == expected
-        counts = Counter((hour_of(one.id), one.label) for one in expected)
+        counts = Counter((moment(hour_ticks(one.id)), one.label) for one in expected)
         summary = [HourCount(*which, count) for which, count in sorted(counts.items())]
         assert self.runner.run(self.store.log.summary(query)) == summary
 

@@ -17,7 +17,8 @@ from tamis.storage.ids import (
     called_at,
     first_id_at,
     from_uuid,
-    hour_of,
+    hour_ticks,
+    moment,
     uuid_text,
 )
 from tamis.storage.query import decode_cursor, encode_cursor
@@ -103,7 +104,7 @@ def test_ids_hour_never_steps_back_with_the_clock():
     ids.next()
     clock.step_utc(-3_600)
     hour = ids.this_hour()
-    assert hour == hour_of(ids.next())
+    assert hour == moment(hour_ticks(ids.next()))
     assert (hour.minute, hour.second, hour.microsecond, hour.tzinfo) == (0, 0, 0, UTC)
 
 

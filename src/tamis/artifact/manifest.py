@@ -7,6 +7,7 @@ give the same bytes, and their digest is the model's identity. Independent of an
 from __future__ import annotations
 
 import hashlib
+import os
 import re
 from pathlib import Path
 from typing import Any, TypeVar
@@ -180,6 +181,17 @@ def _check(manifest: Manifest) -> None:
         raise ArtifactError(f"{MANIFEST_FILE}: the operating point does not fit the labels")
     if point is not None and not 0 <= point.threshold < 1.01:  # just above 1 where nothing is to be flagged
         raise ArtifactError(f"{MANIFEST_FILE}: the operating point's threshold is no probability")
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Replace a file by a value as indented JSON; it appears complete or not at all."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    with temporary.open("wb") as file:
+        file.write(msgspec.json.format(msgspec.json.encode(value), indent=2) + b"\n")
+        # before the rename, or a loss of power could leave an empty file under the name
+        file.flush()
+        os.fsync(file.fileno())
+    os.replace(temporary, path)
 
 
 FileStamp = tuple[int, int, int]

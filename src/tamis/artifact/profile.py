@@ -72,13 +72,13 @@ def training_profile(
 
     def by_label(bins: npt.NDArray[np.intp], n_bins: int) -> dict[str, Counts]:
         return {
-            label: np.bincount(bins[top == place], minlength=n_bins).tolist()
-            for place, label in enumerate(labels)
+            label: np.bincount(bins[top == index], minlength=n_bins).tolist()
+            for index, label in enumerate(labels)
         }
 
     return TrainingProfile(
         learned=dict(learned),
-        predicted={label: int((top == place).sum()) for place, label in enumerate(labels)},
+        predicted={label: int((top == index).sum()) for index, label in enumerate(labels)},
         confidence=by_label(share_bins(probabilities.max(axis=1)), N_SHARE_BINS),
         length=by_label(length_bins(lengths), N_LENGTH_BINS),
         unknown=None if unknown is None else by_label(share_bins(unknown), N_SHARE_BINS),

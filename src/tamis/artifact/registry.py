@@ -18,7 +18,7 @@ from pathlib import Path
 
 import msgspec
 
-from tamis.artifact.manifest import ALIASES_FILE, MANIFEST_FILE, versions_in
+from tamis.artifact.manifest import ALIASES_FILE, MANIFEST_FILE, versions_in, write_json
 from tamis.artifact.version_folder import find_version, open_artifact, read_aliases
 from tamis.clock import Clock, SystemClock
 from tamis.errors import ArtifactError
@@ -174,13 +174,7 @@ def record_traffic(folder: Path, action: str, version: int, *, who: str, reason:
 def _apply(folder: Path, change: AliasChange) -> None:
     _record(folder, change)
     aliases = read_aliases(folder) | {change.alias: change.to_version}
-    temporary = folder / f".{ALIASES_FILE}.{os.getpid()}"
-    with temporary.open("wb") as file:
-        file.write(msgspec.json.format(msgspec.json.encode(aliases, order="sorted"), indent=2) + b"\n")
-        file.flush()
-        # before the rename, or a loss of power could leave an empty file under the name
-        os.fsync(file.fileno())
-    os.replace(temporary, folder / ALIASES_FILE)
+    write_json(folder / ALIASES_FILE, dict(sorted(aliases.items())))
 
 
 def _record(folder: Path, change: AliasChange) -> None:

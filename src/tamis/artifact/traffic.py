@@ -5,7 +5,6 @@ A canary answers a share of the callers; a shadow scores the same texts and answ
 
 from __future__ import annotations
 
-import os
 import secrets
 from hashlib import blake2b
 from pathlib import Path
@@ -13,6 +12,7 @@ from typing import Annotated
 
 import msgspec
 
+from tamis.artifact.manifest import write_json
 from tamis.artifact.registry import locked, record_traffic
 from tamis.artifact.version_folder import open_artifact
 from tamis.errors import ArtifactError
@@ -81,16 +81,12 @@ def set_canary(
         max_disagreement=max_disagreement,
     )
     bounds = {"errors": max_errors, "disagreement": max_disagreement}
-    reason = ", ".join(
-        [
-            f"share {share:.4g}",
-            *(f"{name}>{bound:.4g}" for name, bound in bounds.items() if bound is not None),
-        ]
-    )
+    limits = [f"{name}>{bound:.4g}" for name, bound in bounds.items() if bound is not None]
+    reason = ", ".join([f"share {share:.4g}", *limits])
     with locked(folder):
         plan = msgspec.structs.replace(read_traffic(folder), canary=canary, stopped="")
         record_traffic(folder, "canary", version, who="", reason=reason, digest=digest)
-        _write(folder, plan)
+        write_json(folder / TRAFFIC_FILE, plan)
     return folder / str(version)
 
 
@@ -100,7 +96,7 @@ def set_shadow(reference: str) -> Path:
     with locked(folder):
         plan = msgspec.structs.replace(read_traffic(folder), shadow=version)
         record_traffic(folder, "shadow", version, who="", reason="", digest=digest)
-        _write(folder, plan)
+        write_json(folder / TRAFFIC_FILE, plan)
     return folder / str(version)
 
 
@@ -110,7 +106,7 @@ def stop_shadow(model_folder: Path) -> None:
         plan = read_traffic(model_folder)
         if plan.shadow is not None:
             record_traffic(model_folder, "stop shadow", plan.shadow, who="", reason="", digest="")
-        _write(model_folder, msgspec.structs.replace(plan, shadow=None))
+        write_json(model_folder / TRAFFIC_FILE, msgspec.structs.replace(plan, shadow=None))
 
 
 def stop_canary(model_folder: Path, *, key: str = "", reason: str = "") -> None:
@@ -124,7 +120,9 @@ def stop_canary(model_folder: Path, *, key: str = "", reason: str = "") -> None:
                 record_traffic(
                     model_folder, "stop canary", plan.canary.version, who=who, reason=reason, digest=""
                 )
-            _write(model_folder, msgspec.structs.replace(plan, canary=None, stopped=reason))
+            write_json(
+                model_folder / TRAFFIC_FILE, msgspec.structs.replace(plan, canary=None, stopped=reason)
+            )
 
 
 def _version_of(reference: str) -> tuple[Path, int, str]:
@@ -132,12 +130,3 @@ def _version_of(reference: str) -> tuple[Path, int, str]:
     if not artifact.path.name.isdigit():
         raise ArtifactError(f"{artifact.path} is not a version of a model; use NAME@VERSION")
     return artifact.path.parent, int(artifact.path.name), artifact.identity
-
-
-def _write(folder: Path, plan: TrafficPlan) -> None:
-    temporary = folder / f".{TRAFFIC_FILE}.{os.getpid()}"
-    with temporary.open("wb") as file:
-        file.write(msgspec.json.format(msgspec.json.encode(plan), indent=2) + b"\n")
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(temporary, folder / TRAFFIC_FILE)

@@ -13,8 +13,8 @@ import html
 import os
 import re
 import shutil
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -93,7 +93,7 @@ class Artifact:
 
 
 def open_artifact(reference: str | os.PathLike[str]) -> Artifact:
-    """Find, verify and open a model; raises ArtifactError that says what is wrong with which file."""
+    """Find, verify and open a model; raises ArtifactError that names file and cause."""
     path = find_version(os.fspath(reference))
     try:
         data = _regular_file_bytes(path / MANIFEST_FILE, _MAX_MANIFEST_BYTES)
@@ -119,16 +119,13 @@ def find_version(reference: str) -> Path:
     versions = versions_in(folder)
     if not versions:
         raise ArtifactError(f"{folder}: no version of a model is in this folder")
-    version = _select(folder, selector) if selector else versions[-1]
+    version: int | None = versions[-1]
+    if selector:
+        is_number = selector.isascii() and selector.isdigit()
+        version = int(selector) if is_number else read_aliases(folder).get(selector)
     if version not in versions:
         raise ArtifactError(f"{folder} has no version {selector}; there are {', '.join(map(str, versions))}")
     return folder.resolve() / str(version)
-
-
-def _select(folder: Path, selector: str) -> int | None:
-    if selector.isascii() and selector.isdigit():
-        return int(selector)
-    return read_aliases(folder).get(selector)
 
 
 def read_aliases(folder: Path) -> dict[str, int]:
@@ -234,7 +231,9 @@ def reserve_version(model_folder: Path) -> Iterator[Reservation]:
             _remove(reservation.folder)
             if made and {path.name for path in model_folder.iterdir()} == {LOCK_FILE}:
                 (model_folder / LOCK_FILE).unlink()
-                _remove_empty(made)
+                with suppress(OSError):  # until one holds something
+                    for folder in made:
+                        folder.rmdir()
 
 
 @contextmanager
@@ -253,15 +252,6 @@ def _locked(model_folder: Path) -> Iterator[None]:
             if os.fstat(lock.fileno()).st_nlink:
                 yield
                 return
-
-
-def _remove_empty(folders: Sequence[Path]) -> None:
-    """Remove folders, the innermost first, until one holds something."""
-    for folder in folders:
-        try:
-            folder.rmdir()
-        except OSError:
-            return
 
 
 def _remove(folder: Path) -> None:

@@ -18,7 +18,7 @@ from typing import Any, BinaryIO, Self
 
 import pyarrow
 
-from tamis.batch.destinations import Destination, LocalDestination, ObjectFolder, destination_of
+from tamis.batch.destinations import Destination, ObjectFolder
 from tamis.batch.object_store import is_url
 from tamis.batch.scoring import REJECTED_SUFFIX, FinishedPart, ScoreJob, read_rejections
 from tamis.batch.sinks import Assembly, OutputSink, sink_for
@@ -57,10 +57,10 @@ class OutputTarget:
         # beside the output, so on its file system; of an object, in the working directory
         parts = Path(f"{name.rstrip('/').rpartition('/')[2] if is_url(name) else name.rstrip('/')}.parts")
         listed = f"{name.rstrip('/')}/_rejected.csv" if is_folder else f"{name}.rejected.csv"
-        target = cls(name, parts, sink, rejected=destination_of(rejected or listed), is_folder=is_folder)
+        target = cls(name, parts, sink, rejected=Destination(rejected or listed), is_folder=is_folder)
         if not is_folder:
-            record = None if sink.has_metadata else destination_of(f"{name}.run.json")
-            return replace(target, output=destination_of(name), record=record)
+            record = None if sink.has_metadata else Destination(f"{name}.run.json")
+            return replace(target, output=Destination(name), record=record)
         return (
             replace(target, remote=ObjectFolder(name)) if is_url(name) else replace(target, parts=Path(name))
         )
@@ -74,7 +74,7 @@ class OutputTarget:
     def own_paths(self) -> list[Path]:
         """What a run writes here, which no folder or glob may read."""
         written = (self.output, self.rejected, self.record)
-        return [self.parts, *(one.path for one in written if isinstance(one, LocalDestination))]
+        return [self.parts, *(one.path for one in written if one is not None and one.path is not None)]
 
     def owns(self, url: str) -> bool:
         """Return whether a run writes this object, which no prefix or glob may read."""
@@ -138,7 +138,11 @@ class Assembler:
             if self._target.remote is not None:
                 self._target.remote.add(path)
             if part.rejected:
-                self._list_rejected(part, path.with_suffix(REJECTED_SUFFIX))
+                # rows are counted over the whole input, a part knows its own only
+                before, name = self._rows_before[part.source], self._names[part.source]
+                for row, reason in read_rejections(path.with_suffix(REJECTED_SUFFIX)):
+                    self._rejected.writerow([name, before + row, reason])
+                    self.reasons[reason] += 1
             self._rows_before[part.source] += part.n_rows
             self._next += 1
 
@@ -164,13 +168,6 @@ class Assembler:
         else:
             self._target.rejected.remove()
             self._unfinished_rejected.unlink()
-
-    def _list_rejected(self, part: FinishedPart, path: Path) -> None:
-        # rows are counted over the whole input, a part knows its own only
-        before, name = self._rows_before[part.source], self._names[part.source]
-        for row, reason in read_rejections(path):
-            self._rejected.writerow([name, before + row, reason])
-            self.reasons[reason] += 1
 
     @property
     def _unfinished_output(self) -> Path:

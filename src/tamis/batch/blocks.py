@@ -131,20 +131,14 @@ def cut_records(
                 del waiting[:end]
                 offset, goal = offset + end, block_bytes
             elif goal >= MAX_RECORD_BYTES:
-                raise _too_long(path, offset)
+                limit = MAX_RECORD_BYTES >> 20
+                problem = f"the row at byte {offset:,} is longer than {limit} MB"
+                raise DataError(f"{problem}; is a quote opened there and never closed?", file=path)
             else:
                 # no record ends here: search twice as much, not byte by byte
                 goal = min(2 * goal, MAX_RECORD_BYTES)
     if waiting:
         yield Cut(offset, bytes(waiting))
-
-
-def _too_long(path: Path, offset: int) -> DataError:
-    limit = MAX_RECORD_BYTES >> 20
-    return DataError(
-        f"the row at byte {offset:,} is longer than {limit} MB; is a quote opened there and never closed?",
-        file=path,
-    )
 
 
 def record_batch(columns: Sequence[Any], schema: Any, n_rows: int) -> Any:

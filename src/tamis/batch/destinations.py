@@ -6,75 +6,43 @@ A file is first written completely beside the parts, so a destination never has 
 from __future__ import annotations
 
 import os
-from abc import ABC, abstractmethod
 from pathlib import Path
 
 from tamis.batch.object_store import delete_object, is_url, list_objects, object_exists, upload
 
 
-class Destination(ABC):
-    """The place of one output file; `name` is as the user gave it."""
+class Destination:
+    """The place of one output file.
 
-    name: str
+    name: as the user gave it
+    path: on the file system that the parts are on; None for an object
+    """
 
-    @abstractmethod
+    def __init__(self, name: str | Path):
+        self.name = str(name)
+        self.path = None if is_url(self.name) else Path(name)
+
     def exists(self) -> bool:
-        """Return whether a file is there."""
+        """Return whether a file, an object or a folder is there."""
+        return object_exists(self.name) if self.path is None else self.path.exists()
 
-    @abstractmethod
     def publish(self, finished: Path) -> None:
         """Move a finished file there, in place of another."""
-
-    @abstractmethod
-    def remove(self) -> None:
-        """Delete the file, if there is one."""
-
-
-class LocalDestination(Destination):
-    """A path on the file system that the parts are on."""
-
-    def __init__(self, path: Path):
-        self.path, self.name = path, str(path)
-
-    def exists(self) -> bool:
-        """Return whether the path exists, also as a folder."""
-        return self.path.exists()
-
-    def publish(self, finished: Path) -> None:
-        """Rename the file, once its bytes are on the disk."""
+        if self.path is None:
+            upload(finished, self.name)  # the store shows an object when its upload is complete
+            finished.unlink()
+            return
         # or a loss of power could leave the name with no bytes
         with finished.open("rb") as written:
             os.fsync(written.fileno())
         os.replace(finished, self.path)
 
     def remove(self) -> None:
-        """Delete the file."""
-        self.path.unlink(missing_ok=True)
-
-
-class ObjectDestination(Destination):
-    """An object; the store shows it when its upload is complete."""
-
-    def __init__(self, url: str):
-        self.name = url
-
-    def exists(self) -> bool:
-        """Return whether the object exists."""
-        return object_exists(self.name)
-
-    def publish(self, finished: Path) -> None:
-        """Upload the file and delete it here."""
-        upload(finished, self.name)
-        finished.unlink()
-
-    def remove(self) -> None:
-        """Delete the object."""
-        delete_object(self.name)
-
-
-def destination_of(name: str | Path) -> Destination:
-    """Return the destination that a path or a URL names."""
-    return ObjectDestination(str(name)) if is_url(str(name)) else LocalDestination(Path(name))
+        """Delete the file or object, if there is one."""
+        if self.path is None:
+            delete_object(self.name)
+        else:
+            self.path.unlink(missing_ok=True)
 
 
 class ObjectFolder:

@@ -23,7 +23,7 @@ from tamis.data.columns import choose_text_column
 from tamis.data.delimited import DelimitedTable
 from tamis.data.inspection import InspectedFile, inspect_file
 from tamis.data.table_formats import JsonLinesTable, open_text_table
-from tamis.data.tables import SAMPLE_ROWS, DataTable, ReadOptions
+from tamis.data.tables import SAMPLE_ROWS, ReadOptions
 from tamis.errors import DataError
 from tamis.types import no_progress
 
@@ -123,7 +123,7 @@ def _open_text(facts: InspectedFile, options: ReadOptions, keep: Sequence[str] |
         columns = choose_text_column(table.columns, sample, options, facts.path)
         text = columns.needed.text
         if isinstance(table, DelimitedTable):
-            names = _named(table.columns)
+            names = tuple(name or f"column {number}" for number, name in enumerate(table.columns, 1))
             kept = _kept_indices(names, keep, facts.path)
             dialect = CsvDialect(table.delimiter, table.is_escaped)
             parser: Any = DelimitedParser(dialect, names, text, kept)
@@ -136,22 +136,12 @@ def _open_text(facts: InspectedFile, options: ReadOptions, keep: Sequence[str] |
         else:
             raise DataError("holds fastText label lines; convert it to CSV to score it", file=facts.path)
         source = TextSource(facts, layout, parser, names[text])
-        source.assumed = _assumed(facts, table, columns.guessed, names[text])
+        assumed = list(facts.assumed)
+        if facts.damaged_at is not None:
+            assumed = [f"UTF-8, although byte {facts.damaged_at:,} is not; such rows are rejected"]
+        guessed = [f"text column {names[text]!r}"] if columns.guessed else []
+        source.assumed = (*assumed, *table.assumed, *guessed)
     return source
-
-
-def _assumed(
-    facts: InspectedFile, table: DataTable, guessed: Sequence[str], text_column: str
-) -> tuple[str, ...]:
-    assumed = [phrase for phrase in facts.assumed if facts.damaged_at is None]
-    if facts.damaged_at is not None:
-        assumed.append(f"UTF-8, although byte {facts.damaged_at:,} is not; such rows are rejected")
-    return (*assumed, *table.assumed, *([f"text column {text_column!r}"] if guessed else []))
-
-
-def _named(columns: Sequence[str]) -> tuple[str, ...]:
-    """Return the header with a name for each nameless column."""
-    return tuple(name or f"column {number}" for number, name in enumerate(columns, 1))
 
 
 def _kept_indices(names: Sequence[str], keep: Sequence[str] | None, path: Path) -> tuple[int, ...]:

@@ -151,9 +151,8 @@ class ScoreRun:
             "text_columns": [source.text_column for source in self._sources],
             "columns": self._job.schema.names,
             "output": [type(self._job.sink).__name__, self._job.sink.part_suffix],
-            "target": None
-            if self._target.is_shared
-            else self._target.name,  # two may share a folder of parts
+            # objects of the same name share a folder of parts in the working directory
+            "target": None if self._target.is_shared else self._target.name,
             **{name: getattr(self._settings, name) for name in self._settings.__dataclass_fields__},
         }
         return RunManifest(
@@ -195,7 +194,14 @@ class ScoreRun:
                 if self._target.record is not None:
                     self._target.record.publish(self._parts.copy_manifest())
                 assembler.finish(self._n_parts)
-            summary = self._summary(resumed, assembler)
+            parts = self._parts.finished.values()
+            summary = ScoreSummary(
+                n_rows=sum(part.n_rows for part in parts),
+                n_rejected=self._parts.n_rejected,
+                n_parts=self._n_parts,
+                n_resumed=resumed,
+                reasons=dict(assembler.reasons.most_common()),
+            )
             self._complete()
         except OSError as failed:
             problem = f"{failed.strerror or failed}; run the same command again to go on from here"
@@ -216,7 +222,7 @@ class ScoreRun:
     def _score(
         self, engine: Engine, assembler: Assembler, max_rejected: int | None, observe: Observer
     ) -> None:
-        n_rows = 0
+        n_rows, sizes = 0, [source.size_bytes for source in self._sources]
         assembler.advance(self._parts.finished)
         # also before the first part: a resumed run may have too many already
         self._check_rejected(assembler, max_rejected)
@@ -226,7 +232,8 @@ class ScoreRun:
                 self._parts.add(part)
                 n_rows += part.n_rows
                 assembler.advance(self._parts.finished)
-                observe(self._progress(n_rows, part))
+                done = sum(sizes[: part.source]) + part.position
+                observe(ScoreProgress(n_rows, self._parts.n_rejected, done, sum(sizes)))
                 self._check_rejected(assembler, max_rejected)
 
     def _pending(self) -> Iterator[InputBlock]:
@@ -252,11 +259,6 @@ class ScoreRun:
             index += 1
             source.check_unchanged()
 
-    def _progress(self, n_rows: int, part: FinishedPart) -> ScoreProgress:
-        sizes = [source.size_bytes for source in self._sources]
-        done = sum(sizes[: part.source]) + part.position
-        return ScoreProgress(n_rows, self._parts.n_rejected, done, sum(sizes))
-
     def _check_rejected(self, assembler: Assembler, max_rejected: int | None) -> None:
         if max_rejected is None or (found := self._parts.n_rejected) <= max_rejected:
             return
@@ -266,13 +268,3 @@ class ScoreRun:
         )
         problem = f"{found:,} rows rejected so far{listed}; --max-rejected allows {max_rejected:,}"
         raise TooManyRejectedError(problem, file=self._target.name)
-
-    def _summary(self, resumed: int, assembler: Assembler) -> ScoreSummary:
-        parts = self._parts.finished.values()
-        return ScoreSummary(
-            n_rows=sum(part.n_rows for part in parts),
-            n_rejected=self._parts.n_rejected,
-            n_parts=self._n_parts,
-            n_resumed=resumed,
-            reasons=dict(assembler.reasons.most_common()),
-        )

@@ -110,7 +110,7 @@ def write_part(job: ScoreJob, encoded: EncodedPart) -> FinishedPart:
     """Write a part into the job's folder."""
     path = job.part_path(encoded.part.index)
     _write(path, encoded.data)
-    # a part without rejections has no such file, as the journal says
+    # without rejections there is no such file, and no digest of one in the journal
     if encoded.rejections:
         _write(path.with_suffix(REJECTED_SUFFIX), encoded.rejections)
     return encoded.part
@@ -131,9 +131,9 @@ def _accepted(parsed: ParsedBlock, max_characters: int) -> tuple[Any, Any, Seque
     if not compute.any(bad).as_py():
         return parsed.texts, parsed.kept, parsed.rejected
     rejected = list(parsed.rejected)
-    places = compute.indices_nonzero(bad)
-    for place, is_blank in zip(places.to_pylist(), blank.take(places).to_pylist(), strict=True):
-        number = place + 1 if parsed.numbers is None else parsed.numbers[place]
+    indices = compute.indices_nonzero(bad)
+    for index, is_blank in zip(indices.to_pylist(), blank.take(indices).to_pylist(), strict=True):
+        number = index + 1 if parsed.numbers is None else parsed.numbers[index]
         rejected.append(Rejection(number, "no text" if is_blank else f"over {max_characters:,} characters"))
     good = compute.invert(bad)
     return parsed.texts.filter(good), parsed.kept.filter(good), sorted(rejected)

@@ -10,6 +10,7 @@ import os
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
 
@@ -94,11 +95,11 @@ class TextSource(FileSource):
         with self.path.open("rb") as opened:
             file = _CountedFile(opened)
             # cut as UTF-8, whatever the encoding: an ASCII delimiter is part of no other character there
-            body = _DataRows(self._utf8_chunks(file), self._layout)
-            for offset, data in cut_records(body.chunks(), block_bytes, self._last_record, self.path):
+            start, rows = _after_header(self._utf8_chunks(file), self._layout)
+            for offset, data in cut_records(rows, block_bytes, self._last_record, self.path):
                 # the worker reads the range itself: sending the bytes would copy them through a pipe
                 if is_plain:
-                    at = body.offset + offset
+                    at = start + offset
                     url = self.remote.url if self.remote else ""
                     yield FileRange(os.fspath(self.path.resolve()), at, len(data), url), at + len(data)
                 else:
@@ -146,33 +147,21 @@ class _CountedFile:
         """Do nothing: the file belongs to the caller."""
 
 
-class _DataRows:
-    """What follows the header: its bytes, and their `offset` once the first are read."""
-
-    def __init__(self, chunks: Iterator[bytes], layout: TextLayout):
-        self.offset = 0
-        self._chunks, self._layout = chunks, layout
-
-    def chunks(self) -> Iterator[bytes]:
-        """Yield the rest of the file."""
-        start = bytearray()
-        for chunk in self._chunks:
-            start += chunk
-            # enough to hold preamble and header
-            if len(start) >= 2 * _CHUNK_BYTES:
-                break
-        self.offset = self._header_length(bytes(start))
-        yield bytes(memoryview(start)[self.offset :])
-        yield from self._chunks
-
-    def _header_length(self, start: bytes) -> int:
-        layout = self._layout
-        at = len(codecs.BOM_UTF8) if start.startswith(codecs.BOM_UTF8) else 0
-        for line in start[at:].splitlines(keepends=True)[: layout.preamble_lines]:
-            at += len(line)
-        if layout.has_header and layout.dialect is not None:
-            at += layout.dialect.first_record(start[at:])
-        return at
+def _after_header(chunks: Iterator[bytes], layout: TextLayout) -> tuple[int, Iterator[bytes]]:
+    """Return the offset of the first data row and the bytes from there on."""
+    start = bytearray()
+    for chunk in chunks:
+        start += chunk
+        # enough to hold preamble and header
+        if len(start) >= 2 * _CHUNK_BYTES:
+            break
+    found = bytes(start)
+    at = len(codecs.BOM_UTF8) if found.startswith(codecs.BOM_UTF8) else 0
+    for line in found[at:].splitlines(keepends=True)[: layout.preamble_lines]:
+        at += len(line)
+    if layout.has_header and layout.dialect is not None:
+        at += layout.dialect.first_record(found[at:])
+    return at, chain([found[at:]], chunks)
 
 
 class ColumnarSource(FileSource):

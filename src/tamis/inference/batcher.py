@@ -89,14 +89,7 @@ class Batcher:
     started within `max_queue_seconds` are refused at once.
     """
 
-    def __init__(
-        self,
-        classifier: Classifier,
-        clock: Clock,
-        *,
-        max_queue_seconds: float,
-        events: Events,
-    ):
+    def __init__(self, classifier: Classifier, clock: Clock, *, max_queue_seconds: float, events: Events):
         self._classifier, self._clock, self._max_queue_seconds = classifier, clock, max_queue_seconds
         self._emit = events.emit
         self._jobs: deque[_Job] = deque()

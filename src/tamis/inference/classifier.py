@@ -59,6 +59,7 @@ class Classifier:
         self.form = TEXT_FORMS[manifest.text_form] if manifest else canonical
         """Brings a text into the form the model reads it in; texts of one form get one answer."""
         self.network = network
+        """A network's configuration, as Keras's `to_json()` gives it; None for other models."""
         self.path: Path | None = None
         """The folder of the version; None for a model that was not loaded from one."""
         self._scorer = scorer
@@ -84,8 +85,11 @@ class Classifier:
         manifest = artifact.manifest
         try:
             scorer = load_scorer(manifest.kind, artifact.model_files)
-            _self_test(scorer, artifact)
-            network = _network(artifact)
+            if PROBES_FILE in manifest.files:  # artifacts of earlier versions have none
+                check_probes(scorer, decode_probes(artifact.read(PROBES_FILE)), len(manifest.labels))
+            network = None
+            if _NETWORK_FILE in manifest.files:
+                network = decode_json(artifact.read(_NETWORK_FILE), dict[str, Any], _NETWORK_FILE)
         except ArtifactError as wrong:
             prefix = "" if str(wrong).startswith(str(artifact.path)) else f"{artifact.path}: "
             raise ArtifactError(f"{prefix}{wrong}") from None
@@ -226,16 +230,3 @@ def _reopen(kind: type[Classifier], path: str, version: str, identity: str) -> C
     if found.identity != identity:
         raise ArtifactError(f"{path}: version {version} was changed: its digest is not the one referred to")
     return found
-
-
-def _self_test(scorer: Scorer, artifact: Artifact) -> None:
-    """Check the answers to the probe texts; artifacts of earlier versions have none."""
-    if PROBES_FILE in artifact.manifest.files:
-        check_probes(scorer, decode_probes(artifact.read(PROBES_FILE)), len(artifact.manifest.labels))
-
-
-def _network(artifact: Artifact) -> dict[str, Any] | None:
-    """Return a network's own configuration, as Keras's `to_json()` gives it; other models have none."""
-    if _NETWORK_FILE not in artifact.manifest.files:
-        return None
-    return decode_json(artifact.read(_NETWORK_FILE), dict[str, Any], _NETWORK_FILE)

@@ -137,9 +137,9 @@ def compare_by_label(
     then = _reference(profile, labels)
     now = {"confidence": counts.confidence, "length": counts.length, "unknown_features": counts.unknown}
     return {
-        label: {name: compare_histograms(then[name][place], now[name][place]) for name in then}
-        for place, label in enumerate(labels)
-        if counts.labels[place] >= MIN_TEXTS
+        label: {name: compare_histograms(then[name][index], now[name][index]) for name in then}
+        for index, label in enumerate(labels)
+        if counts.labels[index] >= MIN_TEXTS
     }
 
 

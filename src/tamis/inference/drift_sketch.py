@@ -147,9 +147,9 @@ class DriftSketch:
     def _add_to_window(self, state: Any, window: int, size: int, cells: SketchCells, now_ns: int) -> None:
         """Count texts in the current block and in those that follow it, all at once."""
         n_texts = min(cells.length.size, N_BLOCKS * size)  # earlier ones would be overwritten
-        place = int(state["at"][window]) % N_BLOCKS
+        index = int(state["at"][window]) % N_BLOCKS
         offset = _STATE.itemsize + window * N_BLOCKS * self._block.itemsize
-        found = self._file.read(offset + place * self._block.itemsize, self._block.itemsize)
+        found = self._file.read(offset + index * self._block.itemsize, self._block.itemsize)
         current = self._checked(np.frombuffer(found, self._block)[0])
         # a damaged block may claim more texts than it can have
         filled = min(size, int(current["texts"]))
@@ -162,9 +162,9 @@ class DriftSketch:
         blocks["since"] = np.where(blocks["since"] == 0, now_ns, blocks["since"])
         blocks["until"] = np.where(added, now_ns, blocks["until"])
         while blocks.size:  # the one after the last is the first, which is the oldest
-            part = blocks[: N_BLOCKS - place]
-            self._file.write(part.tobytes(), offset + place * self._block.itemsize)
-            state["at"][window], place, blocks = place + part.size - 1, 0, blocks[part.size :]
+            part = blocks[: N_BLOCKS - index]
+            self._file.write(part.tobytes(), offset + index * self._block.itemsize)
+            state["at"][window], index, blocks = index + part.size - 1, 0, blocks[part.size :]
 
     def _checked(self, block: Any) -> Any:
         """Return a copy of a block, an empty one if its counts cannot be those of its texts."""

@@ -126,10 +126,10 @@ def _merged(then: Floats, now: Floats) -> tuple[Floats, Floats]:
     """Merge each bin into the next until both samples expect enough counts in it."""
     smaller = min(then.sum(), now.sum()) / (then.sum() + now.sum())
     starts, expected = [0], 0.0
-    for place, count in enumerate((then + now)[:-1]):
+    for index, count in enumerate((then + now)[:-1]):
         expected += count * smaller
         if expected >= _MIN_EXPECTED:
-            starts.append(place + 1)
+            starts.append(index + 1)
             expected = 0.0
     last = (then + now)[starts[-1] :].sum() * smaller
     # the last bin has no next one: it joins the one before

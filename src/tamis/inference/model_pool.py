@@ -53,8 +53,7 @@ class ModelPool:
         path = classifier.path
         folder = path.parent if path is not None and path.name == classifier.version else None
         entry = Entry(classifier.name, folder, classifier.version)
-        if folder is not None:
-            entry.aliases, entry.stamp = read_aliases(folder), file_stamp(folder / ALIASES_FILE)
+        entry.read_aliases()
         self.add(entry, self._loader.serve(classifier))
 
     def open(self, reference: str, version: str = "", *, is_lazy: bool = False) -> None:

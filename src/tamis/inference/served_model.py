@@ -91,6 +91,13 @@ class Entry:
     aliases: dict[str, int] = field(default_factory=dict)
     stamp: FileStamp | None = None
 
+    def read_aliases(self) -> None:
+        """Take over the aliases of the folder, if there is one."""
+        if self.folder is not None and self.folder.is_dir():
+            # before reading: a change in between is seen at the next look
+            stamp = file_stamp(self.folder / ALIASES_FILE)
+            self.aliases, self.stamp = read_aliases(self.folder), stamp
+
 
 def entry_of(reference: str) -> Entry:
     """Return the model at `NAME`, `NAME@VERSION`, `NAME@ALIAS` or a version's folder; nothing is loaded."""
@@ -104,6 +111,5 @@ def entry_of(reference: str) -> Entry:
         base, selector = reference, ""
     folder = Path(base).resolve()
     entry = Entry(folder.name, folder, selector)
-    if folder.is_dir():
-        entry.aliases, entry.stamp = read_aliases(folder), file_stamp(folder / ALIASES_FILE)
+    entry.read_aliases()
     return entry

@@ -58,19 +58,18 @@ class SharedFile:
 
     def _lock(self, file: int) -> bool:
         """Lock the file; return False, counting in memory from now on, where the file system has no locks."""
-        began = time.monotonic()
-        try:
-            while not _lock_now(file):
-                if time.monotonic() - began > _LOCK_SECONDS:
-                    raise TimeoutError(f"{self.path} is locked by another process")
+        deadline = time.monotonic() + _LOCK_SECONDS
+        while True:
+            try:
+                fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                return True
+            except BlockingIOError:
+                if time.monotonic() > deadline:
+                    raise TimeoutError(f"{self.path} is locked by another process") from None
                 time.sleep(_POLL_SECONDS)
-        # TimeoutError is an OSError, but the file system does have locks
-        except TimeoutError:
-            raise
-        except OSError as failed:
-            self._keep_in_memory(failed)
-            return False
-        return True
+            except OSError as failed:
+                self._keep_in_memory(failed)
+                return False
 
     def read(self, offset: int, size: int) -> bytes:
         """Return bytes of the file, zeros beyond its end."""
@@ -110,11 +109,3 @@ class SharedFile:
         self._memory = bytearray(self.size)
         fields = {"file": str(self.path), "reason": failed.strerror or str(failed)}
         _log.warning("%s counted in memory", self._subject, extra={"fields": fields})
-
-
-def _lock_now(file: int) -> bool:
-    try:
-        fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    return True

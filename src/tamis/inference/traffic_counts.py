@@ -140,11 +140,9 @@ class TrafficCounts:
             self._counted.view("<f8")[:] += counted.view("<f8")
             raise
 
-    def close(self, *, is_over: bool = False) -> None:
-        """Close the file; `is_over` removes it."""
+    def close(self) -> None:
+        """Close the file; the counts stay in it."""
         self._file.close()
-        if is_over:
-            self.path.unlink(missing_ok=True)
 
     def side(self, name: str) -> Side:
         """Return the totals of one of `SIDES`."""

@@ -16,7 +16,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Generic
 
-from tamis.storage.ids import called_at, first_id
+from tamis.storage.ids import moment
 from tamis.storage.query import PAGE_ROWS, LogQuery, Page
 from tamis.storage.rows import CallRecord, FeedbackRecord, Record
 
@@ -28,7 +28,7 @@ Answers = Mapping[bytes, Scores]
 
 
 RETENTION_DAYS = 90
-"""Days that a new store keeps calls; one of an older version keeps them until a setting says otherwise."""
+"""Days that a new store keeps calls; one of an older version keeps them unless a setting limits that."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,7 +97,7 @@ class HourCount:
         async for ticks, counts in parts:
             for (label,), count in counts.items():
                 totals[ticks, str(label)] += count
-        return [cls(called_at(first_id(hour)), label, totals[hour, label]) for hour, label in sorted(totals)]
+        return [cls(moment(hour), label, totals[hour, label]) for hour, label in sorted(totals)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -205,7 +205,7 @@ class Store(ABC):
 
     @property
     def default_retention_days(self) -> int:
-        """Days that a service keeps the calls of this open store if no setting says so; 0 is forever."""
+        """Days that a service keeps the calls of this open store by default; 0 is forever."""
         return 0
 
     @abstractmethod

@@ -89,7 +89,7 @@ class TimeIds:
 
     def this_hour(self) -> datetime:
         """Return the start of the UTC hour in which the next id falls, also after a step back."""
-        return _datetime(max(self._last_ticks, self._now_ticks()) // TICKS_PER_HOUR * TICKS_PER_HOUR)
+        return moment(max(self._last_ticks, self._now_ticks()) // TICKS_PER_HOUR * TICKS_PER_HOUR)
 
     def _now_ticks(self) -> int:
         return self._clock.utc_ns() // 100 + _UNIX_EPOCH_TICKS
@@ -97,7 +97,7 @@ class TimeIds:
 
 def called_at(time_id: bytes) -> datetime:
     """Return the moment of an id in UTC, to the microsecond."""
-    return _datetime(ticks_of(time_id))
+    return moment(ticks_of(time_id))
 
 
 def ticks_of(time_id: bytes) -> int:
@@ -116,9 +116,14 @@ def first_id_at(moment: datetime) -> bytes:
     return first_id((moment - _EPOCH) // timedelta(microseconds=1) * 10 + _UNIX_EPOCH_TICKS)
 
 
-def hour_of(time_id: bytes) -> datetime:
-    """Return the start of the UTC hour of an id."""
-    return _datetime(ticks_of(time_id) // TICKS_PER_HOUR * TICKS_PER_HOUR)
+def hour_ticks(time_id: bytes) -> int:
+    """Return the first ticks of the UTC hour of an id."""
+    return ticks_of(time_id) // TICKS_PER_HOUR * TICKS_PER_HOUR
+
+
+def moment(ticks: int) -> datetime:
+    """Return the moment of some ticks in UTC, to the microsecond."""
+    return _EPOCH + timedelta(microseconds=(ticks - _UNIX_EPOCH_TICKS) // 10)
 
 
 def as_uuid(time_id: bytes) -> UUID:
@@ -158,16 +163,12 @@ def from_uuid(uuid: UUID) -> bytes:
     return uuid.time.to_bytes(8, "big") + uuid.bytes[8:]
 
 
-def _datetime(ticks: int) -> datetime:
-    return _EPOCH + timedelta(microseconds=(ticks - _UNIX_EPOCH_TICKS) // 10)
-
-
 def _random_tail(random_bytes: Callable[[int], bytes]) -> bytes:
     """Return clock sequence and node: 54 random bits in bytes whose top bit is clear.
 
     Cassandra compares these bytes as signed numbers and everything else as unsigned; without top
     bits there is one order everywhere. The first byte's is the UUID's variant, the same in all ids;
-    the multicast bit says that the node is no network card's address.
+    the multicast bit marks the node as random, not as the address of a network card.
     """
     tail = bytearray(byte & 0x7F for byte in random_bytes(8))
     tail[0] = 0x80 | tail[0] & 0x3F

@@ -31,16 +31,8 @@ from tamis.storage.base import (
     StoreHealth,
     StoreOptions,
 )
-from tamis.storage.ids import KEY_BYTES, TICKS_PER_HOUR, first_id_at, ticks_of
-from tamis.storage.query import (
-    PAGE_CHARS,
-    PAGE_ROWS,
-    LogQuery,
-    Page,
-    Span,
-    decode_cursor,
-    encode_cursor,
-)
+from tamis.storage.ids import KEY_BYTES, first_id_at, hour_ticks
+from tamis.storage.query import PAGE_CHARS, PAGE_ROWS, LogQuery, Page, Span, decode_cursor, encode_cursor
 from tamis.storage.rows import (
     CallRecord,
     FeedbackRecord,
@@ -164,8 +156,7 @@ class _MemoryLog(RecordLog[Record], Generic[Record]):
         self._switch.require()
         hours: defaultdict[int, Counter[tuple[str | None, ...]]] = defaultdict(Counter)
         async for row in self._matching(query, Span.of(query)):
-            hour = ticks_of(row.id) // TICKS_PER_HOUR * TICKS_PER_HOUR
-            hours[hour][tuple(getattr(row, name) for name in columns)] += 1
+            hours[hour_ticks(row.id)][tuple(getattr(row, name) for name in columns)] += 1
         for hour, counts in hours.items():
             yield hour, counts
 

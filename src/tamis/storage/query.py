@@ -133,7 +133,7 @@ class Span:
 class Page(Generic[Row]):
     """Some rows in order of time; `cursor` leads to what follows and is None at the end.
 
-    A page may have fewer rows than asked for, or none, while a cursor says that more may follow: a search
+    A page may have fewer rows than asked for, or none, although its cursor leads to more: a search
     reads a bounded number of rows at a time, and a page holds a bounded amount of text.
     """
 

@@ -16,15 +16,7 @@ from typing import final
 from tamis.clock import Clock
 from tamis.errors import StoreError
 from tamis.events import Counters, Events
-from tamis.storage.base import (
-    Answers,
-    CallLog,
-    HourCount,
-    PredictionCache,
-    Scores,
-    Store,
-    StoreHealth,
-)
+from tamis.storage.base import Answers, CallLog, HourCount, PredictionCache, Scores, Store, StoreHealth
 from tamis.storage.ids import KEY_BYTES
 from tamis.storage.outbox import Outbox
 from tamis.storage.query import PAGE_ROWS, LogQuery, Page

@@ -221,7 +221,7 @@ def test_connection_dropped_within_a_page_loses_no_row():
 
 
 def hours_of(written: list[CallRecord]) -> Answer:
-    from tamis.storage.cassandra.partitions import hour_ticks, moment
+    from tamis.storage.ids import hour_ticks, moment
     from tests.support.fake_cql import RESULT, rows
 
     hour = round(moment(hour_ticks(written[0].id)).timestamp() * 1_000)

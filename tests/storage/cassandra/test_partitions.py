@@ -8,8 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tamis.storage import LogQuery, TimeIds, called_at
-from tamis.storage.cassandra.partitions import hour_ticks, hours_of, lowest_uuid, moment, shard_of, ticks_at
-from tamis.storage.ids import TICKS_PER_HOUR, as_uuid, ticks_of
+from tamis.storage.cassandra.partitions import hours_of, lowest_uuid, shard_of, ticks_at
+from tamis.storage.ids import TICKS_PER_HOUR, as_uuid, hour_ticks, moment, ticks_of
 from tamis.storage.query import Span
 from tests.support.fakes import ManualClock
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -26,11 +27,10 @@ from tamis.types import Notice, no_notice
 _MAX_FILE_BYTES = 2 * 1024**3
 _MAX_JSON_BYTES = 128 * 1024**2
 _PATTERNS = {"network": "*.h5", "tokenizer": "*_tokenizer.json", "metadata": "*_metadata.json"}
-
-
 _MAX_LABELS = 10_000
+_SURROGATE = re.compile("[\ud800-\udfff]")
 _SIDES = ("pre", "post")
-_UNUSED = {"label_legend", "max_words"}  # the labels the other way round, and what the tokenizer says too
+_UNUSED = {"label_legend", "max_words"}  # the labels the other way round, and what is in the tokenizer, too
 _USED = {"label_legend_inverted", "max_seq_length", "text_form", "padding", "truncating"}
 
 
@@ -39,8 +39,8 @@ def import_keras(
 ) -> Path:
     """Write the model in `folder` as the next version of the model folder `output`; return its path.
 
-    The answers are those of Keras, texts taken as they come. `say` is called with what was ignored,
-    one line at a time. Raises ArtifactError that says what is missing, broken or not supported, and
+    Predictions are those of Keras on texts without normalisation. `say` is called with what was ignored,
+    one line at a time. Raises ArtifactError that names what is missing, broken or not supported, and
     MissingExtraError if h5py or onnx is not installed.
     """
     from tamis.artifact.onnx_export.build import build_onnx, describe_input
@@ -76,9 +76,9 @@ def _find(folder: Path, pattern: str, role: str) -> Path:
         raise ArtifactError(f"{folder}: one file {pattern} must hold the {role}; there are {len(found)}")
     if not found[0].is_file():
         raise ArtifactError(f"{found[0]} is no plain file")
-    most = _MAX_FILE_BYTES if role == "network" else _MAX_JSON_BYTES
-    if found[0].stat().st_size > most:
-        raise ArtifactError(f"{found[0]} is larger than the {most:,} bytes that are read")
+    max_bytes = _MAX_FILE_BYTES if role == "network" else _MAX_JSON_BYTES
+    if found[0].stat().st_size > max_bytes:
+        raise ArtifactError(f"{found[0]} is larger than the {max_bytes:,} bytes that are read")
     return found[0]
 
 
@@ -121,7 +121,7 @@ def _manifest(files: dict[str, Path], metadata: Metadata, described: dict[str, A
 
 @dataclass(frozen=True)
 class Metadata:
-    """What the file says, with the defaults of Keras's `pad_sequences`.
+    """The contents of the file, with the defaults of Keras's `pad_sequences`.
 
     labels:     in the order of the network's outputs
     max_tokens: steps of the network's input
@@ -162,7 +162,9 @@ def _labels(file: Path, numbered: dict[int, Any]) -> tuple[str, ...]:
     labels = tuple(numbered[number] for number in sorted(numbered))
     if not 2 <= len(labels) <= _MAX_LABELS or sorted(numbered) != list(range(len(labels))):
         raise ArtifactError(f"{file}: label_legend_inverted must number the labels from 0")
-    if not all(map(_is_name, labels)) or len(set(labels)) != len(labels):
+    # an unpaired surrogate cannot be written into the manifest
+    is_name = [isinstance(label, str) and not _SURROGATE.search(label) for label in labels]
+    if not all(is_name) or len(set(labels)) != len(labels):
         raise ArtifactError(f"{file}: label_legend_inverted must hold different names")
     return labels
 
@@ -171,8 +173,3 @@ def _one_of(file: Path, contents: dict[str, Any], name: str, known: tuple[str, .
     if (value := contents[name]) not in known:
         raise ArtifactError(f"{file}: {name} is {value!r:.60}, none of {', '.join(known)}")
     return value
-
-
-def _is_name(label: object) -> bool:
-    """Return whether a label is a text that can be written down: no half of a surrogate pair."""
-    return isinstance(label, str) and not any("\ud800" <= character <= "\udfff" for character in label)

@@ -64,7 +64,7 @@ def copy(file: Path, folder: Path) -> None:
             raise UnsafeFile("'model_weights' is no group")
         weights = {
             f"{name}\n{weight}": array
-            for name in _names(layers, "layer_names", most=_MAX_LAYERS)
+            for name in _names(layers, "layer_names", max_names=_MAX_LAYERS)
             for weight, array in _weights_of(layers, name)
         }
     (folder / "config.json").write_text(json.dumps(config), encoding="utf-8")
@@ -114,7 +114,8 @@ def _weights_of(layers: Any, layer: str) -> list[tuple[str, Any]]:
     if not hasattr(group, "keys"):
         raise UnsafeFile(f"layer {layer!r} is no group")
     return [
-        (weight, _array(group, layer, weight)) for weight in _names(group, "weight_names", most=_MAX_WEIGHTS)
+        (weight, _array(group, layer, weight))
+        for weight in _names(group, "weight_names", max_names=_MAX_WEIGHTS)
     ]
 
 
@@ -125,33 +126,28 @@ def _array(group: Any, layer: str, path: str) -> Any:
     found = group
     for part in path.split("/"):
         found = _member(found, part)
-    place = f"{layer}: {path}"
+    where = f"{layer}: {path}"
     if not isinstance(found, h5py.Dataset):
-        raise UnsafeFile(f"{place} is no array")
+        raise UnsafeFile(f"{where} is no array")
     if found.is_virtual:
-        raise UnsafeFile(f"{place} is a virtual data set, which reads other files")
+        raise UnsafeFile(f"{where} is a virtual data set, which reads other files")
     if found.external:
-        raise UnsafeFile(f"{place} keeps its numbers in another file")
+        raise UnsafeFile(f"{where} keeps its numbers in another file")
     if found.dtype.kind != "f":
-        raise UnsafeFile(f"{place} holds {found.dtype}, not floating-point numbers")
+        raise UnsafeFile(f"{where} holds {found.dtype}, not floating-point numbers")
     if found.shape is None or not 1 <= len(found.shape) <= 3 or 0 in found.shape:
-        raise UnsafeFile(f"{place} has a shape that no layer has: {found.shape}")
+        raise UnsafeFile(f"{where} has a shape that no layer has: {found.shape}")
     # the declared shape, before a byte is read: a small file can declare any
     if found.size * 4 > _MAX_ARRAY_BYTES:
-        raise UnsafeFile(f"{place} has an absurd shape: {found.shape}")
-    if any(not _is_plain_filter(found, index) for index in range(found.id.get_create_plist().get_nfilters())):
-        raise UnsafeFile(f"{place} is packed by a filter other than gzip")
+        raise UnsafeFile(f"{where} has an absurd shape: {found.shape}")
+    plist = found.id.get_create_plist()
+    # deflate, shuffle, fletcher32: the filters of the HDF5 library itself
+    if any(plist.get_filter(index)[0] not in (1, 2, 3) for index in range(plist.get_nfilters())):
+        raise UnsafeFile(f"{where} is packed by a filter other than gzip")
     array = np.ascontiguousarray(found[()], np.float32)
     if not np.isfinite(array).all():
-        raise UnsafeFile(f"{place} holds values that are not finite numbers")
+        raise UnsafeFile(f"{where} holds values that are not finite numbers")
     return array
-
-
-def _is_plain_filter(dataset: Any, index: int) -> bool:
-    """Say whether a filter is gzip, shuffle or checksum: those of the HDF5 library itself."""
-    code: int = dataset.id.get_create_plist().get_filter(index)[0]
-    # deflate, shuffle, fletcher32
-    return code in (1, 2, 3)
 
 
 def _member(group: Any, name: str) -> Any:
@@ -170,11 +166,11 @@ def _member(group: Any, name: str) -> Any:
     return group[name]
 
 
-def _names(group: Any, attribute: str, *, most: int) -> list[str]:
+def _names(group: Any, attribute: str, *, max_names: int) -> list[str]:
     if attribute not in group.attrs:
         raise UnsafeFile(f"{attribute!r} is missing")
     values = group.attrs[attribute]
-    if len(values) > most:
+    if len(values) > max_names:
         raise UnsafeFile(f"{attribute!r} lists {len(values)} names")
     names = [value.decode("utf-8") if isinstance(value, bytes) else str(value) for value in values]
     if any(len(name) > _MAX_NAME_CHARACTERS or "\n" in name for name in names):

@@ -207,9 +207,9 @@ def _chain(config: Config) -> list[Config]:
     return [layers[name] for name in order]
 
 
-def _names(places: Any) -> list[str]:
+def _names(tensors: Any) -> list[str]:
     """Return the layers of `[name, node, tensor]` triples; a single one may come without a list."""
-    return [str(places[0])] if isinstance(places[0], str) else [str(place[0]) for place in places]
+    return [str(tensors[0])] if isinstance(tensors[0], str) else [str(tensor[0]) for tensor in tensors]
 
 
 def _source(name: str, layer: Config, masks: set[str]) -> str:

@@ -47,8 +47,8 @@ Described = dict[str, Any]
 def build_onnx(network: Network) -> bytes:
     """Return the model: `tokens` [texts, steps] int32 to `probabilities` [texts, classes].
 
-    Where the network runs its own steps, zeros follow a text's tokens and `lengths` [texts] int32
-    says how many there are; otherwise zeros fill the side that the network names.
+    If the network runs a text's own steps, zeros follow its tokens and `lengths` [texts] int32 is
+    the number of tokens; otherwise zeros fill the side that the network names.
     """
     graph = _Graph()
     inputs = [helper.make_tensor_value_info("tokens", TensorProto.INT32, ["texts", "steps"])]
@@ -129,7 +129,7 @@ def _initial_states(graph: _Graph, network: Network, lengths: str) -> list[list[
     # padding that was not run: the row of the table is the number of zeros before the text
     zeros = graph.node("Sub", graph.constant(np.array([network.max_tokens], np.int32)), lengths)
     outputs, cells = states_after_zeros(
-        network.one_way, network.embedding.weights[0], most=network.max_tokens
+        network.one_way, network.embedding.weights[0], max_zeros=network.max_tokens
     )
 
     def looked_up(table: Floats) -> str:
@@ -179,7 +179,10 @@ def _recur_one_way(
         attributes["linear_before_reset"] = int(layer.reset_after)
         bias = layer.bias.reshape(-1)
     if layer.gates != "sigmoid":
-        attributes |= _hard_gates(layer)
+        tanh = ["Tanh", "Tanh"] if isinstance(layer, Lstm) else ["Tanh"]
+        slope = HARD_SIGMOID_SLOPES[layer.gates]
+        attributes |= {"activations": ["HardSigmoid", *tanh], "activation_alpha": [slope]}
+        attributes["activation_beta"] = [0.5]
     weights = [_gates(layer.kernel, order).T[None], _gates(layer.recurrent, order).T[None], bias[None]]
     inputs = [signal, *map(graph.constant, weights), lengths, *initial]
     result = graph.node(
@@ -189,20 +192,13 @@ def _recur_one_way(
     return graph.node("Squeeze", result, graph.constant(np.array([directions], np.int64)))
 
 
-def _hard_gates(layer: Recurrent) -> Described:
-    """Return the attributes by which the gates of a recurrent operator are hard sigmoids."""
-    tanh = ["Tanh", "Tanh"] if isinstance(layer, Lstm) else ["Tanh"]
-    slope = HARD_SIGMOID_SLOPES[layer.gates]
-    return {"activations": ["HardSigmoid", *tanh], "activation_alpha": [slope], "activation_beta": [0.5]}
-
-
 def _gates(array: Floats, order: tuple[int, ...]) -> Floats:
     parts = np.split(array, len(order), axis=-1)
     return np.concatenate([parts[k] for k in order], axis=-1)
 
 
 def _add(graph: _Graph, layer: object, signal: str, steps: int) -> tuple[str, int]:
-    """Add a layer over [texts, steps, channels] or [texts, channels]; return how many steps are left."""
+    """Add a layer over [texts, steps, channels] or [texts, channels]; return its result and its steps."""
     match layer:
         case Dense():
             product = graph.node("MatMul", signal, graph.constant(layer.kernel))
@@ -216,20 +212,15 @@ def _add(graph: _Graph, layer: object, signal: str, steps: int) -> tuple[str, in
         case Conv1D() | Pool():
             return _slide(graph, layer, signal, steps)
         case Lstm() | Gru() | Bidirectional():
-            return _recur_padded(graph, layer, signal), steps
+            # every step is read, those of zeros too
+            result = _recur(graph, layer, graph.node("Transpose", signal, perm=[1, 0, 2]), "", [])
+            return graph.node("Transpose", result, perm=[1, 0, 2]) if layer.sequences else result, steps
         case Affine():
             scaled = graph.node("Mul", signal, graph.constant(layer.scale))
             return graph.node("Add", scaled, graph.constant(layer.shift)), steps
         case Activate():
             return _activate(graph, signal, layer.activation), steps
     raise TypeError(f"{layer!r} is no layer")
-
-
-def _recur_padded(graph: _Graph, layer: Recurrent | Bidirectional, signal: str) -> str:
-    """Add a recurrent layer over [texts, steps, inputs] that reads every step, the zeros too."""
-    by_step = graph.node("Transpose", signal, perm=[1, 0, 2])
-    result = _recur(graph, layer, by_step, "", [])
-    return graph.node("Transpose", result, perm=[1, 0, 2]) if layer.sequences else result
 
 
 def _slide(graph: _Graph, layer: Conv1D | Pool, signal: str, steps: int) -> tuple[str, int]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import takewhile
 from typing import Literal
 
 import numpy as np
@@ -201,7 +202,8 @@ class Network:
         The largest value over steps does not change when steps that see zeros alone are left out, as
         long as one of each kind stays: at the left edge, between zeros, and beside the text.
         """
-        *windows, last = self.layers[: self._first_dense] or (None,)
+        before_dense = takewhile(lambda layer: not isinstance(layer, Dense), self.layers)
+        *windows, last = [*before_dense] or [None]
         if not isinstance(last, GlobalPool) or last.kind != "max":
             return None
         reach = 0
@@ -214,10 +216,6 @@ class Network:
             reach += (layer.kernel.shape[0] - 1) * layer.dilation
         return 2 * reach + 1
 
-    @property
-    def _first_dense(self) -> int:
-        return next((i for i, layer in enumerate(self.layers) if isinstance(layer, Dense)), len(self.layers))
-
 
 _Doubles = npt.NDArray[np.float64]
 
@@ -226,15 +224,15 @@ States = list[Floats]
 
 
 def states_after_zeros(
-    layers: Sequence[Recurrent], zero: Floats, *, most: int
+    layers: Sequence[Recurrent], zero: Floats, *, max_zeros: int
 ) -> tuple[States, list[Floats | None]]:
-    """Return the outputs and the cell states (None for a GRU) of each layer after 0 to `most` zeros.
+    """Return the outputs and the cell states (None for a GRU) of each layer after 0 to `max_zeros` zeros.
 
     `zero` [inputs] is what the embedding makes of a zero.
     """
-    outputs = [np.zeros((most + 1, layer.units)) for layer in layers]
-    cells = [np.zeros((most + 1, layer.units)) for layer in layers]
-    for step in range(most):
+    outputs = [np.zeros((max_zeros + 1, layer.units)) for layer in layers]
+    cells = [np.zeros((max_zeros + 1, layer.units)) for layer in layers]
+    for step in range(max_zeros):
         # in double precision: errors would add up over hundreds of steps
         signal = zero.astype(np.float64)
         for layer, output, cell in zip(layers, outputs, cells, strict=True):

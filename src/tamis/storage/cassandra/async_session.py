@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import re
 from collections import deque
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, final
@@ -65,18 +65,12 @@ def describe(error: BaseException) -> str:
 
 def fault_of(error: BaseException) -> str:
     """Return which of `STORE_FAULTS` an error is; of several hosts' errors the first that is known."""
-    for cause in causes(error):
+    hosts = error.errors if isinstance(error, NoHostAvailable) else None
+    for cause in hosts.values() if isinstance(hosts, dict) else [error]:
         for kinds, fault in _FAULTS:
             if isinstance(cause, kinds):
                 return fault
     return "unavailable" if isinstance(error, _NO_CONNECTION) else "other"
-
-
-def causes(error: BaseException) -> Iterable[BaseException]:
-    """Return the error of each host, if several were tried."""
-    if isinstance(error, NoHostAvailable) and isinstance(error.errors, dict):
-        return list(error.errors.values())
-    return [error]
 
 
 def _of_hosts(errors: object) -> str:
@@ -88,7 +82,7 @@ def _of_hosts(errors: object) -> str:
 
 
 # far below the stream ids of a connection, so the driver never blocks the loop
-IN_FLIGHT = 256
+_IN_FLIGHT = 256
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,9 +100,9 @@ _Outcome = Rows | BaseException
 class AsyncSession:
     """Sends statements on one session; belongs to one event loop."""
 
-    def __init__(self, session: Session, name: str, *, in_flight: int = IN_FLIGHT):
+    def __init__(self, session: Session, name: str):
         self._session, self._name = session, name
-        self._slots = asyncio.Semaphore(in_flight)
+        self._slots = asyncio.Semaphore(_IN_FLIGHT)
         self._loop = asyncio.get_running_loop()
         self._arrived: deque[tuple[asyncio.Future[Rows], _Outcome]] = deque()
         self._is_woken = False
@@ -166,6 +160,6 @@ class AsyncSession:
                 response.set_result(outcome)
             else:
                 failed = StoreError(f"{self._name}: {describe(outcome)}", fault=fault_of(outcome))
-                # tells an error of the cluster from a timeout of ours, which has no cause
+                # `__cause__` separates errors of the cluster from timeouts of `execute`, which have none
                 failed.__cause__ = outcome
                 response.set_exception(failed)

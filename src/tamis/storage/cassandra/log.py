@@ -21,24 +21,14 @@ from tamis.storage.cassandra.partitions import (
     HourIndex,
     Partition,
     PartitionReader,
-    hour_ticks,
     merged,
-    moment,
     position_after,
     within,
 )
 from tamis.storage.cassandra.statements import ClusterConnection, LogStatements
 from tamis.storage.cassandra.tables import LogTable
-from tamis.storage.ids import TICKS_PER_HOUR, TimeIds, as_uuid, ticks_of
-from tamis.storage.query import (
-    PAGE_CHARS,
-    PAGE_ROWS,
-    LogQuery,
-    Page,
-    Span,
-    decode_cursor,
-    encode_cursor,
-)
+from tamis.storage.ids import TICKS_PER_HOUR, TimeIds, as_uuid, hour_ticks, moment, ticks_of
+from tamis.storage.query import PAGE_CHARS, PAGE_ROWS, LogQuery, Page, Span, decode_cursor, encode_cursor
 from tamis.storage.rows import Record
 
 MAX_CALLERS = 1_000

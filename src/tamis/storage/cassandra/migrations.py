@@ -17,13 +17,7 @@ from tamis.errors import StoreError
 from tamis.storage.base import StoreOptions
 from tamis.storage.cassandra.async_session import describe, fault_of
 from tamis.storage.cassandra.connect import ClusterUrl, data_centres
-from tamis.storage.cassandra.tables import (
-    FEEDBACK_TABLES,
-    PREDICTION_COLUMNS,
-    TABLES,
-    KeyspacePlan,
-    quoted,
-)
+from tamis.storage.cassandra.tables import FEEDBACK_TABLES, PREDICTION_COLUMNS, TABLES, KeyspacePlan, quoted
 
 _QUORUM = ConsistencyLevel.LOCAL_QUORUM
 

@@ -18,7 +18,16 @@ from uuid import UUID
 
 from tamis.storage.cassandra.async_session import AsyncSession
 from tamis.storage.cassandra.statements import ClusterConnection, LogStatements
-from tamis.storage.ids import TICKS_PER_HOUR, as_uuid, called_at, first_id, first_id_at, from_uuid, ticks_of
+from tamis.storage.ids import (
+    TICKS_PER_HOUR,
+    as_uuid,
+    first_id,
+    first_id_at,
+    from_uuid,
+    hour_ticks,
+    moment,
+    ticks_of,
+)
 from tamis.storage.query import LogQuery, Span
 
 _LOWEST_TAIL = b"\x80" * 8  # Cassandra compares these bytes as signed numbers
@@ -55,16 +64,6 @@ class Partition:
 def shard_of(time_id: bytes, shards: int) -> int:
     """Return the shard of a row; it depends on the id only, so a row that is sent twice is one row."""
     return zlib.crc32(time_id) % shards
-
-
-def hour_ticks(time_id: bytes) -> int:
-    """Return the first ticks of the hour of an id."""
-    return ticks_of(time_id) // TICKS_PER_HOUR * TICKS_PER_HOUR
-
-
-def moment(ticks: int) -> datetime:
-    """Return the moment of some ticks in UTC."""
-    return called_at(first_id(ticks))
 
 
 def ticks_at(hour: datetime) -> int:

@@ -26,7 +26,7 @@ from tamis.storage.rows import CallRecord, FeedbackRecord, check_calls, check_fe
 _BATCH_ROWS = 50
 # Cassandra refuses batches above 50 KiB by default; a character has up to 3 bytes, rarely 4
 _BATCH_CHARS = 16_384
-# a lightweight transaction that times out may have succeeded: repeating it tells
+# a lightweight transaction that times out may have succeeded: repeating it shows
 _CLAIM_ATTEMPTS = 3
 
 

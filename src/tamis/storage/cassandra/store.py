@@ -11,7 +11,7 @@ import logging
 import os
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
-from typing import Any, final
+from typing import final
 
 from cassandra.cluster import Session
 
@@ -136,7 +136,7 @@ class CassandraStore(Store):
                 await self.check()
                 return
         await self.close()
-        driver = await self._in_time(connect)
+        driver = await self._connect()
         try:
             self._connection.now = await self._prepared(driver)
         except StoreError:
@@ -151,7 +151,7 @@ class CassandraStore(Store):
 
     async def migrate(self) -> list[str]:
         """Create the keyspace and its tables, or upgrade them."""
-        driver = await self._in_time(connect)
+        driver = await self._connect()
         try:
             return await asyncio.to_thread(migrate, driver, self._url, self._options)
         finally:
@@ -166,9 +166,9 @@ class CassandraStore(Store):
         )
         return StoreHealth(self._url.name, connected.version)
 
-    async def _in_time(self, opening: Any) -> Session:
+    async def _connect(self) -> Session:
         """Connect in a thread; a connection that comes too late is closed."""
-        task = asyncio.create_task(asyncio.to_thread(opening, self._url, self._options.cluster))
+        task = asyncio.create_task(asyncio.to_thread(connect, self._url, self._options.cluster))
         try:
             async with asyncio.timeout(self._options.cluster.connect_seconds):
                 # the thread cannot be cancelled: its connection is closed when it arrives

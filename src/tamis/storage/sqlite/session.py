@@ -47,7 +47,7 @@ class SqliteSession:
     files: OpenFiles
     secret: bytes
     retention_days: int
-    """Days that calls are kept if no setting says so; 0, forever, in files of older versions."""
+    """Days that calls are kept by default; 0, forever, in files of older versions."""
     migrations: list[str]
     """The migrations that were run when it was opened."""
     here: apsw.Connection

@@ -26,15 +26,7 @@ from tamis.storage.base import (
     StoreHealth,
     StoreOptions,
 )
-from tamis.storage.query import (
-    PAGE_CHARS,
-    PAGE_ROWS,
-    LogQuery,
-    Page,
-    Span,
-    decode_cursor,
-    encode_cursor,
-)
+from tamis.storage.query import PAGE_CHARS, PAGE_ROWS, LogQuery, Page, Span, decode_cursor, encode_cursor
 from tamis.storage.rows import CallRecord, FeedbackRecord, Record, check_calls, check_feedback
 from tamis.storage.sqlite.connection import DatabaseFile, transaction
 from tamis.storage.sqlite.schema import version_of

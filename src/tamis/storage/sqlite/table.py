@@ -15,8 +15,8 @@ from typing import Generic, final
 import apsw
 from msgspec.structs import astuple
 
-from tamis.storage.ids import TICKS_PER_HOUR, first_id, ticks_of
-from tamis.storage.query import PAGE_CHARS, LogQuery, Span
+from tamis.storage.ids import TICKS_PER_HOUR, first_id, hour_ticks
+from tamis.storage.query import LogQuery, Span
 from tamis.storage.rows import CallRecord, FeedbackRecord, Record, columns_of, from_columns, revised
 from tamis.storage.sqlite.connection import transaction
 
@@ -69,7 +69,7 @@ class Table(Generic[Record]):
                 self._insert_some(connection, rows[start : start + _ROWS_OF_A_STATEMENT])
 
     def read_step(
-        self, query: LogQuery, span: Span, limit: int, chars: int = PAGE_CHARS
+        self, query: LogQuery, span: Span, limit: int, chars: int
     ) -> Callable[[apsw.Connection], Step[Record]]:
         """Return a step that reads the first rows of `span`: at most `limit`, and until they have `chars`."""
 
@@ -102,7 +102,7 @@ class Table(Generic[Record]):
             start = self._edge(connection, query, span, 1)
             if start is None:
                 return CountStep(0, Counter(), None)
-            hour = ticks_of(start) // TICKS_PER_HOUR * TICKS_PER_HOUR
+            hour = hour_ticks(start)
             # the caller adds hours up; parts of an hour may come separately
             within = Span(start, min(first_id(hour + TICKS_PER_HOUR), span.high))
             n_rows = _ROWS_OF_A_COUNT if query.contains is None else ROWS_OF_A_SEARCH
