@@ -2,7 +2,9 @@
 
 A reference is `models/spam` (the newest version), `models/spam@3`, `models/spam@champion` (an
 alias), or the folder of a version itself. Reading verifies checksums before anything is parsed; nothing in
-a folder is ever executed. Writing holds the lock of the model's folder; the caller fills the version's.
+a folder is ever executed. Writing holds the lock of the model's folder; the caller fills the version's:
+
+    lock ─► .being-written/: files ─► manifest with their digests ─► fsync ─► rename to NAME/N ─► fsync
 """
 
 from __future__ import annotations

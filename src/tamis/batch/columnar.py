@@ -14,6 +14,7 @@ from tamis.batch.blocks import BlockParser, ParsedBlock, record_batch
 from tamis.data.table_formats import value_text
 from tamis.errors import DataError
 
+# small batches, so that blocks come close to their size in bytes
 _READ_ROWS = 4096
 # short rows: bounds the memory of the predictions, which have a size per row
 MAX_BLOCK_ROWS = 1 << 17

@@ -112,11 +112,13 @@ class DelimitedParser(BlockParser):
         try:
             table = arrow_csv.read_csv(
                 pyarrow.BufferReader(data),
+                # one block, one thread: rows may not be cut, and workers share the cores already
                 arrow_csv.ReadOptions(column_names=names, use_threads=False, block_size=len(data) + 1),
                 arrow_csv.ParseOptions(delimiter=self.dialect.delimiter, newlines_in_values=True),
                 arrow_csv.ConvertOptions(
                     include_columns=wanted,
                     column_types=dict.fromkeys(wanted, pyarrow.string()),
+                    # as `csv` reads them: NULL and NA are texts
                     strings_can_be_null=False,
                 ),
             )

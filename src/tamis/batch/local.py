@@ -1,5 +1,7 @@
 """The local engine: worker processes on this machine, each with its own copy of the model.
 
+    blocks ─► three per worker submitted, at most ─► a process: parse, score, write the part ─► finished part
+
 Blocks wait in a queue that is as long as the memory allows, so reading never runs ahead of scoring.
 """
 
@@ -121,6 +123,7 @@ def _end_with_parent() -> None:
     parent = multiprocessing.parent_process()
     if parent is not None:
         parent.join()
+        # `sys.exit` would end this thread only
         os._exit(1)
 
 

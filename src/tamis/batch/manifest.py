@@ -1,5 +1,8 @@
 """What a run has finished, on disk: the folder of parts, its manifest and its journal.
 
+    open: lock ─► manifest: new, or equal, or refused ─► journal: the parts that are intact
+    a part: its file ─► a line of the journal ─► … all parts ─► remove, or complete for a folder
+
 `_manifest.json` has what the parts depend on: inputs, model, settings. `_parts.jsonl` has a line for each
 part that is written completely. One process at a time works in the folder; if it is killed, the next resumes.
 """

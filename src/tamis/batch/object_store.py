@@ -130,6 +130,7 @@ def _store_of(url: str) -> tuple[Any, str]:
     """Return the file system of a URL and the path in it."""
     bucket, key = _parsed(url)
     with _named(url):
+        # a key may hold any character, a URI may not
         store, _ = fs.FileSystem.from_uri(f"s3://{bucket}/{quote(key)}")
     return store, f"{bucket}/{key}"
 

@@ -40,6 +40,7 @@ def run_on_ray(
     `workers` are tasks at a time, one per processor of the cluster by default.
     """
     with _connected(address) as ray:
+        # SPREAD: by default Ray fills one node before it uses the next
         score = ray.remote(num_cpus=1, max_retries=_RETRIES, scheduling_strategy="SPREAD")(_score)
         # pickled once: the same bytes are the key of `_opened` in every process
         reference, running = pickle.dumps(job), []

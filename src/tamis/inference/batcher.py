@@ -63,6 +63,7 @@ class _Job(msgspec.Struct, eq=False):
 class _Batch(msgspec.Struct, eq=False):
     """Texts that are scored together; `shares` are the jobs in order, each with its number of texts."""
 
+    # msgspec makes new lists for every object
     texts: list[str] = []
     shares: list[tuple[_Job, int]] = []
     chars: int = 0

@@ -189,6 +189,7 @@ class DriftSketch:
     def _state(self) -> Any:
         """Return the header; a file of another shape, or a damaged one, begins anew."""
         state = np.frombuffer(self._file.read(0, _STATE.itemsize), _STATE)[0].copy()
+        # numpy strips the zeros at the end of an S16
         expected = (_MAGIC.rstrip(b"\0"), self._n_labels, self._window)
         if (state["magic"], state["labels"], state["texts"]) != expected:
             # zeros first: blocks of another shape would be read as counts

@@ -59,17 +59,14 @@ class ModelPool:
     def open(self, reference: str, version: str = "", *, is_lazy: bool = False) -> None:
         """Add the model at `NAME`, `NAME@VERSION` or `NAME@ALIAS`, loading it unless `is_lazy`.
 
-        With `version` that one is loaded now, whatever is the newest, unless an alias has moved since.
-
-        Raises ArtifactError if the first model cannot be loaded; a later one is kept with its reason.
+        With `version` that one is loaded now, whatever is the newest, unless an alias has moved since. Raises ArtifactError if the first model cannot be loaded; a later one is kept with its reason.
         """
         entry = entry_of(reference)
-        same = self.entries.get(entry.name)
-        if same is not None and same.folder == entry.folder:
+        if (same := self.entries.get(entry.name)) is not None:
+            if same.folder != entry.folder:
+                raise ArtifactError(f"two models are called {entry.name!r}; rename one of the folders")
             self._keep_beside(same, reference)
             return
-        if same is not None:
-            raise ArtifactError(f"two models are called {entry.name!r}; rename one of the folders")
         model = None
         if not (is_lazy and self.entries):
             try:
@@ -225,7 +222,6 @@ class ModelPool:
         before = entry.current
         self._serve(entry, model)
         entry.errors.pop("current", None)
-        # requests that it is answering hold a reference
         if before is not None and before.version not in entry.pinned:
             entry.loaded.pop(before.version, None)
         fields = {"model": entry.name, "version": version, "before": before.version if before else None}
@@ -260,10 +256,9 @@ class ModelPool:
 
     def _serve(self, entry: Entry, model: ServedModel) -> None:
         self._keep(entry, model)
-        # the first entry is the default, also if another one was loaded before it
-        is_default = not hasattr(self, "default") or next(iter(self.entries.values())) is entry
         entry.current = model
-        if is_default:
+        # the first entry is the default, also if another one was loaded before it
+        if not hasattr(self, "default") or next(iter(self.entries.values())) is entry:
             self.default = model
 
     def _keep(self, entry: Entry, model: ServedModel) -> None:

@@ -139,6 +139,7 @@ class Traffic:
 
     async def add_up(self) -> None:
         """Add this worker's counts to those of all workers; abort a canary that exceeds a bound."""
+        # a copy: `refresh` may change the mapping while a flush waits
         for found in [*self.models.values()]:
             for trial in found.trials:
                 await trial.counts.flush()

@@ -61,6 +61,7 @@ class Side:
         """Return rates and shares with Wilson's interval of 95 %, the mean latency with the normal one."""
         n, texts = self.requests, sum(self.labels.values())
         mean = self.seconds / n if n else 0.0
+        # max: rounding can make the variance of equal latencies negative
         half = _NORMAL_975 * sqrt(max(0.0, self.squares / n - mean * mean) / n) if n else 0.0
         return {
             "requests": n,

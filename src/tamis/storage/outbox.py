@@ -1,5 +1,8 @@
 """Calls that could not be written wait in a spool and are sent later; counts where each call is.
 
+    start_putting ─► spool ─► has_work ─► send: oldest 500 ─► log.append ─► spool.remove ─► the next 500
+                     full, or fails ─► dropped
+
 Uses a spool and a call log by their interfaces.
 """
 

@@ -84,6 +84,7 @@ class ResilientCache(PredictionCache):
 
     def __init__(self, inner: PredictionCache, outbox: Outbox):
         self._inner, self._outbox = inner, outbox
+        # keys that are made with it are never found again: a few predictions are computed twice
         self._secret = os.urandom(KEY_BYTES)
 
     @property

@@ -184,6 +184,7 @@ class FileSpool(Spool):
             with transaction(connection):
                 connection.executemany(statement, rows)
             changes = connection.total_changes() - before
+            # not count(*), which reads the whole table
             is_empty = connection.execute("SELECT 1 FROM spool LIMIT 1").get is None
             # sent texts must not live on in the WAL
             mode = apsw.SQLITE_CHECKPOINT_TRUNCATE if is_empty else apsw.SQLITE_CHECKPOINT_PASSIVE

@@ -73,6 +73,7 @@ def build_onnx(network: Network) -> bytes:
     model = helper.make_model(
         made, opset_imports=[helper.make_opsetid("", _OPSET)], ir_version=_IR_VERSION, producer_name="tamis"
     )
+    # a mistake of this module must fail here, not in a service
     onnx.checker.check_model(model, full_check=True)
     # deterministic: the same network gives the same bytes, so the same identity
     serialized: bytes = model.SerializeToString(deterministic=True)

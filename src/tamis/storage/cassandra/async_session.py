@@ -1,5 +1,7 @@
 """An asynchronous session: the driver's callbacks as awaitables, its errors as one line and a fault.
 
+    execute ─► a slot ─► execute_async ─► the driver's thread: _hand_over ─► the loop: _settle ─► future
+
 The driver calls back in its own thread. `Session.execute_async` blocks when a connection's stream ids run
 out, so the number of requests in flight is bounded; a request whose caller was cancelled counts until the
 driver has its response. The driver's timers follow the wall clock: timeouts are asyncio's. Independent of

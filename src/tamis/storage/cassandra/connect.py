@@ -220,6 +220,7 @@ def _cluster(url: ClusterUrl, options: ClusterOptions) -> Cluster:
     seconds = options.deadline_seconds
     balancing = DCAwareRoundRobinPolicy(url.local_dc) if url.local_dc else DCAwareRoundRobinPolicy()
     profile = ExecutionProfile(
+        # a replica coordinates its own rows: one hop less
         load_balancing_policy=TokenAwarePolicy(balancing),
         retry_policy=OneRetry(),
         request_timeout=10 * seconds,  # a last resort: see async_session.py

@@ -1,7 +1,9 @@
 """What both logs on a cluster share: each caller's hour in a few partitions, merged in order when it is read.
 
-What is in memory at once is bounded: few partitions are read with their texts, many without, and the texts of
-the rows that are asked for are then fetched some at a time.
+    read ─► index: hours ─► hour by hour: up to 64 partitions ─► merged by id, with texts ────────────┐
+                                          more ─► merged by id, without texts ─► 64 texts at a time ──┴─► page
+
+A page ends when it is full, after 20,000 rows, or after 100 hours. So what is in memory at once is bounded.
 """
 
 from __future__ import annotations

@@ -2,6 +2,8 @@
 
 A partition is one shard of one caller's UTC hour. Two small tables index them: in which hours a caller, or
 any caller, has rows; and which callers have rows in an hour.
+
+    partitions ─► the next row of each ─► heap by id ─► the first row: yield it ─► the next of its partition
 """
 
 from __future__ import annotations

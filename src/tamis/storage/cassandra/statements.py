@@ -89,6 +89,7 @@ def prepare(session: Session, keyspace: str, options: ClusterOptions) -> Stateme
     def ready(cql: str, consistency: int = log) -> Any:
         statement = session.prepare(cql)
         statement.consistency_level = consistency
+        # only then the driver retries, and asks a second host when the first is slow
         statement.is_idempotent = True
         return statement
 

@@ -134,7 +134,7 @@ class CacheFiles:
     def write(self, waiting: Waiting, now_seconds: int) -> None:
         """Write answers; drop them while the files fail or another process holds them."""
         with suppress(BlockingIOError):
-            self._try_to_write(waiting, now_seconds, self._put)
+            self._try_to_write(waiting, now_seconds, lambda size, facts: self._ring(size).put(facts))
 
     def write_at_once(self, waiting: Waiting, now_seconds: int) -> bool:
         """Write answers, or return False if a file has to be opened or another process holds one."""
@@ -156,7 +156,9 @@ class CacheFiles:
             self._retry_at = now_seconds + RETRY_SECONDS
             self._failed(failed)
         else:
-            self._worked()
+            if self._fault is not None:
+                _logger.info("cache file used again: %s", self._path("*"))
+            self._fault = None
 
     def _get_from(
         self, ring: Ring, keys: Sequence[bytes], now_seconds: int, answers: list[Scores | None]
@@ -180,9 +182,6 @@ class CacheFiles:
         for slot_bytes, facts_of in by_size.items():
             if slot_bytes <= MAX_SLOT_BYTES:
                 put(slot_bytes, facts_of)
-
-    def _put(self, slot_bytes: int, facts_of: Mapping[bytes, bytes]) -> None:
-        self._ring(slot_bytes).put(facts_of)
 
     def _put_at_once(self, slot_bytes: int, facts_of: Mapping[bytes, bytes]) -> None:
         if slot_bytes not in self._rings:
@@ -215,11 +214,6 @@ class CacheFiles:
             _logger.warning("cache file not used: %s: %s", self._path("*"), fault)
         self._fault = fault
         self.close()
-
-    def _worked(self) -> None:
-        if self._fault is not None:
-            _logger.info("cache file used again: %s", self._path("*"))
-            self._fault = None
 
 
 @final

@@ -43,6 +43,7 @@ class DatabaseFile:
             connection = apsw.Connection(str(self.path))
             _wait_for_locks(connection, lock_seconds)
             _enter_wal(connection, lock_seconds)
+            # in WAL mode, NORMAL survives `kill -9` without waiting for the disk, FULL also a loss of power
             connection.execute(f"PRAGMA synchronous = {'FULL' if self.full_durability else 'NORMAL'}")
             connection.wal_autocheckpoint(0)  # the checkpoint thread's work, never a writer's
         except FAILURES as failed:

@@ -4,6 +4,11 @@ SQLite does not notice that its database, its WAL or its shared memory was remov
 commits on into a file that no longer has a name, and the rows are gone with the process. So every
 commit asks here before it is acknowledged. Asking must be cheap: inotify reports, by one system call,
 that nothing has happened to any of the files; only otherwise, or without inotify, each is looked at.
+
+    commit ─► require_in_place ─► inotify: nothing happened ─► commit
+                                  inotify: an event ─► require_same: the files are the same ─► commit
+                                                       one is lost ─► StoreError
+    WAL lost ─► is_wal_rescuable ─► a connection that has it open writes it back ─► retire_wal ─► open again
 """
 
 from __future__ import annotations

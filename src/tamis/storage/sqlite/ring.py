@@ -4,6 +4,9 @@ The file (`ring_format`) can be lost or damaged at any time: a slot that does no
 cache miss, and a file with a damaged header or head is removed and created again. It is removed by name and
 never overwritten, so the target of a link of that name stays as it is.
 
+    put ─► lock ─► head intact? ─► index what others wrote ─► slots ─► head ─► unlock ─► index the new keys
+                   no ─► open or create again
+
 One thread at a time writes (`put`); another may look keys up at the same moment. In an index that is just
 being changed it finds at worst the slot of another key, which is a cache miss.
 """
