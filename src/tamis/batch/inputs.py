@@ -131,7 +131,10 @@ def _open_text(facts: InspectedFile, options: ReadOptions, keep: Sequence[str] |
         elif isinstance(table, JsonLinesTable):
             names = table.columns
             kept = _kept_indices(names, keep, facts.path)
-            parser = JsonLinesParser(names[text], _typed(table, [names[i] for i in kept]))
+            first = table.first_objects[:SAMPLE_ROWS]
+            values = {names[i]: [one.get(names[i]) for one in first] for i in kept}
+            types = tuple((name, column_type(some)) for name, some in values.items())
+            parser = JsonLinesParser(names[text], types)
             layout = TextLayout()
         else:
             raise DataError("holds fastText label lines; convert it to CSV to score it", file=facts.path)
@@ -155,15 +158,6 @@ def _kept_indices(names: Sequence[str], keep: Sequence[str] | None, path: Path) 
             problem = "the header names this column twice; rename one, or choose columns with --keep"
             raise DataError(problem, file=path, column=name)
     return tuple(names.index(name) for name in kept)
-
-
-def _typed(table: JsonLinesTable, kept: Sequence[str]) -> Any:
-    """Return the kept fields with the types that hold the first objects' values."""
-    values: dict[str, list[Any]] = {name: [] for name in kept}
-    for one in table.first_objects[:SAMPLE_ROWS]:
-        for name in kept:
-            values[name].append(one.get(name))
-    return tuple((name, column_type(values[name])) for name in kept)
 
 
 def _open_columnar(

@@ -96,7 +96,9 @@ class PartsFolder:
         found = self._read_manifest()
         if found is None or restart:
             self._clear()
-            self._write_manifest(manifest)
+            unfinished = self.path / f".{_MANIFEST}"
+            unfinished.write_bytes(msgspec.json.format(msgspec.json.encode(manifest), indent=2) + b"\n")
+            os.replace(unfinished, self.path / _MANIFEST)
         elif difference := manifest.difference(found):
             raise DataError(
                 f"the unfinished run differs in {difference}; give --restart to discard its parts",
@@ -175,11 +177,6 @@ class PartsFolder:
         except msgspec.DecodeError:
             problem = "holds a manifest that cannot be read; give --restart to discard its parts"
             raise DataError(problem, file=self.path) from None
-
-    def _write_manifest(self, manifest: RunManifest) -> None:
-        unfinished = self.path / f".{_MANIFEST}"
-        unfinished.write_bytes(msgspec.json.format(msgspec.json.encode(manifest), indent=2) + b"\n")
-        os.replace(unfinished, self.path / _MANIFEST)
 
     def _read_journal(self) -> None:
         """Take over the parts whose files are as they were listed; a torn last line is dropped."""

@@ -103,16 +103,13 @@ def find_objects(url: str) -> list[str]:
     if magic is None:
         return [url] if key and not key.endswith("/") and object_exists(url) else list_objects(f"{url}/")
     prefix = key[: key.rfind("/", 0, magic.start()) + 1]
-    pattern = re.compile(f"s3://{re.escape(bucket)}/{_glob_expression(key)}", re.DOTALL)
+    pieces: Sequence[str] = re.split(r"(\*\*/|\*\*|\*|\?)", key)
+    expression = "".join(_WILDCARDS.get(piece) or re.escape(piece) for piece in pieces)
+    pattern = re.compile(f"s3://{re.escape(bucket)}/{expression}", re.DOTALL)
     return [one for one in list_objects(f"s3://{bucket}/{prefix}") if pattern.fullmatch(one)]
 
 
 _WILDCARDS = {"**/": "(?:.*/)?", "**": ".*", "*": "[^/]*", "?": "[^/]"}
-
-
-def _glob_expression(key: str) -> str:
-    pieces: Sequence[str] = re.split(r"(\*\*/|\*\*|\*|\?)", key)
-    return "".join(_WILDCARDS.get(piece) or re.escape(piece) for piece in pieces)
 
 
 def _parsed(url: str) -> tuple[str, str]:

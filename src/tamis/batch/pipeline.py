@@ -25,7 +25,7 @@ from tamis.batch.sources import FileSource
 from tamis.data.tables import ReadOptions
 from tamis.errors import DataError
 from tamis.inference.classifier import Classifier
-from tamis.inference.tables import prediction_names
+from tamis.inference.tables import free_name, prediction_names
 from tamis.native import is_compiled
 
 Engine = Callable[[ScoreJob, Iterator[InputBlock]], Generator[FinishedPart, None, None]]
@@ -102,8 +102,7 @@ def make_job(
     """Return what the parts depend on; prediction columns keep out of the way of the input's."""
     carried = sources[0].schema
     names = prediction_names(classifier.labels, scores=settings.scores, explain=settings.explain)
-    # a column of the input keeps its name
-    outputs = {name: _free_name(name, carried.names) for name in names}
+    outputs = {name: free_name(name, carried.names) for name in names}
     floats = {name for name in names if name.startswith("score")}
     predicted = [(outputs[n], pyarrow.float64() if n in floats else pyarrow.string()) for n in names]
     metadata = {
@@ -126,12 +125,6 @@ def make_job(
         max_characters=settings.max_characters,
         is_shared=target.is_shared,
     )
-
-
-def _free_name(name: str, taken: Sequence[str]) -> str:
-    while name in taken:
-        name = f"predicted_{name}"
-    return name
 
 
 class ScoreRun:

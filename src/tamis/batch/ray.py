@@ -98,8 +98,10 @@ def _connected(address: str | None) -> Iterator[Any]:
     if address is None:
         options |= {"include_dashboard": False, "object_store_memory": _OBJECT_BYTES}
     try:
-        if address is not None:
-            _check_listening(address)
+        host, colon, port = (address or "").removeprefix("ray://").rpartition(":")
+        # ask first: Ray itself tries for minutes. Only an address with a port can be asked, not `auto`
+        if colon and port.isdigit():
+            socket.create_connection((host, int(port)), _CONNECT_SECONDS).close()
         ray.init(address=address or "local", **options)
     except (OSError, RuntimeError, ValueError) as failed:
         reason = str(failed).partition("\n")[0][:200]
@@ -108,11 +110,3 @@ def _connected(address: str | None) -> Iterator[Any]:
         yield ray
     finally:
         ray.shutdown()
-
-
-def _check_listening(address: str) -> None:
-    """Raise OSError if nothing listens at HOST:PORT: Ray itself would try for minutes."""
-    # only an address with a port can be asked; `auto` is left to Ray
-    host, colon, port = address.removeprefix("ray://").rpartition(":")
-    if colon and port.isdigit():
-        socket.create_connection((host, int(port)), _CONNECT_SECONDS).close()

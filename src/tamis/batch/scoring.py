@@ -92,7 +92,8 @@ def encode_block(job: ScoreJob, block: InputBlock) -> EncodedPart:
     arrays = prediction_arrays(job.classifier, texts, scores=job.scores, explain=job.explain)
     columns = [*kept.columns, *arrays.values()]
     data = job.sink.encode_part(pyarrow.RecordBatch.from_arrays(columns, schema=job.schema))
-    rejections = _encoded(rejected)
+    # "replace": an unpaired surrogate in a reason must not fail the part
+    rejections = "".join(f"{row}\t{reason}\n" for row, reason in rejected).encode("utf-8", "replace")
     part = FinishedPart(
         index=block.index,
         source=block.source,
@@ -137,11 +138,6 @@ def _accepted(parsed: ParsedBlock, max_characters: int) -> tuple[Any, Any, Seque
         rejected.append(Rejection(number, "no text" if is_blank else f"over {max_characters:,} characters"))
     good = compute.invert(bad)
     return parsed.texts.filter(good), parsed.kept.filter(good), sorted(rejected)
-
-
-def _encoded(rejected: Sequence[Rejection]) -> bytes:
-    # "replace": an unpaired surrogate in a reason must not fail the part
-    return "".join(f"{row}\t{reason}\n" for row, reason in rejected).encode("utf-8", "replace")
 
 
 def read_rejections(path: Path) -> list[Rejection]:

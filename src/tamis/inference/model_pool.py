@@ -13,7 +13,7 @@ import asyncio
 import logging
 from pathlib import Path
 
-from tamis.artifact import list_versions, read_aliases
+from tamis.artifact import list_versions
 from tamis.artifact.manifest import ALIASES_FILE, file_stamp, versions_in
 from tamis.errors import ArtifactError, InputError, ModelUnavailableError, UnknownModelError
 from tamis.events import ModelLoaded, ModelRefused
@@ -59,7 +59,8 @@ class ModelPool:
     def open(self, reference: str, version: str = "", *, is_lazy: bool = False) -> None:
         """Add the model at `NAME`, `NAME@VERSION` or `NAME@ALIAS`, loading it unless `is_lazy`.
 
-        With `version` that one is loaded now, whatever is the newest, unless an alias has moved since. Raises ArtifactError if the first model cannot be loaded; a later one is kept with its reason.
+        With `version` that one is loaded now, whatever is the newest, unless an alias has moved since. Raises
+        ArtifactError if the first model cannot be loaded; a later one is kept with its reason.
         """
         entry = entry_of(reference)
         if (same := self.entries.get(entry.name)) is not None:
@@ -140,8 +141,7 @@ class ModelPool:
             if stamp == entry.stamp and not is_forced:
                 continue
             try:
-                entry.aliases = read_aliases(entry.folder)
-                entry.stamp = stamp
+                entry.read_aliases()
                 await self._switch(entry)
             except (ArtifactError, OSError) as wrong:
                 self._refuse(entry, "current", wrong)
@@ -285,7 +285,6 @@ class ModelPool:
             entry = self.entries[name]
             model = entry.loaded.pop(version)
             total -= model.size_bytes
-            # the next request loads it again
             if entry.current is model:
                 entry.current = None
             _log.info("model unloaded", extra={"fields": {"model": name, "version": version}})

@@ -93,7 +93,7 @@ class Entry:
 
     def read_aliases(self) -> None:
         """Take over the aliases of the folder, if there is one."""
-        if self.folder is not None and self.folder.is_dir():
+        if self.folder is not None:
             # before reading: a change in between is seen at the next look
             stamp = file_stamp(self.folder / ALIASES_FILE)
             self.aliases, self.stamp = read_aliases(self.folder), stamp

@@ -44,11 +44,15 @@ def score_table(classifier: Classifier, table: Any, text_column: str, *, scores:
     texts = texts.combine_chunks()
     found = prediction_arrays(classifier, texts, scores=scores, explain=explain)
     for name, array in found.items():
-        # a column of the input keeps its name
-        while name in table.column_names:
-            name = f"predicted_{name}"
-        table = table.append_column(name, array)
+        table = table.append_column(free_name(name, table.column_names), array)
     return table
+
+
+def free_name(name: str, taken: Sequence[str]) -> str:
+    """Return the name of a prediction column beside those of the input, which keep theirs."""
+    while name in taken:
+        name = f"predicted_{name}"
+    return name
 
 
 def prediction_names(labels: Sequence[str], *, scores: bool, explain: bool) -> list[str]:

@@ -58,17 +58,14 @@ class ClusterCallLog(ClusterLog[CallRecord], CallLog):
         room = 0
         for call, insertion in zip(calls, bound, strict=True):
             if not batches or len(batches[-1]) == _BATCH_ROWS or len(call.text) > room:
-                batches.append(self._batch())
+                # UNLOGGED: all rows are in one partition, so the batch is one mutation without a batch log
+                level = self.statements.insert.consistency_level
+                batches.append(BatchStatement(BatchType.UNLOGGED, consistency_level=level))
+                batches[-1].is_idempotent = True
                 room = _BATCH_CHARS
             batches[-1].add(insertion)
             room -= len(call.text)
         return batches
-
-    def _batch(self) -> Any:
-        # UNLOGGED: all rows are in one partition, so the batch is one mutation without a batch log
-        batch = BatchStatement(BatchType.UNLOGGED, consistency_level=self.statements.insert.consistency_level)
-        batch.is_idempotent = True
-        return batch
 
 
 @final

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from typing import final
 
@@ -68,7 +68,10 @@ class ClusterCache(PredictionCache):
         distinct = list(dict.fromkeys(keys))
         # a list may have the same text several times: one look-up for each key
         found = dict(zip(distinct, await asyncio.gather(*map(self._get, distinct)), strict=True))
-        self._note_missing(key for key in distinct if found[key] is None)
+        self._missing.update(dict.fromkeys(key for key in distinct if found[key] is None))
+        # bounded: not every key that is missed is stored later
+        while len(self._missing) > _MAX_MISSING:
+            del self._missing[next(iter(self._missing))]
         return [found[key] for key in keys]
 
     async def put_many(self, answers: Answers) -> None:
@@ -103,13 +106,6 @@ class ClusterCache(PredictionCache):
             self._connection.current.statements.insert_answer.bind((key, scores, expires_at, life_seconds)),
             seconds=self._options.deadline_seconds,
         )
-
-    def _note_missing(self, keys: Iterable[bytes]) -> None:
-        for key in keys:
-            self._missing[key] = None
-        # bounded: not every key that is missed is stored later
-        while len(self._missing) > _MAX_MISSING:
-            del self._missing[next(iter(self._missing))]
 
 
 @final

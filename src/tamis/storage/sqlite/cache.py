@@ -100,7 +100,12 @@ class CacheFiles:
         answers: list[Scores | None] = [None] * len(keys)
         for ring in self._rings.values():
             try:
-                self._get_from(ring, keys, now_seconds, answers)
+                if not self._is_alone:
+                    ring.follow()
+                for i, key in enumerate(keys):
+                    found = ring.get(key, now_seconds)
+                    if found is not None:
+                        answers[i] = _decode(found)
             except (OSError, msgspec.MsgspecError):
                 continue  # the next write meets the same fault and deals with it
         # the older first: what is being written stays until it expires, as a slot of a file does
@@ -159,16 +164,6 @@ class CacheFiles:
             if self._fault is not None:
                 _logger.info("cache file used again: %s", self._path("*"))
             self._fault = None
-
-    def _get_from(
-        self, ring: Ring, keys: Sequence[bytes], now_seconds: int, answers: list[Scores | None]
-    ) -> None:
-        if not self._is_alone:
-            ring.follow()
-        for i, key in enumerate(keys):
-            found = ring.get(key, now_seconds)
-            if found is not None:
-                answers[i] = _decode(found)
 
     def _write(self, waiting: Waiting, now_seconds: int, put: _Put) -> None:
         keys: Sequence[bytes] = [*waiting]
