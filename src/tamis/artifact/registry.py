@@ -141,6 +141,7 @@ def remove_version(reference: str) -> Path:
     pointing = list_versions(path.parent).get(int(path.name) if path.name.isdigit() else -1)
     if pointing is None:
         raise ArtifactError(f"{path} is not a version of a model")
+    # or services that follow the alias could not start again
     if pointing:
         raise ArtifactError(f"{path} is {pointing[0]!r}; promote another version to {pointing[0]!r} first")
     shutil.rmtree(path)

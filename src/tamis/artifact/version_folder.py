@@ -47,6 +47,7 @@ if TYPE_CHECKING:
 
 # read before any checksum is known, so the size is bounded first
 _MAX_MANIFEST_BYTES = 16 * 1024 * 1024
+# the manifest gives the size that is read: a wrong one must not allocate all memory
 _MAX_FILE_BYTES = 4 * 1024**3
 _PLAIN_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}")
 

@@ -52,6 +52,7 @@ class OutputTarget:
     def of(cls, name: str, *, format: str | None = None, rejected: str | None = None) -> Self:
         """Return the target of `-o NAME`; a folder exists already or is named with a final slash."""
         is_folder = name.endswith("/") or (not is_url(name) and Path(name).is_dir())
+        # a folder has no ending that names a format
         label = f"part.{format or 'parquet'}" if is_folder else f"part.{format}" if format else name
         sink = sink_for(label, is_folder=is_folder)
         # beside the output, so on its file system; of an object, in the working directory

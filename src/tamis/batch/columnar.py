@@ -104,6 +104,7 @@ def arrow_batches(path: Path) -> tuple[Any, int, Batches]:
 
 def _open_arrow(path: Path) -> Any:
     try:
+        # mapped: columns that are not needed are never read
         return pyarrow.ipc.open_file(pyarrow.memory_map(str(path)))
     except (pyarrow.ArrowException, OSError) as broken:
         raise DataError("is a damaged Arrow file; write it again", file=path) from broken

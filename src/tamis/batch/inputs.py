@@ -74,6 +74,7 @@ def copy_objects(
         objects.update(dict.fromkeys(found))
     copies: dict[Path, InputFile] = {}
     for number, url in enumerate(objects):
+        # numbered: objects of two prefixes may have one name
         path = folder / f"{number}-{url.rpartition('/')[2]}"
         state = ObjectState.of(url)
         state.download(path)
@@ -132,8 +133,7 @@ def _open_text(facts: InspectedFile, options: ReadOptions, keep: Sequence[str] |
             names = table.columns
             kept = _kept_indices(names, keep, facts.path)
             first = table.first_objects[:SAMPLE_ROWS]
-            values = {names[i]: [one.get(names[i]) for one in first] for i in kept}
-            types = tuple((name, column_type(some)) for name, some in values.items())
+            types = tuple((names[i], column_type([one.get(names[i]) for one in first])) for i in kept)
             parser = JsonLinesParser(names[text], types)
             layout = TextLayout()
         else:

@@ -182,6 +182,7 @@ class ScoreRun:
             with Assembler(self._job, self._target, [source.name for source in self._sources]) as assembler:
                 self._score(engine, assembler, max_rejected, observe)
                 for source in self._sources:
+                    # again at the end: parts of two versions of a file must not be joined
                     source.check_unchanged()
                 # the record first: once the output exists, the run is complete
                 if self._target.record is not None:
@@ -247,6 +248,7 @@ class ScoreRun:
                     yield waiting
                     index += 1
                 waiting = InputBlock(index, number, data, is_last=False, position=position)
+            # an empty input has one empty block, so that its end is a part, too
             last = waiting or InputBlock(index, number, b"", is_last=True, position=source.size_bytes)
             yield InputBlock(last.index, number, last.data, is_last=True, position=last.position)
             index += 1

@@ -31,6 +31,7 @@ class FileState(NamedTuple):
 
     size: int
     modified_ns: int
+    # differs also when a file of equal size and time takes the place of another
     inode: int
 
     @classmethod

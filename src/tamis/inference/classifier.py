@@ -51,6 +51,7 @@ class Classifier:
         network: Mapping[str, Any] | None = None,
     ):
         self.labels = tuple(labels)
+        # for `restored`: a store does not keep the order of labels
         self._label_set = frozenset(labels)
         self.name = name
         self.version = version

@@ -136,7 +136,6 @@ class ModelPool:
         for entry in self.entries.values():
             if entry.folder is None:
                 continue
-            # before reading: a change in between is seen at the next look
             stamp = file_stamp(entry.folder / ALIASES_FILE)
             if stamp == entry.stamp and not is_forced:
                 continue

@@ -103,6 +103,7 @@ def entry_of(reference: str) -> Entry:
     """Return the model at `NAME`, `NAME@VERSION`, `NAME@ALIAS` or a version's folder; nothing is loaded."""
     path = Path(reference)
     if path.exists() and (path / MANIFEST_FILE).exists():
+        # the name of the folder is that of the model, which `.` and a link do not have
         path = path.resolve()
         return Entry(path.parent.name, path.parent, path.name)
     # an existing path may contain an @ itself

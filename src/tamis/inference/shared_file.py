@@ -81,6 +81,7 @@ class SharedFile:
                 self._keep_in_memory(failed)
         if self._memory is not None:
             found = bytes(self._memory[offset : offset + size])
+        # a new or truncated file: its zeros match no header
         return found.ljust(size, b"\0")
 
     def write(self, data: bytes, offset: int) -> None:

@@ -65,6 +65,7 @@ def prediction_arrays(classifier: Classifier, texts: Any, *, scores: bool, expla
     """Return the columns of predictions for an Arrow string array, by name; null where a text is null."""
     import pyarrow
 
+    # a null is scored as an empty text and masked afterwards, so all arrays keep their length
     is_null = texts.is_null().to_numpy(zero_copy_only=False) if texts.null_count else None
     probabilities = text_probabilities(classifier, texts)
     top, decided = classifier.decide(probabilities)

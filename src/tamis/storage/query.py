@@ -70,6 +70,7 @@ class LogQuery:
         """Whether some rows of the caller's and the range may not match."""
         return self.contains is not None or bool(self.filters)
 
+    # for the stores that filter in Python; `_where` of SQLite means the same
     def matches(self, row: Any) -> bool:
         """Return whether a row is asked for, whatever its time; it may lack a text that is not searched."""
         return (

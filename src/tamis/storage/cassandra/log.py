@@ -189,6 +189,7 @@ class ClusterLog(RecordLog[Record], Generic[Record]):
         self, group: Sequence[tuple[Partition, bytes, bool]], query: LogQuery
     ) -> list[tuple[bytes, Record | None]]:
         """Fetch the rows of a group that may match, and return those that do."""
+        # rows that the light columns exclude need no second read
         candidates = [(partition, id) for partition, id, is_candidate in group if is_candidate]
         fetched = await asyncio.gather(*(self.find_in(partition, id) for partition, id in candidates))
         rows = {row.id: row for row in fetched if row is not None and query.matches(row)}

@@ -52,6 +52,7 @@ VERSION = len(MIGRATIONS)
 def migrate(session: Session, url: ClusterUrl, options: StoreOptions) -> list[str]:
     """Run the migrations that have not run on the keyspace; return their names."""
     centres = data_centres(session)
+    # of one data centre there is no choice: the URL need not name it
     only_dc = next(iter(centres)) if len(centres) == 1 else ""
     nodes = centres.get(url.local_dc or only_dc, 0)
     with translated(url):

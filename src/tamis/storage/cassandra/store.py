@@ -128,6 +128,7 @@ class CassandraStore(Store):
     async def open(self) -> None:
         """Connect and check the tables; a connection that works is kept, because the driver repairs it."""
         if self._connection.now is not None:
+            # a connection that fails its check is replaced below
             with suppress(StoreError):
                 await self.check()
                 return

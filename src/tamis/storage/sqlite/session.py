@@ -64,6 +64,7 @@ class SqliteSession:
     ) -> Self:
         """Create the file if it is missing, migrate its tables and connect."""
         workers = _Workers(file, options.lock_seconds)
+        # another process may be writing a lost WAL back, or creating the file
         async with FolderLock(file.path):
             await asyncio.to_thread(file.create_if_missing)
             try:
