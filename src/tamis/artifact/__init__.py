@@ -2,7 +2,6 @@
 
 from tamis.artifact.manifest import CARD_FILE, REPORT_FILE, DataFacts, Manifest, OperatingPoint
 from tamis.artifact.registry import (
-    AliasChange,
     find_models,
     history,
     list_versions,
@@ -16,7 +15,6 @@ from tamis.artifact.version_folder import Artifact, find_version, open_artifact,
 __all__ = [
     "CARD_FILE",
     "REPORT_FILE",
-    "AliasChange",
     "Artifact",
     "DataFacts",
     "Manifest",

@@ -140,7 +140,8 @@ class _MemoryLog(RecordLog[Record], Generic[Record]):
         is_done = False
         while not is_done:
             room, is_done = _CHARS_AT_ONCE, True
-            for index in self._indices(span):
+            start, stop = self._index(span.low), self._index(span.high)
+            for index in range(stop - 1, start - 1, -1) if span.newest_first else range(start, stop):
                 row = self._rows[index]
                 if query.matches(row):
                     yield row
@@ -159,10 +160,6 @@ class _MemoryLog(RecordLog[Record], Generic[Record]):
             hours[hour_ticks(row.id)][tuple(getattr(row, name) for name in columns)] += 1
         for hour, counts in hours.items():
             yield hour, counts
-
-    def _indices(self, span: Span) -> range:
-        start, stop = self._index(span.low), self._index(span.high)
-        return range(stop - 1, start - 1, -1) if span.newest_first else range(start, stop)
 
 
 @final

@@ -52,16 +52,11 @@ class DatabaseFile:
 
     def create_if_missing(self) -> None:
         """Create an empty file that only its owner may read: it will hold texts."""
-        os.close(open_as_owner(self.path))
-
-
-def open_as_owner(path: Path) -> int:
-    """Open for reading and writing, created with mode 0600. Return the descriptor."""
-    try:
-        return os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
-    except OSError as failed:
-        message = f"{path}: cannot be opened for writing ({failed.strerror})"
-        raise StoreError(message, fault=_errno_fault(failed)) from None
+        try:
+            os.close(os.open(self.path, os.O_RDWR | os.O_CREAT, 0o600))
+        except OSError as failed:
+            message = f"{self.path}: cannot be opened for writing ({failed.strerror})"
+            raise StoreError(message, fault=_errno_fault(failed)) from None
 
 
 class Worker:

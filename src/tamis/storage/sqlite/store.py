@@ -64,7 +64,8 @@ class _SqliteLog(RecordLog[Record], Generic[Record]):
 
     async def find(self, id: bytes, *, caller: str | None = None) -> Record | None:
         """Read one row by its primary key."""
-        found = await self._keeper.current.reader.run(lambda connection: self._table.find(connection, id))
+        reader = self._keeper.current.reader
+        found = await reader.run(lambda connection: self._table.find(connection, "id = ?", (id,)))
         return found if found is not None and caller in (None, found.caller) else None
 
     async def delete_before(self, moment: datetime) -> int:

@@ -117,11 +117,7 @@ class Table(Generic[Record]):
 
         return step
 
-    def find(self, connection: apsw.Connection, id: bytes) -> Record | None:
-        """Return the row with this id."""
-        return self.find_where(connection, "id = ?", (id,))
-
-    def find_where(
+    def find(
         self, connection: apsw.Connection, condition: str, values: Sequence[bytes | str]
     ) -> Record | None:
         """Return the one row for which a condition holds."""
@@ -180,7 +176,7 @@ def put_feedback(feedback: FeedbackRecord) -> Callable[[apsw.Connection], Feedba
     def step(connection: apsw.Connection) -> FeedbackRecord:
         with transaction(connection):
             subject = (feedback.caller, feedback.subject)
-            row = FEEDBACK.find_where(connection, "caller = ? AND subject = ?", subject)
+            row = FEEDBACK.find(connection, "caller = ? AND subject = ?", subject)
             if row is None:
                 FEEDBACK.insert(connection, [feedback])
                 return feedback
