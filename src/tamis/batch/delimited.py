@@ -90,7 +90,7 @@ class DelimitedParser(BlockParser):
         """Return the rows of a block."""
         dialect = self.dialect
         can_be_unclosed = is_last and self._ends_inside_quotes(data)
-        # what pyarrow would read otherwise than `csv` does
+        # what pyarrow reads differently from `csv`
         is_unusual = dialect.is_escaped or not dialect.delimiter.isascii() or data.startswith(_BOM)
         if is_unusual or can_be_unclosed:
             return self.parse_row_by_row(data)

@@ -181,7 +181,7 @@ class Batcher:
 
     def _score_in_thread(self, batch: _Batch) -> None:
         if self._executor is None:
-            # with the first long batch: a light model needs no thread
+            # made for the first long batch: a light model needs no thread
             self._executor = ThreadPoolExecutor(1, thread_name_prefix="tamis-model")
         loop = asyncio.get_running_loop()
         scored = loop.run_in_executor(self._executor, _outcomes, self._classifier, batch.texts)

@@ -98,7 +98,7 @@ def text_probabilities(classifier: Classifier, texts: Any) -> Scores:
             continue
         found[rows], others = scored
         if others.any():
-            # long or unusual texts, which the native library leaves to Python
+            # texts that the native library leaves to Python
             indices = start + np.flatnonzero(others)
             found[indices] = _score_strings(classifier, texts.take(indices))
     return found
