@@ -123,7 +123,11 @@ class Classifier:
         """Classify texts that are in the model's form (see `form`) already."""
         predictions: list[Prediction] = []
         for start in range(0, len(texts), _BATCH_TEXTS):
-            predictions += self._predictions(self._scorer.score(texts[start : start + _BATCH_TEXTS]))
+            rows: list[list[float]] = self._scorer.score(texts[start : start + _BATCH_TEXTS]).tolist()
+            # one NaN or infinity makes the sum one: cheaper than asking for each number
+            if not isfinite(sum(map(sum, rows))):
+                raise ValueError("the model gave scores that are not finite numbers")
+            predictions += [self._prediction(row) for row in rows]
         return predictions
 
     def explain(self, text: str, label: str | None = None) -> Explanation:
@@ -204,13 +208,6 @@ class Classifier:
         if self.path is None:
             raise TypeError("only a classifier that was loaded from a folder can be pickled")
         return _reopen, (type(self), str(self.path), self.version, self.identity)
-
-    def _predictions(self, scores: Scores) -> list[Prediction]:
-        rows: list[list[float]] = scores.tolist()
-        # one NaN or infinity makes the sum one: cheaper than asking for each number
-        if not isfinite(sum(map(sum, rows))):
-            raise ValueError("the model gave scores that are not finite numbers")
-        return [self._prediction(row) for row in rows]
 
     def _prediction(self, row: list[float]) -> Prediction:
         score = max(row)
