@@ -118,7 +118,10 @@ class LabelPairCount:
             totals.update(counts)
         # None and text cannot be compared: the flag decides first
         ordered = sorted(totals, key=lambda key: [(value is not None, value) for value in key])
-        return [cls(*key[:3], str(key[3]), totals[key]) for key in ordered]
+        return [
+            cls(name, version, predicted, str(label), totals[name, version, predicted, label])
+            for name, version, predicted, label in ordered
+        ]
 
 
 @dataclass(frozen=True, slots=True)

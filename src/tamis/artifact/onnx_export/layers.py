@@ -202,12 +202,12 @@ class Network:
         The largest value over steps does not change when steps that see zeros alone are left out, as
         long as one of each kind stays: at the left edge, between zeros, and beside the text.
         """
-        before_dense = takewhile(lambda layer: not isinstance(layer, Dense), self.layers)
-        *windows, last = [*before_dense] or [None]
+        leading = list(takewhile(lambda layer: not isinstance(layer, Dense), self.layers))
+        last = leading[-1] if leading else None
         if not isinstance(last, GlobalPool) or last.kind != "max":
             return None
         reach = 0
-        for layer in windows:
+        for layer in leading[:-1]:
             if isinstance(layer, Affine | Activate):
                 continue  # they look at one step
             if not isinstance(layer, Conv1D) or layer.stride != 1:
