@@ -91,7 +91,7 @@ def test_a_failure_is_one_line_when_run_as_a_command(tmp_path: Path) -> None:
         [*TAMIS, "keys", "revoke", "nobody"], cwd=tmp_path, env=ENVIRON, capture_output=True, text=True
     )
     assert done.returncode == 1
-    assert done.stderr == "tamis: no key is called 'nobody'; see: tamis keys list\n"
+    assert done.stderr == "tamis: no key has the name 'nobody'; see: tamis keys list\n"
 
 
 @contextmanager

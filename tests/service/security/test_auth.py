@@ -254,7 +254,7 @@ def test_no_key_stands_in_an_answer_a_log_line_or_a_repr(
 
 
 def test_the_service_does_not_start_without_a_file_of_keys(tmp_path: Path) -> None:
-    with pytest.raises(SettingsError, match="make a first key with: tamis keys create NAME"):
+    with pytest.raises(SettingsError, match="create a first key with: tamis keys create NAME"):
         make_app(Settings(require_keys=True, keys_file=str(tmp_path / "none.json")))
 
 

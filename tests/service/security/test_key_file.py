@@ -57,7 +57,7 @@ def test_remove_takes_all_keys_of_a_name_or_all_but_the_newest(path: Path) -> No
     assert list(file.read()) == [other, newest]
     assert file.remove("a") == 1
     assert list(file.read()) == [other]
-    with pytest.raises(SettingsError, match="no key is called 'a'"):
+    with pytest.raises(SettingsError, match="no key has the name 'a'"):
         file.remove("a")
 
 

@@ -54,7 +54,7 @@ def limiter(tmp_path: Path, clock: ManualClock) -> Iterator[RateLimiter]:
 
 def _takes(limiter: RateLimiter, caller: Caller, texts: int = 1) -> bool:
     try:
-        limiter.take(caller, texts)
+        limiter.consume(caller, texts)
     except Refused as refused:
         assert refused.code == "rate_limited"
         return False
@@ -135,10 +135,10 @@ def test_a_list_is_let_in_as_a_whole_or_not_at_all(limiter: RateLimiter) -> None
 
 
 def test_a_refusal_says_when_to_come_back(limiter: RateLimiter, clock: ManualClock) -> None:
-    limiter.take(ANNE, 10)
+    limiter.consume(ANNE, 10)
     clock.advance(0.25)
     with pytest.raises(Refused) as refused:
-        limiter.take(ANNE, 3)
+        limiter.consume(ANNE, 3)
     headers = dict(refused.value.headers)
     assert headers[b"retry-after"] == b"3"
     assert headers[b"ratelimit"] == b'"texts";r=0;t=10'
@@ -156,22 +156,22 @@ def test_who_waits_as_long_as_told_is_let_in(
         pass
     module_clock.advance(passed / 1_000)
     try:
-        limiter.take(ANNE, texts)
+        limiter.consume(ANNE, texts)
     except Refused as refused:
         module_clock.advance(int(dict(refused.headers)[b"retry-after"]))
         assert _takes(limiter, ANNE, texts)
 
 
 def test_an_answer_says_what_is_left(limiter: RateLimiter, clock: ManualClock) -> None:
-    headers = dict(limiter.take(ANNE, 4).headers)
+    headers = dict(limiter.consume(ANNE, 4).headers)
     assert headers == {b"ratelimit-policy": b'"texts";q=10;w=10', b"ratelimit": b'"texts";r=6;t=4'}
     clock.advance(0.5)
-    assert dict(limiter.take(ANNE, 1).headers)[b"ratelimit"] == b'"texts";r=5;t=5'
+    assert dict(limiter.consume(ANNE, 1).headers)[b"ratelimit"] == b'"texts";r=5;t=5'
 
 
 def test_more_than_a_burst_is_refused_for_good(limiter: RateLimiter) -> None:
     with pytest.raises(Refused, match="more than the 10 texts that one caller may send at once") as refused:
-        limiter.take(ANNE, 11)
+        limiter.consume(ANNE, 11)
     assert refused.value.code == "too_many_texts"
     assert _takes(limiter, ANNE, 10), "and costs nothing"
 
@@ -191,7 +191,7 @@ def test_smaller_burst_caps_what_was_counted_before(
     module_table: RateTable, module_clock: ManualClock
 ) -> None:
     caller = Caller("x", "changed settings")
-    RateLimiter(module_table, per_minute=1, burst=1_000).take(caller, 1_000)
+    RateLimiter(module_table, per_minute=1, burst=1_000).consume(caller, 1_000)
     limiter = RateLimiter(module_table, per_minute=60, burst=2)
     assert not _takes(limiter, caller)
     module_clock.advance(2)

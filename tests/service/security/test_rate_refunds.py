@@ -93,12 +93,12 @@ def test_a_refund_leaves_the_caller_as_if_never_charged(
     limiter = RateLimiter(table, per_minute=60, burst=20)
     charged, untouched = (Caller("x", f"caller {next(_numbers)}") for _ in range(2))
     for caller in (charged, untouched):
-        limiter.take(caller, before)
+        limiter.consume(caller, before)
     clock.advance(pause_before / 1_000)
-    charge = limiter.take(charged, refunded)
+    charge = limiter.consume(charged, refunded)
     clock.advance(pause / 1_000)
     limiter.refund(charge)
-    assert limiter.take(charged, 1).headers == limiter.take(untouched, 1).headers
+    assert limiter.consume(charged, 1).headers == limiter.consume(untouched, 1).headers
 
 
 @given(st.lists(st.tuples(st.booleans(), st.integers(1, 9), st.integers(0, 5_000)), max_size=30))
@@ -118,7 +118,7 @@ def test_refunds_never_let_more_than_the_burst_in(
             let_in -= refunded
             continue
         try:
-            open_charges.append((limiter.take(caller, texts), texts))
+            open_charges.append((limiter.consume(caller, texts), texts))
         except Refused:
             continue
         let_in += texts

@@ -38,7 +38,7 @@ def small(path: Path, clock: ManualClock) -> Iterator[RateTable]:
 
 
 def _take(table: RateTable, name: str, *, seconds: int = 1, most: int = 10) -> bool:
-    wait = table.take(table.place_of(name), seconds * SECOND, most * SECOND).wait
+    wait = table.consume(table.slot_key(name), seconds * SECOND, most * SECOND).wait
     return wait == 0
 
 
@@ -96,8 +96,8 @@ def test_memory_and_file_stay_flat_with_many_callers(path: Path, callers: int) -
 
 def test_callers_are_spread_by_a_secret_of_each_file(tmp_path: Path, clock: ManualClock) -> None:
     tables = [RateTable(tmp_path / name, clock) for name in ("a", "b")]
-    assert tables[0].place_of("anne") != tables[1].place_of("anne")
-    rows = {tables[0].place_of(str(n))[0] for n in range(1_000)}
+    assert tables[0].slot_key("anne") != tables[1].slot_key("anne")
+    rows = {tables[0].slot_key(str(n))[0] for n in range(1_000)}
     assert len(rows) > 900
     for table in tables:
         table.close()
@@ -117,10 +117,10 @@ class Noting(SystemClock):
 
 path, attempts, interval, most = Path(sys.argv[1]), *map(int, sys.argv[2:])
 table = RateTable(path, Noting())
-place = table.place_of("anne")
+place = table.slot_key("anne")
 print("ready", flush=True)
 sys.stdin.readline()
-accepted = sum(table.take(place, interval, most)[1] == 0 for _ in range(attempts))
+accepted = sum(table.consume(place, interval, most)[1] == 0 for _ in range(attempts))
 print(accepted, *(round(moment * 1e9) for moment in (Noting.times[0], Noting.times[-1])))
 """
 
@@ -154,7 +154,7 @@ def test_rate_of_four_processes_is_exact(path: Path) -> None:
     """
     interval, most = 100_000, 10 * SECOND
     table = RateTable(path, SystemClock())
-    table.take(table.place_of("anne"), most, most)
+    table.consume(table.slot_key("anne"), most, most)
     before = _sent_until(path)
     results = _hammer(path, attempts=20_000, interval_ns=interval, most_ns=most)
     after, accepted = _sent_until(path), sum(accepted for accepted, _, _ in results)
@@ -178,7 +178,7 @@ def _sent_until(path: Path) -> int:
     """Return the time in nanoseconds that stands in the table."""
     clock = _StoppedClock()
     table = RateTable(path, clock)
-    ahead = table.take(table.place_of("anne"), 0, 1 << 62).ahead
+    ahead = table.consume(table.slot_key("anne"), 0, 1 << 62).ahead
     table.close()
     return round(clock.monotonic() * SECOND) + ahead
 
@@ -189,10 +189,10 @@ from pathlib import Path
 from tamis.clock import SystemClock
 from tamis.service.security.rate_table import RateTable
 table = RateTable(Path(sys.argv[1]), SystemClock())
-place = table.place_of("anne")
+place = table.slot_key("anne")
 print("ready", flush=True)
 while True:
-    table.take(place, 1, 10**9)
+    table.consume(place, 1, 10**9)
 """
 
 
@@ -229,7 +229,7 @@ def test_a_table_that_was_never_finished_begins_anew(path: Path, clock: ManualCl
 
 def test_another_file_is_not_overwritten(path: Path, clock: ManualClock) -> None:
     path.write_text("precious")
-    with pytest.raises(SettingsError, match="no file of Tamis's counts"):
+    with pytest.raises(SettingsError, match="not a rate file of Tamis"):
         RateTable(path, clock)
     assert path.read_text() == "precious"
 
@@ -247,7 +247,7 @@ def test_rate_file_that_cannot_be_written_is_refused_at_start(path: Path, clock:
     handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
     resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, hard))
     try:
-        with pytest.raises(SettingsError, match="callers cannot be counted here"):
+        with pytest.raises(SettingsError, match="the rate file cannot be used"):
             RateTable(path, clock)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))

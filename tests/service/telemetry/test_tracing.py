@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import subprocess
 import sys
 from typing import Any
 
 import httpx
+import pytest
 from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
@@ -88,3 +90,18 @@ def test_opentelemetry_is_not_imported_without_traces() -> None:
         "import sys, tamis.service.app; sys.exit(any('opentelemetry.sdk' in name for name in sys.modules))"
     )
     assert subprocess.run([sys.executable, "-c", script], check=False).returncode == 0
+
+
+@pytest.mark.parametrize(
+    ("variables", "name"), [({}, "tamis"), ({"OTEL_SERVICE_NAME": "spam filter"}, "spam filter")]
+)
+def test_a_span_has_the_documented_service_name(variables: dict[str, str], name: str) -> None:
+    script = (
+        "from tamis.service.telemetry.tracing import otlp_provider\n"
+        "print(otlp_provider('http://127.0.0.1:4318').resource.attributes['service.name'])"
+    )
+    plain = {key: value for key, value in os.environ.items() if not key.startswith("OTEL_")}
+    done = subprocess.run(
+        [sys.executable, "-c", script], env=plain | variables, capture_output=True, text=True, check=True
+    )
+    assert done.stdout.strip() == name

@@ -109,7 +109,7 @@ def add_feedback_routes(
         query: Annotated[FeedbackRequest, Body(openapi_examples=_EXAMPLES)], request: Request
     ) -> Response:
         caller = request.scope[CALLER]
-        headers = [] if limiter is None else limiter.take(caller, texts=1).headers
+        headers = [] if limiter is None else limiter.consume(caller, texts=1).headers
         if "prediction_id" in query.model_fields_set:
             row = await service.about_prediction(
                 query.prediction_id, caller, label=query.label, comment=query.comment

@@ -249,7 +249,7 @@ def add_deletion_route(
     async def delete_log(parameters: Annotated[DeletionParameters, Query()], request: Request) -> Response:
         caller = request.scope[CALLER]
         doomed = parameters.caller_of(caller)
-        headers = [] if limiter is None else limiter.take(caller, texts=1).headers
+        headers = [] if limiter is None else limiter.consume(caller, texts=1).headers
         read = readers.begin(caller.name)  # each deletion empties the WAL: bounded as reads are
         try:
             calls = await store.log.delete_caller(doomed)

@@ -135,7 +135,7 @@ class Predictor:
     ) -> tuple[list[Classified], Headers]:
         if self._limiter is None:
             return await self._submit(model, texts, caller, skip_cache), _NO_HEADERS
-        charge = self._limiter.take(caller, texts=len(texts))
+        charge = self._limiter.consume(caller, texts=len(texts))
         try:
             return await self._submit(model, texts, caller, skip_cache), charge.headers
         except Exception:  # overload or a failure; a client that leaves (CancelledError) pays

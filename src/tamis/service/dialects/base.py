@@ -1,6 +1,6 @@
-"""The seam between the wire formats of other servers and the service.
+"""The interface between the wire formats of other servers and the service.
 
-request ─► DialectRoute: caller (401, 403), body, pydantic ─► Dialect.decode ─► TextQuery
+request ─► DialectRoute: caller (401, 403), body, schema ─► Dialect.decode ─► TextQuery
         ─► DialectService: limits, model, rate limit, classification ─► Answer ─► Dialect.encode
 any error ─► the service's own response ─► Dialect.encode_error ─► the dialect's envelope and status
 """
@@ -35,14 +35,14 @@ from tamis.service.responses import ErrorResponse
 from tamis.service.security.client_identity import Caller
 from tamis.service.telemetry.metrics import Metrics
 
-if TYPE_CHECKING:
+if TYPE_CHECKING:  # routes.py imports this module
     from tamis.service.dialects.routes import DialectRoutes
 
 _SCORE = itemgetter(1)
 
 
 class DialectRequest(Struct, frozen=True):
-    """A request whose body is valid by the dialect's schema."""
+    """A request with a body that is valid by the dialect's schema."""
 
     model: type[BaseModel]
     body: Any
@@ -51,7 +51,7 @@ class DialectRequest(Struct, frozen=True):
     headers: Mapping[bytes, bytes]
     limits: RequestLimits
     binary: bytes = b""
-    """What follows the JSON part of a body in two parts."""
+    """The bytes after the JSON part of a body in two parts."""
 
 
 class TextQuery(Struct, frozen=True):
@@ -83,7 +83,7 @@ class Answer(Struct, frozen=True):
 
 
 class Dialect(ABC):
-    """One wire format. Stateless: what encoding needs to know of a request it reads from the request."""
+    """One wire format. Stateless: encoding reads what it needs from the request."""
 
     name: ClassVar[str]
     """The dialect's name in TAMIS_DIALECTS and in metrics."""
@@ -93,6 +93,8 @@ class Dialect(ABC):
     error_model: ClassVar[type[BaseModel]]
     formats: ClassVar[str] = "JSON"
     """The formats of its bodies, for the description of the status 415."""
+    invalid_body_status: ClassVar[int] = 422
+    """Its status for a body that the service answers with 422."""
 
     @abstractmethod
     def add_routes(self, routes: DialectRoutes) -> None:
@@ -106,23 +108,28 @@ class Dialect(ABC):
     def encode(self, request: DialectRequest, answer: Answer) -> Response:
         """Return the response with the predictions."""
 
-    @abstractmethod
     def encode_error(self, error: ErrorResponse) -> ErrorResponse:
         """Return an error in the dialect's envelope, with its status."""
+        status = self.status(error.code, error.status_code)
+        return error.rendered(status, self.error_body(error, status))
+
+    def error_body(self, error: ErrorResponse, status: int) -> dict[str, object]:
+        """Return the dialect's envelope of an error."""
+        return {"error": error.message}
 
     def status(self, code: str, status: int) -> int:
         """Return the dialect's status for an error of this code and this status of the service."""
-        return status
+        return self.invalid_body_status if status == 422 else status
 
     def parse(self, headers: Mapping[bytes, bytes], body: bytes) -> tuple[Any, bytes]:
         """Return the document in a body, and the bytes that follow it; raise InputError if it is invalid."""
-        check_content_type(headers, b"")
+        check_content_type(headers, b"")  # b"": some clients send no content type
         return parse_json(body), b""
 
 
 @dataclass(frozen=True)
 class DialectService:
-    """Classifies the texts of a request of any dialect; the one way from a dialect to the service."""
+    """Classifies the texts of a request of any dialect; dialects reach the service only through it."""
 
     predictor: Predictor
     limits: RequestLimits
@@ -139,6 +146,7 @@ class DialectService:
     async def resolve(self, reference: str | None, version: str | None = None) -> ServedModel:
         """Return a model by `name`, `name@version` or `name@alias`; without a name the default one."""
         name, _, selector = (reference or "").partition("@")
+        # aliases begin with a letter, so digits are a version
         if selector.isdigit() and version is None:
             version, selector = selector, ""
         return await self.pool.resolve(name or None, version, selector or None)
@@ -149,18 +157,21 @@ class DialectService:
         self._check(query)
         reference, pool = query.model, self.pool
         model = pool.default if reference is None else await self.resolve(reference, query.version)
+        # a canary takes over only from callers who named no version and no alias
         if query.version is None and (reference is None or "@" not in reference):
             model = self.predictor.answering(model, caller)
         began = perf_counter()
         classified, headers = await self.predictor.classify(model, query.texts, caller)
         seconds, created_at = perf_counter() - began, self.clock.utc_ns() // 10**9
-        answer = Answer(model.classifier, query.texts, classified, seconds, created_at)
-        response = dialect.encode(request, answer)
-        if headers:
+        response = dialect.encode(
+            request, Answer(model.classifier, query.texts, classified, seconds, created_at)
+        )
+        if headers:  # of the rate limit
             response.raw_headers += headers
         return response
 
     def _check(self, query: TextQuery) -> None:
+        # not in the schemas: a text may be a string, a list item, a record's cell or a tensor's element
         texts, limits = query.texts, self.limits
         if not texts:
             raise InputError("no_texts", f"`{query.field}` must contain at least one text", field=query.field)

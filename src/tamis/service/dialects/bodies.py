@@ -1,4 +1,4 @@
-"""The bodies of other servers' formats: structs read them; pydantic models document them and describe errors.
+"""Request bodies of other servers' formats: structs read them, pydantic models document them and word errors.
 
     document ─► msgspec.convert to the struct ─► valid: its fields
                           │ invalid
@@ -40,7 +40,7 @@ def validated(model: type[BaseModel], document: object) -> Any:
     try:
         return convert(document, struct_of(model))
     except msgspec.ValidationError:
-        pass  # validated again, because msgspec reports one error only, in other words than the native API
+        pass  # validated again: msgspec reports one error only, and in other words than the native API
     try:
         return model.model_validate(document)
     except pydantic.ValidationError as invalid:
@@ -51,6 +51,7 @@ def validated(model: type[BaseModel], document: object) -> Any:
 @cache
 def struct_of(model: type[BaseModel]) -> type[Struct]:
     """Return a struct that accepts what a model accepts; raise TypeError for a constraint msgspec lacks."""
+    # derived, not written a second time: the documented schema and the accepted bodies cannot differ
     fields: list[tuple[str, Any, Any]] = [
         (name, _field_type(field, field.annotation), NODEFAULT if field.is_required() else field.default)
         for name, field in model.model_fields.items()
@@ -67,7 +68,7 @@ def _field_type(field: FieldInfo, annotation: Any) -> Any:
         if type(one) in _CONSTRAINTS:
             name = _CONSTRAINTS[type(one)]
             constraints[name] = getattr(one, name)
-        elif not isinstance(one, FailFast):
+        elif not isinstance(one, FailFast):  # which changes only how many errors are reported
             raise TypeError(f"no constraint of msgspec for {one!r}")
     plain = _plain(annotation)
     return Annotated[plain, Meta(**constraints)] if constraints else plain

@@ -1,4 +1,4 @@
-"""The dialects by name, and those that a service speaks."""
+"""All dialects, and the ones that TAMIS_DIALECTS selects."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from tamis.service.dialects.mlflow import Mlflow
 from tamis.service.dialects.open_inference import OpenInference
 from tamis.service.dialects.openai import OpenAi
 
+# the order of the documentation; of two dialects with one path (/v1/models) the first one declares it
 DIALECTS: Sequence[Dialect] = (
     OpenInference(),
     KServeV1(),
@@ -22,7 +23,7 @@ DIALECTS: Sequence[Dialect] = (
 
 
 def chosen_dialects(names: str) -> Sequence[Dialect]:
-    """Return the dialects of the setting TAMIS_DIALECTS: `all`, `none`, or their names and commas."""
+    """Return the dialects of the setting TAMIS_DIALECTS: `all`, `none`, or comma-separated names."""
     if names == "all":
         return DIALECTS
     chosen = {name.strip() for name in names.split(",")}

@@ -1,8 +1,8 @@
-"""Hugging Face's formats: Text Embeddings Inference (TEI), and the Inference API.
+"""Hugging Face's formats: Text Embeddings Inference (TEI) and the Inference API.
 
-Of TEI the routes of a sequence classifier, of the API and its endpoints the task `text-classification`.
-The response of the Inference API is nested even for one text: its clients take the first element as the list
-of labels.
+From TEI the routes of a sequence classifier, from the Inference API and its endpoints the task
+`text-classification`. Each format needs its own routes: for a single text TEI returns a flat list of labels,
+the Inference API a nested one, whose clients take the first element as the list of labels.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ from tamis.service.dialects.routes import DialectRoutes
 from tamis.service.responses import ErrorResponse, Headers, json_response
 from tamis.service.security.client_identity import OPEN
 
+# a tokenizer would join the two texts of a pair into one input; silently scoring them apart would be wrong
 _PAIR = (
     "`inputs` is a list of texts, which TEI takes as one pair of texts; this model classifies single texts: "
     'send a batch as [["first"], ["second"]]'
@@ -35,6 +36,7 @@ _TYPES = {
     "internal_error": "Backend",
     "store_unavailable": "Unhealthy",
 }
+# as TEI's source has them; its documentation differs in places
 _STATUSES = {
     "no_texts": 400,
     "overloaded": 429,
@@ -86,15 +88,14 @@ class TextEmbeddings(Dialect):
         """Return TEI's status."""
         return _STATUSES.get(code, status)
 
-    def encode_error(self, error: ErrorResponse) -> ErrorResponse:
-        """Return the error as TEI has it."""
-        body = {"error": error.message, "error_type": _TYPES.get(error.code, "Validation")}
-        return error.rendered(self.status(error.code, error.status_code), body)
+    def error_body(self, error: ErrorResponse, status: int) -> dict[str, object]:
+        """Return TEI's envelope."""
+        return {"error": error.message, "error_type": _TYPES.get(error.code, "Validation")}
 
     def add_routes(self, routes: DialectRoutes) -> None:
         """Add `/predict`, `POST /` and `/info`."""
         example = {"inputs": [[text] for text in EXAMPLE_TEXTS]}
-        for path in ("/predict", "/"):
+        for path in ("/predict", "/"):  # TEI's root is an alias of the route that fits its model
             routes.classify(path, PredictBody, PredictResponse, summary="Classify", example=example)
         add_info(routes, "/info")
 
@@ -102,7 +103,7 @@ class TextEmbeddings(Dialect):
         """Return the texts; a text that is too long is cut if the request asks for it."""
         body: PredictBody = request.body
         texts, limit = _texts(body.inputs), request.limits.max_text_chars
-        if body.truncate:
+        if body.truncate:  # by characters instead of tokens: a linear model has no tokenizer
             is_left = body.truncation_direction.lower() == "left"
             texts = [text[-limit:] if is_left else text[:limit] for text in texts]
         return TextQuery(texts, "inputs")
@@ -157,11 +158,13 @@ def _texts(inputs: str | list[str | list[str]]) -> list[str]:
 
 
 def _raw(score: float) -> float:
-    """Return a logit: softmax of these gives the probabilities."""
+    """Return a logit: the softmax of these gives the probabilities."""
+    # a probability can underflow to 0, whose logarithm is not a number in JSON
     return log(max(score, float_info.min))
 
 
 def _headers(answer: Answer) -> Headers:
+    # TEI's own time headers, all with the one time that is measured: clients may read any of them
     milliseconds = b"%d" % round(answer.seconds * 1_000)
     return [
         (b"x-compute-type", b"cpu"),
@@ -217,12 +220,8 @@ class HuggingFace(Dialect):
     description = "For `InferenceClient` (Python) and `@huggingface/inference` (JavaScript)."
     error_model = HuggingFaceError
 
-    def encode_error(self, error: ErrorResponse) -> ErrorResponse:
-        """Return the error as the Inference API has it."""
-        return error.rendered(error.status_code, {"error": error.message})
-
     def add_routes(self, routes: DialectRoutes) -> None:
-        """Add `/hf` and `/hf/models/{model}`, each with the two routes that a client adds to its address."""
+        """Add `/hf` and `/hf/models/{model}`, with the paths that `InferenceClient` appends to its URL."""
         example = {"inputs": EXAMPLE_TEXTS[0], "parameters": {"top_k": 1}}
         for path in ("/hf", "/hf/models/{model:model}"):
             routes.classify(
@@ -244,12 +243,11 @@ class HuggingFace(Dialect):
         """Return the most probable labels of every text."""
         parameters = request.body.parameters or _DEFAULTS
         is_raw = parameters.function_to_apply == "none"
-        return json_response(
+        found = [
             [
-                [
-                    {"label": label, "score": log(max(score, float_info.min)) if is_raw else score}
-                    for label, score in answer.ranked(index)[: parameters.top_k]
-                ]
-                for index in range(len(answer.texts))
+                {"label": label, "score": _raw(score) if is_raw else score}
+                for label, score in answer.ranked(index)[: parameters.top_k]
             ]
-        )
+            for index in range(len(answer.texts))
+        ]
+        return json_response(found)

@@ -12,11 +12,11 @@ from tamis.service.api.predictor import EXAMPLE_TEXTS
 from tamis.service.dialects.base import Answer, Dialect, DialectRequest, TextQuery
 from tamis.service.dialects.bodies import TolerantBody
 from tamis.service.dialects.routes import DialectRoutes
-from tamis.service.responses import ErrorResponse, json_response
+from tamis.service.responses import json_response
 
 
 class TextInstance(TolerantBody):
-    """A text by name, as signatures with named inputs take it."""
+    """A named text, as TensorFlow signatures with named inputs expect it."""
 
     text: str
 
@@ -43,7 +43,7 @@ class V1Predictions(BaseModel):
 
 
 class V1Model(BaseModel):
-    """A model: whether it is ready, as KServe has it, and what OpenAI's clients read."""
+    """A model: `name` and `ready` for KServe's clients, the other fields for OpenAI's."""
 
     name: str
     ready: bool
@@ -54,7 +54,7 @@ class V1Model(BaseModel):
 
 
 class V1Models(BaseModel):
-    """The models that are loaded: their names for KServe's clients, `data` for OpenAI's."""
+    """The loaded models: their names for KServe's clients, `data` for OpenAI's."""
 
     object: Literal["list"]
     data: list[V1Model]
@@ -74,14 +74,7 @@ class KServeV1(Dialect):
     title = "KServe V1"
     description = "For clients of KServe's first protocol and of TensorFlow Serving."
     error_model = V1Error
-
-    def status(self, code: str, status: int) -> int:
-        """Return KServe's status: 400 for every invalid body."""
-        return 400 if status == 422 else status
-
-    def encode_error(self, error: ErrorResponse) -> ErrorResponse:
-        """Return the error as V1 has it."""
-        return error.rendered(self.status(error.code, error.status_code), {"error": error.message})
+    invalid_body_status = 400
 
     def add_routes(self, routes: DialectRoutes) -> None:
         """Add `:predict` and the description of the models."""
@@ -102,19 +95,13 @@ class KServeV1(Dialect):
 
 
 def add_model_routes(routes: DialectRoutes) -> None:
-    """Add `/v1/models` and `/v1/models/{model}`, which V1 and OpenAI share: with the fields of both."""
+    """Add `/v1/models` and `/v1/models/{model}`, with the fields of V1 and OpenAI, which share the paths."""
     service = routes.service
 
     def described(name: str) -> dict[str, object]:
-        created = int(service.started_at.timestamp())
-        return {
-            "name": name,
-            "ready": True,
-            "id": name,
-            "object": "model",
-            "created": created,
-            "owned_by": "tamis",
-        }
+        created = int(service.started_at.timestamp())  # OpenAI's type is a number of seconds
+        openai = {"id": name, "object": "model", "created": created, "owned_by": "tamis"}
+        return {"name": name, "ready": True, **openai}
 
     @routes.get("/v1/models", V1Models, summary="Models")
     async def models() -> Response:

@@ -23,6 +23,7 @@ from tamis.service.responses import ErrorResponse, json_response
 from tamis.service.security.client_identity import OPEN
 
 _CSV = b"text/csv"
+# of MLflow's scoring server, which refuses a body with none or several of them
 _FORMS = ("inputs", "instances", "dataframe_split", "dataframe_records")
 _TEXT = "text"
 
@@ -65,16 +66,12 @@ class Mlflow(Dialect):
     description = "For clients of `mlflow models serve` and of SageMaker endpoints."
     error_model = MlflowError
     formats = "JSON or CSV"
+    invalid_body_status = 400
 
-    def status(self, code: str, status: int) -> int:
-        """Return MLflow's status: 400 for every invalid body."""
-        return 400 if status == 422 else status
-
-    def encode_error(self, error: ErrorResponse) -> ErrorResponse:
-        """Return the error as MLflow has it, without a stack trace."""
-        status = self.status(error.code, error.status_code)
+    def error_body(self, error: ErrorResponse, status: int) -> dict[str, object]:
+        """Return MLflow's envelope; its `stack_trace` is left out, because it could contain texts."""
         code = "BAD_REQUEST" if status < 500 else "INTERNAL_ERROR"
-        return error.rendered(status, {"error_code": code, "message": error.message})
+        return {"error_code": code, "message": error.message}
 
     def parse(self, headers: Mapping[bytes, bytes], body: bytes) -> tuple[Any, bytes]:
         """Return the document; a CSV file becomes a data frame."""
@@ -91,6 +88,7 @@ class Mlflow(Dialect):
         value = getattr(body, form)
         if form == "dataframe_split":
             index = value.columns.index(_column(value.columns, "dataframe_split.columns"))
+            # a row that is too short gets its error, which names it, in `_texts`
             value = [row[index] if index < len(row) else None for row in value.data]
             form = "dataframe_split.data"
         elif isinstance(value, dict):
@@ -118,6 +116,7 @@ class Mlflow(Dialect):
 def _frame(body: bytes) -> dict[str, Any]:
     """Return a CSV file as a data frame; its first row names the columns."""
     try:
+        # utf-8-sig: spreadsheets write a byte order mark; newline="": a cell keeps its line breaks
         rows = list(csv.reader(StringIO(body.decode("utf-8-sig"), newline=""), strict=True))
     except UnicodeDecodeError:
         raise InputError("not_json", "the body is not valid UTF-8", field="body") from None

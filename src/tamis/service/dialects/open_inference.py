@@ -1,6 +1,10 @@
-"""The Open Inference Protocol (V2), as KServe, Triton, MLServer and TorchServe speak it.
+"""The Open Inference Protocol (V2) of KServe, Triton, MLServer and TorchServe.
 
-Tolerant where their clients differ: any shape of n texts, flat or nested data, binary tensors both ways.
+    body   JSON, or JSON | bytes of each binary input        the header has the length of the JSON part
+    texts  one input of type BYTES
+    reply  outputs label, score, decision: JSON, or JSON | bytes of each binary output
+
+Tolerant where clients differ: any shape of n texts, flat or nested data, binary tensors in both directions.
 """
 
 from __future__ import annotations
@@ -19,7 +23,7 @@ from tamis.service.dialects.repository import DECISION, LABEL, SCORE, TEXT, add_
 from tamis.service.dialects.routes import DialectRoutes
 from tamis.service.dialects.tensors import bytes_of, decoded, texts_of_bytes, texts_of_json, wrong_tensor
 from tamis.service.request_body import check_content_type, parse_json
-from tamis.service.responses import BytesResponse, ErrorResponse, Headers, json_response
+from tamis.service.responses import BytesResponse, Headers, json_response
 
 JSON_LENGTH = b"inference-header-content-length"
 BINARY_TYPE = b"application/octet-stream"
@@ -56,6 +60,7 @@ class InferBody(TolerantBody):
     outputs: Annotated[list[InferRequestedOutput], Field(max_length=8)] | None = None
 
 
+# MLServer's clients choose the codec of an output by it
 _TEXTS: Parameters = {"content_type": "str"}
 _DEFAULT_OUTPUTS = [InferRequestedOutput(name=name) for name in (LABEL, SCORE, DECISION)]
 
@@ -94,14 +99,7 @@ class OpenInference(Dialect):
     description = "For clients of KServe, Triton, MLServer and TorchServe."
     error_model = OpenInferenceError
     formats = "JSON, or as octets if it has a binary part"
-
-    def status(self, code: str, status: int) -> int:
-        """Return Triton's status: 400 for every invalid body."""
-        return 400 if status == 422 else status
-
-    def encode_error(self, error: ErrorResponse) -> ErrorResponse:
-        """Return the error as V2 has it."""
-        return error.rendered(self.status(error.code, error.status_code), {"error": error.message})
+    invalid_body_status = 400
 
     def add_routes(self, routes: DialectRoutes) -> None:
         """Add the inference routes, and those of `repository.py`."""
@@ -118,6 +116,7 @@ class OpenInference(Dialect):
         if declared is None:
             return super().parse(headers, body)
         check_content_type(headers, b"", BINARY_TYPE)
+        # ten digits are longer than any body, and `int` raises for more than 4,300
         if not (declared.isdigit() and len(declared) < 10 and int(declared) <= len(body)):
             raise wrong_tensor("is not the length of the JSON part", JSON_LENGTH.decode())
         length = int(declared)
@@ -126,6 +125,7 @@ class OpenInference(Dialect):
     def decode(self, request: DialectRequest) -> TextQuery:
         """Return the texts of the input tensor."""
         body: InferBody = request.body
+        # before the texts are logged and scored: a response that cannot be encoded would waste both
         _check_outputs(body)
         data = dict(_binary_parts(body.inputs, request.binary))
         index = _text_index(body.inputs)
@@ -136,7 +136,7 @@ class OpenInference(Dialect):
             raise wrong_tensor("must be str or absent", f"{field}.parameters.content_type")
         if index not in data:
             texts = texts_of_json(tensor.data, tensor.shape, field)
-        elif request.headers.get(JSON_LENGTH) == b"0":
+        elif request.headers.get(JSON_LENGTH) == b"0":  # raw: without the length before each element
             texts = [decoded(data[index], field)]
         else:
             texts = texts_of_bytes(data[index], tensor.shape, field)
@@ -147,7 +147,7 @@ class OpenInference(Dialect):
         body: InferBody = request.body
         is_binary_by_default = body.parameters.get("binary_data_output", False) if body.parameters else False
         outputs, parts = [], []
-        for one in body.outputs or _DEFAULT_OUTPUTS:
+        for one in body.outputs or _DEFAULT_OUTPUTS:  # in the order of the request, as are the binary parts
             tensor = _output(one, answer)
             if one.parameters.get("binary_data", is_binary_by_default) is True:
                 parts.append(bytes_of(tensor.pop("data")))
@@ -221,7 +221,7 @@ def _output(requested: InferRequestedOutput, answer: Answer) -> dict[str, Any]:
         top = min(int(requested.parameters["classification"]), classes)
         ranked = [label for index in range(count) for label in _classification(answer, index, top)]
         return {"name": SCORE, "datatype": "BYTES", "shape": [count, top], "data": ranked}
-    scores: list[float] = []
+    scores: list[float] = []  # flat and row-major, as the protocol has it
     for one in classified:
         scores += one.prediction.scores.values()
     return {"name": SCORE, "datatype": "FP64", "shape": [count, classes], "data": scores}

@@ -1,4 +1,7 @@
-"""vLLM's `/classify` and OpenAI's `/v1/moderations`: what their clients send and expect."""
+"""vLLM's `/classify` and OpenAI's `/v1/moderations`.
+
+Moderation is the only classification that the `openai` client library has, so its categories are the labels.
+"""
 
 from __future__ import annotations
 
@@ -105,12 +108,10 @@ class OpenAi(Dialect):
     description = "For the `openai` client and clients of vLLM's and SGLang's classification."
     error_model = OpenAiError
 
-    def encode_error(self, error: ErrorResponse) -> ErrorResponse:
-        """Return the error as OpenAI has it."""
-        is_ours = error.status_code >= 500
-        kind = "server_error" if is_ours else "invalid_request_error"
-        fields = {"message": error.message, "type": kind, "param": None, "code": error.code}
-        return error.rendered(error.status_code, {"error": fields})
+    def error_body(self, error: ErrorResponse, status: int) -> dict[str, object]:
+        """Return OpenAI's envelope."""
+        kind = "server_error" if status >= 500 else "invalid_request_error"
+        return {"error": {"message": error.message, "type": kind, "param": None, "code": error.code}}
 
     def add_routes(self, routes: DialectRoutes) -> None:
         """Add `/classify`, `/v1/classify`, `/v1/moderations` and the models."""
@@ -125,7 +126,8 @@ class OpenAi(Dialect):
     def decode(self, request: DialectRequest) -> TextQuery:
         """Return the texts."""
         given: str | list[str | TextPart] = request.body.input
-        texts = [given] if isinstance(given, str) else [_text(one) for one in given]
+        parts = [given] if isinstance(given, str) else given
+        texts = [one if isinstance(one, str) else one.text for one in parts]
         return TextQuery(texts, "input", request.body.model)
 
     def encode(self, request: DialectRequest, answer: Answer) -> Response:
@@ -134,21 +136,13 @@ class OpenAi(Dialect):
         return json_response(_moderations(answer) if is_moderation else _classification(answer))
 
 
-def _text(one: str | TextPart) -> str:
-    return one if isinstance(one, str) else one.text
-
-
 def _classification(answer: Answer) -> dict[str, object]:
     labels, words = answer.model.labels, word_count(answer)
     data = [
-        {
-            "index": index,
-            "label": one.prediction.label,
-            "probs": [*one.prediction.scores.values()],
-            "num_classes": len(labels),
-        }
-        for index, one in enumerate(answer.classified)
+        {"index": index, "label": one.label, "probs": [*one.scores.values()], "num_classes": len(labels)}
+        for index, one in enumerate(one.prediction for one in answer.classified)
     ]
+    # clients sum these fields for their statistics; words stand in for tokens
     usage = {"prompt_tokens": words, "total_tokens": words, "completion_tokens": 0}
     return {
         "id": f"classify-{os.urandom(16).hex()}",
@@ -161,7 +155,7 @@ def _classification(answer: Answer) -> dict[str, object]:
 
 
 def _moderations(answer: Answer) -> dict[str, object]:
-    """A model without an operating point flags nothing: it has no positive label."""
+    """Return the moderations; a model without an operating point has no positive label and flags nothing."""
     manifest = answer.model.manifest
     point = manifest.operating_point if manifest else None
     results = []

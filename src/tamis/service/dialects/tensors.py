@@ -1,7 +1,9 @@
-"""Tensors of the Open Inference Protocol: texts out of an input, outputs as JSON or as bytes.
+"""Tensors of the Open Inference Protocol: the texts of an input, outputs as JSON or as bytes.
 
-Binary tensors are Triton's extension: the body is JSON, whose length is in a header, then the bytes of
-each tensor in order. An element of type BYTES is a length of four bytes, little-endian, and its bytes.
+Binary tensors are Triton's extension, and the default of its Python client:
+
+    JSON, its length in a header │ tensor │ tensor │ …
+    a tensor of type BYTES:        length of element (4 bytes, little-endian) │ element in UTF-8 │ …
 """
 
 from __future__ import annotations
@@ -14,6 +16,7 @@ from typing import Any
 from tamis.errors import InputError
 
 _LENGTH = struct.Struct("<I")
+# as many axes as a shape may have; deeper nesting is not a tensor, and recursion must stay bounded
 _MAX_DEPTH = 8
 
 
@@ -28,7 +31,7 @@ def texts_of_json(data: Any, shape: Sequence[int], name: str) -> list[str]:
         data = [data]
     if not isinstance(data, list):
         raise wrong_tensor("must have `data`, a list of texts", name)
-    is_flat = all(type(item) is str for item in data)
+    is_flat = all(type(item) is str for item in data)  # the usual form needs no copy
     texts: list[str] = data if is_flat else list(_flat(data, name))
     _check_shape(texts, shape, name)
     return texts
@@ -76,10 +79,8 @@ def _flat(data: list[Any], name: str, depth: int = 1) -> Iterator[str]:
 
 
 def _check_shape(texts: Sequence[str], shape: Sequence[int], name: str) -> None:
-    """Accept the shapes that clients send for n texts: [n], [n, 1], and for one text any shape of one axis.
-
-    KServe's clients send `[]` for one text, and some send the number of its bytes.
-    """
+    """Raise InputError unless the shape is [n], [n, 1] or, for one text, any of at most one axis."""
+    # for one text KServe's own tests send [], and some clients of MLServer the number of its bytes
     is_single = len(texts) == 1 and len(shape) <= 1 and all(size >= 0 for size in shape)
     if not is_single and (prod(shape) != len(texts) or not shape or min(shape) < 0):
         raise wrong_tensor("has a `shape` that does not match the number of its elements", name)

@@ -1,12 +1,11 @@
-"""What an API key is: how it is made, checked for typos, and hashed.
+"""API keys: their format, checksum and hash, and the file of key records. Scopes are checked in `auth`.
 
-A key, its record, and the file of records; scopes are checked in `auth`.
+    tamis_ | 30 random characters (178 bits) | 6 characters: CRC-32 of everything before
 
-A key has a prefix that secret scanners can look for, 30 random characters (178 bits) and a checksum
-of six. Only its SHA-256 is kept. A slow, salted hash protects passwords, which can be guessed; a
-key with this much chance in it cannot, so a fast hash protects it just as well and costs a request
-nothing. A key is found by its hash in a dictionary: how long that takes says nothing of the key,
-because a hash with a chosen prefix cannot be constructed.
+Secret scanners search for the prefix; the checksum distinguishes a typo from an unknown key. Only the
+SHA-256 is stored. Passwords need a slow, salted hash because they can be guessed; 178 random bits cannot, so
+a fast hash protects them as well and costs a request nothing. A key is looked up by its hash in a dictionary:
+the lookup time reveals nothing about the key, because a hash with a chosen prefix cannot be constructed.
 """
 
 from __future__ import annotations
@@ -40,14 +39,15 @@ SCOPES = {
 
 _PREFIX = "tamis_"
 _ALPHABET = string.digits + string.ascii_uppercase + string.ascii_lowercase
-# 62 ** 30 keys: 178 bits
+# 62^30 keys: 178 bits, more than a brute-force search could ever cover
 _RANDOM_CHARS = 30
-_CHECKSUM_CHARS = 6  # 62^6 is just over 2^32
+# 62^6 is just over 2^32, so six characters hold any CRC-32
+_CHECKSUM_CHARS = 6
 _KEY = re.compile(rf"{_PREFIX}[0-9A-Za-z]{{{_RANDOM_CHARS + _CHECKSUM_CHARS}}}", re.ASCII)
 
 
 class KeyRecord(Struct, frozen=True, forbid_unknown_fields=True):
-    """What is kept of a key: everything but the key. `name` is the caller's, several keys may share it."""
+    """A stored key, without the key itself. `name` is the caller's; several keys may share it."""
 
     name: str
     sha256: str
@@ -68,7 +68,7 @@ def is_well_formed(key: str) -> bool:
 
 
 def hash_of(key: str) -> str:
-    """Return the SHA-256 under which a key is kept."""
+    """Return the SHA-256 under which a key is stored."""
     return sha256(key.encode()).hexdigest()
 
 
@@ -81,10 +81,10 @@ def _checksum(body: str) -> str:
 
 
 NAME = re.compile(r"[A-Za-z][A-Za-z0-9_.-]{0,63}", re.ASCII)
-"""A key's name: it begins with a letter and has no colon, so that no key is called like an address."""
+"""A key's name: it begins with a letter and has no colon, so it never equals an IP address in the log."""
 
 Stamp = tuple[int, int, int]
-"""What changes when the file does: its inode, size and change time (which cannot be set)."""
+"""A file's inode, change time (which no program can set) and size: differs after every change."""
 
 _FORMAT_VERSION = 1
 
@@ -95,13 +95,13 @@ class _Contents(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class KeyFile:
-    """The keys at `path`. Whatever makes the file unusable is a SettingsError of one line."""
+    """The key records at `path`; a file that cannot be used raises SettingsError."""
 
     def __init__(self, path: Path):
         self._path = path
 
     def stamp(self) -> Stamp | None:
-        """Return what changes when the file does, None if there is no file."""
+        """Return the file's stamp, None if there is no file."""
         try:
             status = self._path.stat()
         except OSError:
@@ -109,58 +109,57 @@ class KeyFile:
         return status.st_ino, status.st_ctime_ns, status.st_size
 
     def read(self) -> Sequence[KeyRecord]:
-        """Return all keys in the order in which they were made."""
+        """Return all keys in the order in which they were created."""
         try:
-            # non-blocking: to open a FIFO would wait for its writer
+            # non-blocking: opening a FIFO would wait for its writer
             with open(os.open(self._path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK), "rb") as file:
                 if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
                     raise self._unusable("it is not a regular file")
+                # a user who can write here could add an admin key
                 if stat.S_IMODE(os.fstat(file.fileno()).st_mode) & 0o022:
                     raise self._unusable("others may write to it; chmod 600 it")
                 return self._parse(file.read())
         except FileNotFoundError:
-            raise self._unusable(
-                "there is no such file; make a first key with: tamis keys create NAME"
-            ) from None
+            raise self._unusable("no such file; create a first key with: tamis keys create NAME") from None
         except OSError as failed:
             raise self._unusable(failed.strerror or str(failed)) from None
 
     def add(self, key: KeyRecord, *, another: bool = False) -> None:
-        """Keep a key; one more of the same name only with `another`."""
+        """Store a key; a second key of the same name needs `another`."""
         with self._changing() as keys:
             if not another and any(key.name == old.name for old in keys):
-                raise SettingsError(
-                    f"{key.name} has a key already: revoke it first, or take --another to change keys "
-                    "without a gap"
-                )
+                message = "revoke it first, or pass --another to replace it without downtime"
+                raise SettingsError(f"{key.name} has a key already; {message}")
             keys.append(key)
 
     def remove(self, name: str, *, keep_newest: bool = False) -> int:
-        """Forget the keys of `name`, with `keep_newest` all but one; return how many."""
+        """Delete the keys of `name`, with `keep_newest` all but one; return how many."""
         with self._changing() as keys:
             found = [key for key in keys if key.name == name]
             if not found:
-                raise SettingsError(f"no key is called {name!r}; see: tamis keys list")
-            doomed = found[:-1] if keep_newest else found
-            keys[:] = [key for key in keys if key not in doomed]
-            return len(doomed)
+                raise SettingsError(f"no key has the name {name!r}; see: tamis keys list")
+            removed = found[:-1] if keep_newest else found
+            keys[:] = [key for key in keys if key not in removed]
+            return len(removed)
 
     @contextmanager
     def _changing(self) -> Iterator[list[KeyRecord]]:
-        """Give the keys as a list to change; one process at a time, and all or nothing."""
+        """Yield the keys as a list to change; one process at a time, all or nothing."""
         self._path.parent.mkdir(parents=True, exist_ok=True)
+        # the folder is locked, not the file: `_replace` puts a new inode at its path, which has no lock
         folder = os.open(self._path.parent, os.O_RDONLY | os.O_DIRECTORY)
         try:
             fcntl.flock(folder, fcntl.LOCK_EX)
             keys = list(self.read()) if self._path.exists() else []
             yield keys
             self._replace(keys)
-            os.fsync(folder)
+            os.fsync(folder)  # without it a power failure could bring back a revoked key
         finally:
             os.close(folder)
 
     def _replace(self, keys: Sequence[KeyRecord]) -> None:
         body = msgspec.json.format(msgspec.json.encode(_Contents(_FORMAT_VERSION, keys)), indent=1)
+        # a temporary file in the same folder: os.replace is atomic only within one file system
         with NamedTemporaryFile(dir=self._path.parent, prefix=".keys-", delete=False) as file:  # mode 600
             try:
                 file.write(body + b"\n")
@@ -173,7 +172,7 @@ class KeyFile:
                 raise
 
     def _give_to_owner(self, file: int) -> None:
-        """Let a file that root changes stay readable to the service, whose folder it is in."""
+        """Give a file that root wrote to the service's user, who must be able to read it."""
         if os.geteuid() == 0:
             owner = (self._path if self._path.exists() else self._path.parent).stat()
             os.fchown(file, owner.st_uid, owner.st_gid)
@@ -182,19 +181,17 @@ class KeyFile:
         try:
             contents = msgspec.json.decode(body, type=_Contents)
         except (msgspec.DecodeError, UnicodeDecodeError):
-            raise self._unusable("its contents are damaged; restore it or make new keys") from None
+            raise self._unusable("its contents are damaged; restore it or create new keys") from None
         if contents.format_version != _FORMAT_VERSION:
-            raise self._unusable(
-                f"its format is {contents.format_version}, this Tamis reads {_FORMAT_VERSION}"
-            )
+            found = contents.format_version
+            raise self._unusable(f"its format is {found}, this Tamis reads {_FORMAT_VERSION}")
         for key in contents.keys:
-            if not NAME.fullmatch(key.name) or not SCOPES.keys() >= set(key.scopes) or not _is_aware(key):
-                raise self._unusable(f"it holds a wrong name, scope or time at {key.name[:64]!r}")
+            # a time without a zone could not be compared with UTC, so the key would never expire
+            times = (key.created_at, key.expires_at)
+            is_aware = all(time is None or time.tzinfo is not None for time in times)
+            if not NAME.fullmatch(key.name) or not SCOPES.keys() >= set(key.scopes) or not is_aware:
+                raise self._unusable(f"invalid name, scope or time at {key.name[:64]!r}")
         return contents.keys
 
     def _unusable(self, why: str) -> SettingsError:
         return SettingsError(f"the file of API keys, {self._path}, cannot be used: {why} (TAMIS_KEYS_FILE)")
-
-
-def _is_aware(key: KeyRecord) -> bool:
-    return all(moment is None or moment.tzinfo is not None for moment in (key.created_at, key.expires_at))

@@ -40,10 +40,12 @@ OPEN = Access(is_open=True)
 CALLER = "tamis.caller"
 """Key of the caller in an ASGI scope."""
 
-_REMEMBERED_CALLERS = 4_096
+# bounded, because anyone can send requests from many addresses (IPv6)
+_MAX_CACHED_CALLERS = 4_096
 _IPV6_SITE_BITS = 64
 """One subscriber gets at least a network of this size and can change addresses within it."""
 
+# for TAMIS_SHORTEN_ADDRESSES: both networks are larger than one subscriber's address or network
 _LOGGED_IPV4_BITS, _LOGGED_IPV6_BITS = 24, 48
 
 
@@ -51,7 +53,7 @@ _LOGGED_IPV4_BITS, _LOGGED_IPV6_BITS = 24, 48
 class Caller:
     """A caller; `limited_as` is the key of the rate limit.
 
-    With shortened addresses `network` is logged in the place of `name`: others of it may have the same.
+    With shortened addresses `network` is logged instead of `name`; other callers may share it.
     """
 
     name: str
@@ -65,11 +67,11 @@ class Caller:
         return self.network or self.name
 
     def require_own_rows(self) -> None:
-        """Raise InputError if the rows of this caller cannot be told from those of others."""
+        """Raise InputError if the rows of this caller cannot be distinguished from those of others."""
         if self.network:
             message = (
-                "addresses are logged shortened, so your calls cannot be told from those of your network; "
-                "use API keys (TAMIS_REQUIRE_KEYS)"
+                "addresses are logged shortened, so your calls cannot be distinguished from those of your "
+                "network; use API keys (TAMIS_REQUIRE_KEYS)"
             )
             raise InputError("callers_not_distinct", message, field="log")
 
@@ -94,7 +96,7 @@ class AddressIdentifier(ClientIdentifier):
         return self._caller_at(self._proxies.client(scope))
 
 
-@lru_cache(_REMEMBERED_CALLERS)
+@lru_cache(_MAX_CACHED_CALLERS)
 def caller_at(address: str) -> Caller:
     """Return the caller of a normalised address."""
     if ":" not in address or address == UNIX_PEER:
@@ -102,7 +104,7 @@ def caller_at(address: str) -> Caller:
     return Caller(address, limited_as=str(IPv6Network((address, _IPV6_SITE_BITS), strict=False)))
 
 
-@lru_cache(_REMEMBERED_CALLERS)
+@lru_cache(_MAX_CACHED_CALLERS)
 def caller_in_network(address: str) -> Caller:
     """Return the caller of a normalised address, whose network alone is logged."""
     if address == UNIX_PEER:

@@ -1,4 +1,4 @@
-"""What an operator sees of the service: metrics, log lines, request ids and traces.
+"""Telemetry: metrics, log lines, request ids and traces.
 
 Records times, routes, statuses and counts; never a caller's text and never a secret.
 """

@@ -1,7 +1,7 @@
-"""How log lines look and where they go: one line an event, on standard error, by one configuration.
+"""Logging configuration and formats: one line per event, on standard error.
 
-Nothing is configured at import. An exception's message is never logged, because it may repeat
-a caller's text; its type and traceback positions are.
+Nothing is configured at import. An exception's message is never logged, because it may repeat a caller's
+text; its type and the positions of its traceback are.
 """
 
 from __future__ import annotations
@@ -15,15 +15,15 @@ from pathlib import Path
 from typing import Any
 
 FIELDS = "fields"
-"""The key of `extra` under which an event brings its own fields, a dict."""
+"""The key of `extra` with an event's own fields, a dict."""
 
 
 def configure_logs(log_format: str, log_level: str = "info") -> None:
-    """Send what this process logs to standard error: `text` for people, `json` for programs."""
+    """Send this process's log lines to standard error: `text` for people, `json` for programs."""
     logging.config.dictConfig(
         {
             "version": 1,
-            "disable_existing_loggers": False,
+            "disable_existing_loggers": False,  # modules made theirs at import, before this call
             "formatters": {"text": {"()": TextLines}, "json": {"()": JsonLines}},
             "handlers": {
                 "stderr": {
@@ -35,7 +35,8 @@ def configure_logs(log_format: str, log_level: str = "info") -> None:
             "root": {"level": "WARNING", "handlers": ["stderr"]},
             "loggers": {
                 "tamis": {"level": log_level.upper()},
-                "opentelemetry": {"level": "ERROR"},  # it warns of every try to reach its collector
+                "opentelemetry": {"level": "ERROR"},  # it warns at every failed export to its collector
+                # uvicorn's own handlers would write its lines a second time, in its format
                 **{name: {"handlers": [], "propagate": True} for name in ("uvicorn", "uvicorn.error")},
             },
         }
@@ -44,7 +45,7 @@ def configure_logs(log_format: str, log_level: str = "info") -> None:
 
 
 class JsonLines(logging.Formatter):
-    """One JSON object an event: `time`, `level`, `logger`, `event`, and the event's own fields."""
+    """One JSON object per event: `time`, `level`, `logger`, `event`, and the event's own fields."""
 
     def format(self, record: logging.LogRecord) -> str:
         """Return the line."""
@@ -58,11 +59,11 @@ class JsonLines(logging.Formatter):
         }
         if record.exc_info and record.exc_info[1] is not None:
             line |= error_fields(record.exc_info[1])
-        return json.dumps(line, default=str)  # ASCII: no line separator of Unicode can break a line
+        return json.dumps(line, default=str)  # ASCII only: a Unicode line separator cannot split a line
 
 
 class TextLines(logging.Formatter):
-    """The same for reading: time, level, logger, event, then `name=value`."""
+    """One line of text per event: time, level, logger, event, then `name=value`."""
 
     def format(self, record: logging.LogRecord) -> str:
         """Return the line."""
@@ -71,11 +72,11 @@ class TextLines(logging.Formatter):
             fields |= error_fields(record.exc_info[1])
         parts = [_time(record), f"{record.levelname:<7}", f"{record.name}:", record.getMessage()]
         line = " ".join([*parts, *(f"{name}={_shown(value)}" for name, value in fields.items())])
-        return " ".join(line.splitlines())
+        return " ".join(line.splitlines())  # one line per event, also if a value has a line break
 
 
 def error_fields(error: BaseException) -> dict[str, object]:
-    """Return the kind of an error and the places it passed, innermost last, without its message."""
+    """Return an error's type and the positions of its traceback, innermost last, without its message."""
     frames = traceback.extract_tb(error.__traceback__)
     return {
         "error": type(error).__name__,
@@ -84,16 +85,13 @@ def error_fields(error: BaseException) -> dict[str, object]:
 
 
 def _time(record: logging.LogRecord) -> str:
-    return (
-        datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
-    )
+    moment = datetime.fromtimestamp(record.created, UTC)
+    return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
 def _shown(value: object) -> str:
-    if isinstance(value, list):
+    if isinstance(value, list):  # of `error_fields`: the innermost position first, as the likely cause
         return " < ".join(map(str, reversed(value)))
-    return (
-        json.dumps(value, default=str)
-        if isinstance(value, str) and (" " in value or not value)
-        else str(value)
-    )
+    # quoted only if needed: `name=value` must stay one word for tools that split at spaces
+    needs_quotes = isinstance(value, str) and (" " in value or not value)
+    return json.dumps(value) if needs_quotes else str(value)

@@ -1,6 +1,6 @@
 """Every metric of the service: name, labels and help text.
 
-The table in docs/operations.md is held to this page by a test.
+A test compares the table in docs/operations.md with this module.
 """
 
 from __future__ import annotations
@@ -49,7 +49,8 @@ DIALECT_ROUTES = (
     "/v1/classify",
     "/v1/moderations",
 )
-"""The routes of other servers' wire formats; a test holds them to `dialects/`."""
+"""The routes of other servers' wire formats. A test compares them with `dialects/`, which this module cannot
+import: it is in a lower layer."""
 
 DIALECTS = ("v2", "v1", "tei", "hf", "mlflow", "openai")
 
@@ -97,21 +98,25 @@ ROUTES = (
     *DIALECT_ROUTES,
     OTHER,
 )
-"""The values of the label `route`; a path without a route is `other`."""
+"""The values of the label `route`, listed to bound the number of series; `other` is a path without route."""
 
 METHODS = ("GET", "HEAD", "POST", "PUT", "DELETE", OTHER)
+# 206, 304 and 416: Starlette's FileResponse answers range and conditional requests for the documentation
 STATUSES = (
     *map(str, sorted({200, 201, 206, 304, 416, *STATUS_BY_CODE.values()})),
-    NO_ANSWER,  # the request ended without one
+    NO_ANSWER,  # the client left, or the process failed, before a status was sent
     OTHER,
 )
 STAGES = ("read", "queue", "score", "store")
 LAYERS = ("memory", "store")
 
+# steps of 2 or 2.5: a quantile is interpolated within a bucket, so it is wrong by this factor at most
 SECONDS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
+# a stage is a part of a request, so its buckets begin ten times lower
 STAGE_SECONDS = (0.00005, 0.0001, 0.00025, *SECONDS)
 BATCH_SIZES = (1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0)
 
+# the order of the definitions is the order of the offsets in shared memory, and of `/metrics`
 LAYOUT = MetricLayout()
 
 REQUESTS = LAYOUT.counter(
@@ -174,11 +179,7 @@ DRIFT_PSI_LOW = ("tamis_drift_psi_low", "gauge", "Lower end of the index's 95 % 
 DRIFT_PSI_HIGH = ("tamis_drift_psi_high", "gauge", "Upper end of the index's 95 % interval.")
 DRIFTING = ("tamis_drifting", "gauge", "1 while a feature of a window is drifting.")
 DRIFT_METRICS = (DRIFT_TEXTS, DRIFT_PSI, DRIFT_PSI_LOW, DRIFT_PSI_HIGH, DRIFTING)
-FEEDBACK = (
-    "tamis_feedback_labels",
-    "gauge",
-    "True labels that came back about predictions.",
-)
+FEEDBACK = ("tamis_feedback_labels", "gauge", "True labels that came back about predictions.")
 FEEDBACK_ACCURACY = (
     "tamis_feedback_accuracy",
     "gauge",
@@ -188,7 +189,7 @@ FEEDBACK_LOW = ("tamis_feedback_accuracy_low", "gauge", "Lower end of the 95 % i
 FEEDBACK_HIGH = ("tamis_feedback_accuracy_high", "gauge", "Upper end of the 95 % interval of this share.")
 FEEDBACK_METRICS = (FEEDBACK, FEEDBACK_ACCURACY, FEEDBACK_LOW, FEEDBACK_HIGH)
 MAX_FEEDBACK_VERSIONS = 100
-"""Versions with the most feedback that `/metrics` shows."""
+"""`/metrics` shows the versions with the most feedback: the number of series must not grow for ever."""
 
 CANARY_REQUESTS = (
     "tamis_canary_requests_total",
@@ -234,11 +235,12 @@ _ROUTES = frozenset(ROUTES)
 
 
 def route_of(scope: Scope) -> str:
-    """Return the route of a request that was answered; the number of routes is bounded, of paths not."""
+    """Return the route of an answered request; routes are bounded in number, paths are not."""
     path: str = scope["path"]
-    if path in _ROUTES:
+    if path in _ROUTES:  # nearly all requests, and the fast path sets no `route`
         return path
     template = getattr(scope.get("route"), "path_format", None)
     if template in _ROUTES:
         return str(template)
+    # refused before the router was asked, such as by the host check: matched here as the router would
     return next((route for pattern, route in _PATTERNS if pattern.fullmatch(path)), OTHER)

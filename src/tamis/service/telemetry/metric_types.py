@@ -53,7 +53,7 @@ class Metric:
 
     def slot(self, *values: str) -> int:
         """Return the first slot of the series with these values of the labels."""
-        index = 0
+        index = 0  # row-major, in the order of `itertools.product` in `series`
         for value, allowed in zip(values, self.labels.values(), strict=True):
             index = index * len(allowed) + allowed.index(value)
         return self.first + index * self.width
@@ -68,7 +68,7 @@ class MetricLayout:
 
     @property
     def digest(self) -> bytes:
-        """A digest of the meaning of every offset."""
+        """A digest of the meaning of every offset: processes with different digests do not share a slot."""
         return blake2b(repr(self.families).encode(), digest_size=LAYOUT_BYTES).digest()
 
     def counter(self, name: str, help_text: str, **labels: Sequence[str]) -> Metric:
@@ -101,7 +101,7 @@ class Histogram:
         self._sum = slot + len(bounds) + 1
 
     def observe(self, number: float) -> None:
-        """Add one observation; a bucket holds what is not above its bound."""
+        """Add one observation; a bucket includes its upper bound, as in Prometheus."""
         values = self._values
         values[self._slot + bisect_left(self._bounds, number)] += 1.0
         values[self._sum] += number

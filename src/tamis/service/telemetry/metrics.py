@@ -1,6 +1,10 @@
 """The metrics: a subscriber of events that adds to shared counters, and the page with the totals.
 
-Never sees a caller. The cost per request is in docs/lab-notes.md.
+    event ─► handler ─► this process's slot of the shared memory
+    scrape ─► snapshots of all slots ─► merged ─► Prometheus's text format
+
+Never sees a caller. Handlers index the memory directly: counting a request takes 0.6 µs, ten times less than
+with prometheus_client (docs/lab-notes.md).
 """
 
 from __future__ import annotations
@@ -34,14 +38,7 @@ from tamis.inference.served_model import ServedModel
 from tamis.native import is_compiled
 from tamis.service.telemetry import metric_definitions as defined
 from tamis.service.telemetry.exposition import exposition, head, process_exposition, sample
-from tamis.service.telemetry.metric_definitions import (
-    LAYOUT,
-    METHODS,
-    NO_ANSWER,
-    OTHER,
-    SECONDS,
-    STATUSES,
-)
+from tamis.service.telemetry.metric_definitions import LAYOUT, METHODS, NO_ANSWER, OTHER, SECONDS, STATUSES
 from tamis.service.telemetry.metric_types import Histogram, Merge, Metric
 from tamis.service.telemetry.model_metrics import (
     TrafficReport,
@@ -53,10 +50,11 @@ from tamis.service.telemetry.model_metrics import (
 )
 from tamis.service.telemetry.shared_values import SharedValues, Snapshot
 
-_METHOD_PLACES = {method: place * len(STATUSES) for place, method in enumerate(METHODS)}
-_STATUS_PLACES = {int(status): place for place, status in enumerate(STATUSES) if status.isdecimal()}
-_STATUS_PLACES[0] = STATUSES.index(NO_ANSWER)
-_OTHER_METHOD, _OTHER_STATUS = _METHOD_PLACES[OTHER], STATUSES.index(OTHER)
+# offsets within a route's series, looked up once here: `Metric.slot` searches tuples
+_METHOD_OFFSETS = {method: index * len(STATUSES) for index, method in enumerate(METHODS)}
+_STATUS_OFFSETS = {int(status): index for index, status in enumerate(STATUSES) if status.isdecimal()}
+_STATUS_OFFSETS[0] = STATUSES.index(NO_ANSWER)  # the middleware reports 0 if no response was started
+_OTHER_METHOD, _OTHER_STATUS = _METHOD_OFFSETS[OTHER], STATUSES.index(OTHER)
 
 _MEMORY_HITS, _STORE_HITS = (defined.CACHE_HITS.slot(layer) for layer in defined.LAYERS)
 _MISSES = defined.CACHE_MISSES.first
@@ -64,7 +62,7 @@ _DIALECTS = {name: defined.DIALECT_REQUESTS.slot(name) for name in defined.DIALE
 
 
 class InferenceTotals(NamedTuple):
-    """What the model has done in all processes since they started."""
+    """Totals of scoring and of the cache in all processes since they started."""
 
     batches: float
     texts: float
@@ -78,7 +76,7 @@ class InferenceTotals(NamedTuple):
 class Metrics:
     """The metric values of this process, and the page with the totals of all processes that share its memory.
 
-    `shared_fd` is that memory, from `make_shared_memory`; without it this process is alone.
+    `shared_fd` is that memory, from `make_shared_memory`; without it the totals are those of this process.
 
     Belongs to the event loop's thread: an addition that two threads make at once would be lost.
     """
@@ -96,25 +94,28 @@ class Metrics:
         self._values = self._slots.values
         self._in_progress = defined.REQUESTS_IN_PROGRESS.first
         self._codes = {code: defined.REFUSALS.slot(code) for code in defined.REFUSALS.labels["code"]}
-        self._routes: dict[str, tuple[int, int]] = {route: _slots_of(route) for route in defined.ROUTES}
+        # the first slots of a route's requests and of their durations
+        self._routes = {
+            route: (
+                defined.REQUESTS.slot(route, METHODS[0], STATUSES[0]),
+                defined.REQUEST_SECONDS.slot(route),
+            )
+            for route in defined.ROUTES
+        }
         self._duration_sum = len(SECONDS) + 1
         self._read = self._histogram(defined.STAGE, "read")
         self._store = self._histogram(defined.STAGE, "store")
         self._queue = self._histogram(defined.STAGE, "queue")
         self._score = self._histogram(defined.STAGE, "score")
         self._batch_texts = self._histogram(defined.BATCH_TEXTS)
-        self._begin()
+        self._reset_gauges()
 
     @property
     def counters(self) -> Counters:
-        """Where the calls were when an earlier process with this memory ended; `spooled` is not kept."""
-        values = self._values
-        accepted, written, dropped = defined.CALLS_ACCEPTED, defined.CALLS_WRITTEN, defined.CALLS_DROPPED
-        return Counters(
-            accepted=int(values[accepted.first]),
-            written=int(values[written.first]),
-            dropped=int(values[dropped.first]),
-        )
+        """The call counts of the earlier process in this slot; `spooled` is a gauge and starts at 0."""
+        found = (defined.CALLS_ACCEPTED, defined.CALLS_WRITTEN, defined.CALLS_DROPPED)
+        accepted, written, dropped = (int(self._values[metric.first]) for metric in found)
+        return Counters(accepted=accepted, written=written, dropped=dropped)
 
     def subscribe_to(self, events: Events) -> None:
         """Count every event."""
@@ -139,11 +140,12 @@ class Metrics:
         self._values[self._in_progress] += 1.0
 
     def _request_finished(self, event: RequestFinished) -> None:
+        # written out, because this runs for every request: `Histogram.observe` costs 0.16 µs a call
         values, seconds = self._values, event.seconds
         values[self._in_progress] -= 1.0
         count, duration = self._routes[event.route]
-        count += _METHOD_PLACES.get(event.method, _OTHER_METHOD)
-        values[count + _STATUS_PLACES.get(event.status, _OTHER_STATUS)] += 1.0
+        count += _METHOD_OFFSETS.get(event.method, _OTHER_METHOD)
+        values[count + _STATUS_OFFSETS.get(event.status, _OTHER_STATUS)] += 1.0
         values[duration + bisect_left(SECONDS, seconds)] += 1.0
         values[duration + self._duration_sum] += seconds
         if event.body_seconds is not None:
@@ -180,7 +182,7 @@ class Metrics:
         self._values[defined.LOG_BYTES.first] += event.bytes_sent
 
     def inference_totals(self) -> InferenceTotals:
-        """Return the totals of all processes that Triton's statistics ask for."""
+        """Return the totals of all processes, for the statistics of the Open Inference Protocol."""
         columns = [*zip(*(one.values for one in self._slots.snapshots()), strict=True)]
         totals = [sum(column) for column in columns]
 
@@ -198,8 +200,9 @@ class Metrics:
         """Return the totals of all processes in Prometheus's text format."""
         return "".join(f"{line}\n" for line in self._lines(self._slots.snapshots())).encode()
 
-    def _begin(self) -> None:
+    def _reset_gauges(self) -> None:
         """Reset the gauges of an earlier process in this slot; keep its counters."""
+        # its requests in progress ended with it; a counter that fell would look like a restart of the service
         for family in LAYOUT.families:
             if family.merge is not Merge.SUM:
                 self._values[family.first] = 0.0
@@ -219,15 +222,6 @@ class Metrics:
         yield from model_lines(self.models())
         name, kind, help_text = defined.BUILD_INFO
         yield from head(name, kind, help_text)
-        yield sample(name, _build_labels(), 1)
+        python, scoring = platform.python_version(), "compiled" if is_compiled() else "numpy"
+        yield sample(name, {"version": __version__, "python_version": python, "linear_scoring": scoring}, 1)
         yield from process_exposition(snapshots)
-
-
-def _slots_of(route: str) -> tuple[int, int]:
-    """Return the first slots of a route's requests and of their durations."""
-    return defined.REQUESTS.slot(route, METHODS[0], STATUSES[0]), defined.REQUEST_SECONDS.slot(route)
-
-
-def _build_labels() -> dict[str, str]:
-    scoring = "compiled" if is_compiled() else "numpy"
-    return {"version": __version__, "python_version": platform.python_version(), "linear_scoring": scoring}

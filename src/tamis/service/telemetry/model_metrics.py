@@ -1,6 +1,6 @@
-"""The metrics of each model version, read at a scrape from what all workers have counted together.
+"""The metrics of each model version, read at a scrape from the files that all workers count in.
 
-Their labels name models and versions, which are not known when the shared memory is laid out.
+Their labels are models and versions, which are unknown when the shared memory is laid out.
 """
 
 from __future__ import annotations
@@ -20,8 +20,9 @@ TrafficReport = tuple[ServedModel, str, TrafficSide]
 """The served version, `canary` or `shadow`, and that version with its counts."""
 
 
+# a protocol, because `service/feedback.py` is in a higher layer; read-only, because its class is frozen
 class VersionAccuracy(Protocol):
-    """How often one version was right on feedback, with its interval; see `service/feedback.py`."""
+    """The accuracy of one version on feedback, with its interval."""
 
     @property
     def model_name(self) -> str | None: ...  # noqa: D102
@@ -57,7 +58,7 @@ def drift_lines(reports: Sequence[tuple[Classifier, Sequence[WindowDrift]]]) -> 
         for labels, window in windows:
             for feature, drift in window.features.items():
                 number = drift.as_dict()[field]
-                if number is not None:  # too few counts to compare
+                if number is not None:  # None: too few counts; a gauge of 0 would look like no drift
                     yield sample(family[0], labels | {"feature": feature}, number)
 
 
@@ -84,6 +85,7 @@ def traffic_lines(reports: Sequence[TrafficReport]) -> Iterator[str]:
         for side in SIDES
     ]
     yield from head(*defined.CANARY_REQUESTS)
+    # three loops, because the text format wants all series of a metric together
     for version, side, found in sides:
         for result, number in (("answered", found.requests - found.errors), ("error", found.errors)):
             yield sample(defined.CANARY_REQUESTS[0], {**version, "side": side, "result": result}, number)
@@ -119,16 +121,9 @@ def _comparison_lines(reports: Sequence[TrafficReport]) -> Iterator[str]:
 
 def model_lines(models: Sequence[ServedModel]) -> Iterator[str]:
     """Yield one line for each loaded version."""
-    name, kind, help_text = defined.MODEL_INFO
-    yield from head(name, kind, help_text)
+    yield from head(*defined.MODEL_INFO)
     for model in models:
-        yield sample(name, _model_labels(model.classifier), 1)
-
-
-def _model_labels(classifier: Classifier) -> dict[str, str]:
-    return {
-        "name": classifier.name,
-        "version": classifier.version,
-        "kind": classifier.manifest.kind if classifier.manifest else "mock",
-        "digest": classifier.identity,
-    }
+        manifest = model.classifier.manifest
+        kind = manifest.kind if manifest else "mock"
+        labels = {"name": model.name, "version": model.version, "kind": kind, "digest": model.digest}
+        yield sample(defined.MODEL_INFO[0], labels, 1)

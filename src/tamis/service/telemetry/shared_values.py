@@ -1,12 +1,15 @@
 """Values that one process writes and every process of the service reads, in slots of one shared memory.
 
-A process takes the first slot that no living process holds and goes on from the numbers in it: what a
-killed process had counted stays counted. The lock is the kernel's and ends with its process. The memory
-has no name in any file system and ends with the last process; its size is sealed, so that no access to
-it can fail.
+    slot 0   digest of the layout (24 bytes) | process id | numbers of 8 bytes …   padded to whole pages
+    slot 1   …                                                                     257 slots
 
-Each process writes only its own slot, from one thread, so nothing is counted twice or lost; a number
-is eight aligned bytes, which the processor reads and writes whole.
+A process claims the first slot that no living process holds and continues its numbers, so the counts of a
+killed process are kept. The lock on a slot's byte is the kernel's and is released with its process. The
+memory has no name in any file system and is freed with the last process; its size is sealed, so that no
+access to it can fail.
+
+Each process writes only its own slot, from one thread, so nothing is counted twice or lost; a number is eight
+aligned bytes, which the processor reads and writes atomically.
 """
 
 from __future__ import annotations
@@ -24,7 +27,7 @@ _HEADER = struct.Struct("=24sQ")
 
 LAYOUT_BYTES = 24
 SLOTS = 256 + 1
-"""As many as there may be workers, and one for a process that starts while another ends."""
+"""The maximum number of workers, and one for a process that starts while another ends."""
 
 _FLOCK = struct.Struct("hhqqi4x")
 """The C structure `flock`: type, whence, start, length, process."""
@@ -32,7 +35,7 @@ _FLOCK = struct.Struct("hhqqi4x")
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """The numbers of one slot, whose process `is_alive` or is not."""
+    """The numbers of one slot, and whether its process is running."""
 
     number: int
     process: int
@@ -43,9 +46,10 @@ class Snapshot:
 def make_shared_memory(size: int) -> int:
     """Return the descriptor of memory for `SLOTS` processes with `size` numbers each."""
     fd = os.memfd_create("tamis-metrics", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
-    # whole pages: a worker of a newer version, with a few numbers more, still finds its slot
+    # whole pages: a worker of a newer version, with a few more numbers, still fits into a slot
     pages = -(-_bytes_of(size) // mmap.PAGESIZE)
     os.ftruncate(fd, SLOTS * pages * mmap.PAGESIZE)
+    # a mapped file that was truncated used to kill its processes with SIGBUS
     fcntl.fcntl(fd, fcntl.F_ADD_SEALS, fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_SEAL)
     return fd
 
@@ -53,9 +57,9 @@ def make_shared_memory(size: int) -> int:
 class SharedValues:
     """This process's values, and snapshots of those of every process.
 
-    Without shared memory, or if it has no free slot, other processes cannot see them. `layout` is the
-    digest of what the numbers mean: slots with another meaning are not touched. The descriptor must stay
-    open: closing it, or a copy of it, would release the lock. One process takes one slot.
+    Without shared memory, or if it has no free slot, other processes cannot see them. `layout` is the digest
+    of the meaning of the numbers: slots of another layout are not touched. The descriptor must stay open:
+    closing it, or a copy of it, would release the lock. A process claims only one slot.
     """
 
     def __init__(self, size: int, layout: bytes, shared_fd: int | None = None):
@@ -78,7 +82,8 @@ class SharedValues:
         return [found for number in range(SLOTS) if (found := self._snapshot(number))]
 
     def _claim(self) -> int | None:
-        """Lock the first free slot of this layout, or of none yet; None if there is none."""
+        """Lock the first free slot of this layout or without one; return None if there is none."""
+        # too small: the memory was made by an older version whose supervisor starts newer workers
         if self._fd is None or self._slot_bytes < self._bytes:
             return None
         for number in range(SLOTS):
@@ -93,28 +98,29 @@ class SharedValues:
         try:
             fcntl.lockf(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB, 1, number)
         except OSError as failed:
-            if failed.errno in (errno.EACCES, errno.EAGAIN):
+            if failed.errno in (errno.EACCES, errno.EAGAIN):  # POSIX allows either for a held lock
                 return False
             raise
         return True
 
     def _header(self, number: int) -> tuple[bytes, int]:
-        """Read the layout and the process of a slot; unlike a mapped page, a read takes no memory."""
+        """Read the layout and the process of a slot; unlike a mapped page, reading allocates no memory."""
         assert self._fd is not None
         layout, process = _HEADER.unpack(os.pread(self._fd, _HEADER.size, number * self._slot_bytes))
         return layout, process
 
     def _snapshot(self, number: int) -> Snapshot | None:
-        """Copy the numbers of a slot; None if it was never taken or is of another layout."""
+        """Copy the numbers of a slot; return None if it is unused or of another layout."""
         layout, process = self._header(number)
         if layout != self._layout:
             return None
+        # fcntl never reports a process's own lock
         is_alive = number == self.number or self._is_locked(number)
         with self._numbers(number) as values:
             return Snapshot(number, process, is_alive, values.tolist())
 
     def _is_locked(self, number: int) -> bool:
-        """Return whether another process holds a slot; asking takes no lock that others could meet."""
+        """Return whether another process holds a slot, without a lock that could block a new process."""
         assert self._fd is not None
         asked = _FLOCK.pack(fcntl.F_WRLCK, os.SEEK_SET, number, 1, 0)
         return bool(_FLOCK.unpack(fcntl.fcntl(self._fd, fcntl.F_GETLK, asked))[0] != fcntl.F_UNLCK)

@@ -1,6 +1,6 @@
-"""Traces by OpenTelemetry: one span a request, by the semantic conventions for HTTP.
+"""OpenTelemetry traces: one span per request, by the semantic conventions for HTTP.
 
-Needs the extra `otel` and is imported only where a setting asks for it. No span holds a text, a path
+Needs the extra `otel` and is imported only if TAMIS_TRACES_ENDPOINT is set. No span contains a text, a path
 that is not a route, a query, a header or a caller.
 """
 
@@ -11,7 +11,7 @@ from typing import Any, final
 
 from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
 from opentelemetry.propagators.textmap import Getter
-from opentelemetry.sdk.resources import SERVICE_NAME, SERVICE_VERSION, Resource
+from opentelemetry.sdk.resources import SERVICE_NAME, SERVICE_VERSION, OTELResourceDetector, Resource
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import BatchSpanProcessor
 from opentelemetry.trace import Span, SpanKind, Status, StatusCode, format_trace_id, use_span
@@ -24,18 +24,20 @@ from tamis.service.telemetry.metric_definitions import METHODS, OTHER, route_of
 from tamis.service.telemetry.middleware import TRACE_ID
 
 _EXPORT_SECONDS = 3.0
-"""How long a batch of spans may take, tries included: a collector that is away delays the end by no more."""
+"""Timeout of one export, retries included: an unreachable collector delays the shutdown by no more."""
 
 
 def otlp_provider(endpoint: str) -> TracerProvider:
-    """Return what sends spans over OTLP/HTTP to a collector at `endpoint`, in a thread of its own.
+    """Return a provider that sends spans over OTLP/HTTP to a collector at `endpoint`, from its own thread.
 
-    The last ones are sent when the process ends.
-
-    Everything else is OpenTelemetry's own to set, such as OTEL_TRACES_SAMPLER and OTEL_SERVICE_NAME.
+    The last spans are sent when the process ends. Everything else is configured by OpenTelemetry's variables,
+    such as OTEL_TRACES_SAMPLER and OTEL_SERVICE_NAME.
     """
-    named = Resource({SERVICE_NAME: "tamis", SERVICE_VERSION: __version__})
-    provider = TracerProvider(resource=named.merge(Resource.create()))
+    # the detector reads OTEL_SERVICE_NAME and OTEL_RESOURCE_ATTRIBUTES, which win over our defaults; merging
+    # with a plain `Resource.create()` would replace our name by its own default, `unknown_service`
+    ours = {SERVICE_NAME: "tamis", SERVICE_VERSION: __version__}
+    resource = Resource.create({**ours, **OTELResourceDetector().detect().attributes})
+    provider = TracerProvider(resource=resource)
     exporter = OTLPSpanExporter(endpoint=f"{endpoint.rstrip('/')}/v1/traces", timeout=_EXPORT_SECONDS)
     provider.add_span_processor(BatchSpanProcessor(exporter))
     return provider
@@ -43,7 +45,7 @@ def otlp_provider(endpoint: str) -> TracerProvider:
 
 @final
 class TracingMiddleware:
-    """Answers as `app` does, within a span that continues the trace of the header `traceparent`."""
+    """Run each request of `app` in a span that continues the trace of the header `traceparent`."""
 
     def __init__(self, app: ASGIApp, provider: TracerProvider):
         self._app = app
@@ -55,6 +57,7 @@ class TracingMiddleware:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
+        # `_OTHER` is the convention's own value; an unbounded span name could contain a client's text
         method = scope["method"] if scope["method"] in METHODS else "_OTHER"
         route = route_of(scope)
         attributes = _attributes(scope, method, route)
@@ -71,7 +74,7 @@ class TracingMiddleware:
                 _record_status(span, scope, message["status"])
             return send(message)
 
-        # an exception's message may hold a text: the span records its type only, by the status
+        # an exception's message may contain a text: the span records the error code and status only
         with use_span(span, end_on_exit=True, record_exception=False, set_status_on_exception=False):
             await self._app(scope, receive, traced_send)
 
@@ -89,7 +92,7 @@ def _attributes(scope: Scope, method: str, route: str) -> dict[str, str]:
 
 def _record_status(span: Span, scope: Scope, status: int) -> None:
     span.set_attribute("http.response.status_code", status)
-    if status >= 500:
+    if status >= 500:  # by the conventions, a 4xx is not an error of the server's span
         span.set_attribute("error.type", scope.get(ERROR_CODE, str(status)))
         span.set_status(Status(StatusCode.ERROR))
 
