@@ -4,7 +4,7 @@
                                          │                    │
                                          └────► Predictor ◄───┘ ─► ClassifyService ─► cache, batcher, store
 
-Assembled from explicit parts; nothing is made at import and nothing is global.
+Assembled from explicit parts; nothing is created at import and nothing is global.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from tamis.inference.shadow import Traffic
 from tamis.service.api.application import Application
 from tamis.service.api.browsers_and_proxies import PathNormalizer, allowing_origins
 from tamis.service.api.drift import add_drift_route
-from tamis.service.api.explanations import add_explanation_route
+from tamis.service.api.explanations import add_explanation_routes
 from tamis.service.api.feedback import add_feedback_routes
 from tamis.service.api.info import add_health_routes, add_info_routes, add_metrics_route
 from tamis.service.api.keys import add_key_routes
@@ -57,6 +57,7 @@ from tamis.service.wiring import callers, drift_monitor, rate_limiter
 from tamis.settings import Settings
 from tamis.storage import ResilientStore
 
+# how soon a worker notices a canary or shadow that another process started or stopped
 _WATCH_SECONDS = 0.2
 
 Models = Classifier | Mapping[str, str]
@@ -75,17 +76,23 @@ def create_app(
 ) -> Application:
     """Return the application that serves `models`; its lifespan opens and closes `store`.
 
-    Processes with the same shared memory, `metrics_fd`, report the metrics of all of them; `broadcast` tells
-    the other processes to load or unload a version. To mount it in another application, enter its lifespan
+    Processes with the same shared memory, `metrics_fd`, report the metrics of all of them; `broadcast` makes
+    the other processes load or unload a version. To mount it in another application, enter its lifespan
     there: `FastAPI(lifespan=app.router.lifespan_context)`.
     """
     clock = clock or SystemClock()
     events, metrics = Events(), Metrics(metrics_fd)
-    metrics.subscribe_to(events)
+    metrics.subscribe_to(events)  # before the parts are made: loading the models emits events
     pool = _pool(settings, models, clock, events)
     metrics.models = lambda: pool.loaded_models
-    store.emit_to(events, since=metrics.counters)
-    cache = _cache(settings, store, clock, events)
+    store.emit_to(events, since=metrics.counters)  # a replacement continues the counts of its predecessor
+    cache = LayeredPredictionCache(
+        store.cache,
+        clock,
+        memory_rows=settings.cache_memory_rows,
+        is_shared=settings.share_cache,
+        events=events,
+    )
     log_text = LOG_TEXTS[settings.log_texts]
     classification = ClassifyService(store, clock, cache=cache, events=events, log_text=log_text)
     drift = drift_monitor(settings, pool, clock)
@@ -106,7 +113,7 @@ def create_app(
     predictor = Predictor(pool, classification, limiter=limiter, traffic=traffic)
     started_at = datetime.fromtimestamp(clock.utc_ns() / 1e9, UTC)
     add_prediction_routes(app.router, predictor, context.limits)
-    add_explanation_route(app, predictor, context.limits)
+    add_explanation_routes(app, predictor, context.limits)
     feedback = FeedbackService(pool, store, clock, log_text=log_text)
     metrics.feedback = lambda: feedback.accuracies
     add_model_routes(
@@ -130,11 +137,13 @@ def create_app(
 
 def _wrap(app: Application, predictor: Predictor, context: ApiContext, settings: Settings) -> None:
     """Add the middleware; the last one is the outermost."""
+    # the fast paths inside of the host check and CORS, so that no route can bypass these
     app.wrap(lambda inner: DialectFastPath(inner, app.routes, is_on=settings.fast_path))
     app.wrap(lambda inner: FastPath(inner, predictor, context, is_on=settings.fast_path))
     app.wrap(allowing_origins(settings.cors_origins))
     app.wrap(checking_hosts(settings.allowed_hosts))
-    app.wrap(lambda inner: with_telemetry(inner, context.events, settings))
+    app.wrap(lambda inner: with_telemetry(inner, context.events, settings))  # also sees what these refuse
+    # outermost: telemetry and the fast paths look routes up by the normalised path
     app.wrap(lambda inner: PathNormalizer(inner, settings.root_path))
 
 
@@ -144,16 +153,6 @@ def _context(settings: Settings, clock: Clock, events: Events, *, is_rate_limite
         RequestLimits(settings.max_body_bytes, settings.max_text_chars, settings.max_texts),
         requires_keys=settings.require_keys,
         is_rate_limited=is_rate_limited,
-        events=events,
-    )
-
-
-def _cache(settings: Settings, store: ResilientStore, clock: Clock, events: Events) -> LayeredPredictionCache:
-    return LayeredPredictionCache(
-        store.cache,
-        clock,
-        memory_rows=settings.cache_memory_rows,
-        is_shared=settings.share_cache,
         events=events,
     )
 
@@ -170,13 +169,14 @@ def _pool(settings: Settings, models: Models, clock: Clock, events: Events) -> M
 
 
 def _listed(labels: Sequence[str]) -> str:
+    # the first ten: some models have thousands of labels
     shown = [*labels[:10], *([f"{len(labels) - 10} more labels"] if len(labels) > 10 else [])]
     return f"{', '.join(shown[:-1])} or {shown[-1]}"
 
 
 @dataclass(frozen=True)
 class _Background:
-    """What runs beside the requests, from the start of the application to its end."""
+    """The tasks that run beside the requests for the lifetime of the application."""
 
     traffic: Traffic
     drift: DriftMonitor
@@ -191,7 +191,7 @@ def _lifespan(
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
-        await store.open()
+        await store.open()  # first: the other parts read it
         retention.start()
         await traffic.refresh()
         jobs = [pool.watch(), traffic.watch(_WATCH_SECONDS), drift.watch()]
@@ -199,6 +199,7 @@ def _lifespan(
         yield
         for task in watching:
             task.cancel()
+        # in this order: batches still predict and log, so the models and the store are closed last
         await retention.stop()
         await classification.finish()
         await drift.close()

@@ -1,4 +1,4 @@
-"""`uvicorn tamis.service.asgi:app`: the application that the settings name, for any ASGI server.
+"""`uvicorn tamis.service.asgi:app`: the application of the settings, for any ASGI server.
 
 Importing this module reads the environment and `.env`, loads the model and creates the tables of an embedded
 store. `tamis serve` does the same and adds what an ASGI server lacks: limits on connections, workers that
@@ -25,7 +25,7 @@ from tamis.settings import Settings
 def _build(settings: Settings) -> Application:
     clock = SystemClock()
     configure_logs(settings.log_format, settings.log_level)
-    if not settings.is_store_a_cluster:
+    if not settings.is_store_a_cluster:  # the tables of a cluster are migrated by its operator
         with ThreadPoolExecutor(1) as thread:  # an ASGI server imports this inside its running event loop
             thread.submit(lambda: asyncio.run(plain_store(settings, clock).migrate())).result()
     models = (

@@ -1,4 +1,4 @@
-"""The bodies of the API's responses, as pydantic models: FastAPI documents them, clients rely on them."""
+"""The API's response bodies as pydantic models: FastAPI documents them, msgspec encodes the responses."""
 
 from __future__ import annotations
 
@@ -85,12 +85,12 @@ class ModelResponse(BaseModel):
     training: Annotated[dict[str, Any], Field(description="The settings the model was trained with.")]
     network: Annotated[
         dict[str, Any] | None,
-        Field(description="The network's configuration, as Keras's `to_json()` gives it."),
+        Field(description="The network's configuration, as returned by Keras's `to_json()`."),
     ]
 
 
 class HealthResponse(BaseModel):
-    """Whether the service can answer, and the reason."""
+    """The state of the service, and the reason."""
 
     status: Annotated[str, Field(json_schema_extra={"enum": ["live", "ready", "degraded", "stopping"]})]
     reason: str
@@ -144,7 +144,7 @@ class LogPageResponse(BaseModel):
 
 
 class KeyResponse(BaseModel):
-    """What is kept of an API key."""
+    """A stored API key, without the key itself."""
 
     name: str
     scopes: list[str]

@@ -7,7 +7,7 @@
                                                                                   │
                                                      GET /models/{name}/drift, /metrics
 
-Never delays an answer: what is not counted in time is left out. Knows no HTTP.
+Never delays an answer: under load, texts are left out instead. Independent of HTTP.
 """
 
 from __future__ import annotations
@@ -35,12 +35,13 @@ from tamis.inference.model_pool import ModelPool
 
 _COUNT_SECONDS = 0.5
 """A count takes about half a millisecond, plus half a microsecond per text."""
+# also compared when idle: the other workers may have counted
 _COMPARE_SECONDS = 5.0
 _MAX_PENDING_TEXTS = 1_024
 """A worker counts about this many texts at a time and skips the rest: at such a rate, the recent window of
 1,000 texts is replaced every half second anyway."""
 _MAX_FILES = 64
-"""Files of versions that are served no longer are removed, the oldest first."""
+"""Beyond it, the files that were changed longest ago are removed: of versions that are no longer served."""
 
 _SAMPLE_EVERY = 128
 """One text in this many is looked up in the vocabulary: it costs ten times as much as all other features."""
@@ -60,9 +61,9 @@ class _Followed:
 
 @final
 class DriftMonitor:
-    """Counts predictions, compares them with the profile, and logs what begins and ends to drift.
+    """Counts predictions, compares them with the profile, and logs when drift begins and ends.
 
-    Belongs to the event loop's thread; files and numbers are worked on in another one, one at a time.
+    Belongs to the event loop's thread; files and arrays are processed in another thread, one at a time.
     """
 
     def __init__(
@@ -73,7 +74,7 @@ class DriftMonitor:
         self._pending: list[TextsAnswered] = []
         self._pending_texts = 0
         self._followed: dict[str, _Followed | None] = {}
-        self._counting = asyncio.Lock()
+        self._counting = asyncio.Lock()  # a sketch is changed by one thread at a time
         self._compare_at = float("-inf")
 
     def subscribe_to(self, events: Events) -> None:
@@ -82,6 +83,7 @@ class DriftMonitor:
             events.subscribe(TextsAnswered, self._texts_answered)
 
     def _texts_answered(self, event: TextsAnswered) -> None:
+        # on the path of every batch: a list append is all that a request pays
         if self._pending_texts <= _MAX_PENDING_TEXTS:
             self._pending.append(event)
             self._pending_texts += len(event.lengths)
@@ -109,7 +111,7 @@ class DriftMonitor:
             self._forget_unloaded()
 
     async def compare(self) -> None:
-        """Compare every version that serves a model, also with what the other workers have counted."""
+        """Compare every served version, including the counts of the other workers."""
         for entry in self._pool.entries.values():
             if entry.current is not None:
                 classifier = entry.current.classifier
@@ -117,10 +119,10 @@ class DriftMonitor:
                     await self._in_thread(self._compare, classifier)
 
     async def report(self, classifier: Classifier) -> dict[str, Any] | None:
-        """Return the windows of a version as they are now; None without a profile, or if it is off."""
+        """Return the current windows of a version; None without a profile, or if monitoring is off."""
         if not self._window:
             return None
-        await self.count()
+        await self.count()  # a caller who has just sent texts expects to find them
         async with self._counting:
             await self._in_thread(self._compare, classifier)
             followed = self._followed.get(classifier.identity)
@@ -129,7 +131,7 @@ class DriftMonitor:
             return await asyncio.to_thread(_described, followed)
 
     def reports(self) -> Iterator[tuple[Classifier, list[WindowDrift]]]:
-        """Yield the last report of every version that serves a model."""
+        """Yield the last report of every served version."""
         for entry in self._pool.entries.values():
             followed = self._followed.get(entry.current.digest) if entry.current is not None else None
             if followed is not None and followed.report:
@@ -148,11 +150,11 @@ class DriftMonitor:
             return
         predictions = [*chain.from_iterable(event.predictions for event in pending)]
         lengths = [*chain.from_iterable(event.lengths for event in pending)]
-        # columns by position, without a line of Python for each text
+        # as columns, without a Python statement per text: 0.9 instead of 2.4 µs a text or more
         _, labels, scores, _ = zip(*predictions, strict=True)
-        place_of = {label: place for place, label in enumerate(classifier.labels)}
+        indices = {label: index for index, label in enumerate(classifier.labels)}
         cells = cells_of(
-            np.fromiter(map(place_of.__getitem__, labels), np.intp, len(labels)),
+            np.fromiter(map(indices.__getitem__, labels), np.intp, len(labels)),
             np.array(scores, np.float64),
             np.array(lengths, np.intp),
             _unknown_shares(classifier, pending, len(lengths)),
@@ -162,7 +164,7 @@ class DriftMonitor:
     async def _in_thread(self, work: Callable[[Classifier], None], classifier: Classifier) -> None:
         try:
             await asyncio.to_thread(work, classifier)
-        except Exception as failed:  # noqa: BLE001 - what fails for one version goes on for the others
+        except Exception as failed:  # noqa: BLE001 - a failure of one version must not stop the others
             fields = {"model": classifier.name, "version": classifier.version, "error": type(failed).__name__}
             _log.warning("drift not counted", extra={"fields": fields})
 
@@ -175,12 +177,14 @@ class DriftMonitor:
             compare_window(name, counts, followed.profile, labels, self._limits)
             for name, counts in zip(WINDOWS, followed.sketch.windows(), strict=True)
         ]
+        # one bit per window and feature, in the shared file: of several workers that see a change only one
+        # stores and logs it, and a restart does not log it again
         bits = [name in one.drifting for one in followed.report for name in FEATURES]
-        flags = sum(1 << place for place, is_set in enumerate(bits) if is_set)
-        changed = followed.sketch.swap_flags(flags) ^ flags  # only the worker that stores a change logs it
-        for place in range(len(bits)):
-            if changed >> place & 1:
-                self._log_change(followed, *divmod(place, len(FEATURES)))
+        flags = sum(1 << index for index, is_set in enumerate(bits) if is_set)
+        changed = followed.sketch.swap_flags(flags) ^ flags
+        for index in range(len(bits)):
+            if changed >> index & 1:
+                self._log_change(followed, *divmod(index, len(FEATURES)))
 
     def _log_change(self, followed: _Followed, window: int, feature: int) -> None:
         report, name = followed.report[window], FEATURES[feature]
@@ -195,10 +199,10 @@ class DriftMonitor:
             _log.info("drift ended", extra={"fields": fields})
 
     def _follow(self, classifier: Classifier) -> _Followed | None:
-        """Return what is followed of a version, reading its profile the first time."""
+        """Return the counts of a version, reading its profile the first time."""
         key = classifier.identity
         if key not in self._followed:
-            self._followed[key] = None
+            self._followed[key] = None  # also if reading fails: not tried again every half second
             profile = _profile(classifier)
             if profile is not None and classifier.path is not None:
                 directory = self._directory or classifier.path.parent / "drift"
@@ -232,6 +236,7 @@ def _described(followed: _Followed) -> dict[str, Any]:
 def _unknown_shares(classifier: Classifier, pending: Sequence[TextsAnswered], n_texts: int) -> Any:
     """Return [texts] the share of unknown features of a few texts, NaN for the others."""
     shares = np.full(n_texts, np.nan)
+    # the start varies with the number of texts: from 0, every count would sample its first text
     chosen = range(n_texts // 2 % _SAMPLE_EVERY, n_texts, _SAMPLE_EVERY)
     texts = islice(chain.from_iterable(event.texts for event in pending), chosen.start, None, _SAMPLE_EVERY)
     found = classifier.unknown_shares([*texts])

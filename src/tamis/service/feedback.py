@@ -1,7 +1,7 @@
-"""The feedback use case: true labels for own predictions, or for texts. Knows no HTTP.
+"""The feedback use case: true labels for own predictions, or for texts. Independent of HTTP.
 
 prediction id ─► the caller's call in the log ─┐
-text ──────────► what the model predicts now  ─┴─► one row per caller and subject ─► feedback log
+text ──────────► the model's prediction now   ─┴─► one row per caller and subject ─► feedback log
 """
 
 from __future__ import annotations
@@ -27,22 +27,22 @@ CAVEAT = (
     "outside of this interval"
 )
 _ACCURACY_SECONDS = 10.0
-"""How long counted feedback is shown: on a cluster counting reads every row."""
+"""Maximum age of the counts: on a cluster, counting reads every row."""
 
 _log = logging.getLogger(__name__)
 
 
 class PredictionNotFoundError(InputError):
-    """The prediction does not exist, or it is another caller's: which of the two is not told."""
+    """The prediction does not exist or is another caller's; the error does not reveal which."""
 
     def __init__(self) -> None:
-        message = "prediction not found among your own (`prediction_id`); use the `id` of an answer"
+        message = "prediction not found among your own (`prediction_id`); use the `id` of a response"
         super().__init__("prediction_not_found", message, field="prediction_id")
 
 
 @dataclass(frozen=True, slots=True)
 class FeedbackAccuracy:
-    """How often one version of a model was right on what came back, with its 95 % interval (Wilson)."""
+    """The accuracy of one version of a model on feedback, with its 95 % interval (Wilson)."""
 
     model_name: str | None
     model_version: str | None
@@ -78,24 +78,25 @@ def accuracies(counts: Sequence[LabelPairCount]) -> list[FeedbackAccuracy]:
 
 @final
 class FeedbackService:
-    """Stores what callers report."""
+    """Stores the true labels that callers report."""
 
     def __init__(self, pool: ModelPool, store: Store, clock: Clock, *, log_text: LogText = full_text):
         self._pool, self._store, self._clock, self._log_text = pool, store, clock, log_text
         self._ids = TimeIds(clock)
         self.accuracies: list[FeedbackAccuracy] = []
-        """What `count` found last, by model version."""
+        """The result of the last `count`, by model version."""
         self._count_at = float("-inf")
-        self._counting = asyncio.Lock()
+        self._counting = asyncio.Lock()  # scrapes that come together wait for one count
 
     async def count(self) -> list[FeedbackAccuracy]:
         """Return the accuracy of each version on all feedback, a few seconds old at most; never fails."""
         async with self._counting:
             if self._clock.monotonic() >= self._count_at:
+                # set before counting: a store that fails is not asked again by every scrape
                 self._count_at = self._clock.monotonic() + _ACCURACY_SECONDS
                 try:
                     self.accuracies = accuracies(await self._store.feedback.pair_counts(LogQuery()))
-                except StoreError as failed:  # what was counted before is shown
+                except StoreError as failed:  # the previous counts stay
                     _log.warning("feedback not counted", extra={"fields": {"reason": str(failed)}})
         return self.accuracies
 
@@ -137,6 +138,7 @@ class FeedbackService:
             FeedbackRecord(
                 id=revision,
                 caller=caller.logged_as,
+                # by digest, whatever the log keeps of texts: a second report replaces the first
                 subject=text_digest(self._store.cache.secret, text),
                 text=self._log_text(text, self._store.cache.secret),
                 label=label,

@@ -1,4 +1,4 @@
-"""What the log and feedback keep of a text: all of it, its keyed digest, or nothing (TAMIS_LOG_TEXTS)."""
+"""What the log and feedback store of a text: the text, its keyed digest, or nothing (TAMIS_LOG_TEXTS)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""The prediction cache of all models: the last predictions in memory, the others in the store.
+"""The prediction cache of all models: the most recent predictions in memory, the others in the store.
+
+    key = keyed digest of (model's digest, caller unless the cache is shared, text)
+    get ─► memory (LRU, 60 s) ─► store ─► the prediction, which then is in memory, too
 
 A key contains the model's digest, so a version never finds a prediction of another one.
 """
@@ -15,6 +18,7 @@ from tamis.inference.classifier import Classifier
 from tamis.storage import CacheKeys, PredictionCache
 from tamis.types import Prediction
 
+# one key maker per caller and version; callers are unbounded, so beyond it all are dropped
 _MAX_KEYS = 4_096
 _MEMORY_SECONDS = 60.0
 """What expires in the store, or is deleted there, is evicted from memory this much later at most."""
@@ -35,7 +39,7 @@ class LayeredPredictionCache:
     ):
         """Unless it `is_shared`, a caller finds only predictions of texts that it sent itself.
 
-        So neither the flag nor the response time reveals what another caller has sent.
+        So neither `from_cache` nor the response time reveals what another caller has sent.
         """
         self._cache, self._clock = cache, clock
         self._emit = events.emit
@@ -50,7 +54,8 @@ class LayeredPredictionCache:
         return self._cache.secret
 
     def keys(self, caller: str, digest: str) -> CacheKeys:
-        """Return the maker of a caller's keys for a version; a new store file has a new secret."""
+        """Return the key maker of a caller for a version."""
+        # a store file that was replaced has a new secret, which makes all keys of the old one useless
         secret = self._cache.secret
         if secret != self._secret or len(self._keys) > _MAX_KEYS:
             self._secret, self._keys = secret, {}
@@ -62,13 +67,13 @@ class LayeredPredictionCache:
         return keys
 
     async def get(self, keys: Collection[bytes], classifier: Classifier) -> dict[bytes, Prediction]:
-        """Return the cached predictions under `keys`, digit for digit as they were first returned."""
+        """Return the cached predictions by key, with exactly the digits that were first returned."""
         now, memory = self._clock.monotonic(), self._memory
         known: dict[bytes, Prediction] = {}
         unknown: list[bytes] = []
         for key in keys:
             kept = memory.get(key)
-            if kept is None or kept[1] <= now:
+            if kept is None or kept[1] <= now:  # expired: the store decides whether it still has it
                 unknown.append(key)
             else:
                 known[key] = kept[0]
@@ -86,7 +91,7 @@ class LayeredPredictionCache:
         """Keep predictions in memory; evict the least recently used."""
         memory, until = self._memory, self._clock.monotonic() + _MEMORY_SECONDS
         for key, outcome in outcomes.items():
-            if not isinstance(outcome, Exception):
+            if not isinstance(outcome, Exception):  # a text that failed is scored again the next time
                 memory.pop(key, None)  # a new value moves to the end
                 memory[key] = (outcome, until)
         while len(memory) > self._memory_rows:

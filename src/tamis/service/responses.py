@@ -70,8 +70,9 @@ Headers = list[tuple[bytes, bytes]]
 
 _JSON_HEADERS = [
     (b"content-type", b"application/json"),
-    (b"cache-control", b"no-store"),  # an answer may hold its caller's text, and every call is to reach us
-    (b"x-content-type-options", b"nosniff"),
+    # a response may contain its caller's text, and every call must reach the log
+    (b"cache-control", b"no-store"),
+    (b"x-content-type-options", b"nosniff"),  # a text with HTML in it must never be rendered
 ]
 _encode = msgspec.json.Encoder().encode
 
@@ -85,8 +86,9 @@ class Refused(InputError):
 
 
 class BytesResponse(Response):
-    """A whole response, sent in one piece."""
+    """A complete response, sent in one piece."""
 
+    # without starlette's constructor, which encodes and sorts out headers that are bytes already
     def __init__(self, status: int, headers: Headers, body: bytes):
         self.status_code = status
         self.raw_headers = [*headers, (b"content-length", b"%d" % len(body))]
@@ -100,7 +102,7 @@ class BytesResponse(Response):
 
 
 class ErrorResponse(BytesResponse):
-    """An error response; leaves its code in the scope for metrics and logs."""
+    """An error response; stores its code in the scope for metrics and logs."""
 
     def __init__(self, code: str, message: str, headers: Headers):
         body = _encode({"error": {"code": code, "message": message}})
@@ -139,6 +141,7 @@ def overloaded_response(refused: OverloadedError) -> ErrorResponse:
 def rejection_response(refused: InputError) -> ErrorResponse:
     """Return the response to invalid input; close the connection if its body was not read."""
     headers = refused.headers if isinstance(refused, Refused) else []
+    # the rest of the body is still arriving and would be read as the next request
     if refused.code == "body_too_large":
         headers = [(b"connection", b"close")]
     return error_response(refused.code, str(refused), headers)

@@ -1,4 +1,4 @@
-"""Retention: old calls are deleted while the service runs. Knows a store and the clock."""
+"""Retention: deletes old calls while the service runs."""
 
 from __future__ import annotations
 
@@ -12,20 +12,22 @@ from tamis.settings import Settings
 from tamis.storage import LogQuery, Store
 
 STEP_SECONDS = 60.0
-"""Each step deletes what has expired since the last one: little at a time, however long calls are kept."""
+"""Each step deletes the calls that have expired since the last one: a minute's worth, however long calls are
+kept. A deletion of a million rows at once delayed writes by up to 148 ms (docs/lab-notes.md)."""
 
 _logger = logging.getLogger(__name__)
 
 
 def retention_days(settings: Settings, store: Store) -> int:
-    """Return after how many days calls are deleted; raises StoreError if only a closed store knows."""
+    """Return the number of days that calls are kept; raise StoreError if only a closed store knows it."""
+    # a setting of 0 means forever and must win over the store's default, so its presence decides
     if "log_retention_days" in settings.model_fields_set:
         return settings.log_retention_days
     return store.default_retention_days
 
 
 def described_retention(settings: Settings, store: Store) -> str:
-    """Return the retention for people, such as `deleted after 90 days`."""
+    """Return a description of the retention, such as `deleted after 90 days`."""
     is_set = "log_retention_days" in settings.model_fields_set
     if settings.is_store_a_cluster and not is_set:
         return "deleted as the cluster's tables say"
@@ -46,11 +48,11 @@ class Retention:
         self._task: asyncio.Task[None] | None = None
 
     def start(self) -> None:
-        """Start the steps, which also notice if the store's file is replaced by a new one."""
+        """Start the steps; each asks for the days again, because a replaced store file may have others."""
         self._task = asyncio.create_task(self._run())
 
     async def stop(self) -> None:
-        """Stop after the step that is running."""
+        """Cancel the steps and wait until the current one has ended."""
         if self._task is not None:
             self._task.cancel()
             await asyncio.wait([self._task])
@@ -67,7 +69,7 @@ class Retention:
             days = retention_days(self._settings, self._store)
             before = datetime.fromtimestamp(self._steady.now(), UTC) - timedelta(days=days)
             if days == 0 or not (await log.read(LogQuery(until=before), limit=1)).rows:
-                return  # a deletion also empties the WAL, which is not free
+                return  # a deletion also empties the WAL, so none is requested without need
             deleted = await log.delete_before(before)
         except StoreError as failed:  # the next step tries again
             _logger.warning("old calls could not be deleted: %s", failed)

@@ -1,4 +1,4 @@
-"""Build the parts of the application from the settings: the store, client identity, the rate limiter.
+"""Builds parts of the application from the settings: store, client identity, rate limiter, drift monitor.
 
 Opens the files that these need; reads no environment.
 """
@@ -32,7 +32,7 @@ from tamis.storage import (
 
 _TOKEN_USER = "token"  # Astra's user name for application tokens
 
-# more files than workers: one that is replaced may still hold its own
+# more files than workers: a worker that is being replaced may still hold its own
 _SPARE_SPOOLS = 2
 
 
@@ -55,15 +55,15 @@ def store_options(settings: Settings) -> StoreOptions:
 
 
 def plain_store(settings: Settings, clock: Clock) -> Store:
-    """Return the store that the settings name, without spool and retries."""
+    """Return the store of the settings, without spool and retries."""
     return make_store(settings.store_url, clock, store_options(settings))
 
 
 def resilient_store(settings: Settings, clock: Clock) -> ResilientStore:
     """Return the store with a spool for calls that cannot be written now.
 
-    For an embedded store the spool is in memory: a disk that fails its file would fail a spool file, too.
-    For a cluster it is a file.
+    For an embedded store the spool is in memory: if its disk fails, a spool file would fail, too. For a
+    cluster it is a file, which survives a restart.
     """
     store = plain_store(settings, clock)
     if not settings.is_store_a_cluster:
@@ -73,7 +73,7 @@ def resilient_store(settings: Settings, clock: Clock) -> ResilientStore:
 
 
 def drift_monitor(settings: Settings, pool: ModelPool, clock: Clock) -> DriftMonitor:
-    """Return what compares the served predictions with the training profile."""
+    """Return the monitor that compares the served predictions with the training profile."""
     return DriftMonitor(
         pool,
         clock,
@@ -106,15 +106,14 @@ def callers(settings: Settings, clock: Clock) -> ClientIdentifier:
     if not settings.require_keys:
         proxies = TrustedProxies(listed, UnlistedProxyDetector())
         return AddressIdentifier(proxies, shortens=shortens)
-    by_address = AddressIdentifier(
-        TrustedProxies(listed), shortens=shortens
-    )  # for open routes only: no detector needed
+    # for routes that need no key; without a detector, because keys distinguish the clients of a proxy
+    by_address = AddressIdentifier(TrustedProxies(listed), shortens=shortens)
     return ApiKeyIdentifier(ApiKeyWatcher(KeyFile(settings.keys_path), clock), by_address)
 
 
 def rate_limiter(settings: Settings, clock: Clock) -> RateLimiter | None:
     """Return the rate limiter, None without a limit."""
     if not settings.rate_per_minute:
-        return None
+        return None  # and no file: a service without a limit may run on a read-only disk
     table = RateTable(settings.rate_path, clock)
     return RateLimiter(table, per_minute=settings.rate_per_minute, burst=settings.rate_burst)

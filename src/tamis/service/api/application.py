@@ -32,8 +32,8 @@ _TAGS = [
 class Application(FastAPI):
     """FastAPI with our route class and error bodies, inside our own middleware.
 
-    `FastAPI.add_middleware` would put the middleware behind two of FastAPI's own, which cost the fast
-    path more than its own work.
+    `FastAPI.add_middleware` would put the middleware inside two of FastAPI's own, which cost the fast path
+    more than its own work.
     """
 
     pool: ModelPool
@@ -57,14 +57,17 @@ class Application(FastAPI):
             redoc_url=None,
             openapi_tags=_TAGS,
             exception_handlers={HTTPException: self._not_routed},
+            # FastAPI's default contains the path, so operation ids would change whenever a path does
             generate_unique_id_function=lambda route: route.name,
         )
         self.context = context
         self._served_document: dict[str, Any] | None = None
         self.examples: dict[str, Callable[[], object]] = {}
-        """Make the example of a POST route's response, by its path: those that are too slow for the start."""
+        """Functions that make the example of a POST route's response, by its path; too slow for start-up."""
         self.router.route_class = StrictRoute.bound(context)
-        self.router.redirect_slashes = False
+        self.router.redirect_slashes = (
+            False  # PathNormalizer removes them; a redirect would cost a round trip
+        )
         self._outermost: ASGIApp = super().__call__
         self.router.get("/openapi.json", include_in_schema=False)(self._document)
 
@@ -77,7 +80,7 @@ class Application(FastAPI):
         await self._outermost(scope, receive, send)
 
     def openapi(self) -> dict[str, Any]:
-        """Return the OpenAPI document, made at its first use."""
+        """Return the OpenAPI document, built on first use."""
         if self.openapi_schema is None:
             document = super().openapi()
             for path, make in self.examples.items():
@@ -88,12 +91,13 @@ class Application(FastAPI):
     async def _document(self, request: Request) -> Response:
         """Return the OpenAPI document."""
         prefix = request.scope.get("root_path", "")
-        if self._served_document is None:
+        if self._served_document is None:  # built in a thread: it takes longer than many predictions
             self._served_document = await asyncio.to_thread(self.openapi)
         return json_response(self._served_document | ({"servers": [{"url": prefix}]} if prefix else {}))
 
     async def _not_routed(self, request: Request, error: Exception) -> Response:
         """Return the response to a path or a method that has no route."""
+        # like starlette's router, but over all routes: it would name the methods of the first match only
         routes = [
             route
             for route in self.routes
@@ -104,7 +108,7 @@ class Application(FastAPI):
         listed = ", ".join(sorted(set().union(*(_methods(route) for route in routes))))
         message = f"method not allowed; use {listed}"
         refusal = error_response("method_not_allowed", message, [(b"allow", listed.encode())])
-        return routes[0].encode_error(refusal)
+        return routes[0].encode_error(refusal)  # in the envelope of the path's dialect
 
 
 def _methods(route: StrictRoute) -> set[str]:

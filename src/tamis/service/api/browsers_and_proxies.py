@@ -1,4 +1,4 @@
-"""What browsers and proxies need around the routes: CORS, a path prefix, trailing slashes."""
+"""Middleware for browsers and proxies: CORS, a path prefix, trailing slashes."""
 
 from __future__ import annotations
 
@@ -8,14 +8,16 @@ from typing import final
 from starlette.middleware.cors import CORSMiddleware
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+# a page's script sees only these and a handful of standard response headers
 _EXPOSED = ("x-request-id", "retry-after", "ratelimit", "ratelimit-policy", "inference-header-content-length")
+# spares browsers a preflight request per call, and a changed setting still takes effect soon
 _PREFLIGHT_SECONDS = 600
 IS_ALLOWED_ORIGIN = "tamis.is_allowed_origin"
 """Key in an ASGI scope that is set if a page of an origin in TAMIS_CORS_ORIGINS sent the request."""
 
 
 def allowing_origins(origins: str) -> Callable[[ASGIApp], ASGIApp]:
-    """Return the middleware that lets pages of these origins read responses; without any, no page may."""
+    """Return the middleware that lets pages of these origins read responses; by default no page can."""
     listed = [origin.strip() for origin in origins.split(",") if origin.strip()]
     if not listed:
         return lambda app: app
@@ -31,7 +33,7 @@ def allowing_origins(origins: str) -> Callable[[ASGIApp], ASGIApp]:
 
 @final
 class _MarkedOrigins:
-    """Marks requests that the browser says are of a page with a listed origin."""
+    """Marks requests whose header `origin` is a listed one."""
 
     def __init__(self, app: ASGIApp, origins: Sequence[str]):
         self._app, self._is_any = app, "*" in origins

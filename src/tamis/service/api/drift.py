@@ -1,4 +1,4 @@
-"""`GET /models/{name}/drift`: what a version predicts now against its training profile."""
+"""`GET /models/{name}/drift`: recent predictions of a version against its training profile."""
 
 from __future__ import annotations
 
@@ -79,4 +79,5 @@ def add_drift_route(router: APIRouter, pool: ModelPool, drift: DriftMonitor, set
 def _state(found: dict[str, Any]) -> str:
     if any(window["drifting"] for window in found["windows"]):
         return "drifting"
+    # the recent window fills first, so if it has too few texts the long one has, too
     return "steady" if found["windows"][0]["is_judged"] else "too few texts"

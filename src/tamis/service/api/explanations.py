@@ -1,4 +1,4 @@
-"""`POST /explanation`: what each token of a text contributes to the prediction.
+"""`POST /explanation`: the contribution of each token of a text to the prediction.
 
 The text is classified first, as by `/prediction`: it is logged, counted by the rate limit, and refused if the
 service is overloaded. One thread per process explains, so that predictions keep the other processors.
@@ -7,7 +7,6 @@ service is overloaded. One thread per process explains, so that predictions keep
 # No `from __future__ import annotations`: the models of a router are local classes, which FastAPI
 # could not find by their names.
 import asyncio
-from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Annotated, Any
 
@@ -20,7 +19,8 @@ from tamis.errors import InputError, OverloadedError
 from tamis.inference.classifier import Classifier
 from tamis.inference.served_model import ServedModel
 from tamis.service.api.application import Application
-from tamis.service.api.models import ModelName, Version
+from tamis.service.api.models import model_prefixes
+from tamis.service.api.predictions import Prefix
 from tamis.service.api.predictor import EXAMPLE_TEXTS, Predictor
 from tamis.service.api.route import RequestLimits, Requires, errors
 from tamis.service.bodies import ExplanationResponse
@@ -35,7 +35,7 @@ _MAX_OCCLUSION_CHARS = 2_000_000
 
 
 class Explainer:
-    """Explains predictions in a thread of its own, a bounded number at a time."""
+    """Explains predictions in one thread; the number that wait is bounded."""
 
     def __init__(self, predictor: Predictor):
         self._predictor = predictor
@@ -54,7 +54,7 @@ class Explainer:
         _check(text, label, classifier)
         if self._waiting >= _MAX_WAITING:
             raise OverloadedError(1)
-        self._waiting += 1
+        self._waiting += 1  # before the first await: later requests of this iteration must see it
         try:
             [classified], headers = await self._predictor.classify(model, [text], caller)
             explained = label if label is not None else classified.prediction.label
@@ -71,73 +71,15 @@ def _check(text: str, label: str | None, classifier: Classifier) -> None:
         raise InputError(
             "unknown_label", "`label` is not a label of the model; see GET /model", field="label"
         )
+    # occlusion scores the text, the empty text, and the text without each word
     if classifier.is_heavy and (len(text.split()) + 2) * len(text) > _MAX_OCCLUSION_CHARS:
         message = "`text` is too long to be explained by this model, which reads it once per word; shorten it"
         raise InputError("text_too_long", message, field="text")
 
 
-def add_explanation_route(app: Application, predictor: Predictor, limits: RequestLimits) -> None:
-    """Add `POST /explanation`, answered by the default model."""
+def add_explanation_routes(app: Application, predictor: Predictor, limits: RequestLimits) -> None:
+    """Add `POST /explanation`, answered by the default model, and those of a named model and of a version."""
     pool = predictor.pool
-
-    class ExplanationRequest(BaseModel):
-        """A text, and the label to explain."""
-
-        model_config = ConfigDict(extra="forbid", strict=True)
-        text: Annotated[
-            str, Field(max_length=limits.max_text_chars, description="The text to explain; may be empty.")
-        ]
-        label: Annotated[
-            str | None,
-            Field(
-                description="One of the model's labels; null for the most probable one.",
-                json_schema_extra={"enum": [*pool.default.classifier.labels, None]},
-            ),
-        ] = None
-
-    explainer = Explainer(predictor)
-    documented = Body(openapi_examples={"text": {"value": {"text": EXAMPLE_TEXTS[0], "label": None}}})
-    app.examples["/explanation"] = lambda: to_builtins(pool.default.classifier.explain(EXAMPLE_TEXTS[0]))
-
-    @app.router.post(
-        "/explanation",
-        name="explain_text",
-        summary="Explain a prediction",
-        response_model=ExplanationResponse,
-        tags=["classification"],
-        dependencies=[Depends(Requires(PREDICT))],
-        responses={**errors(400, 413, 415, 422, 503), 200: {"content": {"application/json": {}}}},
-    )
-    async def explain_text(query: Annotated[ExplanationRequest, documented], request: Request) -> Response:
-        caller = request.scope[CALLER]
-        model = predictor.answering(pool.default, caller)
-        return await explainer.explain(query.text, query.label, caller, model)
-
-    async def named(model: ModelName, request: Request) -> ServedModel:
-        name, _, alias = model.partition("@")
-        served = await pool.resolve(name, alias=alias or None)
-        return served if alias else predictor.answering(served, request.scope[CALLER])
-
-    async def versioned(model: ModelName, version: Version) -> ServedModel:
-        return await pool.resolve(model, version)
-
-    for prefix, suffix, find in (
-        ("/models/{model}", "_by_model", named),
-        ("/models/{model}/versions/{version}", "_by_version", versioned),
-    ):
-        _add_named(app.router, explainer, prefix, suffix, find=find, limits=limits)
-
-
-def _add_named(
-    router: APIRouter,
-    explainer: Explainer,
-    prefix: str,
-    suffix: str,
-    *,
-    find: Callable[..., Awaitable[ServedModel]],
-    limits: RequestLimits,
-) -> None:
-    """Add the route of one model or version, whose labels are known when it is asked."""
 
     class NamedExplanationRequest(BaseModel):
         """A text, and which label to explain."""
@@ -150,20 +92,46 @@ def _add_named(
             str | None, Field(description="One of the model's labels; null for the most probable one.")
         ] = None
 
+    class ExplanationRequest(NamedExplanationRequest):
+        """A text, and the label to explain."""
+
+        # only the default model is known now; the labels of the others are checked by `_check`
+        label: Annotated[
+            str | None,
+            Field(
+                description="One of the model's labels; null for the most probable one.",
+                json_schema_extra={"enum": [*pool.default.classifier.labels, None]},
+            ),
+        ] = None
+
+    async def default(request: Request) -> ServedModel:
+        return predictor.answering(pool.default, request.scope[CALLER])
+
+    explainer = Explainer(predictor)
+    # made with the OpenAPI document: explaining at every start would delay it
+    app.examples["/explanation"] = lambda: to_builtins(pool.default.classifier.explain(EXAMPLE_TEXTS[0]))
+    _add_route(app.router, explainer, Prefix("", "", default), ExplanationRequest)
+    for prefix in model_prefixes(predictor):
+        _add_route(app.router, explainer, prefix, NamedExplanationRequest)
+
+
+def _add_route(router: APIRouter, explainer: Explainer, prefix: Prefix, body: type[BaseModel]) -> None:
     documented = Body(openapi_examples={"text": {"value": {"text": EXAMPLE_TEXTS[0], "label": None}}})
+    described = {200: {"content": {"application/json": {}}}} if not prefix.path else {}
 
     @router.post(
-        f"{prefix}/explanation",
-        name=f"explain_text{suffix}",
+        f"{prefix.path}/explanation",
+        name=f"explain_text{prefix.suffix}",
         summary="Explain a prediction",
         response_model=ExplanationResponse,
         tags=["classification"],
         dependencies=[Depends(Requires(PREDICT))],
-        responses=errors(400, 404, 413, 415, 422, 503),
+        responses={**errors(*prefix.errors, 400, 413, 415, 422, 503), **described},
     )
     async def explain_text(
-        query: Annotated[NamedExplanationRequest, documented],
+        query: Annotated[body, documented],  # type: ignore[valid-type]
         request: Request,
-        model: Annotated[Any, Depends(find)],
+        model: Annotated[Any, Depends(prefix.model)],
     ) -> Response:
-        return await explainer.explain(query.text, query.label, request.scope[CALLER], model)
+        asked: Any = query
+        return await explainer.explain(asked.text, asked.label, request.scope[CALLER], model)

@@ -44,11 +44,12 @@ _EXAMPLES = {
 }
 
 
+# pydantic has no field for "exactly one of two"; `_has_one_subject` enforces what this documents
 _ONE_SUBJECT: dict[str, Any] = {"oneOf": [{"required": ["prediction_id"]}, {"required": ["text"]}]}
 
 
 def _no_default(schema: dict[str, Any]) -> None:
-    """Remove a default that means an absent field."""
+    """Remove a default that means an absent field: clients generated from the schema would send it."""
     schema.pop("default", None)
 
 
@@ -110,6 +111,7 @@ def add_feedback_routes(
     ) -> Response:
         caller = request.scope[CALLER]
         headers = [] if limiter is None else limiter.consume(caller, texts=1).headers
+        # by presence, not by truth: an empty text is a valid subject
         if "prediction_id" in query.model_fields_set:
             row = await service.about_prediction(
                 query.prediction_id, caller, label=query.label, comment=query.comment

@@ -78,7 +78,8 @@ def add_health_routes(router: APIRouter, pool: ModelPool, store: ResilientStore)
         responses={503: {"model": HealthResponse, "description": "The service is stopping."}},
     )
     async def ready(request: Request) -> Response:
-        """Without its store the service still answers: that is 200 too."""
+        """Without its store the service still answers, so `degraded` is 200, too."""
+        # 503 while draining: a load balancer stops sending requests before the sockets close
         if request.scope.get("state", {}).get(DRAINING):
             return _health("stopping", "the service is shutting down", status_code=503)
         loaded = f"model {pool.default.name}@{pool.default.version} is loaded"
@@ -100,12 +101,12 @@ def add_metrics_route(router: APIRouter, metrics: Metrics, feedback: FeedbackSer
         dependencies=[Depends(Requires(METRICS))],
     )
     async def prometheus() -> Response:
-        await feedback.count()
+        await feedback.count()  # at most every ten seconds; the page itself reads no store
         return BytesResponse(200, _METRICS_HEADERS, metrics.page())
 
 
 def described(classifier: Classifier) -> dict[str, Any]:
-    """Return what clients may know of a model: its manifest without what concerns its files only."""
+    """Return the public part of a model's manifest: without its files."""
     manifest = classifier.manifest
     return {
         "name": classifier.name,

@@ -1,7 +1,7 @@
 """The routes of API keys for admins: list and revoke.
 
-Keys are created by `tamis keys create` only: a new key would pass through browsers and proxies, and a
-stolen admin key could make others that outlast its revocation.
+Keys are created only by `tamis keys create`: over HTTP a new key would pass through browsers and proxies, and
+a stolen admin key could create others that outlast its own revocation.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ def add_key_routes(router: APIRouter, file: KeyFile, clock: Clock) -> None:
         **options,
     )
     async def list_keys(request: Request) -> Response:
-        """Names, scopes and times; the keys themselves are not kept."""
+        """Names, scopes and times; the keys themselves are not stored."""
         require_admin(request)
         now = datetime.fromtimestamp(clock.utc_ns() / 1e9, UTC)
         return json_response({"keys": [_described(key, now) for key in await _read(file)]})
@@ -52,7 +52,7 @@ def add_key_routes(router: APIRouter, file: KeyFile, clock: Clock) -> None:
     ) -> Response:
         """Workers refuse them within a second. Your own are revoked on the server: `tamis keys revoke`."""
         require_admin(request)
-        if name == request.scope[CALLER].name:
+        if name == request.scope[CALLER].name:  # an admin must not lock itself out by mistake
             message = "these are your own keys; revoke them on the server by `tamis keys revoke`"
             raise InputError("own_key", message, field="name")
         if all(key.name != name for key in await _read(file)):

@@ -1,9 +1,9 @@
-"""Bodies of lines, read as they arrive: unpacked, split, and each line's text taken out.
+"""Bodies of lines, read as they arrive: decompressed, split, and the text of each line extracted.
 
-    receive ─► BodyPieces (gzip) ─► NdjsonLines or CsvLines ─► TextLine: a text, or what is wrong with it
+    receive ─► BodyPieces (gzip) ─► NdjsonLines or CsvLines ─► TextLine: a text or an error
 
-What is kept is bounded: one piece and one unfinished line. A line that cannot be read gets an error that
-names it, and the lines after it are read all the same.
+Memory is bounded: one piece and one unfinished line. A line that cannot be read gets an error that names it,
+and the lines after it are still read.
 """
 
 from __future__ import annotations
@@ -20,24 +20,26 @@ from typing import NamedTuple
 from starlette.types import Receive
 
 from tamis.errors import InputError
-from tamis.service.request_body import content_coding, parse_json, shown_name
+from tamis.service.request_body import broken_coding, content_coding, parse_json, shown_name
 
+# bounds what a compressed body expands to at a time: gzip shrinks repeated bytes by a factor of 1,000
 _PIECE_BYTES = 65_536
+# possessive quantifiers (`*+`) do not backtrack: a line of many quotes takes linear time
 _FIELD = re.compile(rb'(?:"(?:[^"]|"")*+(?P<open>\Z)|"(?:[^"]|"")*+"|)[^,]*+(?:,|\Z)')
-"""One field of a line; `open` matches if a quoted field goes on in the next line."""
+"""One field of a line; `open` matches if a quoted field continues in the next line."""
 _REST = re.compile(rb'(?:[^"]|"")*+(?P<open>\Z|")')
-"""The rest of a quoted field that began on a line before; `open` is empty if it still goes on."""
+"""The rest of a quoted field that began on an earlier line; `open` is empty if it still continues."""
 
 
 class TextLine(NamedTuple):
-    """One line's text; an `error` stands for a line that has none."""
+    """One line's text, or the `error` of a line without a valid one."""
 
     text: str
     error: InputError | None = None
 
 
 class LineOptions(NamedTuple):
-    """What a line may hold, and the field or column of its text."""
+    """The limits of a line, and the field or column of its text."""
 
     column: str
     max_line_bytes: int
@@ -46,9 +48,9 @@ class LineOptions(NamedTuple):
 
 
 class BodyPieces:
-    """Yields a body in bounded pieces, unpacked.
+    """Yields a body in bounded pieces, decompressed.
 
-    `is_whole` is False if the client has left before the end.
+    `is_whole` is False if the client disconnected before the end.
     """
 
     def __init__(self, headers: Mapping[bytes, bytes], receive: Receive):
@@ -64,31 +66,27 @@ class BodyPieces:
                 self.is_whole = False
                 return
             data, more = message.get("body", b""), message.get("more_body", False)
-            for piece in (data,) if unpacker is None else _unpacked(unpacker, data):
+            for piece in (data,) if unpacker is None else _decompressed(unpacker, data):
                 yield piece
-                await asyncio.sleep(0)  # a long body must not keep other requests waiting
+                await asyncio.sleep(0)  # a body that arrived already must not keep other requests waiting
         if unpacker is not None and not unpacker.eof:
-            raise _broken_coding()
+            raise broken_coding()
 
 
-def _unpacked(unpacker: zlib._Decompress, data: bytes) -> Iterator[bytes]:
-    """Yield what packed data holds, piece by piece: a little of it may unpack to very much."""
+def _decompressed(unpacker: zlib._Decompress, data: bytes) -> Iterator[bytes]:
+    """Yield the content of compressed data in bounded pieces."""
     while data:
         try:
             piece = unpacker.decompress(data, _PIECE_BYTES)
         except zlib.error:
-            raise _broken_coding() from None
-        if unpacker.unused_data:
-            raise _broken_coding()
+            raise broken_coding() from None
+        if unpacker.unused_data:  # a second stream after the first: a reader that ignores it would lose lines
+            raise broken_coding()
         yield piece
         data = unpacker.unconsumed_tail
+    # zlib may hold back output although it has consumed all input
     while not unpacker.eof and (piece := unpacker.decompress(b"", _PIECE_BYTES)):
         yield piece
-
-
-def _broken_coding() -> InputError:
-    message = "the body is not one whole stream of the header's `content-encoding`"
-    return InputError("broken_encoding", message, field="content-encoding")
 
 
 class LineReader(ABC):
@@ -98,7 +96,7 @@ class LineReader(ABC):
         self._options = options
         self._rest = bytearray()
         self._number = 0
-        """Of the last line that was read, from 1; for messages."""
+        """The number of the last line that was read, from 1; for messages."""
         self._is_first = True
 
     def feed(self, piece: bytes) -> Iterator[TextLine]:
@@ -110,11 +108,11 @@ class LineReader(ABC):
             yield from self._read(self._unmarked(block))
         else:
             self._rest += piece
-        # so much of an overlong line is kept that it is still found to be too long
+        # of an overlong line just enough is kept to recognise it as too long
         del self._rest[self._options.max_line_bytes + 1 :]
 
     def end(self) -> Iterator[TextLine]:
-        """Yield the last line of the body, which needs no line break."""
+        """Yield the last line of the body if it has no line break."""
         block, self._rest = bytes(self._rest), bytearray()
         if block:
             yield from self._read(self._unmarked(block))
@@ -161,8 +159,9 @@ class NdjsonLines(LineReader):
         try:
             value = parse_json(line, f"line {number}")
         except InputError as invalid:
-            at = str(invalid)
-            named = at if at.startswith(f"line {number}") else f"line {number}: {at}"
+            # a message about a field, such as a duplicate one, does not name the line yet
+            message, line_name = str(invalid), f"line {number}"
+            named = message if message.startswith(line_name) else f"{line_name}: {message}"
             return _refused(invalid.code, named)
         if not isinstance(value, dict):
             return self._checked(value, number, "the value")
@@ -173,13 +172,14 @@ class NdjsonLines(LineReader):
 
 
 class CsvLines(LineReader):
-    """Reads CSV records with commas, quoted as RFC 4180 has it; a record may span lines.
+    """Reads CSV records with commas, quoted by RFC 4180; a record may span lines.
 
     Without a header every record has one field, the text.
     """
 
     def __init__(self, options: LineOptions):
         super().__init__(options)
+        # a limit of the whole process (131,072 by default), so it is only ever raised
         csv.field_size_limit(max(csv.field_size_limit(), options.max_line_bytes))
         self._open = bytearray()
         self._first_line = 1
@@ -190,27 +190,27 @@ class CsvLines(LineReader):
         yield from super().end()
         if self._open:
             yield _refused("wrong_type", f"line {self._first_line}: a quoted field does not end")
+        # an empty body, or a header that never ended
         if self._index is None:
             raise self._without_column()
 
     def _read(self, block: bytes) -> Iterator[TextLine]:
+        # splitlines is faster, but would also split at a lone \r, which may be within a text
         for line in block.splitlines(keepends=True) if b"\r" not in block else _physical_lines(block):
             self._number += 1
             if not self._open:
                 self._first_line = self._number
+            # a line without quotes opens and closes nothing, so most lines never meet the expressions
             if b'"' in line and _is_open(line, bool(self._open)) or self._open and b'"' not in line:
                 self._open += line
-                self._check_open()
+                # not an error of one record: where the next one begins cannot be known
+                if len(self._open) > self._options.max_line_bytes:
+                    raise self._too_long(self._first_line)
             elif self._open:
                 record, self._open = bytes(self._open) + line, bytearray()
                 yield from self._record(record)
             else:
                 yield from self._record(line)
-
-    def _check_open(self) -> None:
-        """Give up on a record without an end: where the next one begins cannot be known."""
-        if len(self._open) > self._options.max_line_bytes:
-            raise self._too_long(self._first_line)
 
     def _record(self, data: bytes) -> Iterator[TextLine]:
         number = self._first_line
@@ -259,7 +259,7 @@ class CsvLines(LineReader):
 
 
 def _physical_lines(block: bytes) -> Iterator[bytes]:
-    """Yield lines with their ends; only a line feed ends one."""
+    """Yield lines with their line breaks; only a line feed ends one."""
     start = 0
     while start < len(block):
         end = block.find(b"\n", start) + 1 or len(block)
@@ -268,7 +268,7 @@ def _physical_lines(block: bytes) -> Iterator[bytes]:
 
 
 def _is_open(line: bytes, is_open: bool) -> bool:
-    """Return whether a quoted field goes on after `line`, given whether one was open before it."""
+    """Return whether a quoted field continues after `line`, given whether one was open before it."""
     position = 0
     if is_open:
         closing = _REST.match(line)
@@ -281,5 +281,5 @@ def _is_open(line: bytes, is_open: bool) -> bool:
         field = _FIELD.match(line, position)
         if field is None or field["open"] is not None:
             return True
-        position = max(field.end(), position + 1)
+        position = max(field.end(), position + 1)  # an empty match must not loop endlessly
     return False

@@ -1,10 +1,10 @@
-"""`POST /predictions` with a body of lines: answers leave while the body is still arriving.
+"""`POST /predictions` with a body of lines: answers are sent while the body is still arriving.
 
     body ─► LineReader ─► up to 256 lines ─► Predictor ─► LineWriter ─► response, then the next lines
 
-Constant memory: the next piece of the body is read when the answers to the last one have been sent. A
-line that cannot be classified is answered by its error. What stops the whole stream is a status if nothing
-was sent yet, otherwise the last line of the response.
+Constant memory: the next piece of the body is read after the answers to the last one have been sent. A line
+that cannot be classified is answered by its error. An error that ends the whole stream is reported by the
+status if nothing was sent yet, otherwise by the last line of the response.
 """
 
 # No `from __future__ import annotations`: FastAPI reads the local annotations of the endpoint.
@@ -34,12 +34,12 @@ from tamis.service.request_body import HEADERS, media_type
 from tamis.service.responses import ERROR_CODE, Headers
 from tamis.service.security.client_identity import CALLER, PREDICT, Caller
 
+# lines classified together: bounds a stream's memory, and the texts counted at once by the rate limit
 _GROUP_TEXTS = 256
 _NDJSON, _CSV = b"application/x-ndjson", b"text/csv"
 _encode_lines = msgspec.json.Encoder().encode_lines
 
 Answer = EncodedPrediction | InputError
-
 
 _OF_LINES = "Of bodies of lines only (`application/x-ndjson`, `text/csv`)."
 
@@ -54,7 +54,7 @@ class LineQuery(BaseModel):
 
 
 class UnusedLineQuery(LineQuery):
-    """The same options on a request whose body is no lines: they are checked, and have no effect."""
+    """The same options on a request with a list of texts: they are checked and have no effect."""
 
     model_config = ConfigDict(extra="ignore")
 
@@ -77,11 +77,10 @@ class NdjsonWriter(LineWriter):
 
     def lines(self, answers: Sequence[Answer]) -> bytes:
         """Return one line for each answer or error."""
-        return _encode_lines([_envelope(one) if isinstance(one, InputError) else one for one in answers])
-
-
-def _envelope(error: InputError) -> dict[str, dict[str, str]]:
-    return {"error": {"code": error.code, "message": str(error)}}
+        return _encode_lines(
+            {"error": {"code": one.code, "message": str(one)}} if isinstance(one, InputError) else one
+            for one in answers
+        )
 
 
 class CsvWriter(LineWriter):
@@ -143,9 +142,10 @@ class LineStream(Response):
         self._pieces = BodyPieces(headers, request.receive)
         self._reader, self._writer = self._format(headers)
         burst = predictor.max_texts_at_once
+        # a group beyond the burst would be refused by the rate limit however long the client waits
         self._group_texts = min(_GROUP_TEXTS, limits.max_texts, burst or _GROUP_TEXTS)
         self._rate_headers: Headers = []
-        self._end: InputError | None = None
+        self._end: InputError | None = None  # of the reader: raised after the lines before it are answered
         self._first = b""
         self._chunks = self._encoded()
         self.status_code, self.background = 200, None
@@ -161,17 +161,17 @@ class LineStream(Response):
         return NdjsonLines(options), NdjsonWriter()
 
     async def started(self) -> Self:
-        """Answer the first lines, so that what stops them is reported by a status."""
+        """Answer the first lines, so that an error that stops them is reported by the status."""
         self._first = await anext(self._chunks, b"")
         return self
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Send the answers as they are made, until the body ends or the client has left."""
+        """Send answers as they are made, until the body ends or the client disconnects."""
         headers = [
             (b"content-type", self._writer.media_type),
             (b"cache-control", b"no-store"),
             (b"x-content-type-options", b"nosniff"),
-            (b"x-accel-buffering", b"no"),  # nginx: pass it on as it comes
+            (b"x-accel-buffering", b"no"),  # nginx would otherwise collect the response before passing it on
             *self._rate_headers,
         ]
         await send({"type": "http.response.start", "status": 200, "headers": headers})
@@ -179,12 +179,12 @@ class LineStream(Response):
         try:
             async for chunk in self._chunks:
                 await self._send(chunk, send)
-        except Exception as error:  # noqa: BLE001 - the status has been sent: the last line has to say it
+        except Exception as error:  # noqa: BLE001 - the status has been sent: the last line reports it
             refused = response_to(error, scope)
             last = InputError(refused.code, refused.message, field="body")
             scope[ERROR_CODE] = refused.code
             await self._send(self._writer.lines([last]), send)
-        if self._pieces.is_whole:
+        if self._pieces.is_whole:  # otherwise the missing last chunk shows that the response is incomplete
             await send({"type": "http.response.body", "body": b""})
 
     async def _send(self, chunk: bytes, send: Send) -> None:
@@ -222,19 +222,19 @@ class LineStream(Response):
             classified, headers = await self._predictor.classify(
                 self._model, texts, self._caller, skip_cache=self._query.skip_cache
             )
-            self._rate_headers = self._rate_headers or headers
+            self._rate_headers = self._rate_headers or headers  # of the first group: headers are sent once
             inputs = texts if self._query.echo_input else None
             found = iter(self._predictor.bodies(inputs, classified, self._model))
         return [self._reported(line.error) if line.error else next(found) for line in lines]
 
     def _reported(self, error: InputError) -> InputError:
-        """Leave the code in the scope: metrics count a stream with a broken line as refused once."""
+        """Leave the code in the scope: metrics count a stream with invalid lines as one refusal."""
         self._scope.setdefault(ERROR_CODE, error.code)
         return error
 
 
 class LineRoute(StrictRoute):
-    """A route that takes only bodies of lines; another route of the same path takes the others."""
+    """A route that matches only bodies of lines; another route of the same path takes JSON."""
 
     def matches(self, scope: Scope) -> tuple[Match, Scope]:
         """Return whether the route takes a request."""
@@ -247,7 +247,7 @@ class LineRoute(StrictRoute):
 def add_line_route(
     router: APIRouter, path: str, predictor: Predictor, limits: RequestLimits, *, name: str, model: Any
 ) -> None:
-    """Add the route for bodies of lines; the route for lists, which comes after it, documents both."""
+    """Add the route for bodies of lines; the route for lists, which is added after it, documents both."""
     Model = Annotated[Any, Depends(model)]
     strict: Any = router.route_class
 
@@ -271,7 +271,7 @@ def add_line_route(
 
 
 def line_documentation() -> dict[str, Any]:
-    """Return what the OpenAPI document says of bodies of lines, as a route's `openapi_extra`."""
+    """Return the documentation of bodies of lines, for a route's `openapi_extra`."""
     lines = {"schema": {"type": "string"}}
     ndjson = lines | {"example": '{"text": "WIN a FREE phone now"}\n"See you at six"\n'}
     table = lines | {"example": "text\nWIN a FREE phone now\nSee you at six\n"}

@@ -25,7 +25,7 @@ from tamis.storage import CallLog, LogQuery, Store
 from tamis.storage.query import Readable
 
 JSON_LIMIT = 100
-"""Calls of a JSON response if the caller names no limit."""
+"""Default number of calls in a JSON response."""
 
 _MOMENT = re.compile(r"\d{4}-\d\d-\d\d[Tt ]\d\d:\d\d:\d\d(\.\d+)?([Zz]|[+ -]\d\d:\d\d)")
 _FORMAT_BY_TYPE = {"text/csv": "csv", "application/x-ndjson": "ndjson", "application/json": "json"}
@@ -39,17 +39,27 @@ _LOG_TEXT = (
 
 
 def _moment(value: object) -> object:
-    """Accept RFC 3339 only; a `+` that was not quoted arrives as a blank."""
+    """Accept RFC 3339 only; an unescaped `+` in a query arrives as a space."""
+    # pydantic alone would also accept numbers, as seconds since 1970
     if not isinstance(value, str) or not _MOMENT.fullmatch(value):
         raise ValueError("expected a time with its offset, such as 2026-11-21T22:38:33Z")
     return f"{value[:10]}T{value[11:].replace(' ', '+')}"
 
 
 _Moment = Annotated[AwareDatetime, BeforeValidator(_moment)]
+# an absent parameter is None, but a query cannot send null: the schema must not offer it
+_Text = str | SkipJsonSchema[None]
+
+
+def _require_admin_for(named: str | None, caller: Caller, verb: str) -> None:
+    """Raise InputError if a caller without the admin scope names another caller."""
+    if named is not None and not caller.is_admin:
+        message = f"`caller` is for keys with the admin scope; leave it out to {verb} your own calls"
+        raise InputError("not_admin", message, field="caller")
 
 
 class NoParameters(BaseModel):
-    """The query of a route that takes none: a misspelt parameter is an error, not ignored."""
+    """The query of a route without parameters: an unknown parameter is an error."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -65,50 +75,37 @@ class CallFilter(NoParameters):
         _Moment | SkipJsonSchema[None],
         Field(description="Calls before this time (RFC 3339).", examples=["2026-11-22T00:00:00+01:00"]),
     ] = None
-    label: Annotated[str | SkipJsonSchema[None], Field(description="Calls predicted as this label.")] = None
+    label: Annotated[_Text, Field(description="Calls predicted as this label.")] = None
     contains: Annotated[
-        str | SkipJsonSchema[None],
-        Field(description="Calls whose text contains this; the case of ASCII letters is ignored."),
+        _Text, Field(description="Calls whose text contains this; the case of ASCII letters is ignored.")
     ] = None
-    model: Annotated[
-        str | SkipJsonSchema[None], Field(description="Calls that the model of this digest answered.")
-    ] = None
-    model_name: Annotated[
-        str | SkipJsonSchema[None], Field(description="Calls that a model of this name answered.")
-    ] = None
-    model_version: Annotated[
-        str | SkipJsonSchema[None], Field(description="Calls that this version of a model answered.")
-    ] = None
+    model: Annotated[_Text, Field(description="Calls that the model of this digest answered.")] = None
+    model_name: Annotated[_Text, Field(description="Calls that a model of this name answered.")] = None
+    model_version: Annotated[_Text, Field(description="Calls that this version of a model answered.")] = None
     caller: Annotated[
-        str | SkipJsonSchema[None],
-        Field(description="Calls of this caller; for keys with the admin scope only."),
+        _Text, Field(description="Calls of this caller; for keys with the admin scope only.")
     ] = None
 
     def query(self, caller: Caller, *, newest_first: bool = False) -> LogQuery:
-        """Return the query of the store: for the caller's own calls, for an admin all of them."""
+        """Return the store's query for the caller's own calls, for an admin for all calls."""
         given = self.model_dump(include=set(CallFilter.model_fields), exclude_none=True)
+        _require_admin_for(self.caller, caller, "read")
         if not caller.is_admin:
-            if self.caller is not None:
-                message = "`caller` is for keys with the admin scope; leave it out to read your own calls"
-                raise InputError("not_admin", message, field="caller")
             caller.require_own_rows()
             given["caller"] = caller.name
         return LogQuery(**given, newest_first=newest_first)
 
 
 class LogParameters(CallFilter):
-    """What `GET /log` takes."""
+    """The query parameters of `GET /log`."""
 
     limit: Annotated[
         Annotated[int, Field(ge=1, le=1_000_000)] | SkipJsonSchema[None],
         Field(description="Maximum number of calls. Default: 100 as JSON, otherwise all."),
     ] = None
     cursor: Annotated[
-        str | SkipJsonSchema[None],
-        Field(
-            description="The `next_cursor` of the page before.",
-            json_schema_extra={"format": "cursor"},
-        ),
+        _Text,
+        Field(description="The `next_cursor` of the page before.", json_schema_extra={"format": "cursor"}),
     ] = None
     order: Annotated[Literal["newest", "oldest"], Field(description="Which calls come first.")] = "newest"
     format: Annotated[
@@ -131,7 +128,7 @@ def add_log_routes(
         **options,
     )
     async def recent_log(parameters: Annotated[NoParameters, Query()], request: Request) -> Response:
-        """Your calls of the current UTC hour in order of time, streamed; for an admin too."""
+        """Your calls of the current UTC hour in order of time, streamed; admins also get only their own."""
         request.scope[CALLER].require_own_rows()
         hour, caller = this_hour(), request.scope[CALLER].name
         query = LogQuery(caller=caller, since=hour, until=hour + timedelta(hours=1))
@@ -192,6 +189,7 @@ OTHER_FORMATS: dict[str, Any] = {
 
 def _accepted(header: str) -> str:
     """Return the format that an `accept` header prefers, JSON by default."""
+    # stable: of equal weights the first one wins, as clients expect
     ranked = sorted((_weighed(entry) for entry in header.split(",")), key=lambda one: -one[1])
     return next(
         (_FORMAT_BY_TYPE[kind] for kind, weight in ranked if kind in _FORMAT_BY_TYPE and weight > 0), "json"
@@ -202,6 +200,7 @@ def _weighed(entry: str) -> tuple[str, float]:
     """Return a media type of an `accept` header and its weight."""
     kind, *parameters = (part.strip().lower() for part in entry.split(";"))
     weight = next((part[2:] for part in parameters if part.startswith("q=")), "1")
+    # by the grammar of RFC 9110; `float` alone would accept `inf` and `1e9`
     return kind, float(weight) if re.fullmatch(r"[01](\.\d{0,3})?", weight) else 0.0
 
 
@@ -214,21 +213,18 @@ _DELETE_TEXT = (
 
 
 class DeletionParameters(NoParameters):
-    """What `DELETE /log` takes."""
+    """The query parameters of `DELETE /log`."""
 
     caller: Annotated[
-        str | SkipJsonSchema[None],
-        Field(description="Delete the rows of this caller; for keys with the admin scope only."),
+        _Text, Field(description="Delete the rows of this caller; for keys with the admin scope only.")
     ] = None
 
-    def caller_of(self, caller: Caller) -> str:
-        """Return whose rows to delete: the caller's own unless an admin names another."""
-        if self.caller is None:
+    def owner(self, caller: Caller) -> str:
+        """Return the caller whose rows to delete: the requesting one unless an admin names another."""
+        _require_admin_for(self.caller, caller, "delete")
+        if self.caller is None:  # also for an admin: one request must not delete everyone's rows
             caller.require_own_rows()
             return caller.name
-        if not caller.is_admin:
-            message = "`caller` is for keys with the admin scope; leave it out to delete your own calls"
-            raise InputError("not_admin", message, field="caller")
         return self.caller
 
 
@@ -248,12 +244,12 @@ def add_deletion_route(
     )
     async def delete_log(parameters: Annotated[DeletionParameters, Query()], request: Request) -> Response:
         caller = request.scope[CALLER]
-        doomed = parameters.caller_of(caller)
+        owner = parameters.owner(caller)
         headers = [] if limiter is None else limiter.consume(caller, texts=1).headers
-        read = readers.begin(caller.name)  # each deletion empties the WAL: bounded as reads are
+        read = readers.begin(caller.name)  # each deletion empties the WAL: bounded like reads
         try:
-            calls = await store.log.delete_caller(doomed)
-            feedback = await store.feedback.delete_caller(doomed)
+            calls = await store.log.delete_caller(owner)
+            feedback = await store.feedback.delete_caller(owner)
         finally:
             read.end()
-        return json_response({"caller": doomed, "calls": calls, "feedback": feedback}, headers=headers)
+        return json_response({"caller": owner, "calls": calls, "feedback": feedback}, headers=headers)

@@ -4,7 +4,7 @@
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from pathlib import Path as FilePath
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Path, Request
 from pydantic import BaseModel, ConfigDict, Field
@@ -25,6 +25,7 @@ from tamis.service.feedback import CAVEAT, FeedbackService
 from tamis.service.responses import BytesResponse, json_response
 from tamis.service.security.client_identity import ADMIN, ANY_KEY, CALLER
 
+# a report is shown in a frame of the web page: sandboxed, and without access to the page or the network
 _REPORT_POLICY = (
     b"default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; img-src data:; sandbox "
     b"allow-scripts; frame-ancestors 'self'"
@@ -34,7 +35,7 @@ ModelName = Annotated[
 ]
 Version = Annotated[str, Path(description="A version, such as 3.", examples=["3"])]
 Broadcast = Callable[[str, str, str], Awaitable[None]]
-"""Called with `load` or `unload`, a name and a version: the other workers do the same."""
+"""Called with `load` or `unload`, a name and a version: makes the other workers do the same."""
 
 
 async def no_broadcast(action: str, name: str, version: str) -> None:
@@ -65,7 +66,7 @@ class ModelRoutes:
         self._feedback, self._traffic = feedback, traffic
 
     def add_state(self) -> None:
-        """Add the routes that say what there is."""
+        """Add the routes that describe the models and versions."""
         pool, feedback, traffic = self._pool, self._feedback, self._traffic
         options = _options(ANY_KEY, 404, 503)
 
@@ -76,7 +77,7 @@ class ModelRoutes:
         @self._router.get("/models/{model}", summary="One model", **options)
         async def show_model(model: ModelName) -> Response:
             entry = _entry(pool, model.partition("@")[0])
-            served = await self._named(model)
+            served = await _resolved(pool, model)
             counted = [one.as_dict() for one in await feedback.count() if one.model_name == entry.name]
             return json_response(
                 await state_of(pool, entry)
@@ -104,13 +105,10 @@ class ModelRoutes:
 
     def add_documents(self) -> None:
         """Add the report and the card of each version."""
-        for name, file, media_type in (
-            ("report", REPORT_FILE, b"text/html; charset=utf-8"),
-            ("card", CARD_FILE, b"text/markdown; charset=utf-8"),
-        ):
-            self._add_document(name, file, media_type)
+        self._add_document("report", REPORT_FILE, b"text/html; charset=utf-8")
+        self._add_document("card", CARD_FILE, b"text/markdown; charset=utf-8")
 
-    def _add_document(self, name: Literal["report", "card"] | str, file: str, media_type: bytes) -> None:
+    def _add_document(self, name: str, file: str, media_type: bytes) -> None:
         pool = self._pool
         headers = [
             (b"content-type", media_type),
@@ -124,7 +122,7 @@ class ModelRoutes:
             f"/models/{{model}}/{name}", name=f"{name}_of_model", summary=f"The {name}", **options
         )
         async def document_of_model(model: ModelName) -> Response:
-            served = await self._named(model)
+            served = await _resolved(pool, model)
             return await document(served.name, served.version)
 
         @self._router.get(
@@ -149,47 +147,61 @@ class ModelRoutes:
             entry = _entry(pool, model)
             if entry.folder is None or change.version not in await pool.known_versions(entry):
                 raise UnknownModelError("the model has no such version; see GET /models", field="version")
-            served = await pool.resolve(model, change.version)  # one that fails is refused before the move
+            served = await pool.resolve(
+                model, change.version
+            )  # a version that fails is refused before the move
             who = request.scope[CALLER].name
             reference = f"{entry.folder}@{served.version}"
             try:
                 await asyncio.to_thread(set_alias, reference, alias, who=who, reason=change.reason)
             except ArtifactError as invalid:
                 raise InputError("bad_alias", str(invalid), field="alias") from None
-            await pool.refresh()
+            await pool.refresh()  # this worker answers by it at once; the others notice the changed file
             return json_response(await state_of(pool, entry))
 
-        @self._router.post("/models/{model}/versions/{version}/load", summary="Load a version", **options)
-        async def load_version(model: ModelName, version: Version, request: Request) -> Response:
-            require_admin(request)
-            await pool.load(model, version)
-            await self._broadcast("load", model, version)
-            return json_response(await state_of(pool, _entry(pool, model)))
+        for action, change_version in (("load", pool.load), ("unload", pool.unload)):
+            self._add_change(action, change_version, options)
 
-        @self._router.post("/models/{model}/versions/{version}/unload", summary="Unload a version", **options)
-        async def unload_version(model: ModelName, version: Version, request: Request) -> Response:
+    def _add_change(
+        self, action: str, change: Callable[[str, str], Awaitable[object]], options: dict[str, Any]
+    ) -> None:
+        path, name = f"/models/{{model}}/versions/{{version}}/{action}", f"{action}_version"
+
+        @self._router.post(path, name=name, summary=f"{action.capitalize()} a version", **options)
+        async def change_version(model: ModelName, version: Version, request: Request) -> Response:
             require_admin(request)
-            await pool.unload(model, version)
-            await self._broadcast("unload", model, version)
-            return json_response(await state_of(pool, _entry(pool, model)))
+            await change(model, version)
+            await self._broadcast(action, model, version)  # only what succeeded here
+            return json_response(await state_of(self._pool, _entry(self._pool, model)))
 
     def add_predictions(self, predictor: Predictor, limits: RequestLimits) -> None:
         """Add the predictions of a named model and of a version."""
-
-        async def named(model: ModelName, request: Request) -> ServedModel:
-            served = await self._named(model)
-            return served if "@" in model else predictor.answering(served, request.scope[CALLER])
-
-        async def versioned(model: ModelName, version: Version) -> ServedModel:
-            return await self._pool.resolve(model, version)
-
         routes = PredictionRoutes(self._router, predictor, limits, PredictionResponse)
-        routes.add(Prefix("/models/{model}", "_by_model", named, (404,)))
-        routes.add(Prefix("/models/{model}/versions/{version}", "_by_version", versioned, (404,)))
+        for prefix in model_prefixes(predictor):
+            routes.add(prefix)
 
-    async def _named(self, model: str) -> ServedModel:
-        name, _, alias = model.partition("@")
-        return await self._pool.resolve(name, alias=alias or None)
+
+def model_prefixes(predictor: Predictor) -> Sequence[Prefix]:
+    """Return the prefixes of routes of a named model and of a version."""
+    pool = predictor.pool
+
+    async def named(model: ModelName, request: Request) -> ServedModel:
+        served = await _resolved(pool, model)
+        # a caller who names an alias gets that version; a canary takes part of the calls without one
+        return served if "@" in model else predictor.answering(served, request.scope[CALLER])
+
+    async def versioned(model: ModelName, version: Version) -> ServedModel:
+        return await pool.resolve(model, version)
+
+    return (
+        Prefix("/models/{model}", "_by_model", named, (404,)),
+        Prefix("/models/{model}/versions/{version}", "_by_version", versioned, (404,)),
+    )
+
+
+async def _resolved(pool: ModelPool, model: str) -> ServedModel:
+    name, _, alias = model.partition("@")
+    return await pool.resolve(name, alias=alias or None)
 
 
 def add_model_routes(
@@ -210,7 +222,7 @@ def add_model_routes(
 
 
 async def state_of(pool: ModelPool, entry: Entry) -> dict[str, Any]:
-    """Return a model's state: what is served, its aliases, and every version with its state."""
+    """Return a model's state: the served version, the aliases, and every version with its state."""
     versions, current = await pool.known_versions(entry), entry.current
     return {
         "name": entry.name,
@@ -247,7 +259,7 @@ def traffic_of(traffic: Traffic, entry: Entry, feedback: Sequence[Mapping[str, A
             | trial.counts.side(side).as_dict()
             for side in SIDES
         }
-        plan = traffic.models[entry.name].plan.canary
+        plan = traffic.models[entry.name].plan.canary  # None if it has just been stopped
         if role == "shadow" or plan is None:
             found[role] = compared
         else:
@@ -275,14 +287,14 @@ async def _artifact(pool: ModelPool, name: str, version: str) -> Artifact:
     entry = _entry(pool, name)
     if entry.folder is None or version not in await pool.known_versions(entry):
         raise UnknownModelError("the model has no such version; see GET /models", field="version")
-    try:
+    try:  # in a thread: it reads files and checks digests
         return await asyncio.to_thread(open_artifact, FilePath(entry.folder) / version)
-    except ArtifactError:
+    except ArtifactError:  # its message contains a path of the server
         raise ModelUnavailableError(name) from None
 
 
 def require_admin(request: Request) -> None:
-    """Refuse a caller without an admin key, also if no keys are required."""
+    """Raise InputError for a caller without an admin key, also if no keys are required."""
     if not request.scope[CALLER].is_admin:
         message = "this needs an API key with the scope admin; start the service with TAMIS_REQUIRE_KEYS=true"
         raise InputError("not_admin", message, field="authorization")

@@ -1,7 +1,7 @@
-"""The pages for people: Swagger UI, ReDoc and the web page, all from files that come with Tamis.
+"""The HTML pages: Swagger UI, ReDoc and the web page, from files that are installed with Tamis.
 
-Nothing is loaded from another address, and no page has a script within its HTML: a strict policy
-forbids both.
+Nothing is loaded from another host, and no page has a script within its HTML: a strict content security
+policy forbids both.
 """
 
 from __future__ import annotations
@@ -31,8 +31,8 @@ _PAGE_POLICY = (
     "require-trusted-types-for 'script'; trusted-types 'none'"
 )
 
-# Paths in the pages are relative, so that they work behind a proxy that adds a prefix. FastAPI's own
-# pages have their script within the HTML, which the policy above forbids.
+# Paths in the pages are relative, so that they work behind a proxy that adds a prefix. FastAPI's own pages
+# have their script within the HTML, which the policy above forbids.
 _DOCUMENT = """<!doctype html>
 <html lang="en">
 <meta charset="utf-8">
@@ -59,7 +59,7 @@ _REDOC = _DOCUMENT.format(
 )
 
 _REDOC_LOGO = (b"https://cdn.redoc.ly/redoc/logo-mini.svg", b"redoc/logo-mini.svg")
-"""Where ReDoc's bundle finds its logo: at an address of its maker, and where we serve the same file."""
+"""The logo's address in ReDoc's bundle, a host of its maker, and the path of our copy."""
 
 _BUNDLED_HEADERS = {"cache-control": "max-age=3600", "x-content-type-options": "nosniff"}
 _MEDIA_TYPES = {".html": "text/html", ".css": "text/css", ".js": "text/javascript", ".svg": "image/svg+xml"}
@@ -80,14 +80,15 @@ def add_pages(router: APIRouter) -> None:
         if file.suffix in _MEDIA_TYPES
     }
     _add(router, "/docs", _page(_SWAGGER.encode(), "text/html", _DOCS_POLICY), docs)
+    script = (redoc / "redoc.standalone.js").read_bytes().replace(*_REDOC_LOGO)
+    bundled = [(b"content-type", b"text/javascript; charset=utf-8")]
+    bundled += [(name.encode(), value.encode()) for name, value in _BUNDLED_HEADERS.items()]
     _add(
         router,
         "/redoc",
         _page(_REDOC.encode(), "text/html", _DOCS_POLICY),
         {
-            "redoc.standalone.js": _bundled(
-                (redoc / "redoc.standalone.js").read_bytes().replace(*_REDOC_LOGO)
-            ),
+            "redoc.standalone.js": BytesResponse(200, bundled, script),
             "logo-mini.svg": redoc / "logo-mini.svg",
         },
     )
@@ -113,17 +114,12 @@ def _add(
         return FileResponse(found, headers=_BUNDLED_HEADERS)  # megabytes: not kept in memory
 
 
-def _bundled(script: bytes) -> BytesResponse:
-    headers = [(name.encode(), value.encode()) for name, value in _BUNDLED_HEADERS.items()]
-    return BytesResponse(200, [(b"content-type", b"text/javascript; charset=utf-8"), *headers], script)
-
-
 def _page(content: bytes, media_type: str, policy: str) -> BytesResponse:
     headers = [
         (b"content-type", f"{media_type}; charset=utf-8".encode()),
         (b"content-security-policy", policy.encode()),
         (b"x-content-type-options", b"nosniff"),
         (b"referrer-policy", b"no-referrer"),
-        (b"cache-control", b"no-cache"),  # after an upgrade no page is made of old and new files
+        (b"cache-control", b"no-cache"),  # after an upgrade no page may mix old and new files
     ]
     return BytesResponse(200, headers, content)

@@ -25,11 +25,11 @@ _SKIP = "Skip reading the prediction cache; the fresh answer is stored all the s
 
 @dataclass(frozen=True)
 class Prefix:
-    """Where routes that classify are added, and the dependency that finds their model."""
+    """A path prefix of the routes that classify, and the dependency that finds their model."""
 
     path: str
     suffix: str
-    """Ends the names of the routes, which are the operation ids of OpenAPI."""
+    """Suffix of the route names, which are the operation ids of OpenAPI."""
     model: Any
     errors: Sequence[int] = ()
     """Statuses of a model that does not exist or cannot be loaded."""
@@ -59,7 +59,7 @@ class PredictionRoutes:
         self._add_list(prefix)
 
     def _options(self, model: Any, example: object, *statuses: int) -> dict[str, Any]:
-        """Return what the routes have in common."""
+        """Return the options that the routes have in common."""
         return {
             "response_model": model,
             "tags": ["classification"],
@@ -85,6 +85,7 @@ class PredictionRoutes:
         class PredictionQuery(PredictionRequest):
             """One text to classify, as query parameters."""
 
+            # not strict: every query parameter arrives as a string
             model_config = ConfigDict(extra="forbid", strict=False)
 
         router, example = self._router, self._examples[0]
@@ -141,6 +142,7 @@ class PredictionRoutes:
         predictor, listed = self._predictor, list[self._body]  # type: ignore[name-defined]
         documented = Body(openapi_examples={"texts": {"value": {"texts": EXAMPLE_TEXTS}}})
         path, name = f"{prefix.path}/predictions", f"classify_lines{prefix.suffix}"
+        # first: the router takes the first match, and this route matches only the media types of lines
         add_line_route(self._router, path, predictor, self._limits, name=name, model=prefix.model)
         options = self._options(listed, self._examples, *prefix.errors, *_BODY_ERRORS)
         for media_type in ("application/x-ndjson", "text/csv"):
@@ -170,7 +172,7 @@ class PredictionRoutes:
 
 
 def add_prediction_routes(router: APIRouter, predictor: Predictor, limits: RequestLimits) -> None:
-    """Add the routes of the default model; their examples are the model's own answers."""
+    """Add the routes of the default model; their examples are predictions of this model."""
 
     async def default() -> None:
         """Leave the choice to the predictor, as the fast path does."""
@@ -180,7 +182,7 @@ def add_prediction_routes(router: APIRouter, predictor: Predictor, limits: Reque
 
 
 def _labelled(labels: Sequence[str]) -> type[PredictionResponse]:
-    """Return the response's model with the model's labels in its schema."""
+    """Return the response class with the model's labels in its schema."""
     number = {"type": "number", "minimum": 0, "maximum": 1}
     scores = {
         "properties": dict.fromkeys(labels, number),
@@ -205,10 +207,10 @@ def _labelled(labels: Sequence[str]) -> type[PredictionResponse]:
 
 
 def refuse_cross_site(request: Request) -> None:
-    """Refuse what a browser sends for a page of another site: it would be logged as its visitor's call.
+    """Refuse a request that a browser sends for a page of another site, except of TAMIS_CORS_ORIGINS.
 
-    The origins of TAMIS_CORS_ORIGINS may send it. A POST needs no such check: JSON from another site needs
-    a preflight request, which is answered for those origins only.
+    It would be logged as a call of the page's visitor. A POST needs no such check: JSON from another site
+    needs a preflight request, which succeeds for those origins only.
     """
     is_cross_site = request.headers.get("sec-fetch-site") == "cross-site"
     if is_cross_site and IS_ALLOWED_ORIGIN not in request.scope:

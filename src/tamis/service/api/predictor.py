@@ -27,16 +27,18 @@ from tamis.storage.ids import uuid_texts
 
 _NO_HEADERS: Headers = []
 EXAMPLE_TEXTS = ["WIN a FREE phone now, text CLAIM to 80080", "Are we still on for lunch tomorrow?"]
+# a fixed id, so that the OpenAPI document is the same in every process
 _EXAMPLE_ID = bytes.fromhex("01f1e5fc484372908001030304050607")
 
 
+# gc=False: these hold no references that could form a cycle, so the collector need not track them
 class _Top(Struct, frozen=True, gc=False):
     label: str
     value: float
 
 
 class EncodedPrediction(Struct, frozen=True, gc=False):
-    """`PredictionResponse` as it is encoded: pydantic would take ten times as long."""
+    """`PredictionResponse` for encoding: pydantic would take ten times as long."""
 
     input: str | None
     prediction: Any
@@ -65,7 +67,7 @@ class Predictor:
 
     @property
     def max_texts_at_once(self) -> int | None:
-        """The most texts that the rate limit ever accepts in one request; None without a limit."""
+        """The maximum number of texts that the rate limit accepts in one request; None without a limit."""
         return None if self._limiter is None else self._limiter.burst
 
     @cached_property
@@ -107,21 +109,21 @@ class Predictor:
         return json_response(self.bodies(texts if echo_input else None, classified, model), headers=headers)
 
     def answering(self, model: ServedModel, caller: Caller) -> ServedModel:
-        """Return the version that answers a caller who named none: `model` or its canary."""
+        """Return the version that answers a caller who requested none: `model` or its canary."""
         return self._traffic.choose(model, caller.name) if self._traffic.models else model
 
     async def classify(
         self, model: ServedModel, texts: Sequence[str], caller: Caller, *, skip_cache: bool = False
     ) -> tuple[list[Classified], Headers]:
         """Return the predictions, and the headers that describe the rate limit if there is one."""
-        if not self._traffic.models:
+        if not self._traffic.models:  # no canary or shadow: nothing to time or to compare
             if self._limiter is None:
                 return await self._submit(model, texts, caller, skip_cache), _NO_HEADERS
             return await self._classify(model, texts, caller, skip_cache)
         began = perf_counter()
         try:
             classified, headers = await self._classify(model, texts, caller, skip_cache)
-        except (InputError, OverloadedError, StoreError):  # no fault of the version
+        except (InputError, OverloadedError, StoreError):  # the version is not at fault: no canary error
             raise
         except Exception:
             self._traffic.failed(model, perf_counter() - began)
@@ -135,6 +137,7 @@ class Predictor:
     ) -> tuple[list[Classified], Headers]:
         if self._limiter is None:
             return await self._submit(model, texts, caller, skip_cache), _NO_HEADERS
+        # before the queue, so that a caller over the limit costs no scoring
         charge = self._limiter.consume(caller, texts=len(texts))
         try:
             return await self._submit(model, texts, caller, skip_cache), charge.headers

