@@ -115,7 +115,7 @@ def create_app(
     add_prediction_routes(app.router, predictor, context.limits)
     add_explanation_routes(app, predictor, context.limits)
     feedback = FeedbackService(pool, store, clock, log_text=log_text)
-    metrics.feedback = lambda: feedback.accuracies
+    metrics.feedback = lambda: [one.as_dict() for one in feedback.accuracies]
     add_model_routes(
         app.router, predictor, context.limits, broadcast=broadcast, feedback=feedback, traffic=traffic
     )

@@ -22,7 +22,7 @@ from tamis.service.api.application import Application
 from tamis.service.api.models import model_prefixes
 from tamis.service.api.predictions import Prefix
 from tamis.service.api.predictor import EXAMPLE_TEXTS, Predictor
-from tamis.service.api.route import RequestLimits, Requires, errors
+from tamis.service.api.route import RequestLimits, Requires, Responses, errors
 from tamis.service.bodies import ExplanationResponse
 from tamis.service.responses import BytesResponse, json_response
 from tamis.service.security.client_identity import CALLER, PREDICT, Caller
@@ -117,7 +117,8 @@ def add_explanation_routes(app: Application, predictor: Predictor, limits: Reque
 
 def _add_route(router: APIRouter, explainer: Explainer, prefix: Prefix, body: type[BaseModel]) -> None:
     documented = Body(openapi_examples={"text": {"value": {"text": EXAMPLE_TEXTS[0], "label": None}}})
-    described = {200: {"content": {"application/json": {}}}} if not prefix.path else {}
+    # `Application.openapi` adds the example of the default model to this
+    described: Responses = {200: {"content": {"application/json": {}}}} if not prefix.path else {}
 
     @router.post(
         f"{prefix.path}/explanation",

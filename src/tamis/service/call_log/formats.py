@@ -129,8 +129,8 @@ class SafeCsv(LogFormat):
     """A CSV file with a header that is safe to open in a spreadsheet.
 
     Callers choose the texts and an operator opens the file. What a spreadsheet could take for a formula is
-    preceded by an apostrophe (`guarded`), and every text is quoted: one with a semicolon would otherwise be two
-    cells in a spreadsheet that splits at commas and semicolons.
+    preceded by an apostrophe (`guarded`), and every text is quoted: one with a semicolon would otherwise be
+    two cells in a spreadsheet that splits at commas and semicolons.
     """
 
     media_type = "text/csv; charset=utf-8; header=present"

@@ -74,9 +74,9 @@ class ApiKeyWatcher:
         if stamp == self._stamp:
             return
         self._stamp = stamp
-        if stamp is not None and stamp[2] > _LARGE_FILE_BYTES and (loop := _running_loop()) is not None:
+        if stamp is not None and stamp[2] > _LARGE_FILE_BYTES:
             # the old keys stay valid until then: seconds of parsing on the loop would stall all requests
-            parsing = loop.run_in_executor(None, self._parsed)
+            parsing = asyncio.get_running_loop().run_in_executor(None, self._parsed)
             parsing.add_done_callback(lambda done: self._replace(stamp, done.result()))
         else:
             self._replace(stamp, self._parsed())
@@ -131,13 +131,6 @@ class ApiKeyIdentifier(ClientIdentifier):
             message = f"the key lacks a scope that opens this path: {scopes.replace(' ', ' or ')}"
             raise _refusal("missing_scope", message, challenge)
         return grant.caller
-
-
-def _running_loop() -> asyncio.AbstractEventLoop | None:
-    try:
-        return asyncio.get_running_loop()
-    except RuntimeError:  # called from synchronous code, which has no loop to keep responsive
-        return None
 
 
 def _refusal(code: str, message: str, challenge: bytes) -> Refused:

@@ -7,6 +7,7 @@ X-Forwarded-For: 203.0.113.9, 10.0.0.2        each proxy appends the address of 
 from __future__ import annotations
 
 import logging
+import re
 from collections.abc import Collection
 from functools import lru_cache
 from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
@@ -29,6 +30,9 @@ _MAX_ENTRY_CHARS = 64
 _FORWARDING_HEADERS = frozenset({b"x-forwarded-for", b"forwarded"})
 _SUSPICIOUS_REQUESTS = 10
 """Consecutive forwarded requests of one peer after which it is reported as an unlisted proxy."""
+
+# some proxies append the port of the connection; brackets are for IPv6 only
+_WITH_PORT = re.compile(r"\[([^]]*:[^]]*)\](?::\d{1,5})?|([^:[]*):\d{1,5}", re.ASCII)
 
 _log = logging.getLogger(__name__)
 
@@ -133,20 +137,6 @@ def normalised(text: str) -> Address:
 
 
 def _without_port(entry: str) -> str:
-    """Return the address of `1.2.3.4`, `1.2.3.4:5`, `::1`, `[::1]` or `[::1]:5`."""
-    if entry.startswith("["):
-        address, bracket, port = entry[1:].partition("]")
-        if not bracket or "." in address and ":" not in address:
-            raise ValueError("brackets that hold no IPv6 address")
-        _check_port(port)
-        return address
-    if entry.count(":") == 1:
-        address, _, port = entry.partition(":")
-        _check_port(f":{port}")
-        return address
-    return entry
-
-
-def _check_port(port: str) -> None:
-    if port and not (port[0] == ":" and port[1:].isdecimal() and len(port) <= 6):
-        raise ValueError("not a port")
+    """Return the address of `1.2.3.4:5`, `[::1]` or `[::1]:5`; any other entry unchanged."""
+    found = _WITH_PORT.fullmatch(entry)
+    return entry if found is None else found[1] or found[2]

@@ -11,8 +11,8 @@ from __future__ import annotations
 
 import platform
 from bisect import bisect_left
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import NamedTuple, final
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import Any, NamedTuple, final
 
 from tamis import __version__
 from tamis.events import (
@@ -42,7 +42,6 @@ from tamis.service.telemetry.metric_definitions import LAYOUT, METHODS, NO_ANSWE
 from tamis.service.telemetry.metric_types import Histogram, Merge, Metric
 from tamis.service.telemetry.model_metrics import (
     TrafficReport,
-    VersionAccuracy,
     drift_lines,
     feedback_lines,
     model_lines,
@@ -88,7 +87,7 @@ class Metrics:
         """Returns the last report of each served version."""
         self.traffic: Callable[[], Iterable[TrafficReport]] = list
         """Returns the canaries and the shadows."""
-        self.feedback: Callable[[], Sequence[VersionAccuracy]] = list
+        self.feedback: Callable[[], Sequence[Mapping[str, Any]]] = list
         """Returns the accuracy of each version on the feedback that came back."""
         self._slots = SharedValues(LAYOUT.size, LAYOUT.digest, shared_fd)
         self._values = self._slots.values

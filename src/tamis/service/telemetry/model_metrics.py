@@ -5,8 +5,8 @@ Their labels are models and versions, which are unknown when the shared memory i
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from typing import Protocol
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
 from tamis.inference.classifier import Classifier
 from tamis.inference.drift_report import WindowDrift
@@ -18,24 +18,6 @@ from tamis.service.telemetry.exposition import head, histogram, sample
 
 TrafficReport = tuple[ServedModel, str, TrafficSide]
 """The served version, `canary` or `shadow`, and that version with its counts."""
-
-
-# a protocol, because `service/feedback.py` is in a higher layer; read-only, because its class is frozen
-class VersionAccuracy(Protocol):
-    """The accuracy of one version on feedback, with its interval."""
-
-    @property
-    def model_name(self) -> str | None: ...  # noqa: D102
-    @property
-    def model_version(self) -> str | None: ...  # noqa: D102
-    @property
-    def total(self) -> int: ...  # noqa: D102
-    @property
-    def accuracy(self) -> float: ...  # noqa: D102
-    @property
-    def low(self) -> float: ...  # noqa: D102
-    @property
-    def high(self) -> float: ...  # noqa: D102
 
 
 def drift_lines(reports: Sequence[tuple[Classifier, Sequence[WindowDrift]]]) -> Iterator[str]:
@@ -62,14 +44,14 @@ def drift_lines(reports: Sequence[tuple[Classifier, Sequence[WindowDrift]]]) -> 
                     yield sample(family[0], labels | {"feature": feature}, number)
 
 
-def feedback_lines(found: Sequence[VersionAccuracy]) -> Iterator[str]:
-    """Yield the gauges of feedback, of a bounded number of versions."""
-    shown = sorted(found, key=lambda one: -one.total)[: defined.MAX_FEEDBACK_VERSIONS]
+def feedback_lines(found: Sequence[Mapping[str, Any]]) -> Iterator[str]:
+    """Yield the gauges of feedback from `FeedbackAccuracy.as_dict()`, of a bounded number of versions."""
+    shown = sorted(found, key=lambda one: -one["total"])[: defined.MAX_FEEDBACK_VERSIONS]
     for family, field in zip(defined.FEEDBACK_METRICS, ("total", "accuracy", "low", "high"), strict=True):
         yield from head(*family)
         for one in shown:
-            labels = {"model": one.model_name or "", "version": one.model_version or ""}
-            yield sample(family[0], labels, getattr(one, field))
+            labels = {"model": one["model_name"] or "", "version": one["model_version"] or ""}
+            yield sample(family[0], labels, one[field])
 
 
 def traffic_lines(reports: Sequence[TrafficReport]) -> Iterator[str]:
