@@ -105,6 +105,7 @@ class FeedbackService:
     ) -> FeedbackRecord:
         """Store the true label of a logged prediction, for an admin also of another caller's."""
         id = id_of_text(prediction_id)
+        # the store filters by owner, so an id of another caller is as unknown as one that never was
         owner = None if caller.is_admin else caller.logged_as
         call = None if id is None else await self._store.log.find(id, caller=owner)
         if call is None:
@@ -132,6 +133,7 @@ class FeedbackService:
         """Store the true label of a text, with what NAME, NAME@ALIAS or the default model predicts now."""
         name, _, alias = model_name.partition("@")
         model = (await self._pool.resolve(name or None, alias=alias or None)).classifier
+        # neither logged nor cached: feedback is no call; in a thread, because a network takes milliseconds
         prediction = await asyncio.to_thread(model.predict, text)
         revision = self._ids.next()
         return await self._store.feedback.put(

@@ -17,7 +17,7 @@ def full_text(text: str, secret: bytes) -> str:
 
 
 def _no_text(text: str, secret: bytes) -> str:
-    return ""
+    return ""  # not NULL: the column and the response's field stay strings
 
 
 LOG_TEXTS: Final[dict[Literal["keep", "hash", "none"], LogText]] = {

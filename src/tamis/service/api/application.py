@@ -93,6 +93,7 @@ class Application(FastAPI):
         prefix = request.scope.get("root_path", "")
         if self._served_document is None:  # built in a thread: it takes longer than many predictions
             self._served_document = await asyncio.to_thread(self.openapi)
+        # behind a prefix, "try it out" needs to know it
         return json_response(self._served_document | ({"servers": [{"url": prefix}]} if prefix else {}))
 
     async def _not_routed(self, request: Request, error: Exception) -> Response:

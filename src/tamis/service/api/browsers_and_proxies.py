@@ -59,6 +59,7 @@ class PathNormalizer:
         """Answer one ASGI connection."""
         if scope["type"] == "http":
             path: str = scope["path"]
+            # some proxies strip the prefix and some do not: both work with one setting
             if self._root_path:
                 scope["root_path"] = self._root_path
                 if path.startswith(self._prefix) or path == self._root_path:

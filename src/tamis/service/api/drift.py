@@ -68,6 +68,7 @@ def add_drift_route(router: APIRouter, pool: ModelPool, drift: DriftMonitor, set
         name, _, alias = model.partition("@")
         served = await pool.resolve(name, alias=alias or None)
         found = await drift.report(served.classifier)
+        # a version without a profile is no error: imported and older models never had one
         state = ("off" if not settings.drift_texts else "no profile") if found is None else _state(found)
         nothing = {"reference_texts": None, "labels": list(served.classifier.labels), "windows": []}
         return json_response(

@@ -64,9 +64,11 @@ def add_info_routes(router: APIRouter, pool: ModelPool, *, api_name: str, starte
 def add_health_routes(router: APIRouter, pool: ModelPool, store: ResilientStore) -> None:
     """Add the health checks to the application's router."""
 
+    # /healthz and /health are the names that Kubernetes and load balancers are often configured with
     @router.get("/healthz", response_model=HealthResponse, include_in_schema=False)
     @router.get("/health/live", response_model=HealthResponse, summary="Liveness", tags=["health"])
     async def live() -> Response:
+        # nothing else is checked: restarting a service does not help a failing store
         return _health("live", "the event loop answers")
 
     @router.get("/health", response_model=HealthResponse, include_in_schema=False)

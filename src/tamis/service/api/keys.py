@@ -55,6 +55,7 @@ def add_key_routes(router: APIRouter, file: KeyFile, clock: Clock) -> None:
         if name == request.scope[CALLER].name:  # an admin must not lock itself out by mistake
             message = "these are your own keys; revoke them on the server by `tamis keys revoke`"
             raise InputError("own_key", message, field="name")
+        # looked up first: `remove` reports an unknown name by the same error as an unusable file
         if all(key.name != name for key in await _read(file)):
             raise InputError("key_not_found", "no key has this name; GET /keys lists them", field="name")
         try:
@@ -68,7 +69,7 @@ def add_key_routes(router: APIRouter, file: KeyFile, clock: Clock) -> None:
 async def _read(file: KeyFile) -> list[KeyRecord]:
     try:
         return list(await asyncio.to_thread(file.read))
-    except SettingsError:
+    except SettingsError:  # its message contains a path of the server
         message = "the file of API keys cannot be read; see the log of the service"
         raise InputError("keys_unavailable", message, field="keys") from None
 

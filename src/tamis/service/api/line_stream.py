@@ -100,7 +100,7 @@ class CsvWriter(LineWriter):
         return _records([self._record(one) for one in answers])
 
     def _record(self, answer: Answer) -> list[object]:
-        if isinstance(answer, InputError):
+        if isinstance(answer, InputError):  # as many columns as any record: readers refuse ragged CSV
             return [*[""] * self._n_values, answer.code, guarded(str(answer))]
         return [
             guarded(answer.input or ""),
@@ -152,6 +152,7 @@ class LineStream(Response):
 
     def _format(self, headers: dict[bytes, bytes]) -> tuple[LineReader, LineWriter]:
         is_csv = media_type(headers) == _CSV
+        # the parameter of RFC 4180; white space around it is allowed
         has_header = b"header=absent" not in headers[b"content-type"].lower().replace(b" ", b"").split(b";")
         options = LineOptions(
             self._query.text_column, self._limits.max_body_bytes, self._limits.max_text_chars, has_header
@@ -254,6 +255,7 @@ def add_line_route(
     async def classify_lines(
         query: Annotated[LineQuery, Query()], request: Request, model: Model
     ) -> Response:
+        # the timeout of the body must not count the time that its lines take to be classified
         request.scope[STREAMED_BODY] = True
         model = model or predictor.answering(predictor.pool.default, request.scope[CALLER])
         return await LineStream(predictor, model, query, request=request, limits=limits).started()

@@ -158,7 +158,7 @@ def add_log_routes(
     async def log_summary(parameters: Annotated[CallFilter, Query()], request: Request) -> Response:
         query = parameters.query(request.scope[CALLER])
         read = readers.begin(request.scope[CALLER].name)
-        try:
+        try:  # limited in time, because a count has no pages: it reads every matching row at once
             counts = await unless_abandoned(call_log.summary(query), request.receive, seconds=SEARCH_SECONDS)
         finally:
             read.end()
@@ -176,6 +176,7 @@ async def streamed(
 ) -> Response:
     """Return the response to a search of a log, its first page fetched."""
     format = formats[parameters.format or _accepted(request.headers.get("accept", ""))]()
+    # a JSON page has a cursor for the rest; CSV and NDJSON would end without a sign that rows are missing
     limit = parameters.limit if parameters.limit is not None or format.is_whole else JSON_LIMIT
     read = readers.begin(request.scope[CALLER].name)
     stream = LogStream(log, query, format, read=read, limit=limit)

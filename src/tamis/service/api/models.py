@@ -34,6 +34,7 @@ ModelName = Annotated[
     str, Path(description="The model's name, or NAME@ALIAS.", examples=["spam", "spam@champion"])
 ]
 Version = Annotated[str, Path(description="A version, such as 3.", examples=["3"])]
+_CHANGE = (ADMIN, 400, 403, 404, 413, 415, 422, 503)
 Broadcast = Callable[[str, str, str], Awaitable[None]]
 """Called with `load` or `unload`, a name and a version: makes the other workers do the same."""
 
@@ -50,135 +51,112 @@ class AliasRequest(BaseModel):
     reason: Annotated[str, Field(max_length=1_000, description="Kept in the history.")] = ""
 
 
-class ModelRoutes:
-    """Adds the routes under `/models`."""
+def _add_state(router: APIRouter, pool: ModelPool, feedback: FeedbackService, traffic: Traffic) -> None:
+    """Add the routes that describe the models and versions."""
+    options = _options(ANY_KEY, 404, 503)
 
-    def __init__(
-        self,
-        router: APIRouter,
-        pool: ModelPool,
-        broadcast: Broadcast,
-        *,
-        feedback: FeedbackService,
-        traffic: Traffic,
-    ):
-        self._router, self._pool, self._broadcast = router, pool, broadcast
-        self._feedback, self._traffic = feedback, traffic
+    @router.get("/models", summary="All models", **_options(ANY_KEY))
+    async def list_models() -> Response:
+        return json_response([await state_of(pool, entry) for entry in [*pool.entries.values()]])
 
-    def add_state(self) -> None:
-        """Add the routes that describe the models and versions."""
-        pool, feedback, traffic = self._pool, self._feedback, self._traffic
-        options = _options(ANY_KEY, 404, 503)
-
-        @self._router.get("/models", summary="All models", **_options(ANY_KEY))
-        async def list_models() -> Response:
-            return json_response([await state_of(pool, entry) for entry in [*pool.entries.values()]])
-
-        @self._router.get("/models/{model}", summary="One model", **options)
-        async def show_model(model: ModelName) -> Response:
-            entry = _entry(pool, model.partition("@")[0])
-            served = await _resolved(pool, model)
-            counted = [one.as_dict() for one in await feedback.count() if one.model_name == entry.name]
-            return json_response(
-                await state_of(pool, entry)
-                | {"served": described(served.classifier)}
-                | {"feedback": {"versions": counted, "caveat": CAVEAT}}
-                | {"traffic": traffic_of(traffic, entry, counted)}
-            )
-
-        @self._router.get("/models/{model}/versions/{version}", summary="One version", **options)
-        async def show_version(model: ModelName, version: Version) -> Response:
-            artifact = await _artifact(pool, model, version)
-            state = (await state_of(pool, _entry(pool, model)))["versions"]
-            manifest = artifact.manifest
-            return json_response(
-                next(one for one in state if one["version"] == artifact.version)
-                | {
-                    "name": artifact.name,
-                    "kind": manifest.kind,
-                    "labels": manifest.labels,
-                    "digest": artifact.identity,
-                    "metrics": manifest.metrics,
-                    "training": manifest.training,
-                }
-            )
-
-    def add_documents(self) -> None:
-        """Add the report and the card of each version."""
-        self._add_document("report", REPORT_FILE, b"text/html; charset=utf-8")
-        self._add_document("card", CARD_FILE, b"text/markdown; charset=utf-8")
-
-    def _add_document(self, name: str, file: str, media_type: bytes) -> None:
-        pool = self._pool
-        headers = [
-            (b"content-type", media_type),
-            (b"content-security-policy", _REPORT_POLICY),
-            (b"x-content-type-options", b"nosniff"),
-            (b"cache-control", b"no-cache"),
-        ]
-        options = {**_options(ANY_KEY, 404, 503), "response_class": Response}
-
-        @self._router.get(
-            f"/models/{{model}}/{name}", name=f"{name}_of_model", summary=f"The {name}", **options
+    @router.get("/models/{model}", summary="One model", **options)
+    async def show_model(model: ModelName) -> Response:
+        entry = _entry(pool, model.partition("@")[0])
+        served = await _resolved(pool, model)
+        counted = [one.as_dict() for one in await feedback.count() if one.model_name == entry.name]
+        return json_response(
+            await state_of(pool, entry)
+            | {"served": described(served.classifier)}
+            # never without the caveat: the accuracy on feedback is easily taken for that on all texts
+            | {"feedback": {"versions": counted, "caveat": CAVEAT}}
+            | {"traffic": traffic_of(traffic, entry, counted)}
         )
-        async def document_of_model(model: ModelName) -> Response:
-            served = await _resolved(pool, model)
-            return await document(served.name, served.version)
 
-        @self._router.get(
-            f"/models/{{model}}/versions/{{version}}/{name}",
-            name=f"{name}_of_version",
-            summary=f"The {name} of a version",
-            **options,
+    @router.get("/models/{model}/versions/{version}", summary="One version", **options)
+    async def show_version(model: ModelName, version: Version) -> Response:
+        artifact = await _artifact(pool, model, version)
+        state = (await state_of(pool, _entry(pool, model)))["versions"]
+        manifest = artifact.manifest
+        return json_response(
+            next(one for one in state if one["version"] == artifact.version)
+            | {
+                "name": artifact.name,
+                "kind": manifest.kind,
+                "labels": manifest.labels,
+                "digest": artifact.identity,
+                "metrics": manifest.metrics,
+                "training": manifest.training,
+            }
         )
-        async def document(model: ModelName, version: Version) -> Response:
-            artifact = await _artifact(pool, model, version)
-            if file not in artifact.manifest.files:
-                raise UnknownModelError(f"this version has no {name}", field="version")
-            return BytesResponse(200, headers, await asyncio.to_thread(artifact.document, file))
 
-    def add_changes(self) -> None:
-        """Add the routes that move aliases, load and unload."""
-        pool, options = self._pool, _options(ADMIN, 400, 403, 404, 413, 415, 422, 503)
 
-        @self._router.put("/models/{model}/aliases/{alias}", summary="Move an alias", **options)
-        async def put_alias(model: ModelName, alias: str, change: AliasRequest, request: Request) -> Response:
-            require_admin(request)
-            entry = _entry(pool, model)
-            if entry.folder is None or change.version not in await pool.known_versions(entry):
-                raise UnknownModelError("the model has no such version; see GET /models", field="version")
-            served = await pool.resolve(
-                model, change.version
-            )  # a version that fails is refused before the move
-            who = request.scope[CALLER].name
-            reference = f"{entry.folder}@{served.version}"
-            try:
-                await asyncio.to_thread(set_alias, reference, alias, who=who, reason=change.reason)
-            except ArtifactError as invalid:
-                raise InputError("bad_alias", str(invalid), field="alias") from None
-            await pool.refresh()  # this worker answers by it at once; the others notice the changed file
-            return json_response(await state_of(pool, entry))
+def _add_document(router: APIRouter, pool: ModelPool, name: str, file: str, *, media_type: bytes) -> None:
+    """Add a document of a model and of each version."""
+    headers = [
+        (b"content-type", media_type),
+        (b"content-security-policy", _REPORT_POLICY),
+        (b"x-content-type-options", b"nosniff"),
+        (b"cache-control", b"no-cache"),  # the served version, and so its report, can change at any time
+    ]
+    options = {**_options(ANY_KEY, 404, 503), "response_class": Response}
 
-        for action, change_version in (("load", pool.load), ("unload", pool.unload)):
-            self._add_change(action, change_version, options)
+    @router.get(f"/models/{{model}}/{name}", name=f"{name}_of_model", summary=f"The {name}", **options)
+    async def document_of_model(model: ModelName) -> Response:
+        served = await _resolved(pool, model)
+        return await document(served.name, served.version)
 
-    def _add_change(
-        self, action: str, change: Callable[[str, str], Awaitable[object]], options: dict[str, Any]
-    ) -> None:
-        path, name = f"/models/{{model}}/versions/{{version}}/{action}", f"{action}_version"
+    @router.get(
+        f"/models/{{model}}/versions/{{version}}/{name}",
+        name=f"{name}_of_version",
+        summary=f"The {name} of a version",
+        **options,
+    )
+    async def document(model: ModelName, version: Version) -> Response:
+        artifact = await _artifact(pool, model, version)
+        if file not in artifact.manifest.files:  # trained without a report, or imported
+            raise UnknownModelError(f"this version has no {name}", field="version")
+        return BytesResponse(200, headers, await asyncio.to_thread(artifact.document, file))
 
-        @self._router.post(path, name=name, summary=f"{action.capitalize()} a version", **options)
-        async def change_version(model: ModelName, version: Version, request: Request) -> Response:
-            require_admin(request)
-            await change(model, version)
-            await self._broadcast(action, model, version)  # only what succeeded here
-            return json_response(await state_of(self._pool, _entry(self._pool, model)))
 
-    def add_predictions(self, predictor: Predictor, limits: RequestLimits) -> None:
-        """Add the predictions of a named model and of a version."""
-        routes = PredictionRoutes(self._router, predictor, limits, PredictionResponse)
-        for prefix in model_prefixes(predictor):
-            routes.add(prefix)
+def _add_changes(router: APIRouter, pool: ModelPool, broadcast: Broadcast) -> None:
+    """Add the routes that move aliases, load and unload."""
+
+    @router.put("/models/{model}/aliases/{alias}", summary="Move an alias", **_options(*_CHANGE))
+    async def put_alias(model: ModelName, alias: str, change: AliasRequest, request: Request) -> Response:
+        require_admin(request)
+        entry = _entry(pool, model)
+        folder = await _folder_with(pool, entry, change.version)
+        # loaded before the move: a version that fails must not become the target of an alias
+        served = await pool.resolve(model, change.version)
+        reference, who = f"{folder}@{served.version}", request.scope[CALLER].name
+        try:
+            await asyncio.to_thread(set_alias, reference, alias, who=who, reason=change.reason)
+        except ArtifactError as invalid:
+            raise InputError("bad_alias", str(invalid), field="alias") from None
+        await pool.refresh()  # this worker answers by it at once; the others notice the changed file
+        return json_response(await state_of(pool, entry))
+
+    for action, change in (("load", pool.load), ("unload", pool.unload)):
+        _add_change(router, pool, broadcast, action, change)
+
+
+def _add_change(
+    router: APIRouter,
+    pool: ModelPool,
+    broadcast: Broadcast,
+    action: str,
+    change: Callable[[str, str], Awaitable[object]],
+) -> None:
+    path = f"/models/{{model}}/versions/{{version}}/{action}"
+
+    @router.post(
+        path, name=f"{action}_version", summary=f"{action.capitalize()} a version", **_options(*_CHANGE)
+    )
+    async def change_version(model: ModelName, version: Version, request: Request) -> Response:
+        require_admin(request)
+        await change(model, version)
+        await broadcast(action, model, version)  # only what succeeded here
+        return json_response(await state_of(pool, _entry(pool, model)))
 
 
 def model_prefixes(predictor: Predictor) -> Sequence[Prefix]:
@@ -214,11 +192,14 @@ def add_model_routes(
     traffic: Traffic,
 ) -> None:
     """Add every route under `/models`."""
-    routes = ModelRoutes(router, predictor.pool, broadcast, feedback=feedback, traffic=traffic)
-    routes.add_state()
-    routes.add_documents()
-    routes.add_changes()
-    routes.add_predictions(predictor, limits)
+    pool = predictor.pool
+    _add_state(router, pool, feedback, traffic)
+    _add_document(router, pool, "report", REPORT_FILE, media_type=b"text/html; charset=utf-8")
+    _add_document(router, pool, "card", CARD_FILE, media_type=b"text/markdown; charset=utf-8")
+    _add_changes(router, pool, broadcast)
+    predictions = PredictionRoutes(router, predictor, limits, PredictionResponse)
+    for prefix in model_prefixes(predictor):
+        predictions.add(prefix)
 
 
 async def state_of(pool: ModelPool, entry: Entry) -> dict[str, Any]:
@@ -283,12 +264,17 @@ def _entry(pool: ModelPool, name: str) -> Entry:
     return entry
 
 
-async def _artifact(pool: ModelPool, name: str, version: str) -> Artifact:
-    entry = _entry(pool, name)
+async def _folder_with(pool: ModelPool, entry: Entry, version: str) -> str:
+    """Return the folder of a model; raise UnknownModelError unless it contains the version."""
     if entry.folder is None or version not in await pool.known_versions(entry):
         raise UnknownModelError("the model has no such version; see GET /models", field="version")
+    return str(entry.folder)
+
+
+async def _artifact(pool: ModelPool, name: str, version: str) -> Artifact:
+    folder = await _folder_with(pool, _entry(pool, name), version)
     try:  # in a thread: it reads files and checks digests
-        return await asyncio.to_thread(open_artifact, FilePath(entry.folder) / version)
+        return await asyncio.to_thread(open_artifact, FilePath(folder) / version)
     except ArtifactError:  # its message contains a path of the server
         raise ModelUnavailableError(name) from None
 

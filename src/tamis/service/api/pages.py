@@ -25,6 +25,7 @@ _DOCS_POLICY = (
 )
 """Both documentation pages write style elements at run time, hence 'unsafe-inline'; ReDoc searches in a
 worker."""
+# stricter than for the documentation: the web page shows texts of other callers, and its code is ours
 _PAGE_POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; "
     "frame-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'; "
@@ -109,7 +110,7 @@ def _add(
         found = others.get(file)
         if found is None:
             raise HTTPException(404)
-        if isinstance(found, BytesResponse):
+        if isinstance(found, BytesResponse):  # our own small files: read once, when the service starts
             return found
         return FileResponse(found, headers=_BUNDLED_HEADERS)  # megabytes: not kept in memory
 

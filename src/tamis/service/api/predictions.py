@@ -38,6 +38,7 @@ class Prefix:
 class _SingleText(BaseModel):
     """A request without the limit of this service."""
 
+    # strict and without unknown fields: a misspelt option or a number for a text is an error, not a guess
     model_config = ConfigDict(extra="forbid", strict=True)
     text: str
     echo_input: Annotated[bool, Field(description=_ECHO)] = False
@@ -77,6 +78,7 @@ class PredictionRoutes:
         ]
         Model = Annotated[Any, Depends(prefix.model)]
 
+        # local classes: the limits are those of this service, and the documentation shows them
         class PredictionRequest(_SingleText):
             """One text to classify."""
 
@@ -113,7 +115,7 @@ class PredictionRoutes:
         async def classify_text_of_query(
             query: Annotated[PredictionQuery, Query()], request: Request, model: Model
         ) -> Response:
-            refuse_cross_site(request)
+            refuse_cross_site(request)  # a link or an image of another page can cause a GET
             return await self._classify(query, request, model)
 
     async def _classify(self, query: _SingleText, request: Request, model: Any) -> Response:
@@ -191,6 +193,7 @@ def _labelled(labels: Sequence[str]) -> type[PredictionResponse]:
     }
     Label = Annotated[str, Field(json_schema_extra={"enum": list(labels)})]
 
+    # pydantic shows a class's docstring; a subclass does not inherit it
     class Top(TopLabel):
         __doc__ = TopLabel.__doc__
         label: Label

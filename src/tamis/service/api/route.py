@@ -79,6 +79,7 @@ def described_415(formats: str) -> str:
     return f"The body is not declared as {formats}, or has an unknown content encoding."
 
 
+# by status, as OpenAPI has one description for all errors of a status
 DESCRIPTIONS = {
     400: "The body or the query cannot be read, or the header `host` names another host.",
     401: "There is no key, or it is not valid.",
@@ -126,6 +127,7 @@ class ApiContext:
             found[401] = _error(401, _CHALLENGE)
             if access.scopes:
                 found[403] = _error(403, _CHALLENGE)
+                # the scopes of this route instead of the general text
                 found[403]["description"] = f"The key lacks a scope: {' or '.join(sorted(access.scopes))}."
         if self.is_rate_limited and access == PREDICT:
             found[200] = {"headers": _headers(_RATE_HEADERS)}

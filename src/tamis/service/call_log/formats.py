@@ -145,6 +145,7 @@ class SafeCsv(LogFormat):
         lines = io.StringIO(newline="")
         documents = map(self._document, rows)
         cells = ([_cell(document[name]) for name in self._columns] for document in documents)
+        # every text quoted, also an empty one: numbers stay numbers
         csv.writer(lines, quoting=csv.QUOTE_NONNUMERIC).writerows(cells)
         return lines.getvalue().encode()
 

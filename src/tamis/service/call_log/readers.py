@@ -40,12 +40,14 @@ class LogReaders:
     """Counts the reads of the log in progress in this process."""
 
     def __init__(self, events: Events):
+        # one lock for all reads: pages are encoded one after the other, with predictions in between
         self.emit, self.encoding = events.emit, asyncio.Lock()
         self._reads: Counter[str] = Counter()
 
     def begin(self, caller: str) -> LogRead:
         """Begin a read, or refuse it with 429 or 503 if too many are in progress."""
         retry = [(b"retry-after", b"1")]
+        # 429 for a caller's own reads, 503 for everyone's: only the first is the caller's fault
         if self._reads[caller] >= MAX_READS_PER_CALLER:
             message = f"more than {MAX_READS_PER_CALLER} reads of the log by one caller at once; try again"
             raise Refused("too_many_reads", message, field="log", headers=retry)
@@ -123,4 +125,4 @@ async def disconnecting(receive: Receive) -> AsyncIterator[asyncio.Future[None]]
 
 async def _disconnected(receive: Receive) -> None:
     while (await receive())["type"] != "http.disconnect":
-        pass
+        pass  # a part of the body, which these routes do not read

@@ -56,7 +56,7 @@ class LogStream(Response):
         """Fetch the first page, so that a failing store is reported by the status."""
         try:
             self._first = await unless_abandoned(self._page(cursor), receive)
-        except BaseException:
+        except BaseException:  # also CancelledError: nothing else would end the read
             self._read.end()
             raise
         return self

@@ -186,6 +186,7 @@ class DialectService:
 
     def is_draining(self, scope: Scope) -> bool:
         """Return whether the service is shutting down."""
+        # set by our own server; other ASGI servers have no such state, and then it is never draining
         return bool(scope.get("state", {}).get(DRAINING))
 
 

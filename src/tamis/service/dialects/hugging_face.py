@@ -115,6 +115,7 @@ class TextEmbeddings(Dialect):
             [{"score": _raw(score) if body.raw_scores else score, "label": label} for label, score in labels]
             for labels in map(answer.ranked, range(len(answer.texts)))
         ]
+        # ["text"] is TEI's single text, [["text"]] a batch of one
         is_batch = isinstance(body.inputs, list) and not isinstance(body.inputs[0], str)
         return json_response(found if is_batch else found[0], headers=_headers(answer))
 
@@ -229,6 +230,7 @@ class HuggingFace(Dialect):
             )
             add_info(routes, f"{path}/info")
 
+            # open like the native health checks: load balancers have no key
             @routes.get(f"{path}/health", None, summary="Health", access=OPEN, response_class=Response)
             async def health(request: Request) -> Response:
                 return Response(status_code=503 if routes.service.is_draining(request.scope) else 200)

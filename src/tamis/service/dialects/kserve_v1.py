@@ -15,6 +15,7 @@ from tamis.service.dialects.routes import DialectRoutes
 from tamis.service.responses import json_response
 
 
+# the protocol leaves the type of an instance to the model: a text, or an object as TensorFlow sends it
 class TextInstance(TolerantBody):
     """A named text, as TensorFlow signatures with named inputs expect it."""
 
@@ -105,12 +106,14 @@ def add_model_routes(routes: DialectRoutes) -> None:
 
     @routes.get("/v1/models", V1Models, summary="Models")
     async def models() -> Response:
+        # without lazy models that no request has loaded yet: every entry states that it is ready
         names = [entry.name for entry in service.pool.entries.values() if entry.loaded]
         data = [described(name) for name in names]
         return json_response({"object": "list", "data": data, "models": names})
 
     @routes.get("/v1/models/{model:model}", V1Model, summary="Model")
     async def model(request: Request) -> Response:
+        # resolving also loads a lazy model, so `ready` is true by the time of the response
         return json_response(described((await service.resolve(request.path_params["model"])).name))
 
 

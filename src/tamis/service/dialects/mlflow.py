@@ -48,6 +48,7 @@ class InvocationsBody(TolerantBody):
     instances: Annotated[list[str | Row] | None, Field(fail_fast=True)] = None
     dataframe_split: SplitFrame | None = None
     dataframe_records: Annotated[list[Row] | None, Field(fail_fast=True)] = None
+    # accepted, because MLflow's client can send it; a classifier has no parameters
     params: dict[str, Any] | None = None
 
 
@@ -81,6 +82,7 @@ class Mlflow(Dialect):
     def decode(self, request: DialectRequest) -> TextQuery:
         """Return the texts of the one form that is given."""
         body: InvocationsBody = request.body
+        # checked here, because no schema of pydantic or msgspec has "exactly one of four fields"
         given = [form for form in _FORMS if getattr(body, form) is not None]
         if len(given) != 1:
             raise wrong(f"the body must have exactly one of {', '.join(_FORMS)}", "body")
@@ -104,6 +106,7 @@ class Mlflow(Dialect):
         example = {"inputs": EXAMPLE_TEXTS}
         routes.classify("/invocations", InvocationsBody, MlflowResponse, summary="Classify", example=example)
 
+        # /ping is SageMaker's health check; MLflow's client has a method for this and for the version
         @routes.get("/ping", None, summary="Health", access=OPEN, response_class=PlainTextResponse)
         async def ping(request: Request) -> Response:
             return PlainTextResponse("\n", 503 if routes.service.is_draining(request.scope) else 200)

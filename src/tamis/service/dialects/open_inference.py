@@ -173,7 +173,7 @@ def _raw_text(body: bytes) -> dict[str, Any]:
 
 def _text_index(inputs: Sequence[InferInput]) -> int:
     """Return the index of the only input, or of the one named `text`."""
-    if len(inputs) == 1:
+    if len(inputs) == 1:  # under any name: clients written for another model call it `input-0` or `INPUT0`
         return 0
     named = [index for index, tensor in enumerate(inputs) if tensor.name == TEXT]
     if len(named) != 1:
@@ -189,11 +189,12 @@ def _binary_parts(inputs: Sequence[InferInput], binary: bytes) -> Iterator[tuple
         if size is None:
             continue
         field = f"inputs[{index}].parameters.binary_data_size"
+        # `type`, because True is an int and a valid parameter value
         if type(size) is not int or not 0 <= size <= len(binary) - offset:
             raise wrong_tensor("does not match the binary part of the body", field)
         yield index, binary[offset : offset + size]
         offset += size
-    if offset != len(binary):
+    if offset != len(binary):  # a client that counted wrongly would get predictions of shifted texts
         raise wrong_tensor("do not account for the whole binary part of the body", "inputs")
 
 

@@ -34,6 +34,7 @@ class ClassifyBody(TolerantBody):
     input: str | Texts
 
 
+# images, the other type of part, have no text to classify and fail validation
 class ModerationsBody(TolerantBody):
     """Texts to moderate."""
 
@@ -132,6 +133,7 @@ class OpenAi(Dialect):
 
     def encode(self, request: DialectRequest, answer: Answer) -> Response:
         """Return the predictions as the route of the body has them."""
+        # dialects are stateless: the class of the body tells which route it was
         is_moderation = request.model is ModerationsBody
         return json_response(_moderations(answer) if is_moderation else _classification(answer))
 
@@ -145,6 +147,7 @@ def _classification(answer: Answer) -> dict[str, object]:
     # clients sum these fields for their statistics; words stand in for tokens
     usage = {"prompt_tokens": words, "total_tokens": words, "completion_tokens": 0}
     return {
+        # one id for the request, as vLLM has it; the ids of the predictions are in the call log
         "id": f"classify-{os.urandom(16).hex()}",
         "object": "list",
         "created": answer.created_at,

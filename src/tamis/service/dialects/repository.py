@@ -23,6 +23,7 @@ from tamis.service.telemetry.metrics import InferenceTotals
 
 TEXT, LABEL, SCORE, DECISION = "text", "label", "score", "decision"
 
+# the names by which Triton's clients recognise optional parts of the protocol
 _EXTENSIONS = ["binary_tensor_data", "classification", "model_repository", "statistics"]
 _MODEL_PATHS = ("/v2/models/{model:model}", "/v2/models/{model:model}/versions/{version}")
 
@@ -112,6 +113,7 @@ def _add_health(routes: DialectRoutes) -> None:
 
     @routes.get("/v2/health/ready", ReadyState, summary="Readiness", access=OPEN)
     async def ready(request: Request) -> Response:
+        # ready even without the store, like /health/ready: predictions are still answered
         is_ready = not routes.service.is_draining(request.scope)
         return json_response({"ready": is_ready}, status=200 if is_ready else 503)
 
@@ -214,6 +216,7 @@ def _statistics(model: Classifier, totals: InferenceTotals) -> dict[str, Any]:
     return {
         "name": model.name,
         "version": model.version,
+        # of all models together: the shared counters have no label for the model
         "inference_count": int(totals.texts),
         "execution_count": int(totals.batches),
         "inference_stats": {

@@ -28,6 +28,7 @@ class Access:
     is_optional: bool = False
 
 
+# `admin` opens every route, so it is in every set of scopes
 PREDICT = Access(frozenset({"predict", "admin"}))
 OWN_LOG = Access(frozenset({"predict", "log", "admin"}))
 ADMIN = Access(frozenset({"admin"}))
@@ -99,7 +100,7 @@ class AddressIdentifier(ClientIdentifier):
 @lru_cache(_MAX_CACHED_CALLERS)
 def caller_at(address: str) -> Caller:
     """Return the caller of a normalised address."""
-    if ":" not in address or address == UNIX_PEER:
+    if ":" not in address or address == UNIX_PEER:  # IPv4 clients rarely have more than one
         return Caller(address, limited_as=address)
     return Caller(address, limited_as=str(IPv6Network((address, _IPV6_SITE_BITS), strict=False)))
 

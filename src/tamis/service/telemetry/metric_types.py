@@ -19,6 +19,7 @@ from tamis.service.telemetry.shared_values import LAYOUT_BYTES
 class Merge(Enum):
     """How the values of several processes are combined."""
 
+    # counters: what an ended process has counted has happened all the same
     SUM = "sum, of ended processes too"
     SUM_OF_LIVING = "sum, of living processes only"
     MAX_OF_LIVING = "the highest of the living processes"
@@ -69,6 +70,7 @@ class MetricLayout:
     @property
     def digest(self) -> bytes:
         """A digest of the meaning of every offset: processes with different digests do not share a slot."""
+        # the definitions themselves, so that no version number has to be raised by hand
         return blake2b(repr(self.families).encode(), digest_size=LAYOUT_BYTES).digest()
 
     def counter(self, name: str, help_text: str, **labels: Sequence[str]) -> Metric:

@@ -81,6 +81,7 @@ class Metrics:
     """
 
     def __init__(self, shared_fd: int | None = None):
+        # read at a scrape and set by `create_app`, which makes these parts after the metrics
         self.models: Callable[[], Sequence[ServedModel]] = list
         """Returns the loaded models."""
         self.drift: Callable[[], Iterable[tuple[Classifier, Sequence[WindowDrift]]]] = list
@@ -169,6 +170,7 @@ class Metrics:
         values[defined.QUEUE_SECONDS.first] = event.waiting_seconds
 
     def _store_state_changed(self, event: StoreStateChanged) -> None:
+        # set, not added: the store has counted from what `counters` returned at the start
         values, counters = self._values, event.counters
         values[defined.CALLS_ACCEPTED.first] = counters.accepted
         values[defined.CALLS_WRITTEN.first] = counters.written

@@ -22,6 +22,7 @@ TrafficReport = tuple[ServedModel, str, TrafficSide]
 
 def drift_lines(reports: Sequence[tuple[Classifier, Sequence[WindowDrift]]]) -> Iterator[str]:
     """Yield the gauges of drift: two windows of four features for every served version."""
+    # read once: a report may be replaced between two metrics
     windows = [
         ({"model": model.name, "version": model.version, "window": one.window}, one)
         for model, found in reports
@@ -46,6 +47,7 @@ def drift_lines(reports: Sequence[tuple[Classifier, Sequence[WindowDrift]]]) -> 
 
 def feedback_lines(found: Sequence[Mapping[str, Any]]) -> Iterator[str]:
     """Yield the gauges of feedback from `FeedbackAccuracy.as_dict()`, of a bounded number of versions."""
+    # feedback may be about versions of long ago
     shown = sorted(found, key=lambda one: -one["total"])[: defined.MAX_FEEDBACK_VERSIONS]
     for family, field in zip(defined.FEEDBACK_METRICS, ("total", "accuracy", "low", "high"), strict=True):
         yield from head(*family)
