@@ -158,8 +158,8 @@ def test_canary_is_shown_beside_the_served_version(visit: Visit, serve: Callable
     page.until(is_compared)
     page.show("charts")
     page.until(lambda: page.find("#comparison").is_displayed())
-    assert page.texts("#comparison thead th") == ["Figure (95 % interval)", "Served", "Canary"]
-    figures = ["Requests", "Errors", "Mean time", "Label ham", "Label spam", "Right on feedback"]
+    assert page.texts("#comparison thead th") == ["Metric (95 % interval)", "Served", "Canary"]
+    figures = ["Requests", "Errors", "Mean time", "Label ham", "Label spam", "Accuracy on feedback"]
     assert page.texts("#comparison tbody th") == figures
     assert re.search(
         r"[1-9]\d* texts? scored by both versions: 0.0.% \(0.0.% to .* with another",

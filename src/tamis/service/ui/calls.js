@@ -1,4 +1,4 @@
-// Logged calls: filters, pages, and a live list.
+// Logged calls: filters, pages, and live updates.
 
 import { at, counted, drawCalls } from "./drawing.js";
 import * as service from "./service.js";
@@ -9,7 +9,7 @@ const LIVE_MS = 3_000;
 let cursor = null;
 let timer = 0;
 
-/** Connect the view; `context` has `act`, which shows refusals, `isShown` and `info`. */
+/** Connect the view; `context` has `act`, which shows errors, `isShown` and `info`. */
 export function startCalls(context) {
   at("filters").addEventListener("submit", (event) => {
     event.preventDefault();
@@ -22,9 +22,10 @@ export function startCalls(context) {
   });
 }
 
+// a hidden tab or view must not read the log every few seconds
 const isWatched = (context) => context.isShown("calls") && document.visibilityState === "visible";
 
-/** Show the newest calls that match the filters, and say how many. */
+/** Show the newest calls that match the filters; announce their number to screen readers. */
 export async function refresh() {
   await update();
   at("news").textContent = at("recent-count").textContent;

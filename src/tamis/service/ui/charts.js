@@ -1,4 +1,4 @@
-// Charts as SVG: calls by hour and label, latency, cache hits. Each has its figures as a table, too.
+// Charts as SVG: calls by hour and label, latency, cache hits. Each also has its data as a table.
 
 import { at, counted, element, heads, MANY, percent } from "./drawing.js";
 import { showComparison, showDrift } from "./monitoring.js";
@@ -7,10 +7,11 @@ import * as service from "./service.js";
 const HOURS = 24;
 const HOUR_MS = 3_600_000;
 const [WIDTH, HEIGHT, FLOOR] = [480, 160, 136];
-const SERIES = 6; // colours; further labels share the last one
+const SERIES = 6; // colours in page.css; further labels share the last one
 
-/** Show the charts of what this caller may read. */
+/** Show the charts of the data that this caller may read. */
 export async function showCharts(context) {
+  // whole hours, as the service counts: the current one is the last bar
   const since = new Date(Math.floor(Date.now() / HOUR_MS - HOURS + 1) * HOUR_MS);
   const { counts } = await service.summary({ since: since.toISOString() });
   at("calls-chart").replaceChildren(...drawCounts(counts, since));
@@ -39,6 +40,7 @@ export function parseMetrics(text) {
   const lines = text.split("\n").filter((line) => line && !line.startsWith("#"));
   return lines.map((line) => {
     const [, name, , labels, value] = /^(\w+)(\{(.*)\})? (\S+)/.exec(line);
+    // a label's value may contain escaped quotes, commas and braces
     const pairs = [...(labels ?? "").matchAll(/(\w+)="((?:[^"\\]|\\.)*)"/g)].map(([, key, text_]) => [key, text_]);
     return { name, labels: Object.fromEntries(pairs), value: Number(value) };
   });
@@ -79,6 +81,7 @@ function drawLatency(samples) {
     if (one.name !== "http_request_duration_seconds_bucket" || !isHot(one)) continue;
     buckets.set(one.labels.le, (buckets.get(one.labels.le) ?? 0) + one.value);
   }
+  // Prometheus's buckets are cumulative: differences of neighbours are the bars
   const cumulative = [...buckets].sort(([one], [other]) => bound(one) - bound(other));
   const rows = cumulative.map(([le, count], index) => [within(le), count - (cumulative[index - 1]?.[1] ?? 0)]);
   const total = cumulative.at(-1)?.[1] ?? 0;
@@ -148,6 +151,6 @@ function tableOf(titles, rows) {
   const table = element("div", "scrolls", element("table", "", heads(...titles), element("tbody", "", ...body)));
   table.tabIndex = 0;
   table.role = "group";
-  table.ariaLabel = "Figures of the chart";
-  return element("details", "", element("summary", "", "Figures as a table"), table);
+  table.ariaLabel = "Data of the chart";
+  return element("details", "", element("summary", "", "Data as a table"), table);
 }

@@ -1,4 +1,4 @@
-// CSV in and out. Knows characters, rows and column names; knows no element and no request.
+// Parsing and writing CSV. Independent of the page's elements and of requests.
 
 const DELIMITERS = [",", ";", "\t"];
 const TEXT_NAMES = ["text", "message", "content", "body", "comment", "sms", "input"];
@@ -10,13 +10,13 @@ export function delimiterOf(text) {
   return DELIMITERS[counts.indexOf(Math.max(...counts))];
 }
 
-/** Parse CSV (RFC 4180) part by part; `push` returns the rows that are complete, `end` the last one. */
+/** Parse CSV (RFC 4180) in parts; `push` returns the complete rows, `end` the last one. */
 export class CsvParser {
   #row = [];
   #cell = "";
   #isQuoted = false;
   #wasQuote = false; // a quote within a quoted cell: its end, or half of an escaped quote
-  #hasContent = false;
+  #hasContent = false; // tells an empty row, which is skipped, from one with an empty cell
 
   constructor(delimiter) {
     this.delimiter = delimiter;
@@ -82,19 +82,19 @@ export function guessColumn(header, rows) {
   return lengths.indexOf(Math.max(...lengths));
 }
 
-// As `guarded` in tamis.service.call_log.formats: what a spreadsheet may drop, and what begins a formula there.
+// The same as `guarded` in tamis.service.call_log.formats, where the reasons are.
 const STARTS = "=+\\-@'＝＋－＠";
 const INVISIBLE = `[^\\p{L}\\p{N}_!-~${STARTS}]`;
 const FORMULA = new RegExp(`^(?:${INVISIBLE}*[${STARTS}]|[\\t\\r\\n])`, "u");
 const FORMULA_WITHIN = new RegExp(`([;\\t\\r\\n])(?=[^\\p{L}\\p{N}_!-~${STARTS}\\t\\r\\n]*[${STARTS}])(?![-+]\\))`, "gu");
 
-/** Return a cell that no spreadsheet takes for a formula: with an apostrophe before each place where one begins. */
+/** Return a cell that no spreadsheet takes for a formula: with an apostrophe wherever one could begin. */
 export function guarded(cell) {
   const within = cell.replace(FORMULA_WITHIN, "$1'");
   return FORMULA.test(cell) ? `'${within}` : within;
 }
 
-/** Return texts as a CSV body with the column `text`; all are quoted, so that an empty one is a row as well. */
+/** Return texts as a CSV body with the column `text`; all are quoted, so that an empty text is a row, too. */
 export const csvOfTexts = (texts) => `text\r\n${texts.map((text) => `"${text.replaceAll('"', '""')}"\r\n`).join("")}`;
 
 /** Return the records of a CSV body as objects by the names of its header. */

@@ -1,4 +1,4 @@
-// From the service's responses to elements. Every string becomes text, never markup.
+// Turns the service's responses into elements. Strings become text nodes, never markup: no text can inject HTML.
 
 const SHOWN_LABELS = 10;
 const SHOWN_ROWS = 1_000;
@@ -24,13 +24,13 @@ export function percent(probability) {
   return `${(100 * probability).toFixed(1)}\u00a0%`;
 }
 
-/** Return whether a logged text is the text, not a digest or nothing in its place (TAMIS_LOG_TEXTS). */
+/** Return whether a logged text is the text itself, not its digest or empty (TAMIS_LOG_TEXTS). */
 export const isKept = (text) => text !== "" && !/^digest:[0-9a-f]{64}$/.test(text);
 
 /** Return a number with its noun. */
 export const counted = (number, noun) => `${MANY.format(number)} ${noun}${number === 1 ? "" : "s"}`;
 
-/** Return where an answer came from. */
+/** Return whether an answer was cached, for display. */
 export const origin = (prediction) => (prediction.from_cache ? "cache hit" : "computed");
 
 /** Return a table's head. */
@@ -119,7 +119,8 @@ export function drawCalls(calls) {
 }
 
 function shortened(text) {
-  const characters = Array.from(text.slice(0, 2 * SHOWN_CHARACTERS + 2)); // whole ones: one may be two code units
+  // by code points, of which one may be two UTF-16 units: a cut between these would show a broken character
+  const characters = Array.from(text.slice(0, 2 * SHOWN_CHARACTERS + 2));
   return characters.length > SHOWN_CHARACTERS ? `${characters.slice(0, SHOWN_CHARACTERS).join("")}…` : text;
 }
 

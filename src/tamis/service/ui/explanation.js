@@ -1,4 +1,4 @@
-// Why an answer is what it is: token contributions coloured in the text, and the form that corrects it.
+// The explanation of an answer: token contributions as colours in the text; and the form that corrects it.
 
 import { at, element, heads } from "./drawing.js";
 import * as service from "./service.js";
@@ -8,6 +8,7 @@ const FAINT = 0.1; // of the strongest token: below it a token has no colour
 
 /** Draw an explanation: the text with coloured tokens, a legend, and the contributions as a table. */
 export function drawExplanation({ text, label, logit, method, base, whole, tokens }) {
+  // not 0: a text without tokens, or without any contribution, must not divide by zero
   const strongest = Math.max(...tokens.map((token) => Math.abs(token[3])), 1e-12);
   const others = [
     [method === "exact" ? "Length, capitals and digits" : "Tokens acting together", whole],
@@ -43,7 +44,7 @@ function coloured(text, tokens, strongest) {
   return [...parts, characters.slice(end).join("")];
 }
 
-/** Draw the form that reports the true label; `send` shows what the service refuses. */
+/** Draw the form that reports the true label; `act` shows errors. */
 export function drawCorrection(answer, text, labels, act) {
   const select = element("select", "", ...labels.map((label) => new Option(label, label)));
   select.id = "true-label";
@@ -56,6 +57,7 @@ export function drawCorrection(answer, text, labels, act) {
   form.addEventListener("submit", (event) => {
     event.preventDefault();
     act(async () => {
+      // by id if there is one: a report about the same prediction replaces the one before
       const subject = answer.id ? { prediction_id: answer.id } : { text };
       await service.sendFeedback({ ...subject, label: select.value });
       form.replaceChildren(element("p", "", `Feedback saved: ${select.value}.`));

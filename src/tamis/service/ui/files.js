@@ -1,12 +1,12 @@
-// Scoring a CSV: choose or drop a file, guess its column, send it part by part, download the result.
-// A part is a CSV body of its own: over HTTP/1.1 no browser reads a response while it sends.
+// Scoring a CSV: choose or drop a file, guess its text column, send it in parts, download the result.
+// Each part is a separate request: over HTTP/1.1 no browser reads a response while it is still sending.
 
 import { csvLine, csvOfTexts, CsvParser, delimiterOf, guarded, guessColumn, recordsOf } from "./csv.js";
 import { at, counted, element } from "./drawing.js";
 import * as service from "./service.js";
 
-const HEAD_BYTES = 65_536;
-const BATCH_TEXTS = 200;
+const HEAD_BYTES = 65_536; // enough rows to guess the delimiter and the column
+const BATCH_TEXTS = 200; // progress is shown, and cancelling is possible, after each batch
 const BATCH_CHARACTERS = 60_000; // fits into the buffers of a connection
 const RESULT_COLUMNS = ["label", "decision", "score", "error"];
 const TEMPORARY = ["rate_limited", "overloaded", "model_unavailable", "keys_unavailable"];
@@ -15,7 +15,7 @@ let chosen = null;
 let isCancelled = false;
 let resultAddress = "";
 
-/** Connect the view; `context` has `act`, which shows refusals, and `selection`. */
+/** Connect the view; `context` has `act`, which shows errors, and `selection`. */
 export function startFiles(context) {
   const choose = () => context.act(() => chooseFile(at("file").files[0]));
   at("file").addEventListener("change", choose);
@@ -108,15 +108,16 @@ async function* batchesOf(file, delimiter, column, progress) {
   if (batch.length) yield batch;
 }
 
-/** Return one record per text; what was stopped after some answers, as by a rate limit, is sent again. */
+/** Return one record per text; texts after a temporary error, such as a rate limit, are sent again. */
 async function answersTo(texts, selection) {
   const answers = [];
   while (answers.length < texts.length) {
-    const left = texts.slice(answers.length);
-    const records = recordsOf(await patiently(() => service.scoreCsv(csvOfTexts(left), selection)));
+    const remaining = texts.slice(answers.length);
+    const records = recordsOf(await withRetries(() => service.scoreCsv(csvOfTexts(remaining), selection)));
+    // the status was sent with the first answers, so a later error is the last record
     const isStopped = TEMPORARY.includes(records.at(-1)?.error);
     if (isStopped) records.pop();
-    if (!isStopped && records.length !== left.length) throw new service.Refusal("The response ended early. Try again.");
+    if (!isStopped && records.length !== remaining.length) throw new service.Refusal("The response ended early. Try again.");
     answers.push(...records);
     if (isStopped) await new Promise((resume) => setTimeout(resume, 1_000));
     if (isCancelled && isStopped) throw new service.Refusal("Cancelled while the service asked to wait.");
@@ -124,8 +125,8 @@ async function answersTo(texts, selection) {
   return answers;
 }
 
-/** Send a request again after the time that a rate limit or an overloaded service names. */
-async function patiently(request) {
+/** Repeat a request after the `retry-after` of a rate limit or an overloaded service. */
+async function withRetries(request) {
   for (;;) {
     try {
       return await request();
@@ -144,6 +145,7 @@ function showProgress({ done, bytes }, size) {
 }
 
 function offer(parts, name, done) {
+  // the browser keeps the earlier result in memory until its address is revoked
   if (resultAddress) URL.revokeObjectURL(resultAddress);
   resultAddress = URL.createObjectURL(new Blob(parts, { type: "text/csv" }));
   const link = element("a", "", `Download ${counted(done, "scored row")}`);

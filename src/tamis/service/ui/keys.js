@@ -1,4 +1,4 @@
-// API keys for admins: a list, and revoking in two steps. Keys are created on the server only.
+// API keys for admins: a list, and revoking in two steps. Keys are created on the server only (api/keys.py).
 
 import { at, element, heads } from "./drawing.js";
 import * as service from "./service.js";
@@ -20,7 +20,7 @@ function drawKey(key, context) {
   return element("tr", "", ...cells, element("td", "buttons", isOwn ? "your own" : revokeButton(key.name, context)));
 }
 
-/** Return a button that asks before it acts: the first click changes its words. */
+/** Return a button with a confirmation: the first click changes its label, the second revokes. */
 function revokeButton(name, context) {
   const button = element("button", "quiet small", "Revoke");
   button.type = "button";

@@ -5,7 +5,7 @@ import * as service from "./service.js";
 
 let isAdmin = false;
 
-/** Fill the choice of model in the classify view, and the table of versions. */
+/** Fill the model selection of the classify view, and the table of versions. */
 export async function showModels(context) {
   const state = await service.models();
   isAdmin = context.info.is_admin ?? false;
@@ -15,7 +15,7 @@ export async function showModels(context) {
 }
 
 function fillChoice(state) {
-  const before = at("choice").value;
+  const before = at("choice").value; // restored below: refreshing must not change the user's model
   const options = state.flatMap((model) => [
     ...(model.version ? [option(model, "", `${model.name} (version ${model.version})`)] : []),
     ...model.versions.filter(isLoadable).map(({ version, aliases }) =>
@@ -57,10 +57,11 @@ function documentButton({ name }, { version }, kind, context) {
 
 async function showDocument(version, kind) {
   const path = `${service.prefixOf(version)}${kind}`;
-  const content = await service.text(path); // with the key, which a frame cannot send
+  const content = await service.text(path); // fetched, because a frame cannot send the API key
   const title = `${kind === "report" ? "Report" : "Card"} of ${version.name}, version ${version.version}`;
   at("document-title").textContent = title;
   if (kind === "card") at("document-body").replaceChildren(scrolling(content, title));
+  // with a key, a frame would get 401, and the page's policy allows no frame with the content itself
   else if (service.keptKey()) at("document-body").replaceChildren(download(content, version));
   else at("document-body").replaceChildren(frame(path, title));
   at("document").hidden = false;

@@ -1,11 +1,11 @@
-// Drift of each model, and the canary and the shadow beside the served version. Each as a table.
+// Tables of drift, and of the canary and the shadow beside the served version.
 
 import { at, counted, element, heads, percent } from "./drawing.js";
 import * as service from "./service.js";
 
 const FEATURES = { labels: "Labels", confidence: "Confidence", length: "Text length", unknown_features: "Unknown features" };
 
-/** Show the drift of every model that is loaded. */
+/** Show the drift of every loaded model. */
 export async function showDrift() {
   const state = await service.models();
   const reports = await Promise.all(state.filter((one) => one.version).map((one) => service.drift(one.name)));
@@ -59,12 +59,12 @@ function drawTraffic({ name, traffic: { canary, shadow } }) {
 
 function drawSides(sides) {
   const row = (title, cell) => [title, ...sides.map(cell)];
-  return tableOf(["Figure (95 % interval)", "Served", "Canary"], [
+  return tableOf(["Metric (95 % interval)", "Served", "Canary"], [
     row("Requests", (one) => one.requests),
     row("Errors", (one) => (one.requests ? within(one.errors, "share") : "–")),
     row("Mean time", (one) => (one.requests ? milliseconds(one.seconds) : "–")),
     ...Object.keys(sides[0].labels).map((label) => row(`Label ${label}`, (one) => within(one.labels[label], "share"))),
-    row("Right on feedback", (one) => (one.feedback ? within(one.feedback, "accuracy") : "–")),
+    row("Accuracy on feedback", (one) => (one.feedback ? within(one.feedback, "accuracy") : "–")),
   ]);
 }
 

@@ -1,4 +1,4 @@
-// What happens when the user does something: views, the key, problems, and the classify form.
+// Event handlers of the page: views, the key, errors, and the classify form.
 
 import { refresh as refreshCalls, startCalls } from "./calls.js";
 import { showCharts } from "./charts.js";
@@ -17,7 +17,7 @@ const EXAMPLES_OF_SPAM = [
   "Fr33 v0ucher 4 u, only today!!! Reply Y",
 ];
 
-/** What the modules share: how to act, which model is chosen and who asks. */
+/** Shared by the modules: `act`, the selected model, and the caller's identity and permissions. */
 const context = {
   act,
   selection,
@@ -49,10 +49,11 @@ const submitted = (action) => (event) => {
   act(action);
 };
 
-/** Run an action after those before it and show why it was refused; one that is running is not started again. */
+/** Queue an action and show its error; an action that is queued or running is not started again. */
 function act(action) {
   if (running.has(action)) return;
   running.add(action);
+  // one after the other: two actions at once would overwrite each other's results on the page
   lastDone = lastDone.then(() => attempt(action));
 }
 
@@ -62,7 +63,7 @@ async function attempt(action) {
     await action();
   } catch (problem) {
     if (problem instanceof service.Refusal) showProblem(problem);
-    else reportError(problem); // a defect: for the console
+    else reportError(problem); // a bug in the page: for the console
   } finally {
     running.delete(action);
   }
@@ -118,7 +119,7 @@ async function showVersion() {
   at("answer").hidden = true;
 }
 
-/** Show the caller's last text of each label; a spam filter without calls has examples of its own. */
+/** Show the caller's last text of each label; a spam filter without calls has built-in examples. */
 async function showExamples() {
   const labels = context.model.labels.slice(0, 4);
   const pages = await Promise.all(labels.map((label) => service.calls({ label, limit: 1 }).catch(noCalls)));
@@ -162,7 +163,7 @@ function showOne(answer, text, milliseconds) {
   showAnswer([origin(answer), milliseconds, `version ${answer.model_version}`], `${answer.decision}, ${probability}`);
 }
 
-/** Return whether the chosen model is the default one, the only one that explains. */
+/** Return whether the selected model is the default one: the button uses only `POST /explanation`. */
 function isDefault() {
   const { name, version } = selection();
   const { model_name: served, model_version: current } = context.info;
@@ -206,7 +207,7 @@ async function useKey() {
 
 function forgetKey() {
   service.keepKey("");
-  location.reload(); // what was shown to the key's owner goes, too
+  location.reload(); // also removes what was shown to the key's owner
 }
 
 function showKey(isKept) {
@@ -225,7 +226,7 @@ function showProblem({ message, status, code, waitSeconds }) {
   }
 }
 
-/** Count the seconds down on the screen; a screen reader has read the number already. */
+/** Draw a countdown of seconds; hidden from screen readers, which have read the number already. */
 function waiting(seconds) {
   const until = Date.now() + 1_000 * seconds;
   const drawn = element("p", "fine");

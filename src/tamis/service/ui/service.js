@@ -1,9 +1,9 @@
-// What the page asks the service. Knows paths, the key and errors; knows no element.
+// The page's requests to the service: paths, the API key and errors. Independent of the page's elements.
 
 const TIMEOUT_MS = 60_000;
 const KEY_NAME = "tamis.key";
 
-/** A response that is not a success, in the service's words; `waitSeconds` is 0 if it names no time. */
+/** An error response with the service's message; `waitSeconds` is 0 without `retry-after`. */
 export class Refusal extends Error {
   constructor(message, { status = 0, code = "", waitSeconds = 0 } = {}) {
     super(message);
@@ -11,9 +11,9 @@ export class Refusal extends Error {
   }
 }
 
-let keyInMemory = ""; // if the browser forbids storage, the key lasts as long as the page
+let keyInMemory = ""; // for browsers that forbid storage: lost when the page is reloaded
 
-/** Return the key that is kept for this tab, or an empty string. */
+/** Return the key that is stored for this tab, or an empty string. */
 export function keptKey() {
   try {
     return sessionStorage.getItem(KEY_NAME) ?? "";
@@ -22,18 +22,18 @@ export function keptKey() {
   }
 }
 
-/** Keep a key for this tab; an empty one forgets it. */
+/** Store a key for this tab; an empty one removes it. */
 export function keepKey(key) {
   keyInMemory = key;
   try {
     if (key) sessionStorage.setItem(KEY_NAME, key);
     else sessionStorage.removeItem(KEY_NAME);
   } catch {
-    // It is in memory.
+    // storage is forbidden; the key is in memory
   }
 }
 
-/** Return the path prefix of a model's routes: a name, a version, neither for the default model. */
+/** Return the path prefix of a model's or version's routes, empty for the default model. */
 export function prefixOf({ name = "", version = "" } = {}) {
   if (!name) return "";
   const named = `models/${encodeURIComponent(name)}/`;
@@ -142,7 +142,7 @@ async function refusalOf(response) {
     const { code, message } = (await response.json()).error;
     return new Refusal(message, { status, code, waitSeconds });
   } catch {
-    // A proxy in between has its own error bodies.
+    // a proxy in between has its own error bodies
     return new Refusal(`The response was ${status}, without a reason.`, { status, waitSeconds });
   }
 }
