@@ -117,9 +117,9 @@ _FILE = '{"format_version": %d, "keys": [%s]}'
         ('{"format_version": 1}', "damaged"),
         ("\xff", "damaged"),
         (_FILE % (2, ""), "its format is 2, this Tamis reads 1"),
-        (_FILE % (1, _KEY % ("a", "root", "2026-01-01T00:00:00Z")), "wrong name, scope or time at 'a'"),
-        (_FILE % (1, _KEY % ("127.0.0.1", "log", "2026-01-01T00:00:00Z")), "wrong name, scope or time"),
-        (_FILE % (1, _KEY % ("a", "log", "2026-01-01T00:00:00")), "wrong name, scope or time"),
+        (_FILE % (1, _KEY % ("a", "root", "2026-01-01T00:00:00Z")), "invalid name, scope or time at 'a'"),
+        (_FILE % (1, _KEY % ("127.0.0.1", "log", "2026-01-01T00:00:00Z")), "invalid name, scope or time"),
+        (_FILE % (1, _KEY % ("a", "log", "2026-01-01T00:00:00")), "invalid name, scope or time"),
     ],
 )
 def test_a_file_that_cannot_be_understood_is_one_line(path: Path, contents: str, words: str) -> None:
