@@ -86,13 +86,7 @@ def create_app(
     pool = _pool(settings, models, clock, events)
     metrics.models = lambda: pool.loaded_models
     store.emit_to(events, since=metrics.counters)  # a replacement continues the counts of its predecessor
-    cache = LayeredPredictionCache(
-        store.cache,
-        clock,
-        memory_rows=settings.cache_memory_rows,
-        is_shared=settings.share_cache,
-        events=events,
-    )
+    cache = _cache(settings, store, clock, events)
     log_text = LOG_TEXTS[settings.log_texts]
     classification = ClassifyService(store, clock, cache=cache, events=events, log_text=log_text)
     drift = drift_monitor(settings, pool, clock)
@@ -153,6 +147,16 @@ def _context(settings: Settings, clock: Clock, events: Events, *, is_rate_limite
         RequestLimits(settings.max_body_bytes, settings.max_text_chars, settings.max_texts),
         requires_keys=settings.require_keys,
         is_rate_limited=is_rate_limited,
+        events=events,
+    )
+
+
+def _cache(settings: Settings, store: ResilientStore, clock: Clock, events: Events) -> LayeredPredictionCache:
+    return LayeredPredictionCache(
+        store.cache,
+        clock,
+        memory_rows=settings.cache_memory_rows,
+        is_shared=settings.share_cache,
         events=events,
     )
 

@@ -106,11 +106,8 @@ class Application(FastAPI):
         ]
         if not routes:
             return error_response("not_found", "path not found; see /docs")
-        listed = ", ".join(sorted(set().union(*(_methods(route) for route in routes))))
+        methods: set[str] = set().union(*(route.methods for route in routes))
+        listed = ", ".join(sorted(methods | {"HEAD"} if "GET" in methods else methods))
         message = f"method not allowed; use {listed}"
         refusal = error_response("method_not_allowed", message, [(b"allow", listed.encode())])
         return routes[0].encode_error(refusal)  # in the envelope of the path's dialect
-
-
-def _methods(route: StrictRoute) -> set[str]:
-    return route.methods | ({"HEAD"} if "GET" in route.methods else set())

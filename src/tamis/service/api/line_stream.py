@@ -226,12 +226,10 @@ class LineStream(Response):
             self._rate_headers = self._rate_headers or headers  # of the first group: headers are sent once
             inputs = texts if self._query.echo_input else None
             found = iter(self._predictor.bodies(inputs, classified, self._model))
-        return [self._reported(line.error) if line.error else next(found) for line in lines]
-
-    def _reported(self, error: InputError) -> InputError:
-        """Leave the code in the scope: metrics count a stream with invalid lines as one refusal."""
-        self._scope.setdefault(ERROR_CODE, error.code)
-        return error
+        if errors := [line.error for line in lines if line.error]:
+            # the first code only: metrics count a stream with invalid lines as one refusal
+            self._scope.setdefault(ERROR_CODE, errors[0].code)
+        return [line.error or next(found) for line in lines]
 
 
 class LineRoute(StrictRoute):

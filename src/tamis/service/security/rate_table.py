@@ -102,8 +102,10 @@ class RateTable:
             now = round(self._clock.monotonic() * _NS_PER_SECOND)  # under the lock: times keep their order
             slots = self._read(row)
             is_known = caller in slots  # a hash has its top bit set and equals no time
-            slot = slots.index(caller) if is_known else _first_over(slots)
-            ahead = slots[_SLOTS_PER_ROW + slot] - now if is_known else 0
+            # a new caller replaces the one whose time is over first; that of an empty slot is 0
+            times = slots[_SLOTS_PER_ROW:]
+            slot = slots.index(caller) if is_known else times.index(min(times))
+            ahead = times[slot] - now if is_known else 0
             ahead, wait = gcra(ahead, cost_ns, max_ahead_ns)
             # a refusal is written, too: gcra may have clamped a time that was counted under other settings
             if is_known or not wait:
@@ -262,12 +264,6 @@ def gcra(ahead: int, cost: int, max_ahead: int) -> tuple[int, int]:
     ahead = min(max(ahead, 0), max_ahead)
     wait = ahead + cost - max_ahead
     return (ahead, wait) if wait > 0 else (ahead + cost, 0)
-
-
-def _first_over(slots: list[int]) -> int:
-    """Return the slot whose time is over first; that of an empty one is 0."""
-    times = slots[_SLOTS_PER_ROW:]
-    return times.index(min(times))
 
 
 def _opened(path: Path) -> int:
