@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 NATIVE := $(wildcard native/*.* native/src/*)
 
-.PHONY: install tools demo docs test test-cassandra test-clients test-browser test-ray test-s3 soak fuzz bench bench-quality lint requirements clean
+.PHONY: install tools demo docs test test-cassandra test-clients test-browser test-ray test-s3 downloads soak fuzz bench bench-quality lint requirements clean
 
 install: $(VENV)/.dev                       ## everything a contributor needs, from the pinned requirements
 
@@ -50,14 +50,16 @@ test-ray: install                           ## the Ray engine of tamis score on 
 	$(BIN)/pip install --quiet --require-hashes -r requirements/ray.txt || echo 'Ray could not be installed: the tests skip' >&2
 	$(BIN)/pytest -m 'ray and not soak' tests/batch
 
-test-s3: install                            ## tamis score on objects of a real S3 server, which is in an environment of its own
-	$(PYTHON) -m venv build/s3 && build/s3/bin/pip install --quiet --require-hashes -r requirements/s3.txt \
-	    || echo 'The S3 server could not be installed: the tests skip' >&2
+test-s3: install build/s3/.installed        ## tamis score on objects of a real S3 server, which is in an environment of its own
 	$(BIN)/pytest -m s3 tests/batch
 
 test-clients: install                       ## unmodified clients of other servers, each in an environment of its own
 	scripts/clients.sh
 	$(BIN)/pytest -m clients tests/clients
+
+downloads: install build/s3/.installed      ## what test-clients, test-s3 and test-cassandra would download themselves
+	scripts/clients.sh
+	$(BIN)/python -c 'from tests.support.cassandra_cluster import fetch_jars; fetch_jars()'
 
 test-browser: install                       ## the web page in headless Chromium, which is installed where it may be
 	scripts/tools.sh browser || echo 'Chromium could not be installed: the tests skip' >&2
@@ -75,6 +77,10 @@ requirements:                               ## pin again after a change of pypro
 
 clean:                                      ## remove what the other targets made, but no data and no models
 	rm -rf $(VENV) dist build src/tamis/native_library.so .coverage .coverage.* .hypothesis .mypy_cache .pytest_cache .ruff_cache
+
+build/s3/.installed: requirements/s3.txt
+	$(PYTHON) -m venv build/s3 && build/s3/bin/pip install --quiet --no-compile --require-hashes -r $< && touch $@ \
+	    || echo 'The S3 server could not be installed: the tests skip' >&2
 
 $(VENV)/bin/python:
 	$(PYTHON) -m venv $(VENV)

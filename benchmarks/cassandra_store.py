@@ -72,10 +72,10 @@ async def lone_p50_ms(store: Store, ids: TimeIds) -> float:
     return statistics.median(took) * 1e3
 
 
-async def measure(cluster: Cluster, *, n_requests: int = 6_000, rounds: int = 3) -> None:
+async def measure(cluster: Cluster, keyspace: str, *, n_requests: int = 6_000, rounds: int = 3) -> None:
     """Print one line for each round."""
     clock = SystemClock()
-    ids, url = TimeIds(clock), url_of(cluster, "bench")
+    ids, url = TimeIds(clock), url_of(cluster, keyspace)
     store = make_store(url, clock, PATIENT)
     await store.open()
     keys = [number.to_bytes(32, "little") for number in range(n_requests)]
@@ -83,11 +83,11 @@ async def measure(cluster: Cluster, *, n_requests: int = 6_000, rounds: int = 3)
     names = ", ".join(name for name in CALLS.columns if name != "caller")
     with admin(cluster) as session:
         insert = session.prepare(
-            f"INSERT INTO bench.calls (caller, hour, shard, {names}) "
+            f"INSERT INTO {keyspace}.calls (caller, hour, shard, {names}) "
             f"VALUES (?, ?, ?{', ?' * len(names.split(','))})"
         )
         insert.consistency_level = ConsistencyLevel.LOCAL_QUORUM
-        read = session.prepare("SELECT scores, expires_at FROM bench.answers WHERE key = ?")
+        read = session.prepare(f"SELECT scores, expires_at FROM {keyspace}.answers WHERE key = ?")
         read.consistency_level = ConsistencyLevel.LOCAL_ONE
         for round_number in range(rounds + 1):
             calls = make_calls(ids, n_requests)
@@ -118,7 +118,7 @@ def main() -> None:
     with Cluster() as cluster:
         add_users(cluster)
         migrate(url_of(cluster, "bench"))
-        asyncio.run(measure(cluster))
+        asyncio.run(measure(cluster, "bench"))
 
 
 if __name__ == "__main__":

@@ -8,14 +8,16 @@ for pins in requirements/clients/*.txt; do
   sum=$(sha256sum "$pins" | cut -c1-16)
   [ "$(cat "$home/.pins" 2>/dev/null)" = "$sum" ] && continue
   rm -rf "$home"
-  if "${PYTHON:-python3}" -m venv "$home" && "$home/bin/pip" install --quiet --require-hashes -r "$pins"; then
+  if "${PYTHON:-python3}" -m venv "$home" && "$home/bin/pip" install --quiet --no-compile --require-hashes -r "$pins"; then
     echo "$sum" > "$home/.pins"
   else
     rm -rf "$home"; echo "$name could not be installed: its test skips" >&2
   fi
 done
 node=build/clients/node
-if command -v npm >/dev/null; then
+if cmp -s tests/clients/node/package-lock.json $node/package-lock.json && [ -d $node/node_modules ]; then
+  exit 0
+elif command -v npm >/dev/null; then
   mkdir -p $node && cp tests/clients/node/package*.json $node/
   npm ci --prefix $node --silent --no-audit --no-fund --ignore-scripts || { rm -rf $node; echo "@huggingface/inference could not be installed: its test skips" >&2; }
 else

@@ -8,8 +8,9 @@ import gc
 import os
 import signal
 import sys
+import tempfile
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -48,6 +49,7 @@ _LEARNS_NETWORKS = (
 
 
 _FROZEN = pytest.StashKey[int]()
+_TURN = "PYTEST_TURN_FILE"
 
 
 class FileScheduling(LoadScopeScheduling):
@@ -69,6 +71,27 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> FileScheduli
     """Divide the tests among processes by file, in the order of `pytest_collection_modifyitems`."""
     config.option.loadscopereorder = False
     return FileScheduling(config, log)
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Name the file that all processes lock, those of pytest-xdist and those that `.ci/run` starts beside."""
+    if config.getoption("numprocesses", None) and _TURN not in os.environ:
+        folder = tempfile.TemporaryDirectory(prefix="tamis-turn-")
+        config.add_cleanup(folder.cleanup)
+        os.environ[_TURN] = str(Path(folder.name) / "turn")
+
+
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object]:
+    """Let a test marked `alone` run, with its fixtures, while no other process runs any."""
+    if _TURN not in os.environ:
+        return (yield)
+    with open(os.environ[_TURN], "w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX if _is_alone(item) else fcntl.LOCK_SH)
+        try:
+            return (yield)
+        finally:
+            fcntl.flock(file, fcntl.LOCK_UN)  # closing is not enough while a forked child has it open
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -107,20 +130,6 @@ def anyio_backend() -> str:
     return "asyncio"
 
 
-@pytest.fixture(autouse=True)
-def turn(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """Let a test that is marked `alone` run while no other process of `make test` runs any."""
-    if "PYTEST_XDIST_WORKER" not in os.environ:
-        yield
-        return
-    with open(tmp_path_factory.getbasetemp().parent / "turn", "w") as file:  # one for all processes
-        fcntl.flock(file, fcntl.LOCK_EX if _is_alone(request.node) else fcntl.LOCK_SH)
-        try:
-            yield
-        finally:
-            fcntl.flock(file, fcntl.LOCK_UN)  # closing is not enough while a forked child has it open
-
-
 @pytest.fixture(scope="session")
 def shared_data() -> Path:
     """The folder of real data beside the checkout, or the one `TAMIS_SHARED` names; skip without it."""
@@ -133,9 +142,11 @@ def shared_data() -> Path:
 
 @pytest.fixture(scope="session", autouse=True)
 def own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """Keep JAX's compilation cache away from the user's, in this process and in those it starts."""
+    """Use a compilation cache of JAX that is not the user's, in this process and in those it starts."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
+        if backend := sys.modules.get("tamis.training.trainers.lstm.keras_backend"):
+            backend.prepare_keras()  # also for tests that only use Keras
         yield
 
 
@@ -171,9 +182,12 @@ def cluster() -> Iterator[Cluster]:
         three_nodes = Cluster()
     except ClusterUnavailable as missing:
         pytest.skip(str(missing))
-    with three_nodes:
-        add_users(three_nodes)
-        yield three_nodes
+    with pytest.MonkeyPatch.context() as patch:
+        # compiling Java a second time takes minutes of processor time, and these nodes live no longer
+        patch.setenv("JDK_JAVA_OPTIONS", "-XX:TieredStopAtLevel=1")
+        with three_nodes:
+            add_users(three_nodes)
+            yield three_nodes
 
 
 @pytest.fixture(scope="session")

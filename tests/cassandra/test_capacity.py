@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import asyncio
-
 import pytest
 
 from benchmarks import cassandra_nodes, cassandra_store
 from tests.support.cassandra_cluster import Cluster
-from tests.support.keyspaces import migrate, url_of
 
 pytestmark = pytest.mark.cassandra
 
@@ -22,8 +19,7 @@ async def test_capacity_plan_costs_each_operation(cluster: Cluster):
     assert all(plan.cost(name, 1) == cost for name, cost in found[1].items())
 
 
+@pytest.mark.usefixtures("empty_keyspace")
 async def test_store_benchmark_compares_with_the_driver(cluster: Cluster, capsys: pytest.CaptureFixture[str]):
-    cluster.restore()
-    await asyncio.to_thread(migrate, url_of(cluster, "bench"))
-    await cassandra_store.measure(cluster, n_requests=200, rounds=1)
+    await cassandra_store.measure(cluster, "tamis", n_requests=200, rounds=1)
     assert capsys.readouterr().out.count("ratio") == 2

@@ -25,6 +25,7 @@ KILLS = 20
 CACHE_DEADLINE, STORE_DEADLINE = 0.5, 2.0
 
 
+@pytest.mark.alone
 async def test_a_node_killed_under_load_fails_no_request(
     tmp_path: Path, cluster: Cluster, empty_keyspace: str
 ):
@@ -62,8 +63,7 @@ async def test_calls_wait_for_two_killed_nodes_and_arrive_exactly_once(
             await until_requests(load, 1_000)
             health = await asyncio.to_thread(_ready, address)
             assert health["status"] == "degraded"
-            for node in cluster.nodes[1:]:
-                await asyncio.to_thread(node.start)
+            await asyncio.to_thread(cluster.restore)
         await until_ready(address)
         assert load.failed == []
         assert lost_or_doubled(load, await logged(empty_keyspace)) == []
@@ -72,6 +72,7 @@ async def test_calls_wait_for_two_killed_nodes_and_arrive_exactly_once(
         await test()
 
 
+@pytest.mark.alone
 async def test_a_node_that_stands_still_makes_no_prediction_late(
     tmp_path: Path, cluster: Cluster, empty_keyspace: str
 ):

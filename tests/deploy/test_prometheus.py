@@ -23,10 +23,7 @@ from tests.support.command_server import tamis_command
 from tests.support.processes import Service, serving
 
 PROMETHEUS, PROMTOOL = shutil.which("prometheus"), shutil.which("promtool")
-pytestmark = [
-    pytest.mark.alone,
-    pytest.mark.skipif(PROMETHEUS is None, reason="no Prometheus here: make tools"),
-]
+pytestmark = pytest.mark.skipif(PROMETHEUS is None, reason="no Prometheus here: make tools")
 _PATIENCE_SECONDS = 60
 
 
@@ -149,6 +146,7 @@ def test_every_alert_but_latency_is_played_to_promtool(tmp_path: Path) -> None:
     assert {rule["alert"] for rule in group["rules"]} == {*_SERIES, "TamisSlow"}
 
 
+@pytest.mark.alone
 def test_degraded_store_and_dead_service_fire(
     tmp_path: Path, service: Service, prometheus: Prometheus
 ) -> None:
@@ -165,6 +163,7 @@ def test_degraded_store_and_dead_service_fire(
     until(lambda: "TamisDown" in prometheus.firing())
 
 
+@pytest.mark.alone
 def test_every_query_of_the_dashboard_has_data(
     tmp_path: Path, service: Service, prometheus: Prometheus
 ) -> None:

@@ -18,7 +18,6 @@ HERE = Path(__file__).parent
 ROOT = HERE.parents[1]
 JOURNEYS = ["developer", "ml_engineer", "operator", "student"]
 OTHER_PYTHONS = ["3.12", "3.13", "3.14"]
-pytestmark = pytest.mark.alone
 
 
 def find_python(version: str) -> str:

@@ -80,7 +80,7 @@ def find_java() -> str:
 class Node:
     """One node: its folder, its configuration and, while it runs, its process."""
 
-    def __init__(self, number: int, folder: Path, jars: Path, java: str, commitlog: str):
+    def __init__(self, number: int, folder: Path, configuration: str, jars: Path, java: str):
         self.address, self._jmx_port = f"127.0.0.{number}", _jmx_port(number)
         self._folder, self._jars, self._java = folder, jars, java
         self._pid_file = folder.with_suffix(".pid")
@@ -88,13 +88,18 @@ class Node:
         self._is_up = threading.Event()
         conf = folder / "conf"
         conf.mkdir(parents=True)
-        (conf / "cassandra.yaml").write_text(_configuration(number, folder, commitlog))
+        (conf / "cassandra.yaml").write_text(configuration)
         shutil.copy(HERE / "logback.xml", conf)
         self._arguments = conf / "java.args"
         self._arguments.write_text(_java_arguments(number, folder, jars))
 
     def start(self) -> None:
         """Start the process; return when it answers CQL."""
+        self.launch()
+        self.wait_until_up()
+
+    def launch(self) -> None:
+        """Start the process."""
         self._is_up.clear()
         self._process = subprocess.Popen(
             [self._java, f"@{self._arguments}", "org.apache.cassandra.service.CassandraDaemon"],
@@ -106,7 +111,10 @@ class Node:
         )
         self._pid_file.write_text(f"{self._process.pid}\n")
         threading.Thread(target=self._follow, args=(self._process,), daemon=True).start()
-        if not self._is_up.wait(START_SECONDS) or self._process.poll() is not None:
+
+    def wait_until_up(self) -> None:
+        """Return when the process answers CQL."""
+        if not self._is_up.wait(START_SECONDS) or self._running().poll() is not None:
             self.kill()
             raise RuntimeError(f"node {self.address} did not start:\n{self.last_words()}")
 
@@ -194,9 +202,12 @@ class Cluster:
     def __init__(self, size: int = 3, *, commitlog: str = SYNCED):
         java, jars = find_java(), fetch_jars()
         self._folder = Path(tempfile.mkdtemp(prefix="tamis-cassandra-"))
+        numbers = range(1, size + 1)
+        seeds = ",".join(f"127.0.0.{number}" for number in numbers)  # others must wait for one of these
         self.nodes = [
-            Node(number, self._folder / f"node{number}", jars, java, commitlog)
-            for number in range(1, size + 1)
+            Node(number, home, _configuration(number, home, seeds, commitlog), jars, java)
+            for number in numbers
+            for home in [self._folder / f"node{number}"]
         ]
         self._guard = subprocess.Popen(
             ["sh", "-c", _GUARD, "sh", str(self._folder)], stdin=subprocess.PIPE, start_new_session=True
@@ -209,8 +220,7 @@ class Cluster:
 
     def __enter__(self) -> Self:
         try:
-            for node in self.nodes:
-                node.start()
+            self.restore()
         except BaseException:
             self.stop()
             raise
@@ -222,10 +232,12 @@ class Cluster:
         self.stop()
 
     def restore(self) -> None:
-        """Start what a test killed."""
-        for node in self.nodes:
-            if not node.is_running:
-                node.start()
+        """Start the nodes that do not run, all at once."""
+        stopped = [node for node in self.nodes if not node.is_running]
+        for node in stopped:
+            node.launch()
+        for node in stopped:
+            node.wait_until_up()
 
     def stop(self) -> None:
         """Kill the nodes, whose data nobody needs any more, and remove their folder."""
@@ -240,7 +252,7 @@ def _jmx_port(number: int) -> int:
     return 7_099 + 100 * number
 
 
-def _configuration(number: int, folder: Path, commitlog: str) -> str:
+def _configuration(number: int, folder: Path, seeds: str, commitlog: str) -> str:
     return f"""
 cluster_name: local
 partitioner: org.apache.cassandra.dht.Murmur3Partitioner
@@ -256,7 +268,7 @@ native_transport_port: {CQL_PORT}
 start_native_transport: true
 seed_provider:
   - class_name: org.apache.cassandra.locator.SimpleSeedProvider
-    parameters: [{{seeds: "127.0.0.1"}}]
+    parameters: [{{seeds: "{seeds}"}}]
 data_file_directories: ["{folder}/data"]
 commitlog_directory: {folder}/commitlog
 saved_caches_directory: {folder}/saved_caches
@@ -297,6 +309,7 @@ def _java_arguments(number: int, folder: Path, jars: Path) -> str:
             *_module_options(),
             "-Dcassandra-foreground=yes -Dcassandra.skip_wait_for_gossip_to_settle=0",
             "-Dcassandra.ring_delay_ms=1000 -Dcassandra.superuser_setup_delay_ms=0",
+            "-Dcassandra.auth_bcrypt_gensalt_log2_rounds=4",  # each connection logs in
             f"-Dcassandra.config=file://{folder}/conf/cassandra.yaml",
             f"-Dcassandra.storagedir={folder} -Dcassandra.logdir={folder}",
             f"-Dlogback.configurationFile={folder}/conf/logback.xml",

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import os
-import re
 import subprocess
-import sys
+import tempfile
 import time
 from collections import Counter
 from collections.abc import AsyncIterator, Iterator
@@ -17,54 +15,31 @@ from pathlib import Path
 import httpx
 
 from tamis.clock import SystemClock
-from tamis.settings import Settings
-from tamis.settings_source import variables
 from tamis.storage import LogQuery, make_store, pages
+from tests.support import processes
+from tests.support.command_server import tamis_command
 from tests.support.keyspaces import PATIENT
+from tests.support.processes import Process
 
-_SETTINGS = {name for item in Settings.model_fields.items() for name in variables(*item)}
 _CLIENTS = 8
 
 
-def environment(**settings: str) -> dict[str, str]:
-    """Return this environment with these settings of Tamis and no others."""
-    return {name: value for name, value in os.environ.items() if name not in _SETTINGS} | settings
-
-
 @contextmanager
-def serving(folder: Path, url: str, **settings: str) -> Iterator[tuple[subprocess.Popen[bytes], str]]:
+def serving(
+    folder: Path, url: str, *, is_program: bool = False, **settings: str
+) -> Iterator[tuple[Process, str]]:
     """Run a server of made-up answers on the store at `url`; give its process and address."""
-    log = folder / f"server-{time.monotonic_ns()}.log"
-    with log.open("wb") as told:
-        process = subprocess.Popen(
-            [sys.executable, "-m", "tamis", "serve", "--mock", "--port", "0"],
-            cwd=folder,
-            env=environment(TAMIS_STORE=url, TAMIS_SPOOL_FILE=str(folder / "spool.tamis"), **settings),
-            stderr=subprocess.PIPE,
-            stdout=told,
-        )
-        try:
-            yield process, _address(process)
-        finally:
-            process.kill()
-            process.communicate()
-
-
-def _address(process: subprocess.Popen[bytes]) -> str:
-    assert process.stderr is not None
-    lines = []
-    for line in process.stderr:
-        lines.append(line.decode())
-        if found := re.match(r"Address +(http://\S+)", lines[-1]):
-            return found[1]
-    raise AssertionError("".join(lines))
+    home = Path(tempfile.mkdtemp(dir=folder))  # several may run in one folder
+    store = {"TAMIS_STORE": url, "TAMIS_SPOOL_FILE": str(folder / "spool.tamis")}
+    with processes.serving(home, "--mock", is_program=is_program, **store, **settings) as service:
+        yield service.process, service.address
 
 
 def tamis(*arguments: str, **settings: str) -> subprocess.CompletedProcess[str]:
     """Run a command to its end."""
     return subprocess.run(
-        [sys.executable, "-m", "tamis", *arguments],
-        env=environment(**settings),
+        tamis_command(*arguments),
+        env=processes.ENVIRON | settings,
         capture_output=True,
         text=True,
         timeout=90,

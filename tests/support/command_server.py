@@ -1,12 +1,13 @@
 """`tamis` commands forked from a process that has imported them already, for tests that run hundreds of them.
 
-    tamis_command("log", …) ─► this file as a small program ─► server ─► fork ─► tamis.__main__
+    ForkedCommand(["serve", …], …) ────────────────────────────► server ─► fork ─► tamis.__main__
+    tamis_command("log", …) ─► this file as a small program ───►
                                with its descriptors, folder and environment
 
-Each command is a real process with its own memory, descriptors and exit code; what is saved is the half to
-one and a half seconds of processor time that Python takes to import it. The small program passes signals on
+Each command is a real process with its own memory, descriptors, signals and exit code; what is saved is the
+half to two seconds of processor time that Python takes to import it. The small program passes signals on
 and ends as the command does; if it is killed, so is the command. Tests about imports, missing packages,
-encodings, the hash seed, memory or what is killed in the middle start programs of their own.
+encodings, the hash seed, memory or several workers start programs of their own.
 """
 
 from __future__ import annotations
@@ -17,18 +18,105 @@ import signal
 import socket
 import sys
 
+TYPE_CHECKING = False  # without the import, for this is a program that must start at once
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
 _LIBRARIES = ("tamis.service.app", "tamis.batch.local", "tamis.training.train", "apsw", "sklearn.svm")
 _LENGTH_BYTES = 4
 _PASSED_ON = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+MEASURES_COVERAGE = "COVERAGE_PROCESS_CONFIG" in os.environ
+"""Lines that run in a fork would not be counted."""
 _address = ""
 
 
 def tamis_command(*arguments: object) -> list[str]:
     """Return a command line that runs `tamis` with these arguments."""
     words = [*map(str, arguments)]
-    if "COVERAGE_PROCESS_CONFIG" in os.environ:  # lines that run in a fork would not be counted
+    if MEASURES_COVERAGE:
         return [sys.executable, "-m", "tamis", *words]
     return [sys.executable, "-IS", __file__, _address or _start_server(), *words]
+
+
+class ForkedCommand:
+    """What tests use of `subprocess.Popen`, for a command that the server forks; its input is empty."""
+
+    def __init__(
+        self, words: Sequence[str], *, folder: str, environ: Mapping[str, str], stdout: int, stderr: int
+    ) -> None:
+        self._server = socket.socket(socket.AF_UNIX)
+        self._returncode: int | None = None
+        with open(os.devnull) as empty:
+            streams = [empty.fileno(), stdout, stderr]
+            _request(self._server, words, folder=folder, environ=environ, descriptors=streams)
+        self.pid = _number(self._server)
+
+    @property
+    def returncode(self) -> int | None:
+        """As of a `Popen`: negative if a signal ended the process."""
+        return self.poll()
+
+    def poll(self) -> int | None:
+        """Return the exit code, None while it runs."""
+        if self._returncode is None and _is_readable(self._server, 0):
+            self._returncode = _number(self._server)
+            self._server.close()
+        return self._returncode
+
+    def wait(self, timeout: float | None = None) -> int:
+        """Return the exit code when there is one; raise TimeoutExpired after so many seconds."""
+        if self._returncode is None and not _is_readable(self._server, timeout):
+            import subprocess
+
+            raise subprocess.TimeoutExpired("tamis", timeout or 0)
+        code = self.poll()
+        assert code is not None
+        return code
+
+    def send_signal(self, number: int) -> None:
+        """Send a signal to the process if it still runs."""
+        if self.poll() is None:
+            os.kill(self.pid, number)
+
+    def terminate(self) -> None:
+        """Tell it to stop."""
+        self.send_signal(signal.SIGTERM)
+
+    def kill(self) -> None:
+        """End it as a crash would."""
+        self.send_signal(signal.SIGKILL)
+
+
+def _is_readable(connection: socket.socket, seconds: float | None) -> bool:
+    import select
+
+    poll = select.poll()  # unlike `select`, for descriptors of any number
+    poll.register(connection, select.POLLIN)
+    return bool(poll.poll(None if seconds is None else seconds * 1e3))
+
+
+def _number(server: socket.socket) -> int:
+    answer = server.recv(_LENGTH_BYTES, socket.MSG_WAITALL)
+    if len(answer) < _LENGTH_BYTES:
+        sys.exit("the command server ended before the command")
+    return int.from_bytes(answer, "big", signed=True)
+
+
+def _request(
+    server: socket.socket,
+    words: Sequence[str],
+    *,
+    folder: str,
+    environ: Mapping[str, str],
+    descriptors: Sequence[int],
+    address: str = "",
+) -> None:
+    """Ask the server for a command; it answers with the number of the process, then with its exit status."""
+    server.connect(address or _address or _start_server())
+    variables = (f"{name}={value}" for name, value in environ.items())
+    request = b"\0".join(map(os.fsencode, [folder, str(len(words)), *words, *variables]))
+    socket.send_fds(server, [len(request).to_bytes(_LENGTH_BYTES, "big")], descriptors)
+    server.sendall(request)
 
 
 def _start_server() -> str:
@@ -60,22 +148,13 @@ def _end(server: object) -> None:
 def _run_command(address: str, words: list[str]) -> None:
     """Have the server run a command with this process's descriptors, and end as it does."""
     with socket.socket(socket.AF_UNIX) as server:
-        server.connect(address)
-        fields = [
-            os.getcwd(),
-            str(len(words)),
-            *words,
-            *(f"{name}={value}" for name, value in os.environ.items()),
-        ]
-        request = b"\0".join(map(os.fsencode, fields))
-        socket.send_fds(server, [len(request).to_bytes(_LENGTH_BYTES, "big")], [0, 1, 2])
-        server.sendall(request)
+        _request(
+            server, words, folder=os.getcwd(), environ=os.environ, descriptors=[0, 1, 2], address=address
+        )
         for number in _PASSED_ON:
             signal.signal(number, lambda number, _: server.sendall(bytes([number])))
-        answer = server.recv(_LENGTH_BYTES, socket.MSG_WAITALL)
-    if len(answer) < _LENGTH_BYTES:
-        sys.exit("the command server ended before the command")
-    status = int.from_bytes(answer, "big", signed=True)
+        _number(server)  # of its process
+        status = _number(server)
     if status < 0:
         if -status != signal.SIGKILL:
             signal.signal(-status, signal.SIG_DFL)
@@ -121,6 +200,7 @@ class _Server:
         signal.pthread_sigmask(signal.SIG_UNBLOCK, _PASSED_ON)
         for descriptor in descriptors:
             os.close(descriptor)
+        self._answer(client, pid)
         ended = os.pidfd_open(pid)
         self._selector.register(ended, 1, lambda: self._report(client, pid, ended))
         self._selector.register(client, 1, lambda: self._pass_on(client, pid))
@@ -132,9 +212,12 @@ class _Server:
             if watched in self._selector.get_map():
                 self._selector.unregister(watched)
         os.close(ended)
-        with contextlib.suppress(BrokenPipeError):  # it was killed, and the command with it
-            client.sendall(code.to_bytes(_LENGTH_BYTES, "big", signed=True))
+        self._answer(client, code)
         client.close()
+
+    def _answer(self, client: socket.socket, number: int) -> None:
+        with contextlib.suppress(BrokenPipeError):  # it was killed, and the command with it
+            client.sendall(number.to_bytes(_LENGTH_BYTES, "big", signed=True))
 
     def _pass_on(self, client: socket.socket, pid: int) -> None:
         numbers = client.recv(16)

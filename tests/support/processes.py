@@ -20,10 +20,10 @@ from pathlib import Path
 
 from tamis.settings import Settings
 from tamis.settings_source import variables as names_of
-from tests.support.fork_server import ForkedServe
+from tests.support.command_server import MEASURES_COVERAGE, ForkedCommand
 from tests.support.process_stats import children_of
 
-Process = subprocess.Popen[bytes] | ForkedServe
+Process = subprocess.Popen[bytes] | ForkedCommand
 
 _SETTINGS = {name for item in Settings.model_fields.items() for name in names_of(*item)}
 ENVIRON = {name: value for name, value in os.environ.items() if name not in _SETTINGS}
@@ -105,7 +105,7 @@ def serving(
     It is forked, unless it has several workers, descriptors or a preloaded library, or is to be a program.
     """
     has_workers = any(pair[0] == "--workers" and pair[1] != "1" for pair in pairwise(arguments))
-    is_program = is_program or bool(fds) or has_workers or "LD_PRELOAD" in environ
+    is_program = is_program or bool(fds) or has_workers or "LD_PRELOAD" in environ or MEASURES_COVERAGE
     notify_path = folder / "notify"
     notify_path.unlink(missing_ok=True)
     log = folder / "serve.log"
@@ -116,7 +116,15 @@ def serving(
         arguments = ("--port", "0", *arguments)
         variables = _SERVE_ENVIRON | {"NOTIFY_SOCKET": str(notify_path)} | environ
         if not is_program:
-            process: Process = ForkedServe(arguments, folder, variables, log)
+            words = ["serve", *arguments]
+            with open(os.devnull, "w") as nowhere:
+                process: Process = ForkedCommand(
+                    words,
+                    folder=str(folder),
+                    environ=variables,
+                    stdout=nowhere.fileno(),
+                    stderr=stderr.fileno(),
+                )
         else:
             process = subprocess.Popen(
                 [sys.executable, "-m", "tamis", "serve", *arguments],
