@@ -2,10 +2,11 @@
 
     python benchmarks/cassandra_nodes.py [--rows 2000] [--rounds 6] [--nodes 1 2 3] [--seconds 2]
 
-Sends rows, look-ups and answers, then new texts by as many `tamis serve` processes as there are nodes. One
-node gives what an operation costs with one copy, two nodes with two copies what a further copy costs. From
-these the plan predicts the other clusters, and new texts of services, beside what they took. All nodes
-share this machine, so processor time is compared, not speed; that of compiling Java is left out.
+Sends rows, look-ups and answers, then new texts by as many `tamis serve` processes as there are nodes. The
+plan: an operation costs what it costs in the smallest cluster with as many copies, however many nodes there
+are; a new text costs what its operations cost, times a factor that is the same for all clusters. That is
+printed beside what they took. All nodes share this machine, so processor time is compared, not speed; that
+of compiling Java is left out.
 
 Everything runs on one core, the nodes with the lower priority: so they always have requests, as in a busy
 cluster. An idle thread of a node polls every 10 µs, which on nodes with little to do costs more than they do.
@@ -46,10 +47,9 @@ from tests.support.cassandra_cluster import PERIODIC, Cluster, Node
 from tests.support.keyspaces import PATIENT, add_users, url_of
 from tests.support.samples import messages
 
-_IN_FLIGHT_PER_NODE = 256
-"""More than a node answers while its clients run, so that none of its threads has to wait for a request."""
-_CONNECTIONS = 64
-"""To each service, as at a busy time."""
+_IN_FLIGHT = 64
+"""Requests to each node, connections to each service: a node that reads several requests at once needs less
+for each, so operations and new texts can be compared only under the same load."""
 _PATIENT_STORE, _PATIENT_SERVICE = "timeout=10&cache_timeout=5", {"TAMIS_MAX_QUEUE_SECONDS": "30"}
 """On a busy machine requests are slow; a refused one, or a row in the spool, would not be counted."""
 _IDLE_SECONDS = 4
@@ -70,26 +70,21 @@ Costs = Mapping[str, float]
 
 
 class Plan(NamedTuple):
-    """CPU seconds per row: of the first copy with its coordinator, and of each further copy."""
+    """CPU seconds of all nodes per row, by number of copies and operation, whatever the number of nodes."""
 
-    first: Costs
-    further: Costs
+    costs: Mapping[int, Costs]
 
     @classmethod
     def of(cls, measured: Mapping[tuple[int, int], Costs]) -> Plan:
-        """Fit the costs by (nodes, copies); a look-up asks one replica, however many there are."""
-        first, two = measured[min(measured)], measured.get((2, 2))
-        return cls(
-            {name: first[name] for name in _OPERATIONS},
-            {name: two[name] - first[name] if two and name != _MISS else 0.0 for name in _OPERATIONS},
-        )
+        """Take the costs by (nodes, copies) of the smallest clusters."""
+        return cls({copies: costs for (_, copies), costs in sorted(measured.items(), reverse=True)})
 
     def cost(self, operation: str, copies: int) -> float:
-        """Return the CPU seconds that all nodes together need for a row."""
-        return self.first[operation] + (copies - 1) * self.further[operation]
+        """Return the cost of an operation."""
+        return self.costs[copies][operation]
 
-    def new_text(self, copies: int, *, row_requests: float) -> float:
-        """Return the CPU seconds of a new text that shares its row's requests with other texts."""
+    def operations(self, copies: int, *, row_requests: float) -> float:
+        """Return the cost of the operations of a new text, whose row shares requests with other texts."""
         alone, in_lists = self.cost(_ALONE, copies), self.cost(_IN_LISTS, copies)
         request = (alone - in_lists) / (1 - expected_requests(_LIST))
         row = alone - request * (1 - row_requests)
@@ -128,6 +123,7 @@ def main() -> None:
                 )
                 measured[nodes, copies] = {**costs, **new}
             _print_costs(Plan.of(measured), nodes, measured)
+    _print_new_texts(Plan.of(measured), measured)
 
 
 def _share_a_core(cluster: Cluster, core: int) -> None:
@@ -145,18 +141,29 @@ def _threads(number: int) -> Iterable[Path]:
 
 
 def _print_costs(plan: Plan, nodes: int, measured: Mapping[tuple[int, int], Costs]) -> None:
-    for copies in range(1, nodes + 1):
+    for copies, name in itertools.product(range(1, nodes + 1), _OPERATIONS):
+        _print_check(nodes, copies, name, plan.cost(name, copies), measured[nodes, copies][name])
+
+
+def _print_new_texts(plan: Plan, measured: Mapping[tuple[int, int], Costs]) -> None:
+    sums = {
+        (nodes, copies): plan.operations(copies, row_requests=costs[_ROW_REQUESTS])
+        for (nodes, copies), costs in measured.items()
+    }
+    factor = statistics.median(measured[cluster][_NEW_TEXT] / cost for cluster, cost in sums.items())
+    print(f"a new text of services costs {factor:.2f} times its operations")
+    for (nodes, copies), cost in sums.items():
         costs = measured[nodes, copies]
-        requests = costs[_ROW_REQUESTS]
-        predicted = {name: plan.cost(name, copies) for name in _OPERATIONS}
-        predicted[_NEW_TEXT] = plan.new_text(copies, row_requests=requests)
-        print(f"{nodes} nodes, {copies} copies: {requests:.2f} row requests per new text")
-        for name, cost in predicted.items():
-            print(
-                f"{nodes} nodes, {copies} copies, {name:20} {cost * 1e6:7.0f} CPU µs predicted, "
-                f"{costs[name] * 1e6:7.0f} measured ({costs[name] / cost:.2f}x)",
-                flush=True,
-            )
+        print(f"{nodes} nodes, {copies} copies: {costs[_ROW_REQUESTS]:.2f} row requests per new text")
+        _print_check(nodes, copies, _NEW_TEXT, cost * factor, costs[_NEW_TEXT])
+
+
+def _print_check(nodes: int, copies: int, name: str, predicted: float, cost: float) -> None:
+    print(
+        f"{nodes} nodes, {copies} copies, {name:20} {predicted * 1e6:6.0f} CPU µs predicted, "
+        f"{cost * 1e6:6.0f} measured ({cost / predicted:.2f}x)",
+        flush=True,
+    )
 
 
 async def measure(
@@ -227,7 +234,7 @@ class _RowLoad:
                 await request
 
         watch = _CpuWatch(self._cluster, self.idle)
-        await asyncio.gather(*(client() for _ in range(_IN_FLIGHT_PER_NODE * len(self._cluster.nodes))))
+        await asyncio.gather(*(client() for _ in range(_IN_FLIGHT * len(self._cluster.nodes))))
         return watch.cpu_seconds() / self._n_rows
 
 
@@ -269,7 +276,7 @@ def _node_cpu_seconds(node: Node) -> float:
 def _costs_of_services(cluster: Cluster, copies: int, *, seconds: int, rounds: int, idle: float) -> Costs:
     """Return the cost of a new text of as many services as nodes; print what the services use."""
     n, costs, own, n_texts = len(cluster.nodes), [], [], 0
-    load = Load("", connections=_CONNECTIONS, fresh=True, texts_each=1)
+    load = Load("", connections=_IN_FLIGHT, fresh=True, texts_each=1)
     store = f"{url_of(cluster, f'copies_{copies}')}&{_PATIENT_STORE}"
     serve = [sys.executable, "-m", "tamis", "serve", "--mock", "--store", store]
     with tempfile.TemporaryDirectory() as folder, ExitStack() as running, ThreadPoolExecutor(n) as threads:
