@@ -144,8 +144,11 @@ def test_options_before_a_subcommand_are_refused_not_overlooked(folder: Path) ->
     ("arguments", "words"),
     [
         (["log", "--store", "sqlite:///absent.db"], "absent.db: file not found"),
-        (["log", "delete", "--caller", "x", "--yes", "--store", "sqlite:///absent.db"], "no such file"),
-        (["log", "--store", "memory:"], "seen by its own process only"),
+        (
+            ["log", "delete", "--caller", "x", "--yes", "--store", "sqlite:///absent.db"],
+            "absent.db: file not found",
+        ),
+        (["log", "--store", "memory:"], "exists in its own process only"),
         (["migrate", "--store", "cassandra://host.invalid/keyspace"], "cannot resolve any host"),
     ],
 )

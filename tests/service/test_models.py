@@ -158,15 +158,20 @@ def test_broken_version_is_refused_and_old_one_serves(
     with serving(tmp_path, "models/spam@champion") as service:
         ask = client(service)
         BROKEN[how](models / "spam" / "2")
-        aliases = models / "spam" / "aliases.json"
-        aliases.write_text(json.dumps({"champion": 2}))
+        _point_champion_at(models / "spam", 2)
         _until(service, lambda: "version refused" in service.said)
         assert _version(ask) == "1"
         assert ask.get("/models").json()[0]["error"]
         assert "tamis_model_refusals_total 1" in ask.get("/metrics").text
-        aliases.write_text(json.dumps({"champion": 3}))
+        _point_champion_at(models / "spam", 3)
         _until(service, lambda: _version(ask) == "3")
         assert ask.get("/models").json()[0]["error"] is None
+
+
+def _point_champion_at(model: Path, version: int) -> None:
+    written = model.parent / "aliases.json"
+    written.write_text(json.dumps({"champion": version}))
+    written.replace(model / "aliases.json")  # half a file would be one more refusal
 
 
 def test_model_that_cannot_be_loaded_is_503_on_its_routes(
