@@ -76,7 +76,8 @@ class ForkedCommand:
     def send_signal(self, number: int) -> None:
         """Send a signal to the process if it still runs."""
         if self.poll() is None:
-            os.kill(self.pid, number)
+            with contextlib.suppress(ProcessLookupError):  # it has ended, and its status is on the way
+                os.kill(self.pid, number)
 
     def terminate(self) -> None:
         """Tell it to stop."""
