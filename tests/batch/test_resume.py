@@ -16,7 +16,7 @@ import pytest
 from pyarrow import concat_tables
 
 from tamis.training.train import train
-from tests.support.faults import disk_of_8_mb
+from tests.support.faults import disk_of_8_mb, fill
 from tests.support.process_stats import children_of
 from tests.support.processes import ENVIRON, waiting_for
 from tests.support.samples import messages, write_csv
@@ -241,3 +241,21 @@ def test_full_disk_is_one_line_and_resumable(data: bytes, model: Path, tmp_path:
         subprocess.run(["mount", "-o", "remount,size=64m", str(disk)], check=True)
         assert "by an earlier run" in scored(*arguments, folder=tmp_path)
         assert read_output(disk / "out.csv").num_rows == 12 * N_ROWS
+
+
+def test_journal_on_a_full_disk_is_one_line_and_resumable(data: bytes, model: Path, tmp_path: Path) -> None:
+    (tmp_path / "in.csv").write_bytes(data)
+    arguments = (str(model), "in.csv", "-o", "out.csv", *SMALL)
+    process = run_until_parts(1, *arguments, folder=tmp_path, output="out.csv")
+    os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+    journal = tmp_path / "out.csv.parts" / "_parts.jsonl"
+    with disk_of_8_mb(tmp_path / "disk") as disk:
+        shutil.move(journal, disk / "journal")
+        journal.symlink_to(disk / "journal")
+        filler = fill(disk)
+        said = refused(*arguments, folder=tmp_path)
+        assert said.endswith("No space left on device; run the same command again to go on from here")
+        filler.unlink()
+        assert "by an earlier run" in scored(*arguments, folder=tmp_path)
+    assert read_output(tmp_path / "out.csv").num_rows == N_ROWS

@@ -17,7 +17,7 @@ from tamis.clock import SystemClock
 from tamis.errors import StoreError
 from tamis.storage import FileSpool, LogQuery, MemorySpool, ResilientStore, StoreOptions, TimeIds
 from tamis.storage.sqlite import SqliteStore
-from tests.support.faults import needs_root_command
+from tests.support.faults import disk_of_8_mb, needs_root_command
 from tests.support.store_samples import call, calls, database, everything, key, run
 
 pytestmark = pytest.mark.alone
@@ -75,11 +75,8 @@ async def assert_heals(store, expected):
 @pytest.fixture
 def small_disk(tmp_path: Path) -> Iterator[Path]:
     """A file system of 8 MB."""
-    folder = tmp_path / "disk"
-    folder.mkdir()
-    with needs_root_command("mount", "-t", "tmpfs", "-o", "size=8m", "tmpfs", str(folder)):
+    with disk_of_8_mb(tmp_path / "disk") as folder:
         yield folder
-        subprocess.run(["umount", "-l", str(folder)], check=True)
 
 
 def test_a_removed_file_is_made_again(tmp_path):

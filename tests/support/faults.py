@@ -39,8 +39,10 @@ def disk_of_8_mb(folder: Path) -> Iterator[Path]:
     """Give a file system of its own at `folder`."""
     folder.mkdir()
     with needs_root_command("mount", "-t", "tmpfs", "-o", "size=8m", "tmpfs", str(folder)):
-        yield folder
-        subprocess.run(["umount", "-l", str(folder)], check=True)
+        try:
+            yield folder
+        finally:  # pytest could not remove what a failed test leaves mounted
+            subprocess.run(["umount", "-l", str(folder)], check=True)
 
 
 def fill(disk: Path) -> Path:
@@ -73,8 +75,10 @@ def locked_by_another_process(path: Path) -> Iterator[None]:
     ) as locker:
         assert locker.stdout is not None
         assert locker.stdout.readline() == b"locked\n"
-        yield
-        locker.communicate(b"\n")
+        try:
+            yield
+        finally:
+            locker.communicate(b"\n")
 
 
 @dataclass(frozen=True)

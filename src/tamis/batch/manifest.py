@@ -134,10 +134,11 @@ class PartsFolder:
         return (self.path / _MANIFEST).exists()
 
     def close(self) -> None:
-        """Let another process work in the folder."""
-        for file in (self._journal, self._lock):
-            if file is not None:
-                file.close()
+        """Let another process work in the folder; raise OSError if the last line cannot be written."""
+        with contextlib.ExitStack() as files:
+            for file in (self._lock, self._journal):
+                if file is not None:
+                    files.callback(file.close)
 
     def remove(self) -> None:
         """Delete what this class wrote, the manifest first: without it the rest is no run."""

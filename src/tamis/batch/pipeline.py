@@ -178,30 +178,35 @@ class ScoreRun:
         if restart and self._target.remote is not None:
             self._target.remote.clear()
         try:
-            resumed = sum(part.n_rows for part in self._parts.finished.values())
-            with Assembler(self._job, self._target, [source.name for source in self._sources]) as assembler:
-                self._score(engine, assembler, max_rejected, observe)
-                for source in self._sources:
-                    # again at the end: parts of two versions of a file must not be joined
-                    source.check_unchanged()
-                # the record first: once the output exists, the run is complete
-                if self._target.record is not None:
-                    self._target.record.publish(self._parts.copy_manifest())
-                assembler.finish(self._n_parts)
-            parts = self._parts.finished.values()
-            summary = ScoreSummary(
-                n_rows=sum(part.n_rows for part in parts),
-                n_rejected=self._parts.n_rejected,
-                n_parts=self._n_parts,
-                n_resumed=resumed,
-                reasons=dict(assembler.reasons.most_common()),
-            )
-            self._complete()
+            # inside, not in a `finally`: after a full disk, closing the journal fails again
+            with closing(self._parts):
+                return self._score_and_assemble(engine, max_rejected, observe)
         except OSError as failed:
             problem = f"{failed.strerror or failed}; run the same command again to go on from here"
             raise DataError(problem, file=failed.filename or self._target.parts) from failed
-        finally:
-            self._parts.close()
+
+    def _score_and_assemble(
+        self, engine: Engine, max_rejected: int | None, observe: Observer
+    ) -> ScoreSummary:
+        resumed = sum(part.n_rows for part in self._parts.finished.values())
+        with Assembler(self._job, self._target, [source.name for source in self._sources]) as assembler:
+            self._score(engine, assembler, max_rejected, observe)
+            for source in self._sources:
+                # again at the end: parts of two versions of a file must not be joined
+                source.check_unchanged()
+            # the record first: once the output exists, the run is complete
+            if self._target.record is not None:
+                self._target.record.publish(self._parts.copy_manifest())
+            assembler.finish(self._n_parts)
+        parts = self._parts.finished.values()
+        summary = ScoreSummary(
+            n_rows=sum(part.n_rows for part in parts),
+            n_rejected=self._parts.n_rejected,
+            n_parts=self._n_parts,
+            n_resumed=resumed,
+            reasons=dict(assembler.reasons.most_common()),
+        )
+        self._complete()
         return summary
 
     def _complete(self) -> None:
