@@ -49,7 +49,7 @@ def test_first_good_source_is_written_when_others_fail(path: Path) -> None:
         Having("spare", RIGHT),
     ]
     said: list[str] = []
-    assert fetch(wanting(*sources), path, say=said.append) == Fetched(path, "good")
+    assert fetch(wanting(*sources), path, log=said.append) == Fetched(path, "good")
     assert path.read_text() == "label,text\nham,Hello you\nspam,WIN\nham,Bye\n"
     assert said == [
         "trying closed",

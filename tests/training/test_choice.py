@@ -34,7 +34,7 @@ def parities(rows: int) -> Dataset:
 
 def test_train_chooses_phrases_when_clearly_better(tmp_path: Path):
     said: list[str] = []
-    trained = train(write_csv(parities(1200), tmp_path / "data.csv"), tmp_path / "model", say=said.append)
+    trained = train(write_csv(parities(1200), tmp_path / "data.csv"), tmp_path / "model", log=said.append)
     assert trained.path is not None
     choice = trained.manifest.training["choice"]
     assert choice["overrides"] == {"phrases": "true"}

@@ -65,8 +65,8 @@ def undisturbed(data: Path, tmp_path_factory: pytest.TempPathFactory) -> str:
 
 def trained(data: Path, output: Path, said: list[str] | None = None, **changes: str) -> str:
     settings = TrainSettings(model="lstm", overrides=OVERRIDES | changes)
-    say = (lambda text: None) if said is None else said.append
-    made = train(data, output, settings=settings, say=say)
+    log = (lambda text: None) if said is None else said.append
+    made = train(data, output, settings=settings, log=log)
     assert made.path is not None
     return open_artifact(made.path).identity
 

@@ -104,7 +104,7 @@ def test_the_operating_point_comes_from_the_training_part_alone(data: Path, tmp_
 
 def test_train_saves_a_model_of_all_rows_and_says_so(data: Path, tmp_path: Path):
     said: list[str] = []
-    trained = train(data, tmp_path / "spam", say=said.append)
+    trained = train(data, tmp_path / "spam", log=said.append)
     facts = trained.manifest.data
     assert facts.learned_rows == facts.train_rows + facts.test_rows == 300
     assert facts.has_learned_all_rows
@@ -132,7 +132,7 @@ def test_train_learns_rare_labels_and_names_them_once(tmp_path: Path):
     labels = [*rows.labels, "invoice", "newsletter"]
     more = Dataset([*rows.texts, "pay me", "read me"], labels, list(range(1, 203)))
     said: list[str] = []
-    trained = train(write_csv(more, tmp_path / "rare.csv"), tmp_path / "spam", say=said.append)
+    trained = train(write_csv(more, tmp_path / "rare.csv"), tmp_path / "spam", log=said.append)
     assert trained.manifest.labels == ("ham", "invoice", "newsletter", "spam")
     assert trained.manifest.data.unmeasured == {"invoice": 1, "newsletter": 1}
     (line,) = [line for line in said if "not measured" in line]
@@ -164,7 +164,7 @@ def test_train_says_when_calibration_is_rolled_back(tmp_path: Path):
     texts = [" ".join(rng.choice(list("abcdefgh"), 6)) for _ in range(60)]
     data = Dataset(texts, [str(label) for label in rng.integers(0, 2, 60)], list(range(1, 61)))
     said: list[str] = []
-    trained = train(write_csv(data, tmp_path / "noise.csv"), None, say=said.append)
+    trained = train(write_csv(data, tmp_path / "noise.csv"), None, log=said.append)
     rolled_back = [line for line in said if line.startswith("calibration rolled back")]
     assert len(rolled_back) == (not trained.manifest.calibration["kept"])
 

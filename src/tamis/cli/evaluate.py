@@ -236,7 +236,7 @@ def cross_validate(data: tuple[str, ...], model: str, overrides: Mapping[str, st
             folds=options["folds"],
             repeats=options["repeats"],
             progress=progress,
-            say=progress.say,
+            log=progress.log,
         )
     if options["as_json"]:
         print_json(measured)

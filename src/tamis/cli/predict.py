@@ -87,7 +87,7 @@ def _from_file(path: Path, options: Mapping[str, Any], classifier: Classifier) -
         yield from _lines(sys.stdin.buffer, "standard input", options["encoding"])
     elif is_table(path) or options["text_column"] or options["delimiter"]:
         found = read_options(options, remembered=columns_of(classifier))
-        yield from read_texts(path, found, say=lambda line: echo(line, err=True))
+        yield from read_texts(path, found, log=lambda line: echo(line, err=True))
     else:
         with path.open("rb") as file:
             yield from _lines(file, str(path), options["encoding"])

@@ -43,7 +43,7 @@ def fetch(name: str, output: Path | None, force: bool) -> None:
             wanted,
             output or Path("data", f"{name}.csv"),
             force=force,
-            say=lambda line: echo(line, err=True),
+            log=lambda line: echo(line, err=True),
             progress=progress,
         )
     origin = f"from {fetched.source}" if fetched.source else "was there already"

@@ -127,7 +127,7 @@ def _train(current: Any, merged: Merged, path: Path, folder: Path) -> Path:
             settings=settings,
             progress=progress,
             notice=progress.notice,
-            say=progress.say,
+            log=progress.log,
         )
     assert trained.path is not None
     return trained.path

@@ -86,7 +86,7 @@ def command(
             formats=[form.strip() for form in options["formats"].split(",") if form.strip()],
             progress=progress,
             notice=progress.notice,
-            say=progress.say,
+            log=progress.log,
             full_report=options["report"] == "full",
         )
     if trained.interrupted:

@@ -16,7 +16,7 @@ from tamis.data.dataset_sources import PackagedCsv, Source, ZippedLines, ZippedT
 from tamis.data.reader import read_dataset
 from tamis.data.tables import Columns, write_dataset
 from tamis.errors import DataError, FetchError
-from tamis.types import Dataset, Progress, no_progress
+from tamis.types import Dataset, Notice, Progress, no_notice, no_progress
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,12 +79,12 @@ def fetch(
     path: str | os.PathLike[str],
     *,
     force: bool = False,
-    say: Callable[[str], None] = lambda line: None,
+    log: Notice = no_notice,
     progress: Progress = no_progress,
 ) -> Fetched:
     """Put the `wanted` data set at `path`, from the first of its sources that has the known contents.
 
-    A file that has them already is left alone; one with others is replaced only with `force`. `say`
+    A file that has them already is left alone; one with others is replaced only with `force`. `log`
     is called with each source before it is tried and with why it failed. Raises FetchError if all fail.
     """
     target = Path(path)
@@ -96,28 +96,26 @@ def fetch(
             problem = f"{target} exists and is not {wanted.name}; replace it with --force"
             raise FetchError(problem) from failed
         return Fetched(target, None)
-    dataset, origins = _obtain(wanted, say, progress)
+    dataset, origins = _obtain(wanted, log, progress)
     write_dataset(dataset, target)
     return Fetched(target, ", ".join(origins))
 
 
-def _obtain(
-    wanted: PublicDataset, say: Callable[[str], None], progress: Progress
-) -> tuple[Dataset, list[str]]:
+def _obtain(wanted: PublicDataset, log: Notice, progress: Progress) -> tuple[Dataset, list[str]]:
     """Return the data set, and which source each part of it came from."""
     if wanted.merge is not None:
-        found = [_obtain(part, say, progress) for part in wanted.parts]
+        found = [_obtain(part, log, progress) for part in wanted.parts]
         merged = wanted.merge([dataset for dataset, _ in found])
         return merged, [origin for _, origins in found for origin in origins]
     failures = []
     for source in wanted.sources:
-        say(f"trying {source.name}")
+        log(f"trying {source.name}")
         try:
             # checked before anything is written: a mirror may have changed its file
             dataset = source.read(progress)
             wanted.contents.check(dataset)
         except (FetchError, DataError) as failed:
-            say(f"{source.name}: {failed}")
+            log(f"{source.name}: {failed}")
             failures.append(f"{source.name}: {failed}")
             continue
         return dataset, [source.name]

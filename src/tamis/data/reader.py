@@ -261,15 +261,15 @@ def is_table(path: Path) -> bool:
     return name.suffix.lower() in _TABLE_SUFFIXES
 
 
-def read_texts(path: Path, options: ReadOptions, say: Notice = no_notice) -> Iterator[str]:
-    """Yield the cells of the text column; `say` is called with what was assumed. Raises DataError."""
+def read_texts(path: Path, options: ReadOptions, log: Notice = no_notice) -> Iterator[str]:
+    """Yield the cells of the text column; `log` is called with what was assumed. Raises DataError."""
     facts = inspect_file(path, options.encoding)
     with open_table(facts, options, no_progress) as table:
         columns = choose_text_column(table.columns, table.sample(), options, path)
         assumed = [*facts.assumed, *table.assumed]
         assumed += [f"text column {columns.names.text!r}"] if columns.guessed else []
         if assumed:
-            say(f"{path.name}: assumed {'; '.join(assumed)}")
+            log(f"{path.name}: assumed {'; '.join(assumed)}")
         text = columns.needed.text
         for record in table.records(columns.needed):
             yield record.cells[text]

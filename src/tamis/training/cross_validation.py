@@ -66,15 +66,15 @@ def cross_validate_file(  # noqa: PLR0913 - data, two settings, two counts, two 
     folds: int = 5,
     repeats: int = 2,
     progress: Progress = no_progress,
-    say: Notice = no_notice,
+    log: Notice = no_notice,
 ) -> tuple[CrossValidationMetrics, ...]:
     """Cross-validate on labelled files by both protocols, the grouped one first."""
     total = 2 * folds * repeats
     measured = []
     for number, split in enumerate(_PROTOCOLS):
         # the second reading, which repairs nothing, would report the same assumptions once more
-        say_once = say if number == 0 else no_notice
-        data = read_for(paths, replace(prepare, split=split), say=say_once).dataset
+        first_log = log if number == 0 else no_notice
+        data = read_for(paths, replace(prepare, split=split), log=first_log).dataset
         data = merge_rare_labels(drop_empty(data) if split == "grouped" else data, prepare)
         done = number * folds * repeats
         measured.append(

@@ -93,20 +93,20 @@ class Prepared:
         return both.select(np.argsort(both.rows, kind="stable").tolist())
 
 
-def prepare_file(paths: Paths, settings: PrepareSettings, *, say: Notice = no_notice) -> Prepared:
+def prepare_file(paths: Paths, settings: PrepareSettings, *, log: Notice = no_notice) -> Prepared:
     """Read labelled files and divide them; raise DataError if that cannot be done.
 
-    `say` is called with what was assumed about the files, one line at a time.
+    `log` is called with what was assumed about the files, one line at a time.
     """
-    return prepare_dataset(read_for(paths, settings, say=say), settings)
+    return prepare_dataset(read_for(paths, settings, log=log), settings)
 
 
-def read_for(paths: Paths, settings: PrepareSettings, *, say: Notice = no_notice) -> ReadResult:
+def read_for(paths: Paths, settings: PrepareSettings, *, log: Notice = no_notice) -> ReadResult:
     """Read labelled files, repaired unless the split is at random."""
     # published metrics are of the file as the csv module reads it, swallowed rows included
     reading = read_dataset(paths, settings.reading, repair=settings.split == "grouped")
     for line in reading.lines:
-        say(line)
+        log(line)
     name = ", ".join(map(str, reading.paths))
     require_classes(reading.dataset, name, column=reading.options.columns.label)
     return reading

@@ -73,7 +73,7 @@ def train(  # noqa: PLR0913 - data in, model out, three settings, formats, three
     formats: Sequence[str] = (),
     progress: Progress = no_progress,
     notice: Notice = no_notice,
-    say: Notice = no_notice,
+    log: Notice = no_notice,
     full_report: bool = False,
 ) -> Trained:
     """Train on labelled files or a prepared folder and write the next version of the model folder `output`.
@@ -83,7 +83,7 @@ def train(  # noqa: PLR0913 - data in, model out, three settings, formats, three
     users of other libraries. With `output` None nothing is written. `autotune` first searches for better
     settings, on the training part. `full_report` also trains what the report compares with, whatever it
     costs. A slow model that was killed resumes after its last whole epoch if the same is trained again, to
-    the same bits. `say` is called with lines worth keeping, `notice` with the state of the fit.
+    the same bits. `log` is called with lines worth keeping, `notice` with the state of the fit.
 
     Raises DataError, TrainingError or ArtifactError.
     """
@@ -93,15 +93,15 @@ def train(  # noqa: PLR0913 - data in, model out, three settings, formats, three
     if (folder := prepared_folder_in(data)) is not None:
         prepared = read_prepared(folder)
     else:
-        prepared = prepare_file(data, prepare or PrepareSettings(), say=say)
+        prepared = prepare_file(data, prepare or PrepareSettings(), log=log)
     if prepared.unmeasured:
-        say(describe_unmeasured(prepared.unmeasured))
+        log(describe_unmeasured(prepared.unmeasured))
     # reserved before any fit: a second training of the same model is refused before it has spent time
     with reserve_version(Path(output)) if output is not None else nullcontext() as reservation:
         settings, searched = _searched(prepared.train, settings, autotune)
         checkpoints = reservation.checkpoints(_digest(prepared, settings)) if reservation else None
         if checkpoints and checkpoints.exists():
-            say(f"resuming an unfinished training of the same data and settings ({checkpoints})")
+            log(f"resuming an unfinished training of the same data and settings ({checkpoints})")
         run = _run(
             prepared,
             settings,
@@ -111,9 +111,9 @@ def train(  # noqa: PLR0913 - data in, model out, three settings, formats, three
             checkpoints=checkpoints,
         )
         for line in run.measured.notices():
-            say(line)
+            log(line)
         if autotune is not None and autotune.max_bytes is not None:
-            run = _small_enough(run, autotune.max_bytes, say)
+            run = _small_enough(run, autotune.max_bytes, log)
         measured = _measure(run)
         described = {**msgspec.to_builtins(settings), **searched}
         if run.measured.choice is not None:
@@ -132,7 +132,7 @@ def train(  # noqa: PLR0913 - data in, model out, three settings, formats, three
         write_records(run, manifest, measured.probabilities, reservation.folder)
         diagnostics = diagnose(run, data, full=full_report)
         report = ReportData(manifest, measured, data_name(data), diagnostics=diagnostics)
-        _write_pages(report, reservation.folder, say)
+        _write_pages(report, reservation.folder, log)
         return _trained(reservation.commit(manifest), manifest, measured.evaluation, run)
 
 
@@ -192,14 +192,14 @@ def _run(
     )
 
 
-def _small_enough(run: TrainingRun, max_bytes: int, say: Notice) -> TrainingRun:
+def _small_enough(run: TrainingRun, max_bytes: int, log: Notice) -> TrainingRun:
     """Save the measured model if the one of all rows is larger than `max_bytes`, which the search kept to."""
     from tamis.training.tuning.evaluation import exported_size
 
     # more rows have more features: the search measured the size on the training part alone
     if run.saved is run.measured or exported_size(run.saved.model) <= max_bytes:
         return run
-    say(f"the model fitted on all rows has more than {max_bytes:,} bytes: the measured one is saved")
+    log(f"the model fitted on all rows has more than {max_bytes:,} bytes: the measured one is saved")
     return replace(run, saved=run.measured, learned_texts=run.train.texts)
 
 
@@ -254,13 +254,13 @@ def _measure(run: TrainingRun) -> Measured:
     )
 
 
-def _write_pages(report: ReportData, folder: Path, say: Notice) -> None:
+def _write_pages(report: ReportData, folder: Path, log: Notice) -> None:
     try:
         from tamis.training.report.render import render_card, render_report
     except ModuleNotFoundError as missing:  # a model can be trained without the extra that has Jinja
         if missing.name not in ("jinja2", "markupsafe"):
             raise
-        say(f"{REPORT_FILE} and {CARD_FILE} are not written: that needs pip install 'tamis[train]'")
+        log(f"{REPORT_FILE} and {CARD_FILE} are not written: that needs pip install 'tamis[train]'")
         return
     (folder / REPORT_FILE).write_bytes(render_report(report))
     (folder / CARD_FILE).write_bytes(render_card(report))

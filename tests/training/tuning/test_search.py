@@ -253,7 +253,7 @@ def test_train_keeps_measured_model_if_all_rows_grow_too_large(file: Path, tmp_p
     (trial,) = small.manifest.training["search"]["trials"]
     said: list[str] = []
     limits = Autotune(trials=1, max_bytes=trial["size_bytes"])
-    bounded = train(file, tmp_path / "bounded", settings=WITHOUT_BITS, autotune=limits, say=said.append)
+    bounded = train(file, tmp_path / "bounded", settings=WITHOUT_BITS, autotune=limits, log=said.append)
     assert bounded.manifest.data.learned_rows == bounded.manifest.data.train_rows
     assert any("the measured one is saved" in line for line in said)
 

@@ -35,11 +35,11 @@ _USED = {"label_legend_inverted", "max_seq_length", "text_form", "padding", "tru
 
 
 def import_keras(
-    folder: str | os.PathLike[str], output: str | os.PathLike[str], *, say: Notice = no_notice
+    folder: str | os.PathLike[str], output: str | os.PathLike[str], *, log: Notice = no_notice
 ) -> Path:
     """Write the model in `folder` as the next version of the model folder `output`; return its path.
 
-    Predictions are those of Keras on texts without normalisation. `say` is called with what was ignored,
+    Predictions are those of Keras on texts without normalisation. `log` is called with what was ignored,
     one line at a time. Raises ArtifactError that names what is missing, broken or not supported, and
     MissingExtraError if h5py or onnx is not installed.
     """
@@ -48,7 +48,7 @@ def import_keras(
     files = {role: _find(Path(folder), pattern, role) for role, pattern in _PATTERNS.items()}
     tokenizer, metadata = _tokenizer(files["tokenizer"]), read_metadata(files["metadata"])
     if metadata.unknown:
-        say(f"{files['metadata']}: unknown keys ignored: {', '.join(metadata.unknown)}")
+        log(f"{files['metadata']}: unknown keys ignored: {', '.join(metadata.unknown)}")
     extracted = extract(files["network"])
     try:
         network = network_of(extracted, max_tokens=metadata.max_tokens, padding=metadata.padding)
