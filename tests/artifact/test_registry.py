@@ -32,11 +32,11 @@ def folder(versions: Path) -> Path:
 
 
 def test_promote_records_who_when_from_to_and_why(folder: Path) -> None:
-    set_alias(f"{folder}@1", "champion", who="anna", clock=ManualClock())
-    set_alias(f"{folder}@3", "champion", who="ben", reason="better recall", clock=ManualClock())
+    set_alias(f"{folder}@1", "champion", actor="anna", clock=ManualClock())
+    set_alias(f"{folder}@3", "champion", actor="ben", reason="better recall", clock=ManualClock())
     first, second = history(folder)
-    assert (first.who, first.from_version, first.to_version) == ("anna", None, 1)
-    assert (second.who, second.from_version, second.to_version) == ("ben", 1, 3)
+    assert (first.actor, first.from_version, first.to_version) == ("anna", None, 1)
+    assert (second.actor, second.from_version, second.to_version) == ("ben", 1, 3)
     assert second.reason == "better recall"
     assert len(second.digest) == 64
     assert second.time.endswith("+00:00")

@@ -196,7 +196,7 @@ def test_canary_that_disagrees_is_aborted(folder: Path, service: Service) -> Non
     assert {_ask(service, caller) for caller in range(40)} == {"1"}, "both workers are back"
     assert "canary aborted" in service.said
     last = history(folder / "spam")[-1]
-    assert (last.action, last.who) == ("stop canary", "tamis serve") and "disagreement" in last.reason
+    assert (last.action, last.actor) == ("stop canary", "tamis serve") and "disagreement" in last.reason
 
 
 def test_shadow_answers_nobody_and_is_counted(folder: Path, service: Service) -> None:

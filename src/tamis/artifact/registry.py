@@ -36,7 +36,9 @@ class AliasChange(msgspec.Struct, frozen=True):
     """
 
     time: str
-    who: str
+    # the key that history files of earlier versions have
+    actor: str = msgspec.field(name="who")
+    """A user of the operating system, a caller of the service, or `tamis serve`."""
     action: str
     alias: str
     from_version: int | None
@@ -72,7 +74,7 @@ def list_versions(model_folder: Path) -> dict[int, list[str]]:
 
 
 def set_alias(
-    reference: str, alias: str, *, who: str = "", reason: str = "", clock: Clock | None = None
+    reference: str, alias: str, *, actor: str = "", reason: str = "", clock: Clock | None = None
 ) -> Path:
     """Point `alias` (such as `champion`) at the version that `reference` names; return its folder."""
     if not _ALIAS.fullmatch(alias):
@@ -87,14 +89,14 @@ def set_alias(
     with locked(folder):
         before = read_aliases(folder).get(alias)
         change = AliasChange(
-            _now(clock), who or _user(), "promote", alias, before, int(version), artifact.identity, reason
+            _now(clock), actor or _user(), "promote", alias, before, int(version), artifact.identity, reason
         )
         _apply(folder, change)
     return artifact.path
 
 
 def rollback(
-    model_folder: Path, alias: str, *, who: str = "", reason: str = "", clock: Clock | None = None
+    model_folder: Path, alias: str, *, actor: str = "", reason: str = "", clock: Clock | None = None
 ) -> Path:
     """Point `alias` at the version before the current one; return its folder."""
     with locked(model_folder):
@@ -109,7 +111,7 @@ def rollback(
             )
         artifact = open_artifact(f"{model_folder}@{previous}")
         change = AliasChange(
-            _now(clock), who or _user(), "rollback", alias, current, previous, artifact.identity, reason
+            _now(clock), actor or _user(), "rollback", alias, current, previous, artifact.identity, reason
         )
         _apply(model_folder, change)
     return artifact.path
@@ -167,9 +169,9 @@ def _version_before(changes: list[AliasChange], alias: str, current: int) -> int
     return earlier[-1] if earlier else None
 
 
-def record_traffic(folder: Path, action: str, version: int, *, who: str, reason: str, digest: str) -> None:
+def record_traffic(folder: Path, action: str, version: int, *, actor: str, reason: str, digest: str) -> None:
     """Add a line about a canary or a shadow to the history; the caller holds the lock of the folder."""
-    _record(folder, AliasChange(_now(None), who or _user(), action, "", None, version, digest, reason))
+    _record(folder, AliasChange(_now(None), actor or _user(), action, "", None, version, digest, reason))
 
 
 def _apply(folder: Path, change: AliasChange) -> None:

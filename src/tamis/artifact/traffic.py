@@ -85,7 +85,7 @@ def set_canary(
     reason = ", ".join([f"share {share:.4g}", *limits])
     with locked(folder):
         plan = msgspec.structs.replace(read_traffic(folder), canary=canary, stopped="")
-        record_traffic(folder, "canary", version, who="", reason=reason, digest=digest)
+        record_traffic(folder, "canary", version, actor="", reason=reason, digest=digest)
         write_json(folder / TRAFFIC_FILE, plan)
     return folder / str(version)
 
@@ -95,7 +95,7 @@ def set_shadow(reference: str) -> Path:
     folder, version, digest = _version_of(reference)
     with locked(folder):
         plan = msgspec.structs.replace(read_traffic(folder), shadow=version)
-        record_traffic(folder, "shadow", version, who="", reason="", digest=digest)
+        record_traffic(folder, "shadow", version, actor="", reason="", digest=digest)
         write_json(folder / TRAFFIC_FILE, plan)
     return folder / str(version)
 
@@ -105,7 +105,7 @@ def stop_shadow(model_folder: Path) -> None:
     with locked(model_folder):
         plan = read_traffic(model_folder)
         if plan.shadow is not None:
-            record_traffic(model_folder, "stop shadow", plan.shadow, who="", reason="", digest="")
+            record_traffic(model_folder, "stop shadow", plan.shadow, actor="", reason="", digest="")
         write_json(model_folder / TRAFFIC_FILE, msgspec.structs.replace(plan, shadow=None))
 
 
@@ -116,9 +116,9 @@ def stop_canary(model_folder: Path, *, key: str = "", reason: str = "") -> None:
         # asked for by a service: only the canary that it saw exceed a bound
         if not key or (plan.canary is not None and plan.canary.key == key):
             if plan.canary is not None:
-                who = "tamis serve" if key else ""
+                actor = "tamis serve" if key else ""
                 record_traffic(
-                    model_folder, "stop canary", plan.canary.version, who=who, reason=reason, digest=""
+                    model_folder, "stop canary", plan.canary.version, actor=actor, reason=reason, digest=""
                 )
             write_json(
                 model_folder / TRAFFIC_FILE, msgspec.structs.replace(plan, canary=None, stopped=reason)

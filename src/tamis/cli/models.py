@@ -142,7 +142,7 @@ def history(model: str, *, as_json: bool) -> None:
             continue
         before = change.from_version if change.from_version is not None else "-"
         moved = f"{change.alias}: {before} -> {change.to_version}" if change.alias else f"{change.to_version}"
-        echo(f"{change.time}  {change.who}  {change.action} {moved}  {change.reason}".rstrip())
+        echo(f"{change.time}  {change.actor}  {change.action} {moved}  {change.reason}".rstrip())
 
 
 @command.command("remove", epilog="Example: tamis models remove models/spam@1")
@@ -175,7 +175,7 @@ def import_keras(folder: str, output: str) -> None:
     try:
         from tamis.artifact.keras_import.convert import import_keras as convert
 
-        path = convert(folder, output, say=lambda line: echo(line, err=True))
+        path = convert(folder, output, log=lambda line: echo(line, err=True))
     except ModuleNotFoundError as missing:
         raise missing_extra("tamis import-keras", "lstm", missing) from None
     echo(path)

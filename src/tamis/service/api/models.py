@@ -128,9 +128,9 @@ def _add_changes(router: APIRouter, pool: ModelPool, broadcast: Broadcast) -> No
         folder = await _folder_with(pool, entry, change.version)
         # loaded before the move: a version that fails must not become the target of an alias
         served = await pool.resolve(model, change.version)
-        reference, who = f"{folder}@{served.version}", request.scope[CALLER].name
+        reference, actor = f"{folder}@{served.version}", request.scope[CALLER].name
         try:
-            await asyncio.to_thread(set_alias, reference, alias, who=who, reason=change.reason)
+            await asyncio.to_thread(set_alias, reference, alias, actor=actor, reason=change.reason)
         except ArtifactError as invalid:
             raise InputError("bad_alias", str(invalid), field="alias") from None
         await pool.refresh()  # this worker answers by it at once; the others notice the changed file
