@@ -14,7 +14,7 @@ from tamis.inference.model_pool import ModelPool
 from tamis.service.api.route import Requires
 from tamis.service.bodies import HealthResponse, ModelResponse, ServiceResponse
 from tamis.service.feedback import FeedbackService
-from tamis.service.http import DRAINING
+from tamis.service.http import is_draining
 from tamis.service.responses import BytesResponse, json_response
 from tamis.service.security.client_identity import ANY_KEY, CALLER, METRICS, OPTIONAL_KEY
 from tamis.service.telemetry.exposition import CONTENT_TYPE
@@ -82,7 +82,7 @@ def add_health_routes(router: APIRouter, pool: ModelPool, store: ResilientStore)
     async def ready(request: Request) -> Response:
         """Without its store the service still answers, so `degraded` is 200, too."""
         # 503 while draining: a load balancer stops sending requests before the sockets close
-        if request.scope.get("state", {}).get(DRAINING):
+        if is_draining(request.scope):
             return _health("stopping", "the service is shutting down", status_code=503)
         loaded = f"model {pool.default.name}@{pool.default.version} is loaded"
         if store.is_degraded:

@@ -1,7 +1,7 @@
 """The interface between the wire formats of other servers and the service.
 
 request ─► DialectRoute: caller (401, 403), body, schema ─► Dialect.decode ─► TextQuery
-        ─► DialectService: limits, model, rate limit, classification ─► Answer ─► Dialect.encode
+        ─► DialectService: limits, model, rate limit, classification ─► QueryResult ─► Dialect.encode
 any error ─► the service's own response ─► Dialect.encode_error ─► the dialect's envelope and status
 """
 
@@ -18,7 +18,6 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from msgspec import Struct
 from pydantic import BaseModel
 from starlette.responses import Response
-from starlette.types import Scope
 
 from tamis.clock import Clock
 from tamis.errors import InputError
@@ -28,12 +27,12 @@ from tamis.inference.served_model import ServedModel
 from tamis.service.api.models import Broadcast
 from tamis.service.api.predictor import Predictor
 from tamis.service.api.route import RequestLimits
-from tamis.service.http import DRAINING
 from tamis.service.micro_batch import Classified
 from tamis.service.request_body import check_content_type, parse_json
 from tamis.service.responses import ErrorResponse
 from tamis.service.security.client_identity import Caller
 from tamis.service.telemetry.metrics import Metrics
+from tamis.types import Prediction
 
 if TYPE_CHECKING:  # routes.py imports this module
     from tamis.service.dialects.routes import DialectRoutes
@@ -51,13 +50,13 @@ class DialectRequest(Struct, frozen=True):
     headers: Mapping[bytes, bytes]
     limits: RequestLimits
     binary: bytes = b""
-    """The bytes after the JSON part of a body in two parts."""
+    """What follows the JSON part of the body, in a format that has such a part."""
 
 
 class TextQuery(Struct, frozen=True):
-    """Texts to classify; `field` names them in messages.
+    """Texts to classify; `field` is their name in error messages.
 
-    `model` is `name`, `name@version` or `name@alias`.
+    `model` is `name`, `name@version` or `name@alias`; None is the default model.
     """
 
     texts: Sequence[str]
@@ -66,15 +65,26 @@ class TextQuery(Struct, frozen=True):
     version: str | None = None
 
 
-class Answer(Struct, frozen=True):
+class QueryResult(Struct, frozen=True):
     """The predictions for the texts of one query, in the same order."""
 
     model: Classifier
     texts: Sequence[str]
     classified: Sequence[Classified]
     seconds: float
+    """The time that the classification took."""
     created_at: int
     """In seconds since 1970."""
+
+    @property
+    def predictions(self) -> list[Prediction]:
+        """The prediction for each text."""
+        return [one.prediction for one in self.classified]
+
+    @property
+    def word_count(self) -> int:
+        """The number of words, for fields that count tokens: a linear model has no tokenizer."""
+        return sum(map(len, map(str.split, self.texts)))
 
     def ranked(self, index: int) -> list[tuple[str, float]]:
         """Return the labels of one text with their probabilities, most probable first."""
@@ -86,15 +96,16 @@ class Dialect(ABC):
     """One wire format. Stateless: encoding reads what it needs from the request."""
 
     name: ClassVar[str]
-    """The dialect's name in TAMIS_DIALECTS and in metrics."""
+    """The value in TAMIS_DIALECTS and the label in metrics."""
     title: ClassVar[str]
     """The tag of its routes in the OpenAPI document."""
     description: ClassVar[str]
+    """The description of the tag."""
     error_model: ClassVar[type[BaseModel]]
     formats: ClassVar[str] = "JSON"
-    """The formats of its bodies, for the description of the status 415."""
+    """The formats of request bodies, for the description of status 415."""
     invalid_body_status: ClassVar[int] = 422
-    """Its status for a body that the service answers with 422."""
+    """The status of an invalid body, which is 422 in the native API."""
 
     @abstractmethod
     def add_routes(self, routes: DialectRoutes) -> None:
@@ -102,27 +113,27 @@ class Dialect(ABC):
 
     @abstractmethod
     def decode(self, request: DialectRequest) -> TextQuery:
-        """Return the texts of a request; raise InputError if it is not valid."""
+        """Return the texts of a request; raise InputError if it is invalid."""
 
     @abstractmethod
-    def encode(self, request: DialectRequest, answer: Answer) -> Response:
+    def encode(self, request: DialectRequest, result: QueryResult) -> Response:
         """Return the response with the predictions."""
 
     def encode_error(self, error: ErrorResponse) -> ErrorResponse:
-        """Return an error in the dialect's envelope, with its status."""
-        status = self.status(error.code, error.status_code)
+        """Return an error of the service with the dialect's status and envelope."""
+        status = self.error_status(error.code, error.status_code)
         return error.rendered(status, self.error_body(error, status))
 
     def error_body(self, error: ErrorResponse, status: int) -> dict[str, object]:
         """Return the dialect's envelope of an error."""
         return {"error": error.message}
 
-    def status(self, code: str, status: int) -> int:
-        """Return the dialect's status for an error of this code and this status of the service."""
+    def error_status(self, code: str, status: int) -> int:
+        """Return the dialect's status of an error whose code and status in the native API are given."""
         return self.invalid_body_status if status == 422 else status
 
     def parse(self, headers: Mapping[bytes, bytes], body: bytes) -> tuple[Any, bytes]:
-        """Return the document in a body, and the bytes that follow it; raise InputError if it is invalid."""
+        """Return the document in a body and the bytes that follow it; raise InputError if it is invalid."""
         check_content_type(headers, b"")  # b"": some clients send no content type
         return parse_json(body), b""
 
@@ -144,34 +155,33 @@ class DialectService:
         return self.predictor.pool
 
     async def resolve(self, reference: str | None, version: str | None = None) -> ServedModel:
-        """Return a model by `name`, `name@version` or `name@alias`; without a name the default one."""
+        """Return a model by `name`, `name@version` or `name@alias`; the default one without a name."""
         name, _, selector = (reference or "").partition("@")
-        # aliases begin with a letter, so digits are a version
+        # digits are a version, because aliases begin with a letter
         if selector.isdigit() and version is None:
             version, selector = selector, ""
         return await self.pool.resolve(name or None, version, selector or None)
 
-    async def answer(self, dialect: Dialect, request: DialectRequest, caller: Caller) -> Response:
+    async def respond(self, dialect: Dialect, request: DialectRequest, caller: Caller) -> Response:
         """Return the dialect's response to a request."""
         query = dialect.decode(request)
-        self._check(query)
+        self._check_limits(query)
         reference, pool = query.model, self.pool
         model = pool.default if reference is None else await self.resolve(reference, query.version)
-        # a canary takes over only from callers who named no version and no alias
+        # a canary gets only requests that name neither a version nor an alias
         if query.version is None and (reference is None or "@" not in reference):
             model = self.predictor.answering(model, caller)
         began = perf_counter()
         classified, headers = await self.predictor.classify(model, query.texts, caller)
         seconds, created_at = perf_counter() - began, self.clock.utc_ns() // 10**9
-        response = dialect.encode(
-            request, Answer(model.classifier, query.texts, classified, seconds, created_at)
-        )
+        result = QueryResult(model.classifier, query.texts, classified, seconds, created_at)
+        response = dialect.encode(request, result)
         if headers:  # of the rate limit
             response.raw_headers += headers
         return response
 
-    def _check(self, query: TextQuery) -> None:
-        # not in the schemas: a text may be a string, a list item, a record's cell or a tensor's element
+    def _check_limits(self, query: TextQuery) -> None:
+        # not by the schemas, because only decoding finds the texts: in lists, cells of records, tensors
         texts, limits = query.texts, self.limits
         if not texts:
             raise InputError("no_texts", f"`{query.field}` must contain at least one text", field=query.field)
@@ -184,12 +194,7 @@ class DialectService:
                 message = f"`{shown}` is longer than {limits.max_text_chars} characters"
                 raise InputError("text_too_long", message, field=shown)
 
-    def is_draining(self, scope: Scope) -> bool:
-        """Return whether the service is shutting down."""
-        # set by our own server; other ASGI servers have no such state, and then it is never draining
-        return bool(scope.get("state", {}).get(DRAINING))
 
-
-def wrong(message: str, field: str) -> InputError:
-    """Return the error for a field whose value cannot be used."""
+def invalid_field(message: str, field: str) -> InputError:
+    """Return the error for a field with an invalid value."""
     return InputError("wrong_type", message, field=field)

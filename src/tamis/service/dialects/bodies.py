@@ -1,10 +1,10 @@
-"""Request bodies of other servers' formats: structs read them, pydantic models document them and word errors.
+"""Validation of request bodies: msgspec structs accept them, pydantic models document them and report errors.
 
-    document ─► msgspec.convert to the struct ─► valid: its fields
+    document ─► msgspec: convert to the struct ─► valid: an object with the model's fields
                           │ invalid
                           └─► pydantic: the error that names the field
 
-Pydantic takes five times as long, which is noticeable beside the rest of a request with one text.
+Pydantic takes five times as long, a noticeable share of a request with one text.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ _CONSTRAINTS: dict[type, str] = {Ge: "ge", MaxLen: "max_length", MinLen: "min_le
 
 
 class TolerantBody(BaseModel):
-    """A body of another server's format: no value is converted; unknown fields are ignored, as there."""
+    """A body of another server's format: values are not converted, unknown fields are ignored."""
 
     model_config = ConfigDict(strict=True)
 
@@ -40,18 +40,20 @@ def validated(model: type[BaseModel], document: object) -> Any:
     try:
         return convert(document, struct_of(model))
     except msgspec.ValidationError:
-        pass  # validated again: msgspec reports one error only, and in other words than the native API
+        pass  # validated again, because msgspec's error messages differ from those of the native API
     try:
         return model.model_validate(document)
     except pydantic.ValidationError as invalid:
-        found = invalid.errors(include_url=False, include_input=False, include_context=True)
-        raise RequestValidationError([{**one, "loc": ("body", *one["loc"])} for one in found]) from None
+        errors = invalid.errors(include_url=False, include_input=False, include_context=True)
+        raise RequestValidationError(
+            [{**error, "loc": ("body", *error["loc"])} for error in errors]
+        ) from None
 
 
 @cache
 def struct_of(model: type[BaseModel]) -> type[Struct]:
-    """Return a struct that accepts what a model accepts; raise TypeError for a constraint msgspec lacks."""
-    # derived, not written a second time: the documented schema and the accepted bodies cannot differ
+    """Return a struct that accepts what a model accepts; raise TypeError for an unsupported constraint."""
+    # derived from the model, so that the accepted bodies cannot differ from the documented schema
     fields: list[tuple[str, Any, Any]] = [
         (name, _field_type(field, field.annotation), NODEFAULT if field.is_required() else field.default)
         for name, field in model.model_fields.items()
@@ -62,26 +64,26 @@ def struct_of(model: type[BaseModel]) -> type[Struct]:
 
 
 def _field_type(field: FieldInfo, annotation: Any) -> Any:
-    """Return the type for msgspec with the field's constraints."""
+    """Return msgspec's type for an annotation, with the field's constraints."""
     constraints = {}
-    for one in field.metadata:
-        if type(one) in _CONSTRAINTS:
-            name = _CONSTRAINTS[type(one)]
-            constraints[name] = getattr(one, name)
-        elif not isinstance(one, FailFast):  # which changes only how many errors are reported
-            raise TypeError(f"no constraint of msgspec for {one!r}")
-    plain = _plain(annotation)
-    return Annotated[plain, Meta(**constraints)] if constraints else plain
+    for item in field.metadata:
+        if type(item) in _CONSTRAINTS:
+            name = _CONSTRAINTS[type(item)]
+            constraints[name] = getattr(item, name)
+        elif not isinstance(item, FailFast):  # which only limits how many errors are reported
+            raise TypeError(f"no constraint of msgspec for {item!r}")
+    converted = _convert(annotation)
+    return Annotated[converted, Meta(**constraints)] if constraints else converted
 
 
-def _plain(annotation: Any) -> Any:
-    """Return an annotation with structs for models and msgspec's constraints for pydantic's."""
+def _convert(annotation: Any) -> Any:
+    """Return an annotation with models and pydantic's constraints replaced by structs and msgspec's."""
     origin, arguments = get_origin(annotation), get_args(annotation)
     if origin is Annotated:
         return _field_type(arguments[1], arguments[0])
     if origin in (Union, UnionType):
-        return Union[tuple(map(_plain, arguments))]  # noqa: UP007 - made at run time
+        return Union[tuple(map(_convert, arguments))]  # noqa: UP007 - of types known at run time only
     if origin in (list, dict):
-        return origin[tuple(map(_plain, arguments))]
+        return origin[tuple(map(_convert, arguments))]
     is_model = isinstance(annotation, type) and issubclass(annotation, BaseModel)
     return struct_of(annotation) if is_model else annotation

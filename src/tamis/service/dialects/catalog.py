@@ -1,4 +1,4 @@
-"""All dialects, and the ones that TAMIS_DIALECTS selects."""
+"""The list of dialects, and the selection by TAMIS_DIALECTS."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from tamis.service.dialects.mlflow import Mlflow
 from tamis.service.dialects.open_inference import OpenInference
 from tamis.service.dialects.openai import OpenAi
 
-# the order of the documentation; of two dialects with one path (/v1/models) the first one declares it
+# in the order of the documentation; a path of two dialects (/v1/models) belongs to the first
 DIALECTS: Sequence[Dialect] = (
     OpenInference(),
     KServeV1(),
@@ -23,7 +23,7 @@ DIALECTS: Sequence[Dialect] = (
 
 
 def chosen_dialects(names: str) -> Sequence[Dialect]:
-    """Return the dialects of the setting TAMIS_DIALECTS: `all`, `none`, or comma-separated names."""
+    """Return the dialects that a value of TAMIS_DIALECTS selects: `all`, `none` or comma-separated names."""
     if names == "all":
         return DIALECTS
     chosen = {name.strip() for name in names.split(",")}

@@ -1,8 +1,8 @@
 """Hugging Face's formats: Text Embeddings Inference (TEI) and the Inference API.
 
-From TEI the routes of a sequence classifier, from the Inference API and its endpoints the task
-`text-classification`. Each format needs its own routes: for a single text TEI returns a flat list of labels,
-the Inference API a nested one, whose clients take the first element as the list of labels.
+TEI's routes are those of a sequence classifier, the Inference API's those of the task `text-classification`.
+One route cannot serve both: for a single text TEI returns a flat list of labels, the Inference API a nested
+one, whose clients take the first element as the list of labels.
 """
 
 from __future__ import annotations
@@ -18,26 +18,27 @@ from starlette.responses import Response
 from tamis import __version__
 from tamis.errors import InputError
 from tamis.service.api.predictor import EXAMPLE_TEXTS
-from tamis.service.dialects.base import Answer, Dialect, DialectRequest, TextQuery
+from tamis.service.dialects.base import Dialect, DialectRequest, QueryResult, TextQuery
 from tamis.service.dialects.bodies import Texts, TolerantBody
 from tamis.service.dialects.routes import DialectRoutes
+from tamis.service.http import is_draining
 from tamis.service.responses import ErrorResponse, Headers, json_response
 from tamis.service.security.client_identity import OPEN
 
-# a tokenizer would join the two texts of a pair into one input; silently scoring them apart would be wrong
-_PAIR = (
+# a tokenizer joins the texts of a pair into one input; scoring them separately would be wrong, and unnoticed
+_PAIR_MESSAGE = (
     "`inputs` is a list of texts, which TEI takes as one pair of texts; this model classifies single texts: "
     'send a batch as [["first"], ["second"]]'
 )
-_TYPES = {
+_ERROR_TYPES = {
     "no_texts": "Empty",
     "overloaded": "Overloaded",
     "rate_limited": "Overloaded",
     "internal_error": "Backend",
     "store_unavailable": "Unhealthy",
 }
-# as TEI's source has them; its documentation differs in places
-_STATUSES = {
+# as in TEI's source, from which its documentation differs
+_ERROR_STATUSES = {
     "no_texts": 400,
     "overloaded": 429,
     "internal_error": 424,
@@ -55,7 +56,7 @@ class PredictBody(TolerantBody):
         str | Sequences, Field(description='One text, or a batch of lists of one text each: [["a"], ["b"]].')
     ]
     truncate: Annotated[bool | None, Field(description="Cut texts that are too long.")] = False
-    truncation_direction: Annotated[Literal["left", "right", "Left", "Right"], Field()] = "right"
+    truncation_direction: Literal["left", "right", "Left", "Right"] = "right"
     raw_scores: Annotated[bool, Field(description="Return logarithms of the probabilities.")] = False
 
 
@@ -84,44 +85,47 @@ class TextEmbeddings(Dialect):
     description = "For clients of Hugging Face's TEI."
     error_model = EmbeddingsError
 
-    def status(self, code: str, status: int) -> int:
+    def error_status(self, code: str, status: int) -> int:
         """Return TEI's status."""
-        return _STATUSES.get(code, status)
+        return _ERROR_STATUSES.get(code, status)
 
     def error_body(self, error: ErrorResponse, status: int) -> dict[str, object]:
         """Return TEI's envelope."""
-        return {"error": error.message, "error_type": _TYPES.get(error.code, "Validation")}
+        return {"error": error.message, "error_type": _ERROR_TYPES.get(error.code, "Validation")}
 
     def add_routes(self, routes: DialectRoutes) -> None:
         """Add `/predict`, `POST /` and `/info`."""
         example = {"inputs": [[text] for text in EXAMPLE_TEXTS]}
-        for path in ("/predict", "/"):  # TEI's root is an alias of the route that fits its model
+        for path in ("/predict", "/"):  # TEI's root is an alias of the route for its kind of model
             routes.classify(path, PredictBody, PredictResponse, summary="Classify", example=example)
         add_info(routes, "/info")
 
     def decode(self, request: DialectRequest) -> TextQuery:
-        """Return the texts; a text that is too long is cut if the request asks for it."""
+        """Return the texts, truncated if the request says so."""
         body: PredictBody = request.body
         texts, limit = _texts(body.inputs), request.limits.max_text_chars
-        if body.truncate:  # by characters instead of tokens: a linear model has no tokenizer
+        if body.truncate:  # to characters, not tokens, because a linear model has no tokenizer
             is_left = body.truncation_direction.lower() == "left"
             texts = [text[-limit:] if is_left else text[:limit] for text in texts]
         return TextQuery(texts, "inputs")
 
-    def encode(self, request: DialectRequest, answer: Answer) -> Response:
+    def encode(self, request: DialectRequest, result: QueryResult) -> Response:
         """Return the labels with their scores, most probable first."""
         body: PredictBody = request.body
-        found = [
-            [{"score": _raw(score) if body.raw_scores else score, "label": label} for label, score in labels]
-            for labels in map(answer.ranked, range(len(answer.texts)))
+        items = [
+            [
+                {"score": _logit(score) if body.raw_scores else score, "label": label}
+                for label, score in ranked
+            ]
+            for ranked in map(result.ranked, range(len(result.texts)))
         ]
-        # ["text"] is TEI's single text, [["text"]] a batch of one
+        # in TEI ["text"] is a single text, [["text"]] a batch of one
         is_batch = isinstance(body.inputs, list) and not isinstance(body.inputs[0], str)
-        return json_response(found if is_batch else found[0], headers=_headers(answer))
+        return json_response(items if is_batch else items[0], headers=_headers(result))
 
 
 def add_info(routes: DialectRoutes, path: str) -> None:
-    """Add TEI's description of the service at a path."""
+    """Add TEI's description of the model and the limits at a path."""
 
     @routes.get(path, dict[str, Any], summary="Model and limits")
     async def info(request: Request) -> Response:
@@ -145,48 +149,44 @@ def add_info(routes: DialectRoutes, path: str) -> None:
 
 
 def _texts(inputs: str | list[str | list[str]]) -> list[str]:
+    """Return the texts of `inputs`; raise InputError for pairs of texts."""
     if isinstance(inputs, str):
         return [inputs]
     if inputs and isinstance(inputs[0], str):
         if len(inputs) > 1:
-            raise InputError("wrong_type", _PAIR, field="inputs")
+            raise InputError("wrong_type", _PAIR_MESSAGE, field="inputs")
         return [inputs[0]]
-    for index, one in enumerate(inputs):
-        if isinstance(one, list) and len(one) != 1:
+    for index, item in enumerate(inputs):
+        if isinstance(item, list) and len(item) != 1:
             message = f"`inputs[{index}]` must contain exactly one text: this model does not classify pairs"
             raise InputError("wrong_type", message, field=f"inputs[{index}]")
-    return [one if isinstance(one, str) else one[0] for one in inputs]
+    return [item if isinstance(item, str) else item[0] for item in inputs]
 
 
-def _raw(score: float) -> float:
-    """Return a logit: the softmax of these gives the probabilities."""
-    # a probability can underflow to 0, whose logarithm is not a number in JSON
+def _logit(score: float) -> float:
+    """Return the logarithm of a probability; the softmax of a text's logarithms is its probabilities."""
+    # a probability can underflow to 0, and JSON has no infinity
     return log(max(score, float_info.min))
 
 
-def _headers(answer: Answer) -> Headers:
-    # TEI's own time headers, all with the one time that is measured: clients may read any of them
-    milliseconds = b"%d" % round(answer.seconds * 1_000)
+def _headers(result: QueryResult) -> Headers:
+    # clients may read any of TEI's times; all have the one that is measured
+    milliseconds = b"%d" % round(result.seconds * 1_000)
     return [
         (b"x-compute-type", b"cpu"),
-        (b"x-compute-characters", b"%d" % sum(map(len, answer.texts))),
-        (b"x-compute-tokens", b"%d" % word_count(answer)),
+        (b"x-compute-characters", b"%d" % sum(map(len, result.texts))),
+        (b"x-compute-tokens", b"%d" % result.word_count),
         (b"x-compute-time", milliseconds),
         (b"x-total-time", milliseconds),
         (b"x-inference-time", milliseconds),
     ]
 
 
-def word_count(answer: Answer) -> int:
-    """Return the number of words, for fields that count tokens: a linear model has no tokenizer."""
-    return sum(map(len, map(str.split, answer.texts)))
-
-
 HuggingFaceResponse = list[list[LabelScore]]
 
 
 class ClassificationParameters(TolerantBody):
-    """How to answer."""
+    """Options of the response."""
 
     top_k: Annotated[
         Annotated[int, Field(ge=1)] | None, Field(description="The number of labels; default: all.")
@@ -230,10 +230,10 @@ class HuggingFace(Dialect):
             )
             add_info(routes, f"{path}/info")
 
-            # open like the native health checks: load balancers have no key
+            # without a key, like the native health checks, because load balancers have none
             @routes.get(f"{path}/health", None, summary="Health", access=OPEN, response_class=Response)
             async def health(request: Request) -> Response:
-                return Response(status_code=503 if routes.service.is_draining(request.scope) else 200)
+                return Response(status_code=503 if is_draining(request.scope) else 200)
 
     def decode(self, request: DialectRequest) -> TextQuery:
         """Return the texts."""
@@ -241,15 +241,15 @@ class HuggingFace(Dialect):
         texts = [body.inputs] if isinstance(body.inputs, str) else body.inputs
         return TextQuery(texts, "inputs", request.path.get("model"))
 
-    def encode(self, request: DialectRequest, answer: Answer) -> Response:
+    def encode(self, request: DialectRequest, result: QueryResult) -> Response:
         """Return the most probable labels of every text."""
         parameters = request.body.parameters or _DEFAULTS
         is_raw = parameters.function_to_apply == "none"
-        found = [
+        items = [
             [
-                {"label": label, "score": _raw(score) if is_raw else score}
-                for label, score in answer.ranked(index)[: parameters.top_k]
+                {"label": label, "score": _logit(score) if is_raw else score}
+                for label, score in result.ranked(index)[: parameters.top_k]
             ]
-            for index in range(len(answer.texts))
+            for index in range(len(result.texts))
         ]
-        return json_response(found)
+        return json_response(items)

@@ -1,4 +1,4 @@
-"""KServe's and TensorFlow Serving's V1 protocol: `instances` in, `predictions` out."""
+"""The V1 protocol of KServe and TensorFlow Serving: `instances` in, `predictions` out."""
 
 from __future__ import annotations
 
@@ -9,15 +9,15 @@ from pydantic import BaseModel, Field
 from starlette.responses import Response
 
 from tamis.service.api.predictor import EXAMPLE_TEXTS
-from tamis.service.dialects.base import Answer, Dialect, DialectRequest, TextQuery
+from tamis.service.dialects.base import Dialect, DialectRequest, QueryResult, TextQuery
 from tamis.service.dialects.bodies import TolerantBody
 from tamis.service.dialects.routes import DialectRoutes
 from tamis.service.responses import json_response
 
 
-# the protocol leaves the type of an instance to the model: a text, or an object as TensorFlow sends it
+# the protocol lets the model define an instance: a text, or an object, as TensorFlow's clients send it
 class TextInstance(TolerantBody):
-    """A named text, as TensorFlow signatures with named inputs expect it."""
+    """A text as the named input of a TensorFlow signature."""
 
     text: str
 
@@ -87,39 +87,41 @@ class KServeV1(Dialect):
     def decode(self, request: DialectRequest) -> TextQuery:
         """Return the texts of the instances."""
         body: InstancesBody = request.body
-        texts = [one if isinstance(one, str) else one.text for one in body.instances]
+        texts = [item if isinstance(item, str) else item.text for item in body.instances]
         return TextQuery(texts, "instances", request.path["model"])
 
-    def encode(self, request: DialectRequest, answer: Answer) -> Response:
+    def encode(self, request: DialectRequest, result: QueryResult) -> Response:
         """Return the predictions."""
-        return json_response({"predictions": predictions(answer)})
+        return json_response(predictions_body(result))
 
 
 def add_model_routes(routes: DialectRoutes) -> None:
-    """Add `/v1/models` and `/v1/models/{model}`, with the fields of V1 and OpenAI, which share the paths."""
+    """Add `/v1/models` and `/v1/models/{model}` with the fields of V1 and OpenAI, which share the paths."""
     service = routes.service
 
     def described(name: str) -> dict[str, object]:
-        created = int(service.started_at.timestamp())  # OpenAI's type is a number of seconds
+        created = int(service.started_at.timestamp())  # OpenAI's clients expect whole seconds
         openai = {"id": name, "object": "model", "created": created, "owned_by": "tamis"}
         return {"name": name, "ready": True, **openai}
 
     @routes.get("/v1/models", V1Models, summary="Models")
     async def models() -> Response:
-        # without lazy models that no request has loaded yet: every entry states that it is ready
+        # only loaded models, because every item has `ready` true
         names = [entry.name for entry in service.pool.entries.values() if entry.loaded]
         data = [described(name) for name in names]
         return json_response({"object": "list", "data": data, "models": names})
 
     @routes.get("/v1/models/{model:model}", V1Model, summary="Model")
     async def model(request: Request) -> Response:
-        # resolving also loads a lazy model, so `ready` is true by the time of the response
+        # `resolve` loads a lazy model, so `ready` is true
         return json_response(described((await service.resolve(request.path_params["model"])).name))
 
 
-def predictions(answer: Answer) -> list[dict[str, object]]:
-    """Return each prediction as an object."""
-    return [
-        {"label": found.label, "score": found.score, "decision": found.decision, "scores": found.scores}
-        for found in (one.prediction for one in answer.classified)
-    ]
+def predictions_body(result: QueryResult) -> dict[str, object]:
+    """Return the body that `V1Predictions` documents."""
+    return {
+        "predictions": [
+            {"label": one.label, "score": one.score, "decision": one.decision, "scores": one.scores}
+            for one in result.predictions
+        ]
+    }

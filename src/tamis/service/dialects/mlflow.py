@@ -14,18 +14,19 @@ from starlette.responses import PlainTextResponse, Response
 from tamis import __version__
 from tamis.errors import InputError
 from tamis.service.api.predictor import EXAMPLE_TEXTS
-from tamis.service.dialects.base import Answer, Dialect, DialectRequest, TextQuery, wrong
+from tamis.service.dialects.base import Dialect, DialectRequest, QueryResult, TextQuery, invalid_field
 from tamis.service.dialects.bodies import Texts, TolerantBody
-from tamis.service.dialects.kserve_v1 import V1Predictions, predictions
+from tamis.service.dialects.kserve_v1 import V1Predictions, predictions_body
 from tamis.service.dialects.routes import DialectRoutes
+from tamis.service.http import is_draining
 from tamis.service.request_body import check_content_type, media_type, parse_json
 from tamis.service.responses import ErrorResponse, json_response
 from tamis.service.security.client_identity import OPEN
 
 _CSV = b"text/csv"
-# of MLflow's scoring server, which refuses a body with none or several of them
+# MLflow's scoring server rejects a body with none or several of them
 _FORMS = ("inputs", "instances", "dataframe_split", "dataframe_records")
-_TEXT = "text"
+_TEXT_COLUMN = "text"
 
 MlflowResponse = V1Predictions
 Row = dict[str, Any]
@@ -48,7 +49,7 @@ class InvocationsBody(TolerantBody):
     instances: Annotated[list[str | Row] | None, Field(fail_fast=True)] = None
     dataframe_split: SplitFrame | None = None
     dataframe_records: Annotated[list[Row] | None, Field(fail_fast=True)] = None
-    # accepted, because MLflow's client can send it; a classifier has no parameters
+    # not used; accepted because MLflow's client may send it
     params: dict[str, Any] | None = None
 
 
@@ -70,56 +71,56 @@ class Mlflow(Dialect):
     invalid_body_status = 400
 
     def error_body(self, error: ErrorResponse, status: int) -> dict[str, object]:
-        """Return MLflow's envelope; its `stack_trace` is left out, because it could contain texts."""
+        """Return MLflow's envelope without `stack_trace`, which could contain texts."""
         code = "BAD_REQUEST" if status < 500 else "INTERNAL_ERROR"
         return {"error_code": code, "message": error.message}
 
     def parse(self, headers: Mapping[bytes, bytes], body: bytes) -> tuple[Any, bytes]:
-        """Return the document; a CSV file becomes a data frame."""
+        """Return the document; a CSV file is converted to a data frame."""
         check_content_type(headers, b"", _CSV)
-        return (_frame(body) if media_type(headers) == _CSV else parse_json(body)), b""
+        return (_frame_of_csv(body) if media_type(headers) == _CSV else parse_json(body)), b""
 
     def decode(self, request: DialectRequest) -> TextQuery:
         """Return the texts of the one form that is given."""
         body: InvocationsBody = request.body
-        # checked here, because no schema of pydantic or msgspec has "exactly one of four fields"
+        # here, because neither pydantic nor msgspec can express "exactly one of these fields"
         given = [form for form in _FORMS if getattr(body, form) is not None]
         if len(given) != 1:
-            raise wrong(f"the body must have exactly one of {', '.join(_FORMS)}", "body")
-        [form] = given
-        value = getattr(body, form)
-        if form == "dataframe_split":
-            index = value.columns.index(_column(value.columns, "dataframe_split.columns"))
-            # a row that is too short gets its error, which names it, in `_texts`
-            value = [row[index] if index < len(row) else None for row in value.data]
-            form = "dataframe_split.data"
-        elif isinstance(value, dict):
-            value = value[_column([*value], form)]
-        return TextQuery(_texts([value] if isinstance(value, str) else value, form), form)
+            raise invalid_field(f"the body must have exactly one of {', '.join(_FORMS)}", "body")
+        [field] = given
+        rows = getattr(body, field)
+        if field == "dataframe_split":
+            index = rows.columns.index(_text_column(rows.columns, "dataframe_split.columns"))
+            # None for a row that is too short: `_texts` raises the error that names it
+            rows = [row[index] if index < len(row) else None for row in rows.data]
+            field = "dataframe_split.data"
+        elif isinstance(rows, dict):
+            rows = rows[_text_column([*rows], field)]
+        return TextQuery(_texts([rows] if isinstance(rows, str) else rows, field), field)
 
-    def encode(self, request: DialectRequest, answer: Answer) -> Response:
+    def encode(self, request: DialectRequest, result: QueryResult) -> Response:
         """Return the predictions, one object per row."""
-        return json_response({"predictions": predictions(answer)})
+        return json_response(predictions_body(result))
 
     def add_routes(self, routes: DialectRoutes) -> None:
         """Add `/invocations`, `/ping` and `/version`."""
         example = {"inputs": EXAMPLE_TEXTS}
         routes.classify("/invocations", InvocationsBody, MlflowResponse, summary="Classify", example=example)
 
-        # /ping is SageMaker's health check; MLflow's client has a method for this and for the version
+        # /ping is SageMaker's health check; MLflow's client has methods for both
         @routes.get("/ping", None, summary="Health", access=OPEN, response_class=PlainTextResponse)
         async def ping(request: Request) -> Response:
-            return PlainTextResponse("\n", 503 if routes.service.is_draining(request.scope) else 200)
+            return PlainTextResponse("\n", 503 if is_draining(request.scope) else 200)
 
         @routes.get("/version", None, summary="Version", access=OPEN, response_class=PlainTextResponse)
         async def version() -> Response:
             return PlainTextResponse(__version__)
 
 
-def _frame(body: bytes) -> dict[str, Any]:
-    """Return a CSV file as a data frame; its first row names the columns."""
+def _frame_of_csv(body: bytes) -> dict[str, Any]:
+    """Return a CSV file as a `dataframe_split`; the first row has the names of the columns."""
     try:
-        # utf-8-sig: spreadsheets write a byte order mark; newline="": a cell keeps its line breaks
+        # utf-8-sig: spreadsheets write a byte order mark; newline="": line breaks within cells are kept
         rows = list(csv.reader(StringIO(body.decode("utf-8-sig"), newline=""), strict=True))
     except UnicodeDecodeError:
         raise InputError("not_json", "the body is not valid UTF-8", field="body") from None
@@ -129,20 +130,21 @@ def _frame(body: bytes) -> dict[str, Any]:
     return {"dataframe_split": {"columns": columns, "data": data}}
 
 
-def _texts(rows: Sequence[Any], form: str) -> list[str]:
+def _texts(rows: Sequence[Any], field: str) -> list[str]:
+    """Return the texts of rows, each a text or a record."""
     texts = []
     for index, row in enumerate(rows):
-        text = row[_column([*row], f"{form}[{index}]")] if isinstance(row, dict) else row
+        text = row[_text_column([*row], f"{field}[{index}]")] if isinstance(row, dict) else row
         if not isinstance(text, str):
-            raise wrong(f"`{form}[{index}]` must be a text", f"{form}[{index}]")
+            raise invalid_field(f"`{field}[{index}]` must be a text", f"{field}[{index}]")
         texts.append(text)
     return texts
 
 
-def _column(names: Sequence[str], field: str) -> str:
-    """Return the column `text`, or the only one."""
-    if _TEXT in names:
-        return _TEXT
+def _text_column(names: Sequence[str], field: str) -> str:
+    """Return the name of the column of texts: `text`, or that of the only column."""
+    if _TEXT_COLUMN in names:
+        return _TEXT_COLUMN
     if len(names) != 1:
-        raise wrong(f"`{field}` must have a column `text`, or one column only", field)
+        raise invalid_field(f"`{field}` must have a column `text`, or one column only", field)
     return names[0]

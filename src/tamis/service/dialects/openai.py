@@ -1,6 +1,6 @@
 """vLLM's `/classify` and OpenAI's `/v1/moderations`.
 
-Moderation is the only classification that the `openai` client library has, so its categories are the labels.
+Moderation is the only kind of classification in OpenAI's API; its categories are the model's labels.
 """
 
 from __future__ import annotations
@@ -12,29 +12,28 @@ from pydantic import BaseModel, Field
 from starlette.responses import Response
 
 from tamis.service.api.predictor import EXAMPLE_TEXTS
-from tamis.service.dialects.base import Answer, Dialect, DialectRequest, TextQuery
+from tamis.service.dialects.base import Dialect, DialectRequest, QueryResult, TextQuery
 from tamis.service.dialects.bodies import Texts, TolerantBody
-from tamis.service.dialects.hugging_face import word_count
 from tamis.service.dialects.kserve_v1 import add_model_routes
 from tamis.service.dialects.routes import DialectRoutes
 from tamis.service.responses import ErrorResponse, json_response
 
 
 class TextPart(TolerantBody):
-    """A text of a list of parts of several types."""
+    """A part of the input, of type text."""
 
     type: Literal["text"]
     text: str
 
 
 class ClassifyBody(TolerantBody):
-    """Texts to classify; `model` is `name`, `name@version` or `name@alias`, by default the first one."""
+    """Texts to classify; `model` is `name`, `name@version` or `name@alias`, by default the default model."""
 
     model: str | None = None
     input: str | Texts
 
 
-# images, the other type of part, have no text to classify and fail validation
+# parts of the other type, images, fail validation
 class ModerationsBody(TolerantBody):
     """Texts to moderate."""
 
@@ -52,7 +51,7 @@ class ClassifiedItem(BaseModel):
 
 
 class Usage(BaseModel):
-    """The number of words, as a client of vLLM reads the number of tokens."""
+    """Numbers of words, in the fields for numbers of tokens."""
 
     prompt_tokens: int
     total_tokens: int
@@ -111,8 +110,8 @@ class OpenAi(Dialect):
 
     def error_body(self, error: ErrorResponse, status: int) -> dict[str, object]:
         """Return OpenAI's envelope."""
-        kind = "server_error" if status >= 500 else "invalid_request_error"
-        return {"error": {"message": error.message, "type": kind, "param": None, "code": error.code}}
+        error_type = "server_error" if status >= 500 else "invalid_request_error"
+        return {"error": {"message": error.message, "type": error_type, "param": None, "code": error.code}}
 
     def add_routes(self, routes: DialectRoutes) -> None:
         """Add `/classify`, `/v1/classify`, `/v1/moderations` and the models."""
@@ -128,42 +127,43 @@ class OpenAi(Dialect):
         """Return the texts."""
         given: str | list[str | TextPart] = request.body.input
         parts = [given] if isinstance(given, str) else given
-        texts = [one if isinstance(one, str) else one.text for one in parts]
+        texts = [part if isinstance(part, str) else part.text for part in parts]
         return TextQuery(texts, "input", request.body.model)
 
-    def encode(self, request: DialectRequest, answer: Answer) -> Response:
-        """Return the predictions as the route of the body has them."""
-        # dialects are stateless: the class of the body tells which route it was
+    def encode(self, request: DialectRequest, result: QueryResult) -> Response:
+        """Return the predictions as the response of the route."""
+        # each route has a body class of its own
         is_moderation = request.model is ModerationsBody
-        return json_response(_moderations(answer) if is_moderation else _classification(answer))
+        return json_response(_moderations(result) if is_moderation else _classification(result))
 
 
-def _classification(answer: Answer) -> dict[str, object]:
-    labels, words = answer.model.labels, word_count(answer)
+def _classification(result: QueryResult) -> dict[str, object]:
+    """Return the body that `ClassifyResponse` documents."""
+    labels, words = result.model.labels, result.word_count
     data = [
         {"index": index, "label": one.label, "probs": [*one.scores.values()], "num_classes": len(labels)}
-        for index, one in enumerate(one.prediction for one in answer.classified)
+        for index, one in enumerate(result.predictions)
     ]
-    # clients sum these fields for their statistics; words stand in for tokens
+    # required, because clients add them up
     usage = {"prompt_tokens": words, "total_tokens": words, "completion_tokens": 0}
     return {
-        # one id for the request, as vLLM has it; the ids of the predictions are in the call log
+        # as in vLLM an id for the request; those of the predictions are in the call log
         "id": f"classify-{os.urandom(16).hex()}",
         "object": "list",
-        "created": answer.created_at,
-        "model": answer.model.name,
+        "created": result.created_at,
+        "model": result.model.name,
         "data": data,
         "usage": usage,
     }
 
 
-def _moderations(answer: Answer) -> dict[str, object]:
-    """Return the moderations; a model without an operating point has no positive label and flags nothing."""
-    manifest = answer.model.manifest
+def _moderations(result: QueryResult) -> dict[str, object]:
+    """Return the body that `ModerationsResponse` documents; without a positive label nothing is flagged."""
+    manifest = result.model.manifest
     point = manifest.operating_point if manifest else None
     results = []
-    for prediction in (one.prediction for one in answer.classified):
-        categories = {label: label == prediction.decision for label in answer.model.labels}
+    for prediction in result.predictions:
+        categories = {label: label == prediction.decision for label in result.model.labels}
         flagged = point is not None and prediction.decision == point.positive
         results.append({"flagged": flagged, "categories": categories, "category_scores": prediction.scores})
-    return {"id": f"modr-{os.urandom(16).hex()}", "model": answer.model.name, "results": results}
+    return {"id": f"modr-{os.urandom(16).hex()}", "model": result.model.name, "results": results}

@@ -1,7 +1,8 @@
-"""The routes of the Open Inference Protocol that describe the server and its models, and load them."""
+"""The routes of the Open Inference Protocol for health, metadata, statistics and the model repository."""
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
 from typing import Any, Literal
 
 from fastapi import Request
@@ -17,13 +18,14 @@ from tamis.service.api.models import require_admin
 from tamis.service.dialects.base import DialectService
 from tamis.service.dialects.bodies import TolerantBody
 from tamis.service.dialects.routes import DialectRoutes
+from tamis.service.http import is_draining
 from tamis.service.responses import json_response
 from tamis.service.security.client_identity import ADMIN, OPEN
 from tamis.service.telemetry.metrics import InferenceTotals
 
 TEXT, LABEL, SCORE, DECISION = "text", "label", "score", "decision"
 
-# the names by which Triton's clients recognise optional parts of the protocol
+# optional parts of the protocol, by the names that Triton's clients look for
 _EXTENSIONS = ["binary_tensor_data", "classification", "model_repository", "statistics"]
 _MODEL_PATHS = ("/v2/models/{model:model}", "/v2/models/{model:model}/versions/{version}")
 
@@ -35,13 +37,13 @@ class IndexBody(TolerantBody):
 
 
 class LoadBody(TolerantBody):
-    """What Triton's clients send with a model to load or to unload; not used."""
+    """The parameters that Triton's clients send; not used."""
 
     parameters: dict[str, Any] | None = None
 
 
 class ServerMetadata(BaseModel):
-    """The server."""
+    """Name, version and extensions of the server."""
 
     name: str
     version: str
@@ -49,7 +51,7 @@ class ServerMetadata(BaseModel):
 
 
 class TensorMetadata(BaseModel):
-    """A tensor; -1 is an axis of any length."""
+    """Name, type and shape of a tensor; -1 is an axis of any length."""
 
     name: str
     datatype: str
@@ -57,7 +59,7 @@ class TensorMetadata(BaseModel):
 
 
 class ModelMetadata(BaseModel):
-    """A model."""
+    """Name, versions and tensors of a model."""
 
     name: str
     versions: list[str]
@@ -73,14 +75,14 @@ class LiveState(BaseModel):
 
 
 class ReadyState(BaseModel):
-    """Whether the server, or a model by its name, is ready."""
+    """Whether the server is ready, or the model of this name."""
 
     ready: bool
     name: str | None = None
 
 
 class IndexEntry(BaseModel):
-    """A model of the repository."""
+    """A version of a model in the repository."""
 
     name: str
     version: str
@@ -89,20 +91,23 @@ class IndexEntry(BaseModel):
 
 
 class ModelStatistics(BaseModel):
-    """Counts since the service started; texts that the cache answered are not among the inferences."""
+    """Counts since the service started; texts answered from the cache do not count as inferences."""
 
     model_stats: list[dict[str, Any]]
 
 
 def add_repository_routes(routes: DialectRoutes) -> None:
-    """Add what V2 has beside inference."""
-    _add_health(routes)
+    """Add the routes of V2 other than inference."""
+    _add_server_routes(routes)
     for path in _MODEL_PATHS:
-        _add_model(routes, path)
-    _add_repository(routes)
+        _add_model_routes(routes, path)
+    _add_index_route(routes)
+    pool = routes.service.pool
+    _add_change_route(routes, "load", pool.load)
+    _add_change_route(routes, "unload", pool.unload)
 
 
-def _add_health(routes: DialectRoutes) -> None:
+def _add_server_routes(routes: DialectRoutes) -> None:
     @routes.get("/v2", ServerMetadata, summary="Server", access=OPEN)
     async def server() -> Response:
         return json_response({"name": "tamis", "version": __version__, "extensions": _EXTENSIONS})
@@ -113,17 +118,17 @@ def _add_health(routes: DialectRoutes) -> None:
 
     @routes.get("/v2/health/ready", ReadyState, summary="Readiness", access=OPEN)
     async def ready(request: Request) -> Response:
-        # ready even without the store, like /health/ready: predictions are still answered
-        is_ready = not routes.service.is_draining(request.scope)
+        # as in /health/ready, also while the store fails: predictions are still answered
+        is_ready = not is_draining(request.scope)
         return json_response({"ready": is_ready}, status=200 if is_ready else 503)
 
 
-def _add_model(routes: DialectRoutes, path: str) -> None:
+def _add_model_routes(routes: DialectRoutes, path: str) -> None:
     service = routes.service
 
     @routes.get(path, ModelMetadata, summary="Model")
     async def metadata(request: Request) -> Response:
-        model = (await _asked(service, request)).classifier
+        model = (await _resolve(service, request)).classifier
         return json_response(
             {
                 "name": model.name,
@@ -140,46 +145,40 @@ def _add_model(routes: DialectRoutes, path: str) -> None:
 
     @routes.get(f"{path}/ready", ReadyState, summary="Readiness of a model")
     async def model_ready(request: Request) -> Response:
-        return json_response({"name": (await _asked(service, request)).name, "ready": True})
+        return json_response({"name": (await _resolve(service, request)).name, "ready": True})
 
     @routes.get(f"{path}/stats", ModelStatistics, summary="Statistics of a model")
     async def statistics(request: Request) -> Response:
-        model = (await _asked(service, request)).classifier
+        model = (await _resolve(service, request)).classifier
         return json_response({"model_stats": [_statistics(model, service.metrics.inference_totals())]})
 
 
-def _add_repository(routes: DialectRoutes) -> None:
-    service = routes.service
-
+def _add_index_route(routes: DialectRoutes) -> None:
     @routes.post("/v2/repository/index", list[IndexEntry], summary="Models of the repository")
     async def index(body: IndexBody, request: Request) -> Response:
-        pool = service.pool
-        versions = [
-            (entry, version)
+        pool = routes.service.pool
+        entries = [
+            _index_entry(entry, version)
+            # a copy, because the pool may change while a folder is read
             for entry in [*pool.entries.values()]
             for version in await pool.known_versions(entry)
         ]
-        found = [_index_entry(entry, version) for entry, version in versions]
-        return json_response([one for one in found if one["state"] == "READY" or not body.ready])
+        return json_response([one for one in entries if one["state"] == "READY" or not body.ready])
 
-    @routes.post(
-        "/v2/repository/models/{model:model}/load", dict[str, Any], summary="Load a model", access=ADMIN
-    )
-    async def load(body: LoadBody, request: Request) -> Response:
-        require_admin(request)
-        name, version = await _chosen(service.pool, request.path_params["model"])
-        await service.pool.load(name, version)
-        await service.broadcast("load", name, version)
-        return json_response({})
 
-    @routes.post(
-        "/v2/repository/models/{model:model}/unload", dict[str, Any], summary="Unload a model", access=ADMIN
-    )
-    async def unload(body: LoadBody, request: Request) -> Response:
+def _add_change_route(
+    routes: DialectRoutes, action: str, change: Callable[[str, str], Awaitable[object]]
+) -> None:
+    """Add the route of an action on a model: `load` or `unload`."""
+    service = routes.service
+    path = f"/v2/repository/models/{{model:model}}/{action}"
+
+    @routes.post(path, dict[str, Any], summary=f"{action.capitalize()} a model", access=ADMIN)
+    async def change_model(body: LoadBody, request: Request) -> Response:
         require_admin(request)
-        name, version = await _chosen(service.pool, request.path_params["model"])
-        await service.pool.unload(name, version)
-        await service.broadcast("unload", name, version)
+        name, version = await _name_and_version(service.pool, request.path_params["model"])
+        await change(name, version)
+        await service.broadcast(action, name, version)
         return json_response({})
 
 
@@ -194,29 +193,33 @@ def _index_entry(entry: Entry, version: str) -> dict[str, str]:
     }
 
 
-async def _chosen(pool: ModelPool, reference: str) -> tuple[str, str]:
-    """Return the name and the version of `name@version`, without a version the newest one."""
+async def _name_and_version(pool: ModelPool, reference: str) -> tuple[str, str]:
+    """Return the name and the version of `name@version`, by default the newest; raise UnknownModelError."""
     name, _, version = reference.partition("@")
     entry = pool.entries.get(name)
     versions = await pool.known_versions(entry) if entry is not None else {}
     if not versions or (version and version not in versions):
         raise UnknownModelError("no such model or version; GET /models lists them", field="model")
-    return name, version or max(versions, key=lambda one: (len(one), one))
+    # numbers as text: a longer one is larger
+    return name, version or max(versions, key=lambda number: (len(number), number))
 
 
-async def _asked(service: DialectService, request: Request) -> ServedModel:
+async def _resolve(service: DialectService, request: Request) -> ServedModel:
+    """Return the model that the path names, with or without a version."""
     parameters = request.path_params
     return await service.resolve(parameters["model"], parameters.get("version"))
 
 
 def _statistics(model: Classifier, totals: InferenceTotals) -> dict[str, Any]:
+    """Return the statistics of a model in Triton's form."""
+
     def duration(count: float, seconds: float) -> dict[str, int]:
         return {"count": int(count), "ns": round(seconds * 1e9)}
 
     return {
         "name": model.name,
         "version": model.version,
-        # of all models together: the shared counters have no label for the model
+        # of all models, because the shared counters have no label for the model
         "inference_count": int(totals.texts),
         "execution_count": int(totals.batches),
         "inference_stats": {

@@ -1,10 +1,10 @@
-"""The routes of a dialect: FastAPI routes like those of `api/`, with the dialect's bodies and errors.
+"""The routes of dialects: FastAPI routes like those of `api/`, with the dialect's bodies and errors.
 
-    request ─► DialectFastPath, by path ──────┐
-            └► the router: GET, other methods ┴► DialectRoute.respond ─► decode, classify, encode
+    POST to a classifying route ─► DialectFastPath, by path ─┐
+    any other request ───────────► FastAPI's router ─────────┴► DialectRoute ─► decode, classify, encode
 
-FastAPI documents them. A route with a body validates it here: FastAPI would pass a body on as raw bytes
-unless its content type is JSON, and its own steps take longer than the whole classification.
+FastAPI documents the routes. Bodies are validated here: FastAPI passes a body on as raw bytes unless its
+content type is JSON, and its own validation takes longer than the whole classification.
 """
 
 # No `from __future__ import annotations`: FastAPI reads the local body models of the endpoints.
@@ -33,18 +33,20 @@ from tamis.service.responses import STATUS_BY_CODE, ErrorResponse
 from tamis.service.security.client_identity import ANY_KEY, CALLER, PREDICT, Access
 from tamis.service.telemetry.middleware import DIALECT
 
-_BY_SETTING = (401, 429)
-"""Statuses that only a service with required keys or a rate limit returns."""
-
 Handler = Callable[[Request], Coroutine[Any, Any, Response]]
 Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
 
-_FROM_CONNECTION = (408, 431, 501)
-"""Statuses that are sent before a route is known, so always in the service's own envelope."""
+_OPTIONAL_STATUSES = (401, 429)
+"""Statuses that only a service with required keys or a rate limit returns."""
+_CONNECTION_STATUSES = (408, 431, 501)
+"""Statuses that are sent before the route is known, so always in the native envelope."""
+
+# bounded, because callers choose the model's name in a path
+_MAX_CACHED_PATHS = 256
 
 
 class _ModelName(Convertor[str]):
-    """A model's name in a path: no slash, and no colon, which separates `:predict` from it."""
+    """A model's name in a path: without a slash, and without a colon, which precedes `predict`."""
 
     regex = "[^/:]+"
 
@@ -67,27 +69,29 @@ class DialectRoute(StrictRoute):
     def __init__(self, path: str, endpoint: Callable[..., Any], **options: Any):
         self._body_model: Any = get_type_hints(endpoint).get("body")
         if self._body_model is not None:
-            struct_of(self._body_model)  # cached at the start, so that the first request does not wait for it
+            struct_of(self._body_model)  # cached now, so that the first request does not wait for it
         super().__init__(path, endpoint, **options)
 
     @classmethod
-    def of(cls, context: ApiContext, dialect: Dialect, service: DialectService) -> "type[DialectRoute]":
-        """Return the route class of one dialect in one application."""
+    def bound_to(cls, context: ApiContext, dialect: Dialect, service: DialectService) -> "type[DialectRoute]":
+        """Return the route class of one dialect in one application; FastAPI passes a route no other state."""
         return type(
             f"Bound{cls.__name__}", (cls,), {"context": context, "dialect": dialect, "service": service}
         )
 
     def documented_errors(self) -> Responses:
-        """Return the errors of the service with the dialect's statuses and envelope."""
+        """Return the documentation of the native errors with the dialect's statuses and envelope."""
         native, dialect = super().documented_errors(), self.dialect
         descriptions = DESCRIPTIONS | {415: described_415(dialect.formats)}
-        found: Responses = {status: native[status] for status in (200, *_FROM_CONNECTION) if status in native}
+        found: Responses = {
+            status: native[status] for status in (200, *_CONNECTION_STATUSES) if status in native
+        }
         for code, status in STATUS_BY_CODE.items():
-            if status not in _FROM_CONNECTION and (status in native or status not in _BY_SETTING):
+            if status not in _CONNECTION_STATUSES and (status in native or status not in _OPTIONAL_STATUSES):
                 documented = {"description": descriptions[status]} | native.get(status, {})
-                # a path that matches no route, such as one with a model `a:b`, gets the native error envelope
+                # a path that matches no route, such as one with a model `a:b`, gets the native envelope
                 model: Any = dialect.error_model | ErrorEnvelope if status == 404 else dialect.error_model
-                found.setdefault(dialect.status(code, status), documented | {"model": model})
+                found.setdefault(dialect.error_status(code, status), documented | {"model": model})
         return found
 
     def encode_error(self, error: ErrorResponse) -> Response:
@@ -95,16 +99,16 @@ class DialectRoute(StrictRoute):
         return self.dialect.encode_error(error)
 
     def get_route_handler(self) -> Handler:
-        """Return the handler: FastAPI's for a route without a body, otherwise one that validates the body."""
+        """Return `respond` for a route with a body, otherwise FastAPI's handler."""
         handle, has_body = super().get_route_handler(), self.body_field is not None
 
-        async def answer(request: Request) -> Response:
+        async def handle_request(request: Request) -> Response:
             if has_body:
                 return await self.respond(request.scope, request.receive)
             request.scope[DIALECT] = self.dialect.name  # for metrics
             return await handle(request)
 
-        return answer
+        return handle_request
 
     async def respond(self, scope: Scope, receive: Receive) -> Response:
         """Return the response to a request with a body."""
@@ -114,10 +118,10 @@ class DialectRoute(StrictRoute):
             if scope["query_string"]:
                 check_query(scope["query_string"])
             began, headers = perf_counter(), scope[HEADERS]
-            if b"content-type" not in headers:  # any page can send this without a preflight request
+            if b"content-type" not in headers:  # a page of any site can send this without a preflight request
                 refuse_cross_site(Request(scope))
             received = await receive_body(headers, receive, self.context.limits.max_body_bytes)
-            # an empty body is valid: tritonclient lists the repository by one
+            # valid, because tritonclient lists the repository with an empty body
             document, binary = self.dialect.parse(headers, received) if received else ({}, b"")
             body = validated(self._body_model, document)
             scope[BODY_SECONDS] = perf_counter() - began
@@ -130,8 +134,8 @@ class DialectRoute(StrictRoute):
 
     async def respond_to(self, decoded: DialectRequest, scope: Scope) -> Response:
         """Return the response to a request whose body is valid."""
-        answered: Response = await self.endpoint(body=decoded.body, request=Request(scope))
-        return answered
+        response: Response = await self.endpoint(body=decoded.body, request=Request(scope))
+        return response
 
 
 class ClassifyRoute(DialectRoute):
@@ -139,22 +143,22 @@ class ClassifyRoute(DialectRoute):
 
     async def respond_to(self, decoded: DialectRequest, scope: Scope) -> Response:
         """Return the predictions."""
-        return await self.service.answer(self.dialect, decoded, scope[CALLER])
+        return await self.service.respond(self.dialect, decoded, scope[CALLER])
 
 
 class DialectRoutes:
-    """Declares the routes of one dialect; a path that another dialect has declared already is skipped."""
+    """Declares the routes of one dialect, except those that another dialect has already declared."""
 
     def __init__(self, app: Application, dialect: Dialect, service: DialectService):
         self.service, self._app, self._dialect = service, app, dialect
-        self._route_class = DialectRoute.of(app.context, dialect, service)
-        self._classify_class = ClassifyRoute.of(app.context, dialect, service)
+        self._route_class = DialectRoute.bound_to(app.context, dialect, service)
+        self._classify_class = ClassifyRoute.bound_to(app.context, dialect, service)
         self._router = APIRouter(generate_unique_id_function=lambda route: route.name)
 
     def classify(
         self, path: str, body: type[BaseModel], response: Any, *, summary: str, example: object
     ) -> None:
-        """Declare a route that classifies the texts that the dialect finds in a body."""
+        """Declare a route that classifies the texts in its body."""
         documented = Body(openapi_examples={"texts": {"value": example}})
 
         async def classify(body: BaseModel) -> None:
@@ -166,18 +170,18 @@ class DialectRoutes:
         self.post(path, response, **options)(classify)
 
     def get(self, path: str, response: Any, **options: Any) -> Decorator:
-        """Return the decorator for a route that describes something."""
+        """Return the decorator that declares a GET route."""
         return self._declare("get", path, response, **options)
 
     def post(self, path: str, response: Any, **options: Any) -> Decorator:
-        """Return the decorator for a route that takes a body."""
+        """Return the decorator that declares a POST route; its endpoint takes the body as `body`."""
         return self._declare("post", path, response, **options)
 
     def _declare(
         self, method: str, path: str, response: Any, *, access: Access = ANY_KEY, **options: Any
     ) -> Decorator:
         parameters = [Depends(_PARAMETERS[name]) for name in _PARAMETERS if f"{{{name}" in path]
-        words = re.sub("[^a-z0-9]+", "_", path.replace(":model", "")).strip("_")
+        path_words = re.sub("[^a-z0-9]+", "_", path.replace(":model", "")).strip("_")
 
         def declare(endpoint: Callable[..., Any]) -> Callable[..., Any]:
             is_declared = any(
@@ -191,26 +195,22 @@ class DialectRoutes:
                     methods=[method.upper()],
                     response_model=response,
                     tags=[self._dialect.title],
-                    name=f"{self._dialect.name}_{method}_{words}",
+                    name=f"{self._dialect.name}_{method}_{path_words}",
                     dependencies=[Depends(Requires(access)), *parameters],
                     **{"route_class_override": self._route_class} | options,
                 )
-                # moved by hand: `include_router` would build every route a second time
+                # not by `include_router`, which would build every route a second time
                 self._app.router.routes.append(self._router.routes.pop())
             return endpoint
 
         return declare
 
 
-# bounded, because callers choose the model's name in a path
-_MAX_CACHED_PATHS = 256
-
-
 class DialectFastPath:
-    """Finds the routes that classify by a cached path; the router would try every route in turn.
+    """Middleware that finds the route of a classifying request in a cache of paths, without the router.
 
-    `ClassifyRoute` handles such a request as it would after the router; all others are passed to `app`. This
-    takes half of the time of a request through the router (docs/lab-notes.md).
+    The router tries every route in turn, so that such a request takes twice as long (docs/lab-notes.md). All
+    other requests are passed to `app`.
     """
 
     def __init__(self, app: ASGIApp, routes: Sequence[BaseRoute], *, is_on: bool):
@@ -221,11 +221,11 @@ class DialectFastPath:
         self._find = lru_cache(_MAX_CACHED_PATHS)(self._match)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer one ASGI connection."""
+        """Handle one ASGI connection."""
         if scope["type"] == "http" and scope["method"] == "POST":
             route, parameters = self._find(scope["path"])
             if route is not None:
-                # set as the router sets them: metrics, traces and errors read the route's path
+                # as the router sets them, for metrics, traces and errors
                 scope["route"], scope["endpoint"], scope["path_params"] = route, route.endpoint, parameters
                 response = await route.respond(scope, receive)
                 await response(scope, receive, send)
@@ -233,7 +233,7 @@ class DialectFastPath:
         await self._app(scope, receive, send)
 
     def _match(self, path: str) -> tuple[ClassifyRoute | None, dict[str, str]]:
-        """Return the route of a path and its parameters."""
+        """Return the classifying route of a path, if there is one, and the path's parameters."""
         if path in self._by_path:
             return self._by_path[path], {}
         for route in self._by_pattern:
@@ -250,17 +250,18 @@ def add_dialects(app: Application, dialects: Sequence[Dialect], service: Dialect
         app.openapi_tags = [*(app.openapi_tags or ()), tag]
 
 
-_MODEL_MEANING = "The model: `name`, `name@version` or `name@alias`."
+_MODEL_DESCRIPTION = "The model: `name`, `name@version` or `name@alias`."
 
 
-def _model(
-    model: Annotated[str, Path(description=_MODEL_MEANING, pattern="^[^/:]+$")],
+def _model_parameter(
+    model: Annotated[str, Path(description=_MODEL_DESCRIPTION, pattern="^[^/:]+$")],
 ) -> None:
     """Document the parameter."""
 
 
-def _version(version: Annotated[str, Path(description="The version of the model.")]) -> None:
+def _version_parameter(version: Annotated[str, Path(description="The version of the model.")]) -> None:
     """Document the parameter."""
 
 
-_PARAMETERS: dict[str, Callable[..., None]] = {"model": _model, "version": _version}
+# endpoints read parameters from the request; these dependencies only document them
+_PARAMETERS: dict[str, Callable[..., None]] = {"model": _model_parameter, "version": _version_parameter}

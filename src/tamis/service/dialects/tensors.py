@@ -2,8 +2,8 @@
 
 Binary tensors are Triton's extension, and the default of its Python client:
 
-    JSON, its length in a header │ tensor │ tensor │ …
-    a tensor of type BYTES:        length of element (4 bytes, little-endian) │ element in UTF-8 │ …
+    body          JSON part, its length in a header │ tensor │ tensor │ …
+    BYTES tensor  length of element (4 bytes, little-endian) │ element in UTF-8 │ …
 """
 
 from __future__ import annotations
@@ -16,12 +16,11 @@ from typing import Any
 from tamis.errors import InputError
 
 _LENGTH = struct.Struct("<I")
-# as many axes as a shape may have; deeper nesting is not a tensor, and recursion must stay bounded
-_MAX_DEPTH = 8
+_MAX_DEPTH = 8  # bounds the recursion; a shape has at most as many axes
 
 
-def wrong_tensor(message: str, field: str) -> InputError:
-    """Return the error for a tensor that cannot be used."""
+def invalid_tensor(message: str, field: str) -> InputError:
+    """Return the error for a tensor with an invalid part."""
     return InputError("wrong_type", f"`{field}` {message}", field=field)
 
 
@@ -30,9 +29,9 @@ def texts_of_json(data: Any, shape: Sequence[int], name: str) -> list[str]:
     if isinstance(data, str):
         data = [data]
     if not isinstance(data, list):
-        raise wrong_tensor("must have `data`, a list of texts", name)
-    is_flat = all(type(item) is str for item in data)  # the usual form needs no copy
-    texts: list[str] = data if is_flat else list(_flat(data, name))
+        raise invalid_tensor("must have `data`, a list of texts", name)
+    is_flat = all(type(item) is str for item in data)  # the usual form, which is not copied
+    texts: list[str] = data if is_flat else list(_flatten(data, name))
     _check_shape(texts, shape, name)
     return texts
 
@@ -43,21 +42,21 @@ def texts_of_bytes(data: bytes, shape: Sequence[int], name: str) -> list[str]:
     while offset < len(data):
         start = offset + _LENGTH.size
         if start > len(data):
-            raise wrong_tensor("ends within the length of an element", name)
+            raise invalid_tensor("ends within the length of an element", name)
         offset = start + _LENGTH.unpack_from(data, start - _LENGTH.size)[0]
         if offset > len(data):
-            raise wrong_tensor("has an element that is longer than its data", name)
-        texts.append(decoded(data[start:offset], name))
+            raise invalid_tensor("has an element that is longer than its data", name)
+        texts.append(decode_element(data[start:offset], name))
     _check_shape(texts, shape, name)
     return texts
 
 
-def decoded(data: bytes, name: str) -> str:
-    """Return the text of an element."""
+def decode_element(data: bytes, name: str) -> str:
+    """Return the text of a binary element."""
     try:
         return data.decode()
     except UnicodeDecodeError:
-        raise wrong_tensor("has an element that is not valid UTF-8", name) from None
+        raise invalid_tensor("has an element that is not valid UTF-8", name) from None
 
 
 def bytes_of(values: Sequence[str] | Sequence[float]) -> bytes:
@@ -68,19 +67,22 @@ def bytes_of(values: Sequence[str] | Sequence[float]) -> bytes:
     return b"".join(_LENGTH.pack(len(element)) + element for element in elements)
 
 
-def _flat(data: list[Any], name: str, depth: int = 1) -> Iterator[str]:
+def _flatten(data: list[Any], name: str, depth: int = 1) -> Iterator[str]:
     for item in data:
         if isinstance(item, str):
             yield item
         elif isinstance(item, list) and depth < _MAX_DEPTH:
-            yield from _flat(item, name, depth + 1)
+            yield from _flatten(item, name, depth + 1)
         else:
-            raise wrong_tensor("must contain texts only (datatype BYTES)", name)
+            raise invalid_tensor("must contain texts only (datatype BYTES)", name)
 
 
 def _check_shape(texts: Sequence[str], shape: Sequence[int], name: str) -> None:
-    """Raise InputError unless the shape is [n], [n, 1] or, for one text, any of at most one axis."""
-    # for one text KServe's own tests send [], and some clients of MLServer the number of its bytes
+    """Raise InputError unless the product of the shape is the number of texts.
+
+    For a single text, any shape of at most one axis is valid: KServe's own tests send [], and some clients
+    of MLServer send its number of bytes.
+    """
     is_single = len(texts) == 1 and len(shape) <= 1 and all(size >= 0 for size in shape)
     if not is_single and (prod(shape) != len(texts) or not shape or min(shape) < 0):
-        raise wrong_tensor("has a `shape` that does not match the number of its elements", name)
+        raise invalid_tensor("has a `shape` that does not match the number of its elements", name)
