@@ -217,7 +217,7 @@ def test_settings_superseded_keep_working_and_say_so(tmp_path: Path) -> None:
     environ = {"TAMIS_STORE_DEADLINE_SECONDS": "3"}
     settings = Settings.from_environment(environ, dotenv)
     assert (settings.keys_path, settings.store_deadline_seconds) == (Path("/k"), 3.0)
-    lines = EnvironmentSource(Settings, environ, dotenv).superseded()
+    lines = EnvironmentSource(Settings, environ, dotenv).deprecations()
     assert lines == [
         "TAMIS_STORE_DEADLINE_SECONDS is a setting of an older version and still works; "
         "use instead: ?timeout=SECONDS in TAMIS_STORE",

@@ -146,7 +146,7 @@ class EnvironmentSource(PydanticBaseSettingsSource):
         """Return the texts of the fields that are set."""
         return {name: one.text.strip() for name, one in self.found.items()}
 
-    def superseded(self) -> list[str]:
+    def deprecations(self) -> list[str]:
         """Return a line for each setting of an older version that is set: what to use instead."""
         return [
             f"{one.place} is a setting of an older version and still works; use instead: {instead}"

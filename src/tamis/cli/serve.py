@@ -1,7 +1,7 @@
 """`tamis serve`: serve models over HTTP until a signal to stop.
 
 one worker     listen ─► check model ─► prepare store ─► assemble application ─► serve_alone
-more workers   listen ─► prepare store ─► supervisor ─► `tamis serve --worker-channel FD` for each worker:
+more workers   listen ─► prepare store ─► supervise ─► `tamis serve --worker-channel FD` for each worker:
                receive WorkerConfig ─► assemble application ─► serve_as_worker on the shared listeners
 """
 
@@ -19,8 +19,8 @@ import click
 
 from tamis.cli.served import (
     assemble,
-    checked_models,
     mock_model,
+    models_to_serve,
     pinned_versions,
     prepare_store,
     served_references,
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from tamis.service.http.sockets import Listeners, Notifier
     from tamis.storage import ResilientStore
 
-
+# what the call log keeps of a text, by TAMIS_LOG_TEXTS
 _KEPT_TEXTS = {"keep": "texts", "hash": "keyed digests of texts", "none": "no texts"}
 
 
@@ -74,7 +74,7 @@ def _default(name: str) -> object:
 @click.option(
     "--migrate", is_flag=True, help="Create or upgrade a cluster's tables first, like `tamis migrate`."
 )
-@click.option("--worker-channel", type=int, hidden=True)  # how a parent starts its workers
+@click.option("--worker-channel", type=int, hidden=True)  # for the supervisor, to start its workers
 def command(
     models: tuple[str, ...], mock: bool, migrate: bool, worker_channel: int | None, **given: Any
 ) -> None:
@@ -93,15 +93,15 @@ def command(
     # before anything slow: a signal during the start must not end in a traceback
     handle_other_signals()
     if worker_channel is not None:
-        _work(worker_channel)
+        _run_worker(worker_channel)
         return
-    # None is "not given": False would override the environment
+    # None, not False: an option that is not given must not override the environment
     settings = _settings(models[0] if models else None, mock_model_class=mock or None, **given)
     configure_logs(settings.log_format, settings.log_level)
-    with _refusal_in(settings.log_format):
-        _warn_of_superseded(settings)
+    with _errors_as_events(settings.log_format):
+        _warn_of_deprecated(settings)
         allow_connections(settings.max_connections)
-        # before the model is loaded: a port in use is reported at once
+        # before models are loaded, which takes seconds: a port in use is reported at once
         listeners = listen(settings.host, settings.port, os.environ)
         try:
             settings = _with_allowed_hosts(settings, listeners)
@@ -119,14 +119,14 @@ def command(
 
 
 @contextmanager
-def _refusal_in(log_format: str) -> Iterator[None]:
-    """Log the error that stops the service as an event in JSON logs; else `main` prints it."""
+def _errors_as_events(log_format: str) -> Iterator[None]:
+    """Log an error that stops the service as an event if logs are JSON; otherwise `main` prints it."""
     try:
         yield
-    except TamisError as refused:
+    except TamisError as error:
         if log_format != "json":
             raise
-        logging.getLogger(__name__).error("refused", extra={"fields": {"reason": str(refused)}})
+        logging.getLogger(__name__).error("refused", extra={"fields": {"reason": str(error)}})
         raise SystemExit(1) from None
 
 
@@ -136,7 +136,7 @@ def _serve_alone(
     from tamis.service.http.run import serve_alone
 
     # the model first: a missing one must not leave a new store behind
-    loaded = checked_models(settings, models)
+    loaded = models_to_serve(settings, models)
     retention = prepare_store(settings, migrate=migrate)
     app, store = assemble(settings, loaded)
     serve_alone(
@@ -144,7 +144,7 @@ def _serve_alone(
         settings,
         listeners=listeners,
         notifier=notifier,
-        on_start=lambda: _show_start(settings, _described(app.pool), listeners.address, retention),
+        on_start=lambda: _show_start(settings, _describe_models(app.pool), listeners.address, retention),
         apply=app.pool.apply,
     )
     _exit_if_rows_are_lost(store)
@@ -153,7 +153,7 @@ def _serve_alone(
 def _supervise(
     settings: Settings, models: Sequence[str], listeners: Listeners, notifier: Notifier, *, migrate: bool
 ) -> None:
-    """Run the supervisor, which loads no model and keeps no store open."""
+    """Run the supervisor and its workers; this process loads no model and keeps no store open."""
     from tamis.clock import SystemClock
     from tamis.service.http.sockets import ALIVE, READY, STOPPING
     from tamis.service.http.supervisor import Supervisor, WorkerError
@@ -161,54 +161,57 @@ def _supervise(
     from tamis.service.telemetry.metric_definitions import LAYOUT
     from tamis.service.telemetry.shared_values import make_shared_memory
 
-    def started(serves: str) -> None:
-        _show_start(settings, serves, listeners.address, retention)
-        notifier.tell(READY)
+    listener_fds = [listener.fileno() for listener in listeners.sockets]
+    # before the store: a missing model must not leave a new one behind
+    pinned = pinned_versions(models)
+    config = WorkerConfig(settings, listener_fds, make_shared_memory(LAYOUT.size), pinned)
+    retention = prepare_store(settings, migrate=migrate)
+
+    def started(served: str) -> None:
+        _show_start(settings, served, listeners.address, retention)
+        notifier.send(READY)
 
     command = [sys.executable, "-m", "tamis", "serve", "--worker-channel"]
-    listener_fds = [listener.fileno() for listener in listeners.sockets]
-    pinned = pinned_versions(models)
-    assignment = WorkerConfig(settings, listener_fds, make_shared_memory(LAYOUT.size), pinned)
-    retention = prepare_store(settings, migrate=migrate)
-    supervisor = Supervisor(command, assignment, listeners=listeners, clock=SystemClock())
+    supervisor = Supervisor(command, config, listeners=listeners, clock=SystemClock())
     try:
         code = supervisor.run(
             on_start=started,
-            on_tick=lambda: notifier.tell(ALIVE),
-            on_stop=lambda: notifier.tell(STOPPING),
+            on_tick=lambda: notifier.send(ALIVE),
+            on_stop=lambda: notifier.send(STOPPING),
         )
     except WorkerError as failed:
-        # the worker has printed the cause
+        # the worker has already printed the cause
         if failed.is_reported:
             raise SystemExit(1) from None
         raise
     raise SystemExit(code)
 
 
-def _work(channel_fd: int) -> None:
+def _run_worker(channel_fd: int) -> None:
+    """Serve as one of several workers; the configuration comes through the channel."""
     from tamis.service.http.run import serve_as_worker
     from tamis.service.http.worker import WorkerChannel
     from tamis.service.telemetry.logging import configure_logs
 
     channel = WorkerChannel(channel_fd)
-    assignment = channel.receive()
-    # the supervisor ended before it could send one
-    if assignment is None:
+    config = channel.receive()
+    # the supervisor has ended before it sent one
+    if config is None:
         return
-    configure_logs(assignment.settings.log_format, assignment.settings.log_level)
-    with _refusal_in(assignment.settings.log_format):
+    configure_logs(config.settings.log_format, config.settings.log_level)
+    with _errors_as_events(config.settings.log_format):
         app, store = assemble(
-            assignment.settings,
-            mock_model(assignment.settings) or assignment.models,
-            metrics_fd=assignment.metrics_fd,
+            config.settings,
+            mock_model(config.settings) or config.models,
+            metrics_fd=config.metrics_fd,
             broadcast=channel.broadcast,
         )
-        serve_as_worker(app, assignment, channel=channel, serves=_described(app.pool), apply=app.pool.apply)
+        serve_as_worker(app, config, channel=channel, serves=_describe_models(app.pool), apply=app.pool.apply)
         _exit_if_rows_are_lost(store)
 
 
 def _exit_if_rows_are_lost(store: ResilientStore) -> None:
-    """Exit with a special code after a shutdown that lost rows; the store has logged how many."""
+    """Exit with a distinct code if the shutdown lost rows; the store has logged how many."""
     from tamis.service.http import LOST_ROWS_EXIT_CODE
 
     if store.lost_rows:
@@ -216,9 +219,9 @@ def _exit_if_rows_are_lost(store: ResilientStore) -> None:
 
 
 def _settings(model: str | None, **given: Any) -> Settings:
-    """Read the settings; the options that were given override them."""
+    """Return the settings of the environment and of .env, overridden by the options that were given."""
     if model is not None:
-        # a version in the environment belongs to another model
+        # the version in the environment is one of the model in the environment
         given |= {"model_directory": model, "model_version": ""}
     settings = Settings.from_environment(os.environ, Path(".env"))
     if given.get("host") == "":
@@ -227,26 +230,26 @@ def _settings(model: str | None, **given: Any) -> Settings:
 
 
 def _with_allowed_hosts(settings: Settings, listeners: Listeners) -> Settings:
-    """Name the hosts to answer for, unless they are set or other machines may reach the service.
+    """Allow local names only in the Host header of a service on a loopback address (DNS rebinding).
 
-    The names of a service on the network, behind a proxy or on a socket of systemd are unknown here.
+    A setting is left as it is. A service on the network, behind a proxy or on a socket of systemd has
+    names that are unknown here.
     """
     address = listeners.loopback_address
     if settings.allowed_hosts.strip(" ,") or not address:
         return settings
-    # the address of an IPv6 socket is in brackets already, as in the header
+    # an IPv6 host would need brackets, as in the header: `address` has them
     bound = [address] if ":" in settings.host else [address, settings.host]
     allowed = dict.fromkeys(["localhost", "127.0.0.1", "[::1]", *bound])
     return settings.model_copy(update={"allowed_hosts": ",".join(allowed)})
 
 
-def _warn_of_superseded(settings: Settings) -> None:
-    """Log each file and setting of an older version; must run before a new file is created."""
+def _warn_of_deprecated(settings: Settings) -> None:
+    """Log each deprecated setting and each file of an older version; call it before files are created."""
     from tamis.settings_source import EnvironmentSource
 
-    for line in EnvironmentSource(Settings, os.environ, Path(".env")).superseded():
+    for line in EnvironmentSource(Settings, os.environ, Path(".env")).deprecations():
         logging.getLogger(__name__).warning(line)
-
     for path, setting in settings.unused_old_files():
         logging.getLogger(__name__).warning(
             "%s is no longer used: %s is used instead; to keep the old file set %s",
@@ -256,8 +259,8 @@ def _warn_of_superseded(settings: Settings) -> None:
         )
 
 
-def _described(pool: ModelPool) -> str:
-    """Return the default model with its labels, and how many others there are."""
+def _describe_models(pool: ModelPool) -> str:
+    """Return the default model with its labels and the number of other models."""
     classifier, others = pool.default.classifier, len(pool.entries) - 1
     labels = classifier.labels
     shown = ", ".join(labels) if len(labels) <= 8 else f"{len(labels)} labels"
@@ -265,12 +268,13 @@ def _described(pool: ModelPool) -> str:
     return f"{classifier.name}@{classifier.version} ({shown}){more}"
 
 
-def _show_start(settings: Settings, serves: str, address: str, retention: str) -> None:
+def _show_start(settings: Settings, models: str, address: str, retention: str) -> None:
+    """Print what is served and where, or log it as an event."""
     from rich.text import Text
 
-    if settings.log_format == "json":  # lines for programs: no screen
+    if settings.log_format == "json":
         fields = {
-            "model": serves,
+            "model": models,
             "address": address,
             "workers": settings.workers,
             "retention": retention,
@@ -279,10 +283,10 @@ def _show_start(settings: Settings, serves: str, address: str, retention: str) -
         logging.getLogger(__name__).info("listening", extra={"fields": fields})
         return
     workers = "1" if settings.workers == 1 else f"{settings.workers} + supervisor"
-    base = address if address.startswith("http") else ""  # a Unix socket has no address to click on
+    base = address if address.startswith("http") else ""  # a Unix socket has no URL
     console = make_console(stderr=True)
     for name, value in [
-        ("Model", serves),
+        ("Model", models),
         ("Store", settings.shown_store_url),
         ("Log", f"{_KEPT_TEXTS[settings.log_texts]}, {retention}"),
         ("Address", address),

@@ -1,4 +1,4 @@
-"""What `tamis serve` serves: the models by reference, the prepared store, the assembled application."""
+"""What `tamis serve` serves: references and versions of models, a prepared store, the application."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 def served_references(settings: Settings, models: Sequence[str]) -> list[str]:
-    """Return the references of the models to serve; none with the mock model."""
+    """Return the references of the models to serve, the default one first; none with the mock model."""
     from tamis.artifact import find_models
 
     if settings.mock_model_class:
@@ -29,24 +29,25 @@ def served_references(settings: Settings, models: Sequence[str]) -> list[str]:
 
 
 def pinned_versions(models: Sequence[str]) -> dict[str, str]:
-    """Return each model's version, so that a worker that starts later loads the same one."""
+    """Return the version of each model, so that workers that start later load the same ones.
+
+    A version is empty if it cannot be found; raises ArtifactError if it is that of the default model.
+    """
     from tamis.artifact import find_version
 
-    # the default model must exist: an error here stops the start
-    first, *others = models or [""]
-    if not first:
-        return {}
-    pinned = {first: find_version(first).name}
-    for model in others:  # one that cannot be loaded is reported by the workers
+    pinned = {}
+    for index, model in enumerate(models):
         try:
             pinned[model] = find_version(model).name
         except ArtifactError:
-            pinned[model] = ""
+            if index == 0:
+                raise
+            pinned[model] = ""  # the workers report the error, and serve the other models
     return pinned
 
 
-def checked_models(settings: Settings, models: Sequence[str]) -> Models:
-    """Return what to serve; a default model that does not exist fails here, before tables are made."""
+def models_to_serve(settings: Settings, models: Sequence[str]) -> Models:
+    """Return the mock model or the references; raise ArtifactError if there is no default model."""
     from tamis.artifact import find_version
 
     mock = mock_model(settings)
@@ -57,7 +58,7 @@ def checked_models(settings: Settings, models: Sequence[str]) -> Models:
 
 
 def mock_model(settings: Settings) -> Classifier | None:
-    """Return the mock model if the settings select it, with a warning in the log."""
+    """Return the mock model and log a warning if the settings select it; otherwise return None."""
     from tamis.inference.classifier import Classifier
 
     if not settings.mock_model_class:
@@ -72,7 +73,7 @@ def assemble(
     metrics_fd: int | None = None,
     broadcast: Broadcast | None = None,
 ) -> tuple[Application, ResilientStore]:
-    """Assemble the application and its store; a store that fails from now on stops no prediction."""
+    """Return the application and its store; predictions continue while the store fails."""
     from tamis.service.api.models import no_broadcast
     from tamis.service.app import create_app
     from tamis.service.wiring import resilient_store
@@ -86,12 +87,15 @@ def assemble(
 
 
 def prepare_store(settings: Settings, *, migrate: bool) -> str:
-    """Make the tables once, before any worker starts, or fail with one clear line; return the retention.
+    """Create or upgrade the store's tables and return its retention in words; raise StoreError.
 
-    Those of a cluster are made with `migrate` only; otherwise their version is checked.
+    Called once, before any worker starts. The tables of a cluster are changed only with `migrate`;
+    otherwise their version is checked.
     """
     from tamis.service.retention import described_retention
     from tamis.service.wiring import plain_store
+
+    store = plain_store(settings, SystemClock())
 
     async def prepare() -> str:
         if migrate:
@@ -102,8 +106,7 @@ def prepare_store(settings: Settings, *, migrate: bool) -> str:
         finally:
             await store.close()
 
-    store = plain_store(settings, SystemClock())
-    # the cluster may be down: workers connect when it answers
+    # not opened, because the cluster may be down; workers connect as soon as it is up
     if settings.start_without_store and settings.is_store_a_cluster:
         if migrate:
             asyncio.run(store.migrate())

@@ -227,7 +227,7 @@ from tamis.service.http.run import serve_as_worker
 
 log = Path({log!r})
 channel = WorkerChannel(int(sys.argv[1]))
-assignment = channel.receive()
+config = channel.receive()
 log.write_text((log.read_text() if log.exists() else "") + "x")
 
 def hang():
@@ -247,17 +247,17 @@ async def app(scope, receive, send):
 async def apply(*_):
     raise NotImplementedError
 
-serve_as_worker(app, assignment, channel=channel, serves="a model", apply=apply)
+serve_as_worker(app, config, channel=channel, serves="a model", apply=apply)
 """
 
 
 @pytest.mark.alone
 def test_a_loop_that_hangs_in_python_is_killed(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     log = tmp_path / "started"
-    assignment = WorkerConfig(Settings(workers=1, worker_timeout_seconds=0.5, drain_seconds=0.0), [])
+    config = WorkerConfig(Settings(workers=1, worker_timeout_seconds=0.5, drain_seconds=0.0), [])
     supervisor = Supervisor(
         [sys.executable, "-c", _HANGS_ONCE.format(log=str(log))],
-        assignment,
+        config,
         listeners=Listeners([], are_given=True),
         clock=SystemClock(),
     )

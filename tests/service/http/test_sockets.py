@@ -87,10 +87,10 @@ def test_systemd_is_told_where_it_listens(tmp_path: Path, is_abstract: bool) -> 
     name = f"@tamis-test-{os.getpid()}" if is_abstract else str(tmp_path / "notify")
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as systemd:
         systemd.bind(name.replace("@", "\0", 1) if is_abstract else name)
-        Notifier({"NOTIFY_SOCKET": name}).tell(READY)
+        Notifier({"NOTIFY_SOCKET": name}).send(READY)
         assert systemd.recv(100) == b"READY=1"
 
 
 def test_that_nobody_listens_to_notices_is_no_error(tmp_path: Path) -> None:
-    Notifier({}).tell(READY)
-    Notifier({"NOTIFY_SOCKET": str(tmp_path / "nobody")}).tell(READY)
+    Notifier({}).send(READY)
+    Notifier({"NOTIFY_SOCKET": str(tmp_path / "nobody")}).send(READY)

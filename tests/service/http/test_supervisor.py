@@ -33,11 +33,11 @@ class Watched:
     """A supervisor over scripts; a script ends the test by stopping the supervisor."""
 
     def __init__(self, script: str, **settings: object):
-        assignment = WorkerConfig(Settings(workers=2, **settings), [])  # type: ignore[arg-type]
+        config = WorkerConfig(Settings(workers=2, **settings), [])  # type: ignore[arg-type]
         self.started: list[str] = []
         self.supervisor = Supervisor(
             [sys.executable, "-S", "-c", script],
-            assignment,
+            config,
             listeners=Listeners([], are_given=True),
             clock=SystemClock(),
         )

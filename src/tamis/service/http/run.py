@@ -48,18 +48,18 @@ def serve_alone(
         if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:  # ignored under nohup
             asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, reload)
         on_start()
-        notifier.tell(READY)
+        notifier.send(READY)
 
     hooks = ServerHooks(
         on_start=started,
-        on_tick=lambda: notifier.tell(ALIVE),
-        on_stop=lambda: notifier.tell(STOPPING),
+        on_tick=lambda: notifier.send(ALIVE),
+        on_stop=lambda: notifier.send(STOPPING),
     )
     Server(app, settings, listeners=listeners, hooks=hooks).serve_until_stopped()
 
 
 def serve_as_worker(
-    app: ASGIApp, assignment: WorkerConfig, *, channel: WorkerChannel, serves: str, apply: Apply
+    app: ASGIApp, config: WorkerConfig, *, channel: WorkerChannel, serves: str, apply: Apply
 ) -> None:
     """Serve until a signal or the supervisor's end; `serves` describes the models for the supervisor."""
     tasks: set[asyncio.Task[None]] = set()  # the event loop keeps weak references only
@@ -83,8 +83,8 @@ def serve_as_worker(
         threading.Thread(target=_report_io, args=(channel,), name="tamis-heartbeat", daemon=True).start()
 
     hooks = ServerHooks(on_start=started, on_tick=channel.heartbeat, on_stop=lambda: None)
-    settings = assignment.settings.model_copy(update={"drain_seconds": assignment.drain_seconds})
-    server = Server(app, settings, listeners=assignment.listeners(), hooks=hooks)
+    settings = config.settings.model_copy(update={"drain_seconds": config.drain_seconds})
+    server = Server(app, settings, listeners=config.listeners(), hooks=hooks)
     server.serve_until_stopped()
 
 

@@ -215,7 +215,7 @@ class Notifier:
         # systemd writes an abstract socket, whose name begins with NUL, as @
         self._address = environ.get("NOTIFY_SOCKET", "").replace("@", "\0", 1)
 
-    def tell(self, message: str) -> None:
+    def send(self, message: str) -> None:
         """Send one of the messages above; ignore a missing listener."""
         if not self._address:
             return

@@ -49,14 +49,12 @@ class WorkerError(TamisError):
 
 
 class Supervisor:
-    """Keeps as many processes of `command` serving as the assignment's settings say."""
+    """Keeps as many processes of `command` serving as the settings in `config` require."""
 
-    def __init__(
-        self, command: Sequence[str], assignment: WorkerConfig, *, listeners: Listeners, clock: Clock
-    ):
+    def __init__(self, command: Sequence[str], config: WorkerConfig, *, listeners: Listeners, clock: Clock):
         self._command = command
-        self._assignment = assignment
-        self._settings = assignment.settings
+        self._config = config
+        self._settings = config.settings
         self._listeners = listeners
         self._clock = clock
         self._workers: list[WorkerProcess] = []
@@ -100,7 +98,7 @@ class Supervisor:
             if self._failed_starts and any(worker.serves is None for worker in self._workers):
                 return  # one at a time until one has succeeded
             now = self._clock.monotonic()
-            self._workers.append(WorkerProcess(self._command, self._assignment, now=now))
+            self._workers.append(WorkerProcess(self._command, self._config, now=now))
 
     def _listen(self, wake_up: socket.socket) -> None:
         """Wait for a signal, a worker's message or its end, up to `_TICK_SECONDS`."""
@@ -126,7 +124,7 @@ class Supervisor:
             worker.messages.clear()
         if self._reload_requested:
             self._reload_requested = False
-            self._assignment = replace(self._assignment, models=dict.fromkeys(self._assignment.models, ""))
+            self._config = replace(self._config, models=dict.fromkeys(self._config.models, ""))
             messages.append((None, Message("reload")))
             _log.info("received SIGHUP; reloading models")
         for sender, message in messages:

@@ -138,7 +138,7 @@ _START_SECONDS = 120.0
 class WorkerProcess:
     """A running worker, seen from the supervisor; the number of its socket is appended to `command`."""
 
-    def __init__(self, command: Sequence[str], assignment: WorkerConfig, *, now: float):
+    def __init__(self, command: Sequence[str], config: WorkerConfig, *, now: float):
         self.serves: str | None = None
         self._heard_at = now
         self._received = b""
@@ -149,10 +149,10 @@ class WorkerProcess:
             self._process = subprocess.Popen(
                 [*command, str(theirs.fileno())],
                 stdin=subprocess.DEVNULL,  # or a worker would read what is typed for the shell
-                pass_fds=[theirs.fileno(), *assignment.shared_fds],
+                pass_fds=[theirs.fileno(), *config.shared_fds],
                 process_group=0,  # Ctrl+C reaches the supervisor only, which stops the workers in order
             )
-        self.send(assignment.to_line())
+        self.send(config.to_line())
 
     def fileno(self) -> int:
         """Return the descriptor that becomes readable when the worker sends something or ends."""
