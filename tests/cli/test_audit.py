@@ -109,4 +109,4 @@ def test_failure_is_one_line_when_the_file_is_not_there(folder: Path) -> None:
 def test_audit_refuses_to_write_over_the_file_it_reads(folder: Path) -> None:
     run = tamis("audit", "mail.csv", "--fix", "./mail.csv", folder=folder)
     assert run.returncode == 2
-    assert "never changed" in run.stderr
+    assert "never overwritten" in run.stderr

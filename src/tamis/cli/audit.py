@@ -1,4 +1,4 @@
-"""`tamis audit`."""
+"""`tamis audit`: findings and tables about labelled data, as text or JSON, and a repaired copy."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from tamis.cli.options import (
     title_of,
 )
 from tamis.cli.terminal import echo, make_console, print_json, progress_bar, shortened
-from tamis.data.audit import AuditReport, audit
+from tamis.data.audit import AuditReport, ClassShare, audit
 from tamis.data.dataset_builder import clean
 from tamis.data.findings import Finding, findings
 from tamis.data.labels import counted
@@ -32,20 +32,21 @@ from tamis.data.tables import write_dataset
 from tamis.errors import DataError, TrainingError
 
 WIDTH = 80
-"""Columns of the report, the same in a wide window and in a pipe."""
+"""Columns of the report: fixed, so that a saved report is the same whatever the terminal."""
+
 _STYLES = {"problem": "bold red", "warning": "yellow", "note": "cyan"}
 _CLUSTERS_SHOWN = 5
 _CONTRADICTIONS_SHOWN = 10
 _SOURCES_SHOWN = 20
 _SHORTCUTS_SHOWN = 10
-_ROWS_SHOWN = 4
-# more columns do not fit the width
-_CLASS_COLUMNS = 3
-_CLASSES_SHOWN = 10  # the largest, and half as many of the smallest
+_ROW_NUMBERS_SHOWN = 4
+_MAX_LABEL_COLUMNS = 3  # more do not fit the width
+_LARGEST_LABELS_SHOWN = 10
+_SMALLEST_LABELS_SHOWN = 5
 _LABEL_WIDTH = 20
 _WIDE_LABEL_WIDTH = 48
 _FEATURE_WIDTH = 30
-_TEXT_COLUMNS = frozenset(
+_LEFT_ALIGNED = frozenset(
     ["label", "labels", "source", "text", "given", "suggested", "feature", "points to", "rows of each label"]
 )
 
@@ -56,32 +57,32 @@ _TEXT_COLUMNS = frozenset(
 @click.option("--fix", metavar="FIXED.csv", help="Write a repaired copy.")
 @reading_options
 def command(data: tuple[str, ...], as_json: bool, fix: str | None, **options: Any) -> None:
-    """Report problems in labelled texts; the files themselves are not changed.
+    """Report problems in labelled texts; DATA is not changed.
 
     Checks for rows hidden by an unescaped quote, labels in several spellings, HTML, duplicates and near
     duplicates, texts with two labels, label issues, features that give the label away, and differences
     between sources.
     """
-    # compared as resolved paths: a link may lead to the same file
+    # resolved first, because a link may lead to the same file
     if fix is not None and Path(fix).resolve() in [Path(file).resolve() for file in data]:
-        raise click.BadParameter("the file itself is never changed; name another", param_hint="--fix")
+        raise click.BadParameter("the input file is never overwritten; name another", param_hint="--fix")
     with progress_bar(f"reading {title_of(data)}") as progress:
         reading = read_dataset(data, read_options(options), progress=progress)
     print_reading(reading)
-    report, skipped = _audit(reading)
+    report, why_unchecked = _audit(reading)
     if as_json:
-        found = {"findings": findings(report), "labels_not_checked": skipped}
+        found = {"findings": findings(report), "labels_not_checked": why_unchecked}
         print_json({"reading": describe_reading(reading)} | found | msgspec.to_builtins(report))
     else:
-        show_audit(report, f"Audit of {title_of(data)}", skipped=skipped)
+        show_audit(report, f"Audit of {title_of(data)}", why_unchecked=why_unchecked)
     if fix is not None:
         _fix(reading, fix)
 
 
 def _audit(reading: ReadResult) -> tuple[AuditReport, str | None]:
-    """Return the report, and the reason if labels were not checked with a model."""
+    """Return the report, and why labels were not checked with a model, None if they were."""
     if find_spec("sklearn") is None:
-        skipped = "that needs scikit-learn: pip install 'tamis[train]'"
+        why_unchecked = "that needs scikit-learn: pip install 'tamis[train]'"
     else:
         from tamis.training.out_of_fold import out_of_fold
 
@@ -89,13 +90,14 @@ def _audit(reading: ReadResult) -> tuple[AuditReport, str | None]:
             with progress_bar("5-fold cross-validation") as bar:
                 return audit(reading, confidence=lambda *rows: out_of_fold(*rows, progress=bar)[0]), None
         # too few rows or labels for five folds: the other checks need no model
-        except (TrainingError, DataError) as impossible:
-            skipped = str(impossible)
+        except (TrainingError, DataError) as error:
+            why_unchecked = str(error)
     with progress_bar("looking for near duplicates") as progress:
-        return audit(reading, progress=progress), skipped
+        return audit(reading, progress=progress), why_unchecked
 
 
 def _fix(reading: ReadResult, path: str) -> None:
+    """Write the repaired copy; the reader has recovered swallowed rows already."""
     cleaned = clean(reading.dataset)
     write_dataset(cleaned.dataset, path)
     recovered = sum(field.recovered for field in reading.swallowed)
@@ -107,23 +109,23 @@ def _fix(reading: ReadResult, path: str) -> None:
     echo(f"{path}: {len(cleaned.dataset):,} rows written; {', '.join(changes)}", err=True)
 
 
-def show_audit(report: AuditReport, title: str, *, skipped: str | None) -> None:
-    """Print `report`; `skipped` is the reason if label issues were not looked for."""
+def show_audit(report: AuditReport, title: str, *, why_unchecked: str | None) -> None:
+    """Print the report; `why_unchecked` is the reason if labels were not checked with a model."""
     console = make_console(width=WIDTH)
     console.print(Text(title, "bold"), Text(_summary(report)), "", sep="\n", soft_wrap=True)
     for finding in findings(report):
         console.print(_finding(finding))
-    if skipped:
-        console.print(_finding(Finding("note", "labels were not checked with a model", skipped)))
+    if why_unchecked:
+        console.print(_finding(Finding("note", "labels were not checked with a model", why_unchecked)))
     for section in _sections(report):
         console.print("", section, sep="\n")
 
 
 def _summary(report: AuditReport) -> str:
-    found = len([f for f in findings(report) if f.severity == "problem"])
+    problems = sum(finding.severity == "problem" for finding in findings(report))
     before = f" ({report.rows_as_read:,} before repair)" if report.rows != report.rows_as_read else ""
     rows = f"{report.rows:,} rows{before} · {len(report.classes)} labels"
-    return f"{rows} · {report.duplicates.distinct:,} distinct texts · {counted(found, 'problem')}"
+    return f"{rows} · {report.duplicates.distinct:,} distinct texts · {counted(problems, 'problem')}"
 
 
 def _finding(finding: Finding) -> RenderableType:
@@ -138,7 +140,7 @@ def _finding(finding: Finding) -> RenderableType:
 
 
 def _sections(report: AuditReport) -> Iterator[RenderableType]:
-    yield _classes(report)
+    yield _labels(report)
     if report.sources:
         yield _sources(report)
     if report.contradictions:
@@ -152,11 +154,11 @@ def _sections(report: AuditReport) -> Iterator[RenderableType]:
 
 
 def _table(title: str, *columns: str) -> Table:
-    """Return an empty table; words are aligned left, numbers right, and `text` takes the remaining width."""
+    """Return an empty table: words left-aligned, numbers right-aligned; `text` takes the remaining width."""
     table = Table(title=title, box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False)
     table.title_justify, table.title_style, table.expand = "left", "bold", "text" in columns
     for column in columns:
-        justify: JustifyMethod = "left" if column in _TEXT_COLUMNS else "right"
+        justify: JustifyMethod = "left" if column in _LEFT_ALIGNED else "right"
         table.add_column(column, justify=justify, no_wrap=True, ratio=1 if column == "text" else None)
     return table
 
@@ -165,25 +167,30 @@ def _label(label: str) -> Text:
     return Text(shortened(label, _LABEL_WIDTH))
 
 
-def _classes(report: AuditReport) -> Table:
+def _labels(report: AuditReport) -> Table:
+    """Return the labels, the largest first; of many, those in the middle are one row."""
     table = _table("Labels", "label", "rows", "share")
-    classes = report.classes
-    smallest = _CLASSES_SHOWN // 2
-    folded = len(classes) - _CLASSES_SHOWN - smallest
-    # the largest and the smallest: what is between them is one row
-    for index, one in enumerate(classes):
-        if folded > 1 and index == _CLASSES_SHOWN:
-            rows = sum(other.rows for other in classes[index : index + folded])
-            table.add_row(Text(f"… {folded} more labels", "dim"), f"{rows:,}", f"{rows / report.rows:.1%}")
-        if folded <= 1 or not _CLASSES_SHOWN <= index < _CLASSES_SHOWN + folded:
-            label = Text(shortened(one.label, _WIDE_LABEL_WIDTH))
-            table.add_row(label, f"{one.rows:,}", f"{one.share:.1%}")
+    largest, smallest = report.classes, report.classes[:0]
+    omitted = report.classes[_LARGEST_LABELS_SHOWN:-_SMALLEST_LABELS_SHOWN]
+    if len(omitted) > 1:
+        largest, smallest = largest[:_LARGEST_LABELS_SHOWN], largest[-_SMALLEST_LABELS_SHOWN:]
+
+    def add(labels: Sequence[ClassShare]) -> None:
+        for label in labels:
+            name = Text(shortened(label.label, _WIDE_LABEL_WIDTH))
+            table.add_row(name, f"{label.rows:,}", f"{label.share:.1%}")
+
+    add(largest)
+    if smallest:
+        rows = sum(label.rows for label in omitted)
+        table.add_row(Text(f"… {len(omitted)} more labels", "dim"), f"{rows:,}", f"{rows / report.rows:.1%}")
+        add(smallest)
     return table
 
 
 def _sources(report: AuditReport) -> Table:
-    labels = [one.label for one in report.classes][:_CLASS_COLUMNS]
-    shown = sorted(report.sources, key=lambda one: -one.rows)[:_SOURCES_SHOWN]
+    labels = [share.label for share in report.classes][:_MAX_LABEL_COLUMNS]
+    shown = sorted(report.sources, key=lambda source: -source.rows)[:_SOURCES_SHOWN]
     title = _title("Sources, and the share of the largest labels", len(shown), len(report.sources))
     table = _table(title, "source", "rows", "median length", *(shortened(label, 12) for label in labels))
     for source in shown:
@@ -196,9 +203,9 @@ def _contradictions(report: AuditReport) -> Table:
     shown = report.contradictions[:_CONTRADICTIONS_SHOWN]
     title = _title("One text, several labels", len(shown), len(report.contradictions))
     table = _table(title, "rows of each label", "text")
-    for one in shown:
-        rows = "; ".join(f"{label}: {_first_rows(numbers)}" for label, numbers in one.rows.items())
-        table.add_row(Text(shortened(rows, 2 * _LABEL_WIDTH)), Text(shortened(one.text, WIDTH)))
+    for contradiction in shown:
+        rows = "; ".join(f"{label}: {_row_numbers(rows)}" for label, rows in contradiction.rows.items())
+        table.add_row(Text(shortened(rows, 2 * _LABEL_WIDTH)), Text(shortened(contradiction.text, WIDTH)))
     return table
 
 
@@ -206,21 +213,22 @@ def _label_issues(report: AuditReport) -> Table:
     shown = report.label_issues or ()
     title = _title("Possible label issues", len(shown), report.label_issue_count)
     table = _table(title, "row", "given", "suggested", "by", "text")
-    for one in shown:
-        labels = (Text(shortened(label, _LABEL_WIDTH - 4)) for label in (one.label, one.suggested))
-        table.add_row(str(one.row), *labels, f"{one.probability:.0%}", Text(shortened(one.text, WIDTH)))
+    for issue in shown:
+        labels = (Text(shortened(label, _LABEL_WIDTH - 4)) for label in (issue.label, issue.suggested))
+        table.add_row(str(issue.row), *labels, f"{issue.probability:.0%}", Text(shortened(issue.text, WIDTH)))
     return table
 
 
 def _shortcuts(report: AuditReport) -> Table:
-    # both shares count: a certain feature of few texts does little harm
-    shown = sorted(report.shortcuts, key=lambda one: -one.coverage * one.precision)[:_SHORTCUTS_SHOWN]
+    # by both shares: a precise feature of few texts does little harm
+    ranked = sorted(report.shortcuts, key=lambda shortcut: -shortcut.coverage * shortcut.precision)
+    shown = ranked[:_SHORTCUTS_SHOWN]
     title = _title("Features that give the label away", len(shown), len(report.shortcuts))
     table = _table(title, "feature", "points to", "precision", "coverage", "texts")
-    for one in shown:
-        shares = [f"{one.precision:.0%}", f"{one.coverage:.0%}", f"{one.texts:,}"]
-        label = Text(shortened(one.label, _LABEL_WIDTH + 4))
-        table.add_row(Text(shortened(one.feature, _FEATURE_WIDTH)), label, *shares)
+    for shortcut in shown:
+        metrics = [f"{shortcut.precision:.0%}", f"{shortcut.coverage:.0%}", f"{shortcut.texts:,}"]
+        label = Text(shortened(shortcut.label, _LABEL_WIDTH + 4))
+        table.add_row(Text(shortened(shortcut.feature, _FEATURE_WIDTH)), label, *metrics)
     return table
 
 
@@ -228,9 +236,11 @@ def _clusters(report: AuditReport) -> Table:
     shown = report.duplicates.clusters[:_CLUSTERS_SHOWN]
     title = f"Largest clusters of near duplicates ({report.duplicates.rows_in_clusters:,} rows are in one)"
     table = _table(title, "rows", "labels", "first row", "text")
-    for one in shown:
-        labels = _label(", ".join(one.labels))
-        table.add_row(f"{one.rows:,}", labels, str(one.first_row), Text(shortened(one.text, WIDTH)))
+    for cluster in shown:
+        labels = _label(", ".join(cluster.labels))
+        table.add_row(
+            f"{cluster.rows:,}", labels, str(cluster.first_row), Text(shortened(cluster.text, WIDTH))
+        )
     return table
 
 
@@ -238,6 +248,6 @@ def _title(title: str, shown: int, total: int) -> str:
     return title if shown == total else f"{title} ({shown} of {total:,})"
 
 
-def _first_rows(rows: Sequence[int]) -> str:
-    more = ", …" if len(rows) > _ROWS_SHOWN else ""
-    return ", ".join(map(str, rows[:_ROWS_SHOWN])) + more
+def _row_numbers(rows: Sequence[int]) -> str:
+    more = ", …" if len(rows) > _ROW_NUMBERS_SHOWN else ""
+    return ", ".join(map(str, rows[:_ROW_NUMBERS_SHOWN])) + more

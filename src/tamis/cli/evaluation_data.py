@@ -1,9 +1,9 @@
-"""Which rows of a file may measure a model: none that it is known to have learned.
+"""Chooses the rows to measure a model on: none that it is known to have learned.
 
-A model's manifest records the digest of its training file and how that was split. If the data is that
-very file, its test part is used. In any other data, rows whose text is among the digests of the learned
-texts are left out. Models of earlier versions have no digests: their training file is searched by its own
-digest, and if it is not found, a note is printed beside every metric.
+the model's own training file, by its digest   ─► the test part
+other data, the model has digests of its texts ─► rows whose text is not among them
+other data, a model of an earlier version      ─► rows whose text is not in its training file, which is
+                                                  searched by its digest; not found: a note at each metric
 """
 
 from __future__ import annotations
@@ -30,27 +30,26 @@ from tamis.training.prepare import PrepareSettings, prepare_file
 from tamis.training.prepared_folder import prepared_folder_in, read_prepared
 from tamis.types import Dataset, Progress, no_progress
 
-# looking for the training file by its digest must stay cheap in a folder full of other files
+# the search for the training file must stay fast in a folder of many other files
 _MAX_FILES_SEARCHED = 100
 _MAX_BYTES_SEARCHED = 1 << 30
 _MIN_UNSEEN_ROWS = 10
 """With fewer, an interval is too wide to be useful."""
 
-
 RowKey = tuple[int, str]
-"""Number and text of a row."""
+"""Number and text of a row, which identify it within a file."""
 
 
 @dataclass(frozen=True)
 class EvaluationData:
     """Rows to measure on.
 
-    part:       which part of the data they are, in words
+    part:       a description of the part of the data that they are
     reading:    how the data was read, for `--json`
-    dropped:    rows left out because a model has learned their text
-    is_unseen:  whether it is known that no model has learned one of the rows
-    held_out:   for each model that has learned these rows since it was measured on them, by its identity,
-                the label that the measured model predicted for each row, by number and text
+    dropped:    the number of rows left out because a model has learned their text
+    is_unseen:  whether it is known that no model has learned any of the rows
+    held_out:   by identity, for each model that was fitted on these rows after it had been measured on them:
+                the index of the label that was predicted for each row then
     """
 
     part: str
@@ -61,9 +60,9 @@ class EvaluationData:
     held_out: Mapping[str, Mapping[RowKey, int]] = field(default_factory=dict)
 
     def probabilities(self, model: Classifier, progress: Progress = no_progress) -> Scores:
-        """Return [rows, labels] the model's probabilities, as it was before it learned these rows.
+        """Return [rows, labels] probabilities by the model as it was before it learned these rows.
 
-        Of models that have learned them since, only the predicted label is known: it gets probability 1.
+        Of a model that has learned them since, only the predicted labels are known: they get probability 1.
         """
         predicted = self.held_out.get(model.identity)
         if predicted is None:
@@ -74,17 +73,17 @@ class EvaluationData:
         return probabilities
 
     def of_labels(self, labels: Sequence[str]) -> EvaluationData:
-        """Return the rows of some labels alone."""
+        """Return only the rows with one of these labels."""
         kept = [i for i, label in enumerate(self.rows.labels) if label in set(labels)]
         return replace(self, part=f"{self.part} of common labels", rows=self.rows.select(kept))
 
     @property
     def title(self) -> str:
-        """The part, and whether its rows may have been learned."""
+        """The part, with a note if its rows may have been learned."""
         return self.part if self.is_unseen else f"{self.part} ({LEARNED_UNKNOWN})"
 
     def described(self) -> dict[str, Any]:
-        """Return the facts about the rows for `--json`."""
+        """Return a description of the rows for `--json`."""
         return {
             "part": self.part,
             "rows_dropped": self.dropped,
@@ -94,8 +93,12 @@ class EvaluationData:
 
 
 @dataclass(frozen=True)
-class _NamedData:
-    """What the command line named, and the digest of the file that it is or was made of."""
+class _InputData:
+    """The data named on the command line.
+
+    sha256:  digest of the file, or of the file that a prepared folder was made of
+    split:   how a prepared folder was divided; None for files
+    """
 
     data: EvaluationData
     sha256: str
@@ -109,91 +112,92 @@ def evaluation_data(
     *,
     training_data: Sequence[str] = (),
 ) -> EvaluationData:
-    """Return the rows of `data` to measure `models` on; print the rows left out and the reason.
+    """Return the rows of `data` to measure `models` on; print how many are left out, and why.
 
     `training_data` are the files that a model was trained on, if they are not beside the data. Raises
-    DataError if no row or too few remain.
+    DataError if no rows or too few remain.
     """
-    contents = _named_data(models, data, options)
+    given = _read_input(models, data, options)
     # models of this very file have a test part in it; the others may have learned any row
-    others = [model for model in models if not _held_out_by(model, contents)]
-    chosen = contents.data
+    others = [model for model in models if not _has_test_part_in(model, given)]
+    chosen = given.data
     # a prepared folder is its test part already
-    if contents.split is None and len(others) < len(models):
+    if given.split is None and len(others) < len(models):
         echo("this is the file that the model was trained on: measuring on its test part only", err=True)
-        chosen = replace(chosen, part="the test part", rows=_common_test_rows(models, contents, data))
-    chosen = replace(chosen, held_out=_held_out_predictions(models, contents, data))
+        chosen = replace(chosen, part="the test part", rows=_common_test_rows(models, given, data))
+    chosen = replace(chosen, held_out=_held_out_predictions(models, given, data))
     files = _FilesByDigest(data, training_data)
     for model in others:
         chosen = _without_learned_rows(chosen, model, files)
-    name, n_rows = ", ".join(data), len(chosen.rows)
-    if not n_rows:
+    name, count = ", ".join(data), len(chosen.rows)
+    if not count:
         raise DataError("every row was learned by a model; name other data", file=name)
-    if chosen.dropped and n_rows < _MIN_UNSEEN_ROWS:
+    if chosen.dropped and count < _MIN_UNSEEN_ROWS:
         problem = (
-            f"only {n_rows} rows have not been learned by a model, at least {_MIN_UNSEEN_ROWS} are needed"
+            f"only {count} rows have not been learned by a model, at least {_MIN_UNSEEN_ROWS} are needed"
         )
         raise DataError(f"{problem}; name other data", file=name)
     return chosen
 
 
-def _named_data(models: Sequence[Classifier], data: Sequence[str], options: Mapping[str, Any]) -> _NamedData:
+def _read_input(models: Sequence[Classifier], data: Sequence[str], options: Mapping[str, Any]) -> _InputData:
+    """Read a prepared folder, or files with the columns of the first model."""
     folder = prepared_folder_in(data)
     if folder is not None:
         prepared = read_prepared(folder)
         part = EvaluationData("the test part", prepared.test, {})
-        return _NamedData(part, prepared.data_sha256, prepared.settings)
+        return _InputData(part, prepared.data_sha256, prepared.settings)
     reading = read_dataset(data, read_options(options, remembered=columns_of(models[0])))
     print_reading(reading)
     rows = EvaluationData("all rows", reading.dataset, describe_reading(reading))
-    return _NamedData(rows, reading.sha256, None)
+    return _InputData(rows, reading.sha256, None)
 
 
 def row_keys(rows: Dataset) -> list[RowKey]:
-    """Return what identifies a row within one file: number and text."""
+    """Return the key of each row."""
     return [*zip(rows.rows, rows.texts, strict=True)]
 
 
 def _held_out_predictions(
-    models: Sequence[Classifier], contents: _NamedData, data: Sequence[str]
+    models: Sequence[Classifier], given: _InputData, data: Sequence[str]
 ) -> dict[str, dict[RowKey, int]]:
-    """Return what was predicted for the test part before it was learned, for models that learned all rows."""
+    """Return `EvaluationData.held_out` for the models that were fitted on all rows of this data."""
     found = {}
     for model in models:
-        if model.manifest is None or model.path is None or not _held_out_by(model, contents):
+        if model.manifest is None or model.path is None or not _has_test_part_in(model, given):
             continue
-        # measured on the test part, then trained on it: its predictions of then are in the version
+        # its folder has the predictions for the test part that were made before the final fit
         if model.manifest.data.has_learned_all_rows:
             split = PrepareSettings.from_manifest(model.manifest.data)
-            test = contents.data.rows if contents.split else _test_part(tuple(data), split)
+            test = given.data.rows if given.split else _test_part(tuple(data), split)
             predicted = read_held_out(open_artifact(model.path)).tolist()
             found[model.identity] = dict(zip(row_keys(test), predicted, strict=True))
     return found
 
 
-# two models of one file and split share it: preparing takes longest
+# preparing takes longest, and the models of a comparison usually have the same file and split
 @lru_cache(maxsize=4)
 def _test_part(data: tuple[str, ...], split: PrepareSettings) -> Dataset:
     return prepare_file(data, split).test
 
 
-def _held_out_by(model: Classifier, contents: _NamedData) -> bool:
-    """Return whether the model was measured on a part of this very data, the same as a prepared folder's."""
-    if model.manifest is None or model.manifest.data.sha256 != contents.sha256:
+def _has_test_part_in(model: Classifier, given: _InputData) -> bool:
+    """Return whether the model was trained on this very data and, for a prepared folder, with its split."""
+    if model.manifest is None or model.manifest.data.sha256 != given.sha256:
         return False
-    if contents.split is None:
+    if given.split is None:
         return True
-    own, split = model.manifest.data, contents.split
+    own, split = model.manifest.data, given.split
     # another split of the same file has another test part
     return (own.split, own.test_size, own.seed) == (split.split, split.test_size, split.seed)
 
 
-def _common_test_rows(models: Sequence[Classifier], contents: _NamedData, data: Sequence[str]) -> Dataset:
-    """Return the rows that every model trained on this data held out, by number and text."""
-    facts = [model.manifest.data for model in models if model.manifest and _held_out_by(model, contents)]
+def _common_test_rows(models: Sequence[Classifier], given: _InputData, data: Sequence[str]) -> Dataset:
+    """Return the rows that are in the test part of every model trained on this data."""
+    facts = [model.manifest.data for model in models if model.manifest and _has_test_part_in(model, given)]
     splits = dict.fromkeys(PrepareSettings.from_manifest(fact) for fact in facts)
     first, *others = (_test_part(tuple(data), split) for split in splits)
-    # splits of one file differ in size or seed: only rows that no model has learned are fair
+    # other sizes or seeds give other test parts: a row that one model was trained on would favour it
     for other in others:
         known = {*row_keys(other)}
         first = first.select([i for i, key in enumerate(row_keys(first)) if key in known])
@@ -204,36 +208,42 @@ def _without_learned_rows(data: EvaluationData, model: Classifier, files: _Files
     """Leave out rows whose text the model has learned, by its digests or else by its training file."""
     assert model.manifest is not None
     facts = model.manifest.data
-    # models of earlier versions have no such file
+    # absent from models of earlier versions
     if model.path is not None and LEARNED_FILE in model.manifest.files:
         recorded = open_artifact(model.path).read(LEARNED_FILE)
-        return _without_recorded(data, model, LearnedTexts.from_bytes(recorded, key=facts.sha256))
+        return _without_learned_digests(data, model, LearnedTexts.from_bytes(recorded, key=facts.sha256))
     found = files.find(facts.sha256)
     if found is None:
-        _print_unknown(model)
+        reason = "its training data was not found; name the file with --training-data"
+        if not facts.sha256:
+            reason = "the model does not record its training data"
+        echo(f"{model.name}@{model.version}: {LEARNED_UNKNOWN}: {reason}", err=True)
         return replace(data, is_unseen=False)
     prepared = prepare_file(found, PrepareSettings.from_manifest(facts))
     learned_rows = prepared.joined if facts.has_learned_all_rows else prepared.train
-    # in the form that the model sees: two texts of one form are one to it
+    # compared in the form that the model sees, in which different texts may be equal
     learned = {*map(model.form, learned_rows.texts)}
     kept = [i for i, text in enumerate(data.rows.texts) if model.form(text) not in learned]
     names = ", ".join(path.name for path in found)
-    return _without(data, kept, f"their texts are among the rows it has learned, from {names}")
+    return _select(data, kept, f"their texts are among the rows it has learned, from {names}")
 
 
-def _without_recorded(data: EvaluationData, model: Classifier, learned: LearnedTexts) -> EvaluationData:
-    """Leave out learned texts; count those of the rest that are near duplicates of one."""
+def _without_learned_digests(
+    data: EvaluationData, model: Classifier, learned: LearnedTexts
+) -> EvaluationData:
+    """Leave out learned texts; report how many of the others are near duplicates of a learned one."""
     texts = [model.form(text) for text in data.rows.texts]
     known = learned.contains(texts)
-    # kept, because their text is new to the model; counted, because they are easy
+    # kept, because the model has not learned them; reported, because they are easy for it
     similar = int((learned.contains_form(texts) & ~known).sum())
     reason = f"{model.name}@{model.version} has learned their texts"
     if similar:
         reason += f"; {similar:,} more differ from a learned text in case, numbers or punctuation only"
-    return _without(data, np.flatnonzero(~known).tolist(), reason)
+    return _select(data, np.flatnonzero(~known).tolist(), reason)
 
 
-def _without(data: EvaluationData, kept: list[int], reason: str) -> EvaluationData:
+def _select(data: EvaluationData, kept: list[int], reason: str) -> EvaluationData:
+    """Return the rows at the indices `kept`; print how many are left out."""
     dropped = len(data.rows) - len(kept)
     echo(f"{dropped:,} row{' was' if dropped == 1 else 's were'} left out: {reason}", err=True)
     return replace(
@@ -244,25 +254,16 @@ def _without(data: EvaluationData, kept: list[int], reason: str) -> EvaluationDa
     )
 
 
-def _print_unknown(model: Classifier) -> None:
-    assert model.manifest is not None
-    reason = "its training data was not found; name the file with --training-data"
-    if not model.manifest.data.sha256:
-        reason = "the model does not record its training data"
-    echo(f"{model.name}@{model.version}: {LEARNED_UNKNOWN}: {reason}", err=True)
-
-
 class _FilesByDigest:
-    """Looks for a training file: among the named ones, then in the folders of the data."""
+    """Finds training files by digest: among the named ones, then in the folders of the data."""
 
     def __init__(self, data: Sequence[str], named: Sequence[str]):
         self._named = [Path(file) for file in named]
         self._folders = list(dict.fromkeys(Path(path).resolve().parent for path in data))
 
     def find(self, sha256: str) -> list[Path] | None:
-        """Return the files of this digest; of several files, it is the digest of their digests."""
+        """Return the file with this digest, or all named files if it is the digest of their digests."""
         digests = [_sha256(path) for path in self._named]
-        # several files have the digest of their digests
         if len(digests) > 1 and hashlib.sha256("".join(digests).encode()).hexdigest() == sha256:
             return self._named
         for path, digest in zip(self._named, digests, strict=True):
@@ -271,11 +272,11 @@ class _FilesByDigest:
         return next(([path] for path in self._beside_the_data() if _sha256(path) == sha256), None)
 
     def _beside_the_data(self) -> Iterator[Path]:
-        """Yield files in the folders of the data, within limits of number and size."""
+        """Yield files in the folders of the data, up to a number and a total size."""
         bytes_left = _MAX_BYTES_SEARCHED
         files = (path for folder in self._folders for path in sorted(folder.iterdir()) if path.is_file())
         for _, path in zip(range(_MAX_FILES_SEARCHED), files, strict=False):
-            # hashing is bounded: a folder may hold disk images
+            # checked before hashing, because a folder may contain disk images
             bytes_left -= path.stat().st_size
             if bytes_left < 0:
                 return

@@ -1,4 +1,4 @@
-"""`tamis feedback`: true labels in a store, from a file and into a file."""
+"""`tamis feedback`: import, export and list the true labels in a store."""
 
 from __future__ import annotations
 
@@ -22,8 +22,7 @@ from tamis.errors import DataError
 if TYPE_CHECKING:
     from tamis.storage import FeedbackRecord, LogQuery, Store
 
-_LINES = 50
-"""Rows that `list` prints by default."""
+_DEFAULT_LIMIT = 50
 
 _EXPORT_COLUMNS = (
     "label",
@@ -40,9 +39,8 @@ _EXPORT_COLUMNS = (
     "updated_at",
     "comment",
 )
-# printed with every accuracy: a sample that callers chose is biased
+# printed with accuracies, because texts that callers select are a biased sample
 _CAVEAT = "callers choose what they report: this is not the accuracy on all texts"
-
 
 _filters = option_group(
     store_option,
@@ -71,7 +69,7 @@ def command() -> None:
     help="Caller to store the feedback under.",
 )
 def import_(file: Path, url: str | None, caller: str) -> None:
-    """Store the true labels in a CSV file.
+    """Import true labels from a CSV file.
 
     FILE has a column `label`, a column `prediction_id` or `text`, and may have a column `comment`. Importing
     it twice changes nothing.
@@ -96,7 +94,7 @@ def import_(file: Path, url: str | None, caller: str) -> None:
 @click.option("--json", "as_json", is_flag=True, help="Write one JSON object per line.")
 @click.option("--safe", is_flag=True, help="Escape CSV cells that a spreadsheet would run as formulas.")
 def export(url: str | None, output: IO[str], as_json: bool, safe: bool, **filters: Any) -> None:
-    """Write feedback and its predictions as CSV for `tamis train`."""
+    """Write feedback with the predictions it is about, as CSV for `tamis train`."""
     asyncio.run(_export(url, _query(filters), output, as_json=as_json, safe=safe))
 
 
@@ -105,7 +103,7 @@ def export(url: str | None, output: IO[str], as_json: bool, safe: bool, **filter
 @click.option(
     "--limit",
     type=click.IntRange(min=1),
-    default=_LINES,
+    default=_DEFAULT_LIMIT,
     show_default=True,
     metavar="N",
     help="Maximum number of rows.",
@@ -116,7 +114,7 @@ def list_(url: str | None, limit: int, summary: bool, as_json: bool, **filters: 
     """Print feedback, the newest first."""
     query = _query(filters, newest_first=True)
     if summary:
-        asyncio.run(_summarise(url, query, as_json=as_json))
+        asyncio.run(_print_accuracies(url, query, as_json=as_json))
     else:
         asyncio.run(_list(url, query, limit, as_json=as_json))
 
@@ -128,14 +126,15 @@ def _query(filters: dict[str, Any], *, newest_first: bool = False) -> LogQuery:
 
 
 async def _import(file: Path, url: str | None, caller: str) -> tuple[int, list[int]]:
-    """Return how many rows were stored, and the numbers of those whose prediction is unknown."""
+    """Return the number of rows stored, and the row numbers whose prediction was not found."""
     from tamis.storage import TimeIds
 
     ids, stored, unknown = TimeIds(SystemClock()), 0, []
-    rows = [*_rows_of(file)]  # all are checked before the first is stored
+    # the whole file is checked before the first row is stored
+    rows = [*_read_rows(file)]
     async with existing_store(store_settings(url)) as store:
         for number, row in rows:
-            feedback = await _feedback_of(store, row, caller, revision=ids.next())
+            feedback = await _feedback_record(store, row, caller, revision=ids.next())
             if feedback is None:
                 unknown.append(number)
                 continue
@@ -144,8 +143,8 @@ async def _import(file: Path, url: str | None, caller: str) -> tuple[int, list[i
     return stored, unknown
 
 
-def _rows_of(file: Path) -> Iterator[tuple[int, dict[str, str]]]:
-    """Yield the rows of the CSV file with their numbers, counted from 1 without the header."""
+def _read_rows(file: Path) -> Iterator[tuple[int, dict[str, str]]]:
+    """Yield each row of a CSV file with its number, counted from 1 without the header; raise DataError."""
     try:
         with file.open(encoding="utf-8-sig", newline="") as lines:
             # strict: otherwise a stray quote silently merges rows
@@ -155,7 +154,7 @@ def _rows_of(file: Path) -> Iterator[tuple[int, dict[str, str]]]:
                 problem = "expected a column `label` and a column `prediction_id` or `text`"
                 raise DataError(problem, file=file)
             for number, row in enumerate(reader, 1):
-                # an empty text is a text: it was classified
+                # an empty text is valid, because it can be classified
                 if not row["label"] or not (row.get("prediction_id") or row.get("text") is not None):
                     raise DataError("the label or what it is about is empty", file=file, row=number)
                 yield number, row
@@ -163,22 +162,24 @@ def _rows_of(file: Path) -> Iterator[tuple[int, dict[str, str]]]:
         raise DataError(f"invalid CSV in UTF-8 ({type(failed).__name__})", file=file) from failed
 
 
-async def _feedback_of(
+async def _feedback_record(
     store: Store, row: dict[str, str], caller: str, *, revision: bytes
 ) -> FeedbackRecord | None:
+    """Return the record to store for a row, None if its prediction was not found."""
     from tamis.storage import FeedbackRecord
     from tamis.storage.ids import id_of_text, text_digest
 
     parts = {"caller": caller, "label": row["label"], "comment": row.get("comment") or ""}
     if not row.get("prediction_id"):
-        # feedback to a text is stored under its digest, so a second import replaces the first
+        # the text is kept whatever TAMIS_LOG_TEXTS is, because the operator imports it to train on; its
+        # digest identifies it, so that a second import replaces the record of the first
         subject = text_digest(store.cache.secret, row["text"])
         return FeedbackRecord(id=revision, subject=subject, text=row["text"], revision=revision, **parts)
     id = id_of_text(row["prediction_id"])
-    # labels are joined with the call as it was logged
     call = None if id is None else await store.log.find(id)
     if call is None:
         return None
+    # with the logged text and prediction: `list --summary` and `retrain` need them after the call expires
     return FeedbackRecord(
         id=revision,
         subject=call.id,
@@ -214,7 +215,10 @@ async def _export(url: str | None, query: LogQuery, output: IO[str], *, as_json:
             if as_json:
                 output.write(json.dumps(document, ensure_ascii=False) + "\n")
             elif safe:
-                writer.writerow({n: guarded(v) if isinstance(v, str) else v for n, v in document.items()})
+                cells = document.items()
+                writer.writerow(
+                    {name: guarded(cell) if isinstance(cell, str) else cell for name, cell in cells}
+                )
             else:
                 writer.writerow(document)
     if without_text:
@@ -222,11 +226,11 @@ async def _export(url: str | None, query: LogQuery, output: IO[str], *, as_json:
 
 
 async def joined_rows(store: Store, query: LogQuery) -> AsyncIterator[dict[str, object]]:
-    """Yield the documents of feedback, each joined with the prediction it is about."""
+    """Yield each row of feedback with the score and the decision of the prediction it is about."""
     from tamis.service.call_log.formats import feedback_document
 
     async for row in _rows(store, query):
-        # a call may have been deleted since
+        # None also if the call has been deleted since
         call = None if row.prediction_id is None else await store.log.find(row.prediction_id)
         document = feedback_document(row)
         document["text"] = document.pop("input")
@@ -253,24 +257,24 @@ async def _list(url: str | None, query: LogQuery, limit: int, *, as_json: bool) 
 
 
 def _line(updated_at: datetime, row: FeedbackRecord) -> str:
-    """Return one line of at most 80 columns: time, caller, labels and text."""
+    """Return time, caller, labels and text on one line of at most 80 columns."""
     labels = f"{row.predicted or '?'} → {row.label}"
     cells = [(row.caller, 14), (labels, 18), (row.text, 26)]
     shown = (f"{escaped_in_line(cell)[:width]:{width}}" for cell, width in cells)
     return "  ".join([f"{updated_at:%Y-%m-%d %H:%M}", *shown]).rstrip()
 
 
-async def _summarise(url: str | None, query: LogQuery, *, as_json: bool) -> None:
+async def _print_accuracies(url: str | None, query: LogQuery, *, as_json: bool) -> None:
     from tamis.service.feedback import accuracies
 
     async with existing_store(store_settings(url)) as store:
-        found = accuracies(await store.feedback.pair_counts(query))
+        measured = accuracies(await store.feedback.pair_counts(query))
     if as_json:
-        for one in found:
-            echo(json.dumps(one.as_dict()))
+        for version in measured:
+            echo(json.dumps(version.as_dict()))
         return
-    for one in found:
-        name = f"{one.model_name or 'unknown model'} {one.model_version or ''}".rstrip()
-        share = f"{one.correct:,} of {one.total:,} correct, {one.accuracy:.1%}"
-        echo(f"{name}: {share} (95 % interval {one.low:.1%} to {one.high:.1%})")
+    for version in measured:
+        name = f"{version.model_name or 'unknown model'} {version.model_version or ''}".rstrip()
+        share = f"{version.correct:,} of {version.total:,} correct, {version.accuracy:.1%}"
+        echo(f"{name}: {share} (95 % interval {version.low:.1%} to {version.high:.1%})")
     echo(_CAVEAT, err=True)

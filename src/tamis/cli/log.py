@@ -142,11 +142,17 @@ async def _print(url: str | None, query: LogQuery, *, form: str | None, limit: i
 
 
 async def _summarise(url: str | None, query: LogQuery, *, as_json: bool) -> None:
-    from tamis.cli.log_lines import summary_as_json, summary_as_lines
+    import msgspec
+
+    from tamis.cli.log_lines import summary_as_lines
+    from tamis.service.call_log.formats import summary_document
 
     async with existing_store(store_settings(url)) as store:
         counts = await store.log.summary(query)
-    echo(summary_as_json(counts) if as_json else summary_as_lines(counts))
+    if as_json:
+        echo(msgspec.json.encode(summary_document(counts)).decode())
+    else:
+        echo(summary_as_lines(counts))
 
 
 async def _delete(url: str | None, query: LogQuery, *, whose: str, yes: bool) -> None:

@@ -1,4 +1,4 @@
-"""Metrics as tables for people and as JSON for scripts, on standard output."""
+"""Tables of metrics for a terminal; every table fits 80 columns."""
 
 from __future__ import annotations
 
@@ -20,42 +20,43 @@ from tamis.training.evaluation import (
 from tamis.training.metrics import Estimate
 from tamis.training.robustness import Perturbation, has_adversary
 
-_CONFUSION_LABELS_SHOWN = 5
-_LABELS_SHOWN = 20
+_MAX_MATRIX_LABELS = 5
+_MAX_LABELS = 20  # of more labels, only the best and the worst are shown
 _EXTREMES = 10
 _NAME_WIDTH = 22
 
 
 def show_evaluation(evaluation: Evaluation, title: str) -> None:
-    """Print an evaluation as tables: overall metrics, operating point, labels, confusion, sources."""
+    """Print the tables of an evaluation: overall metrics, operating point, labels, confusion, sources."""
     console = make_console()
     console.print(Text(title, "bold"), soft_wrap=True)
     console.print(_overall(evaluation))
     for table in _classes(evaluation):
         console.print(table)
-    if len(evaluation.labels) <= _CONFUSION_LABELS_SHOWN or evaluation.confused:
+    if len(evaluation.labels) <= _MAX_MATRIX_LABELS or evaluation.confused:
         console.print(_confusion(evaluation))
     if evaluation.sources:
         console.print(_sources(evaluation))
 
 
 def show_robustness(perturbations: Sequence[Perturbation], labels: Sequence[str]) -> None:
-    """Print what obfuscation costs in recall, if obfuscated texts are to be expected."""
-    # texts of a topic or language have no author who evades the model
+    """Print the recall that obfuscated texts cost, for labels such as spam."""
+    # authors have no reason to hide a topic or a language from the model
     if not perturbations or not has_adversary(labels):
         return
     title = f"Obfuscated texts: recall of {perturbations[0].texts:,} texts"
     table = metric_table(title, "change", "unchanged", "changed", "95 % interval", "drop")
-    for one in perturbations:
-        table.add_row(one.name, f"{one.plain.value:.4f}", *cells(one.disguised), f"{one.drop:+.4f}")
+    for change in perturbations:
+        recall = f"{change.plain.value:.4f}"
+        table.add_row(change.name, recall, *cells(change.disguised), f"{change.drop:+.4f}")
     make_console().print(table)
 
 
 def metric_table(title: str, *columns: str) -> Table:
     """Return an empty table: the first column holds names, the others numbers."""
     table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, title_style="bold")
-    for number, column in enumerate(columns):
-        table.add_column(column, justify="left" if number == 0 else "right")
+    for index, column in enumerate(columns):
+        table.add_column(column, justify="left" if index == 0 else "right")
     return table
 
 
@@ -76,15 +77,15 @@ def _overall(evaluation: Evaluation) -> Table:
 
 
 def _classes(evaluation: Evaluation) -> Iterator[Table]:
-    """Yield one table of all labels; of many, the worst ten by F1 and the best ten."""
-    measured = by_f1(evaluation)
-    if len(evaluation.labels) <= _LABELS_SHOWN:
+    """Yield a table of all labels; for many, one of the lowest and one of the highest F1."""
+    if len(evaluation.labels) <= _MAX_LABELS:
         yield _class_table(
             "By label",
             # a label without rows and predictions has no metric
-            [(label, one) for label, one in evaluation.classes.items() if one.support or one.precision],
+            [(label, part) for label, part in evaluation.classes.items() if part.support or part.precision],
         )
         return
+    measured = by_f1(evaluation)
     yield _class_table(f"The {_EXTREMES} labels of lowest F1", measured[:_EXTREMES])
     rest = max(0, len(measured) - 2 * _EXTREMES)
     best = _class_table(f"The {_EXTREMES} of highest F1", measured[-_EXTREMES:][::-1])
@@ -95,22 +96,22 @@ def _classes(evaluation: Evaluation) -> Iterator[Table]:
 
 def _class_table(title: str, classes: Sequence[tuple[str, ClassMetrics]]) -> Table:
     table = metric_table(title, "label", "rows", "precision", "recall", "F1", "95 % interval of F1")
-    for label, one in classes:
-        precision, recall = (cells(estimate)[0] for estimate in (one.precision, one.recall))
-        table.add_row(_shortened(label), f"{one.support:,}", precision, recall, *cells(one.f1))
+    for label, part in classes:
+        precision, recall = cells(part.precision)[0], cells(part.recall)[0]
+        table.add_row(_shortened(label), f"{part.support:,}", precision, recall, *cells(part.f1))
     return table
 
 
 def _confusion(evaluation: Evaluation) -> Table:
-    # a matrix of more columns does not fit the terminal: the most frequent pairs instead
-    if len(evaluation.labels) > _CONFUSION_LABELS_SHOWN:
+    # a larger matrix does not fit the terminal: the most frequent pairs instead
+    if len(evaluation.labels) > _MAX_MATRIX_LABELS:
         table = metric_table("Labels most often confused", "label", "predicted", "rows")
         for pair in evaluation.confused[:_EXTREMES]:
             table.add_row(_shortened(pair.label), _shortened(pair.predicted), f"{pair.rows:,}")
         return table
-    table = metric_table("Confusion", "label", *(f"as {_shortened(one)}" for one in evaluation.labels))
+    table = metric_table("Confusion", "label", *(f"as {_shortened(label)}" for label in evaluation.labels))
     for label, row in zip(evaluation.labels, evaluation.confusion, strict=True):
-        # labels without rows in this part
+        # a label may have no rows in this part of the data
         if any(row):
             table.add_row(_shortened(label), *(f"{count:,}" for count in row))
     return table
@@ -124,12 +125,12 @@ def _sources(evaluation: Evaluation) -> Table:
 
 
 def cells(estimate: Estimate | None) -> tuple[str, str]:
-    """Return a metric and its interval; dashes if it is undefined."""
+    """Return the cells of a metric and its interval; dashes if it is undefined."""
     if estimate is None:
         return "–", "–"
     return f"{estimate.value:.4f}", f"{estimate.low:.4f} – {estimate.high:.4f}"
 
 
 def _shortened(name: str) -> str:
-    """Return a label or source cut so that a table fits 80 columns."""
+    """Return the name of a label or source, cut to the width of its column."""
     return shortened(name, _NAME_WIDTH)

@@ -1,4 +1,4 @@
-"""The steps from a file to training and test part, with texts of the file: `tamis prepare -v`."""
+"""`tamis prepare -v`: explains each step from the file to its two parts on texts of the file."""
 
 from __future__ import annotations
 
@@ -18,27 +18,28 @@ from tamis.normalization import canonical
 from tamis.training.prepare import Prepared, PrepareSettings
 from tamis.types import Dataset
 
-_WORKSHOP_WORDS, _WORKSHOP_TOKENS = 280, 300  # of the workshop "AI as an API"
+_NUM_WORDS, _MAX_TOKENS = 280, 300  # as in the workshop "AI as an API"
 _TOKENS_SHOWN = 12
 _LABELS_SHOWN = 8
 _FEATURES_SHOWN = 8
-_CLUSTER_SHOWN = 4
+_CLUSTER_TEXTS_SHOWN = 4
+_EXAMPLE_CHARACTERS = 70  # fits one line
 
 
 def show_walkthrough(reading: ReadResult, prepared: Prepared) -> None:
-    """Print every step from the file's bytes to the two parts."""
+    """Print each step: a numbered title and the lines below it."""
     console = make_console(width=WIDTH)
-    placed = _assigned(prepared)
-    sizes = Counter(one.group for one in placed)
+    assigned = _assigned_rows(prepared)
+    sizes = Counter(row.group for row in assigned)
     steps = [
-        _reading(reading, prepared),
-        *_one_text(_example(prepared.train), prepared.train),
-        _grouping(placed, sizes, prepared.settings.reading.columns.group),
-        _dividing(placed, sizes, prepared.settings),
+        _reading_step(reading, prepared),
+        *_text_steps(_example(prepared.train), prepared.train),
+        _grouping_step(assigned, sizes, prepared.settings.reading.columns.group),
+        _splitting_step(assigned, sizes, prepared.settings),
     ]
-    for step, (title, *details) in enumerate(steps, start=1):
-        console.print(_indented(Text(title, "bold"), f"{step}."))
-        for line in details:
+    for number, (title, *lines) in enumerate(steps, start=1):
+        console.print(_indented(Text(title, "bold"), f"{number}."))
+        for line in lines:
             console.print(_indented(Text(line), ""))
         console.print()
 
@@ -52,7 +53,7 @@ def _indented(text: Text, number: str) -> Table:
     return grid
 
 
-def _reading(reading: ReadResult, prepared: Prepared) -> list[str]:
+def _reading_step(reading: ReadResult, prepared: Prepared) -> list[str]:
     used = len(prepared.train) + len(prepared.test)
     lines = [
         "Read the file",
@@ -65,23 +66,23 @@ def _reading(reading: ReadResult, prepared: Prepared) -> list[str]:
 
 
 def _example(data: Dataset) -> int:
-    """Return the index of a text of the rarest class, of medium length, not in canonical form if possible."""
+    """Return the index of a text of medium length with the rarest label, preferably not in canonical form."""
     rarest = min(Counter(data.labels).items(), key=lambda item: (item[1], item[0]))[0]
-    # near 70 characters: it fits one line
-    length_first = sorted(range(len(data)), key=lambda i: abs(len(data.texts[i]) - 70))
-    # so that the step shows a difference
-    changed = [i for i in length_first if canonical(data.texts[i]) != data.texts[i]]
-    return next(i for i in [*changed, *length_first] if data.labels[i] == rarest)
+    by_length = sorted(range(len(data)), key=lambda i: abs(len(data.texts[i]) - _EXAMPLE_CHARACTERS))
+    # otherwise the line after the step would be the same as the line before
+    changed = [i for i in by_length if canonical(data.texts[i]) != data.texts[i]]
+    return next(i for i in [*changed, *by_length] if data.labels[i] == rarest)
 
 
-def _one_text(index: int, data: Dataset) -> Iterator[list[str]]:
+def _text_steps(index: int, data: Dataset) -> Iterator[list[str]]:
+    """Yield the steps of a single text and its label."""
     text = canonical(data.texts[index])
     yield [
-        "Bring each text into canonical form: Unicode NFKC, runs of blanks as one space",
+        "Convert each text to canonical form: Unicode NFKC, no invisible characters, runs of whitespace as one space",
         f"row {data.rows[index]}:   {data.texts[index]!r:.200}",
         f"becomes:  {text!r:.200}",
     ]
-    yield from _as_a_network_reads_it(text, data)
+    yield from _network_steps(text, data)
     yield [
         "Turn the label into a one-hot vector: 1 at the label's index, 0 elsewhere",
         f"labels:   {_first(data.classes, _LABELS_SHOWN)}",
@@ -90,22 +91,22 @@ def _one_text(index: int, data: Dataset) -> Iterator[list[str]]:
     settings = FeatureSettings()
     features = count_features([text], settings).features.tolist()
     yield [
-        "For the linear model: extract features instead of numbering words",
+        "For the linear model: extract features instead",
         f"words, word pairs, character n-grams of {settings.ngram_min} to {settings.ngram_max} characters, "
         f"shapes, sizes, each hashed to a number below {1 << settings.bits:,}",
         f"{len(features)} features: {_first(features, _FEATURES_SHOWN)}",
     ]
 
 
-def _as_a_network_reads_it(text: str, data: Dataset) -> Iterator[list[str]]:
-    """Yield the workshop's preparation: words, their numbers in a vocabulary, and padding."""
-    tokenizer = Tokenizer.fit([canonical(one) for one in data.texts], num_words=_WORKSHOP_WORDS)
+def _network_steps(text: str, data: Dataset) -> Iterator[list[str]]:
+    """Yield the steps of the workshop's network: tokens, their numbers in the vocabulary, padding."""
+    tokenizer = Tokenizer.fit(list(map(canonical, data.texts)), num_words=_NUM_WORDS)
     words = tokenizer.words(text)
     yield [
-        "For a network: split each text into words, in small letters and without punctuation",
+        "For a network: split each text into words, in lower case and without punctuation",
         f"{len(words)} words: {_first(words, _TOKENS_SHOWN)}",
     ]
-    (numbers,) = tokenizer.sequences([text], max_tokens=_WORKSHOP_TOKENS)
+    (numbers,) = tokenizer.sequences([text], max_tokens=_MAX_TOKENS)
     pairs = [f"{word}={tokenizer.word_index.get(word, '-')}" for word in words]
     yield [
         f"Number the {len(tokenizer.word_index)} most frequent words of the training part, from 1 on",
@@ -113,10 +114,10 @@ def _as_a_network_reads_it(text: str, data: Dataset) -> Iterator[list[str]]:
         f"this text:  {_first(pairs, _TOKENS_SHOWN)}   (- is unknown and dropped)",
         f"{len(words)} words become {numbers.size} numbers: {_first(numbers.tolist(), _TOKENS_SHOWN)}",
     ]
-    (padded,) = pad([numbers], width=_WORKSHOP_TOKENS, left=True)
+    (padded,) = pad([numbers], width=_MAX_TOKENS, left=True)
     last = " ".join(map(str, padded[-_TOKENS_SHOWN:].tolist()))
     yield [
-        f"Pad each text on the left with zeros to {_WORKSHOP_TOKENS} numbers, the length of all texts",
+        f"Pad each text on the left with zeros to {_MAX_TOKENS} numbers, the length of all texts",
         f"{padded.size - numbers.size} zeros and {numbers.size} numbers: 0 0 0 … {last}",
     ]
 
@@ -124,15 +125,15 @@ def _as_a_network_reads_it(text: str, data: Dataset) -> Iterator[list[str]]:
 def _one_hot(label: str, classes: Sequence[str]) -> str:
     if len(classes) > _LABELS_SHOWN:
         return f"1 at position {classes.index(label) + 1} of {len(classes):,}"
-    return f"[{' '.join('1' if one == label else '0' for one in classes)}]"
+    return f"[{' '.join('1' if name == label else '0' for name in classes)}]"
 
 
 def _first(items: Sequence[object], n: int) -> str:
     return " ".join(map(str, items[:n])) + (" …" if len(items) > n else "")
 
 
-class _Assigned(NamedTuple):
-    """An example and the part it was assigned to."""
+class _AssignedRow(NamedTuple):
+    """A row and the part that it was assigned to."""
 
     part: str
     row: int
@@ -144,15 +145,15 @@ class _Assigned(NamedTuple):
         return f"{self.part:8}  row {self.row:<6} {shortened(self.label, 10):10}  {shortened(self.text, 40)}"
 
 
-def _assigned(prepared: Prepared) -> list[_Assigned]:
+def _assigned_rows(prepared: Prepared) -> list[_AssignedRow]:
     return [
-        _Assigned(part, row, label, group, text)
+        _AssignedRow(part, row, label, group, text)
         for part, data in (("training", prepared.train), ("test", prepared.test))
         for row, label, group, text in zip(data.rows, data.labels, data.groups or (), data.texts, strict=True)
     ]
 
 
-def _grouping(placed: list[_Assigned], sizes: Counter[str], column: str | None) -> list[str]:
+def _grouping_step(assigned: list[_AssignedRow], sizes: Counter[str], column: str | None) -> list[str]:
     if column is not None:
         title = f"Group rows by the column {column!r}"
     else:
@@ -161,44 +162,53 @@ def _grouping(placed: list[_Assigned], sizes: Counter[str], column: str | None) 
         )
     larger = sum(size > 1 for size in sizes.values())
     lines = [title, f"{len(sizes):,} groups, {larger:,} of them of two or more rows"]
-    return [*lines, *map(str, _example_cluster(placed, sizes))]
+    return [*lines, *map(str, _example_cluster(assigned, sizes))]
 
 
-def _example_cluster(placed: list[_Assigned], sizes: Counter[str]) -> list[_Assigned]:
+def _example_cluster(assigned: list[_AssignedRow], sizes: Counter[str]) -> list[_AssignedRow]:
     """Return different texts of one group, from both parts if a group was split."""
-    clusters: dict[str, dict[str, _Assigned]] = defaultdict(dict)
-    for example in placed:
-        if sizes[example.group] > 1:
-            clusters[example.group].setdefault(example.text, example)
-    parts_of = {group: len({one.part for one in cluster.values()}) for group, cluster in clusters.items()}
-    # a group in both parts first, because it shows why groups are kept together
-    best = max(
-        clusters, key=lambda group: (parts_of[group], min(len(clusters[group]), _CLUSTER_SHOWN)), default=None
-    )
-    cluster = list(clusters[best].values()) if best is not None else []
-    return [*cluster[: _CLUSTER_SHOWN - 1], *cluster[-1:]] if len(cluster) > _CLUSTER_SHOWN else cluster
+    clusters: dict[str, dict[str, _AssignedRow]] = defaultdict(dict)
+    for row in assigned:
+        if sizes[row.group] > 1:
+            clusters[row.group].setdefault(row.text, row)
+
+    def parts_and_texts(rows: dict[str, _AssignedRow]) -> tuple[int, int]:
+        return len({row.part for row in rows.values()}), min(len(rows), _CLUSTER_TEXTS_SHOWN)
+
+    # preferably a group in both parts, because it shows why groups are kept together
+    cluster = list(max(clusters.values(), key=parts_and_texts, default={}).values())
+    # the rows of the test part come last: the last one is always shown
+    if len(cluster) > _CLUSTER_TEXTS_SHOWN:
+        return [*cluster[: _CLUSTER_TEXTS_SHOWN - 1], cluster[-1]]
+    return cluster
 
 
-def _dividing(placed: list[_Assigned], sizes: Counter[str], settings: PrepareSettings) -> list[str]:
+def _splitting_step(
+    assigned: list[_AssignedRow], sizes: Counter[str], settings: PrepareSettings
+) -> list[str]:
     lines = [f"Split: {1 - settings.test_size:.0%} for training, {settings.test_size:.0%} for testing"]
     if settings.split == "random":
-        lines.append(f"the rows are shuffled (seed {settings.seed}); the first ones are the test part")
-        lines.append("near duplicates may be in both parts, so the metrics are too optimistic")
+        lines += [
+            f"the rows are shuffled (seed {settings.seed}); the first ones are the test part",
+            "near duplicates may be in both parts, so the metrics are too optimistic",
+        ]
     else:
-        lines.append(
-            "a group of several rows is kept together; the largest are assigned first, to balance labels"
-        )
-        lines.append(f"single rows are shuffled (seed {settings.seed}) and assigned label by label")
+        lines += [
+            "a group of several rows is kept together; the largest are assigned first, to balance labels",
+            f"single rows are shuffled (seed {settings.seed}) and assigned label by label",
+        ]
     for part in ("training", "test"):
-        some = [one for one in placed if one.part == part]
-        grouped = [one for one in some if sizes[one.group] > 1][:1]
-        alone = [one for one in some if sizes[one.group] == 1][:1]
-        lines += [f"{one}  ({_why(one, sizes, settings)})" for one in (*grouped, *alone)]
+        rows = [row for row in assigned if row.part == part]
+        # one row of each case
+        grouped = [row for row in rows if sizes[row.group] > 1][:1]
+        single = [row for row in rows if sizes[row.group] == 1][:1]
+        lines += [f"{row}  ({_reason(row, sizes, settings)})" for row in (*grouped, *single)]
     return lines
 
 
-def _why(one: _Assigned, sizes: Counter[str], settings: PrepareSettings) -> str:
+def _reason(row: _AssignedRow, sizes: Counter[str], settings: PrepareSettings) -> str:
+    """Return why the row was assigned to its part."""
     if settings.split == "random":
         return "by the shuffle"
-    others = sizes[one.group] - 1
+    others = sizes[row.group] - 1
     return f"with the {others} other{'' if others == 1 else 's'} of its group" if others else "a single row"
