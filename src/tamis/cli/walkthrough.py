@@ -78,7 +78,7 @@ def _text_steps(index: int, data: Dataset) -> Iterator[list[str]]:
     """Yield the steps of a single text and its label."""
     text = canonical(data.texts[index])
     yield [
-        "Convert each text to canonical form: Unicode NFKC, no invisible characters, runs of whitespace as one space",
+        "Convert each text to canonical form: NFKC, no invisible characters, single spaces",
         f"row {data.rows[index]}:   {data.texts[index]!r:.200}",
         f"becomes:  {text!r:.200}",
     ]
