@@ -8,12 +8,16 @@ import subprocess
 import unicodedata
 from pathlib import Path
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 import tamis.cli
-from tamis.cli.terminal import escaped, escaped_in_line, make_console
+from tamis.cli.metric_tables import show_evaluation
+from tamis.cli.terminal import escaped, escaped_in_line, make_console, shortened_name
+from tamis.training.evaluator import evaluate
+from tamis.types import Dataset
 from tests.support.command_server import tamis_command
 from tests.support.samples import messages, write_csv
 
@@ -85,6 +89,21 @@ def test_json_output_is_the_same_document(home: Path):
 def test_console_prints_markup_as_it_is(capsys: pytest.CaptureFixture[str]):
     make_console(width=80).print("a [red]label[/red] :bomb: \x1b[31m")
     assert capsys.readouterr().out == "a [red]label[/red] :bomb: �[31m\n"
+
+
+@given(st.text(), st.integers(min_value=1, max_value=40))
+def test_shortened_name_is_one_printable_line(name: str, width: int):
+    shown = shortened_name(name, width)
+    assert shown.isprintable() and len(shown) <= width
+
+
+def test_evaluation_tells_labels_of_one_canonical_form_apart(capsys: pytest.CaptureFixture[str]):
+    labels = ("m2", "m²")
+    data = Dataset(["a", "b", "c"], ["m2", "m2", "m²"], [1, 2, 3], sources=["½ l", "½ l", "1⁄2 l"])
+    show_evaluation(evaluate(np.array([[0.9, 0.1], [0.8, 0.2], [0.4, 0.6]]), data, labels), "title")
+    words = capsys.readouterr().out.split()
+    assert words.count("m2") == words.count("m²") == 3
+    assert words.count("½") == words.count("1⁄2") == 1
 
 
 @given(st.text())

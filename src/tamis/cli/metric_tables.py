@@ -8,7 +8,7 @@ from rich import box
 from rich.table import Table
 from rich.text import Text
 
-from tamis.cli.terminal import make_console, shortened
+from tamis.cli.terminal import make_console, shortened_name
 from tamis.training.evaluation import (
     ClassMetrics,
     Evaluation,
@@ -133,4 +133,4 @@ def cells(estimate: Estimate | None) -> tuple[str, str]:
 
 def _shortened(name: str) -> str:
     """Return the name of a label or source, cut to the width of its column."""
-    return shortened(name, _NAME_WIDTH)
+    return shortened_name(name, _NAME_WIDTH)

@@ -94,7 +94,13 @@ def make_console(**settings: Any) -> Console:
 
 def shortened(text: str, width: int) -> str:
     """Return `text` in canonical form, without control characters and cut to `width` characters."""
-    line = "".join(c if c.isprintable() else "�" for c in canonical(text))
+    return shortened_name(canonical(text), width)
+
+
+def shortened_name(name: str, width: int) -> str:
+    """Return a label or source on one line, without control characters and cut to `width` characters."""
+    # not in canonical form, in which labels such as m² and m2 look the same
+    line = "".join(c if c.isprintable() else "�" for c in " ".join(name.split()))
     return line if len(line) <= width else f"{line[: width - 1]}…"
 
 
