@@ -236,7 +236,7 @@ def test_full_disk_is_one_line_and_resumable(data: bytes, model: Path, tmp_path:
     with disk_of_8_mb(tmp_path / "disk") as disk:
         arguments = (str(model), "in.csv", "-o", "disk/out.csv", "--part-size", "100kB", "--workers", "2")
         said = refused(*arguments, folder=tmp_path)
-        assert "No space left on device; run the same command again to go on from here" in said
+        assert "No space left on device; run the same command again to resume" in said
         assert not (disk / "out.csv").exists()
         subprocess.run(["mount", "-o", "remount,size=64m", str(disk)], check=True)
         assert "by an earlier run" in scored(*arguments, folder=tmp_path)
@@ -255,7 +255,7 @@ def test_journal_on_a_full_disk_is_one_line_and_resumable(data: bytes, model: Pa
         journal.symlink_to(disk / "journal")
         filler = fill(disk)
         said = refused(*arguments, folder=tmp_path)
-        assert said.endswith("No space left on device; run the same command again to go on from here")
+        assert said.endswith("No space left on device; run the same command again to resume")
         filler.unlink()
         assert "by an earlier run" in scored(*arguments, folder=tmp_path)
     assert read_output(tmp_path / "out.csv").num_rows == N_ROWS

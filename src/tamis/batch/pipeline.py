@@ -182,7 +182,7 @@ class ScoreRun:
             with closing(self._parts):
                 return self._score_and_assemble(engine, max_rejected, observe)
         except OSError as failed:
-            problem = f"{failed.strerror or failed}; run the same command again to go on from here"
+            problem = f"{failed.strerror or failed}; run the same command again to resume"
             raise DataError(problem, file=failed.filename or self._target.parts) from failed
 
     def _score_and_assemble(
