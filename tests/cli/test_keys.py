@@ -80,7 +80,9 @@ def test_a_name_that_could_be_mistaken_is_refused(path: Path, name: str) -> None
     assert not path.exists()
 
 
-@pytest.mark.parametrize("lifetime", ["", "90", "0d", "-1d", "90m", "d", "1.5d", "99999y", "٣d"])
+@pytest.mark.parametrize(
+    "lifetime", ["", "90", "0d", "-1d", "90m", "d", "1.5d", "090d", "99999y", "9999999y", "٣d"]
+)
 def test_a_lifetime_that_is_none_is_refused(path: Path, lifetime: str) -> None:
     assert _keys(path, "create", "a", "--expires", lifetime).exit_code == 2
     assert not path.exists()

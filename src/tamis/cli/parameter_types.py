@@ -9,23 +9,23 @@ import click
 
 _SECONDS = {"s": 1, "m": 60, "h": 3_600, "d": 86_400, "w": 7 * 86_400, "y": 365 * 86_400}
 # a century: longer spans overflow dates
-_MAX_DURATION = timedelta(days=36_500)
+_MAX_SECONDS = 100 * _SECONDS["y"]
 _BYTES = {"kb": 10**3, "mb": 10**6, "gb": 10**9}
 _BOUNDS = ("errors", "disagreement")
 
 
-def duration(value: str, units: str, *, min_count: int = 1) -> timedelta | None:
+def duration(value: str, units: str, *, allow_zero: bool = False) -> timedelta | None:
     """Return the duration of a value such as 90d; None for another unit, or more than 100 years."""
-    found = re.fullmatch(rf"([0-9]{{1,7}})([{units}])", value, re.ASCII)
-    if found is None or int(found[1]) < min_count:
-        return None
-    length = timedelta(seconds=int(found[1]) * _SECONDS[found[2]])
-    return length if length <= _MAX_DURATION else None
+    count = "[0-9]{1,7}" if allow_zero else "[1-9][0-9]{0,6}"
+    found = re.fullmatch(f"({count})([{units}])", value)
+    seconds = int(found[1]) * _SECONDS[found[2]] if found else None
+    # compared as a number: a timedelta of 7-digit years overflows
+    return timedelta(seconds=seconds) if seconds is not None and seconds <= _MAX_SECONDS else None
 
 
 def age_option(context: click.Context, parameter: click.Parameter, value: str) -> timedelta:
     """Return the age of a value such as 30d."""
-    age = duration(value, "mhdw", min_count=0)
+    age = duration(value, "mhdw", allow_zero=True)
     if age is None:
         raise click.BadParameter("must be a number and m, h, d or w, such as 30d; 100 years at most")
     return age
@@ -35,7 +35,7 @@ def time_option(context: click.Context, parameter: click.Parameter, value: str |
     """Return the time of a value: `2h` ago, a date in UTC, or RFC 3339 with its offset."""
     if value is None:
         return None
-    if (age := duration(value, "mhdw", min_count=0)) is not None:
+    if (age := duration(value, "mhdw", allow_zero=True)) is not None:
         return datetime.now(UTC) - age
     if re.fullmatch(r"\d{4}-\d\d-\d\d", value, re.ASCII):
         value += "T00:00:00Z"
@@ -67,7 +67,7 @@ def budget_option(context: click.Context, parameter: click.Parameter, value: str
         return None
     budget = duration(value, "smh")
     if budget is None:
-        raise click.BadParameter("must be a whole number and s, m or h, such as 60s, 5m or 1h")
+        raise click.BadParameter("must be a whole number and s, m or h, such as 5m; 100 years at most")
     return budget.total_seconds()
 
 
