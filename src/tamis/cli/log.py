@@ -54,7 +54,7 @@ _yes_option = click.option("--yes", is_flag=True, help="Do not ask for confirmat
     type=click.Choice(["newest", "oldest"]),
     default="newest",
     show_default=True,
-    help="First call.",
+    help="Which calls come first.",
 )
 @click.option("--json", "form", flag_value="json", help="Print the JSON document of GET /log.")
 @click.option("--csv", "form", flag_value="csv", help="Print CSV that is safe to open in a spreadsheet.")

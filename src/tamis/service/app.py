@@ -180,7 +180,7 @@ def _listed(labels: Sequence[str]) -> str:
 
 @dataclass(frozen=True)
 class _Background:
-    """The tasks that run beside the requests for the lifetime of the application."""
+    """The tasks that run beside the requests, and the rate limiter, which is closed after them."""
 
     traffic: Traffic
     drift: DriftMonitor

@@ -224,4 +224,4 @@ class Notifier:
             try:
                 sender.sendto(message.encode(), self._address)
             except OSError:
-                self._address = ""  # no listener: trying again four times a second is useless
+                self._address = ""  # no listener: trying again at every tick is useless

@@ -48,7 +48,7 @@ class ConnectionMonitor:
         self.seconds_in = {
             ConnectionState.HEADERS: limits.header_seconds,
             ConnectionState.BODY: limits.body_seconds,
-            ConnectionState.RESPONSE: float("inf"),  # the application has timeouts of its own
+            ConnectionState.RESPONSE: float("inf"),  # no limit: a response may take as long as it needs
             ConnectionState.NEXT_REQUEST: limits.keep_alive_seconds,
         }
         # built once: under a flood of connections each rejection should cost as little as possible

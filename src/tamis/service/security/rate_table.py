@@ -9,12 +9,13 @@ Callers are stored as hashes only. A row is locked by `fcntl` while one process 
 kernel releases the lock of a process that dies. The file is read and written by `pread` and `pwrite` and
 never mapped: truncation by another program would kill a process that maps it (SIGBUS).
 
-Nothing here blocks the event loop. A lock that another process holds for longer than `_LOCK_SECONDS` is not
-awaited again until `_RETRY_SECONDS` have passed. Until then rows are changed without it: two workers that
-count one caller in the same microsecond may count one request instead of two. A row that cannot be read is
-empty; one that cannot be written is kept in memory until it can. Sixteen callers of one row can be counted at
-once; a seventeenth replaces the one whose time is over first, usually long ago. Times are on the monotonic
-clock, which all processes of one boot share and which cannot be set.
+Waiting for a lock blocks the event loop, usually for less than a millisecond. If another process keeps a lock
+for `_LOCK_SECONDS`, no lock is waited for until `_RETRY_SECONDS` have passed: locked rows are changed all the
+same, and two workers that count one caller in the same microsecond may count one request instead of two.
+
+A row that cannot be read is empty; one that cannot be written is kept in memory until it can. Sixteen callers
+of one row can be counted at once; a seventeenth replaces the one whose time is over first, usually long ago.
+Times are on the monotonic clock, which all processes of one boot share and which cannot be set.
 """
 
 from __future__ import annotations
@@ -53,7 +54,7 @@ _LOCK_SECONDS = 0.1
 """A worker holds a row for microseconds; a busy machine may suspend it for some milliseconds."""
 # without a pause every request would wait for a lock that another program holds
 _RETRY_SECONDS = 5.0
-# fcntl has no lock with a timeout, and a blocking one could stall the event loop
+# fcntl has no lock with a timeout, so it is polled; a blocking call could stop the event loop for ever
 _POLL_SECONDS = 0.0002
 # one system call per second, not per request
 _HEADER_CHECK_SECONDS = 1.0

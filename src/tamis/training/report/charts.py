@@ -89,8 +89,7 @@ def reliability(predicted: Floats, happened: Mask) -> list[Bin]:
 def by_length(lengths: Indices, correct: Mask) -> list[Bin]:
     """Return the accuracy for texts of about the same length."""
     ranges = [
-        (f"{low + 1 if low else 0}–{high}", (lengths > low) & (lengths <= high))
-        for low, high in pairwise((-1, *_LENGTHS))
+        (f"{low + 1}–{high}", (lengths > low) & (lengths <= high)) for low, high in pairwise((-1, *_LENGTHS))
     ]
     ranges.append((f"over {_LENGTHS[-1]}", lengths > _LENGTHS[-1]))
     return _binned(ranges, lengths, correct)
