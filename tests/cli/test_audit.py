@@ -59,6 +59,20 @@ def test_page_is_sorted_by_severity_and_80_columns_when_piped(folder: Path) -> N
     assert "\x1b" not in run.stdout
 
 
+def test_labels_of_one_canonical_form_are_told_apart(folder: Path) -> None:
+    rows = [
+        ("m²", "the hall has forty"),
+        ("m2", "the hall has fifty"),
+        ("m²", "one text"),
+        ("m2", "one text"),
+    ]
+    lines = ["label,text,source", *(f"{label},{text},{label} sheet" for label, text in rows)]
+    (folder / "units.csv").write_text("\n".join(lines), encoding="utf-8")
+    told = tamis("audit", "units.csv", folder=folder).stdout.partition("\nLabels")[2]
+    assert "m2: 4; m²: 3" in told
+    assert told.count("m²") == told.count("m2") == 5
+
+
 def test_json_has_findings_and_figures_when_asked_for(folder: Path) -> None:
     run = tamis("audit", "mail.csv", "--json", folder=folder)
     report = json.loads(run.stdout)

@@ -80,6 +80,14 @@ def test_log_prints_nothing_that_a_terminal_obeys(folder: Path) -> None:
     assert "\x1b" not in result(tamis(folder, "log"))
 
 
+def test_log_tells_labels_of_one_canonical_form_apart(tmp_path: Path) -> None:
+    path = tmp_path / "units.db"
+    fill(path, [("alice", "forty", "m²"), ("alice", "fifty", "m2")])
+    for options in ([], ["--summary"]):
+        shown = result(tamis(tmp_path, "log", "--store", f"sqlite:///{path}", *options)).split()
+        assert shown.count("m²") == shown.count("m2") == 1
+
+
 def test_log_filters(folder: Path) -> None:
     found = result(tamis(folder, "log", "--since", "2h", "--label", "spam", "--contains", "FREE"))
     assert found.count("\n") == 1

@@ -22,7 +22,7 @@ from tamis.cli.options import (
     reading_options,
     title_of,
 )
-from tamis.cli.terminal import echo, make_console, print_json, progress_bar, shortened
+from tamis.cli.terminal import echo, make_console, print_json, progress_bar, shortened, shortened_name
 from tamis.data.audit import AuditReport, ClassShare, audit
 from tamis.data.dataset_builder import clean
 from tamis.data.findings import Finding, findings
@@ -164,7 +164,7 @@ def _table(title: str, *columns: str) -> Table:
 
 
 def _label(label: str) -> Text:
-    return Text(shortened(label, _LABEL_WIDTH))
+    return Text(shortened_name(label, _LABEL_WIDTH))
 
 
 def _labels(report: AuditReport) -> Table:
@@ -177,7 +177,7 @@ def _labels(report: AuditReport) -> Table:
 
     def add(labels: Sequence[ClassShare]) -> None:
         for label in labels:
-            name = Text(shortened(label.label, _WIDE_LABEL_WIDTH))
+            name = Text(shortened_name(label.label, _WIDE_LABEL_WIDTH))
             table.add_row(name, f"{label.rows:,}", f"{label.share:.1%}")
 
     add(largest)
@@ -192,7 +192,7 @@ def _sources(report: AuditReport) -> Table:
     labels = [share.label for share in report.classes][:_MAX_LABEL_COLUMNS]
     shown = sorted(report.sources, key=lambda source: -source.rows)[:_SOURCES_SHOWN]
     title = _title("Sources, and the share of the largest labels", len(shown), len(report.sources))
-    table = _table(title, "source", "rows", "median length", *(shortened(label, 12) for label in labels))
+    table = _table(title, "source", "rows", "median length", *(shortened_name(label, 12) for label in labels))
     for source in shown:
         shares = [f"{source.label_shares.get(label, 0):.1%}" for label in labels]
         table.add_row(_label(source.source), f"{source.rows:,}", f"{source.median_characters:,.0f}", *shares)
@@ -205,7 +205,8 @@ def _contradictions(report: AuditReport) -> Table:
     table = _table(title, "rows of each label", "text")
     for contradiction in shown:
         rows = "; ".join(f"{label}: {_row_numbers(rows)}" for label, rows in contradiction.rows.items())
-        table.add_row(Text(shortened(rows, 2 * _LABEL_WIDTH)), Text(shortened(contradiction.text, WIDTH)))
+        labels = Text(shortened_name(rows, 2 * _LABEL_WIDTH))
+        table.add_row(labels, Text(shortened(contradiction.text, WIDTH)))
     return table
 
 
@@ -214,7 +215,7 @@ def _label_issues(report: AuditReport) -> Table:
     title = _title("Possible label issues", len(shown), report.label_issue_count)
     table = _table(title, "row", "given", "suggested", "by", "text")
     for issue in shown:
-        labels = (Text(shortened(label, _LABEL_WIDTH - 4)) for label in (issue.label, issue.suggested))
+        labels = (Text(shortened_name(label, _LABEL_WIDTH - 4)) for label in (issue.label, issue.suggested))
         table.add_row(str(issue.row), *labels, f"{issue.probability:.0%}", Text(shortened(issue.text, WIDTH)))
     return table
 
@@ -227,7 +228,7 @@ def _shortcuts(report: AuditReport) -> Table:
     table = _table(title, "feature", "points to", "precision", "coverage", "texts")
     for shortcut in shown:
         metrics = [f"{shortcut.precision:.0%}", f"{shortcut.coverage:.0%}", f"{shortcut.texts:,}"]
-        label = Text(shortened(shortcut.label, _LABEL_WIDTH + 4))
+        label = Text(shortened_name(shortcut.label, _LABEL_WIDTH + 4))
         table.add_row(Text(shortened(shortcut.feature, _FEATURE_WIDTH)), label, *metrics)
     return table
 

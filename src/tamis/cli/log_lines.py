@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import final
 
-from tamis.cli.terminal import shortened
+from tamis.cli.terminal import shortened, shortened_name
 from tamis.service.call_log.formats import LogFormat, timestamp
 from tamis.storage import CallRecord, HourCount, called_at
 
@@ -28,8 +28,8 @@ class CallLines(LogFormat):
 def _line(call: CallRecord) -> str:
     cells = [
         timestamp(called_at(call.id)),
-        f"{shortened(call.caller, _CALLER_WIDTH):{_CALLER_WIDTH}}",
-        f"{shortened(call.label, _LABEL_WIDTH):{_LABEL_WIDTH}}",
+        f"{shortened_name(call.caller, _CALLER_WIDTH):{_CALLER_WIDTH}}",
+        f"{shortened_name(call.label, _LABEL_WIDTH):{_LABEL_WIDTH}}",
         f"{call.score:.4f}",
         "cache" if call.from_cache else "model",
         shortened(call.text, _TEXT_WIDTH),
@@ -41,7 +41,7 @@ def _line(call: CallRecord) -> str:
 def summary_as_lines(counts: Sequence[HourCount]) -> str:
     """Return a line for each hour and label, and one for the total."""
     rows = [
-        (f"{one.hour:%Y-%m-%d %H:00}", shortened(one.label, _SUMMARY_LABEL_WIDTH), one.count)
+        (f"{one.hour:%Y-%m-%d %H:00}", shortened_name(one.label, _SUMMARY_LABEL_WIDTH), one.count)
         for one in counts
     ]
     rows.append(("all", "", sum(one.count for one in counts)))

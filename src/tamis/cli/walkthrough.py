@@ -10,7 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from tamis.cli.audit import WIDTH
-from tamis.cli.terminal import make_console, shortened
+from tamis.cli.terminal import make_console, shortened, shortened_name
 from tamis.data.reader import ReadResult
 from tamis.models.linear.features import FeatureSettings, count_features
 from tamis.models.network.tokenizer import Tokenizer, pad
@@ -142,7 +142,8 @@ class _AssignedRow(NamedTuple):
     text: str
 
     def __str__(self) -> str:
-        return f"{self.part:8}  row {self.row:<6} {shortened(self.label, 10):10}  {shortened(self.text, 40)}"
+        label = shortened_name(self.label, 10)
+        return f"{self.part:8}  row {self.row:<6} {label:10}  {shortened(self.text, 40)}"
 
 
 def _assigned_rows(prepared: Prepared) -> list[_AssignedRow]:

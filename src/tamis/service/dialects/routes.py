@@ -2,7 +2,7 @@
 
     POST to a classifying route ─► DialectFastPath, by path ─┐
     any other request ───────────► FastAPI's router ─────────┴► DialectRoute ┬► decode, classify, encode
-                                                                             └► without a body: FastAPI's handler
+                                                                             └► no body: FastAPI's handler
 
 FastAPI documents the routes. Bodies are validated here: FastAPI passes a body on as raw bytes unless its
 content type is JSON, and its own validation takes longer than the whole classification.
