@@ -131,7 +131,7 @@ class Settings(SettingsFields):
         Raises SettingsError that names the variable, also for a name that is no setting.
         """
         source = EnvironmentSource(cls, environ, dotenv_path)
-        return cls._validated(source(), {name: one.place for name, one in source.found.items()})
+        return cls._validated(source(), {name: one.origin for name, one in source.found.items()})
 
     def with_values(self, **values: Any) -> Self:
         """Return these settings with other values; options in the store's URL set fields, too."""
@@ -140,18 +140,18 @@ class Settings(SettingsFields):
         return self._validated(given, {"store": "--store"})
 
     @classmethod
-    def _validated(cls, values: Mapping[str, Any], places: Mapping[str, str]) -> Self:
-        values, places = dict(values), dict(places)
+    def _validated(cls, values: Mapping[str, Any], origins: Mapping[str, str]) -> Self:
+        values, origins = dict(values), dict(origins)
         url, options = _split_store_url(str(values.get("store", "")))
         if options:
             values["store"] = url
         for option, value in options.items():
             field = STORE_OPTIONS[option]
-            values[field], places[field] = value, f"the option `{option}` of {places.get('store', 'store')}"
+            values[field], origins[field] = value, f"the option `{option}` of {origins.get('store', 'store')}"
         try:
             return cls(**values)
         except ValidationError as invalid:
-            raise SettingsError(describe_error(cls.model_fields, invalid, values, places)) from None
+            raise SettingsError(describe_error(cls.model_fields, invalid, values, origins)) from None
 
 
 def _split_store_url(url: str) -> tuple[str, dict[str, str]]:

@@ -117,11 +117,11 @@ class FoundValue:
     """The text of one setting and where it was found: `TAMIS_PORT` or `TAMIS_PORT (in .env)`."""
 
     text: str
-    place: str
+    origin: str
 
 
 class EnvironmentSource(PydanticBaseSettingsSource):
-    """The values of an environment and a `.env` file, with the name and place of each.
+    """The values of an environment and a `.env` file, with the name and origin of each.
 
     Raises SettingsError for a `TAMIS_` name that is no setting: ignored, a misspelt
     `TAMIS_REQUIRE_KEY=true` would serve without keys.
@@ -132,8 +132,8 @@ class EnvironmentSource(PydanticBaseSettingsSource):
         # the environment first: it overrides the file
         self._sources = [(environ, ""), (_read_dotenv(dotenv), f" (in {dotenv})")]
         fields = settings_cls.model_fields
-        for source, place in self._sources:
-            _require_known(fields, source, place)
+        for source, origin in self._sources:
+            _require_known(fields, source, origin)
         found = {name: self._find(variables(name, field)) for name, field in fields.items()}
         self.found = {name: one for name, one in found.items() if one is not None}
 
@@ -149,16 +149,16 @@ class EnvironmentSource(PydanticBaseSettingsSource):
     def deprecations(self) -> list[str]:
         """Return a line for each setting of an older version that is set: what to use instead."""
         return [
-            f"{one.place} is a setting of an older version and still works; use instead: {instead}"
+            f"{one.origin} is a setting of an older version and still works; use instead: {instead}"
             for name, one in self.found.items()
             if (instead := extra(self.settings_cls.model_fields[name])["instead"])
         ]
 
     def _find(self, names: list[str]) -> FoundValue | None:
-        for source, place in self._sources:
+        for source, origin in self._sources:
             for name in names:
                 if name in source:
-                    return FoundValue(source[name], f"{name}{place}")
+                    return FoundValue(source[name], f"{name}{origin}")
         return None
 
 
@@ -182,18 +182,18 @@ def describe_error(
     fields: Mapping[str, FieldInfo],
     invalid: ValidationError,
     values: Mapping[str, Any],
-    places: Mapping[str, str],
+    origins: Mapping[str, str],
 ) -> str:
     """Return one line: the variable, what its value must be, and the value unless it is secret."""
     # one at a time: the first is mended, then the next is shown
     error = invalid.errors(include_url=False)[0]
     name = str(error["loc"][0])
-    place, value, field = places.get(name, name), values[name], fields[name]
+    origin, value, field = origins.get(name, name), values[name], fields[name]
     try:
         str(value).encode()
     except UnicodeEncodeError:  # the environment may hold bytes that are no text
-        return f"{place} is not UTF-8"
-    return f"{place} {_requirement(field, error)}" + ("" if extra(field)["secret"] else f", not {value!r}")
+        return f"{origin} is not UTF-8"
+    return f"{origin} {_requirement(field, error)}" + ("" if extra(field)["secret"] else f", not {value!r}")
 
 
 def _requirement(field: FieldInfo, error: Mapping[str, Any]) -> str:
@@ -210,13 +210,13 @@ def _requirement(field: FieldInfo, error: Mapping[str, Any]) -> str:
     return str(error["msg"]).removeprefix("Value error, ")
 
 
-def _require_known(fields: Mapping[str, FieldInfo], source: Mapping[str, str], place: str) -> None:
+def _require_known(fields: Mapping[str, FieldInfo], source: Mapping[str, str], origin: str) -> None:
     known = {variable for name, field in fields.items() for variable in variables(name, field)}
     for name in source:
         if name.startswith(PREFIX) and name not in known | _OTHER_VARIABLES:
             # without a cutoff: a wrong guess still shows what the names look like
             nearest = difflib.get_close_matches(name, sorted(known), 1, cutoff=0.0)
-            raise SettingsError(f"{name}{place} is not a setting; the nearest is {nearest[0]}")
+            raise SettingsError(f"{name}{origin} is not a setting; the nearest is {nearest[0]}")
 
 
 def _read_dotenv(path: Path | None) -> dict[str, str]:

@@ -59,23 +59,23 @@ class RunManifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     def difference(self, other: RunManifest) -> str | None:
         """Return what differs from another manifest, None if nothing does."""
         for field in self.__struct_fields__:
-            mine, theirs = getattr(self, field), getattr(other, field)
-            if mine != theirs:
-                return f"{_SINGULAR.get(field, field)} {_first_difference(mine, theirs)}"
+            current, recorded = getattr(self, field), getattr(other, field)
+            if current != recorded:
+                return f"{_SINGULAR.get(field, field)} {_first_difference(current, recorded)}"
         return None
 
 
 _SINGULAR = {"inputs": "input", "libraries": "library", "settings": "setting"}
 
 
-def _first_difference(mine: Any, theirs: Any) -> str:
-    if isinstance(mine, dict) and isinstance(theirs, dict):
-        return next(str(key) for key in {**mine, **theirs} if mine.get(key) != theirs.get(key))
-    if isinstance(mine, list) and isinstance(theirs, list):
-        for one, other in zip(mine, theirs, strict=False):
+def _first_difference(current: Any, recorded: Any) -> str:
+    if isinstance(current, dict) and isinstance(recorded, dict):
+        return next(str(key) for key in {**current, **recorded} if current.get(key) != recorded.get(key))
+    if isinstance(current, list) and isinstance(recorded, list):
+        for one, other in zip(current, recorded, strict=False):
             if one != other:
                 return str(one.get("name"))
-        return f"list ({len(theirs)} files then, {len(mine)} now)"
+        return f"list ({len(recorded)} files then, {len(current)} now)"
     return "version"
 
 

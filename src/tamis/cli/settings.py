@@ -140,7 +140,7 @@ def command(as_json: bool, show_all: bool) -> None:
             continue
         value = getattr(settings, name)
         shown = _HIDDEN if extra(field)["secret"] and value else value
-        source = found[name].place if name in found else _DEFAULT
+        source = found[name].origin if name in found else _DEFAULT
         rows.append((variables(name, field)[0], shown, source))
     if as_json:
         echo(json.dumps([dict(zip(("name", "value", "source"), row, strict=True)) for row in rows]))

@@ -97,9 +97,9 @@ def _key(label: str) -> str:
     return f"{number[1].strip('+')}{number[2]}" if number else folded
 
 
-def counted(n: int, thing: str) -> str:
+def counted(count: int, noun: str) -> str:
     """Return a number with its noun: `1 row`, `2,000 rows`."""
-    return f"{n:,} {thing}{'' if n == 1 else 's'}"
+    return f"{count:,} {noun}{'' if count == 1 else 's'}"
 
 
 def count_labels(counts: Mapping[str, int], *, shown: int | None = None) -> str:

@@ -75,19 +75,19 @@ def compare_histograms(
         order = np.argsort(-(then + now), kind="stable")
         then, now = then[order], now[order]
     then, now = _merged(then, now)
-    freedom = then.size - 1
-    if freedom == 0:
+    degrees_of_freedom = then.size - 1
+    if degrees_of_freedom == 0:
         return None
     size = float(then.sum() * now.sum() / (then.sum() + now.sum()))
     statistic = size * _psi(then, now)
     # the 95 % interval of the noncentrality from which the statistic was drawn
-    low, high = (_solved(statistic, freedom, chance) for chance in (0.975, 0.025))
+    low, high = (_solve_noncentrality(statistic, degrees_of_freedom, chance) for chance in (0.975, 0.025))
     return HistogramChange(
-        # under equality the statistic is chi-squared, whose mean is `freedom`: what chance alone adds
-        psi=max(0.0, statistic - freedom) / size,
+        # if the samples are alike, chance alone gives a mean of `degrees_of_freedom`
+        psi=max(0.0, statistic - degrees_of_freedom) / size,
         low=low / size,
         high=high / size,
-        p_value=1 - chi2_cdf(_chi2(then, now), freedom),
+        p_value=1 - chi2_cdf(_chi2(then, now), degrees_of_freedom),
     )
 
 
@@ -100,15 +100,15 @@ def compare_shares(labels: tuple[str, ...], reference: Histogram, current: Histo
     ]
 
 
-def chi2_cdf(value: float, freedom: float, noncentrality: float = 0.0) -> float:
+def chi2_cdf(value: float, degrees_of_freedom: float, noncentrality: float = 0.0) -> float:
     """Return the distribution function of noncentral chi-squared, to about 0.02
     where `value` is not far below the mean.
 
     Source: Abdel-Aty, "Approximate formulae for the percentage points and the probability integral of the
     non-central chi-squared distribution", 1954; without noncentrality it is Wilson and Hilferty's.
     """
-    mean = freedom + noncentrality
-    spread = 2 * (freedom + 2 * noncentrality) / (9 * mean * mean)
+    mean = degrees_of_freedom + noncentrality
+    spread = 2 * (degrees_of_freedom + 2 * noncentrality) / (9 * mean * mean)
     return _NORMAL.cdf(((value / mean) ** (1 / 3) - (1 - spread)) / sqrt(spread))
 
 
@@ -152,15 +152,15 @@ def _chi2(then: Floats, now: Floats) -> float:
     return float(np.sum(parts))
 
 
-def _solved(statistic: float, freedom: int, probability: float) -> float:
+def _solve_noncentrality(statistic: float, degrees_of_freedom: int, probability: float) -> float:
     """Return the noncentrality under which `statistic` is at this probability; 0 if there is none."""
     # wide enough: at this noncentrality the probability is far below 2.5 %
     low, high = 0.0, 4 * statistic + 20.0
-    if chi2_cdf(statistic, freedom) <= probability:
+    if chi2_cdf(statistic, degrees_of_freedom) <= probability:
         return 0.0
     for _ in range(_BISECTIONS):
         middle = (low + high) / 2
-        if chi2_cdf(statistic, freedom, middle) > probability:
+        if chi2_cdf(statistic, degrees_of_freedom, middle) > probability:
             low = middle
         else:
             high = middle

@@ -79,11 +79,11 @@ def thresholds(scores: Floats, positive: Mask) -> dict[str, Points]:
     }
 
 
-def reliability(predicted: Floats, happened: Mask) -> list[Bin]:
+def reliability(predicted: Floats, observed: Mask) -> list[Bin]:
     """Return the observed share of rows in each range of predicted probability."""
     bins = np.minimum((predicted * _BINS).astype(np.intp), _BINS - 1)
     names = (f"{number / _BINS:.1f}–{(number + 1) / _BINS:.1f}" for number in range(_BINS))
-    return _binned([(name, bins == number) for number, name in enumerate(names)], predicted, happened)
+    return _binned([(name, bins == number) for number, name in enumerate(names)], predicted, observed)
 
 
 def by_length(lengths: Indices, correct: Mask) -> list[Bin]:
@@ -95,14 +95,14 @@ def by_length(lengths: Indices, correct: Mask) -> list[Bin]:
     return _binned(ranges, lengths, correct)
 
 
-def _binned(ranges: Iterable[tuple[str, Mask]], values: npt.NDArray[Any], happened: Mask) -> list[Bin]:
+def _binned(ranges: Iterable[tuple[str, Mask]], values: npt.NDArray[Any], observed: Mask) -> list[Bin]:
     """Return a bin for each named range that has rows: no interval is defined for the others."""
     return [
         Bin(
             name,
             int(inside.sum()),
             float(values[inside].mean()),
-            proportion_of_some(happened[inside].sum(), inside.sum()),
+            proportion_of_some(observed[inside].sum(), inside.sum()),
         )
         for name, inside in ranges
         if inside.any()
