@@ -39,7 +39,9 @@ _yes_option = click.option("--yes", is_flag=True, help="Do not ask for confirmat
 )
 @click.option("--until", metavar="TIME", callback=time_option, help="Calls before this time.")
 @click.option("--label", metavar="LABEL", help="Calls with this predicted label.")
-@click.option("--contains", metavar="TEXT", help="Calls whose text contains this; case is ignored for ASCII.")
+@click.option(
+    "--contains", metavar="TEXT", help="Calls selection text contains this; case is ignored for ASCII."
+)
 @click.option(
     "--model", metavar="DIGEST", help="Calls scored by this model; `tamis models show` prints its digest."
 )
@@ -93,7 +95,7 @@ def delete(url: str | None, caller: str, yes: bool) -> None:
     from tamis.storage import LogQuery
 
     query = LogQuery(caller=caller)
-    asyncio.run(_delete(url, query, whose=f"of {caller}", yes=yes))
+    asyncio.run(_delete(url, query, selection=f"of {caller}", yes=yes))
 
 
 @command.command("prune", epilog="Example: tamis log prune --older-than 30d --yes")
@@ -111,8 +113,8 @@ def prune(url: str | None, older_than: timedelta, yes: bool) -> None:
     from tamis.storage import LogQuery
 
     before = datetime.now(UTC) - older_than
-    whose = f"from before {before:%Y-%m-%d %H:%M} UTC"
-    asyncio.run(_delete(url, LogQuery(until=before), whose=whose, yes=yes))
+    selection = f"from before {before:%Y-%m-%d %H:%M} UTC"
+    asyncio.run(_delete(url, LogQuery(until=before), selection=selection, yes=yes))
 
 
 async def _print(url: str | None, query: LogQuery, *, form: str | None, limit: int | None) -> None:
@@ -155,14 +157,14 @@ async def _summarise(url: str | None, query: LogQuery, *, as_json: bool) -> None
         echo(summary_as_lines(counts))
 
 
-async def _delete(url: str | None, query: LogQuery, *, whose: str, yes: bool) -> None:
+async def _delete(url: str | None, query: LogQuery, *, selection: str, yes: bool) -> None:
     settings = store_settings(url)
     async with existing_store(settings) as store:
         if not yes:
             # counted by hour: far cheaper than reading the rows
             found = sum(one.count for one in await store.log.summary(query))
             click.confirm(
-                f"Delete {found:,} calls {whose} from {settings.shown_store_url}?", abort=True, err=True
+                f"Delete {found:,} calls {selection} from {settings.shown_store_url}?", abort=True, err=True
             )
         if query.caller is not None:
             calls = await store.log.delete_caller(query.caller)
@@ -170,4 +172,4 @@ async def _delete(url: str | None, query: LogQuery, *, whose: str, yes: bool) ->
         else:
             assert query.until is not None, "deleted by caller or by age"
             calls, feedback = await store.log.delete_before(query.until), 0
-    echo(f"{calls:,} calls {whose} deleted" + (f", {feedback:,} rows of feedback" if feedback else ""))
+    echo(f"{calls:,} calls {selection} deleted" + (f", {feedback:,} rows of feedback" if feedback else ""))

@@ -101,7 +101,7 @@ def command(
     with _errors_as_events(settings.log_format):
         _warn_of_deprecated(settings)
         allow_connections(settings.max_connections)
-        # before models are loaded, which takes seconds: a port in use is reported at once
+        # before models are loaded, so that a port in use is reported at once
         listeners = listen(settings.host, settings.port, os.environ)
         try:
             settings = _with_allowed_hosts(settings, listeners)
@@ -221,7 +221,7 @@ def _exit_if_rows_are_lost(store: ResilientStore) -> None:
 def _settings(model: str | None, **given: Any) -> Settings:
     """Return the settings of the environment and of .env, overridden by the options that were given."""
     if model is not None:
-        # the version in the environment is one of the model in the environment
+        # the version in the environment belongs to the folder in the environment, which is overridden
         given |= {"model_directory": model, "model_version": ""}
     settings = Settings.from_environment(os.environ, Path(".env"))
     if given.get("host") == "":
@@ -238,7 +238,7 @@ def _with_allowed_hosts(settings: Settings, listeners: Listeners) -> Settings:
     address = listeners.loopback_address
     if settings.allowed_hosts.strip(" ,") or not address:
         return settings
-    # an IPv6 host would need brackets, as in the header: `address` has them
+    # an IPv6 address has brackets in the header: `address` has them, `settings.host` does not
     bound = [address] if ":" in settings.host else [address, settings.host]
     allowed = dict.fromkeys(["localhost", "127.0.0.1", "[::1]", *bound])
     return settings.model_copy(update={"allowed_hosts": ",".join(allowed)})

@@ -47,7 +47,7 @@ def pinned_versions(models: Sequence[str]) -> dict[str, str]:
 
 
 def models_to_serve(settings: Settings, models: Sequence[str]) -> Models:
-    """Return the mock model or the references; raise ArtifactError if there is no default model."""
+    """Return the mock model or the references; raise ArtifactError if the default model is missing."""
     from tamis.artifact import find_version
 
     mock = mock_model(settings)

@@ -140,10 +140,13 @@ def _error(status: int, headers: Mapping[str, str] | None = None) -> dict[str, A
     return documented | ({"headers": _headers(headers)} if headers else {})
 
 
-def _headers(meanings: Mapping[str, str]) -> dict[str, Any]:
+def _headers(descriptions: Mapping[str, str]) -> dict[str, Any]:
     return {
-        name: {"description": meaning, "schema": {"type": "integer" if name == "Retry-After" else "string"}}
-        for name, meaning in meanings.items()
+        name: {
+            "description": description,
+            "schema": {"type": "integer" if name == "Retry-After" else "string"},
+        }
+        for name, description in descriptions.items()
     }
 
 

@@ -43,14 +43,14 @@ class LingeringClose:
 
 
 class _LingeringConnection(asyncio.Protocol):
-    def __init__(self, among: set[_LingeringConnection], transport: asyncio.Transport, *, until: float):
-        self._among = among
+    def __init__(self, connections: set[_LingeringConnection], transport: asyncio.Transport, *, until: float):
+        self._connections = connections
         self.transport = transport
         self.until = until
-        among.add(self)
+        connections.add(self)
 
     def connection_lost(self, exc: Exception | None) -> None:
-        self._among.discard(self)
+        self._connections.discard(self)
 
 
 def _response(answer: BytesResponse) -> bytes:
