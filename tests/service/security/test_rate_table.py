@@ -140,6 +140,8 @@ def _hammer(path: Path, *, attempts: int, interval_ns: int, most_ns: int) -> lis
     return [(int(accepted), int(first), int(last)) for accepted, first, last in outputs]
 
 
+# alone: on a busy machine a process waits in vain for a lock and counts without it, which is not exact
+@pytest.mark.alone
 def test_four_processes_let_exactly_one_burst_in(path: Path) -> None:
     """A text an hour, a thousand at once: nothing comes back while the test runs."""
     hour = 3_600 * SECOND
@@ -147,6 +149,7 @@ def test_four_processes_let_exactly_one_burst_in(path: Path) -> None:
     assert sum(accepted for accepted, _, _ in results) == 1_000
 
 
+@pytest.mark.alone
 def test_rate_of_four_processes_is_exact(path: Path) -> None:
     """A text every tenth of a millisecond, from an empty burst of ten seconds that no pause here fills.
 
