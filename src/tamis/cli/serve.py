@@ -206,7 +206,9 @@ def _run_worker(channel_fd: int) -> None:
             metrics_fd=config.metrics_fd,
             broadcast=channel.broadcast,
         )
-        serve_as_worker(app, config, channel=channel, serves=_describe_models(app.pool), apply=app.pool.apply)
+        serve_as_worker(
+            app, config, channel=channel, served_models=_describe_models(app.pool), apply=app.pool.apply
+        )
         _exit_if_rows_are_lost(store)
 
 

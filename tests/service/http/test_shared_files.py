@@ -247,7 +247,7 @@ async def app(scope, receive, send):
 async def apply(*_):
     raise NotImplementedError
 
-serve_as_worker(app, config, channel=channel, serves="a model", apply=apply)
+serve_as_worker(app, config, channel=channel, served_models="a model", apply=apply)
 """
 
 
@@ -263,7 +263,7 @@ def test_a_loop_that_hangs_in_python_is_killed(tmp_path: Path, caplog: pytest.Lo
     )
     before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
     try:
-        supervisor.run(on_start=lambda serves: None, on_tick=lambda: None, on_stop=lambda: None)
+        supervisor.run(on_start=lambda models: None, on_tick=lambda: None, on_stop=lambda: None)
     except WorkerError:
         pass
     finally:

@@ -41,7 +41,7 @@ _SCORE = itemgetter(1)
 
 
 class DialectRequest(Struct, frozen=True):
-    """A request with a body that is valid by the dialect's schema."""
+    """A request whose body matches the dialect's schema."""
 
     model: type[BaseModel]
     body: Any
@@ -50,7 +50,7 @@ class DialectRequest(Struct, frozen=True):
     headers: Mapping[bytes, bytes]
     limits: RequestLimits
     binary: bytes = b""
-    """What follows the JSON part of the body, in a format that has such a part."""
+    """The bytes after the JSON part of the body; empty in formats that have JSON only."""
 
 
 class TextQuery(Struct, frozen=True):
@@ -166,8 +166,8 @@ class DialectService:
         """Return the dialect's response to a request."""
         query = dialect.decode(request)
         self._check_limits(query)
-        reference, pool = query.model, self.pool
-        model = pool.default if reference is None else await self.resolve(reference, query.version)
+        reference = query.model
+        model = self.pool.default if reference is None else await self.resolve(reference, query.version)
         # a canary gets only requests that name neither a version nor an alias
         if query.version is None and (reference is None or "@" not in reference):
             model = self.predictor.answering(model, caller)

@@ -224,14 +224,19 @@ def _output(requested: InferRequestedOutput, result: QueryResult) -> dict[str, A
         return _text_tensor(name, [one.label for one in predictions])
     if name == DECISION:
         return _text_tensor(name, [one.decision for one in predictions])
-    count, classes = len(predictions), len(result.model.labels)
+    count, labels = len(predictions), result.model.labels
     if "classification" in requested.parameters:
-        top = min(int(requested.parameters["classification"]), classes)
-        ranked = [label for index in range(count) for label in _top_labels(result, index, top)]
+        top = min(int(requested.parameters["classification"]), len(labels))
+        # the form of Triton's extension: value:index:label, the most probable first
+        ranked = [
+            f"{score:.6f}:{labels.index(label)}:{label}"
+            for index in range(count)
+            for label, score in result.ranked(index)[:top]
+        ]
         return {"name": SCORE, "datatype": "BYTES", "shape": [count, top], "data": ranked}
     # flat and row-major, as the protocol requires
     scores = [score for one in predictions for score in one.scores.values()]
-    return {"name": SCORE, "datatype": "FP64", "shape": [count, classes], "data": scores}
+    return {"name": SCORE, "datatype": "FP64", "shape": [count, len(labels)], "data": scores}
 
 
 def _text_tensor(name: str, data: list[str]) -> dict[str, Any]:
@@ -242,9 +247,3 @@ def _text_tensor(name: str, data: list[str]) -> dict[str, Any]:
         "parameters": _TEXT_PARAMETERS,
         "data": data,
     }
-
-
-def _top_labels(result: QueryResult, index: int, top: int) -> list[str]:
-    """Return the most probable labels of one text in Triton's form `value:index:label`."""
-    labels = result.model.labels
-    return [f"{value:.6f}:{labels.index(label)}:{label}" for label, value in result.ranked(index)[:top]]

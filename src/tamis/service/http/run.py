@@ -59,9 +59,9 @@ def serve_alone(
 
 
 def serve_as_worker(
-    app: ASGIApp, config: WorkerConfig, *, channel: WorkerChannel, serves: str, apply: Apply
+    app: ASGIApp, config: WorkerConfig, *, channel: WorkerChannel, served_models: str, apply: Apply
 ) -> None:
-    """Serve until a signal or the supervisor's end; `serves` describes the models for the supervisor."""
+    """Serve until a signal or the supervisor's end; `served_models` is what the supervisor prints."""
     tasks: set[asyncio.Task[None]] = set()  # the event loop keeps weak references only
 
     def started() -> None:
@@ -79,7 +79,7 @@ def serve_as_worker(
                 task.add_done_callback(tasks.discard)
 
         loop.add_reader(channel, read)
-        channel.report_ready(serves)
+        channel.report_ready(served_models)
         threading.Thread(target=_report_io, args=(channel,), name="tamis-heartbeat", daemon=True).start()
 
     hooks = ServerHooks(on_start=started, on_tick=channel.heartbeat, on_stop=lambda: None)

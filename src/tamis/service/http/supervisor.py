@@ -95,7 +95,7 @@ class Supervisor:
         """Start what is missing; the first worker goes alone, for what stops it would stop them all."""
         wanted = self._settings.workers if self._is_started else 1
         while len(self._workers) < wanted and self._clock.monotonic() >= self._start_not_before:
-            if self._failed_starts and any(worker.serves is None for worker in self._workers):
+            if self._failed_starts and any(worker.served_models is None for worker in self._workers):
                 return  # one at a time until one has succeeded
             now = self._clock.monotonic()
             self._workers.append(WorkerProcess(self._command, self._config, now=now))
@@ -144,11 +144,11 @@ class Supervisor:
         """Take a worker that has ended from the list; where it never served, the next one has to wait."""
         self._workers.remove(worker)
         code = worker.end()
-        self._has_lost_rows |= code == LOST_ROWS_EXIT_CODE and worker.serves is not None
+        self._has_lost_rows |= code == LOST_ROWS_EXIT_CODE and worker.served_models is not None
         if self._signals:
-            self._is_orderly &= worker.serves is None or code in (0, LOST_ROWS_EXIT_CODE)
+            self._is_orderly &= worker.served_models is None or code in (0, LOST_ROWS_EXIT_CODE)
             return
-        if worker.serves is not None:
+        if worker.served_models is not None:
             _log.error("worker %d ended (%s); starting another", worker.pid, _ending(code))
             return
         self._failed_starts += 1
@@ -167,8 +167,8 @@ class Supervisor:
         self._start_not_before = self._clock.monotonic() + pause
 
     def _report_started(self, on_start: Callable[[str], None]) -> None:
-        serving = [worker.serves for worker in self._workers if worker.serves is not None]
-        if serving and all(worker.serves is not None for worker in self._workers):
+        serving = [worker.served_models for worker in self._workers if worker.served_models is not None]
+        if serving and all(worker.served_models is not None for worker in self._workers):
             self._failed_starts, self._start_not_before = 0, 0.0
         if serving and not self._is_started:
             self._is_started = True

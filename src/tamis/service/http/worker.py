@@ -118,9 +118,9 @@ class WorkerChannel:
         """Have the other workers do the same."""
         self._send(msgspec.json.encode(Message(action, model, version)) + b"\n")
 
-    def report_ready(self, serves: str) -> None:
+    def report_ready(self, served_models: str) -> None:
         """Report that requests are accepted, and which models answer them."""
-        self._send(serves.replace("\n", " ").encode() + b"\n")
+        self._send(served_models.replace("\n", " ").encode() + b"\n")
 
     def heartbeat(self) -> None:
         """Report that the event loop runs."""
@@ -139,7 +139,8 @@ class WorkerProcess:
     """A running worker, seen from the supervisor; the number of its socket is appended to `command`."""
 
     def __init__(self, command: Sequence[str], config: WorkerConfig, *, now: float):
-        self.serves: str | None = None
+        self.served_models: str | None = None
+        """A description of what the worker serves, None until it is ready."""
         self._heard_at = now
         self._received = b""
         self.messages: list[Message] = []
@@ -174,15 +175,15 @@ class WorkerProcess:
         self._heard_at = now
         *lines, self._received = (self._received + data).split(b"\n")
         for line in filter(None, lines):
-            if self.serves is None:
-                self.serves = line.decode()
+            if self.served_models is None:
+                self.served_models = line.decode()
             else:
                 self.messages.append(msgspec.json.decode(line, type=Message))
         return data != b""
 
     def is_hung(self, now: float, timeout_seconds: float) -> bool:
         """Return whether its last heartbeat is older than the timeout."""
-        return now - self._heard_at > (_START_SECONDS if self.serves is None else timeout_seconds)
+        return now - self._heard_at > (_START_SECONDS if self.served_models is None else timeout_seconds)
 
     def reset_heartbeat(self, now: float) -> None:
         """Count missed heartbeats from now on: this process did not read them."""
