@@ -68,7 +68,9 @@ class RequestRun:
             self._awaited = awaited
             # set by the future's __await__ for a task, which would reset it as well
             awaited._asyncio_future_blocking = False
-            awaited.add_done_callback(self._step, context=self._context)
+            # Not `add_done_callback` yet: what is done until then, as a batch is, continues in that iteration
+            # of the event loop. One more iteration would halve the batches of many clients.
+            asyncio.get_running_loop().call_soon(self._continue_or_wait, context=self._context)
             self._running.add(self)
         else:
             self._running.discard(self)
@@ -76,6 +78,13 @@ class RequestRun:
             task = asyncio.get_running_loop().create_task(rest, context=self._context)
             self._running.add(task)
             task.add_done_callback(self._running.discard)
+
+    def _continue_or_wait(self) -> None:
+        assert self._awaited is not None
+        if self._awaited.done():
+            self._step()
+        else:
+            self._awaited.add_done_callback(self._step, context=self._context)
 
 
 @final
