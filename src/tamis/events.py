@@ -154,6 +154,10 @@ class Events:
         """Call `subscriber` with every event of this type."""
         self._subscribers[event_type].append(subscriber)
 
+    def subscribers(self, event_type: type[AnEvent]) -> Sequence[Callable[[AnEvent], None]]:
+        """Return the subscribers of a type, later ones included, for who emits too often to call `emit`."""
+        return self._subscribers[event_type]
+
     def emit(self, event: Event) -> None:
         """Call the subscribers of the event's type."""
         for subscriber in self._subscribers[type(event)]:

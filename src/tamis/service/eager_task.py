@@ -64,13 +64,13 @@ class RequestRun:
         except (StopIteration, asyncio.CancelledError):
             self._running.discard(self)
             return
-        if asyncio.isfuture(awaited):
+        if isinstance(awaited, asyncio.Future):
             self._awaited = awaited
             # set by the future's __await__ for a task, which would reset it as well
             awaited._asyncio_future_blocking = False
             # Not `add_done_callback` yet: what is done until then, as a batch is, continues in that iteration
             # of the event loop. One more iteration would halve the batches of many clients.
-            asyncio.get_running_loop().call_soon(self._continue_or_wait, context=self._context)
+            awaited.get_loop().call_soon(self._continue_or_wait, context=self._context)
             self._running.add(self)
         else:
             self._running.discard(self)

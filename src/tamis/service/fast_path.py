@@ -63,9 +63,10 @@ class FastPath:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one ASGI connection."""
-        handler = self._handlers.get(scope["path"]) if scope["type"] == "http" else None
-        # cheapest checks first; parameters in the query are for the route to refuse
-        if handler is not None and scope["method"] == "POST" and not scope["query_string"]:
+        # cheapest checks first; a lifespan has no path, a WebSocket no method
+        handler = self._handlers.get(scope.get("path", ""))
+        # parameters in the query are for the route to refuse
+        if handler is not None and scope.get("method") == "POST" and not scope["query_string"]:
             headers = scope[HEADERS]
             if is_plain_json(headers) and self._is_allowed(scope):
                 began = perf_counter()

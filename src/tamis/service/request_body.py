@@ -131,8 +131,6 @@ async def receive_plain_body(headers: Mapping[bytes, bytes], receive: Receive, m
         chunk, more = message.get("body", b""), message.get("more_body", False)
         received += len(chunk)
         if received <= max_bytes:
-            if not (more or chunks):  # most bodies arrive in one piece: no copy
-                return chunk  # type: ignore[no-any-return]
             chunks.append(chunk)
     if received > max_bytes:
         _reject_size(max_bytes)

@@ -64,5 +64,7 @@ class PathNormalizer:
                 scope["root_path"] = self._root_path
                 if path.startswith(self._prefix) or path == self._root_path:
                     path = path[len(self._root_path) :] or "/"
-            scope["path"] = path[:-1] if path.endswith("/") and path != "/" else path
+            if path[-1:] == "/" and path != "/":
+                path = path[:-1]
+            scope["path"] = path
         return self._app(scope, receive, send)

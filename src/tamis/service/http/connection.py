@@ -36,7 +36,7 @@ from tamis.service.http.request_parser import (
     RequestParser,
 )
 from tamis.service.http.timeouts import ConnectionMonitor, ConnectionState
-from tamis.service.responses import ErrorResponse
+from tamis.service.responses import WHOLE_RESPONSE, ErrorResponse
 
 
 class Connection(RequestParser, asyncio.Protocol):
@@ -87,6 +87,7 @@ class Connection(RequestParser, asyncio.Protocol):
             "client": get_remote_addr(self.transport),
             "scheme": "https" if is_ssl(self.transport) else "http",
             "state": self.app_state,
+            "extensions": {WHOLE_RESPONSE: {}},
         }
         self._connections.add(self)
         if len(self._connections) > self._monitor.limits.max_connections:

@@ -159,19 +159,21 @@ class RequestResponseCycle:
 
     async def send(self, message: Message) -> None:
         """Send the next part of the response; its head is written with the first piece of its body."""
+        if self._flow.write_paused and not self.is_disconnected:
+            await self._flow.drain()
+        if self.is_disconnected:
+            return
         kind = message["type"]
         if kind == "http.response.start" and not self._status:
             # `100 Continue` is not valid after a final status
             self._expects_continue = False
             self._status, self._headers = message["status"], message["headers"]
-            return
-        if self._flow.write_paused and not self.is_disconnected:
-            await self._flow.drain()
-        if self.is_disconnected:
-            return
-        if kind != "http.response.body" or not self._status or self.is_complete:
+            if "body" in message:  # see WHOLE_RESPONSE
+                self._send_body(message["body"], False)
+        elif kind == "http.response.body" and self._status and not self.is_complete:
+            self._send_body(message.get("body", b""), message.get("more_body", False))
+        else:
             raise RuntimeError(f"unexpected ASGI message {kind}")
-        self._send_body(message.get("body", b""), message.get("more_body", False))
 
     def _send_body(self, body: bytes, more: bool) -> None:
         head = b""
