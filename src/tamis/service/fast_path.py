@@ -24,7 +24,7 @@ from tamis.service.api.errors import response_to
 from tamis.service.api.predictor import Predictor
 from tamis.service.api.route import ApiContext
 from tamis.service.eager_task import ensure_task
-from tamis.service.request_body import BODY_SECONDS, HEADERS, is_plain_json, receive_plain_body
+from tamis.service.request_body import BODY_SECONDS, HEADERS, WHOLE_BODY, is_plain_json, receive_plain_body
 from tamis.service.responses import BytesResponse
 from tamis.service.security.client_identity import CALLER, PREDICT, Caller
 
@@ -71,7 +71,10 @@ class FastPath:
             if is_plain_json(headers) and self._is_allowed(scope):
                 began = perf_counter()
                 try:
-                    body = await receive_plain_body(headers, receive, self._limits.max_body_bytes)
+                    body = scope.get(WHOLE_BODY)
+                    if body is None or len(body) > self._limits.max_body_bytes:
+                        body = await receive_plain_body(headers, receive, self._limits.max_body_bytes)
+                        receive = _replayed(body, receive)
                     answering = handler(body, scope[CALLER])
                     if answering is None:
                         response = None
@@ -83,7 +86,6 @@ class FastPath:
                 if response is not None:
                     await response(scope, receive, send)
                     return
-                receive = _replayed(body, receive)
         await ensure_task()  # FastAPI needs the current task
         await self._app(scope, receive, send)
 

@@ -82,7 +82,7 @@ class Connection(RequestParser, asyncio.Protocol):
         self._flow = CountingFlow(self.transport)
         self._socket = transport.get_extra_info("socket")
         self._reading_speed = ReadingSpeed(self._socket, self._monitor.limits)
-        self._connection_scope = {
+        self._connection_scope: dict[str, Any] = {
             "server": get_local_addr(self.transport),
             "client": get_remote_addr(self.transport),
             "scheme": "https" if is_ssl(self.transport) else "http",

@@ -17,6 +17,7 @@ from enum import Enum
 from starlette.types import ASGIApp, Message, Scope
 from uvicorn.protocols.http.flow_control import HIGH_WATER_LIMIT, FlowControl
 
+from tamis.service.request_body import WHOLE_BODY
 from tamis.service.telemetry.logging import FIELDS, error_fields
 
 _CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
@@ -128,6 +129,8 @@ class RequestResponseCycle:
 
     async def run(self, app: ASGIApp) -> None:
         """Run the application; complete a response that it does not start or does not finish."""
+        if not self.more_body:
+            self.scope[WHOLE_BODY] = self._body  # spares most requests the messages of `receive`
         try:
             await app(self.scope, self.receive, self.send)
         except Exception as beyond:  # noqa: BLE001 - the last resort: the application responds to its own failures

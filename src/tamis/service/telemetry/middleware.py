@@ -91,8 +91,8 @@ class TelemetryMiddleware:
             await self._app(scope, receive, send)
             return
         began = perf_counter()
-        for subscriber in self._on_started:
-            subscriber(_STARTED)  # one object for all requests: it has no fields
+        for begin in self._on_started:
+            begin(_STARTED)  # one object for all requests: it has no fields
         # made once, for all that look for a header; the application may be mounted in another one
         headers = scope[HEADERS] = dict(reversed(scope["headers"]))
         request_id = scope[REQUEST_ID] = self._ids.of(headers)
@@ -119,8 +119,8 @@ class TelemetryMiddleware:
                 found(DIALECT),
                 found(BODY_SECONDS),
             )
-            for subscriber in self._on_finished:
-                subscriber(finished)
+            for count in self._on_finished:
+                count(finished)
             if status >= 400 or seconds >= self._slow_seconds or self._access_log:
                 self._log_request(scope, status, seconds)
 
