@@ -25,7 +25,7 @@ from tamis.cli.served import (
     prepare_store,
     served_references,
 )
-from tamis.cli.terminal import make_console
+from tamis.cli.terminal import echo
 from tamis.errors import SettingsError, TamisError
 from tamis.settings import Settings
 
@@ -272,8 +272,6 @@ def _describe_models(pool: ModelPool) -> str:
 
 def _show_start(settings: Settings, models: str, address: str, retention: str) -> None:
     """Print what is served and where, or log it as an event."""
-    from rich.text import Text
-
     if settings.log_format == "json":
         fields = {
             "model": models,
@@ -286,7 +284,6 @@ def _show_start(settings: Settings, models: str, address: str, retention: str) -
         return
     workers = "1" if settings.workers == 1 else f"{settings.workers} + supervisor"
     base = address if address.startswith("http") else ""  # a Unix socket has no URL
-    console = make_console(stderr=True)
     for name, value in [
         ("Model", models),
         ("Store", settings.shown_store_url),
@@ -297,4 +294,5 @@ def _show_start(settings: Settings, models: str, address: str, retention: str) -
         ("Workers", workers),
         ("Stop", "Ctrl+C"),
     ]:
-        console.print(Text.assemble((f"{name:<9}", "bold"), value), soft_wrap=True)
+        click.secho(f"{name:<9}", bold=True, nl=False, err=True)  # not by rich, which takes long to import
+        echo(value, err=True)
