@@ -121,10 +121,16 @@ def test_log_prints_all_rows_for_programs_fifty_lines_for_people(tmp_path: Path)
     assert [json.loads(row)["input"] for row in rows] == [str(n) for n in reversed(range(1_200))]
 
 
-def test_delete_removes_one_callers_rows_for_good(folder: Path) -> None:
-    asked = tamis(folder, "log", "delete", "--caller", "alice", stdin="n\n")
+@pytest.mark.parametrize("answer", ["n\n", ""])
+def test_delete_deletes_nothing_without_a_yes(folder: Path, answer: str) -> None:
+    asked = tamis(folder, "log", "delete", "--caller", "alice", stdin=answer)
     assert asked.returncode == 1
     assert "Delete 2 calls of alice" in asked.stderr
+    assert asked.stderr.endswith("tamis: nothing was deleted\n")
+    assert "alice" in result(tamis(folder, "log"))
+
+
+def test_delete_removes_one_callers_rows_for_good(folder: Path) -> None:
     assert (
         result(tamis(folder, "log", "delete", "--caller", "alice", "--yes")) == "2 calls of alice deleted\n"
     )

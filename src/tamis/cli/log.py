@@ -163,9 +163,11 @@ async def _delete(url: str | None, query: LogQuery, *, selection: str, yes: bool
         if not yes:
             # counted by hour: far cheaper than reading the rows
             found = sum(one.count for one in await store.log.summary(query))
-            click.confirm(
-                f"Delete {found:,} calls {selection} from {settings.shown_store_url}?", abort=True, err=True
-            )
+            question = f"Delete {found:,} calls {selection} from {settings.shown_store_url}?"
+            try:
+                click.confirm(question, abort=True, err=True)
+            except click.Abort:
+                raise click.ClickException("nothing was deleted") from None
         if query.caller is not None:
             calls = await store.log.delete_caller(query.caller)
             feedback = await store.feedback.delete_caller(query.caller)

@@ -91,21 +91,21 @@ async def unless_abandoned(
 
     Raises InputError `search_too_long`; by default there is no limit.
     """
-    async with disconnecting(receive) as leaving:
-        return await unless_left(search, leaving, seconds=seconds)
+    async with disconnecting(receive) as disconnected:
+        return await unless_disconnected(search, disconnected, seconds=seconds)
 
 
-async def unless_left(
-    search: Coroutine[Any, Any, Result], leaving: asyncio.Future[None], *, seconds: float | None = None
+async def unless_disconnected(
+    search: Coroutine[Any, Any, Result], disconnected: asyncio.Future[None], *, seconds: float | None = None
 ) -> Result:
     """Do the same as `unless_abandoned` with an existing future of `disconnecting`."""
     searching = asyncio.ensure_future(search)
     try:
-        either: set[asyncio.Future[Any]] = {searching, leaving}
+        either: set[asyncio.Future[Any]] = {searching, disconnected}
         await asyncio.wait(either, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
         if searching.done():
             return searching.result()
-        if leaving.done():
+        if disconnected.done():
             raise Abandoned
         message = f"the search took longer than {seconds:.0f} s; narrow it by `since` and `until`"
         raise InputError("search_too_long", message, field="since")
@@ -116,11 +116,11 @@ async def unless_left(
 @asynccontextmanager
 async def disconnecting(receive: Receive) -> AsyncIterator[asyncio.Future[None]]:
     """Yield a future that is done when the client has closed the connection."""
-    leaving = asyncio.ensure_future(_disconnected(receive))
+    disconnected = asyncio.ensure_future(_disconnected(receive))
     try:
-        yield leaving
+        yield disconnected
     finally:
-        leaving.cancel()
+        disconnected.cancel()
 
 
 async def _disconnected(receive: Receive) -> None:

@@ -17,7 +17,13 @@ from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from tamis.service.call_log.formats import LogFormat
-from tamis.service.call_log.readers import Abandoned, LogRead, disconnecting, unless_abandoned, unless_left
+from tamis.service.call_log.readers import (
+    Abandoned,
+    LogRead,
+    disconnecting,
+    unless_abandoned,
+    unless_disconnected,
+)
 from tamis.storage import LogQuery, Page
 from tamis.storage.query import Readable
 
@@ -61,13 +67,13 @@ class LogStream(Response):
             raise
         return self
 
-    async def _chunks(self, leaving: asyncio.Future[None]) -> AsyncIterator[bytes]:
+    async def _chunks(self, disconnected: asyncio.Future[None]) -> AsyncIterator[bytes]:
         """Yield the document in parts; an empty one means that the search continues."""
         page, self._first = self._first, None
         assert page is not None, "await started() comes first"
         yield self._format.head + await self._rows(page)
         while page.cursor is not None and self._remaining != 0 and (self._format.is_whole or page.rows):
-            page = await unless_left(self._page(page.cursor), leaving)
+            page = await unless_disconnected(self._page(page.cursor), disconnected)
             yield await self._rows(page)
         yield self._format.tail(page.cursor)
 
@@ -87,9 +93,9 @@ class LogStream(Response):
 
     async def _send_chunks(self, receive: Receive, send: Send) -> None:
         with suppress(Abandoned):
-            async with disconnecting(receive) as leaving:
-                async for chunk in self._chunks(leaving):
-                    if leaving.done():
+            async with disconnecting(receive) as disconnected:
+                async for chunk in self._chunks(disconnected):
+                    if disconnected.done():
                         return
                     if chunk:
                         await send({"type": "http.response.body", "body": chunk, "more_body": True})

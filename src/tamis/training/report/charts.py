@@ -157,11 +157,11 @@ def roc_chart(measured: Measured) -> Chart | None:
         series.append(
             Series("operating point", [(point.false_positive_rate.value, point.recall.value)], "dots")
         )
-    meaning = (
+    caption = (
         f"Every point is a threshold: the share of {_subject(measured)} that is found, against the share of "
         "the other texts that is flagged by mistake. Higher and further left is better."
     )
-    return chart("ROC curve", meaning, axis, percent_axis("recall"), series)
+    return chart("ROC curve", caption, axis, percent_axis("recall"), series)
 
 
 def precision_recall_chart(measured: Measured) -> Chart | None:
@@ -174,12 +174,12 @@ def precision_recall_chart(measured: Measured) -> Chart | None:
     point = measured.evaluation.operating_point
     if point is not None and point.recall is not None and point.precision is not None:
         drawn.append(Series("operating point", [(point.recall.value, point.precision.value)], "dots"))
-    meaning = (
+    caption = (
         "Every point is a threshold: how many of the flagged texts are right, against how many of "
         f"{_subject(measured)} are found. Higher and further right is better."
     )
     y = percent_axis("precision", min(lowest, 0.9))
-    return chart("Precision and recall", meaning, percent_axis("recall"), y, drawn)
+    return chart("Precision and recall", caption, percent_axis("recall"), y, drawn)
 
 
 def threshold_chart(measured: Measured) -> Chart | None:
@@ -192,11 +192,11 @@ def threshold_chart(measured: Measured) -> Chart | None:
     chosen = min(point.threshold, 1.0)
     series.append(Series("the chosen threshold", [(chosen, 0.0), (chosen, 1.0)], "guide"))
     x = Axis(f"threshold on the probability of {point.positive}", 0, 1, _TENTHS)
-    meaning = (
+    caption = (
         f"What each threshold would do on these rows; the dashed line is the one chosen in training, "
         f"{point.threshold:.3f}. A higher threshold gives fewer false positives and a lower recall."
     )
-    return chart("Threshold analysis", meaning, x, percent_axis("share"), series)
+    return chart("Threshold analysis", caption, x, percent_axis("share"), series)
 
 
 def calibration_chart(measured: Measured) -> Chart:
@@ -214,12 +214,12 @@ def calibration_chart(measured: Measured) -> Chart:
         Series("perfect", [(0.0, 0.0), (1.0, 1.0)], "guide"),
         Series("observed", points, "dots", spread),
     ]
-    meaning = (
+    caption = (
         "Dots on the dashed line mean that probabilities are right: of texts predicted with a probability "
         "of 70 %, 70 % have the label. Bars are 95 % intervals; a long bar means few texts."
     )
     x, y = percent_axis(f"predicted probability of {of}"), percent_axis("observed share")
-    return chart("Calibration curve", meaning, x, y, series)
+    return chart("Calibration curve", caption, x, y, series)
 
 
 def learning_chart(curve: tuple[CurvePoint, ...]) -> Chart | None:
@@ -234,11 +234,11 @@ def learning_chart(curve: tuple[CurvePoint, ...]) -> Chart | None:
     # the last half of the rows has raised accuracy beyond the interval: more rows are likely to do so, too
     rising = curve[-1].accuracy.low > curve[-2].accuracy.value
     verdict = "it does, beyond chance" if rising else "here it rises by no more than chance"
-    meaning = (
+    caption = (
         "Accuracy of models trained on smaller parts of the same training texts. If it still rises at the "
         f"right end, more labelled texts would help: {verdict}."
     )
-    return chart("Learning curve", meaning, x, y, series)
+    return chart("Learning curve", caption, x, y, series)
 
 
 def length_chart(measured: Measured) -> Chart | None:
@@ -252,8 +252,8 @@ def length_chart(measured: Measured) -> Chart | None:
     spread = [(one.share.low, one.share.high) for one in bins]
     y = percent_axis("accuracy", min(low for low, _ in spread), 1.0)
     points = [(float(index), one.share.value) for index, one in enumerate(bins)]
-    meaning = "Accuracy on short and on long texts; a long bar means that there are few texts of that length."
-    return chart("Accuracy by length", meaning, x, y, [Series("", points, "dots", spread)])
+    caption = "Accuracy on short and on long texts; a long bar means that there are few texts of that length."
+    return chart("Accuracy by length", caption, x, y, [Series("", points, "dots", spread)])
 
 
 def _subject(measured: Measured) -> str:

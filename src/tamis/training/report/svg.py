@@ -103,7 +103,7 @@ class Chart:
     """A chart as its template draws it: everything is in pixels and nothing is escaped yet."""
 
     title: str
-    meaning: str
+    caption: str
     x_label: str
     y_label: str
     x_ticks: tuple[Mark, ...]
@@ -123,11 +123,11 @@ class Chart:
         return shown if len(shown) > 1 else ()
 
 
-def chart(title: str, meaning: str, x: Axis, y: Axis, series: Sequence[Series]) -> Chart:
-    """Lay out a chart; `meaning` is a sentence on how to read it."""
+def chart(title: str, caption: str, x: Axis, y: Axis, series: Sequence[Series]) -> Chart:
+    """Lay out a chart; `caption` is a sentence on how to read it."""
     return Chart(
         title,
-        meaning,
+        caption,
         x.label,
         y.label,
         tuple(Mark(_x(x, value), name) for value, name in x.ticks),

@@ -69,7 +69,7 @@ class Padded(NamedTuple):
 
 
 class History(NamedTuple):
-    """What the gradient needs of each step, and the room for what it finds.
+    """What the gradient needs of each step, and buffers for what it finds.
 
     inputs:    [steps, texts, embedding + units] the words and the states before, nothing dropped
     cells:     [steps, texts, units] before the step
@@ -86,7 +86,7 @@ class History(NamedTuple):
 
 
 def empty_history(steps: int, texts: int, embedding: int, units: int) -> History:
-    """Return room for a history, to be used again: to ask for it anew takes longer than a batch."""
+    """Return buffers for a history, which are reused: allocating them takes longer than a batch."""
     # of 300 steps, allocated anew for every batch, it took 15 ms: pages that the kernel fills with zeros
     one, by_gate = (steps, texts, units), (4, steps, texts, units)
     return History(*map(jnp.zeros, ((steps, texts, embedding + units), one, one, by_gate, by_gate)))
@@ -98,15 +98,15 @@ def last_states(weights: Weights, texts: Padded) -> Array:
 
 
 def last_states_to_learn(
-    weights: Weights, mask: Array, texts: Padded, room: History
+    weights: Weights, mask: Array, texts: Padded, buffers: History
 ) -> tuple[Array, History]:
-    """Return `last_states` with dropout, and the history, which takes over the memory of `room`.
+    """Return `last_states` with dropout, and the history, which takes over the memory of `buffers`.
 
     `mask` is the same at every step: factors [4, texts, embedding + units].
     """
-    state, (inputs, cells, squashed, gates) = _forward(weights, mask, texts, room[:-1])
-    # gradients by logits are not known yet, but their room must come along to the backward pass
-    return state, History(inputs, cells, squashed, gates, room.by_logits)
+    state, (inputs, cells, squashed, gates) = _forward(weights, mask, texts, buffers[:-1])
+    # gradients by logits are not known yet, but their buffer must reach the backward pass
+    return state, History(inputs, cells, squashed, gates, buffers.by_logits)
 
 
 def _forward(weights: Weights, mask: Array, texts: Padded, history: Any) -> tuple[Array, Any]:
@@ -142,7 +142,7 @@ def gradient(
 
     def of_some(number: int | Array) -> tuple[Array, Array]:
         at = number * together
-        # the room is larger than this batch: beyond its last step are the values of an earlier, longer one
+        # larger than this batch: beyond its last step the buffers hold values of an earlier, longer one
         taken = (at + jnp.arange(together) < texts.steps)[:, None, None]  # the rest is of other batches
         logits = jnp.where(taken, _cut(by_logits, at, axis=1), 0).reshape(4, together * count, -1)
         inputs = (_cut(history.inputs, at, axis=0) * mask[:, None]).reshape(4, together * count, -1)
@@ -162,7 +162,7 @@ def _backward(
     known, back = weights.embedding.shape[1], jnp.swapaxes(weights.gates, 1, 2)
 
     def step(number: Array, carried: tuple[Array, Array, Array, Array, Array]) -> Any:
-        by_state, by_cell, by_embedding, by_gates, room = carried
+        by_state, by_cell, by_embedding, by_gates, buffers = carried
         at = texts.steps - 1 - number
         real = _of(texts.real, at)[:, None]
         cell, squashed = _of(history.cells, at), _of(history.squashed, at)
@@ -182,7 +182,7 @@ def _backward(
             jnp.where(real, by_new_cell * f, by_cell),
             by_embedding.at[_of(texts.tokens, at)].add(by_word),
             by_gates,
-            _put(room, by_gates, at),
+            _put(buffers, by_gates, at),
         )
 
     start = (

@@ -162,10 +162,12 @@ class TrainState:
         """Yield the sums of each step; the next is begun before they are waited for."""
         # JAX returns before a step is computed: waiting at once would leave the devices idle (18.3 to 17 ms)
         texts, shape = batches[0].classes.size, self._shape
-        room = empty_history(self._padding.steps, texts, shape.embedding, shape.units)
-        room, waiting = self._on_devices(room, _HISTORY), None
+        buffers = empty_history(self._padding.steps, texts, shape.embedding, shape.units)
+        buffers, waiting = self._on_devices(buffers, _HISTORY), None
         for batch in batches:
-            self._state, room, sums = self._step(self._state, room, batch.texts, batch.classes, batch.weights)
+            self._state, buffers, sums = self._step(
+                self._state, buffers, batch.texts, batch.classes, batch.weights
+            )
             if waiting is not None:
                 yield np.asarray(waiting)
             waiting = sums
@@ -235,15 +237,15 @@ def _training_step(
         return losses.sum(), jnp.stack([losses.sum(), correct, counting])
 
     def gradients_of(
-        trained: list[Array], room: History, mask: Array, texts: Padded, classes: Array, weights: Array
+        trained: list[Array], buffers: History, mask: Array, texts: Padded, classes: Array, weights: Array
     ) -> Any:
         recurrent, head = Weights(*trained[:-2]), trained[-2:]
-        states, history = last_states_to_learn(recurrent, mask, texts, room)
+        states, history = last_states_to_learn(recurrent, mask, texts, buffers)
         by_all = jax.grad(loss_of, argnums=(0, 1), has_aux=True)
         (by_states, by_head), sums = by_all(states, head, classes, weights)
-        by_recurrent, room = gradient(recurrent, mask, texts, history, by_states)
+        by_recurrent, buffers = gradient(recurrent, mask, texts, history, by_states)
         gradients, sums = _sum_over_devices(([*by_recurrent, *by_head], sums), "texts")
-        return gradients, room, sums
+        return gradients, buffers, sums
 
     shared_gradients_of = jax.shard_map(
         gradients_of,
@@ -253,19 +255,19 @@ def _training_step(
         check_vma=False,
     )
 
-    def step(state: Any, room: History, texts: Padded, classes: Array, weights: Array) -> Any:
+    def step(state: Any, buffers: History, texts: Padded, classes: Array, weights: Array) -> Any:
         trained, moments, averages = state
         done = moments[0]  # Keras's optimizers count their steps in their first variable
         # the number of the step is part of the state, so a resumed training draws the same masks
         mask = _drawn_mask(jax.random.fold_in(jax.random.key(seed), done), shape, classes.size)
-        gradients, room, sums = shared_gradients_of(trained, room, mask, texts, classes, weights)
+        gradients, buffers, sums = shared_gradients_of(trained, buffers, mask, texts, classes, weights)
         # by the number of texts on both devices: the mean over the whole batch, whatever fills it up
         gradients = [part / sums[-1] for part in gradients]
         trained, moments = optimizer.stateless_apply(moments, gradients, trained)
         kept = jnp.minimum(average, (1 + done) / (10 + done))  # early on the old is hardly worth keeping
         if averages:
             averages = [kept * old + (1 - kept) * new for old, new in zip(averages, trained, strict=True)]
-        return (trained, moments, averages), room, sums
+        return (trained, moments, averages), buffers, sums
 
     # state and history are given away: the new ones take their memory
     return jax.jit(step, donate_argnums=(0, 1))
