@@ -11,6 +11,7 @@ import sys
 import tempfile
 from collections import Counter
 from collections.abc import Generator, Iterator
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -50,17 +51,26 @@ _LEARNS_NETWORKS = (
 
 _FROZEN = pytest.StashKey[int]()
 _TURN = "PYTEST_TURN_FILE"
+_ALONE_IDS = "PYTEST_ALONE_IDS_FILE"
+"""Names a file in which the processes that collect list what is alone: the scheduler knows no markers."""
 
 
 class FileScheduling(LoadScopeScheduling):
-    """Lets one process have all of a file, and of all files that learn networks.
+    """Lets one process have all of a file, of all files that learn networks, and of all tests marked `alone`.
 
-    What a file's tests share is made once, and what JAX compiles is compiled once. Not `--dist loadgroup`:
-    xdist 3.8 writes the group into an attribute that pytest 9 no longer has, and spreads every test alone.
+    If the last were divided, each would wait for what the other process is running. What a file's tests
+    share is made once, and what JAX compiles is compiled once. Not `--dist loadgroup`: xdist 3.8 writes the
+    group into an attribute that pytest 9 no longer has, and spreads every test alone.
     """
+
+    @cached_property
+    def _alone(self) -> set[str]:
+        return {*Path(os.environ[_ALONE_IDS]).read_text("utf-8").splitlines()}
 
     def _split_scope(self, nodeid: str) -> str:
         file = nodeid.partition("::")[0]
+        if nodeid in self._alone:
+            return "alone"
         if file == "tests/test_docs.py":  # its pages share nothing, and some take long
             return nodeid
         return "networks" if _learns_networks(nodeid) else file
@@ -74,11 +84,12 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> FileScheduli
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Name the file that all processes lock, those of pytest-xdist and those that `.ci/run` starts beside."""
-    if config.getoption("numprocesses", None) and _TURN not in os.environ:
+    """Name the files that processes share: the lock of all that `.ci/run` starts, and this run's list."""
+    if config.getoption("numprocesses", None):
         folder = tempfile.TemporaryDirectory(prefix="tamis-turn-")
         config.add_cleanup(folder.cleanup)
-        os.environ[_TURN] = str(Path(folder.name) / "turn")
+        os.environ.setdefault(_TURN, str(Path(folder.name) / "turn"))
+        os.environ[_ALONE_IDS] = str(Path(folder.name) / "alone")
 
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)
@@ -98,6 +109,12 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Let the networks, the longest group, begin, and what wants the machine for itself come last."""
     items.sort(key=lambda item: (_is_alone(item), not _learns_networks(item.nodeid)))
     _number_equal_ids(items)
+    if _ALONE_IDS in os.environ:
+        alone = [item.nodeid for item in items if _is_alone(item)]
+        # replaced whole: the other processes write the same, and one of them may be reading by then
+        unfinished = Path(f"{os.environ[_ALONE_IDS]}.{os.getpid()}")
+        unfinished.write_text("\n".join(alone), "utf-8")
+        unfinished.replace(os.environ[_ALONE_IDS])
 
 
 def pytest_collection_finish(session: pytest.Session) -> None:

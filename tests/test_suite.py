@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import os
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -15,6 +16,21 @@ from tests.support.processes import waiting_for
 
 _ROOT = Path(__file__).parents[1]
 _ALONE = "tests/service/http/test_supervisor.py::test_the_first_worker_that_cannot_start_ends_the_service"
+_SAMPLE = """
+import os, pytest
+from pathlib import Path
+
+def note(request):
+    with Path("order").open("a") as file:
+        file.write(f"{request.node.name} {os.getpid()}\\n")
+
+@pytest.mark.alone
+def test_alone(request):
+    note(request)
+
+def test_with_others(request):
+    note(request)
+"""
 _NUMBERS = range(6)
 _seen: list[int] = []
 
@@ -66,6 +82,18 @@ def test_test_marked_alone_waits_for_those_of_another_run(tmp_path: Path) -> Non
         assert run.poll() is None, "it did not wait"
         fcntl.flock(turn, fcntl.LOCK_UN)
         assert run.wait(timeout=120) == 0
+
+
+def test_tests_marked_alone_run_last_and_in_one_process(tmp_path: Path) -> None:
+    shutil.copy(_ROOT / "tests/conftest.py", tmp_path)
+    (tmp_path / "pytest.ini").write_text("[pytest]\nmarkers = alone\naddopts = -p no:cacheprovider\n")
+    for name in "abc":
+        (tmp_path / f"test_{name}.py").write_text(_SAMPLE)
+    command = [sys.executable, "-m", "pytest", "-q", "-n", "2"]
+    subprocess.run(command, cwd=tmp_path, check=True, stdout=subprocess.DEVNULL)
+    order = [line.split() for line in (tmp_path / "order").read_text().splitlines()]
+    assert [name for name, _ in order] == ["test_with_others"] * 3 + ["test_alone"] * 3
+    assert len({process for name, process in order if name == "test_alone"}) == 1
 
 
 def test_closing_line_adds_up_runs_and_counts_broken_ones(tmp_path: Path) -> None:

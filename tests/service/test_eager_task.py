@@ -134,6 +134,28 @@ async def test_request_run_goes_on_without_a_task() -> None:
     assert (tasks, running) == ([None] * 3, set())
 
 
+async def test_request_run_continues_in_the_iteration_that_serves_it() -> None:
+    async def course() -> None:
+        loop.call_soon(notes.futures[0].set_result, "served")  # as the first request of a batch does
+        await notes.course()
+
+    loop, notes, running = asyncio.get_running_loop(), Notes(futures=1), set[Any]()
+    RequestRun(course(), running).start()
+    await turns(1)
+    assert (notes.seen, running) == (["begun", "served", "ended"], set())
+
+
+@pytest.mark.parametrize("waited", [0, 1, 3])
+async def test_request_run_is_cancelled_whenever_it_waits(waited: int) -> None:
+    notes, running = Notes(futures=1), set[Any]()
+    RequestRun(notes.course(), running).start()
+    await turns(waited)
+    [run] = running
+    run.cancel()
+    await turns(2)
+    assert (notes.seen, running) == (["begun", asyncio.CancelledError, "ended"], set())
+
+
 async def test_request_run_gets_a_task_where_it_needs_one() -> None:
     async def course() -> None:
         await notes.futures[0]

@@ -39,9 +39,7 @@ _yes_option = click.option("--yes", is_flag=True, help="Do not ask for confirmat
 )
 @click.option("--until", metavar="TIME", callback=time_option, help="Calls before this time.")
 @click.option("--label", metavar="LABEL", help="Calls with this predicted label.")
-@click.option(
-    "--contains", metavar="TEXT", help="Calls selection text contains this; case is ignored for ASCII."
-)
+@click.option("--contains", metavar="TEXT", help="Calls whose text contains this; case is ignored for ASCII.")
 @click.option(
     "--model", metavar="DIGEST", help="Calls scored by this model; `tamis models show` prints its digest."
 )

@@ -1,4 +1,4 @@
-"""Tables of metrics for a terminal; every table fits 80 columns."""
+"""Tables of metrics for a terminal; long names of labels and sources are cut."""
 
 from __future__ import annotations
 
@@ -82,7 +82,11 @@ def _classes(evaluation: Evaluation) -> Iterator[Table]:
         yield _class_table(
             "By label",
             # a label without rows and predictions has no metric
-            [(label, part) for label, part in evaluation.classes.items() if part.support or part.precision],
+            [
+                (label, found)
+                for label, found in evaluation.classes.items()
+                if found.support or found.precision
+            ],
         )
         return
     measured = by_f1(evaluation)
@@ -96,9 +100,9 @@ def _classes(evaluation: Evaluation) -> Iterator[Table]:
 
 def _class_table(title: str, classes: Sequence[tuple[str, ClassMetrics]]) -> Table:
     table = metric_table(title, "label", "rows", "precision", "recall", "F1", "95 % interval of F1")
-    for label, part in classes:
-        precision, recall = cells(part.precision)[0], cells(part.recall)[0]
-        table.add_row(_shortened(label), f"{part.support:,}", precision, recall, *cells(part.f1))
+    for label, metrics in classes:
+        precision, recall = cells(metrics.precision)[0], cells(metrics.recall)[0]
+        table.add_row(_shortened(label), f"{metrics.support:,}", precision, recall, *cells(metrics.f1))
     return table
 
 
@@ -119,8 +123,10 @@ def _confusion(evaluation: Evaluation) -> Table:
 
 def _sources(evaluation: Evaluation) -> Table:
     table = metric_table("By source", "source", "rows", "accuracy", "95 % interval", "Matthews")
-    for source, part in evaluation.sources.items():
-        table.add_row(_shortened(source), f"{part.rows:,}", *cells(part.accuracy), cells(part.matthews)[0])
+    for source, metrics in evaluation.sources.items():
+        table.add_row(
+            _shortened(source), f"{metrics.rows:,}", *cells(metrics.accuracy), cells(metrics.matthews)[0]
+        )
     return table
 
 

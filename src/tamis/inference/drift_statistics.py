@@ -83,7 +83,7 @@ def compare_histograms(
     # the 95 % interval of the noncentrality from which the statistic was drawn
     low, high = (_solve_noncentrality(statistic, degrees_of_freedom, chance) for chance in (0.975, 0.025))
     return HistogramChange(
-        # if the samples are alike, chance alone gives a mean of `degrees_of_freedom`
+        # of two samples of one distribution, the statistic has the mean `degrees_of_freedom`
         psi=max(0.0, statistic - degrees_of_freedom) / size,
         low=low / size,
         high=high / size,

@@ -68,8 +68,8 @@ class RequestRun:
             self._awaited = awaited
             # set by the future's __await__ for a task, which would reset it as well
             awaited._asyncio_future_blocking = False
-            # Not `add_done_callback` yet: what is done until then, as a batch is, continues in that iteration
-            # of the event loop. One more iteration would halve the batches of many clients.
+            # The next iteration of the event loop serves the batch; then the future is done and the coroutine
+            # continues. A done-callback would run one iteration later, after a poll, and halve the batches.
             awaited.get_loop().call_soon(self._continue_or_wait, context=self._context)
             self._running.add(self)
         else:

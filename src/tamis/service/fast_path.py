@@ -2,7 +2,7 @@
 
     request ─► caller allowed, plain JSON content type, body within the limit, fields valid?
                  yes ─► Predictor, which makes the same response as for the FastAPI route
-                 no  ─► the FastAPI application, with the body replayed: it words every error
+                 no  ─► the FastAPI application, which reads the body once more and words every error
 
 So the fast path accepts a subset of what the routes accept and words no error of its own. A property
 test sends the same requests to both and compares status, headers and bytes; `TAMIS_FAST_PATH=false`

@@ -68,8 +68,8 @@ EVENTS = "tamis.events"
 
 WHOLE_RESPONSE = "tamis.whole_response"
 """Extension of our server to ASGI: `http.response.start` may have the whole body as `body`, and no
-`http.response.body` follows. One message is a tenth cheaper for a request than two, and a middleware that
-changes headers need not know it."""
+`http.response.body` follows. It costs less than two messages, and a middleware that changes headers need not
+know it."""
 
 Headers = list[tuple[bytes, bytes]]
 

@@ -8,8 +8,10 @@ import logging
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from starlette.types import Message, Receive, Scope, Send
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from tamis.service.request_body import WHOLE_BODY
+from tamis.service.responses import WHOLE_RESPONSE
 from tests.support.connection_stage import Client, Stage, on_stage
 
 SECRET = "a text of the caller's"
@@ -41,6 +43,20 @@ async def application(scope: Scope, receive: Receive, send: Send) -> None:
     await send({"type": "http.response.body", "body": path.encode() + body})
 
 
+async def at_once(scope: Scope, receive: Receive, send: Send) -> None:
+    """Answers by the extensions of this server: the body from the scope, the response in one message."""
+    assert WHOLE_RESPONSE in scope["extensions"]
+    body, more = scope.get(WHOLE_BODY), True
+    if body is None:
+        body = b""
+        while more:
+            message: Message = await receive()
+            body, more = body + message["body"], message["more_body"]
+    body = scope["path"].encode() + body
+    headers = [(b"content-length", b"%d" % len(body))]
+    await send({"type": "http.response.start", "status": 200, "headers": headers, "body": body})
+
+
 def request(
     path: str = "/", body: bytes = b"", *headers: str, method: str = "POST", version: str = "1.1"
 ) -> bytes:
@@ -57,20 +73,22 @@ async def talk(stage: Stage, *sent: bytes) -> bytes:
     return await reader.read()
 
 
-def whole(*sent: bytes) -> bytes:
+def whole(*sent: bytes, app: ASGIApp = application) -> bytes:
     got: list[bytes] = []
 
     async def test(stage: Stage) -> None:
         got.append(await talk(stage, *sent))
 
-    on_stage(test, application)
+    on_stage(test, app)
     return got[0]
 
 
 CLOSE = "connection: close"
+in_both_ways = pytest.mark.parametrize("app", [application, at_once])
 
 
-def test_an_answer_has_its_length_and_the_connection_stays() -> None:
+@in_both_ways
+def test_an_answer_has_its_length_and_the_connection_stays(app: ASGIApp) -> None:
     async def test(stage: Stage) -> None:
         reader, writer = await stage.connect()
         for body in (b"a", b"bb"):
@@ -80,7 +98,30 @@ def test_an_answer_has_its_length_and_the_connection_stays() -> None:
             assert b"content-length: %d\r\n" % (1 + len(body)) in head
             assert await reader.readexactly(1 + len(body)) == b"/" + body
 
+    on_stage(test, app)
+
+
+@pytest.mark.parametrize("reads", [True, False])
+def test_an_idle_connection_holds_no_body(reads: bool) -> None:
+    held: list[object] = []
+
+    async def application(scope: Scope, receive: Receive, send: Send) -> None:
+        assert scope[WHOLE_BODY] == b"body"
+        if reads:
+            await receive()
+        headers = [(b"content-length", b"0")]
+        await send({"type": "http.response.start", "status": 200, "headers": headers, "body": b""})
+
+    async def test(stage: Stage) -> None:
+        reader, writer = await stage.connect()
+        writer.write(request("/", b"body"))
+        await reader.readuntil(b"\r\n\r\n")
+        [connection] = stage.state.connections
+        latest = connection._latest
+        held.extend([latest.scope.get(WHOLE_BODY), latest._body])
+
     on_stage(test, application)
+    assert held == [None, b""]
 
 
 def test_a_stream_comes_in_chunks_to_a_client_that_knows_them() -> None:
@@ -95,8 +136,9 @@ def test_a_stream_ends_with_the_connection_for_an_older_client() -> None:
     assert body == b"onetwo/stream"
 
 
-def test_a_head_request_gets_the_head_alone() -> None:
-    head, _, body = whole(request("/", b"", CLOSE, method="HEAD")).partition(b"\r\n\r\n")
+@in_both_ways
+def test_a_head_request_gets_the_head_alone(app: ASGIApp) -> None:
+    head, _, body = whole(request("/", b"", CLOSE, method="HEAD"), app=app).partition(b"\r\n\r\n")
     assert b"content-length: 1\r\n" in head and body == b""
 
 
@@ -104,28 +146,33 @@ def test_an_answer_without_content_has_no_body() -> None:
     assert whole(request("/nothing", b"", CLOSE)).partition(b"\r\n\r\n")[2] == b""
 
 
-def test_requests_that_come_together_are_answered_in_their_order() -> None:
+@in_both_ways
+def test_requests_that_come_together_are_answered_in_their_order(app: ASGIApp) -> None:
     paths = [f"/{number}" for number in range(20)]
     together = b"".join(request(path, b"x" * number) for number, path in enumerate(paths))
-    answers = whole(together + request("/end", b"", CLOSE)).split(b"HTTP/1.1 200 OK\r\n")[1:]
+    answers = whole(together + request("/end", b"", CLOSE), app=app).split(b"HTTP/1.1 200 OK\r\n")[1:]
     bodies = [answer.partition(b"\r\n\r\n")[2] for answer in answers]
     assert bodies == [*(path.encode() + b"x" * n for n, path in enumerate(paths)), b"/end"]
 
 
-@given(st.lists(st.binary(max_size=300), min_size=1, max_size=4), st.data())
+@in_both_ways
+@given(bodies=st.lists(st.binary(max_size=300), min_size=1, max_size=4), data=st.data())
 @settings(max_examples=30, deadline=None)
-def test_requests_cut_anywhere_are_the_same_requests(bodies: list[bytes], data: st.DataObject) -> None:
+def test_requests_cut_anywhere_are_the_same_requests(
+    app: ASGIApp, bodies: list[bytes], data: st.DataObject
+) -> None:
     sent = b"".join(request("/", body) for body in bodies) + request("/end", b"", CLOSE)
     cuts = sorted(data.draw(st.lists(st.integers(0, len(sent)), max_size=6)))
     pieces = [sent[a:b] for a, b in zip([0, *cuts], [*cuts, len(sent)], strict=True)]
-    answers = whole(*pieces).split(b"HTTP/1.1 200 OK\r\n")[1:]
+    answers = whole(*pieces, app=app).split(b"HTTP/1.1 200 OK\r\n")[1:]
     assert [answer.partition(b"\r\n\r\n")[2] for answer in answers] == [
         *(b"/" + body for body in bodies),
         b"/end",
     ]
 
 
-def test_who_asks_first_is_told_to_send_the_body() -> None:
+@in_both_ways
+def test_who_asks_first_is_told_to_send_the_body(app: ASGIApp) -> None:
     async def test(stage: Stage) -> None:
         reader, writer = await stage.connect()
         writer.write(request("/", b"body", "expect: 100-continue")[: -len(b"body")])
@@ -134,7 +181,7 @@ def test_who_asks_first_is_told_to_send_the_body() -> None:
         assert (await reader.readuntil(b"\r\n\r\n")).startswith(b"HTTP/1.1 200 OK\r\n")
         assert await reader.readexactly(5) == b"/body"
 
-    on_stage(test, application)
+    on_stage(test, app)
 
 
 @pytest.mark.parametrize("upgrade", ["h2c", "websocket"])

@@ -114,7 +114,7 @@ class TextEmbeddings(Dialect):
         body: PredictBody = request.body
         items = [
             [
-                {"score": _logit(score) if body.raw_scores else score, "label": label}
+                {"score": _log_probability(score) if body.raw_scores else score, "label": label}
                 for label, score in ranked
             ]
             for ranked in map(result.ranked, range(len(result.texts)))
@@ -163,7 +163,7 @@ def _texts(inputs: str | list[str | list[str]]) -> list[str]:
     return [item if isinstance(item, str) else item[0] for item in inputs]
 
 
-def _logit(score: float) -> float:
+def _log_probability(score: float) -> float:
     """Return the logarithm of a probability; the softmax of a text's logarithms is its probabilities."""
     # a probability can underflow to 0, and JSON has no infinity
     return log(max(score, float_info.min))
@@ -247,7 +247,7 @@ class HuggingFace(Dialect):
         is_raw = parameters.function_to_apply == "none"
         items = [
             [
-                {"label": label, "score": _logit(score) if is_raw else score}
+                {"label": label, "score": _log_probability(score) if is_raw else score}
                 for label, score in result.ranked(index)[: parameters.top_k]
             ]
             for index in range(len(result.texts))

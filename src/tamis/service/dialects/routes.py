@@ -75,7 +75,7 @@ class DialectRoute(StrictRoute):
 
     @classmethod
     def bound_to(cls, context: ApiContext, dialect: Dialect, service: DialectService) -> "type[DialectRoute]":
-        """Return the route class of one dialect in one application; FastAPI passes a route no other state."""
+        """Return the route class of one dialect in one application; FastAPI constructs routes itself."""
         return type(
             f"Bound{cls.__name__}", (cls,), {"context": context, "dialect": dialect, "service": service}
         )

@@ -200,6 +200,9 @@ class RequestResponseCycle:
         self._transport.write(data)
         if not more:
             self.is_complete = True
+            # an idle connection keeps its last request, which need not keep a text
+            self._body = b""
+            self.scope.pop(WHOLE_BODY, None)
             if self._waiter is not None:
                 self._wake()
             if not self.keep_alive:

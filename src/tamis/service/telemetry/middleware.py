@@ -91,8 +91,8 @@ class TelemetryMiddleware:
             await self._app(scope, receive, send)
             return
         began = perf_counter()
-        for begin in self._on_started:
-            begin(_STARTED)  # one object for all requests: it has no fields
+        for on_started in self._on_started:
+            on_started(_STARTED)  # one object for all requests: it has no fields
         # made once, for all that look for a header; the application may be mounted in another one
         headers = scope[HEADERS] = dict(reversed(scope["headers"]))
         request_id = scope[REQUEST_ID] = self._ids.of(headers)
@@ -119,8 +119,8 @@ class TelemetryMiddleware:
                 found(DIALECT),
                 found(BODY_SECONDS),
             )
-            for count in self._on_finished:
-                count(finished)
+            for on_finished in self._on_finished:
+                on_finished(finished)
             if status >= 400 or seconds >= self._slow_seconds or self._access_log:
                 self._log_request(scope, status, seconds)
 
