@@ -25,7 +25,7 @@ from tamis.cli.served import (
     prepare_store,
     served_references,
 )
-from tamis.cli.terminal import escaped
+from tamis.cli.terminal import echo_field
 from tamis.errors import SettingsError, TamisError
 from tamis.settings import Settings
 
@@ -284,7 +284,6 @@ def _show_start(settings: Settings, models: str, address: str, retention: str) -
         return
     workers = "1" if settings.workers == 1 else f"{settings.workers} + supervisor"
     base = address if address.startswith("http") else ""  # a Unix socket has no URL
-    is_styled = os.environ.get("TERM") != "dumb"
     for name, value in [
         ("Model", models),
         ("Store", settings.shown_store_url),
@@ -295,5 +294,4 @@ def _show_start(settings: Settings, models: str, address: str, retention: str) -
         ("Workers", workers),
         ("Stop", "Ctrl+C"),
     ]:
-        # not by rich, which takes long to import; one write, between the log lines of workers
-        click.echo(click.style(f"{name:<9}", bold=is_styled) + escaped(value), err=True)
+        echo_field(name, value, width=9)

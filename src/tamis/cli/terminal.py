@@ -68,6 +68,15 @@ def echo(message: object, *, err: bool = False) -> None:
     click.echo(escaped(str(message)), err=err)
 
 
+def echo_field(name: str, value: str, *, width: int) -> None:
+    """Print a line of a name, bold and as wide as all names, and a value on standard error.
+
+    Without rich, which takes long to import, and in one write, because other processes log there, too.
+    """
+    bold = os.environ.get("TERM") != "dumb"
+    click.echo(click.style(escaped(name).ljust(width), bold=bold) + escaped(value), err=True)
+
+
 def print_json(value: Any) -> None:
     """Print a record or a dictionary as indented JSON."""
     import msgspec
