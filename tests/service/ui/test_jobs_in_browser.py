@@ -17,13 +17,20 @@ from tamis.service.call_log.formats import guarded
 from tests.support.artifacts import save_model
 from tests.support.chromium import Page
 from tests.support.command_server import tamis_command
-from tests.support.processes import ENVIRON, Service
+from tests.support.processes import ENVIRON, Service, waiting_for
 
 pytestmark = pytest.mark.browser
 
 Visit = Callable[[Service], Page]
 PHONE = {"width": 360, "height": 740, "deviceScaleFactor": 1, "mobile": False}
 VIEWS = ("classify", "file", "calls", "charts", "models")
+
+
+def _until_known(service: Service, key: str) -> None:
+    """Wait for a key that was just created: the service looks at its file every half second."""
+    for _ in waiting_for(service.process):
+        if httpx.get(f"{service.address}/models", headers={"x-api-key": key}).status_code == 200:
+            return
 
 
 def test_an_explanation_colours_the_tokens(page: Page) -> None:
@@ -174,6 +181,7 @@ def test_an_admin_lists_and_revokes_keys(visit: Visit, locked_service: Service, 
         create = ["keys", "create", name, "--scope", scope, "--file", str(key_file)]
         ran = subprocess.run(tamis_command(*create), env=ENVIRON, capture_output=True, text=True)
         made[name] = ran.stdout.strip()
+    _until_known(locked_service, made["boss"])
     page = visit(locked_service)
     page.expected_statuses = {401}
     page.open()
@@ -233,6 +241,7 @@ def test_charts_of_metrics_are_hidden_without_the_scope(
 def test_only_an_admin_moves_aliases(visit: Visit, locked_service: Service, key: str, key_file: Path) -> None:
     create = tamis_command("keys", "create", "root", "--scope", "admin")
     made = subprocess.run([*create, "--file", str(key_file)], env=ENVIRON, capture_output=True, text=True)
+    _until_known(locked_service, made.stdout.strip())
     for one, may in ((key, False), (made.stdout.strip(), True)):
         page = visit(locked_service)
         page.expected_statuses = {401}
