@@ -22,7 +22,6 @@ from tests.support.processes import ENVIRON, waiting_for
 from tests.support.samples import messages, write_csv
 from tests.support.score_runs import (
     COMMAND,
-    SMALL,
     assert_predictions,
     digest_of,
     read_output,
@@ -31,6 +30,9 @@ from tests.support.score_runs import (
 )
 
 N_ROWS = 12_000
+TINY = ("--workers", "1", "--part-size", "1kB")
+"""So many parts that no run ends before the test looks at it again."""
+
 BAD_ROWS = ["ham,", 'ham,"two",sms,four', "ham"]
 
 
@@ -125,7 +127,7 @@ def test_killed_ten_times_equals_undisturbed(
 def interrupted(data: bytes, model: Path, tmp_path: Path) -> Iterator[tuple[str, ...]]:
     """The arguments of a run in `tmp_path` that was killed after some parts."""
     (tmp_path / "in.csv").write_bytes(data)
-    arguments = (str(model), "in.csv", "-o", "out.parquet", *SMALL)
+    arguments = (str(model), "in.csv", "-o", "out.parquet", *TINY)
     process = run_until_parts(3, *arguments, folder=tmp_path, output="out.parquet")
     process.kill()
     process.wait()
@@ -165,13 +167,13 @@ def test_resume_with_another_version_is_refused(model: Path, data: bytes, tmp_pa
     (tmp_path / "in.csv").write_bytes(data)
     scored("m", "in.csv", "-o", "scored/", "--part-size", "4kB", folder=tmp_path)
     old = set((tmp_path / "scored").glob("part-*"))
-    arguments = ("m", "in.csv", "-o", "out.csv", *SMALL)
+    arguments = ("m", "in.csv", "-o", "out.csv", *TINY)
     process = run_until_parts(3, *arguments, folder=tmp_path, output="out.csv")
     process.kill()
     process.wait()
     train(write_csv(messages(240, seed=9), tmp_path / "mail.csv"), tmp_path / "m")
     assert "differs in model version" in refused(*arguments, folder=tmp_path)
-    scored("m", "in.csv", "-o", "out.csv", *SMALL, "--restart", folder=tmp_path)
+    scored("m", "in.csv", "-o", "out.csv", *TINY, "--restart", folder=tmp_path)
     again = ("m", "in.csv", "-o", "scored/", "--part-size", "100kB")
     assert "scored/: holds parts already" in refused(*again, folder=tmp_path)
     scored(*again, "--restart", folder=tmp_path)
@@ -198,7 +200,7 @@ def test_resume_drops_a_torn_line_of_the_journal(interrupted: tuple[str, ...], t
 
 def test_second_run_at_the_same_time_is_refused(data: bytes, model: Path, tmp_path: Path) -> None:
     (tmp_path / "in.csv").write_bytes(data)
-    arguments = (str(model), "in.csv", "-o", "out.parquet", *SMALL)
+    arguments = (str(model), "in.csv", "-o", "out.parquet", *TINY)
     process = run_until_parts(1, *arguments, folder=tmp_path, output="out.parquet")
     process.send_signal(signal.SIGSTOP)
     try:
@@ -211,7 +213,7 @@ def test_second_run_at_the_same_time_is_refused(data: bytes, model: Path, tmp_pa
 @pytest.mark.parametrize("workers", ["1", "2"])
 def test_control_c_leaves_what_is_finished(workers: str, data: bytes, model: Path, tmp_path: Path) -> None:
     (tmp_path / "in.csv").write_bytes(data)
-    arguments = (str(model), "in.csv", "-o", "out.csv", "--part-size", "4kB", "--workers", workers)
+    arguments = (str(model), "in.csv", "-o", "out.csv", "--part-size", "1kB", "--workers", workers)
     process = run_until_parts(2, *arguments, folder=tmp_path, output="out.csv")
     os.killpg(process.pid, signal.SIGINT)  # as a terminal does: to the workers too
     assert process.wait() == 1
@@ -245,7 +247,7 @@ def test_full_disk_is_one_line_and_resumable(data: bytes, model: Path, tmp_path:
 
 def test_journal_on_a_full_disk_is_one_line_and_resumable(data: bytes, model: Path, tmp_path: Path) -> None:
     (tmp_path / "in.csv").write_bytes(data)
-    arguments = (str(model), "in.csv", "-o", "out.csv", *SMALL)
+    arguments = (str(model), "in.csv", "-o", "out.csv", *TINY)
     process = run_until_parts(1, *arguments, folder=tmp_path, output="out.csv")
     os.killpg(process.pid, signal.SIGKILL)
     process.wait()
