@@ -27,7 +27,7 @@ Seen = tuple[int, list[tuple[bytes, bytes]], bytes]
 
 
 class Apps:
-    """Three applications: on another server, on ours, and without the fast path."""
+    """Three applications: on another server, on that of `service/http`, and without the fast path."""
 
     def __init__(self, runner: asyncio.Runner, chosen: Mapping[str, Any]):
         self._runner = runner
@@ -36,8 +36,8 @@ class Apps:
     def ask(self, path: str, body: bytes, headers: list[tuple[bytes, bytes]], query: bytes = b"") -> None:
         """Send a request to each and compare the responses."""
         answers = [
-            self._runner.run(_sent(app, path, body, headers, query, is_ours=is_ours))
-            for app, is_ours in zip(self.all, (False, True, False), strict=True)
+            self._runner.run(_sent(app, path, body, headers, query, has_extensions=has_extensions))
+            for app, has_extensions in zip(self.all, (False, True, False), strict=True)
         ]
         assert answers[0] == answers[1] == answers[2]
         assert answers[0][0] != 500
@@ -135,9 +135,9 @@ async def _sent(
     headers: list[tuple[bytes, bytes]],
     query: bytes,
     *,
-    is_ours: bool,
+    has_extensions: bool,
 ) -> Seen:
-    """Send a request as an ASGI server does; `is_ours`: with the extensions of our own."""
+    """Send a request as an ASGI server does; `has_extensions`: with those of `service/http`."""
     messages: list[Message] = []
     coming = [{"type": "http.request", "body": body[:3], "more_body": True}]
     coming.append({"type": "http.request", "body": body[3:], "more_body": False})
@@ -161,12 +161,12 @@ async def _sent(
         "server": ("tamis.test", 80),
         "scheme": "http",
     }
-    if is_ours:
+    if has_extensions:
         scope["extensions"] = {WHOLE_RESPONSE: {}}
-        if b"content-length" not in dict(headers):  # our parser lets no body differ from its length
+        if b"content-length" not in dict(headers):  # the parser accepts no body of another length
             scope[WHOLE_BODY] = body
     await app(scope, receive, send)
-    if is_ours and "body" in messages[0]:
+    if has_extensions and "body" in messages[0]:
         messages.append({"body": messages[0]["body"]})
     start, *rest = messages
     return start["status"], sorted(start["headers"]), without_ids(b"".join(part["body"] for part in rest))

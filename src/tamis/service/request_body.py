@@ -33,7 +33,7 @@ HEADERS = "tamis.headers"
 """Key of a request's headers by name in an ASGI scope; of two equal names the first one counts."""
 
 WHOLE_BODY = "tamis.whole_body"
-"""Key of the body in an ASGI scope of our server, set if all of it has arrived; `receive` returns it, too."""
+"""Key of the body in an ASGI scope, set by `service/http` if it is complete; `receive` returns it, too."""
 
 BODY_SECONDS = "tamis.body_seconds"
 """Key of how long receiving and parsing a valid body took, in an ASGI scope."""

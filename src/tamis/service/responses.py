@@ -67,7 +67,7 @@ EVENTS = "tamis.events"
 """Key of the application's `Events` in the state of its lifespan; the server emits to them, too."""
 
 WHOLE_RESPONSE = "tamis.whole_response"
-"""Extension of our server to ASGI: `http.response.start` may have the whole body as `body`, and no
+"""Extension of ASGI by `service/http`: `http.response.start` may have the whole body as `body`, and no
 `http.response.body` follows. It costs less than two messages, and a middleware that changes headers need not
 know it."""
 

@@ -93,4 +93,4 @@ def test_systemd_is_told_where_it_listens(tmp_path: Path, is_abstract: bool) -> 
 
 def test_that_nobody_listens_to_notices_is_no_error(tmp_path: Path) -> None:
     Notifier({}).send(READY)
-    Notifier({"NOTIFY_SOCKET": str(tmp_path / "nobody")}).send(READY)
+    Notifier({"NOTIFY_SOCKET": str(tmp_path / "missing")}).send(READY)

@@ -64,7 +64,5 @@ class PathNormalizer:
                 scope["root_path"] = self._root_path
                 if path.startswith(self._prefix) or path == self._root_path:
                     path = path[len(self._root_path) :] or "/"
-            if path[-1:] == "/" and path != "/":
-                path = path[:-1]
-            scope["path"] = path
+            scope["path"] = path[:-1] if path.endswith("/") and path != "/" else path
         return self._app(scope, receive, send)
