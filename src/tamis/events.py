@@ -155,7 +155,7 @@ class Events:
         self._subscribers[event_type].append(subscriber)
 
     def subscribers(self, event_type: type[AnEvent]) -> Sequence[Callable[[AnEvent], None]]:
-        """Return the list of a type's subscribers, which grows with later ones; for events of every request."""
+        """Return the list of a type's subscribers, which later ones extend; for events of every request."""
         return self._subscribers[event_type]
 
     def emit(self, event: Event) -> None:
